@@ -1,0 +1,2 @@
+//! The tasksync executable.
+fn main() {}

@@ -1,0 +1,203 @@
+//! An HTTP/1.1 listener on a free loopback port: keep-alive, optional TLS, and answers that can be cut.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::tls::SimTls;
+
+/// Request bodies above this many bytes are answered with 413.
+pub const MAXIMUM_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a simulated server does with one request.
+pub enum Reply {
+    /// An answer.
+    Answer(Response<Bytes>),
+    /// The connection is closed without an answer.
+    Cut,
+    /// A good-looking answer of this many bytes (`prefix`, then filler), streamed without being held in memory.
+    Huge {
+        /// First bytes of the body.
+        prefix: Bytes,
+        /// Whole length of the body.
+        length: u64,
+        /// Content type of the answer.
+        content_type: &'static str,
+    },
+}
+
+/// The boxed future of a [`Handler`].
+pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// A simulated server's logic.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request whose body was read.
+    fn handle(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture;
+}
+
+/// A running listener; stops when dropped.
+pub struct Listener {
+    address: SocketAddr,
+    scheme: &'static str,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Starts listening on a free loopback port, with TLS when `tls` is given.
+    ///
+    /// # Errors
+    /// The operating system's error when no port can be opened.
+    pub async fn start<H: Handler>(handler: Arc<H>, tls: Option<&SimTls>) -> std::io::Result<Self> {
+        Self::start_at("127.0.0.1:0".parse().map_err(std::io::Error::other)?, handler, tls).await
+    }
+
+    /// Starts listening on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The operating system's error when the port cannot be opened.
+    pub async fn start_at<H: Handler>(
+        address: SocketAddr,
+        handler: Arc<H>,
+        tls: Option<&SimTls>,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server)));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tasks.spawn(accept(listener, handler, acceptor, stop.clone(), tasks.clone()));
+        Ok(Self { address, scheme, stop, tasks })
+    }
+
+    /// `https://localhost:port` (or `http://127.0.0.1:port` without TLS), without a final slash.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
+        format!("{}://{host}:{}", self.scheme, self.address.port())
+    }
+
+    /// The address listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the port and every connection, and waits until all tasks ended.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn accept<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    acceptor: Option<TlsAcceptor>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        stream.set_nodelay(true).ok();
+        let handler = Arc::clone(&handler);
+        let acceptor = acceptor.clone();
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let work = async {
+                match acceptor {
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            connection(TokioIo::new(stream), handler).await;
+                        }
+                    }
+                    None => connection(TokioIo::new(stream), handler).await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+}
+
+async fn connection<I, H>(io: I, handler: Arc<H>)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    H: Handler,
+{
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let handler = Arc::clone(&handler);
+        async move {
+            let (parts, body) = request.into_parts();
+            let Some(body) = read_body(body).await else {
+                return Ok(plain(413, "request too large"));
+            };
+            match handler.handle(Request::from_parts(parts, body)).await {
+                Reply::Answer(response) => {
+                    let (parts, body) = response.into_parts();
+                    Ok(Response::from_parts(parts, axum::body::Body::from(body)))
+                }
+                // An error from the service makes hyper close the connection without an answer.
+                Reply::Cut => Err(std::io::Error::other("cut on purpose")),
+                Reply::Huge { prefix, length, content_type } => Ok(huge(prefix, length, content_type)),
+            }
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).keep_alive(true);
+    // Clients come and go; a connection that ends badly is theirs to notice.
+    builder.serve_connection(io, service).await.ok();
+}
+
+async fn read_body(body: hyper::body::Incoming) -> Option<Bytes> {
+    axum::body::to_bytes(axum::body::Body::new(body), MAXIMUM_REQUEST_BYTES).await.ok()
+}
+
+/// An answer with a plain text body.
+pub fn plain(status: u16, text: &'static str) -> Response<axum::body::Body> {
+    let mut response = Response::new(axum::body::Body::from(text));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::OK);
+    response
+}
+
+fn huge(prefix: Bytes, length: u64, content_type: &'static str) -> Response<axum::body::Body> {
+    const CHUNK: u64 = 64 * 1024;
+    let filler = Bytes::from(vec![b' '; CHUNK as usize]);
+    let rest = length.saturating_sub(prefix.len() as u64);
+    let chunks = futures::stream::iter(0..rest.div_ceil(CHUNK)).map(move |index| {
+        let left = (rest - index * CHUNK).min(CHUNK) as usize;
+        filler.slice(0..left)
+    });
+    let stream = futures::stream::iter([prefix]).chain(chunks).map(Ok::<_, Infallible>);
+    let mut response = Response::new(axum::body::Body::from_stream(stream));
+    if let Ok(value) = content_type.parse() {
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
+    }
+    response
+}

@@ -1,0 +1,6 @@
+//! What both simulated servers share: their clock, faults on demand, and an HTTP(S) listener.
+
+pub mod clock;
+pub mod faults;
+pub mod http;
+pub mod tls;
