@@ -1,1 +1,12 @@
-//! tasksync.
+//! What the roles of tasksync share: the model, the plan, the order of work, and the seams to the stores.
+
+mod catalogue;
+pub mod clock;
+pub mod error;
+pub mod model;
+pub mod queue;
+pub mod registry;
+pub mod schedule;
+pub mod settings;
+
+pub use catalogue::markdown as error_catalogue_markdown;

@@ -1,1 +1,7 @@
-//! tasksync.
+//! The worker: takes jobs, syncs users, reports back.
+
+pub mod auth;
+pub mod http;
+pub mod mailbox;
+pub mod source;
+pub mod work;

@@ -1,0 +1,316 @@
+//! The catalogue of everything a person can be told went wrong. `docs/errors.md` is generated from it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Actor {
+    /// Nobody: it heals by itself.
+    Nobody,
+    /// The person whose tasks they are.
+    Person,
+    /// The administrator of the tenant's SharePoint and Exchange.
+    TenantAdministrator,
+    /// Whoever runs tasksync.
+    Operator,
+}
+
+impl Actor {
+    /// The actor in words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody, it heals by itself",
+            Self::Person => "the person",
+            Self::TenantAdministrator => "the tenant's administrator",
+            Self::Operator => "the operator",
+        }
+    }
+}
+
+macro_rules! catalogue {
+    ($($variant:ident $text:literal $actor:ident $message:literal $cause:literal $action:literal;)*) => {
+        /// A stable code of something that went wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $(#[doc = $message] #[serde(rename = $text)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The code as people write it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// What happened, in one plain sentence.
+            #[must_use]
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+
+            /// Why it usually happens.
+            #[must_use]
+            pub fn cause(self) -> &'static str {
+                match self { $(Self::$variant => $cause,)* }
+            }
+
+            /// Who has to act.
+            #[must_use]
+            pub fn actor(self) -> Actor {
+                match self { $(Self::$variant => Actor::$actor,)* }
+            }
+
+            /// What they should do.
+            #[must_use]
+            pub fn action(self) -> &'static str {
+                match self { $(Self::$variant => $action,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    ExchangeUnreachable "exchange-unreachable" TenantAdministrator
+        "The Exchange server cannot be reached"
+        "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
+        "Check the EWS address of the tenant (it ends in /EWS/Exchange.asmx), name resolution, the certificate, and the way to the server.";
+    ExchangeTimeout "exchange-timeout" Nobody
+        "The Exchange server did not answer in time"
+        "The server is overloaded or the network is slow."
+        "Nothing, if it passes. If it stays, look at the load of the Exchange servers.";
+    ExchangeBusy "exchange-busy" Nobody
+        "The Exchange server asked for a pause"
+        "A throttling policy of the server was reached."
+        "Nothing; the pause is kept. If freshness suffers, give the service account a throttling policy of its own.";
+    ExchangeSignInRefused "exchange-sign-in-refused" TenantAdministrator
+        "Exchange refused the credentials"
+        "Wrong user name or password, an expired secret, or a blocked account."
+        "Check the tenant's Exchange credentials, then run `tasksync doctor`.";
+    ExchangeForbidden "exchange-forbidden" TenantAdministrator
+        "Exchange refuses web services for this application"
+        "EWS is switched off for the organisation or this application id is not on its allow list."
+        "Allow EWS for this application (organisation setting EwsEnabled and EwsAllowedAppIDs).";
+    ExchangeImpersonationDenied "exchange-impersonation-denied" TenantAdministrator
+        "The service account may not act for other mailboxes"
+        "The role ApplicationImpersonation (or full_access_as_app) is missing."
+        "Grant the service account ApplicationImpersonation, or FullAccess to the mailboxes and use delegate access.";
+    ExchangeMailboxMissing "exchange-mailbox-missing" TenantAdministrator
+        "There is no such mailbox"
+        "The address changed, the mailbox was removed, or it is not a user mailbox."
+        "Correct the user's mailbox address, or opt the user out.";
+    ExchangeMailboxDenied "exchange-mailbox-denied" TenantAdministrator
+        "The service account has no access to this mailbox"
+        "The mailbox is outside the scope of the role, or FullAccess is missing."
+        "Widen the scope of the role, or grant FullAccess to this mailbox.";
+    ExchangeMailboxUnavailable "exchange-mailbox-unavailable" Nobody
+        "The mailbox is not available at the moment"
+        "Its database is being moved or fails over to another server."
+        "Nothing, if it passes.";
+    ExchangeMailboxFull "exchange-mailbox-full" Person
+        "The mailbox is full"
+        "The mailbox has reached its quota, so nothing can be created in it."
+        "Make room in the mailbox.";
+    ExchangeItemRefused "exchange-item-refused" TenantAdministrator
+        "Exchange refused this one task"
+        "A value that the server does not accept, or a damaged item."
+        "Look at the detail; change the task at its source and it is tried again.";
+    ExchangeItemGone "exchange-item-gone" Nobody
+        "The task is no longer in the mailbox"
+        "It was deleted or moved while the sync was running."
+        "Nothing; the next sync finds out.";
+    ExchangeConflict "exchange-conflict" Nobody
+        "The task was changed in the mailbox at the same moment"
+        "Somebody edited it between reading and writing."
+        "Nothing; the task is read again and the latest edit wins.";
+    ExchangeFolderGone "exchange-folder-gone" Nobody
+        "A task folder is no longer in the mailbox"
+        "The person deleted the folder."
+        "Nothing; the folder and its tasks are made again. Nothing is deleted at the source.";
+    ExchangeSyncStateInvalid "exchange-sync-state-invalid" Nobody
+        "Exchange no longer accepts the stored position"
+        "The mailbox was moved or restored, or the position is too old."
+        "Nothing; everything is compared anew.";
+    ExchangeBadAnswer "exchange-bad-answer" TenantAdministrator
+        "The answer of the Exchange server cannot be understood"
+        "Something else answers under this address: a proxy's page, another service, or a cut answer."
+        "Check the EWS address; look at the detail for what came back.";
+    ExchangeAnswerTooLarge "exchange-answer-too-large" TenantAdministrator
+        "The answer of the Exchange server is larger than allowed"
+        "A broken or hostile server, or a single item of extreme size."
+        "Look at the detail for which request it was.";
+    ExchangeOutcomeUnknown "exchange-outcome-unknown" Nobody
+        "It is not known whether a write reached Exchange"
+        "The connection broke before the answer."
+        "Nothing; the task is looked for before anything is written again.";
+    ExchangeError "exchange-error" Nobody
+        "Exchange reported an error"
+        "The detail names the server's own code."
+        "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
+    SharePointUnreachable "sharepoint-unreachable" TenantAdministrator
+        "The SharePoint site cannot be reached"
+        "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
+        "Check the site address of the tenant, name resolution, the certificate, and the way to the server.";
+    SharePointTimeout "sharepoint-timeout" Nobody
+        "SharePoint did not answer in time"
+        "The server is overloaded or the network is slow."
+        "Nothing, if it passes. If it stays, look at the load of the SharePoint servers.";
+    SharePointBusy "sharepoint-busy" Nobody
+        "SharePoint asked for a pause"
+        "Too many requests for the server or for this application."
+        "Nothing; the pause is kept.";
+    SharePointSignInRefused "sharepoint-sign-in-refused" TenantAdministrator
+        "SharePoint refused the credentials"
+        "Wrong user name or password, an expired secret or certificate, or a blocked account."
+        "Check the tenant's SharePoint credentials, then run `tasksync doctor`.";
+    SharePointDenied "sharepoint-denied" TenantAdministrator
+        "The service account may not do this in SharePoint"
+        "The account lacks rights on the site, list or item."
+        "Grant the service account the right to edit items on the site.";
+    SharePointSiteMissing "sharepoint-site-missing" TenantAdministrator
+        "There is no SharePoint site under this address"
+        "The address is wrong or the site was removed."
+        "Correct the site address of the tenant.";
+    SharePointListGone "sharepoint-list-gone" Nobody
+        "The task list is no longer in SharePoint"
+        "The list was deleted or moved."
+        "Nothing; copies in mailboxes are removed after the list stays away.";
+    SharePointItemGone "sharepoint-item-gone" Nobody
+        "The task is no longer in SharePoint"
+        "It was deleted or moved while the sync was running."
+        "Nothing; the next sync finds out.";
+    SharePointItemRefused "sharepoint-item-refused" TenantAdministrator
+        "SharePoint refused this one task"
+        "A required column is empty, a validation rule fails, or a value is not accepted."
+        "Look at the detail; correct the task or the list's rules.";
+    SharePointConflict "sharepoint-conflict" Nobody
+        "The task was changed in SharePoint at the same moment"
+        "Somebody edited it between reading and writing."
+        "Nothing; the task is read again and the latest edit wins.";
+    SharePointTokenExpired "sharepoint-token-expired" Nobody
+        "SharePoint no longer accepts the stored position"
+        "The position is older than the change log, or the site was restored."
+        "Nothing; everything is compared anew.";
+    SharePointUserUnknown "sharepoint-user-unknown" TenantAdministrator
+        "SharePoint does not know this person"
+        "The sign-in name of the enrolment is wrong, or the person has no access to the site."
+        "Correct the user's SharePoint sign-in name, or give the person access to the site.";
+    SharePointBadAnswer "sharepoint-bad-answer" TenantAdministrator
+        "The answer of SharePoint cannot be understood"
+        "Something else answers under this address: a proxy's page, another service, or a cut answer."
+        "Check the site address; look at the detail for what came back.";
+    SharePointAnswerTooLarge "sharepoint-answer-too-large" TenantAdministrator
+        "The answer of SharePoint is larger than allowed"
+        "A broken or hostile server, or a single item of extreme size."
+        "Look at the detail for which request it was.";
+    SharePointOutcomeUnknown "sharepoint-outcome-unknown" Nobody
+        "It is not known whether a write reached SharePoint"
+        "The connection broke before the answer."
+        "Nothing; the task is read again before anything is written.";
+    SharePointError "sharepoint-error" Nobody
+        "SharePoint reported an error"
+        "The detail names the server's own code."
+        "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
+    TokenRefused "token-refused" TenantAdministrator
+        "The token endpoint refused the application's credentials"
+        "A wrong application id, an expired secret, or a certificate that is not registered."
+        "Renew the secret or certificate and correct the tenant's settings.";
+    TokenUnreachable "token-unreachable" TenantAdministrator
+        "The token endpoint cannot be reached or understood"
+        "The address is wrong, or a firewall is in between."
+        "Check the token address of the tenant and the way to it.";
+    SecretUnavailable "secret-unavailable" Operator
+        "A secret named in the tenant's settings cannot be read"
+        "The environment variable is not set or the file is missing or unreadable."
+        "Provide the secret under the name shown in the detail.";
+    AddressRefused "address-refused" Operator
+        "tasksync does not connect to this address"
+        "The address is private, reserved or plain http, and the operator has not allowed it."
+        "If it is right, add the network to `outbound.allowed_networks` (or, for trials only, set `outbound.allow_plain_http`).";
+    RegistryUnavailable "registry-unavailable" Operator
+        "The registry cannot be read or written"
+        "The database is down, its disk is full, or its file is damaged or locked."
+        "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+    StateConflict "state-conflict" Nobody
+        "Another worker saved this user's sync state first"
+        "The claim ran out while this worker was still busy."
+        "Nothing; the user is synced again.";
+    StateUnreadable "state-unreadable" Nobody
+        "The saved sync state cannot be read"
+        "It was written by a newer version, or it is damaged."
+        "Nothing; links are found again in the mailbox by a full comparison.";
+    GuardHeld "guard-held" Operator
+        "Deletions are held back: too many at once"
+        "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."
+        "Look at the plan with `tasksync user status`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
+    UserUnknown "user-unknown" Nobody
+        "The user is not enrolled"
+        "The person opted out while the job was waiting."
+        "Nothing.";
+    TenantUnknown "tenant-unknown" Nobody
+        "The tenant is not in the registry"
+        "The tenant was removed while the job was waiting."
+        "Nothing.";
+    ClaimLost "claim-lost" Nobody
+        "The claim on this user ran out"
+        "The worker was too slow or was stopped."
+        "Nothing; the user is synced again.";
+    BudgetExhausted "budget-exhausted" Nobody
+        "The sync was stopped at the end of its time"
+        "Slow servers or very many changes; what was done is kept."
+        "Nothing; the sync goes on in the next round.";
+    Panic "internal-panic" Operator
+        "tasksync met a defect of its own"
+        "A programming error; only this user's sync was stopped."
+        "Report the defect with the log lines around it.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The catalogue as a Markdown page.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Errors\n\nGenerated from the code (`tasksync docs errors`); do not edit.\n\nEvery error a person can meet, by its code.\n",
+    );
+    for code in Code::ALL {
+        page.push_str(&format!(
+            "\n## {code}\n\n{}.\n\n- Cause: {}\n- Who acts: {}\n- What to do: {}\n",
+            code.message(),
+            code.cause(),
+            code.actor().name(),
+            code.action()
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_complete() {
+        let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(!code.message().ends_with('.'), "{code}");
+            assert!(
+                code.cause().ends_with('.') && code.action().ends_with('.'),
+                "{code}"
+            );
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+        }
+    }
+}

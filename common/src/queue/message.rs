@@ -1,0 +1,163 @@
+//! The job message: MessagePack with named fields and a version; old versions stay readable for ever.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::{TenantId, UserId};
+use crate::schedule::Token;
+
+/// Version written by this build.
+pub const VERSION: u16 = 1;
+
+/// Most users one job may name.
+pub const MAXIMUM_USERS: usize = 100;
+
+/// What is to be synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// Tasks, both ways.
+    Tasks,
+}
+
+/// Why a job was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It was the users' turn.
+    Scheduled,
+    /// Somebody asked for it.
+    Requested,
+    /// A server said that something changed.
+    Hint,
+}
+
+/// Users of one tenant to be synced together under one claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncJob {
+    /// Version of this form.
+    pub version: u16,
+    /// Unique, ordered by time (UUIDv7).
+    pub id: Uuid,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What is to be synced.
+    pub workload: Workload,
+    /// Why.
+    pub reason: Reason,
+    /// Fencing token of the users' claims.
+    pub token: Token,
+    /// The users, those who waited longest first; at most [`MAXIMUM_USERS`].
+    pub users: Vec<UserId>,
+    /// When the claim was made.
+    pub issued_at: Timestamp,
+}
+
+/// Why a job's bytes cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// Not a job, or damaged.
+    #[error("the message is not a sync job: {0}")]
+    Unreadable(String),
+    /// Written by a newer build.
+    #[error("the job has version {found}; this build reads up to {VERSION}")]
+    NewerVersion {
+        /// Version found.
+        found: u16,
+    },
+    /// More users than a job may name, or none.
+    #[error("the job names {0} users; 1 to {MAXIMUM_USERS} are allowed")]
+    UserCount(usize),
+}
+
+impl SyncJob {
+    /// The job as bytes.
+    ///
+    /// # Errors
+    /// [`JobError::UserCount`] when it names no user or too many.
+    pub fn encode(&self) -> Result<Vec<u8>, JobError> {
+        self.check_users()?;
+        rmp_serde::to_vec_named(self).map_err(|error| JobError::Unreadable(error.to_string()))
+    }
+
+    /// The job from bytes.
+    ///
+    /// # Errors
+    /// Says why the bytes cannot be used.
+    pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u16,
+        }
+        let version: Version =
+            rmp_serde::from_slice(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
+        if version.version > VERSION {
+            return Err(JobError::NewerVersion {
+                found: version.version,
+            });
+        }
+        let job: Self =
+            rmp_serde::from_slice(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
+        job.check_users()?;
+        Ok(job)
+    }
+
+    fn check_users(&self) -> Result<(), JobError> {
+        if self.users.is_empty() || self.users.len() > MAXIMUM_USERS {
+            return Err(JobError::UserCount(self.users.len()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> SyncJob {
+        SyncJob {
+            version: VERSION,
+            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+            tenant: "contoso".parse().unwrap(),
+            workload: Workload::Tasks,
+            reason: Reason::Scheduled,
+            token: Token(42),
+            users: vec!["ana".parse().unwrap(), "ben".parse().unwrap()],
+            issued_at: "2026-11-22T14:00:00Z".parse().unwrap(),
+        }
+    }
+
+    /// Version 1 as it was first written: must be readable for ever.
+    const VERSION_1: &[u8] = include_bytes!("fixtures/sync-job-v1.msgpack");
+
+    #[test]
+    fn version_1_stays_readable() {
+        assert_eq!(SyncJob::decode(VERSION_1).unwrap(), job());
+        assert_eq!(
+            job().encode().unwrap(),
+            VERSION_1,
+            "a changed form needs a new version and a new fixture"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_in_words() {
+        assert!(matches!(SyncJob::decode(b"hello"), Err(JobError::Unreadable(_))));
+        let newer = rmp_serde::to_vec_named(&SyncJob { version: 9, ..job() }).unwrap();
+        assert_eq!(SyncJob::decode(&newer), Err(JobError::NewerVersion { found: 9 }));
+        let none = SyncJob {
+            users: vec![],
+            ..job()
+        };
+        assert_eq!(none.encode(), Err(JobError::UserCount(0)));
+        let many = SyncJob {
+            users: vec!["a".parse().unwrap(); 101],
+            ..job()
+        };
+        assert_eq!(
+            SyncJob::decode(&rmp_serde::to_vec_named(&many).unwrap()),
+            Err(JobError::UserCount(101))
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! The registry: the truth about tenants, enrolments, sync states, journal and alerts.
+
+mod tenant;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use tenant::{
+    Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
+    SourceConnection, Tenant,
+};
+
+use crate::error::Failure;
+use crate::model::{MailboxAddress, SourceKey, TenantId, UserId, UserKey};
+
+/// Whether a user is synced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum EnrolmentState {
+    /// Synced in turn.
+    Enabled,
+    /// Not synced until somebody acts or the next automatic test succeeds.
+    Disabled {
+        /// What made it so.
+        failure: Failure,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// A person who opted in, and the one mailbox they map to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The user.
+    pub key: UserKey,
+    /// The person's sign-in name at the source, for SharePoint for example `i:0#.w|contoso\ana`.
+    pub source_login: String,
+    /// The mailbox; belongs to at most one user of the whole installation.
+    pub mailbox: MailboxAddress,
+    /// The mailbox owner's time zone, as an IANA or Windows name; `None` uses the tenant's.
+    pub time_zone: Option<String>,
+    /// When the person opted in.
+    pub opted_in_at: Timestamp,
+    /// Whether it is synced.
+    pub state: EnrolmentState,
+}
+
+/// A saved sync state: an opaque blob, a small fingerprint for the idle check, and the version to compare on saving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredState {
+    /// Grows by one with every save; 0 is never stored.
+    pub version: u64,
+    /// What the idle check needs, small (see `state::Fingerprint`).
+    pub fingerprint: Vec<u8>,
+    /// The whole state (see `state::SyncState`); left empty when only fingerprints were asked for.
+    pub blob: Vec<u8>,
+}
+
+/// Something that was overwritten, deleted or decided, kept so that people can see and undo it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Whose sync it was.
+    pub user: UserKey,
+    /// Which task.
+    pub task: SourceKey,
+    /// What happened: `conflict_lost`, `deleted_at_source`, `deleted_in_mailbox`, `removed_from_mailbox`, …
+    pub kind: String,
+    /// The value that was lost or deleted, as JSON.
+    pub before: Option<serde_json::Value>,
+    /// The value that took its place, as JSON.
+    pub after: Option<serde_json::Value>,
+}
+
+/// Something a person should look at; at most one open alert per user and code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// First time it was raised.
+    pub since: Timestamp,
+    /// Whom it concerns: the tenant, and the user when it is one user's.
+    pub tenant: TenantId,
+    /// The user, when it is one user's.
+    pub user: Option<UserId>,
+    /// What it is.
+    pub failure: Failure,
+    /// The plan or other evidence, as JSON.
+    pub evidence: Option<serde_json::Value>,
+}
+
+/// What a user's attempts looked like, saved lazily so that an index can be rebuilt from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedStamp {
+    /// The user.
+    pub user: UserId,
+    /// The order stamp (see `schedule`).
+    pub stamp: Timestamp,
+    /// End of the last successful sync.
+    pub last_success: Option<Timestamp>,
+}
+
+/// Answer to a request to enrol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrolled {
+    /// A new enrolment.
+    Added,
+    /// The same user was enrolled already; source name, mailbox and zone were brought up to date.
+    Updated,
+    /// The mailbox belongs to another user; nothing was changed.
+    MailboxTaken(UserKey),
+}
+
+/// Answer to a compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// Stored under this new version.
+    Stored(u64),
+    /// Somebody else stored first; nothing was changed.
+    VersionConflict,
+}
+
+/// The registry's seam. Every method names the tenant; a forgotten tenant cannot be expressed.
+///
+/// All methods fail with class `Transient` and code `RegistryUnavailable` when the database does not answer, and never
+/// change anything in part.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// Adds a tenant, or replaces the connections and settings of an existing one. `true` when it was added.
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure>;
+    /// One tenant.
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure>;
+    /// At most `limit` tenants with names after `after`, in order of name.
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure>;
+    /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. `false` when there was none.
+    async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
+    /// Tenants with at least one enrolled user, with the number of users; at most `limit` after `after`.
+    async fn active_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, u64)>, Failure>;
+
+    /// Enrols a user; one mailbox belongs to one user of the installation.
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
+    /// Ends an enrolment and forgets its sync state and stamps. `false` when there was none.
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
+    /// One enrolment.
+    async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure>;
+    /// The enrolments of these users of one tenant; users without one are left out.
+    async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure>;
+    /// At most `limit` enrolments of a tenant with user names after `after`, in order of name.
+    async fn enrolments(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Enrolment>, Failure>;
+    /// Enables or disables an enrolment. `false` when there is none.
+    async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure>;
+
+    /// The fingerprints of these users in one query; blobs stay empty. Users without a state are left out.
+    async fn fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, StoredState)>, Failure>;
+    /// A user's whole state.
+    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure>;
+    /// Saves a state when the stored version is `expected` (0: none is stored) and the user is still enrolled.
+    async fn save_sync_state(
+        &self,
+        user: &UserKey,
+        expected: u64,
+        fingerprint: &[u8],
+        blob: &[u8],
+    ) -> Result<Saved, Failure>;
+    /// Forgets a user's sync state; the next sync compares everything. `false` when there was none.
+    async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure>;
+
+    /// Saves order stamps of one tenant's users in one go; users no longer enrolled are skipped.
+    async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure>;
+    /// At most `limit` saved stamps of a tenant's enabled users after `after`; users never synced are due since opt-in.
+    async fn stamps(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<SavedStamp>, Failure>;
+
+    /// Appends journal entries.
+    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure>;
+    /// The newest journal entries of a user, newest first.
+    async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure>;
+    /// Drops journal entries older than `before`; the number dropped, at most `limit` at once.
+    async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure>;
+
+    /// Raises an alert, or refreshes the evidence of the open one of the same tenant, user and code. `true` when new.
+    async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure>;
+    /// Ends open alerts of a tenant (and user, when given) with this code; the number ended.
+    async fn end_alert(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        code: crate::error::Code,
+    ) -> Result<u64, Failure>;
+    /// Open alerts, oldest first, of one tenant or of all.
+    async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure>;
+
+    /// Lets the next guarded plan of this user pass, once. `false` when the user is not enrolled.
+    async fn allow_deletions(&self, user: &UserKey) -> Result<bool, Failure>;
+    /// Takes the permission, if there is one: `true` exactly once per [`Self::allow_deletions`].
+    async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure>;
+
+    /// Checks that the registry can be written, without leaving anything behind.
+    async fn check_writable(&self) -> Result<(), Failure>;
+}

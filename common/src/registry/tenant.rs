@@ -1,0 +1,224 @@
+//! A tenant and how its servers are reached. Secrets are named here, never held.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::model::TenantId;
+
+/// Why a reference to a secret was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" does not name a secret: write env:NAME for an environment variable or file:/path for a file"
+)]
+pub struct SecretRefError(String);
+
+/// Where a secret is found: `env:NAME` or `file:/absolute/path`. The value itself is never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SecretRef {
+    /// An environment variable.
+    Environment(String),
+    /// A file; one final line break is not part of the secret.
+    File(std::path::PathBuf),
+}
+
+impl FromStr for SecretRef {
+    type Err = SecretRefError;
+    fn from_str(text: &str) -> Result<Self, SecretRefError> {
+        // The text may be a secret that was put here by mistake, so the error shows only its beginning.
+        let refuse = || SecretRefError(text.chars().take(8).collect::<String>() + "…");
+        match text.split_once(':') {
+            Some(("env", name))
+                if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
+            {
+                Ok(Self::Environment(name.to_owned()))
+            }
+            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(path.into())),
+            _ => Err(refuse()),
+        }
+    }
+}
+
+impl TryFrom<String> for SecretRef {
+    type Error = SecretRefError;
+    fn try_from(text: String) -> Result<Self, SecretRefError> {
+        text.parse()
+    }
+}
+
+impl From<SecretRef> for String {
+    fn from(reference: SecretRef) -> Self {
+        reference.to_string()
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(formatter, "env:{name}"),
+            Self::File(path) => write!(formatter, "file:{}", path.display()),
+        }
+    }
+}
+
+/// How tasksync proves who it is to a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Credentials {
+    /// HTTP Basic over TLS (Exchange Server and SharePoint Server only).
+    Basic {
+        /// Account, for example `contoso\svc-tasksync` or `svc-tasksync@contoso.example`.
+        user: String,
+        /// Its password.
+        password: SecretRef,
+    },
+    /// OAuth 2.0 client credentials with a shared secret.
+    OauthSecret {
+        /// Token endpoint.
+        token_url: Url,
+        /// Application (client) id.
+        client_id: String,
+        /// Scope, for example `https://outlook.office365.com/.default`.
+        scope: String,
+        /// The client secret.
+        secret: SecretRef,
+    },
+    /// OAuth 2.0 client credentials with a certificate (a signed JWT assertion, PS256).
+    OauthCertificate {
+        /// Token endpoint.
+        token_url: Url,
+        /// Application (client) id.
+        client_id: String,
+        /// Scope, for example `https://contoso.sharepoint.com/.default`.
+        scope: String,
+        /// The private key in PEM (PKCS #8).
+        private_key: SecretRef,
+        /// The certificate in PEM; public, but found the same way.
+        certificate: SecretRef,
+    },
+}
+
+/// How other people's mailboxes are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// `FullAccess` of the service account; one request may name many mailboxes.
+    Delegate,
+    /// The impersonation header; one mailbox per request.
+    Impersonation,
+    /// Try delegate first, fall back per mailbox, remember what worked.
+    #[default]
+    Auto,
+}
+
+/// The tenant's Exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum MailboxConnection {
+    /// Exchange Web Services.
+    Ews {
+        /// Endpoint, usually `https://host/EWS/Exchange.asmx`.
+        url: Url,
+        /// How tasksync signs in.
+        credentials: Credentials,
+        /// How mailboxes are opened.
+        #[serde(default)]
+        access: Access,
+    },
+}
+
+/// The tenant's SharePoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharePointConnection {
+    /// The site collections whose lists are watched; at least one, at most 1,000.
+    pub sites: Vec<Url>,
+    /// How tasksync signs in.
+    pub credentials: Credentials,
+}
+
+/// Where the tenant's tasks come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SourceConnection {
+    /// SharePoint task lists.
+    #[serde(rename = "sharepoint")]
+    SharePoint(SharePointConnection),
+}
+
+/// A customer whose people's tasks are kept in sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// The tenant's name in every key, message and log line.
+    pub id: TenantId,
+    /// The name people read.
+    pub display_name: String,
+    /// `false` stops every sync of this tenant within one run; data is left untouched.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Time zone of mailboxes whose own is not known, as an IANA or Windows name.
+    #[serde(default = "utc")]
+    pub time_zone: String,
+    /// Where tasks come from.
+    pub source: SourceConnection,
+    /// Where people's mailboxes are.
+    pub mailbox: MailboxConnection,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_put_where_its_name_belongs_is_refused_and_not_repeated() {
+        let error = "correct-horse-battery-staple"
+            .parse::<SecretRef>()
+            .unwrap_err()
+            .to_string();
+        assert!(!error.contains("battery"), "{error}");
+        assert_eq!("env:A_1".parse::<SecretRef>().unwrap().to_string(), "env:A_1");
+        assert!("file:relative".parse::<SecretRef>().is_err());
+    }
+
+    #[test]
+    fn a_tenant_is_read_from_toml_and_unknown_keys_are_refused() {
+        let text = r#"
+            id = "contoso"
+            display_name = "Contoso"
+            [source]
+            kind = "sharepoint"
+            sites = ["https://sp.contoso.example/sites/projects"]
+            credentials = { kind = "basic", user = "contoso\\svc", password = "env:CONTOSO_SP" }
+            [mailbox]
+            kind = "ews"
+            url = "https://mail.contoso.example/EWS/Exchange.asmx"
+            credentials = { kind = "basic", user = "contoso\\svc", password = "file:/run/secrets/ews" }
+        "#;
+        let tenant: Tenant = toml::from_str(text).unwrap();
+        assert!(tenant.enabled);
+        assert!(matches!(
+            tenant.mailbox,
+            MailboxConnection::Ews {
+                access: Access::Auto,
+                ..
+            }
+        ));
+        assert!(toml::from_str::<Tenant>(&text.replace("display_name", "displayname")).is_err());
+        assert_eq!(
+            serde_json::from_str::<Tenant>(&serde_json::to_string(&tenant).unwrap()).unwrap(),
+            tenant
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! The order of work: who has waited longest, who is being worked on by whom, and who leads.
+//!
+//! A user's *stamp* is the end of the last attempt, moved by postponement or back-off; a user is due when the stamp is at
+//! least `minimum_time_between_user_syncs` old. A *claim* takes users out of the order for a limited time under a fencing
+//! token; whoever comes with another token changes nothing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::model::{TenantId, UserId, UserKey};
+
+/// Growing number of a claim; a claim with a lower one is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub u64);
+
+/// Growing number of a leadership; claims of an older one are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// The stamp of a tenant's oldest due-or-waiting user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its oldest stamp.
+    pub stamp: Timestamp,
+    /// Users of the tenant that are claimed now.
+    pub in_flight: u64,
+}
+
+/// What happened in a user's last attempts; grows and resets with the outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// Successful cycles in a row that found nothing to do.
+    pub idle_cycles: u32,
+    /// Failed attempts in a row (throttling does not count).
+    pub failures: u32,
+}
+
+/// A user taken out of the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The user.
+    pub user: UserId,
+    /// The stamp the user had.
+    pub stamp: Timestamp,
+}
+
+/// Answer to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimAnswer {
+    /// These users are claimed under this token; users that were gone or claimed already are left out.
+    Claimed {
+        /// Fencing token of all of them.
+        token: Token,
+        /// Who was claimed, in the order asked for.
+        users: Vec<Claimed>,
+    },
+    /// A newer leader exists; nothing was claimed.
+    StaleEpoch,
+}
+
+/// A user whose claim still holds when the work starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The user.
+    pub user: UserId,
+    /// The user's last attempts, for the postponement at the end.
+    pub history: History,
+}
+
+/// How a user's attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// The user.
+    pub user: UserId,
+    /// Success, or what went wrong.
+    pub result: Result<(), Failure>,
+    /// The history from now on.
+    pub history: History,
+    /// The user is due again this long after the end of this attempt.
+    pub due_after: Duration,
+}
+
+/// What is known of one user's place in the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserStatus {
+    /// Order stamp; the user is due when it is `minimum_time_between_user_syncs` old.
+    pub stamp: Timestamp,
+    /// Whether a worker has the user now.
+    pub claimed: bool,
+    /// End of the last attempt.
+    pub last_attempt: Option<Timestamp>,
+    /// End of the last successful attempt: what is shown and alarmed.
+    pub last_success: Option<Timestamp>,
+    /// What went wrong last, if the last attempt failed.
+    pub last_failure: Option<Failure>,
+    /// The last attempts.
+    pub history: History,
+}
+
+/// Freshness of everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Tenants with at least one user in the order.
+    pub tenants: u64,
+    /// Users in the order (claimed ones included).
+    pub users: u64,
+    /// Users whose stamp is old enough to be picked.
+    pub due: u64,
+    /// Users a worker has now.
+    pub claimed: u64,
+    /// Seconds the longest-waiting due user has been due.
+    pub oldest_due_seconds: Option<u64>,
+    /// Median of the last intervals between two attempts of the same user, in seconds; from a bounded sample.
+    pub interval_p50_seconds: Option<u64>,
+    /// 99th percentile of the same sample, in seconds.
+    pub interval_p99_seconds: Option<u64>,
+    /// Age of the oldest last success among enrolled users, in seconds.
+    pub oldest_success_seconds: Option<u64>,
+}
+
+/// The seam to the order of work. Every method is one atomic change; time is the schedule's own.
+///
+/// All methods fail with class `Transient` when the store does not answer.
+#[async_trait]
+pub trait Schedule: Send + Sync + 'static {
+    /// Puts a user in with this stamp and last success unless already in (a claimed user stays claimed).
+    async fn enrol(
+        &self,
+        user: &UserKey,
+        stamp: Timestamp,
+        last_success: Option<Timestamp>,
+    ) -> Result<bool, Failure>;
+    /// Takes a user out, claimed or not; the claim is void.
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
+    /// Takes a whole tenant out.
+    async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure>;
+    /// Makes a user due at once, ahead of everybody whose stamp is younger than an hour. `false` when not in.
+    async fn make_due(&self, user: &UserKey) -> Result<bool, Failure>;
+
+    /// At most `limit` tenants with the oldest heads, oldest first; tenants all of whose users are claimed are left out.
+    async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure>;
+    /// At most `limit` users of the tenant whose stamp is not after `not_after`, oldest first, ties by name.
+    async fn oldest(
+        &self,
+        tenant: &TenantId,
+        not_after: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Timestamp)>, Failure>;
+    /// Claims users of one tenant for `lasts`, under one new token.
+    async fn claim(
+        &self,
+        epoch: Epoch,
+        tenant: &TenantId,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<ClaimAnswer, Failure>;
+    /// Extends the claims under `token` and says which still hold.
+    async fn renew(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<Vec<Held>, Failure>;
+    /// Ends attempts: the stamp becomes now + `due_after` - minimum time between syncs. Users whose claim under `token`
+    /// is gone are not touched; the answer names those that were finished.
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        results: &[Finish],
+    ) -> Result<Vec<UserId>, Failure>;
+    /// Gives users back with their original stamps; the answer names those whose claim still held.
+    async fn release(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, Failure>;
+    /// Gives back at most `limit` users whose claims expired, with their original stamps.
+    async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure>;
+
+    /// One user's place.
+    async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure>;
+    /// Everybody's freshness; of one tenant when given.
+    async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure>;
+    /// The schedule's time.
+    async fn now(&self) -> Result<Timestamp, Failure>;
+
+    /// Takes or renews the leadership for `lasts`; `None` when somebody else (another `holder`) leads.
+    async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure>;
+    /// Gives the leadership up, if `holder` has it.
+    async fn resign(&self, holder: &str) -> Result<(), Failure>;
+}

@@ -1,0 +1,273 @@
+//! Settings: a TOML file, then environment variables; unknown keys are refused and relations are checked at start.
+
+mod duration;
+mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use load::{SettingsError, load, parse};
+
+/// Everything an operator can set. Defaults are those of the original service where it had the setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the truth is kept.
+    pub registry: RegistrySettings,
+    /// The order of work and the leader's loop.
+    pub schedule: ScheduleSettings,
+    /// Jobs in flight.
+    pub queue: QueueSettings,
+    /// What one worker process does at once, and for how long.
+    pub worker: WorkerSettings,
+    /// The REST API and the pages.
+    pub api: ApiSettings,
+    /// Calls to the tenants' servers.
+    pub outbound: OutboundSettings,
+    /// The brake before deletions.
+    pub guard: GuardSettings,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// Where the truth is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// `sqlite:PATH` for one machine.
+    pub url: String,
+    /// How long journal entries are kept.
+    #[serde(with = "duration")]
+    pub journal_lifetime: Duration,
+}
+
+/// The order of work and the leader's loop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleSettings {
+    /// `memory:` for one machine.
+    pub url: String,
+    /// The leader wakes this often (the original's timer job period).
+    #[serde(with = "duration")]
+    pub run_interval: Duration,
+    /// Between runs the leader looks this often whether workers want more; 0 makes it a classic timer job.
+    #[serde(with = "duration")]
+    pub top_up_interval: Duration,
+    /// Most tenants one run takes users of (the original's NumberOfSubscriptionSyncsPerEwsSyncRun).
+    pub tenants_per_run: usize,
+    /// Most users of one job (the original's NumberOfUsersPerEwsSyncBatch).
+    pub users_per_batch: usize,
+    /// No user is synced more often than this (the original's MinimumTimeBetweenProviderRefreshes).
+    #[serde(with = "duration")]
+    pub minimum_time_between_user_syncs: Duration,
+    /// An idle user is synced at least this often.
+    #[serde(with = "duration")]
+    pub maximum_time_between_user_syncs: Duration,
+    /// The registry is compared with the index this often (the original's MinimumTimeBetweenEwsSyncSubscriptionSearches).
+    #[serde(with = "duration")]
+    pub tenant_search_interval: Duration,
+    /// Sites are walked for task lists at least this often (the original's MinimumTimeBetweenSearchQueries).
+    #[serde(with = "duration")]
+    pub discovery_interval: Duration,
+    /// A claim lasts this long unless renewed.
+    #[serde(with = "duration")]
+    pub claim_lifetime: Duration,
+    /// Most users of one tenant that are claimed at once; 0 for no limit.
+    pub tenant_in_flight: u64,
+    /// Leadership lasts this long unless renewed.
+    #[serde(with = "duration")]
+    pub leader_lifetime: Duration,
+}
+
+/// Jobs in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueSettings {
+    /// `memory:` for one machine.
+    pub url: String,
+    /// Most jobs that wait in one queue.
+    pub maximum_length: usize,
+    /// A job is given to a worker at most this often before it goes to the dead letters.
+    pub delivery_limit: u32,
+}
+
+/// What one worker process does at once, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// After this time no new user of a batch starts (the original's processing slice).
+    #[serde(with = "duration")]
+    pub batch_budget: Duration,
+    /// Users of one batch that are synced at once (the original's NumberOfUsersEwsSyncWillProcessAtOnce).
+    pub users_at_once: usize,
+    /// Batches one process works on at once; 1 is the original.
+    pub batches_at_once: usize,
+    /// One user's sync is stopped at its next safe point after this time.
+    #[serde(with = "duration")]
+    pub user_budget: Duration,
+    /// Everything is compared this often, whatever the cheap checks say.
+    #[serde(with = "duration")]
+    pub full_check_interval: Duration,
+    /// On SIGTERM running work may take this long before it is released.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// The time the platform gives a process between SIGTERM and SIGKILL.
+    #[serde(with = "duration")]
+    pub grace_period: Duration,
+}
+
+/// The REST API and the pages.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    /// Address and port listened on.
+    pub listen: SocketAddr,
+}
+
+/// Calls to the tenants' servers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboundSettings {
+    /// One request may take this long.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// Opening a connection may take this long.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Largest answer read, in bytes.
+    pub maximum_answer_bytes: usize,
+    /// Requests in flight per server.
+    pub requests_per_server: usize,
+    /// Private or reserved networks tasksync may connect to, for example `10.0.0.0/8`.
+    pub allowed_networks: Vec<String>,
+    /// For trials only: allow `http://`.
+    pub allow_plain_http: bool,
+    /// Further certificate authorities to trust, a PEM file.
+    pub authorities: Option<PathBuf>,
+}
+
+/// The brake before deletions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardSettings {
+    /// So many deletions on one side always pass.
+    pub deletions: usize,
+    /// Beyond that, at most this share of the user's tasks, in percent.
+    pub deletions_percent: u8,
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Filter such as `info` or `info,tasksync_worker=debug`.
+    pub filter: String,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:tasksync.sqlite".to_owned(),
+            journal_lifetime: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self {
+            url: "memory:".to_owned(),
+            run_interval: Duration::from_secs(60),
+            top_up_interval: Duration::from_secs(1),
+            tenants_per_run: 50,
+            users_per_batch: 100,
+            minimum_time_between_user_syncs: Duration::from_secs(5 * 60),
+            maximum_time_between_user_syncs: Duration::from_secs(12 * 60),
+            tenant_search_interval: Duration::from_secs(30 * 60),
+            discovery_interval: Duration::from_secs(3 * 3600),
+            claim_lifetime: Duration::from_secs(120),
+            tenant_in_flight: 1_000,
+            leader_lifetime: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            url: "memory:".to_owned(),
+            maximum_length: 10_000,
+            delivery_limit: 5,
+        }
+    }
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            batch_budget: Duration::from_secs(45),
+            users_at_once: 10,
+            batches_at_once: 16,
+            user_budget: Duration::from_secs(40),
+            full_check_interval: Duration::from_secs(6 * 3600),
+            drain: Duration::from_secs(50),
+            grace_period: Duration::from_secs(75),
+        }
+    }
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+        }
+    }
+}
+
+impl Default for OutboundSettings {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            maximum_answer_bytes: 16 * 1024 * 1024,
+            requests_per_server: 25,
+            allowed_networks: Vec::new(),
+            allow_plain_http: false,
+            authorities: None,
+        }
+    }
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            deletions: 10,
+            deletions_percent: 20,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Durations in settings always carry their unit: `60s`, `5min`, `3h`, `30d`, `250ms`, or `0`.
+
+use std::time::Duration;
+
+use serde::{Deserialize as _, Deserializer};
+
+/// Reads a duration with its unit.
+///
+/// # Errors
+/// Says what was written and what is expected.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "\"{text}\" is not a duration: write a whole number and a unit, such as 250ms, 45s, 5min, 3h or 30d"
+        ))
+    })
+}
+
+fn parse(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let unit_at = text.find(|character: char| !character.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().ok()?;
+    let milliseconds = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_and_nothing_else() {
+        assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("45s"), Some(Duration::from_secs(45)));
+        assert_eq!(parse("5min"), Some(Duration::from_secs(300)));
+        assert_eq!(parse("3h"), Some(Duration::from_secs(10_800)));
+        assert_eq!(parse("30d"), Some(Duration::from_secs(2_592_000)));
+        assert_eq!(parse("0"), Some(Duration::ZERO));
+        for wrong in [
+            "",
+            "5",
+            "5m",
+            "-5s",
+            "1.5h",
+            "s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Reading settings, and the relations between them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Settings;
+
+/// Prefix of environment variables: `TASKSYNC_WORKER__USERS_AT_ONCE` stands for `worker.users_at_once`.
+const PREFIX: &str = "TASKSYNC_";
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("settings file {path}: {error}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        error: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong kind.
+    #[error("settings {origin}: {error}")]
+    Wrong {
+        /// File or variable.
+        origin: String,
+        /// What is wrong, with the line.
+        error: String,
+    },
+    /// Two settings contradict each other.
+    #[error("settings contradict each other: {0}")]
+    Relation(String),
+}
+
+/// Reads the file (none: defaults), then the environment variables, and checks the relations.
+///
+/// # Errors
+/// Names the file, variable or relation that is wrong.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, SettingsError> {
+    let (text, origin) = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
+                path: path.to_owned(),
+                error,
+            })?;
+            (text, format!("file {}", path.display()))
+        }
+        None => (String::new(), "defaults".to_owned()),
+    };
+    parse(&text, &origin, environment)
+}
+
+/// As [`load`], from text; `origin` names it in errors.
+///
+/// # Errors
+/// Names the origin, variable or relation that is wrong.
+pub fn parse(
+    text: &str,
+    origin: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, SettingsError> {
+    let wrong = |origin: &str, error: &dyn std::fmt::Display| SettingsError::Wrong {
+        origin: origin.to_owned(),
+        error: error.to_string().trim_end().to_owned(),
+    };
+    // Read once as it stands, so that errors point at the file's own lines.
+    toml::from_str::<Settings>(text).map_err(|error| wrong(origin, &error))?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|error| wrong(origin, &error))?;
+    for (name, value) in environment {
+        let Some(path) = name.strip_prefix(PREFIX).filter(|path| path.contains("__")) else {
+            continue;
+        };
+        let Some((section, key)) = path.split_once("__") else {
+            continue;
+        };
+        let entry = table
+            .entry(section.to_ascii_lowercase())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let toml::Value::Table(section) = entry {
+            section.insert(key.to_ascii_lowercase(), typed(&value));
+        }
+        // Tried after each variable, so that the error names the one that is wrong.
+        toml::Value::Table(table.clone())
+            .try_into::<Settings>()
+            .map_err(|error| wrong(&format!("environment variable {name}"), &error))?;
+    }
+    let settings: Settings = toml::Value::Table(table)
+        .try_into()
+        .map_err(|error| wrong(origin, &error))?;
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// An environment variable's text as the TOML value it most plainly is.
+fn typed(text: &str) -> toml::Value {
+    toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        // A bare 0 is a duration as well as a number; only numbers other than 0 or where a number fits stay numbers.
+        .filter(|value| !value.is_datetime() && !value.is_float())
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn check(settings: &Settings) -> Result<(), SettingsError> {
+    let Settings {
+        schedule,
+        worker,
+        outbound,
+        guard,
+        queue,
+        ..
+    } = settings;
+    let relation = |holds: bool, text: &str| {
+        if holds {
+            Ok(())
+        } else {
+            Err(SettingsError::Relation(text.to_owned()))
+        }
+    };
+    let second = Duration::from_secs(1);
+    // Deadlines nest: request < user < batch < claim; drain < grace period (ARCHITECTURE, invariant 10).
+    relation(
+        outbound.connect_timeout <= outbound.request_timeout,
+        "outbound.connect_timeout must not be above outbound.request_timeout",
+    )?;
+    relation(
+        outbound.request_timeout < worker.user_budget,
+        "outbound.request_timeout must be below worker.user_budget",
+    )?;
+    relation(
+        worker.user_budget < worker.batch_budget,
+        "worker.user_budget must be below worker.batch_budget",
+    )?;
+    relation(
+        worker.batch_budget + worker.user_budget < schedule.claim_lifetime,
+        "worker.batch_budget + worker.user_budget must be below schedule.claim_lifetime: a user started at the end of the budget still needs a claim",
+    )?;
+    relation(
+        worker.drain < worker.grace_period,
+        "worker.drain must be below worker.grace_period",
+    )?;
+    relation(
+        worker.user_budget < worker.drain,
+        "worker.user_budget must be below worker.drain: a running user must be able to end",
+    )?;
+    relation(
+        schedule.minimum_time_between_user_syncs <= schedule.maximum_time_between_user_syncs,
+        "schedule.minimum_time_between_user_syncs must not be above schedule.maximum_time_between_user_syncs",
+    )?;
+    relation(
+        schedule.minimum_time_between_user_syncs >= second,
+        "schedule.minimum_time_between_user_syncs must be at least 1s",
+    )?;
+    relation(
+        schedule.top_up_interval <= schedule.run_interval,
+        "schedule.top_up_interval must not be above schedule.run_interval",
+    )?;
+    relation(
+        schedule.run_interval >= Duration::from_millis(100),
+        "schedule.run_interval must be at least 100ms",
+    )?;
+    relation(
+        schedule.leader_lifetime >= second,
+        "schedule.leader_lifetime must be at least 1s",
+    )?;
+    for (name, value, maximum) in [
+        ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
+        (
+            "schedule.users_per_batch",
+            schedule.users_per_batch,
+            crate::queue::MAXIMUM_USERS,
+        ),
+        ("worker.users_at_once", worker.users_at_once, 100),
+        ("worker.batches_at_once", worker.batches_at_once, 1_000),
+        (
+            "outbound.requests_per_server",
+            outbound.requests_per_server,
+            10_000,
+        ),
+        (
+            "outbound.maximum_answer_bytes",
+            outbound.maximum_answer_bytes,
+            256 * 1024 * 1024,
+        ),
+        ("queue.maximum_length", queue.maximum_length, 1_000_000),
+        ("queue.delivery_limit", queue.delivery_limit as usize, 100),
+    ] {
+        relation(
+            (1..=maximum).contains(&value),
+            &format!("{name} must be between 1 and {maximum}"),
+        )?;
+    }
+    relation(
+        guard.deletions_percent <= 100,
+        "guard.deletions_percent must be between 0 and 100",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
+        parse(
+            text,
+            "file test.toml",
+            environment
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_hold_and_agree_with_each_other() {
+        assert_eq!(read("", &[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_missing_units_are_refused_by_name() {
+        let error = read("[worker]\nuser_at_once = 3\n", &[]).unwrap_err();
+        assert!(
+            error.contains("test.toml") && error.contains("user_at_once"),
+            "{error}"
+        );
+        let error = read("[worker]\nbatch_budget = \"45\"\n", &[]).unwrap_err();
+        assert!(error.contains("unit"), "{error}");
+        let error = read("", &[("TASKSYNC_WORKER__NONSENSE", "1")]).unwrap_err();
+        assert!(error.contains("TASKSYNC_WORKER__NONSENSE"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let settings = read(
+            "[worker]\nusers_at_once = 3\n",
+            &[
+                ("TASKSYNC_WORKER__USERS_AT_ONCE", "7"),
+                ("TASKSYNC_SCHEDULE__TOP_UP_INTERVAL", "500ms"),
+                ("TASKSYNC_OUTBOUND__ALLOW_PLAIN_HTTP", "true"),
+                ("TASKSYNC_API__LISTEN", "127.0.0.1:1"),
+                ("TASKSYNC_OUTBOUND__ALLOWED_NETWORKS", "[\"127.0.0.0/8\"]"),
+                ("TASKSYNC_TOKEN", "not a setting"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(settings.worker.users_at_once, 7);
+        assert_eq!(settings.schedule.top_up_interval, Duration::from_millis(500));
+        assert!(settings.outbound.allow_plain_http);
+        assert_eq!(settings.outbound.allowed_networks, ["127.0.0.0/8"]);
+    }
+
+    #[test]
+    fn deadlines_must_nest() {
+        let error = read("[worker]\nuser_budget = \"45s\"\n", &[]).unwrap_err();
+        assert!(
+            error.contains("worker.user_budget must be below worker.batch_budget"),
+            "{error}"
+        );
+        let error = read("[schedule]\nusers_per_batch = 101\n", &[]).unwrap_err();
+        assert!(error.contains("users_per_batch"), "{error}");
+    }
+}

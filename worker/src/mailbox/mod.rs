@@ -1,0 +1,201 @@
+//! The mailbox side: what the sync pass needs of a mailbox server, whatever its protocol.
+
+use async_trait::async_trait;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task};
+
+/// A mailbox and the zone its owner's dates are meant in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The mailbox.
+    pub mailbox: MailboxAddress,
+    /// The owner's time zone.
+    pub zone: TimeZone,
+}
+
+/// Opaque, case-sensitive id of a folder; stable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FolderId(pub String);
+
+/// An item and its version: `id` changes when the item is moved, `change_key` with every change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemRef {
+    /// Opaque, case-sensitive.
+    pub id: String,
+    /// Opaque version.
+    pub change_key: String,
+}
+
+/// A task folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Its id.
+    pub id: FolderId,
+    /// Name people see.
+    pub name: String,
+    /// Our marker: which location it stands for; `None` for the person's own folders.
+    pub location: Option<LocationKey>,
+    /// State of the folder when it was listed, if the server gives it.
+    pub probe: Option<Probe>,
+}
+
+/// Cheap signs that a folder changed: both move on create, update and delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Probe {
+    /// Latest commit in the folder, in microseconds since 1970 (EWS property tag 0x670A).
+    pub latest_commit_us: i64,
+    /// Deletions so far (EWS property tag 0x670B).
+    pub deletions: i64,
+}
+
+/// What a probe of one folder says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// Its present signs.
+    Signs(Probe),
+    /// The folder is not there any more.
+    Gone,
+    /// The server does not give the signs for this folder or mailbox: read the changes instead.
+    Unknown,
+}
+
+/// Folders of one mailbox to be probed.
+#[derive(Debug, Clone)]
+pub struct ProbeRequest {
+    /// The mailbox.
+    pub mailbox: MailboxAddress,
+    /// Its folders.
+    pub folders: Vec<FolderId>,
+}
+
+/// A task in a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxItem {
+    /// Id and version.
+    pub item: ItemRef,
+    /// Our key, when the item carries one.
+    pub key: Option<SourceKey>,
+    /// Its values; what EWS cannot tell stays at its default.
+    pub task: Task,
+    /// Last change by anybody, by the server's clock.
+    pub modified: Timestamp,
+    /// When it was created, by the server's clock.
+    pub created: Timestamp,
+    /// A recurring task: read, never written.
+    pub recurring: bool,
+    /// Private or confidential: its body and title edits are the person's own and never travel to the source.
+    pub private: bool,
+}
+
+/// One change of a folder since a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemChange {
+    /// Created or updated; read it with [`Mailbox::items`].
+    Present(ItemRef),
+    /// No longer in this folder.
+    Gone {
+        /// The id it had.
+        id: String,
+    },
+}
+
+/// A page of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangePage {
+    /// The changes.
+    pub changes: Vec<ItemChange>,
+    /// Where the next page or the next sync begins.
+    pub cursor: String,
+    /// Whether nothing more follows now.
+    pub last: bool,
+}
+
+/// What is written into an item: only `fields` of `task`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemChanges {
+    /// The values.
+    pub task: Task,
+    /// Which of them are written; others stay as they are.
+    pub fields: FieldSet,
+}
+
+/// The seam to a mailbox server of one tenant.
+///
+/// Failures carry their class; a write whose answer was lost fails with `OutcomeUnknown`.
+#[async_trait]
+pub trait Mailbox: Send + Sync + 'static {
+    /// Which fields an item can hold.
+    fn holds(&self) -> FieldSet;
+    /// The server's clock minus ours, as last measured.
+    fn clock_offset(&self) -> SignedDuration;
+    /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers stand in the order
+    /// of the requests, the folders' in their order.
+    async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>>;
+    /// Every folder below the mailbox's task folder, complete.
+    async fn folders(&self, owner: &Owner) -> Result<Vec<Folder>, Failure>;
+    /// Creates a task folder with our marker. If the name is taken by another folder, a number is added.
+    async fn create_folder(
+        &self,
+        owner: &Owner,
+        name: &str,
+        location: &LocationKey,
+    ) -> Result<FolderId, Failure>;
+    /// Renames a folder.
+    async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure>;
+    /// Moves a folder to the deleted items. A folder that is gone already is a success.
+    async fn delete_folder(&self, owner: &Owner, folder: &FolderId) -> Result<(), Failure>;
+    /// One page of changes of a folder; without a cursor, of everything in it.
+    async fn changes(
+        &self,
+        owner: &Owner,
+        folder: &FolderId,
+        cursor: Option<&str>,
+    ) -> Result<ChangePage, Failure>;
+    /// Reads whole items, in the order asked for; each may fail by itself (`Gone` when it is not there any more).
+    async fn items(
+        &self,
+        owner: &Owner,
+        ids: &[String],
+    ) -> Result<Vec<Result<MailboxItem, Failure>>, Failure>;
+    /// Items that carry this key in any of these folders (at most 20), oldest first.
+    async fn find(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+        key: &SourceKey,
+    ) -> Result<Vec<ItemRef>, Failure>;
+    /// Creates a task with our key.
+    async fn create(
+        &self,
+        owner: &Owner,
+        folder: &FolderId,
+        key: &SourceKey,
+        task: &Task,
+        link: Option<&str>,
+    ) -> Result<ItemRef, Failure>;
+    /// Writes fields of an item if its version is still `item.change_key`; fails with class `Conflict` otherwise.
+    async fn update(&self, owner: &Owner, item: &ItemRef, changes: &ItemChanges) -> Result<ItemRef, Failure>;
+    /// Takes our key off an item, so that it is the person's own.
+    async fn disown(&self, owner: &Owner, item: &ItemRef) -> Result<ItemRef, Failure>;
+    /// Moves an item to the deleted items. An item that is gone already is a success.
+    async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure>;
+    /// Asks the server who it is and whether tasksync may use this mailbox; for the doctor.
+    async fn check(&self, owner: &Owner) -> Result<ServerFacts, Failure>;
+}
+
+/// What a server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerFacts {
+    /// Product and version as the server names them.
+    pub version: String,
+    /// How mailboxes are opened: `delegate`, `impersonation`.
+    pub access: String,
+    /// Its clock minus ours, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// Whether the cheap idle check works there.
+    pub probe: bool,
+}

@@ -1,0 +1,153 @@
+//! The source side: what the sync pass needs of the place where tasks live, whatever its protocol.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
+
+/// A place that holds tasks of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its key.
+    pub key: LocationKey,
+    /// Name for the folder in the mailbox, for example `Projects - Tasks`.
+    pub name: String,
+    /// Address people can open.
+    pub web_url: String,
+    /// Which fields its tasks can hold.
+    pub holds: FieldSet,
+}
+
+/// A task at its source, assigned to the user and visible to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceItem {
+    /// Its key.
+    pub key: SourceKey,
+    /// Opaque version (the ETag).
+    pub version: String,
+    /// Its values; fields the location cannot hold stay at their default.
+    pub task: Task,
+    /// Last change by anybody, by the server's clock; whole seconds.
+    pub modified: Timestamp,
+    /// Address people can open.
+    pub web_url: String,
+    /// Whether the user may edit it.
+    pub writable: bool,
+}
+
+/// Why a task is not (or no longer) the user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Absence {
+    /// It was deleted.
+    Deleted,
+    /// It is not assigned to the user.
+    NotAssigned,
+    /// The user may not see it.
+    NoAccess,
+    /// Its whole location is gone.
+    LocationGone,
+}
+
+/// A task as the source shows it to the user now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Present(Box<SourceItem>),
+    /// It is not the user's, or not there.
+    Absent(Absence),
+}
+
+/// What changed for a user since a cursor, or everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceChanges {
+    /// Tasks that changed, each once; with `complete`, every task of the user.
+    pub tasks: Vec<(SourceKey, Presence)>,
+    /// The locations of the tasks that are present, and those that were renamed.
+    pub locations: Vec<Location>,
+    /// Where the next sync begins.
+    pub cursor: String,
+    /// Whether this is everything: a complete listing whose every page was read.
+    pub complete: bool,
+}
+
+/// A person at the source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Person {
+    /// Sign-in name.
+    pub login: String,
+}
+
+/// What is written into a task: only `fields` of `task`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskChanges {
+    /// The values.
+    pub task: Task,
+    /// Which of them are written; others stay as they are.
+    pub fields: FieldSet,
+}
+
+/// A task after a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its new version.
+    pub version: String,
+}
+
+/// The seam to the source of one tenant. One object serves every user of the tenant in this process and shares what it
+/// reads among them.
+///
+/// Failures carry their class; a write whose answer was lost fails with `OutcomeUnknown`.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// The server's clock minus ours, as last measured.
+    fn clock_offset(&self) -> SignedDuration;
+    /// Reads the shared change feed forward from the oldest of these cursors, once for a whole batch of users.
+    async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure>;
+    /// What changed for the person since `cursor`. `linked` are the keys whose tasks are in the mailbox now: only
+    /// those are told as absent. Fails with class `CursorInvalid` when the cursor is too old.
+    async fn changes(
+        &self,
+        person: &Person,
+        cursor: &str,
+        linked: &BTreeSet<SourceKey>,
+    ) -> Result<SourceChanges, Failure>;
+    /// Every task of the person; fails rather than return a part.
+    async fn everything(&self, person: &Person) -> Result<SourceChanges, Failure>;
+    /// These tasks as the source shows them to the person now, in the order asked for.
+    async fn tasks(&self, person: &Person, keys: &[SourceKey])
+    -> Result<Vec<(SourceKey, Presence)>, Failure>;
+    /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise.
+    async fn update(&self, key: &SourceKey, version: &str, changes: &TaskChanges)
+    -> Result<Written, Failure>;
+    /// Puts a task into the recycle bin if its version is still `version` (read just before; the product has no
+    /// conditional recycle). A task that is gone already is a success.
+    async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure>;
+    /// Asks every site whether it answers and what the service account may do; for the doctor.
+    async fn check(&self) -> Vec<SiteCheck>;
+    /// Asks whether the source knows the person; for opt-in and the doctor.
+    async fn check_person(&self, person: &Person) -> Result<(), Failure>;
+}
+
+/// What the doctor learns of one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteCheck {
+    /// Its address.
+    pub site: String,
+    /// Title and number of task lists, or what is wrong.
+    pub result: Result<SiteFacts, Failure>,
+}
+
+/// What a site says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteFacts {
+    /// Its title.
+    pub title: String,
+    /// Task lists found.
+    pub lists: usize,
+    /// Whether the service account may edit items.
+    pub may_edit: bool,
+    /// Its clock minus ours, in milliseconds.
+    pub clock_offset_ms: i64,
+}
