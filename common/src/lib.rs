@@ -4,9 +4,11 @@ mod catalogue;
 pub mod clock;
 pub mod error;
 pub mod model;
+pub mod plan;
 pub mod queue;
 pub mod registry;
 pub mod schedule;
 pub mod settings;
+pub mod state;
 
 pub use catalogue::markdown as error_catalogue_markdown;

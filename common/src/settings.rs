@@ -157,6 +157,8 @@ pub struct GuardSettings {
     pub deletions: usize,
     /// Beyond that, at most this share of the user's tasks, in percent.
     pub deletions_percent: u8,
+    /// A folder or list with at least this many tasks that loses all of them at once is held back, however few they are.
+    pub emptied_from: usize,
 }
 
 /// Form of the log lines.
@@ -259,6 +261,7 @@ impl Default for GuardSettings {
         Self {
             deletions: 10,
             deletions_percent: 20,
+            emptied_from: 3,
         }
     }
 }

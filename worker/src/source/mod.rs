@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
+pub use tasksync_common::plan::Absence;
 
 /// A place that holds tasks of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +36,6 @@ pub struct SourceItem {
     pub web_url: String,
     /// Whether the user may edit it.
     pub writable: bool,
-}
-
-/// Why a task is not (or no longer) the user's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Absence {
-    /// It was deleted.
-    Deleted,
-    /// It is not assigned to the user.
-    NotAssigned,
-    /// The user may not see it.
-    NoAccess,
-    /// Its whole location is gone.
-    LocationGone,
 }
 
 /// A task as the source shows it to the user now.
