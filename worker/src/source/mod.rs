@@ -106,6 +106,8 @@ pub trait Source: Send + Sync + 'static {
     /// These tasks as the source shows them to the person now, in the order asked for.
     async fn tasks(&self, person: &Person, keys: &[SourceKey])
     -> Result<Vec<(SourceKey, Presence)>, Failure>;
+    /// A location the source knows; `None` when there is none (any more).
+    async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure>;
     /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise.
     async fn update(&self, key: &SourceKey, version: &str, changes: &TaskChanges)
     -> Result<Written, Failure>;
