@@ -8,3 +8,4 @@
 mod client;
 mod folders;
 mod items;
+mod scale;
