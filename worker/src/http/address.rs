@@ -79,9 +79,7 @@ impl Network {
 }
 
 fn masked4(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(prefix.min(32)))
-        .unwrap_or(0);
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     Ipv4Addr::from_bits(address.to_bits() & mask)
 }
 
@@ -196,18 +194,42 @@ const SPECIAL: &[(Network, &str)] = &[
     (Network::v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback"),
     (Network::v6([0; 8], 96), "IPv4-compatible"),
     (Network::v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), "IPv4-translated"),
-    (Network::v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "a local translation to IPv4"),
+    (
+        Network::v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
+        "a local translation to IPv4",
+    ),
     (Network::v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discarded"),
     (Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "a Teredo tunnel"),
-    (Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "reserved for protocols"),
-    (Network::v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "for documentation"),
+    (
+        Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+        "reserved for protocols",
+    ),
+    (
+        Network::v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+        "for documentation",
+    ),
     (Network::v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), "a 6to4 tunnel"),
-    (Network::v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), "reserved for AS112"),
-    (Network::v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "for documentation"),
-    (Network::v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "a segment identifier"),
-    (Network::v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "unique local (private)"),
+    (
+        Network::v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
+        "reserved for AS112",
+    ),
+    (
+        Network::v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+        "for documentation",
+    ),
+    (
+        Network::v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16),
+        "a segment identifier",
+    ),
+    (
+        Network::v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
+        "unique local (private)",
+    ),
     (Network::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "link-local"),
-    (Network::v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "site-local (private)"),
+    (
+        Network::v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
+        "site-local (private)",
+    ),
     (Network::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
 ];
 
@@ -264,7 +286,12 @@ impl AddressRules {
             IpAddr::V6(address) => embedded_ipv4(address),
         };
         let metadata = |address: IpAddr| METADATA.contains(&address);
-        if metadata(address) || embedded.iter().flatten().any(|inner| metadata(IpAddr::V4(*inner))) {
+        if metadata(address)
+            || embedded
+                .iter()
+                .flatten()
+                .any(|inner| metadata(IpAddr::V4(*inner)))
+        {
             return Err(Refusal::Metadata);
         }
         if self.allowed.iter().any(|network| network.contains(address)) {
@@ -390,11 +417,7 @@ fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
             [Some(last), Some(Ipv4Addr::from_bits(split)), None]
         }
         // Teredo: the server plain, the client inverted.
-        [0x2001, 0, ..] => [
-            Some(at(64)),
-            Some(Ipv4Addr::from_bits(!last.to_bits())),
-            None,
-        ],
+        [0x2001, 0, ..] => [Some(at(64)), Some(Ipv4Addr::from_bits(!last.to_bits())), None],
         // 6to4, and ISATAP inside of it.
         [0x2002, ..] => [
             Some(at(80)),

@@ -166,11 +166,7 @@ impl Http {
 
     fn client(&self) -> reqwest::Client {
         let read = || {
-            let current = self
-                .shared
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let current = self.shared.current.read().unwrap_or_else(PoisonError::into_inner);
             (current.client.clone(), self.exchange_due(&current))
         };
         let (client, due) = read();
@@ -208,10 +204,7 @@ impl Http {
             host: host.to_owned(),
             limit,
         };
-        let mut request = self
-            .client()
-            .request(call.method, call.url)
-            .headers(call.headers);
+        let mut request = self.client().request(call.method, call.url).headers(call.headers);
         if !call.body.is_empty() {
             request = request.body(call.body);
         }
@@ -226,11 +219,7 @@ impl Http {
             return Err(too_large());
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| call_error(error, host))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
             if chunk.len() > limit.saturating_sub(body.len()) {
                 return Err(too_large());
             }
@@ -285,7 +274,5 @@ fn build(
     for certificate in authorities {
         builder = builder.add_root_certificate(certificate.clone());
     }
-    builder
-        .build()
-        .map_err(|error| HttpSetupError(reason_of(&error)))
+    builder.build().map_err(|error| HttpSetupError(reason_of(&error)))
 }

@@ -160,13 +160,7 @@ fn literal(host: &str) -> IpAddr {
 #[test]
 fn addresses_in_urls_are_judged_by_what_they_reach() {
     let nothing = rules(&[]);
-    assert!(
-        HOSTS
-            .iter()
-            .filter(|(_, expected)| *expected != Allowed)
-            .count()
-            >= 60
-    );
+    assert!(HOSTS.iter().filter(|(_, expected)| *expected != Allowed).count() >= 60);
     for (host, expected) in HOSTS {
         assert_eq!(outcome(&nothing, literal(host)), *expected, "{host}");
         let url = Url::parse(&format!("https://{host}:8443/")).unwrap();
