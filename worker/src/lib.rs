@@ -4,4 +4,5 @@ pub mod auth;
 pub mod http;
 pub mod mailbox;
 pub mod source;
+pub mod throttle;
 pub mod work;
