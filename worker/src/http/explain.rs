@@ -68,7 +68,7 @@ fn reason(causes: &[&(dyn Error + 'static)]) -> String {
 
 /// What a refused TLS handshake means, where administrators meet it often.
 fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
-    use rustls::{CertificateError, Error};
+    use rustls::{AlertDescription, CertificateError, Error};
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
             "its certificate comes from an authority that is not trusted (self-signed, or a company's own); \
@@ -84,7 +84,8 @@ fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => Some("its certificate is for another host name"),
         Error::InvalidCertificate(CertificateError::Revoked) => Some("its certificate was revoked"),
-        Error::PeerIncompatible(_) => {
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
             Some("it offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)")
         }
         Error::InvalidMessage(_) => Some("what answers there does not speak TLS"),

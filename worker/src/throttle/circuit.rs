@@ -66,17 +66,15 @@ impl Circuit {
         let (wait, interval) = match &self.state {
             State::Closed { .. } => return Decision::Allow,
             State::Open { until, interval } => (left(now, *until, *interval), *interval),
-            State::HalfOpen { since, interval } => {
-                (left(now, after(*since, PROBE_LIFETIME), PROBE_LIFETIME), *interval)
-            }
+            State::HalfOpen { since, interval } => (
+                left(now, after(*since, PROBE_LIFETIME), PROBE_LIFETIME),
+                *interval,
+            ),
         };
         match wait {
             Some(retry_after) => Decision::Refuse { retry_after },
             None => {
-                self.state = State::HalfOpen {
-                    since: now,
-                    interval,
-                };
+                self.state = State::HalfOpen { since: now, interval };
                 Decision::Probe
             }
         }
@@ -218,7 +216,11 @@ mod tests {
             assert_eq!(circuit.allow(at(now + 1)), refuse(interval - 1));
             now += i64::try_from(interval).unwrap();
             assert_eq!(circuit.allow(at(now)), Decision::Probe);
-            assert_eq!(circuit.allow(at(now)), refuse(120), "the others wait for the probe");
+            assert_eq!(
+                circuit.allow(at(now)),
+                refuse(120),
+                "the others wait for the probe"
+            );
             now += 5;
             circuit.failed(&user(1), at(now));
         }

@@ -141,10 +141,7 @@ mod tests {
         let fabrikam: TenantId = "fabrikam".parse().unwrap();
         let now = clock.now();
         let held = locks.lock(&contoso, "Anna@contoso.example", now).await.unwrap();
-        let other = locks
-            .lock(&fabrikam, "anna@contoso.example", now)
-            .await
-            .unwrap();
+        let other = locks.lock(&fabrikam, "anna@contoso.example", now).await.unwrap();
         assert_eq!(locks.len(), 2);
         let failure = locks
             .lock(&contoso, "anna@Contoso.example", now)

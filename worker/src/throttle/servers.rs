@@ -180,11 +180,7 @@ impl ServerLimits {
     /// # Errors
     /// - Throttled with code `busy`, when the server asked for a pause, with what is left of it.
     /// - Transient `BudgetExhausted`, when nothing became free in time.
-    pub async fn acquire(
-        self: &Arc<Self>,
-        busy: Code,
-        deadline: Timestamp,
-    ) -> Result<ServerPermit, Failure> {
+    pub async fn acquire(self: &Arc<Self>, busy: Code, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check(busy)?;
         let permit = until(deadline, &self.clock, Arc::clone(&self.permits).acquire_owned())
             .await
@@ -362,10 +358,7 @@ mod tests {
         let clock = clock();
         let servers = Servers::new(1, clock.clone());
         let server = servers.of(&url("sp.contoso.example"), "");
-        let held = server
-            .acquire(Code::SharePointBusy, clock.now())
-            .await
-            .unwrap();
+        let held = server.acquire(Code::SharePointBusy, clock.now()).await.unwrap();
         let waiting = tokio::spawn({
             let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
             async move { server.acquire(Code::SharePointBusy, deadline).await.map(|_| ()) }
