@@ -305,3 +305,64 @@ fn make_room(applications: &mut HashMap<String, Arc<Application>>, now: Timestam
         applications.remove(&name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::clock::ManualClock;
+    use tasksync_common::settings::OutboundSettings;
+
+    use super::*;
+
+    fn with_token(expires: Timestamp) -> Arc<Application> {
+        let application = Arc::new(Application::default());
+        let token = Token {
+            header: HeaderValue::from_static("Bearer x"),
+            obtained: Timestamp::UNIX_EPOCH,
+            expires,
+        };
+        application
+            .state()
+            .record(Ok(token), Timestamp::UNIX_EPOCH)
+            .unwrap();
+        application
+    }
+
+    #[test]
+    fn the_number_of_applications_is_limited() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let http = Http::new(OutboundSettings::default(), ManualClock::at(now)).unwrap();
+        let authenticator = Authenticator::new(http);
+        let fill = |life: i64| {
+            let mut applications = authenticator.shared.applications.lock().unwrap();
+            applications.clear();
+            for number in 0..MAXIMUM_APPLICATIONS {
+                let expires = Timestamp::from_second(1_800_000_000 + life * (1 + number as i64)).unwrap();
+                applications.insert(number.to_string(), with_token(expires));
+            }
+        };
+        let secret = SecretRef::Environment("TASKSYNC_UNUSED".to_owned());
+        let url = Url::parse("https://login.example/token").unwrap();
+        let grant = Grant {
+            token_url: &url,
+            client_id: "app",
+            scope: "scope",
+            key: Key::Secret(&secret),
+        };
+        let names = |name: &str| {
+            let applications = authenticator.shared.applications.lock().unwrap();
+            (applications.len(), applications.contains_key(name))
+        };
+        // All tokens are good: the one that expires first goes.
+        fill(1);
+        let used = authenticator.application(&grant, now);
+        assert_eq!(names("0"), (MAXIMUM_APPLICATIONS, false));
+        assert!(names("1").1);
+        assert!(Arc::ptr_eq(&used, &authenticator.application(&grant, now)));
+        // All have expired: all go, but for one that is in use.
+        fill(-1);
+        let held = Arc::clone(&authenticator.shared.applications.lock().unwrap()["7"]);
+        authenticator.application(&grant, now);
+        assert_eq!(names("7"), (2, true));
+        drop(held);
+    }
+}
