@@ -5,4 +5,5 @@ pub mod http;
 pub mod mailbox;
 pub mod source;
 pub mod sync;
+pub mod throttle;
 pub mod work;
