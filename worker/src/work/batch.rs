@@ -44,8 +44,11 @@ enum Closing {
     Circuit(Duration, Failure),
 }
 
+/// A survey's answers, one per user.
+type Answers<W> = Vec<Result<Survey<W>, Failure>>;
+
 enum Event<W> {
-    Surveyed(Vec<UserId>, Result<Vec<Result<Survey<W>, Failure>>, Stopped>),
+    Surveyed(Vec<UserId>, Result<Answers<W>, Stopped>),
     Synced(UserId, Result<Result<SyncReport, Failure>, Stopped>),
 }
 
@@ -248,11 +251,7 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    fn take_survey(
-        &mut self,
-        users: Vec<UserId>,
-        answers: Result<Vec<Result<Survey<S::Work>, Failure>>, Stopped>,
-    ) {
+    fn take_survey(&mut self, users: Vec<UserId>, answers: Result<Answers<S::Work>, Stopped>) {
         let answers = match answers {
             Ok(answers) => answers,
             // Somebody in the group is at fault: each is asked alone, so that only this one fails.

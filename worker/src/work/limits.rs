@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tasksync_common::schedule::postpone::Pace;
 use tasksync_common::settings::Settings;
 
 /// Results are reported at the latest when so many are waiting.
@@ -48,10 +49,8 @@ pub struct WorkLimits {
     pub claim_lifetime: Duration,
     /// Running users may take this long after the stop.
     pub drain: Duration,
-    /// A user is never due again sooner.
-    pub minimum_time_between_user_syncs: Duration,
-    /// An idle user is due again after this time.
-    pub maximum_time_between_user_syncs: Duration,
+    /// How often users are synced.
+    pub pace: Pace,
 }
 
 impl WorkLimits {
@@ -68,8 +67,7 @@ impl WorkLimits {
             interactive_batches_at_once: (worker.batches_at_once / 4).max(1),
             claim_lifetime: schedule.claim_lifetime,
             drain: worker.drain,
-            minimum_time_between_user_syncs: schedule.minimum_time_between_user_syncs,
-            maximum_time_between_user_syncs: schedule.maximum_time_between_user_syncs,
+            pace: Pace::from(schedule),
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::UserId;
+use tasksync_common::error::{Code, Failure};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::schedule::postpone::{Outcome, Pace, Postponed, Verdict, postpone};
 use tasksync_common::schedule::{Finish, History};
 
 use super::SyncReport;
-use super::limits::WorkLimits;
 
 /// How one user of a batch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,35 +64,12 @@ pub(super) enum Decision {
     Withdraw(UserId),
 }
 
-/// A user that fails so often in a row is disabled.
-const MOST_FAILURES: u32 = 10;
-
-/// Idle cycles after which the longest interval is reached.
-const IDLE_STEPS: u32 = 4;
-
-/// Longest back-off of a failing user.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
-
-/// First and longest interval between the automatic tests of a disabled user.
-const FIRST_TEST: Duration = Duration::from_secs(60 * 60);
-const LONGEST_TEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Longest pause a server may ask for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What the end of a user's attempt means, given the user's history until now.
-pub(super) fn decide(ended: Ended, history: History, limits: &WorkLimits) -> Decision {
+pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: History) -> Decision {
     let Ended { user, end } = ended;
-    let finish = |user, result, history, due_after| Finish {
-        user,
-        result,
-        history,
-        due_after,
-    };
-    match end {
-        UserEnd::Released => Decision::Release(user),
-        UserEnd::Idle => succeeded(user, SyncReport::default(), history, limits),
-        UserEnd::Synced(report) => succeeded(user, report, history, limits),
+    let (outcome, result) = match end {
+        UserEnd::Released => return Decision::Release(user),
+        UserEnd::Failed(failure) if failure.code == Code::UserUnknown => return Decision::Withdraw(user),
         UserEnd::Postponed {
             failure,
             pause,
@@ -103,104 +80,151 @@ pub(super) fn decide(ended: Ended, history: History, limits: &WorkLimits) -> Dec
             } else {
                 Change::None
             };
-            let pause = pause.max(limits.minimum_time_between_user_syncs);
-            Decision::Finish(finish(user, Err(failure), history, pause), change)
-        }
-        UserEnd::Failed(failure) if failure.code == Code::UserUnknown => Decision::Withdraw(user),
-        UserEnd::Failed(failure) => {
-            let Next {
+            let finish = Finish {
+                user,
+                result: Err(failure),
                 history,
-                due_after,
-                disabled,
-            } = after_failure(failure.class, history, limits);
-            let change = if disabled {
-                Change::Disabled(failure.clone())
-            } else {
-                Change::None
+                due_after: pause.max(pace.minimum),
             };
-            Decision::Finish(finish(user, Err(failure), history, due_after), change)
+            return Decision::Finish(finish, change);
         }
-    }
-}
-
-fn succeeded(user: UserId, report: SyncReport, history: History, limits: &WorkLimits) -> Decision {
-    let idle_cycles = if report.had_work() {
-        0
-    } else {
-        history.idle_cycles.saturating_add(1)
+        UserEnd::Idle => (Outcome::Idle, Ok(())),
+        UserEnd::Synced(report) if report.unfinished => (Outcome::Unfinished, Ok(())),
+        UserEnd::Synced(report) if report.had_work() => (Outcome::Worked, Ok(())),
+        UserEnd::Synced(_) => (Outcome::Idle, Ok(())),
+        UserEnd::Failed(failure) => (Outcome::Failed(failure.class), Err(failure)),
     };
-    let change = if history.failures > 0 {
-        Change::Recovered
-    } else {
-        Change::None
+    let key = UserKey::new(tenant.clone(), user);
+    let Postponed {
+        history: next,
+        due_after,
+        verdict,
+    } = postpone(pace, &key, history, outcome);
+    let change = match (verdict, &result) {
+        // A tenant's failure takes the way of `Postponed`; here it could only come without a circuit.
+        (Verdict::GoOn | Verdict::TenantCircuit, Err(_)) => Change::None,
+        (Verdict::Disable, Err(failure)) => Change::Disabled(failure.clone()),
+        (_, Ok(())) if history.failures > 0 && next.failures == 0 => Change::Recovered,
+        (_, Ok(())) => Change::None,
     };
     let finish = Finish {
-        user,
-        result: Ok(()),
-        history: History {
-            idle_cycles,
-            failures: 0,
-        },
-        due_after: if report.unfinished {
-            Duration::ZERO
-        } else {
-            after_success(idle_cycles, limits)
-        },
+        user: key.user,
+        result,
+        history: next,
+        due_after,
     };
     Decision::Finish(finish, change)
 }
 
-/// From the shortest interval after a cycle with work to the longest after some without.
-fn after_success(idle_cycles: u32, limits: &WorkLimits) -> Duration {
-    let shortest = limits.minimum_time_between_user_syncs;
-    let growth = limits.maximum_time_between_user_syncs.saturating_sub(shortest);
-    shortest + growth * idle_cycles.min(IDLE_STEPS) / IDLE_STEPS
-}
+#[cfg(test)]
+mod tests {
+    use tasksync_common::error::ErrorClass;
 
-struct Next {
-    history: History,
-    due_after: Duration,
-    disabled: bool,
-}
+    use super::*;
 
-fn after_failure(class: ErrorClass, history: History, limits: &WorkLimits) -> Next {
-    let shortest = limits.minimum_time_between_user_syncs;
-    let failures = history.failures.saturating_add(1);
-    let counted = History {
-        idle_cycles: 0,
-        failures,
-    };
-    let permanent = match class {
-        ErrorClass::Throttled { retry_after } => {
-            return Next {
-                history,
-                due_after: retry_after
-                    .unwrap_or(shortest)
-                    .clamp(shortest, LONGEST_PAUSE.max(shortest)),
-                disabled: false,
-            };
-        }
-        ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => true,
-        ErrorClass::Transient
-        | ErrorClass::Conflict
-        | ErrorClass::Gone
-        | ErrorClass::ItemPermanent
-        | ErrorClass::CursorInvalid
-        | ErrorClass::OutcomeUnknown => failures >= MOST_FAILURES,
-    };
-    let due_after = if permanent {
-        let tests = if failures >= MOST_FAILURES {
-            failures - MOST_FAILURES
-        } else {
-            failures - 1
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn decided(end: UserEnd, history: History) -> Decision {
+        let pace = Pace {
+            minimum: MINUTE * 5,
+            maximum: MINUTE * 12,
         };
-        FIRST_TEST.saturating_mul(1_u32 << tests.min(5)).min(LONGEST_TEST)
-    } else {
-        shortest.saturating_mul(failures).min(LONGEST_BACK_OFF)
-    };
-    Next {
-        history: counted,
-        due_after: due_after.max(shortest),
-        disabled: permanent,
+        let user = "ana".parse().unwrap();
+        decide(pace, &"contoso".parse().unwrap(), Ended { user, end }, history)
+    }
+
+    fn failing(failures: u32) -> History {
+        History {
+            idle_cycles: 0,
+            failures,
+        }
+    }
+
+    fn failure(class: ErrorClass, code: Code) -> Failure {
+        Failure::new(class, code, "contoso/ana")
+    }
+
+    #[test]
+    fn a_success_after_failures_is_a_recovery_and_an_idle_success_changes_nothing() {
+        let Decision::Finish(finish, change) = decided(UserEnd::Idle, failing(2)) else {
+            panic!("finished")
+        };
+        assert_eq!(change, Change::Recovered);
+        assert_eq!(finish.history.failures, 0);
+        let Decision::Finish(finish, change) = decided(UserEnd::Idle, failing(0)) else {
+            panic!("finished")
+        };
+        assert_eq!(change, Change::None);
+        assert_eq!(finish.result, Ok(()));
+        assert!(finish.due_after >= MINUTE * 5);
+    }
+
+    #[test]
+    fn work_brings_the_user_back_after_the_minimum() {
+        let report = SyncReport {
+            mailbox_writes: 1,
+            ..SyncReport::default()
+        };
+        let Decision::Finish(finish, _) = decided(UserEnd::Synced(report), failing(0)) else {
+            panic!("finished")
+        };
+        assert_eq!(finish.due_after, MINUTE * 5);
+    }
+
+    #[test]
+    fn one_permanent_or_ten_transient_failures_disable() {
+        let permanent = failure(ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing);
+        let Decision::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), failing(0)) else {
+            panic!("finished")
+        };
+        assert_eq!(change, Change::Disabled(permanent));
+        let transient = failure(ErrorClass::Transient, Code::ExchangeTimeout);
+        let Decision::Finish(finish, change) = decided(UserEnd::Failed(transient.clone()), failing(8)) else {
+            panic!("finished")
+        };
+        assert_eq!((change, finish.history.failures), (Change::None, 9));
+        let Decision::Finish(_, change) = decided(UserEnd::Failed(transient.clone()), failing(9)) else {
+            panic!("finished")
+        };
+        assert_eq!(change, Change::Disabled(transient));
+    }
+
+    #[test]
+    fn a_tenants_failure_and_a_throttled_user_are_not_counted() {
+        let refused = failure(ErrorClass::TenantPermanent, Code::ExchangeSignInRefused);
+        let end = UserEnd::Postponed {
+            failure: refused.clone(),
+            pause: MINUTE * 20,
+            alert: true,
+        };
+        let Decision::Finish(finish, change) = decided(end, failing(3)) else {
+            panic!("finished")
+        };
+        assert_eq!((finish.history, finish.due_after), (failing(3), MINUTE * 20));
+        assert_eq!(change, Change::TenantAlert(refused));
+        let busy = failure(
+            ErrorClass::Throttled {
+                retry_after: Some(MINUTE * 30),
+            },
+            Code::ExchangeBusy,
+        );
+        let Decision::Finish(finish, change) = decided(UserEnd::Failed(busy), failing(3)) else {
+            panic!("finished")
+        };
+        assert_eq!((finish.history, finish.due_after), (failing(3), MINUTE * 30));
+        assert_eq!(change, Change::None);
+    }
+
+    #[test]
+    fn who_was_not_started_goes_back_and_who_opted_out_goes() {
+        assert!(matches!(
+            decided(UserEnd::Released, failing(0)),
+            Decision::Release(_)
+        ));
+        let gone = failure(ErrorClass::Gone, Code::UserUnknown);
+        assert!(matches!(
+            decided(UserEnd::Failed(gone), failing(0)),
+            Decision::Withdraw(_)
+        ));
     }
 }

@@ -86,7 +86,7 @@ impl Reporter<'_> {
         {
             self.end_tenant_alerts().await;
         }
-        match decide(ended, history, self.limits) {
+        match decide(self.limits.pace, self.tenant, ended, history) {
             Decision::Release(user) => pending.releases.push(user),
             Decision::Withdraw(user) => {
                 let key = UserKey::new(self.tenant.clone(), user);
