@@ -13,10 +13,7 @@ pub struct SimClock {
 
 impl SimClock {
     /// The server's current time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a simulated server is its own source of time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a simulated server is its own source of time")]
     pub fn now(&self) -> Timestamp {
         let skew = SignedDuration::from_millis(self.skew_ms.load(Ordering::Relaxed));
         Timestamp::now().checked_add(skew).unwrap_or(Timestamp::MAX)
@@ -34,7 +31,6 @@ impl SimClock {
 
     /// Lets the server's clock run ahead (positive) or behind (negative).
     pub fn set_skew(&self, skew: SignedDuration) {
-        self.skew_ms
-            .store(i64::try_from(skew.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        self.skew_ms.store(i64::try_from(skew.as_millis()).unwrap_or(0), Ordering::Relaxed);
     }
 }

@@ -61,12 +61,7 @@ impl Faults {
 
     /// The next `times` requests of `operation` (any, when `None`), whoever they concern, meet `fault`.
     pub fn next(&self, operation: Option<&str>, times: u64, fault: Fault) {
-        self.add(Rule {
-            operation: operation.map(str::to_owned),
-            subject: None,
-            fault,
-            remaining: times,
-        });
+        self.add(Rule { operation: operation.map(str::to_owned), subject: None, fault, remaining: times });
     }
 
     /// Takes every rule away.
@@ -80,10 +75,7 @@ impl Faults {
         let rule = rules.iter_mut().find(|rule| {
             rule.remaining > 0
                 && rule.operation.as_deref().is_none_or(|name| name == operation)
-                && rule
-                    .subject
-                    .as_deref()
-                    .is_none_or(|name| name.eq_ignore_ascii_case(subject))
+                && rule.subject.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(subject))
         })?;
         if rule.remaining != u64::MAX {
             rule.remaining -= 1;
@@ -94,8 +86,6 @@ impl Faults {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
-        self.rules
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

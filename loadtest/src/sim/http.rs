@@ -61,12 +61,7 @@ impl Listener {
     /// # Errors
     /// The operating system's error when no port can be opened.
     pub async fn start<H: Handler>(handler: Arc<H>, tls: Option<&SimTls>) -> std::io::Result<Self> {
-        Self::start_at(
-            "127.0.0.1:0".parse().map_err(std::io::Error::other)?,
-            handler,
-            tls,
-        )
-        .await
+        Self::start_at("127.0.0.1:0".parse().map_err(std::io::Error::other)?, handler, tls).await
     }
 
     /// Starts listening on `address`; port 0 takes a free one.
@@ -85,22 +80,13 @@ impl Listener {
         let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         tasks.spawn(accept(listener, handler, acceptor, stop.clone(), tasks.clone()));
-        Ok(Self {
-            address,
-            scheme,
-            stop,
-            tasks,
-        })
+        Ok(Self { address, scheme, stop, tasks })
     }
 
     /// `https://localhost:port` (or `http://127.0.0.1:port` without TLS), without a final slash.
     #[must_use]
     pub fn base_url(&self) -> String {
-        let host = if self.scheme == "https" {
-            "localhost"
-        } else {
-            "127.0.0.1"
-        };
+        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
         format!("{}://{host}:{}", self.scheme, self.address.port())
     }
 
@@ -179,11 +165,7 @@ where
                 }
                 // An error from the service makes hyper close the connection without an answer.
                 Reply::Cut => Err(std::io::Error::other("cut on purpose")),
-                Reply::Huge {
-                    prefix,
-                    length,
-                    content_type,
-                } => Ok(huge(prefix, length, content_type)),
+                Reply::Huge { prefix, length, content_type } => Ok(huge(prefix, length, content_type)),
             }
         }
     });
@@ -194,9 +176,7 @@ where
 }
 
 async fn read_body(body: hyper::body::Incoming) -> Option<Bytes> {
-    axum::body::to_bytes(axum::body::Body::new(body), MAXIMUM_REQUEST_BYTES)
-        .await
-        .ok()
+    axum::body::to_bytes(axum::body::Body::new(body), MAXIMUM_REQUEST_BYTES).await.ok()
 }
 
 /// An answer with a plain text body.
@@ -214,9 +194,7 @@ fn huge(prefix: Bytes, length: u64, content_type: &'static str) -> Response<axum
         let left = (rest - index * CHUNK).min(CHUNK) as usize;
         filler.slice(0..left)
     });
-    let stream = futures::stream::iter([prefix])
-        .chain(chunks)
-        .map(Ok::<_, Infallible>);
+    let stream = futures::stream::iter([prefix]).chain(chunks).map(Ok::<_, Infallible>);
     let mut response = Response::new(axum::body::Body::from_stream(stream));
     if let Ok(value) = content_type.parse() {
         response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);

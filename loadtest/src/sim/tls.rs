@@ -22,8 +22,7 @@ impl SimTls {
     /// Says which step failed when the key or the certificate cannot be made.
     pub fn generate() -> Result<Self, String> {
         let authority_key = KeyPair::generate().map_err(|error| format!("authority key: {error}"))?;
-        let mut authority =
-            CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
+        let mut authority = CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(authority, authority_key)
             .map_err(|error| format!("authority certificate: {error}"))?;
@@ -36,14 +35,9 @@ impl SimTls {
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(vec![certificate.der().clone()], private)
+                builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private)
             })
             .map_err(|error| format!("TLS settings: {error}"))?;
-        Ok(Self {
-            server: Arc::new(server),
-            authority_pem: issuer.pem(),
-        })
+        Ok(Self { server: Arc::new(server), authority_pem: issuer.pem() })
     }
 }
