@@ -537,4 +537,26 @@ mod tests {
                 .contains("already")
         );
     }
+
+    #[test]
+    fn ten_thousand_sites_fit_into_one_server() {
+        let spec = PopulationSpec {
+            tenants: 10_000,
+            users_per_tenant: 2,
+            lists_per_tenant: 2,
+            tasks_per_user: 1.0,
+            ..PopulationSpec::default()
+        };
+        let population = Population::generate(&spec);
+        let sharepoint = SharePoint::new(Settings::default());
+        let applied = population.apply_to_sharepoint(&sharepoint).unwrap();
+        let last = population.tenants.last().unwrap();
+        assert_eq!(sharepoint.lists(&last.site).unwrap().len(), 2);
+        let items: usize = applied
+            .iter()
+            .flat_map(|tenant| &tenant.lists)
+            .map(|(_, items)| items.len())
+            .sum();
+        assert_eq!(items, population.tasks());
+    }
 }

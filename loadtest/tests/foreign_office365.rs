@@ -1,7 +1,5 @@
 //! A foreign client, Office365-REST-Python-Client, leads a task through its life on the simulated SharePoint over TLS.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 mod foreign_python;
 
 use std::sync::Arc;

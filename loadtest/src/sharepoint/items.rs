@@ -15,7 +15,7 @@ use super::model::{Item, List, Site};
 use super::path::{Segment, percent_encode};
 use super::server::{Call, Outcome, single_name};
 use super::shape::Answer;
-use super::webs::permissions;
+use super::webs::{permissions, select_or_property};
 use super::write;
 
 /// Rows of a page when `$top` says nothing.
@@ -70,6 +70,10 @@ impl SharePoint {
                 let user = site.find_user(name).ok_or_else(SpError::no_user)?;
                 let list = site.list(list_id)?;
                 Ok(permissions(site.access(list, Some(list.item(id)?), user.id)))
+            }
+            ("GET", Some("parentlist")) => {
+                let entity = self.list_entity(site, site.list(list_id)?, call);
+                select_or_property(entity, tail.get(1..).unwrap_or_default(), call)
             }
             ("GET", Some(_)) => item_property(site, list_id, id, call, tail),
             ("POST", Some("recycle")) => {

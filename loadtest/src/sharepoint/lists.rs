@@ -42,7 +42,8 @@ impl SharePoint {
         }
         let step = tail.first();
         match (call.method, step.map(|segment| segment.name.as_str())) {
-            (_, Some("items")) => self.items_resource(site, id, call, tail),
+            // `getitembyid(17)` is another way to write `items(17)`.
+            (_, Some("items" | "getitembyid")) => self.items_resource(site, id, call, tail),
             ("POST", Some("getitems")) => self.items_by_caml(site, id, call),
             ("POST", Some("getchanges")) => self.changes(site, call, Scope::List(id)),
             ("POST", Some("recycle")) => {
@@ -113,7 +114,8 @@ impl SharePoint {
         Ok(Outcome::ok(Answer::Feed { entries, next: None }))
     }
 
-    fn list_entity(&self, site: &Site, list: &List, call: &Call<'_>) -> Entity {
+    /// A list as a resource.
+    pub(crate) fn list_entity(&self, site: &Site, list: &List, call: &Call<'_>) -> Entity {
         let web = site.webs.get(list.web).map_or("", |web| web.path.as_str());
         let folder = format!("{web}/Lists/{}", list.url_name);
         let access = site.access(list, None, call.caller.user);

@@ -96,7 +96,10 @@ impl Operation {
             "webs" => return Self::Webs,
             _ => {}
         }
-        if let Some(at) = steps.iter().position(|step| *step == "items") {
+        if let Some(at) = steps
+            .iter()
+            .position(|step| matches!(*step, "items" | "getitembyid"))
+        {
             let one = address
                 .segments
                 .get(at)

@@ -57,6 +57,22 @@ async fn an_item_lives_and_dies() {
             }
         }
 
+        for other in ["/getitembyid(1)", "/items/getbyid(1)"] {
+            assert_eq!(
+                farm.ask(shape).get(&farm.list_path(other)).await.value()["Title"],
+                "Order parts"
+            );
+        }
+        let parent = farm.ask(shape).get(&farm.list_path("/items(1)/parentlist")).await;
+        assert_eq!(parent.value()["Id"], farm.list.to_string());
+        assert_eq!(
+            farm.ask(shape)
+                .get(&farm.list_path("/items(1)/title"))
+                .await
+                .result("Title"),
+            "Order parts"
+        );
+
         let item = farm.list_path("/items(1)");
         let updated = farm
             .ask(shape)
