@@ -5,7 +5,8 @@ use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, Status, Task};
 use tasksync_common::plan::{
-    Absence, Action, Agreed, MailboxSide, MailboxValue, Pair, Progress, Rules, SourceSide, SourceValue, decide,
+    Absence, Action, Agreed, MailboxSide, MailboxValue, Pair, Progress, Rules, SourceSide, SourceValue,
+    decide,
 };
 use tasksync_common::state::{Link, Parked};
 
@@ -37,7 +38,11 @@ fn task(value: &Value) -> Task {
         due: date("due"),
         status: serde_json::from_value(value["status"].clone()).unwrap_or_default(),
         percent: Percent::from_percent(value["percent"].as_f64().unwrap_or(0.0)),
-        categories: value["category"].as_str().map(str::to_owned).into_iter().collect(),
+        categories: value["category"]
+            .as_str()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         ..Task::default()
     }
 }
@@ -47,7 +52,11 @@ fn at(value: &Value) -> jiff::Timestamp {
 }
 
 fn version(value: &Value, base: &str) -> String {
-    if value["changed"].as_bool() == Some(true) { format!("{base}-changed") } else { base.to_owned() }
+    if value["changed"].as_bool() == Some(true) {
+        format!("{base}-changed")
+    } else {
+        base.to_owned()
+    }
 }
 
 fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
@@ -67,7 +76,10 @@ fn pair(row: &Row) -> Pair {
         key: LocationKey::sharepoint_list("l").task(1),
         link: row.link.as_ref().map(|value| {
             let agreed = task(value);
-            let own = Progress { status: agreed.status, percent: agreed.percent };
+            let own = Progress {
+                status: agreed.status,
+                percent: agreed.percent,
+            };
             let raw: Option<(Status, f64)> = serde_json::from_value(value["raw"].clone()).ok();
             Link {
                 item: "item".to_owned(),
@@ -87,7 +99,10 @@ fn pair(row: &Row) -> Pair {
             change_key: None,
             failure: Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, "refused"),
         }),
-        source_holds: row.holds.as_ref().map_or(FieldSet::ALL, |fields| FieldSet::of(fields)),
+        source_holds: row
+            .holds
+            .as_ref()
+            .map_or(FieldSet::ALL, |fields| FieldSet::of(fields)),
         source: match &row.source {
             None => SourceSide::Unchanged,
             Some(value) => match value["absent"].as_str() {
@@ -110,12 +125,19 @@ fn pair(row: &Row) -> Pair {
             Some(Value::String(text)) if text == "folder_gone" => MailboxSide::FolderGone,
             Some(value) => MailboxSide::Present(Box::new(mailbox_value(value, "item"))),
         },
-        twins: row.twins.iter().map(|value| mailbox_value(value, "twin")).collect(),
+        twins: row
+            .twins
+            .iter()
+            .map(|value| mailbox_value(value, "twin"))
+            .collect(),
     }
 }
 
 fn name(action: &Action) -> String {
-    serde_json::to_value(action).unwrap()["action"].as_str().unwrap().to_owned()
+    serde_json::to_value(action).unwrap()["action"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -124,13 +146,21 @@ fn every_row_of_the_table_holds() {
     assert!(rows.len() >= 45);
     for row in &rows {
         let why = &row.why;
-        let actions = decide(&pair(row), Rules { mailbox_holds: FieldSet::ALL });
+        let actions = decide(
+            &pair(row),
+            Rules {
+                mailbox_holds: FieldSet::ALL,
+            },
+        );
         assert_eq!(actions.iter().map(name).collect::<Vec<_>>(), row.actions, "{why}");
         let Some(action) = actions.first() else { continue };
         let (fields, lost, means) = match action {
-            Action::UpdateSource { fields, lost, task, .. } | Action::UpdateMailbox { fields, lost, task, .. } => {
-                (Some(*fields), lost.as_deref(), Some((task.status, task.percent)))
+            Action::UpdateSource {
+                fields, lost, task, ..
             }
+            | Action::UpdateMailbox {
+                fields, lost, task, ..
+            } => (Some(*fields), lost.as_deref(), Some((task.status, task.percent))),
             Action::DeleteAtSource { task, .. } => (None, Some(&**task), None),
             Action::RemoveFromMailbox { edited, .. } => (None, edited.as_deref(), None),
             _ => (None, None, None),
@@ -138,9 +168,16 @@ fn every_row_of_the_table_holds() {
         if let Some(wanted) = &row.fields {
             assert_eq!(fields, Some(FieldSet::of(wanted)), "{why}");
         }
-        assert_eq!(lost.map(|task| task.title.as_str()), row.journal.as_deref(), "{why}");
+        assert_eq!(
+            lost.map(|task| task.title.as_str()),
+            row.journal.as_deref(),
+            "{why}"
+        );
         if let Some(restored) = row.restored {
-            assert!(matches!(action, Action::CreateInMailbox { restored: found, .. } if *found == restored), "{why}");
+            assert!(
+                matches!(action, Action::CreateInMailbox { restored: found, .. } if *found == restored),
+                "{why}"
+            );
         }
         if let Some((status, percent)) = row.means {
             assert_eq!(means, Some((status, Percent::from_percent(percent))), "{why}");

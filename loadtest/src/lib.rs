@@ -5,4 +5,7 @@
 
 pub mod accounts;
 pub mod exchange;
+pub mod population;
+pub mod sharepoint;
 pub mod sim;
+pub mod trial;

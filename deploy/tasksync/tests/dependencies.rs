@@ -27,8 +27,21 @@ const LICENCES: &[&str] = &[
 
 /// Crates that keep global state or speak a protocol: a second version would silently split it.
 const ONE_VERSION: &[&str] = &[
-    "axum", "hyper", "http", "jiff", "quick-xml", "reqwest", "rustls", "serde", "sqlx", "tokio", "tokio-rustls",
-    "tracing", "tracing-core", "tracing-subscriber", "uuid",
+    "axum",
+    "hyper",
+    "http",
+    "jiff",
+    "quick-xml",
+    "reqwest",
+    "rustls",
+    "serde",
+    "sqlx",
+    "tokio",
+    "tokio-rustls",
+    "tracing",
+    "tracing-core",
+    "tracing-subscriber",
+    "uuid",
 ];
 
 /// Crates that must not come in, and why.
@@ -47,7 +60,11 @@ fn metadata() -> Value {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -72,7 +89,11 @@ fn packages() -> Vec<Value> {
 /// Whether a licence expression can be met with the licences above.
 fn acceptable(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], "");
-    expression.split(" OR ").any(|choice| choice.split(" AND ").all(|licence| LICENCES.contains(&licence.trim())))
+    expression.split(" OR ").any(|choice| {
+        choice
+            .split(" AND ")
+            .all(|licence| LICENCES.contains(&licence.trim()))
+    })
 }
 
 #[test]
@@ -92,8 +113,14 @@ fn licences_are_known_and_sources_are_the_registry() {
 fn what_must_be_one_is_one_and_what_is_banned_is_absent() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages() {
-        let (name, version) = (package["name"].as_str().unwrap(), package["version"].as_str().unwrap());
-        versions.entry(name.to_owned()).or_default().insert(version.to_owned());
+        let (name, version) = (
+            package["name"].as_str().unwrap(),
+            package["version"].as_str().unwrap(),
+        );
+        versions
+            .entry(name.to_owned())
+            .or_default()
+            .insert(version.to_owned());
     }
     for name in ONE_VERSION {
         let found = versions.get(*name).cloned().unwrap_or_default();

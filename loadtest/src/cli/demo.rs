@@ -8,7 +8,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tasksync_loadtest::population::PopulationSpec;
-use tasksync_loadtest::trial::{Counts, Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec, Verdict};
+use tasksync_loadtest::trial::{
+    Counts, Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec, Verdict,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
@@ -41,12 +43,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
     let executable = match &arguments.tasksync {
         Some(path) => path.clone(),
-        None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("tasksync"),
+        None => std::env::current_exe()
+            .map_err(|error| error.to_string())?
+            .with_file_name("tasksync"),
     };
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let path = folder.path().to_owned();
     if arguments.keep {
-        say(&format!("Settings, registry and log stay in {}", folder.keep().display()));
+        say(&format!(
+            "Settings, registry and log stay in {}",
+            folder.keep().display()
+        ));
     }
 
     let farm = Farm::start(FarmSpec {
@@ -74,17 +81,26 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         more: String::new(),
     };
     let mut service = Service::start(spec, &farm).await?;
-    say("tasksync standalone is up; users are synced every 1 to 2 seconds here instead of every 5 to 12 minutes.");
+    say(
+        "tasksync standalone is up; users are synced every 1 to 2 seconds here instead of every 5 to 12 minutes.",
+    );
     service.enrol(&farm).await?;
     let result = story(&farm, &service, &arguments).await;
     let code = service.terminate().await?;
     farm.stop().await;
     let mut outcome = match result {
         Ok(outcome) => outcome,
-        Err(error) => return Err(format!("{error}\nLast lines of tasksync's log:\n{}", service.log_tail(20))),
+        Err(error) => {
+            return Err(format!(
+                "{error}\nLast lines of tasksync's log:\n{}",
+                service.log_tail(20)
+            ));
+        }
     };
     if code != Some(0) {
-        outcome.problems.push(format!("tasksync ended with {code:?} instead of 0 after SIGTERM"));
+        outcome
+            .problems
+            .push(format!("tasksync ended with {code:?} instead of 0 after SIGTERM"));
     }
     Ok(summary(&outcome))
 }
@@ -116,7 +132,10 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     while !verdict.agrees() {
         if started.elapsed() > PATIENCE {
             bar.abandon();
-            return Err(format!("the first sync did not finish in 60 s:\n{}", verdict.lines(10).join("\n")));
+            return Err(format!(
+                "the first sync did not finish in 60 s:\n{}",
+                verdict.lines(10).join("\n")
+            ));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         verdict = oracle.verdict();
@@ -139,7 +158,14 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     if idle.as_ref().is_some_and(|idle| idle.writes > 0) {
         problems.push("something was written although nobody edited anything".to_owned());
     }
-    Ok(Outcome { first_sync, tasks: verdict.tasks, counts: ledger.counts(), idle, verdict, problems })
+    Ok(Outcome {
+        first_sync,
+        tasks: verdict.tasks,
+        counts: ledger.counts(),
+        idle,
+        verdict,
+        problems,
+    })
 }
 
 /// People edit; each edit is watched until the other side shows it.
@@ -189,7 +215,9 @@ async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let after = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
     let (exchange_after, sharepoint_after) = farm.requests();
-    let (Some(before), Some(after)) = (syncs(&before), syncs(&after)) else { return Ok(None) };
+    let (Some(before), Some(after)) = (syncs(&before), syncs(&after)) else {
+        return Ok(None);
+    };
     Ok(Some(Idle {
         syncs: after.saturating_sub(before),
         exchange: exchange_after - exchange,
@@ -202,19 +230,36 @@ fn summary(outcome: &Outcome) -> ExitCode {
     let counts = &outcome.counts;
     say("");
     say("Summary");
-    say(&format!("  first sync        {} tasks in {:.1} s", outcome.tasks, outcome.first_sync.as_secs_f64()));
+    say(&format!(
+        "  first sync        {} tasks in {:.1} s",
+        outcome.tasks,
+        outcome.first_sync.as_secs_f64()
+    ));
     say(&format!("  edits made        {}", counts.edits));
     for ((kind, side), count) in &counts.made {
-        say(&format!("    {kind:<14} {count:>4}  in {}", format!("{side:?}").to_lowercase()));
+        say(&format!(
+            "    {kind:<14} {count:>4}  in {}",
+            format!("{side:?}").to_lowercase()
+        ));
     }
     say(&format!("  edits mirrored    {}", counts.mirrored));
     if let (Some(p50), Some(p99)) = (counts.p50, counts.p99) {
-        say(&format!("  until mirrored    p50 {:.2} s, p99 {:.2} s", p50.as_secs_f64(), p99.as_secs_f64()));
+        say(&format!(
+            "  until mirrored    p50 {:.2} s, p99 {:.2} s",
+            p50.as_secs_f64(),
+            p99.as_secs_f64()
+        ));
     }
-    say(&format!("  lost              {}", counts.edits - counts.mirrored + outcome.verdict.missing.len()));
+    say(&format!(
+        "  lost              {}",
+        counts.edits - counts.mirrored + outcome.verdict.missing.len()
+    ));
     say(&format!("  doubled           {}", outcome.verdict.doubled.len()));
     say(&format!("  left over         {}", outcome.verdict.extra.len()));
-    say(&format!("  differing         {}", outcome.verdict.differing.len()));
+    say(&format!(
+        "  differing         {}",
+        outcome.verdict.differing.len()
+    ));
     match &outcome.idle {
         Some(idle) if idle.syncs > 0 => {
             #[expect(clippy::cast_precision_loss, reason = "small counts, shown with two digits")]
@@ -233,8 +278,16 @@ fn summary(outcome: &Outcome) -> ExitCode {
         say(&format!("  ! {line}"));
     }
     let good = outcome.verdict.agrees() && outcome.problems.is_empty() && counts.edits > 0;
-    say(if good { "  The oracle agrees: both sides hold the same tasks." } else { "  The oracle does NOT agree." });
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    say(if good {
+        "  The oracle agrees: both sides hold the same tasks."
+    } else {
+        "  The oracle does NOT agree."
+    });
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn bar(length: u64, name: &str) -> ProgressBar {

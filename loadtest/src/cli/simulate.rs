@@ -39,7 +39,9 @@ pub(crate) struct SimulateArguments {
 pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String> {
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
     let farm = Farm::start(FarmSpec {
         population: PopulationSpec {
             tenants: arguments.tenants,
@@ -50,7 +52,11 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
             ..PopulationSpec::default()
         },
         tls: !arguments.plain_http,
-        plan: if arguments.impersonation { TenantPlan::Impersonation } else { TenantPlan::Delegate },
+        plan: if arguments.impersonation {
+            TenantPlan::Impersonation
+        } else {
+            TenantPlan::Delegate
+        },
         ..FarmSpec::default()
     })
     .await?;
@@ -59,13 +65,16 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     for tenant in &farm.population.tenants {
         let path = folder.join(format!("{}.json", tenant.slug));
         let settings = farm.tenant_settings(tenant, &password);
-        std::fs::write(&path, format!("{settings:#}\n")).map_err(|error| format!("{}: {error}", path.display()))?;
+        std::fs::write(&path, format!("{settings:#}\n"))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         let people: Vec<_> = tenant
             .people
             .iter()
             .map(|person| json!({ "user": Farm::user_name(person), "source_login": person.login, "mailbox": person.smtp, "time_zone": person.time_zone }))
             .collect();
-        tenants.push(json!({ "id": tenant.slug, "settings": path, "site": farm.site_url(tenant), "people": people }));
+        tenants.push(
+            json!({ "id": tenant.slug, "settings": path, "site": farm.site_url(tenant), "people": people }),
+        );
     }
     let facts = json!({ "ews": farm.ews_url(), "authority": authority, "password_file": password, "tenants": tenants });
     print(&format!("{facts:#}"));

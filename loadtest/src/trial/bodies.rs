@@ -10,9 +10,15 @@ pub(super) fn readable(body: &str) -> String {
         match (&mut tag, &mut entity, character) {
             (Some(name), _, '>') => {
                 let name = name.to_ascii_lowercase();
-                if ["style", "head", "title"].iter().any(|word| name.starts_with(word)) {
+                if ["style", "head", "title"]
+                    .iter()
+                    .any(|word| name.starts_with(word))
+                {
                     hidden = true;
-                } else if ["/style", "/head", "/title"].iter().any(|word| name.starts_with(word)) {
+                } else if ["/style", "/head", "/title"]
+                    .iter()
+                    .any(|word| name.starts_with(word))
+                {
                     hidden = name.starts_with("/style") && hidden && body.contains("<head");
                 }
                 tag = None;
@@ -35,7 +41,9 @@ pub(super) fn readable(body: &str) -> String {
             (None, None, _) => {}
         }
     }
-    text.chars().filter(|character| character.is_alphanumeric()).collect()
+    text.chars()
+        .filter(|character| character.is_alphanumeric())
+        .collect()
 }
 
 fn resolve(name: &str) -> String {
@@ -46,7 +54,9 @@ fn resolve(name: &str) -> String {
         },
         None => None,
     };
-    code.and_then(char::from_u32).map(String::from).unwrap_or_default()
+    code.and_then(char::from_u32)
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -55,7 +65,10 @@ mod tests {
 
     #[test]
     fn markup_makes_no_difference() {
-        assert_eq!(readable("<div class=\"x\"><p>One&#32;two &amp; three</p></div>"), "Onetwothree");
+        assert_eq!(
+            readable("<div class=\"x\"><p>One&#32;two &amp; three</p></div>"),
+            "Onetwothree"
+        );
         assert_eq!(
             readable("<html><head><style>p { a: b }</style></head><body>One two &amp; three</body></html>"),
             "Onetwothree"

@@ -12,7 +12,18 @@ use crate::exchange::{ItemEdit as CopyEdit, TaskStatus};
 use crate::sharepoint::people::{ItemEdit, ItemView};
 
 /// Words for titles.
-const WORDS: &[&str] = &["Budget", "Café", "Übergabe", "Release", "Audit", "日程", "Umzug", "O'Brien", "A & B", "<draft>"];
+const WORDS: &[&str] = &[
+    "Budget",
+    "Café",
+    "Übergabe",
+    "Release",
+    "Audit",
+    "日程",
+    "Umzug",
+    "O'Brien",
+    "A & B",
+    "<draft>",
+];
 
 /// Acts for everybody.
 pub struct Editor {
@@ -33,11 +44,18 @@ impl Editor {
     /// An editor with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { dice: seed, number: 0, deletions: 0 }
+        Self {
+            dice: seed,
+            number: 0,
+            deletions: 0,
+        }
     }
 
     fn roll(&mut self, sides: usize) -> usize {
-        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.dice = self
+            .dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let high = usize::try_from(self.dice >> 33).unwrap_or(0);
         high % sides.max(1)
     }
@@ -58,7 +76,9 @@ impl Editor {
     /// # Errors
     /// What a simulated server refused.
     pub fn act(&mut self, farm: &Farm, ledger: &mut Ledger) -> Result<Option<Kind>, String> {
-        let Some(target) = self.target(farm, ledger) else { return Ok(None) };
+        let Some(target) = self.target(farm, ledger) else {
+            return Ok(None);
+        };
         let edit = match self.roll(100) {
             0..=41 => self.at_source(farm, &target)?,
             42..=83 => self.in_mailbox(farm, &target)?,
@@ -67,7 +87,9 @@ impl Editor {
             94..=96 => self.reassign(farm, &target)?,
             _ => self.conflict(farm, &target)?,
         };
-        let Some((item, side, kind)) = edit else { return Ok(None) };
+        let Some((item, side, kind)) = edit else {
+            return Ok(None);
+        };
         ledger.push(Edit {
             tenant: target.tenant,
             person: target.person,
@@ -88,19 +110,41 @@ impl Editor {
             let (tenant, applied) = (farm.population.tenants.get(at)?, farm.applied.get(at)?);
             let list = applied.lists.get(self.roll(applied.lists.len()))?.0;
             let items = farm.sharepoint.items(&tenant.site, list).ok()?;
-            let live: Vec<&ItemView> =
-                items.iter().filter(|item| !item.recycled && !item.assigned_to.is_empty()).collect();
-            let Some(original) = live.get(self.roll(live.len())).copied().cloned() else { continue };
-            let user = original.assigned_to.get(self.roll(original.assigned_to.len())).copied()?;
-            let Some(person) = applied.users.iter().position(|known| *known == user) else { continue };
-            if !ledger.is_open(list, original.id) && self.copy(farm, at, person, list, original.id).is_some() {
-                return Some(Target { tenant: at, list, original, person });
+            let live: Vec<&ItemView> = items
+                .iter()
+                .filter(|item| !item.recycled && !item.assigned_to.is_empty())
+                .collect();
+            let Some(original) = live.get(self.roll(live.len())).copied().cloned() else {
+                continue;
+            };
+            let user = original
+                .assigned_to
+                .get(self.roll(original.assigned_to.len()))
+                .copied()?;
+            let Some(person) = applied.users.iter().position(|known| *known == user) else {
+                continue;
+            };
+            if !ledger.is_open(list, original.id) && self.copy(farm, at, person, list, original.id).is_some()
+            {
+                return Some(Target {
+                    tenant: at,
+                    list,
+                    original,
+                    person,
+                });
             }
         }
         None
     }
 
-    fn copy(&self, farm: &Farm, tenant: usize, person: usize, list: Uuid, item: i32) -> Option<(String, String)> {
+    fn copy(
+        &self,
+        farm: &Farm,
+        tenant: usize,
+        person: usize,
+        list: Uuid,
+        item: i32,
+    ) -> Option<(String, String)> {
         let person = farm.population.tenants.get(tenant)?.people.get(person)?;
         let key = Farm::key(list, item);
         farm.exchange
@@ -118,7 +162,12 @@ impl Editor {
                 self.number += 1;
                 Kind::Body(format!("remark{}", self.number))
             }
-            7 => Kind::Importance(["Low", "Normal", "High"].get(self.roll(3)).copied().unwrap_or("High")),
+            7 => Kind::Importance(
+                ["Low", "Normal", "High"]
+                    .get(self.roll(3))
+                    .copied()
+                    .unwrap_or("High"),
+            ),
             8 => Kind::Progress(TaskStatus::Completed, 100.0),
             _ => {
                 let percent = u32::try_from(5 + self.roll(90)).unwrap_or(50);
@@ -135,7 +184,13 @@ impl Editor {
 
     fn in_mailbox(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
         let kind = self.change();
-        let Some((smtp, id)) = self.copy(farm, target.tenant, target.person, target.list, target.original.id) else {
+        let Some((smtp, id)) = self.copy(
+            farm,
+            target.tenant,
+            target.person,
+            target.list,
+            target.original.id,
+        ) else {
             return Ok(None);
         };
         apply_in_mailbox(farm, &smtp, &id, &kind)?;
@@ -152,7 +207,9 @@ impl Editor {
             assigned_to: Some(vec![person.unwrap_or(user)]),
             ..ItemEdit::default()
         };
-        let item = farm.sharepoint.person_creates(site(farm, target), target.list, edit, user)?;
+        let item = farm
+            .sharepoint
+            .person_creates(site(farm, target), target.list, edit, user)?;
         Ok(Some((item, Where::Source, Kind::Created(title))))
     }
 
@@ -161,30 +218,54 @@ impl Editor {
         // In a mailbox one person's deletion deletes it for everybody, so only tasks of one person are deleted there.
         self.deletions += 1;
         if self.deletions.is_multiple_of(2) && target.original.assigned_to.len() == 1 {
-            let copy = self.copy(farm, target.tenant, target.person, target.list, target.original.id);
+            let copy = self.copy(
+                farm,
+                target.tenant,
+                target.person,
+                target.list,
+                target.original.id,
+            );
             let Some((smtp, id)) = copy else { return Ok(None) };
-            farm.exchange.person_deletes(&smtp, &id, true).map_err(|error| error.to_string())?;
+            farm.exchange
+                .person_deletes(&smtp, &id, true)
+                .map_err(|error| error.to_string())?;
             return Ok(Some((target.original.id, Where::Mailbox, Kind::Deleted)));
         }
-        farm.sharepoint.person_deletes(site(farm, target), target.list, target.original.id)?;
+        farm.sharepoint
+            .person_deletes(site(farm, target), target.list, target.original.id)?;
         Ok(Some((target.original.id, Where::Source, Kind::Deleted)))
     }
 
     fn reassign(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
-        let Some(applied) = farm.applied.get(target.tenant) else { return Ok(None) };
+        let Some(applied) = farm.applied.get(target.tenant) else {
+            return Ok(None);
+        };
         let to = self.roll(applied.users.len());
-        let Some(user) = applied.users.get(to).copied() else { return Ok(None) };
+        let Some(user) = applied.users.get(to).copied() else {
+            return Ok(None);
+        };
         if target.original.assigned_to.contains(&user) {
             return Ok(None);
         }
-        farm.sharepoint.person_assigns(site(farm, target), target.list, target.original.id, &[user], user)?;
-        Ok(Some((target.original.id, Where::Source, Kind::Reassigned(target.person, to))))
+        farm.sharepoint
+            .person_assigns(site(farm, target), target.list, target.original.id, &[user], user)?;
+        Ok(Some((
+            target.original.id,
+            Where::Source,
+            Kind::Reassigned(target.person, to),
+        )))
     }
 
     /// Both sides get a title before the next sync; the one in the mailbox is later by more than a second.
     fn conflict(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
         let (first, second) = (Kind::Title(self.title()), Kind::Title(self.title()));
-        let copy = self.copy(farm, target.tenant, target.person, target.list, target.original.id);
+        let copy = self.copy(
+            farm,
+            target.tenant,
+            target.person,
+            target.list,
+            target.original.id,
+        );
         let Some((smtp, id)) = copy else { return Ok(None) };
         apply_at_source(farm, target, &first)?;
         std::thread::sleep(std::time::Duration::from_millis(1_100));
@@ -195,7 +276,10 @@ impl Editor {
 }
 
 fn site<'a>(farm: &'a Farm, target: &Target) -> &'a str {
-    farm.population.tenants.get(target.tenant).map_or("", |tenant| tenant.site.as_str())
+    farm.population
+        .tenants
+        .get(target.tenant)
+        .map_or("", |tenant| tenant.site.as_str())
 }
 
 fn user_of(farm: &Farm, target: &Target) -> Option<i32> {
@@ -225,7 +309,8 @@ fn apply_at_source(farm: &Farm, target: &Target, kind: &Kind) -> Result<(), Stri
         Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
     }
     let by = user_of(farm, target).unwrap_or_default();
-    farm.sharepoint.person_edits(site(farm, target), target.list, target.original.id, edit, by)
+    farm.sharepoint
+        .person_edits(site(farm, target), target.list, target.original.id, edit, by)
 }
 
 fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &Kind) -> Result<(), String> {
@@ -244,5 +329,8 @@ fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &Kind) -> Result<()
         }
         Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
     }
-    farm.exchange.person_edits(smtp, id, edit).map(drop).map_err(|error| error.to_string())
+    farm.exchange
+        .person_edits(smtp, id, edit)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }

@@ -14,9 +14,9 @@ use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
 
 /// Name and password of the service account on both servers.
-pub const ACCOUNT: &str = "svc-tasksync";
+pub(super) const ACCOUNT: &str = "svc-tasksync";
 /// See [`ACCOUNT`].
-pub const PASSWORD: &str = "correct horse battery staple";
+pub(super) const PASSWORD: &str = "correct horse battery staple";
 
 /// How mailboxes may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,7 +70,11 @@ impl Farm {
         let sharepoint = SharePoint::new(spec.sharepoint);
         let population = Population::generate(&spec.population);
         for (_, person) in population.mailboxes() {
-            exchange.add_mailbox(MailboxSpec::new(&person.smtp, &person.name, person.time_zone));
+            let mailbox = MailboxSpec::new(&person.smtp, &person.name);
+            exchange.add_mailbox(MailboxSpec {
+                time_zone: person.time_zone.to_owned(),
+                ..mailbox
+            });
         }
         let full_access = match spec.plan {
             TenantPlan::Delegate => Scope::All,
@@ -79,11 +83,16 @@ impl Farm {
         exchange.add_account(ServiceAccount {
             user: ACCOUNT.to_owned(),
             password: PASSWORD.to_owned(),
-            rights: AccountRights { impersonate: Scope::All, full_access },
+            rights: AccountRights {
+                impersonate: Scope::All,
+                full_access,
+            },
         });
         sharepoint.add_account(ACCOUNT, PASSWORD);
         let start = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
-        let exchange_listener = Listener::start(Arc::clone(&exchange), tls.as_ref()).await.map_err(start)?;
+        let exchange_listener = Listener::start(Arc::clone(&exchange), tls.as_ref())
+            .await
+            .map_err(start)?;
         let sharepoint_listener = sharepoint.serve(tls.as_ref()).await.map_err(start)?;
         let applied = population.apply_to_sharepoint(&sharepoint)?;
         Ok(Self {
@@ -117,10 +126,16 @@ impl Farm {
     pub fn write_secrets(&self, folder: &Path) -> Result<(Option<PathBuf>, PathBuf), String> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
+            std::fs::write(&path, text)
+                .map_err(|error| format!("{}: {error}", path.display()))
+                .map(|()| path)
         };
         let password = write("service-account.password", PASSWORD)?;
-        let authority = self.authority.as_deref().map(|pem| write("authority.pem", pem)).transpose()?;
+        let authority = self
+            .authority
+            .as_deref()
+            .map(|pem| write("authority.pem", pem))
+            .transpose()?;
         Ok((authority, password))
     }
 
@@ -166,7 +181,10 @@ impl Farm {
     /// Requests both servers answered so far: Exchange, SharePoint.
     #[must_use]
     pub fn requests(&self) -> (u64, u64) {
-        (self.exchange.stats.snapshot().total, self.sharepoint.stats.requests())
+        (
+            self.exchange.stats.snapshot().total,
+            self.sharepoint.stats.requests(),
+        )
     }
 
     /// Stops both servers.

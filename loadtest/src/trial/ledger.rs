@@ -113,7 +113,10 @@ impl Ledger {
     /// Whether this task has an edit that was not seen yet.
     #[must_use]
     pub fn is_open(&self, list: Uuid, item: i32) -> bool {
-        self.edits.iter().rev().any(|edit| edit.seen.is_none() && edit.list == list && edit.item == item)
+        self.edits
+            .iter()
+            .rev()
+            .any(|edit| edit.seen.is_none() && edit.list == list && edit.item == item)
     }
 
     /// Edits made so far.
@@ -136,7 +139,14 @@ impl Ledger {
             .filter(|edit| edit.seen.is_none())
             .take(limit)
             .map(|edit| {
-                format!("{:?} of task {} in {} made in {:?}: {:?}", edit.kind.name(), edit.item, edit.list, edit.side, edit.kind)
+                format!(
+                    "{:?} of task {} in {} made in {:?}: {:?}",
+                    edit.kind.name(),
+                    edit.item,
+                    edit.list,
+                    edit.side,
+                    edit.kind
+                )
             })
             .collect()
     }
@@ -148,10 +158,23 @@ impl Ledger {
         for edit in &self.edits {
             *made.entry((edit.kind.name(), edit.side)).or_default() += 1;
         }
-        let mut times: Vec<Duration> =
-            self.edits.iter().filter_map(|edit| Some(edit.seen?.duration_since(edit.at))).collect();
+        let mut times: Vec<Duration> = self
+            .edits
+            .iter()
+            .filter_map(|edit| Some(edit.seen?.duration_since(edit.at)))
+            .collect();
         times.sort_unstable();
-        let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1))).copied();
-        Counts { made, edits: self.edits.len(), mirrored: times.len(), p50: at(50), p99: at(99) }
+        let at = |share: usize| {
+            times
+                .get((times.len() * share / 100).min(times.len().saturating_sub(1)))
+                .copied()
+        };
+        Counts {
+            made,
+            edits: self.edits.len(),
+            mirrored: times.len(),
+            p50: at(50),
+            p99: at(99),
+        }
     }
 }

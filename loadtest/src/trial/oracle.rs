@@ -33,14 +33,20 @@ impl Verdict {
     /// Whether both sides agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
-        self.missing.is_empty() && self.extra.is_empty() && self.doubled.is_empty() && self.differing.is_empty()
+        self.missing.is_empty()
+            && self.extra.is_empty()
+            && self.doubled.is_empty()
+            && self.differing.is_empty()
     }
 
     /// Everything that is wrong, at most `limit` lines.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
         let part = |name: &'static str, lines: &[String]| {
-            lines.iter().map(move |line| format!("{name}: {line}")).collect::<Vec<_>>()
+            lines
+                .iter()
+                .map(move |line| format!("{name}: {line}"))
+                .collect::<Vec<_>>()
         };
         let mut all = part("missing", &self.missing);
         all.extend(part("extra", &self.extra));
@@ -79,9 +85,16 @@ impl<'a> Oracle<'a> {
     /// Live tasks of a tenant by key.
     fn originals(&self, at: usize, tenant: &Tenant) -> BTreeMap<String, Original> {
         let mut originals = BTreeMap::new();
-        let Some(applied) = self.farm.applied.get(at) else { return originals };
+        let Some(applied) = self.farm.applied.get(at) else {
+            return originals;
+        };
         for (list, _) in &applied.lists {
-            for item in self.farm.sharepoint.items(&tenant.site, *list).unwrap_or_default() {
+            for item in self
+                .farm
+                .sharepoint
+                .items(&tenant.site, *list)
+                .unwrap_or_default()
+            {
                 if !item.recycled {
                     originals.insert(Farm::key(*list, item.id), item);
                 }
@@ -98,7 +111,11 @@ impl<'a> Oracle<'a> {
         originals: &BTreeMap<String, Original>,
         verdict: &mut Verdict,
     ) {
-        let user = self.farm.applied.get(at).and_then(|applied| applied.users.get(person.id).copied());
+        let user = self
+            .farm
+            .applied
+            .get(at)
+            .and_then(|applied| applied.users.get(person.id).copied());
         let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
         for copy in self.farm.exchange.items(&person.smtp) {
             if let Some(key) = copy.named.get(SOURCE_KEY)
@@ -116,17 +133,23 @@ impl<'a> Oracle<'a> {
                 (false, _) => verdict.extra.push(name(key)),
                 (true, []) => {
                     verdict.tasks += 1;
-                    verdict.missing.push(format!("{} \"{}\"", name(key), original.title));
+                    verdict
+                        .missing
+                        .push(format!("{} \"{}\"", name(key), original.title));
                 }
                 (true, [copy]) => {
                     verdict.tasks += 1;
                     verdict.differing.extend(
-                        differences(original, copy).into_iter().map(|what| format!("{}: {what}", name(key))),
+                        differences(original, copy)
+                            .into_iter()
+                            .map(|what| format!("{}: {what}", name(key))),
                     );
                 }
                 (true, more) => {
                     verdict.tasks += 1;
-                    verdict.doubled.push(format!("{} ({} copies)", name(key), more.len()));
+                    verdict
+                        .doubled
+                        .push(format!("{} ({} copies)", name(key), more.len()));
                 }
             }
         }
@@ -136,7 +159,9 @@ impl<'a> Oracle<'a> {
     /// Whether the other side shows this edit.
     #[must_use]
     pub fn shows(&self, edit: &Edit) -> bool {
-        let Some(tenant) = self.farm.population.tenants.get(edit.tenant) else { return false };
+        let Some(tenant) = self.farm.population.tenants.get(edit.tenant) else {
+            return false;
+        };
         let key = Farm::key(edit.list, edit.item);
         let original = self
             .farm
@@ -146,7 +171,9 @@ impl<'a> Oracle<'a> {
             .into_iter()
             .find(|item| item.id == edit.item);
         let copies = |person: usize| -> Vec<Copy> {
-            let Some(person) = tenant.people.get(person) else { return Vec::new() };
+            let Some(person) = tenant.people.get(person) else {
+                return Vec::new();
+            };
             self.farm
                 .exchange
                 .items(&person.smtp)
@@ -154,11 +181,21 @@ impl<'a> Oracle<'a> {
                 .filter(|copy| !copy.in_deleted_items && copy.named.get(SOURCE_KEY) == Some(&key))
                 .collect()
         };
-        let in_mailbox = || copies(edit.person).iter().any(|copy| copy_shows(&edit.kind, copy));
-        let at_source = || original.as_ref().is_some_and(|original| original_shows(&edit.kind, original));
+        let in_mailbox = || {
+            copies(edit.person)
+                .iter()
+                .any(|copy| copy_shows(&edit.kind, copy))
+        };
+        let at_source = || {
+            original
+                .as_ref()
+                .is_some_and(|original| original_shows(&edit.kind, original))
+        };
         match (&edit.kind, edit.side) {
             (Kind::Deleted, Where::Source) => copies(edit.person).is_empty(),
-            (Kind::Deleted, Where::Mailbox | Where::Both) => original.is_none_or(|original| original.recycled),
+            (Kind::Deleted, Where::Mailbox | Where::Both) => {
+                original.is_none_or(|original| original.recycled)
+            }
             (Kind::Reassigned(before, after), _) => copies(*before).is_empty() && copies(*after).len() == 1,
             (_, Where::Source) => in_mailbox(),
             (_, Where::Mailbox) => at_source(),
@@ -244,13 +281,24 @@ fn differences(original: &Original, copy: &Copy) -> Vec<String> {
         format!("{:?}", original.title),
         format!("{:?}", copy.subject),
     );
-    check(original.start == copy.start, "start", format!("{:?}", original.start), format!("{:?}", copy.start));
+    check(
+        original.start == copy.start,
+        "start",
+        format!("{:?}", original.start),
+        format!("{:?}", copy.start),
+    );
     let due = due_in_mailbox(original.start, original.due);
-    check(due == copy.due, "due", format!("{due:?}"), format!("{:?}", copy.due));
+    check(
+        due == copy.due,
+        "due",
+        format!("{due:?}"),
+        format!("{:?}", copy.due),
+    );
     let (status, percent) = progress_in_mailbox(original.status, original.percent);
     let barely = copy.status == TaskStatus::InProgress && copy.percent <= 1.0 && percent <= 1.0;
     check(
-        status.is_none_or(|status| status == copy.status && ((percent - copy.percent).abs() < 0.01 || barely)),
+        status
+            .is_none_or(|status| status == copy.status && ((percent - copy.percent).abs() < 0.01 || barely)),
         "progress",
         format!("{status:?} {percent}"),
         format!("{:?} {}", copy.status, copy.percent),
@@ -262,7 +310,15 @@ fn differences(original: &Original, copy: &Copy) -> Vec<String> {
         format!("{importance:?}"),
         copy.importance.clone(),
     );
-    let (here, there) = (readable(&original.body), readable(copy.body.as_deref().unwrap_or_default()));
-    check(here == there, "description", here.chars().take(60).collect(), there.chars().take(60).collect());
+    let (here, there) = (
+        readable(&original.body),
+        readable(copy.body.as_deref().unwrap_or_default()),
+    );
+    check(
+        here == there,
+        "description",
+        here.chars().take(60).collect(),
+        there.chars().take(60).collect(),
+    );
     found
 }

@@ -67,7 +67,13 @@ impl Service {
             .build()
             .map_err(|error| error.to_string())?;
         let url = format!("http://127.0.0.1:{port}");
-        let mut service = Self { spec, settings, url, http, child: None };
+        let mut service = Self {
+            spec,
+            settings,
+            url,
+            http,
+            child: None,
+        };
         service.restart().await?;
         Ok(service)
     }
@@ -80,15 +86,30 @@ impl Service {
         self.launch()?;
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if self.http.get(format!("{}/readyz", self.url)).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if self
+                .http
+                .get(format!("{}/readyz", self.url))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
                 return Ok(());
             }
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            let ended = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
-                return Err(format!("tasksync ended at start with {status}:\n{}", self.log_tail(20)));
+                return Err(format!(
+                    "tasksync ended at start with {status}:\n{}",
+                    self.log_tail(20)
+                ));
             }
             if Instant::now() > deadline {
-                return Err(format!("tasksync is not ready after 30 s:\n{}", self.log_tail(20)));
+                return Err(format!(
+                    "tasksync is not ready after 30 s:\n{}",
+                    self.log_tail(20)
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -132,7 +153,9 @@ impl Service {
     /// # Errors
     /// When it does not end within 90 seconds.
     pub async fn terminate(&mut self) -> Result<Option<i32>, String> {
-        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let Some(mut child) = self.child.take() else {
+            return Ok(None);
+        };
         if let Some(id) = child.id() {
             Command::new("kill")
                 .args(["-TERM", &id.to_string()])
@@ -164,7 +187,9 @@ impl Service {
     pub fn log_tail(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
-        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+        all.get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 
     /// Base address of the API.
@@ -193,10 +218,19 @@ impl Service {
         let (_, password) = farm.write_secrets(&self.spec.folder)?;
         for tenant in &farm.population.tenants {
             let path = format!("/api/v1/tenants/{}", tenant.slug);
-            self.call(reqwest::Method::PUT, &path, Some(farm.tenant_settings(tenant, &password))).await?;
+            self.call(
+                reqwest::Method::PUT,
+                &path,
+                Some(farm.tenant_settings(tenant, &password)),
+            )
+            .await?;
         }
         for (_, tenant, person) in farm.people() {
-            let path = format!("/api/v1/tenants/{}/users/{}", tenant.slug, Farm::user_name(person));
+            let path = format!(
+                "/api/v1/tenants/{}/users/{}",
+                tenant.slug,
+                Farm::user_name(person)
+            );
             let body = json!({
                 "source_login": person.login,
                 "mailbox": person.smtp,
@@ -211,14 +245,28 @@ impl Service {
     ///
     /// # Errors
     /// The answer's status and text when it is no success.
-    pub async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value, String> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(TOKEN);
+    pub async fn call(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.url))
+            .bearer_auth(TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.map_err(|error| format!("{method} {path}: {error}"))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| format!("{method} {path}: {error}"))?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|error| format!("{method} {path}: {error}"))?;
+        let text = answer
+            .text()
+            .await
+            .map_err(|error| format!("{method} {path}: {error}"))?;
         if !status.is_success() {
             return Err(format!("{method} {path}: {status}: {text}"));
         }
