@@ -8,6 +8,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::missing_panics_doc,
     reason = "these functions are tests; they fail by panicking"
 )]
