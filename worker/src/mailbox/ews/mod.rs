@@ -5,6 +5,7 @@
 
 mod access;
 mod client;
+mod containers;
 mod create_folder;
 mod create_item;
 mod dates;
@@ -33,7 +34,6 @@ mod update_item;
 mod xml;
 mod zones;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,10 +51,9 @@ pub use server::{MAXIMUM_PAUSE, ServerLimits};
 use self::access::{AccessMemory, Mode};
 use self::client::{Answered, Client};
 use self::envelope::Header;
-use self::items::{incomplete, next_offset};
+use self::items::incomplete;
 use self::messages::{EwsError, Message};
 use self::operation::Operation;
-use self::response_code::Meaning;
 use self::xml::{Parsed, Xml};
 use super::{
     ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, ProbeRequest, Probed,
@@ -62,11 +61,6 @@ use super::{
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
-
-/// Folders asked for per page.
-const FOLDERS_PER_PAGE: u32 = 250;
-/// Names tried for a new folder before giving up: "name", "name (2)" … "name (20)".
-const NAMES_TRIED: u32 = 20;
 
 /// How a tenant's Exchange is reached.
 #[derive(Debug, Clone)]
@@ -209,115 +203,6 @@ impl EwsMailbox {
         })
     }
 
-    async fn list_folders(&self, mailbox: &MailboxAddress) -> Result<Vec<Folder>, EwsError> {
-        let (mut folders, mut seen) = (Vec::new(), HashSet::new());
-        let mut offset = 0;
-        for _ in 0..self.limits.pages {
-            let page = self
-                .run_one(
-                    &find_folder::OPERATION,
-                    mailbox,
-                    None,
-                    true,
-                    |header| find_folder::request(header, offset, FOLDERS_PER_PAGE),
-                    find_folder::read,
-                )
-                .await?;
-            offset = next_offset(offset, page.folders.len(), page.next);
-            let empty = page.folders.is_empty();
-            for folder in page
-                .folders
-                .into_iter()
-                .filter_map(folders::ReadFolder::into_folder)
-            {
-                // A folder made meanwhile moves others onto the next page.
-                if seen.insert(folder.id.clone()) {
-                    folders.push(folder);
-                }
-            }
-            if page.last {
-                return Ok(folders);
-            }
-            if empty {
-                break;
-            }
-        }
-        // A folder that is missing in a listing counts as deleted: half a listing is none.
-        Err(incomplete(find_folder::OPERATION.name))
-    }
-
-    async fn make_folder(
-        &self,
-        mailbox: &MailboxAddress,
-        name: &str,
-        location: &LocationKey,
-    ) -> Result<FolderId, EwsError> {
-        let mut taken = None;
-        for attempt in 1..=NAMES_TRIED {
-            let name = create_folder::folder_name(name, attempt);
-            let made = self
-                .run_one(
-                    &create_folder::OPERATION,
-                    mailbox,
-                    None,
-                    true,
-                    |header| create_folder::request(header, &name, location),
-                    create_folder::read,
-                )
-                .await;
-            match made {
-                Ok(folder) => {
-                    return folder
-                        .and_then(|folder| folder.id)
-                        .map(FolderId)
-                        .ok_or_else(|| unclear(&create_folder::OPERATION, "a new folder without id"));
-                }
-                Err(error) if is_taken(&error) => {
-                    if taken.is_none() {
-                        let ours = self
-                            .list_folders(mailbox)
-                            .await?
-                            .into_iter()
-                            .find(|folder| folder.location.as_ref() == Some(location));
-                        if let Some(ours) = ours {
-                            return Ok(ours.id);
-                        }
-                    }
-                    taken = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(taken.unwrap_or_else(|| incomplete(create_folder::OPERATION.name)))
-    }
-
-    async fn set_folder_name(
-        &self,
-        mailbox: &MailboxAddress,
-        folder: &FolderId,
-        name: &str,
-    ) -> Result<(), EwsError> {
-        let mut taken = None;
-        for attempt in 1..=NAMES_TRIED {
-            let name = create_folder::folder_name(name, attempt);
-            let renamed = self
-                .run_one(
-                    &update_folder::OPERATION,
-                    mailbox,
-                    None,
-                    false,
-                    |header| update_folder::request(header, &folder.0, &name),
-                    update_folder::read,
-                )
-                .await;
-            match renamed {
-                Err(error) if is_taken(&error) => taken = Some(error),
-                other => return other,
-            }
-        }
-        Err(taken.unwrap_or_else(|| incomplete(update_folder::OPERATION.name)))
-    }
-
     async fn write_item(
         &self,
         owner: &Owner,
@@ -356,13 +241,6 @@ fn unclear(operation: &Operation, reason: &str) -> EwsError {
         format!("{}: {reason}", operation.name),
     )
     .into()
-}
-
-fn is_taken(error: &EwsError) -> bool {
-    error
-        .code
-        .as_deref()
-        .is_some_and(|code| response_code::meaning(code) == Meaning::FolderExists)
 }
 
 /// Something that is gone already needs no deletion.

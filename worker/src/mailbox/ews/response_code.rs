@@ -346,7 +346,7 @@ mod tests {
                 assert_eq!((found_class.name(), found_code), (class, code), "{name}");
             }
         }
-        assert_eq!(seen.len(), 107);
+        assert_eq!(seen.len(), 109);
     }
 
     #[test]

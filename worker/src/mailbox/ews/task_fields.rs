@@ -175,7 +175,7 @@ fn update_progress(out: &mut String, task: &Task) {
         |out: &mut String, percent| set(out, "task:PercentComplete", |out| write_percent(out, percent));
     let set_status = |out: &mut String, status| {
         set(out, "task:Status", |out| {
-            element(out, "t:Status", status_name(status))
+            element(out, "t:Status", status_name(status));
         });
     };
     match (progress.percent, progress.status) {
@@ -361,7 +361,7 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                 }
             }
             "DateTimeCreated" => {
-                read.created = date(xml, "creation time", &mut read.problem, dates::instant)?
+                read.created = date(xml, "creation time", &mut read.problem, dates::instant)?;
             }
             "LastModifiedTime" => {
                 read.modified = date(xml, "modification time", &mut read.problem, dates::instant)?;
@@ -391,7 +391,7 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                 "WaitingOnOthers" => read.task.status = Status::WaitingOnOthers,
                 "Deferred" => read.task.status = Status::Deferred,
                 other => {
-                    read.problem = Some(format!("the status \"{}\" is not known", for_message(other, 40)))
+                    read.problem = Some(format!("the status \"{}\" is not known", for_message(other, 40)));
                 }
             },
             "IsRecurring" => {

@@ -241,7 +241,6 @@ const WINDOWS_NAMES: &[&str] = &[
     "Tonga Standard Time",
     "Samoa Standard Time",
     "Line Islands Standard Time",
-    "schemars",
 ];
 
 #[cfg(test)]

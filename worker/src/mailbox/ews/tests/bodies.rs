@@ -166,7 +166,7 @@ fn every_request_is_valid_against_the_schema() {
         "{}",
         wrong[..wrong.len().min(20)].join("\n")
     );
-    assert!(documents.len() > 100);
+    assert!(documents.len() > 50, "{}", documents.len());
 }
 
 fn update(task: Task, fields: &[Field]) -> String {

@@ -3,6 +3,8 @@
 mod answers;
 mod bodies;
 mod exchange;
+mod probing;
+mod rig;
 mod robustness;
 
 use jiff::civil::date;

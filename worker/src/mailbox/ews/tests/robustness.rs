@@ -107,14 +107,11 @@ fn read_by_all(answer: &[u8]) {
     let _ = envelope::read(answer, "GetFolderResponse", |xml| get_folder::read(xml, 1));
     let _ = envelope::read(answer, "FindFolderResponse", find_folder::read);
     let _ = envelope::read(answer, "FindItemResponse", |xml| find_item::read(xml, 1));
-    let _ = envelope::read(answer, "SyncFolderItemsResponse", sync_folder_items::read).map(|reply| {
-        reply.outcome.map(|messages| {
-            messages
-                .into_iter()
-                .map(|message| message.map(sync_folder_items::ReadPage::into_page))
-                .count()
-        })
-    });
+    if let Ok(reply) = envelope::read(answer, "SyncFolderItemsResponse", sync_folder_items::read) {
+        for page in reply.outcome.into_iter().flatten().flatten() {
+            let _ = page.into_page();
+        }
+    }
     let _ = envelope::read(answer, "CreateItemResponse", create_item::read);
 }
 
