@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod http;
 pub mod mailbox;
+pub mod sanitise;
 pub mod source;
 pub mod sync;
 pub mod throttle;

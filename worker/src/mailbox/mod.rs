@@ -1,5 +1,7 @@
 //! The mailbox side: what the sync pass needs of a mailbox server, whatever its protocol.
 
+pub mod ews;
+
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};

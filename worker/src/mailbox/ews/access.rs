@@ -1,0 +1,184 @@
+//! How a mailbox is opened: as a delegate, by impersonation, or by whichever of them works.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::MailboxAddress;
+use tasksync_common::registry::Access;
+
+use super::messages::{EwsError, Message};
+use super::response_code::{self, Meaning};
+
+/// One way to open a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The service account's own rights; one request may name many mailboxes.
+    Delegate,
+    /// Acting as the owner; one mailbox per request.
+    Impersonation,
+}
+
+impl Mode {
+    /// Its name in facts and messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Delegate => "delegate",
+            Self::Impersonation => "impersonation",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Delegate => Self::Impersonation,
+            Self::Impersonation => Self::Delegate,
+        }
+    }
+}
+
+/// The tenant's choice and, where it is left open, what worked for which mailbox.
+#[derive(Debug)]
+pub(super) struct AccessMemory {
+    choice: Access,
+    worked: Mutex<HashMap<MailboxAddress, Mode>>,
+    limit: usize,
+}
+
+impl AccessMemory {
+    /// Remembers at most `limit` mailboxes; a forgotten one is tried anew.
+    pub(super) fn new(choice: Access, limit: usize) -> Self {
+        Self {
+            choice,
+            worked: Mutex::default(),
+            limit,
+        }
+    }
+
+    /// What worked for this mailbox; `None` when that is not known or not in question.
+    pub(super) fn known(&self, mailbox: &MailboxAddress) -> Option<Mode> {
+        match self.choice {
+            Access::Delegate | Access::Impersonation => None,
+            Access::Auto => self
+                .worked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(mailbox)
+                .copied(),
+        }
+    }
+
+    /// The way to try first, and the one to try when it is refused.
+    pub(super) fn order(&self, mailbox: &MailboxAddress) -> (Mode, Option<Mode>) {
+        match self.choice {
+            Access::Delegate => (Mode::Delegate, None),
+            Access::Impersonation => (Mode::Impersonation, None),
+            Access::Auto => {
+                let first = self.known(mailbox).unwrap_or(Mode::Delegate);
+                (first, Some(first.other()))
+            }
+        }
+    }
+
+    /// Notes that this way opened the mailbox.
+    pub(super) fn worked(&self, mailbox: &MailboxAddress, mode: Mode) {
+        if self.choice != Access::Auto {
+            return;
+        }
+        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        if worked.get(mailbox) == Some(&mode) {
+            return;
+        }
+        if worked.len() >= self.limit && !worked.contains_key(mailbox) {
+            let forgotten = worked.keys().next().cloned();
+            if let Some(forgotten) = forgotten {
+                worked.remove(&forgotten);
+            }
+        }
+        worked.insert(mailbox.clone(), mode);
+    }
+}
+
+/// Whether an error says that this way of access does not reach the mailbox. The mailbox's own task folder always
+/// exists, so when that is what was asked for, "not found" is a refusal too.
+pub(super) fn is_refusal(code: &str, own_folder: bool) -> bool {
+    response_code::refuses_access(code)
+        || own_folder
+            && matches!(
+                response_code::meaning(code),
+                Meaning::FolderLost | Meaning::ItemGone
+            )
+}
+
+/// Whether a whole answer is a refusal: the first message is one, and nothing succeeded.
+pub(super) fn all_refused<T>(messages: &[Message<T>], own_folder: bool) -> bool {
+    messages.iter().all(Result::is_err)
+        && messages
+            .first()
+            .and_then(|message| message.as_ref().err())
+            .is_some_and(|error| is_refusal(&error.code, own_folder))
+}
+
+/// The failure when neither way reaches a mailbox: not the tenant's, since other mailboxes may be open to one of them.
+pub(super) fn both_refused(first: Mode, error: &EwsError, second: &EwsError) -> EwsError {
+    let detail = format!(
+        "{}: {}; {}: {}",
+        first.name(),
+        error.failure.detail,
+        first.other().name(),
+        second.failure.detail
+    );
+    let missing = [error, second]
+        .iter()
+        .any(|error| error.failure.code == Code::ExchangeMailboxMissing);
+    let passing = [error, second]
+        .iter()
+        .any(|error| error.failure.class == ErrorClass::Transient);
+    let (class, code) = if passing {
+        (ErrorClass::Transient, Code::ExchangeError)
+    } else if missing {
+        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing)
+    } else {
+        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied)
+    };
+    EwsError {
+        code: error.code.clone(),
+        failure: Failure::new(class, code, detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_choice_is_never_left() {
+        let ana: MailboxAddress = "ana@contoso.example".parse().unwrap();
+        for (choice, mode) in [
+            (Access::Delegate, Mode::Delegate),
+            (Access::Impersonation, Mode::Impersonation),
+        ] {
+            let memory = AccessMemory::new(choice, 2);
+            memory.worked(&ana, mode.other());
+            assert_eq!(memory.order(&ana), (mode, None));
+        }
+    }
+
+    #[test]
+    fn what_worked_is_tried_first_and_the_memory_is_bounded() {
+        let memory = AccessMemory::new(Access::Auto, 2);
+        let mailbox =
+            |number: u32| -> MailboxAddress { format!("u{number}@contoso.example").parse().unwrap() };
+        assert_eq!(
+            memory.order(&mailbox(1)),
+            (Mode::Delegate, Some(Mode::Impersonation))
+        );
+        for number in 1..=3 {
+            memory.worked(&mailbox(number), Mode::Impersonation);
+        }
+        assert_eq!(
+            memory.order(&mailbox(3)),
+            (Mode::Impersonation, Some(Mode::Delegate))
+        );
+        assert_eq!(memory.worked.lock().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,298 @@
+//! The request loop: places and pauses, headers, one renewal of the token, and the meaning of every way to fail.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::MailboxAddress;
+use tokio::sync::OwnedMutexGuard;
+
+use super::envelope::{self, ServerVersion};
+use super::messages::{EwsError, Message};
+use super::operation::Operation;
+use super::response_code::Meaning;
+use super::server::ServerLimits;
+use super::xml::{Parsed, Xml};
+use super::{EwsConnection, EwsLimits, http_status};
+use crate::auth::Authenticator;
+use crate::http::{Answer, Call, Http};
+
+const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
+const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+const RETURN_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
+const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
+
+/// Locks of mailboxes kept while idle; beyond that the idle ones are dropped.
+const IDLE_LOCKS: usize = 1_024;
+
+/// Sends requests for one tenant.
+pub(super) struct Client {
+    http: Http,
+    auth: Authenticator,
+    connection: EwsConnection,
+    clock: SharedClock,
+    timeout: Duration,
+    server: Arc<ServerLimits>,
+    busy: Mutex<HashMap<MailboxAddress, Arc<tokio::sync::Mutex<()>>>>,
+    clock_offset_ms: AtomicI64,
+    /// Whether the tenant's last request was served: tells a closed mailbox from a closed organisation.
+    served: AtomicBool,
+    headers: HeaderMap,
+}
+
+/// An answer's messages and the server's build.
+#[derive(Debug)]
+pub(super) struct Answered<T> {
+    pub(super) messages: Vec<Message<T>>,
+    pub(super) version: Option<ServerVersion>,
+}
+
+impl Client {
+    pub(super) fn new(
+        http: Http,
+        auth: Authenticator,
+        connection: EwsConnection,
+        clock: SharedClock,
+        limits: &EwsLimits,
+        server: Arc<ServerLimits>,
+    ) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("tasksync/", env!("CARGO_PKG_VERSION"))),
+        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/xml"));
+        headers.insert(RETURN_REQUEST_ID, HeaderValue::from_static("true"));
+        Self {
+            http,
+            auth,
+            connection,
+            clock,
+            timeout: limits.request_timeout,
+            server,
+            busy: Mutex::default(),
+            clock_offset_ms: AtomicI64::new(0),
+            served: AtomicBool::new(false),
+            headers,
+        }
+    }
+
+    /// The server's clock minus ours, as last measured; zero before the first answer.
+    pub(super) fn clock_offset(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.clock_offset_ms.load(Ordering::Relaxed))
+    }
+
+    /// Sends one request about these mailboxes and reads its answer with `read`.
+    ///
+    /// One request is in flight per mailbox, and a limited number per server; while the server wants a pause, nothing
+    /// is sent and the failure names what is left of it.
+    pub(super) async fn send<T>(
+        &self,
+        operation: &'static Operation,
+        mailboxes: &[&MailboxAddress],
+        body: Bytes,
+        read: impl FnOnce(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send,
+    ) -> Result<Answered<T>, EwsError> {
+        let answer = self
+            .exchange(operation, mailboxes, body)
+            .await
+            .map_err(|failure| failure.within(operation.name))?;
+        let result = self.understand(operation, &answer, read);
+        self.keep_pause(&result);
+        result
+    }
+
+    async fn exchange(
+        &self,
+        operation: &'static Operation,
+        mailboxes: &[&MailboxAddress],
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        self.check_pause()?;
+        let places = async {
+            let locks = self.lock(mailboxes).await;
+            (locks, self.server.places.acquire().await)
+        };
+        let Ok((_locks, place)) = tokio::time::timeout(self.timeout, places).await else {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::ExchangeTimeout,
+                format!("no free place for a request within {} s", self.timeout.as_secs()),
+            ));
+        };
+        let _place = place.map_err(|_| {
+            Failure::new(
+                ErrorClass::Transient,
+                Code::ExchangeError,
+                "the process is stopping",
+            )
+        })?;
+        // Somebody else may have been told to pause meanwhile.
+        self.check_pause()?;
+        let answer = self.call(operation, mailboxes, body.clone()).await?;
+        if answer.status == 401 && self.auth.renew(&self.connection.credentials).await {
+            return self.call(operation, mailboxes, body).await;
+        }
+        Ok(answer)
+    }
+
+    async fn call(
+        &self,
+        operation: &'static Operation,
+        mailboxes: &[&MailboxAddress],
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let mut headers = self.headers.clone();
+        headers.insert(SOAP_ACTION, HeaderValue::from_static(operation.action));
+        if let &[mailbox] = mailboxes
+            && let Ok(anchor) = HeaderValue::from_str(mailbox.as_str())
+        {
+            headers.insert(ANCHOR, anchor);
+        }
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.insert(
+            AUTHORIZATION,
+            self.auth.header(&self.connection.credentials).await?,
+        );
+        let call = Call {
+            method: reqwest::Method::POST,
+            url: self.connection.url.clone(),
+            headers,
+            body,
+            timeout: self.timeout,
+        };
+        let answer = self
+            .http
+            .send(call)
+            .await
+            .map_err(|error| http_status::no_answer(&error, operation.writes))?;
+        if let Some(offset) = answer.clock_offset {
+            self.clock_offset_ms
+                .store(i64::try_from(offset.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    fn understand<T>(
+        &self,
+        operation: &'static Operation,
+        answer: &Answer,
+        read: impl FnOnce(&mut Xml<'_>) -> Parsed<Vec<Message<T>>>,
+    ) -> Result<Answered<T>, EwsError> {
+        let parsed = match answer.status {
+            200 | 400 | 500 => envelope::read(&answer.body, operation.response, read),
+            _ => {
+                let works = self.served.swap(false, Ordering::Relaxed);
+                return Err(
+                    http_status::failure(answer, operation.writes, works, self.clock.now())
+                        .within(operation.name)
+                        .into(),
+                );
+            }
+        };
+        match parsed {
+            Ok(reply) => match reply.outcome {
+                Ok(messages) => {
+                    self.served.store(true, Ordering::Relaxed);
+                    Ok(Answered {
+                        messages,
+                        version: reply.version,
+                    })
+                }
+                Err(fault) => {
+                    let mut error = fault.into_error(operation.writes);
+                    error.failure = error.failure.within(operation.name);
+                    Err(error)
+                }
+            },
+            Err(reason) => {
+                let failure = if answer.status == 200 {
+                    http_status::bad_answer(answer, operation.writes, &reason.0)
+                } else {
+                    http_status::failure(answer, operation.writes, false, self.clock.now())
+                };
+                Err(failure.within(operation.name).into())
+            }
+        }
+    }
+
+    fn check_pause(&self) -> Result<(), Failure> {
+        match self.server.pause_left(self.clock.now()) {
+            None => Ok(()),
+            Some(left) => Err(Failure::new(
+                ErrorClass::Throttled {
+                    retry_after: Some(left),
+                },
+                Code::ExchangeBusy,
+                format!(
+                    "not sent: the server asked for a pause, {:.1} s of it are left",
+                    left.as_secs_f64()
+                ),
+            )),
+        }
+    }
+
+    fn keep_pause<T>(&self, result: &Result<Answered<T>, EwsError>) {
+        let pause = match result {
+            Ok(answered) => answered
+                .messages
+                .iter()
+                .filter_map(|message| message.as_ref().err()?.back_off)
+                .max(),
+            Err(error) => match error.failure.class {
+                ErrorClass::Throttled { retry_after } => retry_after,
+                ErrorClass::Transient
+                | ErrorClass::Conflict
+                | ErrorClass::Gone
+                | ErrorClass::ItemPermanent
+                | ErrorClass::MailboxPermanent
+                | ErrorClass::TenantPermanent
+                | ErrorClass::CursorInvalid
+                | ErrorClass::OutcomeUnknown => None,
+            },
+        };
+        if let Some(pause) = pause {
+            self.server.pause(self.clock.now(), pause);
+        }
+    }
+
+    /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several
+    /// mailboxes never wait for each other.
+    async fn lock(&self, mailboxes: &[&MailboxAddress]) -> Vec<OwnedMutexGuard<()>> {
+        let mut sorted = mailboxes.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut guards = Vec::with_capacity(sorted.len());
+        for mailbox in sorted {
+            let lock = {
+                let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+                if busy.len() >= IDLE_LOCKS && !busy.contains_key(mailbox) {
+                    busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+                }
+                Arc::clone(busy.entry(mailbox.clone()).or_default())
+            };
+            guards.push(lock.lock_owned().await);
+        }
+        guards
+    }
+}
+
+/// The first message that asks for a pause: it stands for the whole request.
+pub(super) fn throttled<T>(messages: &[Message<T>]) -> Option<EwsError> {
+    messages
+        .iter()
+        .filter_map(|message| message.as_ref().err())
+        .find(|error| error.meaning() == Meaning::Throttled || error.back_off.is_some())
+        .map(|error| error.clone().into_error(false))
+}

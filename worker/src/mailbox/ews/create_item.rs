@@ -1,0 +1,38 @@
+//! `CreateItem`: a new task. It is not idempotent: after a lost answer the task is looked for by its key.
+
+use bytes::Bytes;
+use tasksync_common::model::{SourceKey, Task};
+
+use super::envelope::Header;
+use super::folders;
+use super::messages::Message;
+use super::operation::{self, Operation, operation};
+use super::task_fields;
+use super::xml::{Parsed, Xml};
+use crate::mailbox::ItemRef;
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("CreateItem", writes: true);
+
+/// Creates a task in a folder.
+pub(super) fn request(
+    header: &Header<'_>,
+    folder: &str,
+    key: &SourceKey,
+    task: &Task,
+    link: Option<&str>,
+) -> Bytes {
+    let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
+    header.envelope(1_200 + folder.len() + text, |out| {
+        out.push_str("<m:CreateItem MessageDisposition=\"SaveOnly\"><m:SavedItemFolderId>");
+        folders::write_id(out, folder);
+        out.push_str("</m:SavedItemFolderId><m:Items>");
+        task_fields::write_new(out, task, key, link);
+        out.push_str("</m:Items></m:CreateItem>");
+    })
+}
+
+/// Reads the new item's reference.
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+    operation::written_item(xml, &OPERATION)
+}

@@ -1,0 +1,28 @@
+//! `DeleteItem`: into the deleted items, where people can take it back.
+
+use bytes::Bytes;
+
+use super::envelope::Header;
+use super::messages::Message;
+use super::operation::{self, Operation, operation, write_item_id};
+use super::xml::{Parsed, Xml};
+use crate::mailbox::ItemRef;
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("DeleteItem", writes: true);
+
+/// Moves an item to the deleted items. The occurrences are named because Exchange demands it for tasks.
+pub(super) fn request(header: &Header<'_>, item: &ItemRef) -> Bytes {
+    header.envelope(300 + item.id.len() + item.change_key.len(), |out| {
+        out.push_str(
+            "<m:DeleteItem DeleteType=\"MoveToDeletedItems\" AffectedTaskOccurrences=\"AllOccurrences\"><m:ItemIds>",
+        );
+        write_item_id(out, &item.id, &item.change_key);
+        out.push_str("</m:ItemIds></m:DeleteItem>");
+    })
+}
+
+/// Reads whether it was done.
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<()>>> {
+    operation::done(xml, &OPERATION)
+}

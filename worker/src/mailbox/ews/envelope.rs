@@ -1,0 +1,194 @@
+//! The SOAP envelope: header out, header and fault in.
+
+use bytes::Bytes;
+use tasksync_common::model::MailboxAddress;
+
+use super::messages::ServerError;
+use super::xml::{BadAnswer, Parsed, Xml, element, escape};
+
+/// Room for the envelope itself; bodies add their own estimate.
+const ENVELOPE_BYTES: usize = 900;
+
+/// As whom, and in which zone, a request is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Header<'a> {
+    /// Whose mailbox the request is about, when it is one.
+    pub(super) mailbox: Option<&'a MailboxAddress>,
+    /// Whether to act as that mailbox's owner.
+    pub(super) impersonate: bool,
+    /// Windows id of the zone in which dates without zone are meant.
+    pub(super) zone: Option<&'a str>,
+}
+
+impl<'a> Header<'a> {
+    /// The mailbox that a distinguished folder id must name: with delegate access it is not the caller's own.
+    pub(super) fn named_mailbox(&self) -> Option<&'a MailboxAddress> {
+        if self.impersonate { None } else { self.mailbox }
+    }
+
+    /// Writes a whole envelope around what `body` writes; `room` is an estimate of the body's bytes.
+    pub(super) fn envelope(&self, room: usize, body: impl FnOnce(&mut String)) -> Bytes {
+        let mut out = String::with_capacity(ENVELOPE_BYTES + room);
+        out.push_str(concat!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>",
+            "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"",
+            " xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"",
+            " xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\">",
+            "<s:Header><t:RequestServerVersion Version=\"Exchange2013_SP1\"/>",
+        ));
+        if let (true, Some(mailbox)) = (self.impersonate, self.mailbox) {
+            out.push_str("<t:ExchangeImpersonation><t:ConnectingSID>");
+            element(&mut out, "t:PrimarySmtpAddress", mailbox.as_str());
+            out.push_str("</t:ConnectingSID></t:ExchangeImpersonation>");
+        }
+        if let Some(zone) = self.zone {
+            out.push_str("<t:TimeZoneContext><t:TimeZoneDefinition Id=\"");
+            escape(&mut out, zone);
+            out.push_str("\"/></t:TimeZoneContext>");
+        }
+        out.push_str("</s:Header><s:Body>");
+        body(&mut out);
+        out.push_str("</s:Body></s:Envelope>");
+        Bytes::from(out)
+    }
+}
+
+/// Build of the server, from the answer's `t:ServerVersionInfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ServerVersion {
+    major: u32,
+    minor: u32,
+    build: u32,
+    revision: u32,
+}
+
+impl ServerVersion {
+    /// The build and the product name people know.
+    pub(super) fn describe(self) -> String {
+        let product = match (self.major, self.minor) {
+            (8, _) => "Exchange Server 2007",
+            (14, _) => "Exchange Server 2010",
+            (15, 0) => "Exchange Server 2013",
+            (15, 1) => "Exchange Server 2016",
+            (15, 2) => "Exchange Server 2019 or Subscription Edition",
+            (15, 20..) => "Exchange Online",
+            _ => "an unknown Exchange",
+        };
+        format!(
+            "{product} ({}.{}.{}.{})",
+            self.major, self.minor, self.build, self.revision
+        )
+    }
+}
+
+/// An answer that is one.
+#[derive(Debug)]
+pub(super) struct Reply<T> {
+    /// The server's build, if it tells.
+    pub(super) version: Option<ServerVersion>,
+    /// The body, or the fault that refuses the whole request.
+    pub(super) outcome: Result<T, ServerError>,
+}
+
+/// Reads an envelope whose body must be the element `response`, read by `body`, or a fault.
+pub(super) fn read<'a, T>(
+    bytes: &'a [u8],
+    response: &str,
+    body: impl FnOnce(&mut Xml<'a>) -> Parsed<T>,
+) -> Parsed<Reply<T>> {
+    let mut xml = Xml::new(bytes)?;
+    let root = xml.root()?;
+    if root.name() != "Envelope" {
+        return Err(BadAnswer(format!(
+            "\"{}\" instead of a SOAP envelope",
+            root.name()
+        )));
+    }
+    let mut body = Some(body);
+    let mut version = None;
+    let mut outcome = None;
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "Header" => version = header(&mut xml)?,
+            "Body" => {
+                let Some(body) = body.take() else {
+                    return Err(BadAnswer("two SOAP bodies".to_owned()));
+                };
+                let Some(content) = xml.child()? else {
+                    return Err(BadAnswer("an empty SOAP body".to_owned()));
+                };
+                outcome = Some(match content.name() {
+                    "Fault" => Err(fault(&mut xml)?),
+                    name if name == response => Ok(body(&mut xml)?),
+                    name => return Err(BadAnswer(format!("{name} where {response} was expected"))),
+                });
+                xml.skip()?;
+            }
+            _ => xml.skip()?,
+        }
+    }
+    let outcome = outcome.ok_or_else(|| BadAnswer("an envelope without body".to_owned()))?;
+    Ok(Reply { version, outcome })
+}
+
+fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {
+    let mut version = None;
+    while let Some(element) = xml.child()? {
+        if element.name() == "ServerVersionInfo" {
+            let number = |name: &str| -> Parsed<u32> {
+                Ok(element
+                    .attribute(name)?
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0))
+            };
+            version = Some(ServerVersion {
+                major: number("MajorVersion")?,
+                minor: number("MinorVersion")?,
+                build: number("MajorBuildNumber")?,
+                revision: number("MinorBuildNumber")?,
+            });
+        }
+        xml.skip()?;
+    }
+    Ok(version)
+}
+
+/// Reads a SOAP 1.1 fault (or the parts of a 1.2 one that have the same meaning).
+fn fault(xml: &mut Xml<'_>) -> Parsed<ServerError> {
+    let mut error = ServerError::default();
+    let mut fault_code = String::new();
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "faultcode" => {
+                let text = xml.text()?;
+                let text = text.trim();
+                fault_code = text.rsplit_once(':').map_or(text, |(_, local)| local).to_owned();
+            }
+            "faultstring" | "Reason" => {
+                let text = xml.text()?;
+                if error.text.is_empty() {
+                    error.text = text.into_owned();
+                }
+            }
+            "detail" | "Detail" => {
+                while let Some(detail) = xml.child()? {
+                    match detail.name() {
+                        "ResponseCode" => error.code = xml.text()?.trim().to_owned(),
+                        "Message" => error.text = xml.text()?.into_owned(),
+                        "MessageXml" => error.message_xml(xml)?,
+                        _ => xml.skip()?,
+                    }
+                }
+            }
+            _ => xml.skip()?,
+        }
+    }
+    if error.code.is_empty() {
+        error.code = if fault_code.is_empty() {
+            "Fault".to_owned()
+        } else {
+            fault_code
+        };
+    }
+    Ok(error)
+}

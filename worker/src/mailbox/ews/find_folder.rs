@@ -1,0 +1,76 @@
+//! `FindFolder`: every folder below the mailbox's task folder, page by page.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::envelope::Header;
+use super::folders::{self, ReadFolder};
+use super::messages::{self, Message};
+use super::operation::{Operation, operation, write_field};
+use super::properties::Property;
+use super::xml::{Parsed, Xml, boolean};
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
+
+/// One page of folders.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// The folders.
+    pub(super) folders: Vec<ReadFolder>,
+    /// `IncludesLastItemInRange`.
+    pub(super) last: bool,
+    /// Where the next page begins, if the server says so.
+    pub(super) next: Option<u32>,
+}
+
+/// Asks for a page of at most `size` folders from `offset` on.
+pub(super) fn request(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
+    header.envelope(900, |out| {
+        out.push_str(
+            "<m:FindFolder Traversal=\"Deep\"><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
+        );
+        write_field(out, "folder:DisplayName");
+        write_field(out, "folder:FolderClass");
+        Property::Location.write_uri(out);
+        Property::LatestCommit.write_uri(out);
+        Property::Deletions.write_uri(out);
+        out.push_str("</t:AdditionalProperties></m:FolderShape>");
+        let _ = write!(
+            out,
+            "<m:IndexedPageFolderView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
+        );
+        out.push_str("<m:ParentFolderIds>");
+        folders::write_tasks_folder(out, header);
+        out.push_str("</m:ParentFolderIds></m:FindFolder>");
+    })
+}
+
+/// Reads a page.
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Page>>> {
+    messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut Page| {
+        if part.name() != "RootFolder" {
+            return xml.skip();
+        }
+        page.last = part
+            .attribute("IncludesLastItemInRange")?
+            .as_deref()
+            .map(boolean)
+            .transpose()?
+            .unwrap_or(false);
+        page.next = part
+            .attribute("IndexedPagingOffset")?
+            .and_then(|offset| offset.trim().parse().ok());
+        while let Some(list) = xml.child()? {
+            if list.name() != "Folders" {
+                xml.skip()?;
+                continue;
+            }
+            while let Some(folder) = xml.child()? {
+                page.folders.push(folders::read(folder.name(), xml)?);
+            }
+        }
+        Ok(())
+    })
+}

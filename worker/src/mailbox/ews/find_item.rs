@@ -1,0 +1,123 @@
+//! `FindItem`: items by our key.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tasksync_common::model::SourceKey;
+
+use super::dates;
+use super::envelope::Header;
+use super::folders;
+use super::messages::{self, Message};
+use super::operation::{Operation, operation, write_field, write_key_restriction};
+use super::properties::{self, Property};
+use super::task_fields::item_ref;
+use super::xml::{Parsed, Xml, boolean};
+use crate::mailbox::ItemRef;
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("FindItem", writes: false);
+
+/// An item that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its id and version.
+    pub(super) item: ItemRef,
+    /// When it was created, if the server says so.
+    pub(super) created: Option<Timestamp>,
+    /// The key it bears, if the server says so.
+    pub(super) key: Option<SourceKey>,
+}
+
+/// One page of one folder.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// The items.
+    pub(super) items: Vec<Found>,
+    /// `IncludesLastItemInRange`.
+    pub(super) last: bool,
+    /// Where the next page begins, if the server says so.
+    pub(super) next: Option<u32>,
+}
+
+/// Asks for the items with this key in each of these folders, from `offset` on.
+pub(super) fn request(
+    header: &Header<'_>,
+    folders: &[&str],
+    key: &SourceKey,
+    offset: u32,
+    size: u32,
+) -> Bytes {
+    let room = 900 + key.as_str().len() + folders.iter().map(|id| id.len() + 24).sum::<usize>();
+    header.envelope(room, |out| {
+        out.push_str(
+            "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
+        );
+        write_field(out, "item:DateTimeCreated");
+        Property::SourceKey.write_uri(out);
+        out.push_str("</t:AdditionalProperties></m:ItemShape>");
+        let _ = write!(
+            out,
+            "<m:IndexedPageItemView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
+        );
+        write_key_restriction(out, key);
+        out.push_str("<m:ParentFolderIds>");
+        for folder in folders {
+            folders::write_id(out, folder);
+        }
+        out.push_str("</m:ParentFolderIds></m:FindItem>");
+    })
+}
+
+/// Reads one page per folder asked for, in that order.
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
+    messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
+        if part.name() != "RootFolder" {
+            return xml.skip();
+        }
+        page.last = part
+            .attribute("IncludesLastItemInRange")?
+            .as_deref()
+            .map(boolean)
+            .transpose()?
+            .unwrap_or(false);
+        page.next = part
+            .attribute("IndexedPagingOffset")?
+            .and_then(|offset| offset.trim().parse().ok());
+        while let Some(list) = xml.child()? {
+            if list.name() != "Items" {
+                xml.skip()?;
+                continue;
+            }
+            while let Some(kind) = xml.child()? {
+                if kind.name() == "Task" {
+                    page.items.extend(found(xml)?);
+                } else {
+                    xml.skip()?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
+    let (mut item, mut created, mut key) = (None, None, None);
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "ItemId" => {
+                item = Some(item_ref(&part)?);
+                xml.skip()?;
+            }
+            "DateTimeCreated" => created = dates::instant(&xml.text()?).ok(),
+            "ExtendedProperty" => {
+                if let Some((Property::SourceKey, value)) = properties::read(xml)? {
+                    key = Some(SourceKey::from_stored(&value));
+                }
+            }
+            _ => xml.skip()?,
+        }
+    }
+    Ok(item.map(|item| Found { item, created, key }))
+}

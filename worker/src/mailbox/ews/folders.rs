@@ -1,0 +1,104 @@
+//! Folder elements as the folder operations answer them.
+
+use tasksync_common::model::LocationKey;
+
+use super::dates;
+use super::properties::{self, Property};
+use super::xml::{Parsed, Xml, escape};
+use crate::mailbox::{Folder, FolderId, Probe};
+
+/// A folder as it is being read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ReadFolder {
+    pub(super) id: Option<String>,
+    name: String,
+    location: Option<LocationKey>,
+    holds_tasks: bool,
+    latest_commit_us: Option<i64>,
+    deletions: Option<i64>,
+}
+
+impl ReadFolder {
+    /// The signs of change, if the server gave both.
+    pub(super) fn probe(&self) -> Option<Probe> {
+        Some(Probe {
+            latest_commit_us: self.latest_commit_us?,
+            deletions: self.deletions?,
+        })
+    }
+
+    /// The folder, if it is one that holds tasks.
+    pub(super) fn into_folder(self) -> Option<Folder> {
+        let probe = self.probe();
+        if !self.holds_tasks && self.location.is_none() {
+            return None;
+        }
+        Some(Folder {
+            id: FolderId(self.id?),
+            name: self.name,
+            location: self.location,
+            probe,
+        })
+    }
+}
+
+/// Reads an opened folder element of the kind `kind` (`TasksFolder`, `Folder`, …).
+pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
+    let mut read = ReadFolder {
+        holds_tasks: kind == "TasksFolder",
+        ..ReadFolder::default()
+    };
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "FolderId" => {
+                read.id = Some(part.required("Id")?);
+                xml.skip()?;
+            }
+            "DisplayName" => read.name = xml.text()?.into_owned(),
+            "FolderClass" => {
+                let class = xml.text()?;
+                read.holds_tasks |= class == "IPF.Task" || class.starts_with("IPF.Task.");
+            }
+            "ExtendedProperty" => match properties::read(xml)? {
+                Some((Property::Location, value)) if !value.is_empty() => {
+                    read.location = Some(LocationKey::from_stored(&value));
+                }
+                // A sign that cannot be read is no sign: the changes are read instead.
+                Some((Property::LatestCommit, value)) => {
+                    read.latest_commit_us = dates::instant(&value).ok().map(jiff::Timestamp::as_microsecond);
+                }
+                Some((Property::Deletions, value)) => read.deletions = value.trim().parse().ok(),
+                _ => {}
+            },
+            _ => xml.skip()?,
+        }
+    }
+    Ok(read)
+}
+
+/// Reads the single folder in an opened `Folders` element.
+pub(super) fn read_only(xml: &mut Xml<'_>, into: &mut Option<ReadFolder>) -> Parsed<()> {
+    while let Some(folder) = xml.child()? {
+        *into = Some(read(folder.name(), xml)?);
+    }
+    Ok(())
+}
+
+/// Appends a `t:FolderId`.
+pub(super) fn write_id(out: &mut String, folder: &str) {
+    out.push_str("<t:FolderId Id=\"");
+    escape(out, folder);
+    out.push_str("\"/>");
+}
+
+/// Appends the id of the mailbox's task folder.
+pub(super) fn write_tasks_folder(out: &mut String, header: &super::envelope::Header<'_>) {
+    match header.named_mailbox() {
+        Some(mailbox) => {
+            out.push_str("<t:DistinguishedFolderId Id=\"tasks\"><t:Mailbox>");
+            super::xml::element(out, "t:EmailAddress", mailbox.as_str());
+            out.push_str("</t:Mailbox></t:DistinguishedFolderId>");
+        }
+        None => out.push_str("<t:DistinguishedFolderId Id=\"tasks\"/>"),
+    }
+}

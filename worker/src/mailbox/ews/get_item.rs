@@ -1,0 +1,82 @@
+//! `GetItem`: whole tasks.
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+
+use super::envelope::Header;
+use super::messages::{self, Message};
+use super::operation::{Operation, operation, write_field, write_item_id};
+use super::properties::Property;
+use super::task_fields::{self, ReadItem};
+use super::xml::{BadAnswer, Parsed, Xml};
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("GetItem", writes: false);
+
+/// Everything of a task that tasksync reads. `item:UniqueBody` makes Exchange Online fail on tasks: never ask for it.
+const FIELDS: [&str; 16] = [
+    "item:Subject",
+    "item:Sensitivity",
+    "item:Body",
+    "item:Categories",
+    "item:Importance",
+    "item:DateTimeCreated",
+    "item:LastModifiedTime",
+    "task:ActualWork",
+    "task:CompleteDate",
+    "task:DueDate",
+    "task:IsRecurring",
+    "task:PercentComplete",
+    "task:Recurrence",
+    "task:StartDate",
+    "task:Status",
+    "task:TotalWork",
+];
+
+/// Asks for these items; at least one.
+pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
+    header.envelope(1_400 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
+        out.push_str(
+            "<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:BodyType>Best</t:BodyType><t:AdditionalProperties>",
+        );
+        for field in FIELDS {
+            write_field(out, field);
+        }
+        Property::SourceKey.write_uri(out);
+        out.push_str("</t:AdditionalProperties></m:ItemShape><m:ItemIds>");
+        for id in ids {
+            write_item_id(out, id, "");
+        }
+        out.push_str("</m:ItemIds></m:GetItem>");
+    })
+}
+
+/// Reads one message per item asked for, in that order; dates in the owner's zone.
+pub(super) fn read(
+    xml: &mut Xml<'_>,
+    expected: usize,
+    zone: &TimeZone,
+) -> Parsed<Vec<Message<Option<ReadItem>>>> {
+    messages::read(xml, OPERATION.message, expected, |part, xml, read| {
+        if part.name() != "Items" {
+            return xml.skip();
+        }
+        while let Some(item) = xml.child()? {
+            *read = Some(task_fields::read(item.name(), xml, zone)?);
+        }
+        Ok(())
+    })
+}
+
+/// Refuses an answer that is about other items than those asked for.
+pub(super) fn check(messages: &[Message<Option<ReadItem>>], asked: &[&str]) -> Parsed<()> {
+    for (message, asked) in messages.iter().zip(asked) {
+        match message {
+            Ok(Some(item)) if item.reference().is_some_and(|found| found.id == *asked) => {}
+            Ok(Some(_)) => return Err(BadAnswer("an item that was not asked for".to_owned())),
+            Ok(None) => return Err(BadAnswer("a success without item".to_owned())),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}

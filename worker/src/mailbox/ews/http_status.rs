@@ -1,0 +1,267 @@
+//! HTTP statuses without SOAP, and missing answers: what they mean for an EWS request.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+use super::xml::for_message;
+use crate::http::{Answer, CallError};
+
+/// Characters of an unexpected body that are shown.
+const BEGINNING_SHOWN: usize = 80;
+
+/// Class and code for something that may have cut a request short: a write's outcome is then unknown.
+fn interrupted(writes: bool, code: Code) -> (ErrorClass, Code) {
+    if writes {
+        (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown)
+    } else {
+        (ErrorClass::Transient, code)
+    }
+}
+
+/// What a status other than 200 means when its body is no SOAP fault. `works` says whether the server served other
+/// requests of the tenant just before.
+pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp) -> Failure {
+    let status = answer.status;
+    let location = answer.header(reqwest::header::LOCATION).unwrap_or_default();
+    let (class, code) = match status {
+        // Exchange redirects to its own error page when it stumbles.
+        301..=308 if location.to_ascii_lowercase().contains("genericerrorpage") => {
+            interrupted(writes, Code::ExchangeError)
+        }
+        300..=399 => (ErrorClass::TenantPermanent, Code::ExchangeBadAnswer),
+        401 => (ErrorClass::TenantPermanent, Code::ExchangeSignInRefused),
+        // Web services can be closed for one mailbox or for the organisation; the others tell which.
+        403 | 456 if works => (ErrorClass::MailboxPermanent, Code::ExchangeForbidden),
+        403 | 456 => (ErrorClass::TenantPermanent, Code::ExchangeForbidden),
+        404 | 405 | 410 => (ErrorClass::TenantPermanent, Code::ExchangeBadAnswer),
+        400 | 413 => (ErrorClass::ItemPermanent, Code::ExchangeItemRefused),
+        429 | 503 => (
+            ErrorClass::Throttled {
+                retry_after: retry_after(answer, now),
+            },
+            Code::ExchangeBusy,
+        ),
+        502 | 504 => interrupted(writes, Code::ExchangeUnreachable),
+        408 => interrupted(writes, Code::ExchangeTimeout),
+        _ => interrupted(writes, Code::ExchangeError),
+    };
+    let mut detail = format!("HTTP {status}");
+    if !location.is_empty() {
+        // Path and query may name people.
+        let host = url::Url::parse(location)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned));
+        detail.push_str(&format!(
+            ", redirects to {}",
+            host.as_deref().unwrap_or("another page of the server")
+        ));
+    }
+    if let Some(error) = answer.header(CAS_ERROR) {
+        detail.push_str(&format!(", {}", for_message(error, BEGINNING_SHOWN)));
+    }
+    if !answer.body.is_empty() {
+        detail.push_str(&format!("; {}", beginning(answer)));
+    }
+    Failure::new(class, code, detail)
+}
+
+/// Exchange's front end names its own errors here.
+const CAS_ERROR: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-caserrorcode");
+
+/// `Retry-After` in seconds or as a date; `None` when missing, unreadable or not in the future.
+fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
+    let text = answer.header(reqwest::header::RETRY_AFTER)?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds)).filter(|pause| !pause.is_zero());
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let by_server_clock = now + answer.clock_offset.unwrap_or_default();
+    Duration::try_from(by_server_clock.duration_until(until))
+        .ok()
+        .filter(|pause| !pause.is_zero())
+}
+
+/// What an answer is that cannot be understood, because of `reason`.
+pub(super) fn bad_answer(answer: &Answer, writes: bool, reason: &str) -> Failure {
+    let class = if writes {
+        ErrorClass::OutcomeUnknown
+    } else {
+        ErrorClass::Transient
+    };
+    Failure::new(
+        class,
+        Code::ExchangeBadAnswer,
+        format!("{reason}; {}", beginning(answer)),
+    )
+}
+
+fn beginning(answer: &Answer) -> String {
+    let kind = answer
+        .header(reqwest::header::CONTENT_TYPE)
+        .map_or_else(|| "no content type".to_owned(), |text| for_message(text, 60));
+    // Four bytes make a character at most.
+    let head = answer.body.get(..BEGINNING_SHOWN * 8).unwrap_or(&answer.body);
+    let text = for_message(&String::from_utf8_lossy(head), BEGINNING_SHOWN);
+    format!(
+        "the answer ({kind}, {} bytes) begins with \"{text}\"",
+        answer.body.len()
+    )
+}
+
+/// What a missing answer means.
+pub(super) fn no_answer(error: &CallError, writes: bool) -> Failure {
+    let (class, code) = match error {
+        CallError::AddressRefused(_) => (ErrorClass::TenantPermanent, Code::AddressRefused),
+        CallError::NotConnected { .. } => (ErrorClass::Transient, Code::ExchangeUnreachable),
+        CallError::TimedOut { .. } => interrupted(writes, Code::ExchangeTimeout),
+        CallError::Broken { .. } => interrupted(writes, Code::ExchangeUnreachable),
+        CallError::TooLarge { .. } => interrupted(writes, Code::ExchangeAnswerTooLarge),
+    };
+    Failure::new(class, code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        Answer {
+            status,
+            headers: map,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            clock_offset: None,
+        }
+    }
+
+    #[test]
+    fn statuses_have_their_class() {
+        let now = Timestamp::UNIX_EPOCH;
+        let class = |status, writes, works| failure(&answer(status, &[], ""), writes, works, now).class;
+        let rows = [
+            (302, "tenant_permanent"),
+            (400, "item_permanent"),
+            (401, "tenant_permanent"),
+            (403, "tenant_permanent"),
+            (404, "tenant_permanent"),
+            (413, "item_permanent"),
+            (429, "throttled"),
+            (449, "transient"),
+            (456, "tenant_permanent"),
+            (500, "transient"),
+            (502, "transient"),
+            (503, "throttled"),
+            (504, "transient"),
+            (599, "transient"),
+        ];
+        for (status, expected) in rows {
+            assert_eq!(class(status, false, false).name(), expected, "{status}");
+            let write = if expected == "transient" {
+                "outcome_unknown"
+            } else {
+                expected
+            };
+            assert_eq!(class(status, true, false).name(), write, "{status}");
+        }
+        assert_eq!(class(403, false, true), ErrorClass::MailboxPermanent);
+    }
+
+    #[test]
+    fn redirects_are_told_apart_and_show_no_path() {
+        let page = answer(
+            302,
+            &[("location", "/ews/genericerrorpage.htm?aspxerrorpath=x")],
+            "",
+        );
+        assert_eq!(
+            failure(&page, false, false, Timestamp::UNIX_EPOCH).class,
+            ErrorClass::Transient
+        );
+        let other = answer(307, &[("location", "https://login.example/ana?x=1")], "");
+        let failure = failure(&other, false, false, Timestamp::UNIX_EPOCH);
+        assert_eq!(failure.class, ErrorClass::TenantPermanent);
+        assert!(
+            failure.detail.contains("login.example") && !failure.detail.contains("ana"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let pause = |text: &str| retry_after(&answer(503, &[("retry-after", text)], ""), now);
+        assert_eq!(pause("120"), Some(Duration::from_secs(120)));
+        assert_eq!(pause("0"), None);
+        assert_eq!(
+            pause("Sun, 22 Nov 2026 14:00:07 GMT"),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(pause("Sun, 22 Nov 2026 13:00:07 GMT"), None);
+        assert_eq!(pause("soon"), None);
+        assert_eq!(pause("99999999999999999999999"), None);
+    }
+
+    #[test]
+    fn a_page_instead_of_an_answer_is_shown() {
+        let page = answer(
+            200,
+            &[("content-type", "text/html")],
+            "<html>\r\n\r\n<h1>Welcome\u{7}!</h1>",
+        );
+        let failure = bad_answer(&page, false, "not XML");
+        assert!(
+            failure.detail.contains("text/html") && failure.detail.contains("<html> <h1>Welcome !</h1>"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_lost_answer_of_a_write_is_an_unknown_outcome() {
+        let host = || "mail.example:443".to_owned();
+        let errors = [
+            (CallError::AddressRefused("x".into()), "tenant_permanent"),
+            (
+                CallError::NotConnected {
+                    host: host(),
+                    reason: "x".into(),
+                },
+                "transient",
+            ),
+            (
+                CallError::TimedOut {
+                    host: host(),
+                    seconds: 1,
+                },
+                "outcome_unknown",
+            ),
+            (
+                CallError::Broken {
+                    host: host(),
+                    reason: "x".into(),
+                },
+                "outcome_unknown",
+            ),
+            (
+                CallError::TooLarge {
+                    host: host(),
+                    limit: 1,
+                },
+                "outcome_unknown",
+            ),
+        ];
+        for (error, expected) in errors {
+            assert_eq!(no_answer(&error, true).class.name(), expected);
+            assert_ne!(no_answer(&error, false).class, ErrorClass::OutcomeUnknown);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Response messages: one per thing asked for, each a success with a payload or an error of its own.
+
+use std::time::Duration;
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+use super::response_code::{self, Meaning};
+use super::xml::{BadAnswer, Element, Parsed, Xml, for_message};
+
+/// Most response messages of one answer; no request asks for more.
+const MAXIMUM_MESSAGES: usize = 1_000;
+/// Longest part of a server's own words in a failure's detail, in characters.
+const WORDS_SHOWN: usize = 200;
+
+/// What a server says went wrong: a fault, or an error of one response message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ServerError {
+    /// Microsoft's `ResponseCode`.
+    pub(super) code: String,
+    /// The server's words; may be in any language.
+    pub(super) text: String,
+    /// `BackOffMilliseconds`; `None` when missing or 0, so that the caller's floor applies.
+    pub(super) back_off: Option<Duration>,
+    /// The property or rule that is to blame, if the server names one.
+    pub(super) about: Option<String>,
+}
+
+/// An error together with the server's code, which decides about another way of access or a smaller batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EwsError {
+    /// Microsoft's code; `None` when no server spoke.
+    pub(super) code: Option<String>,
+    /// What it means.
+    pub(super) failure: Failure,
+}
+
+impl From<EwsError> for Failure {
+    fn from(error: EwsError) -> Self {
+        error.failure
+    }
+}
+
+impl From<Failure> for EwsError {
+    fn from(failure: Failure) -> Self {
+        Self { code: None, failure }
+    }
+}
+
+impl ServerError {
+    /// Reads a `MessageXml` element.
+    pub(super) fn message_xml(&mut self, xml: &mut Xml<'_>) -> Parsed<()> {
+        while let Some(value) = xml.child()? {
+            match value.name() {
+                "Value" => {
+                    let name = value.attribute("Name")?.unwrap_or_default().into_owned();
+                    let text = xml.text()?;
+                    match name.as_str() {
+                        "BackOffMilliseconds" => {
+                            self.back_off = text
+                                .trim()
+                                .parse()
+                                .ok()
+                                .filter(|&pause| pause > 0)
+                                .map(Duration::from_millis);
+                        }
+                        "Violation" | "Policy" | "Primary" => {
+                            self.about = Some(format!("{name} {}", text.trim()));
+                        }
+                        _ => {}
+                    }
+                }
+                "FieldURI" | "ExtendedFieldURI" | "IndexedFieldURI" => {
+                    for name in ["FieldURI", "PropertyName", "PropertyTag"] {
+                        if let Some(property) = value.attribute(name)? {
+                            self.about = Some(property.into_owned());
+                            break;
+                        }
+                    }
+                    xml.skip()?;
+                }
+                _ => xml.skip()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the error means for a request that reads, or that `writes`.
+    pub(super) fn into_error(self, writes: bool) -> EwsError {
+        let words = for_message(&self.text, WORDS_SHOWN);
+        let mut detail = for_message(&self.code, 80);
+        if !words.is_empty() {
+            detail.push_str(": ");
+            detail.push_str(&words);
+        }
+        if let Some(about) = &self.about {
+            detail.push_str(&format!(" ({})", for_message(about, WORDS_SHOWN)));
+        }
+        let meaning = response_code::meaning(&self.code);
+        let (mut class, mut code) = meaning.class_and_code();
+        if let ErrorClass::Throttled { retry_after } = &mut class {
+            *retry_after = self.back_off;
+        } else if let Some(pause) = self.back_off {
+            // Any code may come with a pause; the pause is what the server wants.
+            (class, code) = (
+                ErrorClass::Throttled {
+                    retry_after: Some(pause),
+                },
+                Code::ExchangeBusy,
+            );
+        } else if writes && response_code::leaves_outcome_open(&self.code) {
+            (class, code) = (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown);
+        }
+        EwsError {
+            code: Some(self.code),
+            failure: Failure::new(class, code, detail),
+        }
+    }
+
+    /// What the code means.
+    pub(super) fn meaning(&self) -> Meaning {
+        response_code::meaning(&self.code)
+    }
+
+    /// The rest of a batch was not looked at because of an earlier entry.
+    pub(super) fn is_stop(&self) -> bool {
+        self.code == "ErrorBatchProcessingStopped"
+    }
+}
+
+/// What one response message says.
+pub(super) type Message<T> = Result<T, ServerError>;
+
+/// Reads the `ResponseMessages` of an opened response element. There must be `expected` messages named `message`, as
+/// many as things were asked for. `payload` reads one element of a message and must consume it.
+pub(super) fn read<'a, T: Default>(
+    xml: &mut Xml<'a>,
+    message: &str,
+    expected: usize,
+    mut payload: impl FnMut(&Element<'a>, &mut Xml<'a>, &mut T) -> Parsed<()>,
+) -> Parsed<Vec<Message<T>>> {
+    let mut messages = Vec::with_capacity(expected.min(MAXIMUM_MESSAGES));
+    while let Some(list) = xml.child()? {
+        if list.name() != "ResponseMessages" {
+            xml.skip()?;
+            continue;
+        }
+        while let Some(element) = xml.child()? {
+            if element.name() != message {
+                return Err(BadAnswer(format!(
+                    "{} where {message} was expected",
+                    element.name()
+                )));
+            }
+            if messages.len() == expected {
+                return Err(BadAnswer(format!(
+                    "more than the {expected} response messages asked for"
+                )));
+            }
+            messages.push(one(&element, xml, &mut payload)?);
+        }
+    }
+    if messages.len() == expected {
+        Ok(messages)
+    } else {
+        Err(BadAnswer(format!(
+            "{} response messages where {expected} were asked for",
+            messages.len()
+        )))
+    }
+}
+
+fn one<'a, T: Default>(
+    element: &Element<'a>,
+    xml: &mut Xml<'a>,
+    payload: &mut impl FnMut(&Element<'a>, &mut Xml<'a>, &mut T) -> Parsed<()>,
+) -> Parsed<Message<T>> {
+    let succeeded = match element.attribute("ResponseClass")?.as_deref() {
+        Some("Success") => Some(true),
+        Some(_) => Some(false),
+        None => None,
+    };
+    let mut error = ServerError::default();
+    let mut value = T::default();
+    let mut no_error = None;
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "ResponseCode" => {
+                let code = xml.text()?;
+                let code = code.trim();
+                no_error = Some(code == "NoError");
+                if code != "NoError" {
+                    error.code = code.to_owned();
+                }
+            }
+            "MessageText" => error.text = xml.text()?.into_owned(),
+            "DescriptiveLinkKey" => xml.skip()?,
+            "MessageXml" => error.message_xml(xml)?,
+            // The payload of an error is an empty shell.
+            _ if succeeded == Some(false) && no_error != Some(true) => xml.skip()?,
+            _ => payload(&part, xml, &mut value)?,
+        }
+    }
+    match (no_error, succeeded) {
+        (Some(true), _) | (None, Some(true)) => Ok(Ok(value)),
+        (Some(false), _) => Ok(Err(error)),
+        (None, Some(false)) => {
+            "an error without ResponseCode".clone_into(&mut error.code);
+            Ok(Err(error))
+        }
+        (None, None) => Err(BadAnswer(
+            "a response message that says neither success nor error".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,445 @@
+//! Exchange Web Services: task folders and tasks of many mailboxes of one tenant.
+//!
+//! Every operation has a file that writes its request and reads its answer; [`client`] sends it; this file says in
+//! which order they are used. Facts of the wire are Microsoft's (Exchange 2013 SP1 and later, Exchange Online).
+
+mod access;
+mod client;
+mod containers;
+mod create_folder;
+mod create_item;
+mod dates;
+mod delete_folder;
+mod delete_item;
+mod envelope;
+mod find_folder;
+mod find_item;
+mod folders;
+mod get_folder;
+mod get_item;
+mod http_status;
+mod items;
+mod messages;
+mod operation;
+mod probe;
+mod properties;
+mod response_code;
+mod server;
+mod sync_folder_items;
+mod task_fields;
+#[cfg(test)]
+mod tests;
+mod update_folder;
+mod update_item;
+mod xml;
+mod zones;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::SignedDuration;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
+use tasksync_common::registry::{Access, Credentials};
+use url::Url;
+
+pub use server::{MAXIMUM_PAUSE, ServerLimits};
+
+use self::access::{AccessMemory, Mode};
+use self::client::{Answered, Client};
+use self::envelope::Header;
+use self::items::incomplete;
+use self::messages::{EwsError, Message};
+use self::operation::Operation;
+use self::xml::{Parsed, Xml};
+use super::{
+    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, ProbeRequest, Probed,
+    ServerFacts,
+};
+use crate::auth::Authenticator;
+use crate::http::Http;
+
+/// How a tenant's Exchange is reached.
+#[derive(Debug, Clone)]
+pub struct EwsConnection {
+    /// Whose it is; for messages.
+    pub tenant: TenantId,
+    /// Endpoint, usually `https://host/EWS/Exchange.asmx`.
+    pub url: Url,
+    /// How tasksync signs in.
+    pub credentials: Credentials,
+    /// How mailboxes are opened.
+    pub access: Access,
+}
+
+/// Limits of the requests.
+#[derive(Debug, Clone)]
+pub struct EwsLimits {
+    /// One request may take this long, and so may waiting for a free place.
+    pub request_timeout: Duration,
+    /// Folders per probing request.
+    pub folders_per_probe: usize,
+    /// Items per `GetItem`; Microsoft advises about 10.
+    pub items_per_request: usize,
+    /// Changes per page, at most 512.
+    pub changes_per_page: u32,
+    /// Pages of one listing.
+    pub pages: u32,
+    /// Mailboxes for which the way of access that worked is remembered.
+    pub mailboxes_remembered: usize,
+}
+
+impl Default for EwsLimits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            folders_per_probe: 100,
+            items_per_request: 10,
+            changes_per_page: sync_folder_items::MAXIMUM_CHANGES,
+            pages: 40,
+            mailboxes_remembered: 50_000,
+        }
+    }
+}
+
+/// The mailboxes of one tenant on Exchange; one object serves all its users.
+pub struct EwsMailbox {
+    client: Client,
+    access: AccessMemory,
+    limits: EwsLimits,
+}
+
+impl EwsMailbox {
+    /// A client for one tenant. `server` is shared by all tenants whose `connection.url` names the same host.
+    #[must_use]
+    pub fn new(
+        http: Http,
+        auth: Authenticator,
+        connection: EwsConnection,
+        clock: SharedClock,
+        limits: EwsLimits,
+        server: Arc<ServerLimits>,
+    ) -> Self {
+        Self {
+            access: AccessMemory::new(connection.access, limits.mailboxes_remembered.max(1)),
+            client: Client::new(http, auth, connection, clock, &limits, server),
+            limits,
+        }
+    }
+
+    /// Sends a request about one mailbox by the way of access that worked last, and by the other one if it is refused.
+    /// `own_folder` says that the request names the mailbox's task folder, which always exists.
+    async fn run<T: Send>(
+        &self,
+        operation: &'static Operation,
+        mailbox: &MailboxAddress,
+        zone: Option<&str>,
+        own_folder: bool,
+        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
+        read: impl Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + Sync,
+    ) -> Result<Answered<T>, EwsError> {
+        let (first, second) = self.access.order(mailbox);
+        let mut refused: Option<EwsError> = None;
+        for mode in [Some(first), second].into_iter().flatten() {
+            let header = Header {
+                mailbox: Some(mailbox),
+                impersonate: mode == Mode::Impersonation,
+                zone,
+            };
+            let answer = self
+                .client
+                .send(operation, &[mailbox], build(&header), &read)
+                .await;
+            let refusal = match answer {
+                Ok(answered) if !access::all_refused(&answered.messages, own_folder) => {
+                    self.access.worked(mailbox, mode);
+                    return Ok(answered);
+                }
+                Ok(answered) => match answered.messages.into_iter().next() {
+                    Some(Err(error)) => error.into_error(operation.writes),
+                    _ => return Err(incomplete(operation.name)),
+                },
+                Err(error)
+                    if error
+                        .code
+                        .as_deref()
+                        .is_some_and(|code| access::is_refusal(code, own_folder)) =>
+                {
+                    error
+                }
+                Err(error) => return Err(error),
+            };
+            refused = Some(match refused {
+                Some(earlier) => access::both_refused(first, &earlier, &refusal),
+                None => refusal,
+            });
+        }
+        let mut error = refused.unwrap_or_else(|| incomplete(operation.name));
+        error.failure = error.failure.within(operation.name);
+        Err(error)
+    }
+
+    /// Like [`Self::run`], for a request with one response message.
+    async fn run_one<T: Send>(
+        &self,
+        operation: &'static Operation,
+        mailbox: &MailboxAddress,
+        zone: Option<&str>,
+        own_folder: bool,
+        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
+        read: impl Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + Sync,
+    ) -> Result<T, EwsError> {
+        let answered = self
+            .run(operation, mailbox, zone, own_folder, build, read)
+            .await?;
+        let message = operation::only(answered.messages).map_err(|reason| unclear(operation, &reason.0))?;
+        message.map_err(|error| {
+            let mut error = error.into_error(operation.writes);
+            error.failure = error.failure.within(operation.name);
+            error
+        })
+    }
+
+    async fn write_item(
+        &self,
+        owner: &Owner,
+        item: &ItemRef,
+        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
+    ) -> Result<ItemRef, EwsError> {
+        let zone = zones::owner_zone(&owner.zone);
+        let written = self
+            .run_one(
+                &update_item::OPERATION,
+                &owner.mailbox,
+                Some(zone.windows),
+                false,
+                build,
+                update_item::read,
+            )
+            .await?;
+        match written {
+            Some(written) if written.id == item.id => Ok(written),
+            Some(_) => Err(unclear(&update_item::OPERATION, "an item that was not asked for")),
+            None => Err(unclear(&update_item::OPERATION, "a success without item")),
+        }
+    }
+}
+
+/// The server did something, but not clearly what was asked for.
+fn unclear(operation: &Operation, reason: &str) -> EwsError {
+    let class = if operation.writes {
+        ErrorClass::OutcomeUnknown
+    } else {
+        ErrorClass::Transient
+    };
+    Failure::new(
+        class,
+        Code::ExchangeBadAnswer,
+        format!("{}: {reason}", operation.name),
+    )
+    .into()
+}
+
+/// Something that is gone already needs no deletion.
+fn gone_is_done(result: Result<(), EwsError>) -> Result<(), EwsError> {
+    match result {
+        Err(error) if error.failure.class == ErrorClass::Gone => Ok(()),
+        other => other,
+    }
+}
+
+fn about<T>(owner: &Owner, result: Result<T, EwsError>) -> Result<T, Failure> {
+    result.map_err(|error| error.failure.within(&owner.mailbox))
+}
+
+#[async_trait]
+impl Mailbox for EwsMailbox {
+    fn holds(&self) -> FieldSet {
+        FieldSet::ALL
+    }
+
+    fn clock_offset(&self) -> SignedDuration {
+        self.client.clock_offset()
+    }
+
+    async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
+        self.probe_folders(requests).await
+    }
+
+    async fn folders(&self, owner: &Owner) -> Result<Vec<Folder>, Failure> {
+        about(owner, self.list_folders(&owner.mailbox).await)
+    }
+
+    async fn create_folder(
+        &self,
+        owner: &Owner,
+        name: &str,
+        location: &LocationKey,
+    ) -> Result<FolderId, Failure> {
+        about(owner, self.make_folder(&owner.mailbox, name, location).await)
+    }
+
+    async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure> {
+        about(owner, self.set_folder_name(&owner.mailbox, folder, name).await)
+    }
+
+    async fn delete_folder(&self, owner: &Owner, folder: &FolderId) -> Result<(), Failure> {
+        let deleted = self
+            .run_one(
+                &delete_folder::OPERATION,
+                &owner.mailbox,
+                None,
+                false,
+                |header| delete_folder::request(header, &folder.0),
+                delete_folder::read,
+            )
+            .await;
+        about(owner, gone_is_done(deleted))
+    }
+
+    async fn changes(
+        &self,
+        owner: &Owner,
+        folder: &FolderId,
+        cursor: Option<&str>,
+    ) -> Result<ChangePage, Failure> {
+        let read = self
+            .run_one(
+                &sync_folder_items::OPERATION,
+                &owner.mailbox,
+                None,
+                false,
+                |header| sync_folder_items::request(header, &folder.0, cursor, self.limits.changes_per_page),
+                sync_folder_items::read,
+            )
+            .await;
+        let page = read.and_then(|page| {
+            page.into_page()
+                .map_err(|reason| unclear(&sync_folder_items::OPERATION, &reason.0))
+        });
+        // What is not found when a folder is read is the folder.
+        let page = page.map_err(|mut error| {
+            if error.failure.class == ErrorClass::Gone {
+                error.failure.code = Code::ExchangeFolderGone;
+            }
+            error
+        });
+        about(owner, page)
+    }
+
+    async fn items(
+        &self,
+        owner: &Owner,
+        ids: &[String],
+    ) -> Result<Vec<Result<MailboxItem, Failure>>, Failure> {
+        about(owner, self.read_items(owner, ids).await)
+    }
+
+    async fn find(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+        key: &SourceKey,
+    ) -> Result<Vec<ItemRef>, Failure> {
+        about(owner, self.find_items(owner, folders, key).await)
+    }
+
+    async fn create(
+        &self,
+        owner: &Owner,
+        folder: &FolderId,
+        key: &SourceKey,
+        task: &Task,
+        link: Option<&str>,
+    ) -> Result<ItemRef, Failure> {
+        let zone = zones::owner_zone(&owner.zone);
+        let created = self
+            .run_one(
+                &create_item::OPERATION,
+                &owner.mailbox,
+                Some(zone.windows),
+                false,
+                |header| create_item::request(header, &folder.0, key, task, link),
+                create_item::read,
+            )
+            .await;
+        let created = created.and_then(|created| {
+            created.ok_or_else(|| unclear(&create_item::OPERATION, "a success without item"))
+        });
+        about(
+            owner,
+            created.map_err(|mut error| {
+                if error.failure.class == ErrorClass::Gone {
+                    error.failure.code = Code::ExchangeFolderGone;
+                }
+                error
+            }),
+        )
+    }
+
+    async fn update(&self, owner: &Owner, item: &ItemRef, changes: &ItemChanges) -> Result<ItemRef, Failure> {
+        if changes.fields.and(self.holds()).is_empty() {
+            return Ok(item.clone());
+        }
+        let written = self
+            .write_item(owner, item, |header| update_item::request(header, item, changes))
+            .await;
+        about(owner, written)
+    }
+
+    async fn disown(&self, owner: &Owner, item: &ItemRef) -> Result<ItemRef, Failure> {
+        let written = self
+            .write_item(owner, item, |header| update_item::request_disown(header, item))
+            .await;
+        about(owner, written)
+    }
+
+    async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure> {
+        let deleted = self
+            .run_one(
+                &delete_item::OPERATION,
+                &owner.mailbox,
+                None,
+                false,
+                |header| delete_item::request(header, item),
+                delete_item::read,
+            )
+            .await;
+        about(owner, gone_is_done(deleted))
+    }
+
+    async fn check(&self, owner: &Owner) -> Result<ServerFacts, Failure> {
+        let answered = self
+            .run(
+                &get_folder::OPERATION,
+                &owner.mailbox,
+                None,
+                true,
+                get_folder::request_tasks_folder,
+                |xml| get_folder::read(xml, 1),
+            )
+            .await;
+        let answered = about(owner, answered)?;
+        let version = answered
+            .version
+            .map_or_else(|| "unknown".to_owned(), envelope::ServerVersion::describe);
+        let folder = operation::only(answered.messages)
+            .map_err(|reason| unclear(&get_folder::OPERATION, &reason.0))
+            .and_then(|message| message.map_err(|error| error.into_error(false)));
+        let folder = about(owner, folder)?;
+        Ok(ServerFacts {
+            version,
+            access: self
+                .access
+                .known(&owner.mailbox)
+                .unwrap_or(self.access.order(&owner.mailbox).0)
+                .name()
+                .to_owned(),
+            clock_offset_ms: i64::try_from(self.clock_offset().as_millis()).unwrap_or(0),
+            probe: folder.and_then(|folder| folder.probe()).is_some(),
+        })
+    }
+}

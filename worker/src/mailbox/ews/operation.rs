@@ -1,0 +1,109 @@
+//! What all operations have in common.
+
+use tasksync_common::model::SourceKey;
+
+use super::messages::{self, Message};
+use super::task_fields::item_ref;
+use super::xml::{BadAnswer, Element, Parsed, Xml, escape};
+use crate::mailbox::ItemRef;
+
+/// An operation of EWS and the names its answer must bear.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Operation {
+    /// Its name, for messages.
+    pub(super) name: &'static str,
+    /// Element of the answer's body.
+    pub(super) response: &'static str,
+    /// Element of each response message.
+    pub(super) message: &'static str,
+    /// The `SOAPAction` header.
+    pub(super) action: &'static str,
+    /// Whether it changes anything, so that a lost answer leaves the outcome unknown.
+    pub(super) writes: bool,
+}
+
+macro_rules! operation {
+    ($name:literal, writes: $writes:literal) => {
+        $crate::mailbox::ews::operation::Operation {
+            name: $name,
+            response: concat!($name, "Response"),
+            message: concat!($name, "ResponseMessage"),
+            action: concat!(
+                "\"http://schemas.microsoft.com/exchange/services/2006/messages/",
+                $name,
+                "\""
+            ),
+            writes: $writes,
+        }
+    };
+}
+pub(super) use operation;
+
+/// Appends a `t:ItemId`; the version is left out when it is not known.
+pub(super) fn write_item_id(out: &mut String, id: &str, change_key: &str) {
+    out.push_str("<t:ItemId Id=\"");
+    escape(out, id);
+    if !change_key.is_empty() {
+        out.push_str("\" ChangeKey=\"");
+        escape(out, change_key);
+    }
+    out.push_str("\"/>");
+}
+
+/// Appends one `t:FieldURI`.
+pub(super) fn write_field(out: &mut String, uri: &str) {
+    out.push_str("<t:FieldURI FieldURI=\"");
+    out.push_str(uri);
+    out.push_str("\"/>");
+}
+
+/// Reads the single response message of an operation that writes one item: the item's new reference.
+pub(super) fn written_item(
+    xml: &mut Xml<'_>,
+    operation: &Operation,
+) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+    messages::read(
+        xml,
+        operation.message,
+        1,
+        |part, xml, written: &mut Option<ItemRef>| {
+            if part.name() != "Items" {
+                return xml.skip();
+            }
+            while xml.child()?.is_some() {
+                while let Some(inner) = xml.child()? {
+                    if inner.name() == "ItemId" {
+                        *written = Some(item_ref(&inner)?);
+                    }
+                    xml.skip()?;
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Reads response messages without payload.
+pub(super) fn done(xml: &mut Xml<'_>, operation: &Operation) -> Parsed<Vec<Message<()>>> {
+    messages::read(xml, operation.message, 1, |_: &Element<'_>, xml, (): &mut ()| {
+        xml.skip()
+    })
+}
+
+/// The one message of an answer to a request that asked for one thing.
+pub(super) fn only<T>(messages: Vec<T>) -> Parsed<T> {
+    let mut messages = messages.into_iter();
+    match (messages.next(), messages.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(BadAnswer("not exactly one response message".to_owned())),
+    }
+}
+
+/// The `TaskSyncSourceKey` restriction; the same shape everywhere, since each shape makes an index on the server.
+pub(super) fn write_key_restriction(out: &mut String, key: &SourceKey) {
+    out.push_str("<m:Restriction><t:IsEqualTo>");
+    super::properties::Property::SourceKey.write_uri(out);
+    out.push_str("<t:FieldURIOrConstant><t:Constant Value=\"");
+    escape(out, key.as_str());
+    out.push_str("\"/></t:FieldURIOrConstant></t:IsEqualTo></m:Restriction>");
+}

@@ -1,0 +1,340 @@
+//! Probing: did anything change in these folders? With delegate access one request answers for many mailboxes.
+
+use futures::StreamExt as _;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+use super::access::{self, Mode};
+use super::client::throttled;
+use super::envelope::Header;
+use super::folders::ReadFolder;
+use super::messages::{EwsError, Message};
+use super::response_code::Meaning;
+use super::{EwsMailbox, get_folder};
+use crate::mailbox::{ProbeRequest, Probed};
+
+/// Mailboxes probed at the same time when each needs its own request.
+const ALONE_AT_ONCE: usize = 8;
+
+/// A folder among the requests: which request, which of its folders.
+type Place = (usize, usize);
+
+/// What is known so far about each request.
+struct Board<'a> {
+    requests: &'a [ProbeRequest],
+    probed: Vec<Vec<Option<Probed>>>,
+    failed: Vec<Option<EwsError>>,
+}
+
+impl<'a> Board<'a> {
+    fn new(requests: &'a [ProbeRequest]) -> Self {
+        Self {
+            requests,
+            probed: requests
+                .iter()
+                .map(|request| vec![None; request.folders.len()])
+                .collect(),
+            failed: vec![None; requests.len()],
+        }
+    }
+
+    /// The places of these requests that still need an answer.
+    fn open(&self, requests: &[usize]) -> Vec<Place> {
+        requests
+            .iter()
+            .flat_map(|&request| (0..self.probed[request].len()).map(move |folder| (request, folder)))
+            .collect()
+    }
+
+    /// Whether a request found nothing but missing folders; with the wrong access that is what it looks like.
+    fn all_gone(&self, request: usize) -> bool {
+        let probed = &self.probed[request];
+        self.failed[request].is_none()
+            && !probed.is_empty()
+            && probed.iter().all(|found| *found == Some(Probed::Gone))
+    }
+
+    /// Whether at least one folder was seen.
+    fn any_seen(&self, request: usize) -> bool {
+        self.probed[request]
+            .iter()
+            .any(|found| matches!(found, Some(Probed::Signs(_) | Probed::Unknown)))
+    }
+
+    fn take(&mut self, request: usize) -> Result<Vec<Probed>, EwsError> {
+        match self.failed[request].take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut self.probed[request])
+                .into_iter()
+                .map(|found| found.unwrap_or(Probed::Unknown))
+                .collect()),
+        }
+    }
+}
+
+impl EwsMailbox {
+    /// See [`crate::mailbox::Mailbox::probe`].
+    pub(super) async fn probe_folders(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
+        let mut board = Board::new(requests);
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for (index, request) in requests.iter().enumerate() {
+            match self.access.order(&request.mailbox) {
+                _ if request.folders.is_empty() => {}
+                (Mode::Delegate, _) => together.push(index),
+                (Mode::Impersonation, _) => alone.push(index),
+            }
+        }
+        let open = board.open(&together);
+        let apart = self.probe_together(&mut board, open).await;
+        // What delegate access did not reach is asked for mailbox by mailbox.
+        for &index in &together {
+            let (_, second) = self.access.order(&requests[index].mailbox);
+            let refused = board.failed[index]
+                .as_ref()
+                .and_then(|error| error.code.as_deref())
+                .is_some_and(|code| access::is_refusal(code, false));
+            let known = self.access.known(&requests[index].mailbox) == Some(Mode::Delegate);
+            if board.any_seen(index) {
+                self.access.worked(&requests[index].mailbox, Mode::Delegate);
+            } else if apart.contains(&index)
+                || second.is_some() && (refused || board.all_gone(index) && !known)
+            {
+                alone.push(index);
+            }
+        }
+        let tasks: Vec<_> = alone
+            .into_iter()
+            .map(|index| {
+                let tried = (together.contains(&index) && !apart.contains(&index)).then(|| board.take(index));
+                self.probe_alone(index, &requests[index], tried)
+            })
+            .collect();
+        let answers: Vec<_> = futures::stream::iter(tasks)
+            .buffer_unordered(ALONE_AT_ONCE)
+            .collect()
+            .await;
+        let mut results: Vec<Option<Result<Vec<Probed>, EwsError>>> = vec![None; requests.len()];
+        for (index, answer) in answers {
+            if let Some(result) = results.get_mut(index) {
+                *result = Some(answer);
+            }
+        }
+        results
+            .into_iter()
+            .enumerate()
+            .map(|(index, result)| {
+                result
+                    .unwrap_or_else(|| board.take(index))
+                    .map_err(|error| error.failure.within(&requests[index].mailbox))
+            })
+            .collect()
+    }
+
+    /// Probes folders of many mailboxes as a delegate. Returns the requests that must be asked alone, because the
+    /// server refused a whole request without saying whose fault it was.
+    async fn probe_together(&self, board: &mut Board<'_>, mut open: Vec<Place>) -> Vec<usize> {
+        let mut apart = Vec::new();
+        // Every round settles something or gives a mailbox up; the limit is for servers that settle one at a time.
+        let mut rounds = 10 + board.requests.len() + open.len() / self.limits.folders_per_probe.max(1);
+        while !open.is_empty() {
+            let count = open.len().min(self.limits.folders_per_probe.max(1));
+            let rest = open.split_off(count);
+            let asked = std::mem::replace(&mut open, rest);
+            if rounds == 0 {
+                give_up(board, &asked);
+                continue;
+            }
+            rounds -= 1;
+            let (mut mailboxes, mut ids) = (Vec::new(), Vec::with_capacity(asked.len()));
+            let mut last = None;
+            for &(request, folder) in &asked {
+                if last != Some(request) {
+                    mailboxes.push(&board.requests[request].mailbox);
+                    last = Some(request);
+                }
+                ids.push(board.requests[request].folders[folder].0.as_str());
+            }
+            let header = Header {
+                mailbox: None,
+                impersonate: false,
+                zone: None,
+            };
+            let answer = self.get_folders(&header, &mailboxes, &ids).await;
+            let mailboxes = mailboxes.len();
+            match answer {
+                Ok(messages) => {
+                    let stopped = settle(board, &asked, messages);
+                    if stopped.len() == asked.len() {
+                        give_up(board, &stopped);
+                    } else {
+                        open.splice(..0, stopped);
+                    }
+                }
+                Err(error) => {
+                    let someones = error.code.is_some()
+                        && !matches!(error.failure.class, ErrorClass::Throttled { .. })
+                        && mailboxes > 1;
+                    for &(request, _) in &asked {
+                        if someones && !apart.contains(&request) {
+                            apart.push(request);
+                        }
+                        board.failed[request] = Some(error.clone());
+                    }
+                }
+            }
+            open.retain(|&(request, _)| board.failed[request].is_none());
+        }
+        apart
+    }
+
+    /// Probes one mailbox by each way that is open to it; `tried` is what delegate access has said already.
+    async fn probe_alone(
+        &self,
+        index: usize,
+        request: &ProbeRequest,
+        tried: Option<Result<Vec<Probed>, EwsError>>,
+    ) -> (usize, Result<Vec<Probed>, EwsError>) {
+        let (first, second) = self.access.order(&request.mailbox);
+        let first_answer = match tried {
+            Some(tried) => tried,
+            None => self.probe_one(request, first).await,
+        };
+        let may_be_refused = match &first_answer {
+            Err(error) => error
+                .code
+                .as_deref()
+                .is_some_and(|code| access::is_refusal(code, false)),
+            Ok(probed) => {
+                probed.iter().all(|found| *found == Probed::Gone)
+                    && self.access.known(&request.mailbox) != Some(first)
+            }
+        };
+        let Some(second) = second.filter(|_| may_be_refused) else {
+            if first_answer.is_ok() {
+                self.access.worked(&request.mailbox, first);
+            }
+            return (index, first_answer);
+        };
+        let second_answer = self.probe_one(request, second).await;
+        let result = match (first_answer, second_answer) {
+            (_, Ok(probed)) => {
+                self.access.worked(&request.mailbox, second);
+                Ok(probed)
+            }
+            (first_answer, Err(error)) => {
+                let refused = error
+                    .code
+                    .as_deref()
+                    .is_some_and(|code| access::is_refusal(code, false));
+                match first_answer {
+                    Ok(probed) if refused => Ok(probed),
+                    Err(first_error) if refused => Err(access::both_refused(first, &first_error, &error)),
+                    Ok(_) | Err(_) => Err(error),
+                }
+            }
+        };
+        (index, result)
+    }
+
+    async fn probe_one(&self, request: &ProbeRequest, mode: Mode) -> Result<Vec<Probed>, EwsError> {
+        let mut board = Board::new(std::slice::from_ref(request));
+        let mut open = board.open(&[0]);
+        let mut rounds = 10 + open.len() / self.limits.folders_per_probe.max(1);
+        while !open.is_empty() && board.failed[0].is_none() {
+            let rest = open.split_off(open.len().min(self.limits.folders_per_probe.max(1)));
+            let asked = std::mem::replace(&mut open, rest);
+            if rounds == 0 {
+                give_up(&mut board, &asked);
+                break;
+            }
+            rounds -= 1;
+            let ids: Vec<&str> = asked
+                .iter()
+                .map(|&(_, folder)| request.folders[folder].0.as_str())
+                .collect();
+            let header = Header {
+                mailbox: Some(&request.mailbox),
+                impersonate: mode == Mode::Impersonation,
+                zone: None,
+            };
+            let messages = self.get_folders(&header, &[&request.mailbox], &ids).await?;
+            let stopped = settle(&mut board, &asked, messages);
+            if stopped.len() == asked.len() {
+                give_up(&mut board, &stopped);
+            } else {
+                open.splice(..0, stopped);
+            }
+        }
+        board.take(0)
+    }
+
+    async fn get_folders(
+        &self,
+        header: &Header<'_>,
+        mailboxes: &[&tasksync_common::model::MailboxAddress],
+        ids: &[&str],
+    ) -> Result<Vec<Message<Option<ReadFolder>>>, EwsError> {
+        let body = get_folder::request(header, ids);
+        let answered = self
+            .client
+            .send(&get_folder::OPERATION, mailboxes, body, |xml| {
+                let messages = get_folder::read(xml, ids.len())?;
+                get_folder::check(&messages, ids)?;
+                Ok(messages)
+            })
+            .await?;
+        match throttled(&answered.messages) {
+            Some(error) => Err(error),
+            None => Ok(answered.messages),
+        }
+    }
+}
+
+/// Enters an answer; returns the places the server did not look at.
+fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<ReadFolder>>>) -> Vec<Place> {
+    let mut stopped = Vec::new();
+    for (&(request, folder), message) in asked.iter().zip(messages) {
+        let found = match message {
+            Ok(found) => found
+                .and_then(|folder| folder.probe())
+                .map_or(Probed::Unknown, Probed::Signs),
+            Err(error) if error.is_stop() => {
+                stopped.push((request, folder));
+                continue;
+            }
+            Err(error) => match error.meaning() {
+                Meaning::FolderLost | Meaning::ItemGone => Probed::Gone,
+                Meaning::Throttled
+                | Meaning::Transient(_)
+                | Meaning::Conflict
+                | Meaning::ItemPermanent
+                | Meaning::FolderExists
+                | Meaning::SyncStateInvalid
+                | Meaning::SubscriptionLost
+                | Meaning::MailboxPermanent(_)
+                | Meaning::TenantPermanent(_)
+                | Meaning::Unknown => {
+                    let mut error = error.into_error(false);
+                    error.failure = error.failure.within(get_folder::OPERATION.name);
+                    board.failed[request] = Some(error);
+                    continue;
+                }
+            },
+        };
+        board.probed[request][folder] = Some(found);
+    }
+    stopped.retain(|&(request, _)| board.failed[request].is_none());
+    stopped
+}
+
+fn give_up(board: &mut Board<'_>, places: &[Place]) {
+    for &(request, _) in places {
+        board.failed[request] = Some(EwsError {
+            code: None,
+            failure: Failure::new(
+                ErrorClass::Transient,
+                Code::ExchangeError,
+                "GetFolder: the server stopped in the middle of the batch again and again",
+            ),
+        });
+    }
+}

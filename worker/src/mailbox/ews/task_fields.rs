@@ -1,0 +1,468 @@
+//! The canonical task as Microsoft's `t:Task` and back.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, SourceKey, Status, Task};
+
+use super::dates;
+use super::properties::{self, Property};
+use super::xml::{BadAnswer, Parsed, Xml, boolean, element, escape, for_message};
+use crate::mailbox::{ItemRef, MailboxItem};
+use crate::sanitise::{clean_html, text_of_html};
+
+/// Longest subject Exchange keeps, in UTF-16 units.
+const MAXIMUM_SUBJECT: usize = 255;
+
+fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::NotStarted => "NotStarted",
+        Status::InProgress => "InProgress",
+        Status::Completed => "Completed",
+        Status::WaitingOnOthers => "WaitingOnOthers",
+        Status::Deferred => "Deferred",
+    }
+}
+
+fn importance_name(importance: Importance) -> &'static str {
+    match importance {
+        Importance::Low => "Low",
+        Importance::Normal => "Normal",
+        Importance::High => "High",
+    }
+}
+
+/// The subject as Exchange keeps it.
+fn subject(title: &str) -> &str {
+    let mut units = 0;
+    for (at, character) in title.char_indices() {
+        units += character.len_utf16();
+        if units > MAXIMUM_SUBJECT {
+            return &title[..at];
+        }
+    }
+    title
+}
+
+/// Which of the coupled properties are sent. `CompleteDate` never is: the server sets it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Progress {
+    percent: Option<Percent>,
+    status: Option<Status>,
+}
+
+/// For a new item, which begins as not started with 0 %: one property is enough unless the state leaves the
+/// percentage free.
+fn progress_of_new(status: Status, percent: Percent) -> Progress {
+    let part = percent > Percent::ZERO && percent < Percent::DONE;
+    match status {
+        Status::Completed => Progress {
+            percent: None,
+            status: Some(Status::Completed),
+        },
+        _ if percent >= Percent::DONE => Progress {
+            percent: None,
+            status: Some(Status::Completed),
+        },
+        Status::WaitingOnOthers | Status::Deferred => Progress {
+            percent: Some(percent),
+            status: Some(status),
+        },
+        Status::NotStarted | Status::InProgress if part => Progress {
+            percent: Some(percent),
+            status: None,
+        },
+        Status::NotStarted | Status::InProgress => Progress {
+            percent: None,
+            status: Some(status),
+        },
+    }
+}
+
+/// Start and due as they are written: a task is due on its first day at the earliest, and one with a start is due.
+fn days(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) {
+    match (start, due) {
+        (Some(start), Some(due)) => (Some(start), Some(due.max(start))),
+        (Some(start), None) => (Some(start), Some(start)),
+        (None, due) => (None, due),
+    }
+}
+
+/// Appends a whole new `t:Task`, its elements in the order of the schema.
+pub(super) fn write_new(out: &mut String, task: &Task, key: &SourceKey, link: Option<&str>) {
+    out.push_str("<t:Task>");
+    write_title(out, task);
+    if let Some(body) = &task.body {
+        write_body(out, body);
+    }
+    if !task.categories.is_empty() {
+        write_categories(out, task);
+    }
+    element(out, "t:Importance", importance_name(task.importance));
+    Property::SourceKey.write(out, key.as_str());
+    if let Some(link) = link {
+        Property::WebLink.write(out, link);
+    }
+    let (start, due) = days(task.start, task.due);
+    let progress = progress_of_new(task.status, task.percent);
+    if let Some(minutes) = task.actual_work {
+        write_number(out, "t:ActualWork", minutes);
+    }
+    if let Some(day) = due {
+        write_day(out, "t:DueDate", day);
+    }
+    if let Some(percent) = progress.percent {
+        write_percent(out, percent);
+    }
+    if let Some(day) = start {
+        write_day(out, "t:StartDate", day);
+    }
+    if let Some(status) = progress.status {
+        element(out, "t:Status", status_name(status));
+    }
+    if let Some(minutes) = task.total_work {
+        write_number(out, "t:TotalWork", minutes);
+    }
+    out.push_str("</t:Task>");
+}
+
+/// Appends one change description per property, those that influence each other in the order that ends right.
+pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
+    let days = days(task.start, task.due);
+    for field in fields.iter() {
+        match field {
+            Field::Title => set(out, "item:Subject", |out| write_title(out, task)),
+            Field::Body => match &task.body {
+                Some(body) => set(out, "item:Body", |out| write_body(out, body)),
+                None => delete(out, "item:Body"),
+            },
+            Field::Start => {
+                update_day(out, "task:StartDate", "t:StartDate", days.0);
+                // The due day follows a start that moves beyond it.
+                if !fields.contains(Field::Due) && task.due.is_some() && days.1 != task.due {
+                    update_day(out, "task:DueDate", "t:DueDate", days.1);
+                }
+            }
+            // After the start: Exchange may move the due day when the start is set.
+            Field::Due => {
+                let due = if fields.contains(Field::Start) {
+                    days.1
+                } else {
+                    task.due.and(days.1)
+                };
+                update_day(out, "task:DueDate", "t:DueDate", due);
+            }
+            Field::Progress => update_progress(out, task),
+            Field::Importance => set(out, "item:Importance", |out| {
+                element(out, "t:Importance", importance_name(task.importance));
+            }),
+            Field::ActualWork => update_minutes(out, "task:ActualWork", "t:ActualWork", task.actual_work),
+            Field::TotalWork => update_minutes(out, "task:TotalWork", "t:TotalWork", task.total_work),
+            Field::Categories if task.categories.is_empty() => delete(out, "item:Categories"),
+            Field::Categories => set(out, "item:Categories", |out| write_categories(out, task)),
+        }
+    }
+}
+
+/// Exchange applies changes one after the other, and of status and percentage the last one wins. The present state of
+/// the item is not known here, so both are sent where one alone could leave the other as it was.
+fn update_progress(out: &mut String, task: &Task) {
+    let progress = progress_of_new(task.status, task.percent);
+    let set_percent =
+        |out: &mut String, percent| set(out, "task:PercentComplete", |out| write_percent(out, percent));
+    let set_status = |out: &mut String, status| {
+        set(out, "task:Status", |out| {
+            element(out, "t:Status", status_name(status));
+        });
+    };
+    match (progress.percent, progress.status) {
+        // Waiting and deferred leave the percentage free: it goes first, the state has the last word.
+        (Some(percent), Some(status)) => {
+            set_percent(out, percent);
+            set_status(out, status);
+        }
+        // A percentage alone would leave a waiting or deferred task waiting.
+        (Some(percent), None) => {
+            set_status(out, Status::InProgress);
+            set_percent(out, percent);
+        }
+        (None, Some(status)) => set_status(out, status),
+        (None, None) => {}
+    }
+}
+
+fn set(out: &mut String, uri: &str, value: impl FnOnce(&mut String)) {
+    out.push_str("<t:SetItemField><t:FieldURI FieldURI=\"");
+    out.push_str(uri);
+    out.push_str("\"/><t:Task>");
+    value(out);
+    out.push_str("</t:Task></t:SetItemField>");
+}
+
+fn delete(out: &mut String, uri: &str) {
+    out.push_str("<t:DeleteItemField><t:FieldURI FieldURI=\"");
+    out.push_str(uri);
+    out.push_str("\"/></t:DeleteItemField>");
+}
+
+fn update_day(out: &mut String, uri: &str, name: &str, day: Option<Date>) {
+    match day {
+        Some(day) => set(out, uri, |out| write_day(out, name, day)),
+        None => delete(out, uri),
+    }
+}
+
+fn update_minutes(out: &mut String, uri: &str, name: &str, minutes: Option<i32>) {
+    match minutes {
+        Some(minutes) => set(out, uri, |out| write_number(out, name, minutes)),
+        None => delete(out, uri),
+    }
+}
+
+fn write_title(out: &mut String, task: &Task) {
+    element(out, "t:Subject", subject(&task.title));
+}
+
+fn write_body(out: &mut String, body: &Body) {
+    out.push_str(match body.kind {
+        BodyKind::Html => "<t:Body BodyType=\"HTML\">",
+        BodyKind::Text => "<t:Body BodyType=\"Text\">",
+    });
+    escape(out, &body.content);
+    out.push_str("</t:Body>");
+}
+
+fn write_categories(out: &mut String, task: &Task) {
+    out.push_str("<t:Categories>");
+    for category in &task.categories {
+        element(out, "t:String", category);
+    }
+    out.push_str("</t:Categories>");
+}
+
+fn write_day(out: &mut String, name: &str, day: Date) {
+    let _ = write!(out, "<{name}>");
+    dates::write_day(out, day);
+    let _ = write!(out, "</{name}>");
+}
+
+fn write_number(out: &mut String, name: &str, number: i32) {
+    let _ = write!(out, "<{name}>{number}</{name}>");
+}
+
+fn write_percent(out: &mut String, percent: Percent) {
+    let _ = write!(
+        out,
+        "<t:PercentComplete>{}</t:PercentComplete>",
+        percent.as_percent()
+    );
+}
+
+/// An item as it is being read.
+#[derive(Debug, Default)]
+pub(super) struct ReadItem {
+    /// Kind of element: `Task`, or something else that lies in the folder.
+    kind: String,
+    item: Option<ItemRef>,
+    key: Option<SourceKey>,
+    task: Task,
+    modified: Option<Timestamp>,
+    created: Option<Timestamp>,
+    recurring: bool,
+    private: bool,
+    /// What could not be read.
+    problem: Option<String>,
+}
+
+impl ReadItem {
+    /// The item's id and version.
+    pub(super) fn reference(&self) -> Option<&ItemRef> {
+        self.item.as_ref()
+    }
+
+    /// The whole item, or why it cannot be synced.
+    pub(super) fn into_item(self) -> Result<MailboxItem, Failure> {
+        let refuse =
+            |reason: String| Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, reason);
+        if self.kind != "Task" {
+            return Err(refuse(format!(
+                "the item is a {}, not a task",
+                for_message(&self.kind, 40)
+            )));
+        }
+        if let Some(problem) = self.problem {
+            return Err(refuse(problem));
+        }
+        let item = self.item.ok_or_else(|| refuse("an item without id".to_owned()))?;
+        let created = self.created.or(self.modified).unwrap_or_default();
+        Ok(MailboxItem {
+            item,
+            key: self.key,
+            task: self.task,
+            modified: self.modified.unwrap_or(created),
+            created,
+            recurring: self.recurring,
+            private: self.private,
+        })
+    }
+}
+
+/// Reads an `ItemId`.
+pub(super) fn item_ref(element: &super::xml::Element<'_>) -> Parsed<ItemRef> {
+    Ok(ItemRef {
+        id: element.required("Id")?,
+        change_key: element.attribute("ChangeKey")?.unwrap_or_default().into_owned(),
+    })
+}
+
+/// Reads an opened item element of the kind `kind`.
+pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<ReadItem> {
+    let mut read = ReadItem {
+        kind: kind.to_owned(),
+        ..ReadItem::default()
+    };
+    while let Some(part) = xml.child()? {
+        match part.name() {
+            "ItemId" => {
+                read.item = Some(item_ref(&part)?);
+                xml.skip()?;
+            }
+            "Subject" => read.task.title = text(xml)?,
+            "Body" => {
+                let html = part.attribute("BodyType")?.is_none_or(|kind| kind != "Text");
+                read.task.body = body(html, &text(xml)?);
+            }
+            "Sensitivity" => read.private = matches!(xml.text()?.trim(), "Private" | "Confidential"),
+            "Categories" => {
+                while let Some(category) = xml.child()? {
+                    if category.name() == "String" {
+                        let category = text(xml)?;
+                        if !category.is_empty() {
+                            read.task.categories.insert(category);
+                        }
+                    } else {
+                        xml.skip()?;
+                    }
+                }
+            }
+            "Importance" => {
+                read.task.importance = match xml.text()?.trim() {
+                    "Low" => Importance::Low,
+                    "High" => Importance::High,
+                    _ => Importance::Normal,
+                }
+            }
+            "ExtendedProperty" => {
+                if let Some((Property::SourceKey, value)) = properties::read(xml)? {
+                    read.key = Some(SourceKey::from_stored(&value)).filter(|key| !key.as_str().is_empty());
+                }
+            }
+            "DateTimeCreated" => {
+                read.created = date(xml, "creation time", &mut read.problem, dates::instant)?;
+            }
+            "LastModifiedTime" => {
+                read.modified = date(xml, "modification time", &mut read.problem, dates::instant)?;
+            }
+            "CompleteDate" => {
+                read.task.completed_at = date(xml, "completion time", &mut read.problem, dates::instant)?;
+            }
+            "DueDate" => {
+                read.task.due = date(xml, "due date", &mut read.problem, |text| dates::day(text, zone))?;
+            }
+            "StartDate" => {
+                read.task.start = date(xml, "start date", &mut read.problem, |text| {
+                    dates::day(text, zone)
+                })?;
+            }
+            "ActualWork" => read.task.actual_work = number(xml, "actual work", &mut read.problem)?,
+            "TotalWork" => read.task.total_work = number(xml, "total work", &mut read.problem)?,
+            "PercentComplete" => {
+                if let Some(percent) = number::<f64>(xml, "percentage", &mut read.problem)? {
+                    read.task.percent = Percent::from_percent(percent);
+                }
+            }
+            "Status" => match xml.text()?.trim() {
+                "" | "NotStarted" => read.task.status = Status::NotStarted,
+                "InProgress" => read.task.status = Status::InProgress,
+                "Completed" => read.task.status = Status::Completed,
+                "WaitingOnOthers" => read.task.status = Status::WaitingOnOthers,
+                "Deferred" => read.task.status = Status::Deferred,
+                other => {
+                    read.problem = Some(format!("the status \"{}\" is not known", for_message(other, 40)));
+                }
+            },
+            "IsRecurring" => {
+                read.recurring |= boolean(&xml.text()?)?;
+            }
+            "Recurrence" => {
+                read.recurring = true;
+                xml.skip()?;
+            }
+            _ => xml.skip()?,
+        }
+    }
+    Ok(read)
+}
+
+/// Text without the characters that XML cannot carry back.
+fn text(xml: &mut Xml<'_>) -> Parsed<String> {
+    let mut text = xml.text()?.into_owned();
+    text.retain(|character| !character.is_control() || matches!(character, '\t' | '\n' | '\r'));
+    Ok(text)
+}
+
+/// The body, cleaned; one without text and pictures is none.
+fn body(html: bool, content: &str) -> Option<Body> {
+    if content.trim().is_empty() {
+        return None;
+    }
+    if !html {
+        return Some(Body {
+            kind: BodyKind::Text,
+            content: content.to_owned(),
+        });
+    }
+    let content = clean_html(content);
+    if text_of_html(&content).is_empty() && !content.contains("<img") {
+        return None;
+    }
+    Some(Body {
+        kind: BodyKind::Html,
+        content,
+    })
+}
+
+/// A value that cannot be read makes the item a problem: taking it for "none" would clear it at the source.
+fn date<T>(
+    xml: &mut Xml<'_>,
+    what: &str,
+    problem: &mut Option<String>,
+    parse: impl FnOnce(&str) -> Result<T, BadAnswer>,
+) -> Parsed<Option<T>> {
+    let text = xml.text()?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match parse(&text) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            *problem = Some(format!("its {what} cannot be read: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    xml: &mut Xml<'_>,
+    what: &str,
+    problem: &mut Option<String>,
+) -> Parsed<Option<T>> {
+    date(xml, what, problem, |text| {
+        text.trim()
+            .parse()
+            .map_err(|_| BadAnswer(format!("\"{}\" is not a number", for_message(text, 40))))
+    })
+}

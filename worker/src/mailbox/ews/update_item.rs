@@ -1,0 +1,49 @@
+//! `UpdateItem`: one change description per property, only if the item's version is still the one that was read.
+
+use bytes::Bytes;
+
+use super::envelope::Header;
+use super::messages::Message;
+use super::operation::{self, Operation, operation, write_item_id};
+use super::properties::Property;
+use super::task_fields;
+use super::xml::{Parsed, Xml};
+use crate::mailbox::{ItemChanges, ItemRef};
+
+/// The operation.
+pub(super) const OPERATION: Operation = operation!("UpdateItem", writes: true);
+
+fn write(header: &Header<'_>, item: &ItemRef, room: usize, updates: impl FnOnce(&mut String)) -> Bytes {
+    header.envelope(400 + item.id.len() + item.change_key.len() + room, |out| {
+        out.push_str(
+            "<m:UpdateItem ConflictResolution=\"NeverOverwrite\" MessageDisposition=\"SaveOnly\"><m:ItemChanges><t:ItemChange>",
+        );
+        write_item_id(out, &item.id, &item.change_key);
+        out.push_str("<t:Updates>");
+        updates(out);
+        out.push_str("</t:Updates></t:ItemChange></m:ItemChanges></m:UpdateItem>");
+    })
+}
+
+/// Writes fields of a task; at least one.
+pub(super) fn request(header: &Header<'_>, item: &ItemRef, changes: &ItemChanges) -> Bytes {
+    let task = &changes.task;
+    let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
+    write(header, item, 1_500 + text, |out| {
+        task_fields::write_updates(out, task, changes.fields);
+    })
+}
+
+/// Takes our key off.
+pub(super) fn request_disown(header: &Header<'_>, item: &ItemRef) -> Bytes {
+    write(header, item, 300, |out| {
+        out.push_str("<t:DeleteItemField>");
+        Property::SourceKey.write_uri(out);
+        out.push_str("</t:DeleteItemField>");
+    })
+}
+
+/// Reads the item's new version.
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+    operation::written_item(xml, &OPERATION)
+}

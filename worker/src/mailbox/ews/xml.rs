@@ -1,0 +1,321 @@
+//! Reading and writing the XML of EWS: one pass over events, no tree, every limit explicit.
+//!
+//! Elements are matched by local name: servers and proxies choose their own prefixes. Who opens an element with
+//! [`Xml::child`] must consume it: by its children up to `None`, by [`Xml::text`] or by [`Xml::skip`].
+
+use std::borrow::Cow;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+/// Deepest nesting read.
+pub(super) const MAXIMUM_DEPTH: usize = 128;
+/// Most attributes of one element.
+pub(super) const MAXIMUM_ATTRIBUTES: usize = 256;
+/// An attribute takes at least this many bytes (` a=""`), so shorter lists need not be counted.
+const BYTES_OF_SHORTEST_ATTRIBUTE: usize = 5;
+
+/// Why an answer cannot be understood, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadAnswer(pub(super) String);
+
+/// What reading gives.
+pub(super) type Parsed<T> = Result<T, BadAnswer>;
+
+/// A reader over one whole answer.
+pub(super) struct Xml<'a> {
+    reader: Reader<&'a [u8]>,
+    depth: usize,
+}
+
+/// An opened element.
+pub(super) struct Element<'a>(BytesStart<'a>);
+
+impl Element<'_> {
+    /// Its name without prefix.
+    pub(super) fn name(&self) -> &str {
+        self.0.local_name().into_inner()
+    }
+
+    /// The value of an attribute by its name without prefix.
+    pub(super) fn attribute(&self, name: &str) -> Parsed<Option<Cow<'_, str>>> {
+        for attribute in self.0.attributes().with_checks(false) {
+            let attribute =
+                attribute.map_err(|error| BadAnswer(format!("a malformed attribute: {error}")))?;
+            if attribute.key.local_name().into_inner() == name {
+                return attribute
+                    .normalized_value(quick_xml::XmlVersion::Implicit1_0)
+                    .map(Some)
+                    .map_err(|error| BadAnswer(format!("a malformed attribute: {error}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The value of an attribute that must be there.
+    pub(super) fn required(&self, name: &str) -> Parsed<String> {
+        match self.attribute(name)? {
+            Some(value) if !value.is_empty() => Ok(value.into_owned()),
+            _ => Err(BadAnswer(format!("{} without {name}", self.name()))),
+        }
+    }
+}
+
+impl<'a> Xml<'a> {
+    /// A reader over `body`, which must be UTF-8.
+    pub(super) fn new(body: &'a [u8]) -> Parsed<Self> {
+        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        let text = std::str::from_utf8(body).map_err(|error| BadAnswer(format!("not UTF-8: {error}")))?;
+        let mut reader = Reader::from_str(text);
+        reader.config_mut().expand_empty_elements = true;
+        Ok(Self { reader, depth: 0 })
+    }
+
+    fn event(&mut self) -> Parsed<Event<'a>> {
+        let event = self.reader.read_event().map_err(|error| {
+            BadAnswer(format!(
+                "not well-formed at byte {}: {error}",
+                self.reader.error_position()
+            ))
+        })?;
+        match &event {
+            Event::Start(start) => {
+                self.depth += 1;
+                if self.depth > MAXIMUM_DEPTH {
+                    return Err(BadAnswer(format!("nested deeper than {MAXIMUM_DEPTH}")));
+                }
+                let attributes = start.attributes_raw();
+                if attributes.len() >= MAXIMUM_ATTRIBUTES * BYTES_OF_SHORTEST_ATTRIBUTE
+                    && start.attributes().with_checks(false).count() > MAXIMUM_ATTRIBUTES
+                {
+                    return Err(BadAnswer(format!(
+                        "an element with more than {MAXIMUM_ATTRIBUTES} attributes"
+                    )));
+                }
+            }
+            Event::End(_) => self.depth = self.depth.saturating_sub(1),
+            Event::DocType(_) => {
+                return Err(BadAnswer(
+                    "a document type definition, which is not read".to_owned(),
+                ));
+            }
+            Event::Eof => return Err(BadAnswer("cut off: it ends inside an element".to_owned())),
+            Event::Empty(_)
+            | Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::GeneralRef(_) => {}
+        }
+        Ok(event)
+    }
+
+    /// Opens the root element.
+    pub(super) fn root(&mut self) -> Parsed<Element<'a>> {
+        loop {
+            match self.event() {
+                Ok(Event::Start(start)) => return Ok(Element(start)),
+                Ok(Event::Text(text)) if !text.trim().is_empty() => {
+                    return Err(BadAnswer("not XML".to_owned()));
+                }
+                Ok(Event::CData(_) | Event::GeneralRef(_)) => return Err(BadAnswer("not XML".to_owned())),
+                Ok(_) => {}
+                Err(error) if self.depth == 0 && error.0.starts_with("cut off") => {
+                    return Err(BadAnswer("no XML element in it".to_owned()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens the next child of the present element; `None` when the present element ends here, and closes it.
+    pub(super) fn child(&mut self) -> Parsed<Option<Element<'a>>> {
+        loop {
+            match self.event()? {
+                Event::Start(start) => return Ok(Some(Element(start))),
+                Event::End(_) => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    /// The text of the present element up to its end; elements inside are passed over.
+    pub(super) fn text(&mut self) -> Parsed<Cow<'a, str>> {
+        let mut whole: Cow<'a, str> = Cow::Borrowed("");
+        let mut add = |part: Cow<'a, str>| {
+            if whole.is_empty() {
+                whole = part;
+            } else {
+                whole.to_mut().push_str(&part);
+            }
+        };
+        loop {
+            match self.event()? {
+                Event::Text(text) => add(text.xml10_content()),
+                Event::CData(text) => add(text.xml10_content()),
+                Event::GeneralRef(reference) => match reference.resolve_char_ref() {
+                    // Exchange is known to send references to characters that XML does not allow; they carry nothing.
+                    Ok(Some(character)) if !is_xml_character(character) => {}
+                    Ok(Some(character)) => add(Cow::Owned(character.to_string())),
+                    Ok(None) => match quick_xml::escape::resolve_predefined_entity(&reference) {
+                        Some(text) => add(Cow::Borrowed(text)),
+                        None => return Err(BadAnswer("an entity that XML does not define".to_owned())),
+                    },
+                    Err(_) => {}
+                },
+                Event::Start(_) => self.skip()?,
+                Event::End(_) => return Ok(whole),
+                _ => {}
+            }
+        }
+    }
+
+    /// Passes over the rest of the present element.
+    pub(super) fn skip(&mut self) -> Parsed<()> {
+        let outside = self.depth.saturating_sub(1);
+        while self.depth > outside {
+            self.event()?;
+        }
+        Ok(())
+    }
+}
+
+/// XML's own truth values.
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text.trim() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(BadAnswer(
+            "a truth value that is neither true nor false".to_owned(),
+        )),
+    }
+}
+
+/// Whether XML 1.0 allows the character at all, escaped or not.
+fn is_xml_character(character: char) -> bool {
+    matches!(character,
+        '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Appends `text` escaped, for element content and for attribute values in double quotes. Characters that XML does
+/// not allow are left out; line breaks and tabs survive normalisation as references.
+pub(super) fn escape(out: &mut String, text: &str) {
+    let mut clean_from = 0;
+    for (at, character) in text.char_indices() {
+        let replacement = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '\r' => "&#13;",
+            '\n' => "&#10;",
+            '\t' => "&#9;",
+            other if !is_xml_character(other) => "",
+            _ => continue,
+        };
+        out.push_str(&text[clean_from..at]);
+        out.push_str(replacement);
+        clean_from = at + character.len_utf8();
+    }
+    out.push_str(&text[clean_from..]);
+}
+
+/// Appends `<name>text</name>`.
+pub(super) fn element(out: &mut String, name: &str, text: &str) {
+    out.push('<');
+    out.push_str(name);
+    out.push('>');
+    escape(out, text);
+    out.push_str("</");
+    out.push_str(name);
+    out.push('>');
+}
+
+/// Text from outside for a message: one line, nothing unprintable, at most `limit` characters.
+pub(super) fn for_message(text: &str, limit: usize) -> String {
+    let mut line = String::with_capacity(limit.min(text.len()) + 4);
+    let (mut count, mut blank) = (0, true);
+    for character in text.chars() {
+        let shown = if character.is_control() || character.is_whitespace() || character == '\u{FFFD}' {
+            ' '
+        } else {
+            character
+        };
+        if shown == ' ' && blank {
+            continue;
+        }
+        if count == limit {
+            line.push('…');
+            break;
+        }
+        blank = shown == ' ';
+        line.push(shown);
+        count += 1;
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_text(xml: &str) -> Parsed<String> {
+        let mut reader = Xml::new(xml.as_bytes())?;
+        reader.root()?;
+        reader.text().map(Cow::into_owned)
+    }
+
+    #[test]
+    fn text_joins_its_parts() {
+        assert_eq!(
+            first_text("<a>1 &lt; 2 &amp; <!--x--><b>no</b><![CDATA[<3>]]> &#x41;&#1;</a>").unwrap(),
+            "1 < 2 & <3> A"
+        );
+        assert_eq!(first_text("\u{FEFF}<?xml version=\"1.0\"?>\n<a/>").unwrap(), "");
+        assert!(first_text("<a>&unknown;</a>").is_err());
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(first_text(&nested(MAXIMUM_DEPTH)).is_ok());
+        assert!(
+            first_text(&nested(MAXIMUM_DEPTH + 1))
+                .unwrap_err()
+                .0
+                .contains("deeper")
+        );
+        let attributes = |count: usize| {
+            let list: String = (0..count).map(|number| format!(" a{number}=\"\"")).collect();
+            format!("<a{list}/>")
+        };
+        assert!(first_text(&attributes(MAXIMUM_ATTRIBUTES)).is_ok());
+        assert!(first_text(&attributes(MAXIMUM_ATTRIBUTES + 1)).is_err());
+        assert!(
+            first_text("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>")
+                .unwrap_err()
+                .0
+                .contains("definition")
+        );
+        for wrong in ["", "  ", "plain", "<a>", "<a></b>", "<a", "<a>&", "\u{0}"] {
+            assert!(first_text(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_back() {
+        let nasty = "a\r\n\t<b c=\"d\">&amp;]]>'\u{1F600}é";
+        let mut out = String::new();
+        element(&mut out, "x", &format!("{nasty}\u{0}\u{1}\u{FFFF}"));
+        assert_eq!(first_text(&out).unwrap(), nasty);
+    }
+
+    #[test]
+    fn messages_show_one_short_clean_line() {
+        assert_eq!(for_message(" <html>\r\n\t<body>\u{7}", 80), "<html> <body>");
+        assert_eq!(for_message("abcdef", 3), "abc…");
+    }
+}
