@@ -1,8 +1,7 @@
 //! The request loop: places and pauses, headers, one renewal of the token, and the meaning of every way to fail.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,25 +10,21 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::MailboxAddress;
-use tokio::sync::OwnedMutexGuard;
 
 use super::envelope::{self, ServerVersion};
-use super::messages::{EwsError, Message};
+use super::messages::{EwsError, Message, ServerError};
 use super::operation::Operation;
 use super::response_code::Meaning;
-use super::server::ServerLimits;
 use super::xml::{Parsed, Xml};
 use super::{EwsConnection, EwsLimits, http_status};
 use crate::auth::Authenticator;
 use crate::http::{Answer, Call, Http};
+use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits};
 
 const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
 const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 const RETURN_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
-
-/// Locks of mailboxes kept while idle; beyond that the idle ones are dropped.
-const IDLE_LOCKS: usize = 1_024;
 
 /// Sends requests for one tenant.
 pub(super) struct Client {
@@ -39,7 +34,9 @@ pub(super) struct Client {
     clock: SharedClock,
     timeout: Duration,
     server: Arc<ServerLimits>,
-    busy: Mutex<HashMap<MailboxAddress, Arc<tokio::sync::Mutex<()>>>>,
+    mailboxes: MailboxLocks,
+    /// Busy answers in a row, for the pause when the server names none.
+    busy_in_a_row: AtomicU32,
     clock_offset_ms: AtomicI64,
     /// Whether the tenant's last request was served: tells a closed mailbox from a closed organisation.
     served: AtomicBool,
@@ -61,6 +58,7 @@ impl Client {
         clock: SharedClock,
         limits: &EwsLimits,
         server: Arc<ServerLimits>,
+        mailboxes: MailboxLocks,
     ) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(
@@ -77,7 +75,8 @@ impl Client {
             clock,
             timeout: limits.request_timeout,
             server,
-            busy: Mutex::default(),
+            mailboxes,
+            busy_in_a_row: AtomicU32::new(0),
             clock_offset_ms: AtomicI64::new(0),
             served: AtomicBool::new(false),
             headers,
@@ -115,27 +114,11 @@ impl Client {
         mailboxes: &[&MailboxAddress],
         body: Bytes,
     ) -> Result<Answer, Failure> {
-        self.check_pause()?;
-        let places = async {
-            let locks = self.lock(mailboxes).await;
-            (locks, self.server.places.acquire().await)
-        };
-        let Ok((_locks, place)) = tokio::time::timeout(self.timeout, places).await else {
-            return Err(Failure::new(
-                ErrorClass::Transient,
-                Code::ExchangeTimeout,
-                format!("no free place for a request within {} s", self.timeout.as_secs()),
-            ));
-        };
-        let _place = place.map_err(|_| {
-            Failure::new(
-                ErrorClass::Transient,
-                Code::ExchangeError,
-                "the process is stopping",
-            )
-        })?;
-        // Somebody else may have been told to pause meanwhile.
-        self.check_pause()?;
+        let wait = SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX);
+        let deadline = self.clock.now().checked_add(wait).unwrap_or(jiff::Timestamp::MAX);
+        self.server.check(Code::ExchangeBusy)?;
+        let _locks = self.lock(mailboxes, deadline).await?;
+        let _permit = self.server.acquire(Code::ExchangeBusy, deadline).await?;
         let answer = self.call(operation, mailboxes, body.clone()).await?;
         if answer.status == 401 && self.auth.renew(&self.connection.credentials).await {
             return self.call(operation, mailboxes, body).await;
@@ -217,6 +200,8 @@ impl Client {
                 }
             },
             Err(reason) => {
+                // Whoever answered so may answer the next request on the same connection.
+                self.http.distrust();
                 let failure = if answer.status == 200 {
                     http_status::bad_answer(answer, operation.writes, &reason.0)
                 } else {
@@ -227,64 +212,56 @@ impl Client {
         }
     }
 
-    fn check_pause(&self) -> Result<(), Failure> {
-        match self.server.pause_left(self.clock.now()) {
-            None => Ok(()),
-            Some(left) => Err(Failure::new(
-                ErrorClass::Throttled {
-                    retry_after: Some(left),
-                },
-                Code::ExchangeBusy,
-                format!(
-                    "not sent: the server asked for a pause, {:.1} s of it are left",
-                    left.as_secs_f64()
-                ),
-            )),
-        }
-    }
-
+    /// A busy answer, wherever in it, stops everybody's requests to this server for as long as it says.
     fn keep_pause<T>(&self, result: &Result<Answered<T>, EwsError>) {
-        let pause = match result {
+        let busy = |class: ErrorClass| match class {
+            ErrorClass::Throttled { retry_after } => Some(retry_after),
+            ErrorClass::Transient
+            | ErrorClass::Conflict
+            | ErrorClass::Gone
+            | ErrorClass::ItemPermanent
+            | ErrorClass::MailboxPermanent
+            | ErrorClass::TenantPermanent
+            | ErrorClass::CursorInvalid
+            | ErrorClass::OutcomeUnknown => None,
+        };
+        let named = match result {
             Ok(answered) => answered
                 .messages
                 .iter()
-                .filter_map(|message| message.as_ref().err()?.back_off)
+                .filter_map(|message| message.as_ref().err())
+                .filter(|error| is_busy(error))
+                .map(|error| error.back_off)
                 .max(),
-            Err(error) => match error.failure.class {
-                ErrorClass::Throttled { retry_after } => retry_after,
-                ErrorClass::Transient
-                | ErrorClass::Conflict
-                | ErrorClass::Gone
-                | ErrorClass::ItemPermanent
-                | ErrorClass::MailboxPermanent
-                | ErrorClass::TenantPermanent
-                | ErrorClass::CursorInvalid
-                | ErrorClass::OutcomeUnknown => None,
-            },
+            Err(error) => busy(error.failure.class),
         };
-        if let Some(pause) = pause {
-            self.server.pause(self.clock.now(), pause);
-        }
+        let Some(named) = named else {
+            if result.is_ok() {
+                self.busy_in_a_row.store(0, Ordering::Relaxed);
+            }
+            return;
+        };
+        let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
+        let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        let pause = SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
+        self.server.pause_until(self.clock.now().checked_add(pause).unwrap_or(jiff::Timestamp::MAX));
     }
 
     /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several
     /// mailboxes never wait for each other.
-    async fn lock(&self, mailboxes: &[&MailboxAddress]) -> Vec<OwnedMutexGuard<()>> {
+    async fn lock(
+        &self,
+        mailboxes: &[&MailboxAddress],
+        deadline: jiff::Timestamp,
+    ) -> Result<Vec<MailboxGuard>, Failure> {
         let mut sorted = mailboxes.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
         let mut guards = Vec::with_capacity(sorted.len());
         for mailbox in sorted {
-            let lock = {
-                let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-                if busy.len() >= IDLE_LOCKS && !busy.contains_key(mailbox) {
-                    busy.retain(|_, lock| Arc::strong_count(lock) > 1);
-                }
-                Arc::clone(busy.entry(mailbox.clone()).or_default())
-            };
-            guards.push(lock.lock_owned().await);
+            guards.push(self.mailboxes.lock(&self.connection.tenant, mailbox.as_str(), deadline).await?);
         }
-        guards
+        Ok(guards)
     }
 }
 
@@ -293,6 +270,10 @@ pub(super) fn throttled<T>(messages: &[Message<T>]) -> Option<EwsError> {
     messages
         .iter()
         .filter_map(|message| message.as_ref().err())
-        .find(|error| error.meaning() == Meaning::Throttled || error.back_off.is_some())
+        .find(|error| is_busy(error))
         .map(|error| error.clone().into_error(false))
+}
+
+fn is_busy(error: &ServerError) -> bool {
+    error.meaning() == Meaning::Throttled || error.back_off.is_some()
 }

@@ -46,7 +46,8 @@ impl<'a> Header<'a> {
             escape(&mut out, zone);
             out.push_str("\"/></t:TimeZoneContext>");
         }
-        out.push_str("</s:Header><s:Body>");
+        // Without it times are cut to whole seconds, and two changes within one second would look like one.
+        out.push_str("<t:DateTimePrecision>Milliseconds</t:DateTimePrecision></s:Header><s:Body>");
         body(&mut out);
         out.push_str("</s:Body></s:Envelope>");
         Bytes::from(out)

@@ -5,7 +5,7 @@ use tasksync_common::model::LocationKey;
 use super::dates;
 use super::properties::{self, Property};
 use super::xml::{Parsed, Xml, escape};
-use crate::mailbox::{Folder, FolderId, Probe};
+use crate::mailbox::{Folder, FolderId, Signs};
 
 /// A folder as it is being read.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub(super) struct ReadFolder {
 
 impl ReadFolder {
     /// The signs of change, if the server gave both.
-    pub(super) fn probe(&self) -> Option<Probe> {
-        Some(Probe {
+    pub(super) fn signs(&self) -> Option<Signs> {
+        Some(Signs {
             latest_commit_us: self.latest_commit_us?,
             deletions: self.deletions?,
         })
@@ -29,7 +29,7 @@ impl ReadFolder {
 
     /// The folder, if it is one that holds tasks.
     pub(super) fn into_folder(self) -> Option<Folder> {
-        let probe = self.probe();
+        let signs = self.signs();
         if !self.holds_tasks && self.location.is_none() {
             return None;
         }
@@ -37,7 +37,7 @@ impl ReadFolder {
             id: FolderId(self.id?),
             name: self.name,
             location: self.location,
-            probe,
+            signs,
         })
     }
 }

@@ -24,7 +24,6 @@ mod operation;
 mod probe;
 mod properties;
 mod response_code;
-mod server;
 mod sync_folder_items;
 mod task_fields;
 #[cfg(test)]
@@ -46,8 +45,6 @@ use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, T
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
-pub use server::{MAXIMUM_PAUSE, ServerLimits};
-
 use self::access::{AccessMemory, Mode};
 use self::client::{Answered, Client};
 use self::envelope::Header;
@@ -61,6 +58,7 @@ use super::{
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
+use crate::throttle::{MailboxLocks, ServerLimits};
 
 /// How a tenant's Exchange is reached.
 #[derive(Debug, Clone)]
@@ -113,7 +111,8 @@ pub struct EwsMailbox {
 }
 
 impl EwsMailbox {
-    /// A client for one tenant. `server` is shared by all tenants whose `connection.url` names the same host.
+    /// A client for one tenant. `server` is shared by all tenants whose `connection.url` names the same server, and
+    /// `mailboxes` by everything in the process.
     #[must_use]
     pub fn new(
         http: Http,
@@ -122,10 +121,11 @@ impl EwsMailbox {
         clock: SharedClock,
         limits: EwsLimits,
         server: Arc<ServerLimits>,
+        mailboxes: MailboxLocks,
     ) -> Self {
         Self {
             access: AccessMemory::new(connection.access, limits.mailboxes_remembered.max(1)),
-            client: Client::new(http, auth, connection, clock, &limits, server),
+            client: Client::new(http, auth, connection, clock, &limits, server, mailboxes),
             limits,
         }
     }
@@ -439,7 +439,7 @@ impl Mailbox for EwsMailbox {
                 .name()
                 .to_owned(),
             clock_offset_ms: i64::try_from(self.clock_offset().as_millis()).unwrap_or(0),
-            probe: folder.and_then(|folder| folder.probe()).is_some(),
+            probe: folder.and_then(|folder| folder.signs()).is_some(),
         })
     }
 }

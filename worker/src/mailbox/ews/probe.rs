@@ -295,7 +295,7 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
     for (&(request, folder), message) in asked.iter().zip(messages) {
         let found = match message {
             Ok(found) => found
-                .and_then(|folder| folder.probe())
+                .and_then(|folder| folder.signs())
                 .map_or(Probed::Unknown, Probed::Signs),
             Err(error) if error.is_stop() => {
                 stopped.push((request, folder));

@@ -315,7 +315,7 @@ fn signs_of_change_are_read_and_missing_ones_are_no_signs() {
             Ok(messages)
         })?;
         assert!(reply.version.unwrap().describe().contains("15.2.2562.17"));
-        Ok::<_, super::super::xml::BadAnswer>(reply.outcome.unwrap().remove(0).unwrap().unwrap().probe())
+        Ok::<_, super::super::xml::BadAnswer>(reply.outcome.unwrap().remove(0).unwrap().unwrap().signs())
     };
     let probe = read(&folder("a", 7)).unwrap().unwrap();
     assert_eq!(

@@ -6,7 +6,7 @@ use tasksync_common::registry::Access;
 
 use super::rig::{Canned, Rig, ask, impersonates, ok};
 use super::{fault, folder, refusal, response, success};
-use crate::mailbox::{Mailbox as _, Probe, Probed};
+use crate::mailbox::{Mailbox as _, Probed, Signs};
 
 /// The folder ids a GetFolder request asks for.
 pub(super) fn asked(request: &str) -> Vec<String> {
@@ -18,7 +18,7 @@ pub(super) fn asked(request: &str) -> Vec<String> {
 }
 
 pub(super) fn signs(deletions: i64) -> Probed {
-    Probed::Signs(Probe {
+    Probed::Signs(Signs {
         latest_commit_us: "2026-11-22T14:00:00Z"
             .parse::<Timestamp>()
             .unwrap()

@@ -9,10 +9,11 @@ use tasksync_common::settings::OutboundSettings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::super::{EwsConnection, EwsLimits, EwsMailbox, ServerLimits};
+use super::super::{EwsConnection, EwsLimits, EwsMailbox};
 use crate::auth::Authenticator;
 use crate::http::Http;
 use crate::mailbox::{FolderId, Owner, ProbeRequest};
+use crate::throttle::{MailboxLocks, ServerLimits, Servers};
 
 /// Status, header lines, body.
 pub(super) type Canned = (u16, String, String);
@@ -100,7 +101,7 @@ impl Rig {
             },
             access,
         };
-        let server = ServerLimits::new(25);
+        let server = Servers::new(25, clock.clone()).of(&connection.url, "");
         Self {
             mailbox: EwsMailbox::new(
                 http.clone(),
@@ -109,6 +110,7 @@ impl Rig {
                 clock.clone(),
                 EwsLimits::default(),
                 Arc::clone(&server),
+                MailboxLocks::new(clock.clone()),
             ),
             requests,
             clock,
