@@ -3,10 +3,12 @@
 mod catalogue;
 pub mod clock;
 pub mod error;
+pub mod lifecycle;
 pub mod model;
 pub mod queue;
 pub mod registry;
 pub mod schedule;
 pub mod settings;
+pub mod telemetry;
 
 pub use catalogue::markdown as error_catalogue_markdown;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use load::{SettingsError, load, parse};
+pub use load::{SettingsError, check, load, parse};
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
