@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tasksync_common::error::{Code, Failure};
+use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
 
@@ -157,13 +157,6 @@ pub(super) async fn opt_out(
         known(parts, &key.tenant).await?;
         return Err(unknown(&key));
     }
-    // Nobody can act on the alerts of somebody who is not synced any more.
-    for code in open_codes(parts, &key).await? {
-        parts
-            .registry
-            .end_alert(&key.tenant, Some(&key.user), code)
-            .await?;
-    }
     tracing::info!(user = %key, "user opted out");
     Ok(Json(json!({ "result": "removed" })))
 }
@@ -265,15 +258,6 @@ fn unknown(key: &UserKey) -> ApiError {
             key.user, key.tenant
         ),
     )
-}
-
-async fn open_codes(parts: &Parts, key: &UserKey) -> Result<Vec<Code>, Failure> {
-    let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
-    Ok(alerts
-        .iter()
-        .filter(|alert| alert.user.as_ref() == Some(&key.user))
-        .map(|alert| alert.failure.code)
-        .collect())
 }
 
 async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError> {
