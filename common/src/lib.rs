@@ -2,6 +2,8 @@
 
 mod catalogue;
 pub mod clock;
+#[cfg(any(test, feature = "contract-tests"))]
+pub mod contract;
 pub mod error;
 pub mod lifecycle;
 pub mod model;

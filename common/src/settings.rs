@@ -2,6 +2,7 @@
 
 mod duration;
 mod load;
+mod store_url;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use load::{SettingsError, check, load, parse};
+pub(crate) use store_url::unsupported_url;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

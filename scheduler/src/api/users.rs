@@ -134,12 +134,14 @@ pub(super) async fn opt_in(
     } else {
         (StatusCode::OK, "updated")
     };
+    // As stored: a second opt-in keeps the time of the first.
+    let (_, stored) = enrolled(parts, &key).await?;
     Ok((
         status,
         Json(json!({
             "result": result,
             "scheduled": tenant.enabled,
-            "user": EnrolmentView::from(&enrolment),
+            "user": EnrolmentView::from(&stored),
         })),
     ))
 }
