@@ -239,8 +239,8 @@ pub(crate) fn status(answer: &Value) -> String {
         cell(&summary["tenants"]),
         match answer["leader"]["state"].as_str() {
             Some("leading") => "this process",
-            Some("following") => "another process",
-            _ => "not known",
+            Some("not_here") => "not this process",
+            _ => "nobody",
         },
         cell(&queues["dead_letters"]),
     ));

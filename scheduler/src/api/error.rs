@@ -75,6 +75,9 @@ api_codes! {
     TenantDisabled "tenant-disabled" CONFLICT
         "The tenant is disabled, so nobody of it is synced"
         "Enable it with `tasksync tenant enable TENANT`.";
+    TooManyRequests "too-many-requests" TOO_MANY_REQUESTS
+        "Too many syncs were asked for in this tenant"
+        "Wait as long as the detail says; scheduled syncs go on meanwhile.";
     Busy "busy" SERVICE_UNAVAILABLE
         "The service works on as many requests as it takes at once"
         "Send the request again in a moment.";

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::Schedule;
+use tasksync_common::schedule::{Epoch, Schedule};
 use tasksync_common::settings::Settings;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
 pub use routes::{markdown, router};
 pub use serve::serve;
 
+use crate::Requests;
 use crate::checks::TenantChecks;
 
 /// Largest request body in bytes.
@@ -40,18 +41,18 @@ const MAXIMUM_ALERTS: u32 = 1_000;
 const DOCTORS: usize = 2;
 
 /// Who leads, as far as this process knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Leadership {
-    /// The order of work was not asked yet.
-    Unknown,
     /// This process leads.
     Leading {
-        /// Its number.
+        /// Number of the leadership.
         epoch: u64,
     },
-    /// Another process leads.
-    Following,
+    /// This process does not lead; others share its order of work, and one of them should.
+    NotHere,
+    /// Nobody leads: this process is the only one and was not elected yet.
+    Nobody,
 }
 
 /// What the API works with.
@@ -69,12 +70,26 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// This machine's clock.
     pub clock: SharedClock,
-    /// Who leads.
-    pub leadership: watch::Receiver<Leadership>,
+    /// Under which epoch this process leads, if it does.
+    pub leading: watch::Receiver<Option<Epoch>>,
+    /// Takes "sync now".
+    pub requests: Arc<Requests>,
     /// The operator token; without one the API is closed.
     pub token: Option<ApiToken>,
     /// Cancelled when the process takes nothing new: readiness then says so.
     pub stopping: CancellationToken,
+}
+
+impl Parts {
+    /// Who leads.
+    pub(crate) fn leadership(&self) -> Leadership {
+        let epoch = *self.leading.borrow();
+        match epoch {
+            Some(epoch) => Leadership::Leading { epoch: epoch.0 },
+            None if self.settings.schedule.url.starts_with("memory:") => Leadership::Nobody,
+            None => Leadership::NotHere,
+        }
+    }
 }
 
 /// State of the handlers.

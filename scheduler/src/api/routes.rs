@@ -92,7 +92,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/sync",
-            "Makes the user due at once. 202, 409 `tenant-disabled`.",
+            "Syncs the user at once: `sent` to the workers, or `due` and sent next. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
             OWN,
             post(users::sync_now),
         ),

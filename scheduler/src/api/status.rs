@@ -65,7 +65,6 @@ pub(super) async fn status(
         interactive: parts.queue.depth(QueueName::Interactive).await?.into(),
         dead_letters: parts.queue.dead_letters(DEAD_LETTERS_COUNTED).await?.len(),
     };
-    let leader = parts.leadership.borrow().clone();
     Ok(Json(StatusView {
         tenant: tenant.map(ToString::to_string),
         summary,
@@ -73,7 +72,7 @@ pub(super) async fn status(
         disabled: counts.disabled,
         alerts,
         queues,
-        leader,
+        leader: parts.leadership(),
         at: parts.schedule.now().await?,
     }))
 }

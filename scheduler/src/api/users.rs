@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
+use tasksync_common::queue::Reason;
 use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
 
 use super::error::{ApiCode, ApiError};
@@ -17,6 +18,7 @@ use super::extract::{
 use super::tenants::known;
 use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared};
+use crate::Requested;
 
 /// Journal entries shown with a user.
 const JOURNAL_SHOWN: u32 = 10;
@@ -176,11 +178,25 @@ pub(super) async fn sync_now(
             format!("{} is disabled", key.tenant),
         ));
     }
-    put_in_order(parts, &key).await?;
-    tracing::info!(user = %key, "sync asked for");
+    let result = match parts.requests.sync_now(&key, Reason::Requested).await? {
+        Requested::Sent => "sent",
+        Requested::Due => "due",
+        // Enrolled, but not in the order of work: it was lost or is being rebuilt.
+        Requested::NotEnrolled => {
+            put_in_order(parts, &key).await?;
+            "due"
+        }
+        Requested::TooMany(wait) => {
+            return Err(ApiError::new(
+                ApiCode::TooManyRequests,
+                format!("{}: try again in {} s", key.tenant, wait.as_secs() + 1),
+            ));
+        }
+    };
+    tracing::info!(user = %key, result, "sync asked for");
     Ok((
         StatusCode::ACCEPTED,
-        Json(json!({ "result": "due", "user": EnrolmentView::from(&enrolment) })),
+        Json(json!({ "result": result, "user": EnrolmentView::from(&enrolment) })),
     ))
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
         Ok(_) => ok(&check::SCHEDULE, format!("{} answered", parts.settings.schedule.url)),
         Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
     });
-    found.push(leader(&parts.leadership.borrow()));
+    found.push(leader(parts.leadership()));
     found.extend(queues(parts).await);
     let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
     found.push(match largest {
@@ -91,18 +91,23 @@ fn settings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-fn leader(leadership: &Leadership) -> Finding {
+fn leader(leadership: Leadership) -> Finding {
     match leadership {
         Leadership::Leading { epoch } => ok(
             &check::LEADER,
             format!("this process leads, leadership number {epoch}"),
         ),
-        Leadership::Following => ok(&check::LEADER, "another process leads"),
-        Leadership::Unknown => Finding::new(
+        Leadership::NotHere => Finding::new(
+            &check::LEADER,
+            SUBJECT,
+            Outcome::NotApplicable,
+            "this process does not lead; ask the one that does, or look whether freshness holds",
+        ),
+        Leadership::Nobody => Finding::new(
             &check::LEADER,
             SUBJECT,
             Outcome::Failed,
-            "this process does not know of any leader: the order of work was not asked yet or did not answer",
+            "nobody leads: the order of work was not asked yet or did not answer",
         ),
     }
 }
