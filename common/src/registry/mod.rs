@@ -53,7 +53,8 @@ pub struct Enrolment {
 /// A saved sync state: an opaque blob, a small fingerprint for the idle check, and the version to compare on saving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// Grows by one with every save; 0 is never stored.
+    /// Grows by one with every save, over a forgotten state too, so that no version ever means two states; 0 is never
+    /// stored.
     pub version: u64,
     /// What the idle check needs, small (see `state::Fingerprint`).
     pub fingerprint: Vec<u8>,

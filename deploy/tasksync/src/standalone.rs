@@ -8,7 +8,7 @@ use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::queue::open_queue;
-use tasksync_common::registry::{Registry, open_registry};
+use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{Schedule, StampSaver, open_schedule, rebuild};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
@@ -78,7 +78,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
     });
     let stores = Stores {
         schedule,
-        queue: open_queue(&settings.queue, Arc::clone(&clock)).await.map_err(start)?,
+        queue: open_queue(&settings.queue).await.map_err(start)?,
         registry,
         clock,
     };
@@ -145,10 +145,20 @@ impl<S: UserSync> Service<S> {
         };
         // The API and the saver outlive the work: status is worth most, and stamps are made, while work drains.
         let worked = CancellationToken::new();
-        let serving = tokio::spawn(api::serve(listener, router, worked.clone(), API_DRAIN));
+        // Should one of them break, the guard begins the end of the whole process.
+        let serving = tokio::spawn({
+            let (worked, guard) = (worked.clone(), lifecycle.soft().clone().drop_guard());
+            async move {
+                let _guard = guard;
+                api::serve(listener, router, worked, API_DRAIN).await;
+            }
+        });
         let saving = tokio::spawn({
-            let (saver, worked) = (Arc::clone(&saver), worked.clone());
-            async move { saver.run(STAMP_INTERVAL, worked).await }
+            let (worked, guard) = (worked.clone(), lifecycle.soft().clone().drop_guard());
+            async move {
+                let _guard = guard;
+                saver.run(STAMP_INTERVAL, worked).await;
+            }
         });
         tracing::info!(listen = %settings.api.listen, "tasksync runs");
         let soft = lifecycle.soft();

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tasksync_common::error::Failure;
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::schedule::rebuild::add_missing;
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, check_text, check_time_zone};
@@ -15,8 +15,6 @@ use super::{Parts, Shared};
 
 /// Most sites of one tenant.
 const MAXIMUM_SITES: usize = 1_000;
-/// Users put back into the order of work per step.
-const STEP: u32 = 1_000;
 
 /// A page of tenants.
 #[derive(Serialize)]
@@ -56,7 +54,7 @@ pub(super) async fn put(
     tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
     // The registry is the truth; the order of work follows at once here, and otherwise at the leader's next search.
     if tenant.enabled {
-        put_back(parts, &id).await?;
+        add_missing(&*parts.registry, &*parts.schedule, &id).await?;
     } else {
         parts.schedule.withdraw_tenant(&id).await?;
     }
@@ -91,26 +89,6 @@ pub(super) async fn known(parts: &Parts, id: &TenantId) -> Result<Tenant, ApiErr
 
 fn unknown(id: &TenantId) -> ApiError {
     ApiError::new(ApiCode::NotFound, format!("there is no tenant \"{id}\""))
-}
-
-/// Puts a tenant's enabled users into the order of work with their saved stamps; those already in stay as they are.
-async fn put_back(parts: &Parts, tenant: &TenantId) -> Result<(), Failure> {
-    let mut after = None;
-    loop {
-        let page = parts.registry.stamps(tenant, after.as_ref(), STEP).await?;
-        for saved in &page {
-            let key = tasksync_common::model::UserKey::new(tenant.clone(), saved.user.clone());
-            parts
-                .schedule
-                .enrol(&key, saved.stamp, saved.last_success)
-                .await?;
-        }
-        // A short page is the last one; names grow from page to page, so this ends.
-        if page.len() < STEP as usize {
-            return Ok(());
-        }
-        after = page.into_iter().next_back().map(|saved| saved.user);
-    }
 }
 
 fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
