@@ -15,7 +15,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(name = "tasksync", version, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Address of the service.
-    #[arg(long, global = true, env = "TASKSYNC_URL", default_value = "http://127.0.0.1:8480", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "TASKSYNC_URL",
+        default_value = "http://127.0.0.1:8480",
+        hide_env_values = true
+    )]
     pub(crate) url: String,
     /// Print the service's JSON instead of text.
     #[arg(long, global = true)]

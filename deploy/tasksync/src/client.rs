@@ -92,7 +92,10 @@ impl Client {
     ) -> Result<Value, Stop> {
         let mut url = self.base.clone();
         // An empty name would leave a segment out and so address something wider.
-        if path.iter().any(|name| name.is_empty() || matches!(*name, "." | "..")) {
+        if path
+            .iter()
+            .any(|name| name.is_empty() || matches!(*name, "." | ".."))
+        {
             return Err(Stop::settings("a name is empty or only dots"));
         }
         if let Ok(mut segments) = url.path_segments_mut() {

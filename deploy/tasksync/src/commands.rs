@@ -20,9 +20,7 @@ pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
         Remote::Tenant(command) => tenant(client, command).await,
         Remote::User(command) => user(client, command).await,
         Remote::SyncNow { tenant, user } => {
-            let answer = client
-                .post(&["tenants", &tenant, "users", &user, "sync"])
-                .await?;
+            let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
             say(client, &answer, || {
                 format!("{user} is due now; a worker takes the user as soon as one is free.\n")
             })
@@ -120,7 +118,9 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
             say(client, &answer, || {
                 let what = answer["result"].as_str().unwrap_or("stored");
                 if answer["scheduled"] == false {
-                    format!("{user} was {what}, but {tenant} is disabled: nothing is synced until it is enabled.\n")
+                    format!(
+                        "{user} was {what}, but {tenant} is disabled: nothing is synced until it is enabled.\n"
+                    )
                 } else {
                     format!("{user} was {what} and is due now.\n")
                 }

@@ -57,7 +57,9 @@ pub(crate) fn print(text: &str) -> Result<End, Stop> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(End::Well),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(End::Well),
-        Err(error) => Err(Stop::settings(format!("standard output cannot be written: {error}"))),
+        Err(error) => Err(Stop::settings(format!(
+            "standard output cannot be written: {error}"
+        ))),
     }
 }
 

@@ -92,7 +92,10 @@ mod tests {
         let Err(Stop::Settings(text)) = take(&url) else {
             panic!("locked twice")
         };
-        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
         drop(first);
         assert!(take(&url).unwrap().is_some());
     }

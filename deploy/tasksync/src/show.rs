@@ -217,9 +217,10 @@ pub(crate) fn journal(answer: &Value) -> String {
 
 pub(crate) fn status(answer: &Value) -> String {
     let summary = &answer["summary"];
-    let whose = answer["tenant"]
-        .as_str()
-        .map_or_else(|| "All tenants".to_owned(), |tenant| format!("Tenant {}", plain(tenant)));
+    let whose = answer["tenant"].as_str().map_or_else(
+        || "All tenants".to_owned(),
+        |tenant| format!("Tenant {}", plain(tenant)),
+    );
     let mut text = format!(
         "{whose}, {}\n  users:        {} enabled, {} disabled\n  now:          {} due, {} being synced\n  longest wait: {}\n  interval:     {} (half), {} (99 %)\n  oldest success: {}\n  open alerts:  {}\n",
         time(&answer["at"]),
@@ -286,7 +287,11 @@ pub(crate) fn doctor(answer: &Value) -> String {
     for check in entries(answer, "checks") {
         let its = check["subject"].as_str().unwrap_or_default();
         if its != subject {
-            text.push_str(&format!("{}{}\n", if subject.is_empty() { "" } else { "\n" }, plain(its)));
+            text.push_str(&format!(
+                "{}{}\n",
+                if subject.is_empty() { "" } else { "\n" },
+                plain(its)
+            ));
             subject = its;
         }
         let mark = match check["result"].as_str() {

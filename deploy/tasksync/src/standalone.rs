@@ -38,13 +38,15 @@ const LAST_FLUSH: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps it from starting, in one line.
 pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
-    let settings = settings::load(config, token::environment())
-        .map_err(|error| Stop::settings(error.to_string()))?;
+    let settings =
+        settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
     telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
     let settings = Arc::new(settings);
     let token = token::read()?;
     if token.is_none() {
-        tracing::warn!("no operator token: the API is closed until TASKSYNC_TOKEN or TASKSYNC_TOKEN_FILE is set");
+        tracing::warn!(
+            "no operator token: the API is closed until TASKSYNC_TOKEN or TASKSYNC_TOKEN_FILE is set"
+        );
     }
     let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
@@ -168,7 +170,12 @@ impl<S: UserSync> Service<S> {
         };
         lifecycle.hard().run_until_cancelled(work).await;
         worked.cancel();
-        let last = async { tokio::join!(ended(saving, "stamps", &lifecycle), ended(serving, "API", &lifecycle)) };
+        let last = async {
+            tokio::join!(
+                ended(saving, "stamps", &lifecycle),
+                ended(serving, "API", &lifecycle)
+            )
+        };
         if tokio::time::timeout(API_DRAIN + LAST_FLUSH, last).await.is_err() {
             tracing::warn!("the last stamps or answers were not finished in time");
         }
@@ -190,11 +197,16 @@ async fn ended(part: tokio::task::JoinHandle<()>, name: &str, lifecycle: &Lifecy
 /// and save before the platform kills the process.
 fn until_cut(worker: &WorkerSettings) -> Duration {
     let spare = worker.grace_period.saturating_sub(worker.drain);
-    worker.grace_period.saturating_sub((spare / 2).min(API_DRAIN + LAST_FLUSH + Duration::from_secs(1)))
+    worker
+        .grace_period
+        .saturating_sub((spare / 2).min(API_DRAIN + LAST_FLUSH + Duration::from_secs(1)))
 }
 
 fn start(failure: Failure) -> Stop {
-    Stop::settings(format!("cannot start: {failure}. What to do: {}", failure.code.action()))
+    Stop::settings(format!(
+        "cannot start: {failure}. What to do: {}",
+        failure.code.action()
+    ))
 }
 
 async fn listen(settings: &Settings) -> Result<TcpListener, Stop> {

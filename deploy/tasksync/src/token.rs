@@ -35,8 +35,11 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
         }
         (Some(text), None) => (TOKEN.to_owned(), text.to_owned()),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Stop::settings(format!("{TOKEN_FILE} names {path}, which cannot be read: {error}")))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Stop::settings(format!(
+                    "{TOKEN_FILE} names {path}, which cannot be read: {error}"
+                ))
+            })?;
             (format!("the file {path} named by {TOKEN_FILE}"), text)
         }
     };

@@ -123,6 +123,9 @@ mod tests {
             ApiToken::new("0123456789 abcdef").err(),
             Some(TokenError::Character)
         );
-        assert_eq!(ApiToken::new(&"x".repeat(2_000)).err(), Some(TokenError::Length(2_000)));
+        assert_eq!(
+            ApiToken::new(&"x".repeat(2_000)).err(),
+            Some(TokenError::Length(2_000))
+        );
     }
 }

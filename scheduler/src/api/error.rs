@@ -230,7 +230,10 @@ mod tests {
         let mut names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         for code in ApiCode::ALL {
             assert!(names.insert(code.as_str()), "{code}");
-            assert!(!code.message().ends_with('.') && code.action().ends_with('.'), "{code}");
+            assert!(
+                !code.message().ends_with('.') && code.action().ends_with('.'),
+                "{code}"
+            );
             assert!(code.status().is_client_error() || code.status().is_server_error());
         }
     }

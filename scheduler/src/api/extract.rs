@@ -112,8 +112,8 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
 
 /// A time zone by its IANA or Windows name.
 pub(super) fn check_time_zone(field: &str, name: &str) -> Result<(), ApiError> {
-    let known = jiff::tz::TimeZone::get(name).is_ok()
-        || name.parse::<windows_timezones::WindowsTimezone>().is_ok();
+    let known =
+        jiff::tz::TimeZone::get(name).is_ok() || name.parse::<windows_timezones::WindowsTimezone>().is_ok();
     if known {
         Ok(())
     } else {

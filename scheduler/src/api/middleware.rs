@@ -63,11 +63,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 pub(super) async fn time_limit(State(time): State<Duration>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ApiError::new(
-            ApiCode::TimedOut,
-            format!("stopped after {} s", time.as_secs()),
-        )
-        .into_response(),
+        Err(_) => {
+            ApiError::new(ApiCode::TimedOut, format!("stopped after {} s", time.as_secs())).into_response()
+        }
     }
 }
 

@@ -112,9 +112,10 @@ pub(super) async fn doctor(
         Some(id) => Some(known(&shared.parts, id).await?),
         None => None,
     };
-    let _place = shared.doctors.try_acquire().map_err(|_| {
-        ApiError::new(ApiCode::Busy, "other doctors are at work; they ask many servers")
-    })?;
+    let _place = shared
+        .doctors
+        .try_acquire()
+        .map_err(|_| ApiError::new(ApiCode::Busy, "other doctors are at work; they ask many servers"))?;
     Ok(Json(doctor::examine(&shared.parts, tenant).await))
 }
 
@@ -166,8 +167,7 @@ impl Readiness {
         let mut last = self.0.lock().await;
         let now = parts.clock.now();
         if let Some((at, missing)) = &*last
-            && (0..READINESS_LIFETIME.as_millis() as i128)
-                .contains(&now.duration_since(*at).as_millis())
+            && (0..READINESS_LIFETIME.as_millis() as i128).contains(&now.duration_since(*at).as_millis())
         {
             return missing.clone();
         }

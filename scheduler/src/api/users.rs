@@ -12,9 +12,7 @@ use tasksync_common::queue::Reason;
 use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
 
 use super::error::{ApiCode, ApiError};
-use super::extract::{
-    Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit,
-};
+use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
 use super::tenants::known;
 use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared};
@@ -260,21 +258,14 @@ async fn put_in_order(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
 
 async fn enrolled(parts: &Parts, key: &UserKey) -> Result<(Tenant, Enrolment), ApiError> {
     let tenant = known(parts, &key.tenant).await?;
-    let enrolment = parts
-        .registry
-        .enrolment(key)
-        .await?
-        .ok_or_else(|| unknown(key))?;
+    let enrolment = parts.registry.enrolment(key).await?.ok_or_else(|| unknown(key))?;
     Ok((tenant, enrolment))
 }
 
 fn unknown(key: &UserKey) -> ApiError {
     ApiError::new(
         ApiCode::NotFound,
-        format!(
-            "there is no user \"{}\" in tenant \"{}\"",
-            key.user, key.tenant
-        ),
+        format!("there is no user \"{}\" in tenant \"{}\"", key.user, key.tenant),
     )
 }
 

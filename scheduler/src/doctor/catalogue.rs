@@ -127,10 +127,7 @@ mod tests {
 
     #[test]
     fn every_check_has_its_own_name_and_a_solution() {
-        let names: BTreeSet<_> = definitions::ALL
-            .iter()
-            .map(|definition| definition.id)
-            .collect();
+        let names: BTreeSet<_> = definitions::ALL.iter().map(|definition| definition.id).collect();
         assert_eq!(names.len(), definitions::ALL.len());
         for definition in definitions::ALL {
             assert!(

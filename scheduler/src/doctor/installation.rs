@@ -18,12 +18,18 @@ const TENANTS_COUNTED: u32 = 10_000;
 pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
     let mut found = settings(&parts.settings);
     found.push(match own(parts.registry.check_writable()).await {
-        Ok(()) => ok(&check::REGISTRY, format!("{} was written", parts.settings.registry.url)),
+        Ok(()) => ok(
+            &check::REGISTRY,
+            format!("{} was written", parts.settings.registry.url),
+        ),
         Err(trouble) => trouble.finding(&check::REGISTRY, SUBJECT),
     });
     let schedule_now = own(parts.schedule.now()).await;
     found.push(match &schedule_now {
-        Ok(_) => ok(&check::SCHEDULE, format!("{} answered", parts.settings.schedule.url)),
+        Ok(_) => ok(
+            &check::SCHEDULE,
+            format!("{} answered", parts.settings.schedule.url),
+        ),
         Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
     });
     found.push(leader(parts.leadership()));
@@ -60,7 +66,10 @@ fn warning(definition: &super::Definition, explanation: impl Into<String>) -> Fi
 
 fn settings(settings: &Settings) -> Vec<Finding> {
     let mut found = vec![match tasksync_common::settings::check(settings) {
-        Ok(()) => ok(&check::SETTINGS, "the deadlines nest and every number is inside its bounds"),
+        Ok(()) => ok(
+            &check::SETTINGS,
+            "the deadlines nest and every number is inside its bounds",
+        ),
         Err(error) => Finding::new(&check::SETTINGS, SUBJECT, Outcome::Failed, error.to_string()),
     }];
     found.push(if settings.schedule.top_up_interval.is_zero() {
@@ -339,7 +348,10 @@ mod tests {
     #[test]
     fn risky_settings_are_warned_of_and_wrong_ones_fail() {
         let results = |settings: &Settings| -> Vec<Outcome> {
-            super::settings(settings).iter().map(|found| found.result).collect()
+            super::settings(settings)
+                .iter()
+                .map(|found| found.result)
+                .collect()
         };
         assert_eq!(results(&Settings::default()), [Outcome::Ok; 3]);
         let mut changed = Settings::default();

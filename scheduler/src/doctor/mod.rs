@@ -152,7 +152,11 @@ pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
 }
 
 fn worst(checks: &[Finding]) -> Outcome {
-    checks.iter().map(|check| check.result).max().unwrap_or(Outcome::Ok)
+    checks
+        .iter()
+        .map(|check| check.result)
+        .max()
+        .unwrap_or(Outcome::Ok)
 }
 
 /// What a store of our own answers, in time or not.

@@ -30,7 +30,12 @@ struct Sampled {
 pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
     let subject = format!("tenant {}", tenant.id);
     let mut found = vec![if tenant.enabled {
-        Finding::new(&check::TENANT_ENABLED, &subject, Outcome::Ok, "the tenant is enabled")
+        Finding::new(
+            &check::TENANT_ENABLED,
+            &subject,
+            Outcome::Ok,
+            "the tenant is enabled",
+        )
     } else {
         Finding::new(
             &check::TENANT_ENABLED,
@@ -60,29 +65,33 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
             ),
         )),
     }
-    found.push(match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
-        Ok(counts) => judge_users(&subject, counts.enabled, counts.disabled),
-        Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
-    });
-    found.push(match own(parts.registry.alerts(Some(&tenant.id), COUNTED)).await {
-        Ok(alerts) if alerts.is_empty() => {
-            Finding::new(&check::TENANT_ALERTS, &subject, Outcome::Ok, "no alert is open")
-        }
-        Ok(alerts) => Finding::new(
-            &check::TENANT_ALERTS,
-            &subject,
-            Outcome::Warning,
-            format!("{} alerts are open", alerts.len()),
-        )
-        .informed(shortened(alerts.iter().map(|alert| {
-            let whose = alert
-                .user
-                .as_ref()
-                .map_or_else(String::new, |user| format!("{user}: "));
-            format!("{whose}{}", alert.failure)
-        }))),
-        Err(trouble) => trouble.finding(&check::TENANT_ALERTS, &subject),
-    });
+    found.push(
+        match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
+            Ok(counts) => judge_users(&subject, counts.enabled, counts.disabled),
+            Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
+        },
+    );
+    found.push(
+        match own(parts.registry.alerts(Some(&tenant.id), COUNTED)).await {
+            Ok(alerts) if alerts.is_empty() => {
+                Finding::new(&check::TENANT_ALERTS, &subject, Outcome::Ok, "no alert is open")
+            }
+            Ok(alerts) => Finding::new(
+                &check::TENANT_ALERTS,
+                &subject,
+                Outcome::Warning,
+                format!("{} alerts are open", alerts.len()),
+            )
+            .informed(shortened(alerts.iter().map(|alert| {
+                let whose = alert
+                    .user
+                    .as_ref()
+                    .map_or_else(String::new, |user| format!("{user}: "));
+                format!("{whose}{}", alert.failure)
+            }))),
+            Err(trouble) => trouble.finding(&check::TENANT_ALERTS, &subject),
+        },
+    );
     found
 }
 
@@ -198,11 +207,11 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
             Outcome::Ok,
             format!("{} people are known", sample.len()),
         ),
-        Some((_, first)) => Finding::of_failure(&check::PEOPLE, subject, first).informed(
-            unknown
-                .iter()
-                .map(|(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login)),
-        ),
+        Some((_, first)) => {
+            Finding::of_failure(&check::PEOPLE, subject, first).informed(unknown.iter().map(
+                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
+            ))
+        }
     };
     let closed: Vec<_> = sample
         .iter()
@@ -366,7 +375,12 @@ mod tests {
         let [reached, edit, lists] = judge_sites("tenant t", &[site("https://a", true, 0), refused.clone()]);
         assert_eq!(reached.result, Outcome::Failed);
         assert_eq!(reached.solution, Code::SharePointSignInRefused.action());
-        assert!(reached.additional_information.iter().any(|line| line.starts_with("https://b")));
+        assert!(
+            reached
+                .additional_information
+                .iter()
+                .any(|line| line.starts_with("https://b"))
+        );
         assert_eq!((edit.result, lists.result), (Outcome::Ok, Outcome::Ok));
         let [_, edit, lists] = judge_sites("tenant t", &[refused]);
         assert_eq!(

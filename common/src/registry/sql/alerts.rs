@@ -14,7 +14,8 @@ const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
 const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
 const OF_TENANT: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts \
     WHERE tenant = $1 ORDER BY since, id LIMIT $2";
-const OF_ALL: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
+const OF_ALL: &str =
+    "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
 
 impl SqliteRegistry {
     pub(super) async fn do_raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {

@@ -16,7 +16,10 @@ pub(super) fn markdown() -> String {
 fn describe(command: &mut Command, name: &str, page: &mut String) {
     let help = command.render_long_help().to_string();
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    page.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    page.push_str(&format!(
+        "\n## {name}\n\n```text\n{}\n```\n",
+        help.join("\n").trim_end()
+    ));
     for inner in command.get_subcommands_mut() {
         if inner.get_name() != "help" {
             let inner_name = format!("{name} {}", inner.get_name());

@@ -102,7 +102,10 @@ fn as_toml(value: &str) -> String {
     if let Some(duration) = duration(value) {
         return duration;
     }
-    let is_variant = value.chars().next().is_some_and(|first| first.is_ascii_uppercase())
+    let is_variant = value
+        .chars()
+        .next()
+        .is_some_and(|first| first.is_ascii_uppercase())
         && value.chars().all(char::is_alphanumeric);
     if is_variant {
         return format!("\"{}\"", value.to_lowercase());
@@ -151,7 +154,9 @@ mod tests {
             for field in fields {
                 let key = format!("{}.{}", section.name, field.name);
                 assert!(field.meaning.ends_with('.'), "{key}: {}", field.meaning);
-                let default = defaults.get(&key).unwrap_or_else(|| panic!("{key} has no default"));
+                let default = defaults
+                    .get(&key)
+                    .unwrap_or_else(|| panic!("{key} has no default"));
                 // The default as written must be read back as the default.
                 if default != "not set" {
                     let text = format!("[{}]\n{} = {default}\n", section.name, field.name);
