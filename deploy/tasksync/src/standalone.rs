@@ -147,6 +147,8 @@ impl<S: UserSync> Service<S> {
         };
         // The API and the saver outlive the work: status is worth most, and stamps are made, while work drains.
         let worked = CancellationToken::new();
+        // As opened: port 0 in the settings takes a free one.
+        let address = listener.local_addr().unwrap_or(settings.api.listen);
         // Should one of them break, the guard begins the end of the whole process.
         let serving = tokio::spawn({
             let (worked, guard) = (worked.clone(), lifecycle.soft().clone().drop_guard());
@@ -162,7 +164,7 @@ impl<S: UserSync> Service<S> {
                 saver.run(STAMP_INTERVAL, worked).await;
             }
         });
-        tracing::info!(listen = %settings.api.listen, "tasksync runs");
+        tracing::info!(listen = %address, "tasksync runs");
         let soft = lifecycle.soft();
         let work = async {
             let working = tokio::spawn(work::run(worker, soft.clone()));
