@@ -343,9 +343,9 @@ mod tests {
         ]}));
         assert_eq!(
             text,
-            "USER    STATE     MAILBOX              REASON\n\
-             ana     enabled   ana@contoso.example  -\n\
-             a [2J   disabled  b@c                  exchange-mailbox-full\n"
+            "USER   STATE     MAILBOX              REASON\n\
+             ana    enabled   ana@contoso.example  -\n\
+             a [2J  disabled  b@c                  exchange-mailbox-full\n"
         );
     }
 
