@@ -7,7 +7,7 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Held, Schedule};
+use tasksync_common::schedule::{Held, Schedule, StampSaver};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -30,6 +30,8 @@ pub struct Worker<S: UserSync> {
     pub registry: Arc<dyn Registry>,
     /// The time.
     pub clock: SharedClock,
+    /// Where the order stamps go on their way to the registry; somebody else runs it.
+    pub stamps: Arc<StampSaver>,
     /// The sync of a user.
     pub sync: Arc<S>,
     /// The limits.
@@ -264,6 +266,7 @@ impl<S: UserSync> Shared<S> {
             schedule: worker.schedule.as_ref(),
             registry: worker.registry.as_ref(),
             clock: worker.clock.as_ref(),
+            stamps: &worker.stamps,
             limits,
             metrics: &worker.metrics,
             circuits: &self.circuits,

@@ -7,7 +7,7 @@ use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry};
-use tasksync_common::schedule::{Finish, History, Schedule, Token};
+use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -24,6 +24,7 @@ pub(super) struct Reporter<'a> {
     pub(super) schedule: &'a dyn Schedule,
     pub(super) registry: &'a dyn Registry,
     pub(super) clock: &'a dyn Clock,
+    pub(super) stamps: &'a StampSaver,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a WorkMetrics,
     pub(super) circuits: &'a Circuits,
@@ -245,7 +246,12 @@ impl Reporter<'_> {
             })
             .await;
             match done {
-                Ok(done) => self.lost(group.len(), done.len()),
+                Ok(done) => {
+                    let at = self.clock.now();
+                    let minimum = self.limits.pace.minimum;
+                    self.stamps.finished(self.tenant, at, minimum, group, &done);
+                    self.lost(group.len(), done.len());
+                }
                 Err(failure) => {
                     self.metrics.reports_failed.add_one();
                     tracing::warn!(tenant = %self.tenant, users = group.len(), %failure, "results could not be reported, the users are synced again");
@@ -297,7 +303,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
             .unwrap_or_else(|_| {
                 Err(Failure::new(
                     ErrorClass::Transient,
-                    Code::ClaimLost,
+                    Code::ScheduleUnavailable,
                     "no answer before the claim ended",
                 ))
             });

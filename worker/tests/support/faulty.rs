@@ -1,4 +1,4 @@
-//! Stores that can be made to fail.
+//! A schedule that can be made to fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,30 +8,29 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::queue::{Consumer, DeadLetter, Depth, JobQueue, QueueName, SyncJob};
 use tasksync_common::schedule::{
     ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus,
 };
 
 fn down() -> Failure {
-    Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, "made to fail")
+    Failure::new(ErrorClass::Transient, Code::ScheduleUnavailable, "made to fail")
 }
 
 /// A schedule one of whose users sees it fail, while another does not.
-pub struct FaultySchedule {
+pub(crate) struct FaultySchedule {
     inner: Arc<dyn Schedule>,
     down: AtomicBool,
 }
 
 impl FaultySchedule {
-    pub fn over(inner: Arc<dyn Schedule>) -> Arc<Self> {
+    pub(crate) fn over(inner: Arc<dyn Schedule>) -> Arc<Self> {
         Arc::new(Self {
             inner,
             down: AtomicBool::new(false),
         })
     }
 
-    pub fn set_down(&self, down: bool) {
+    pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
@@ -45,7 +44,12 @@ impl FaultySchedule {
 
 #[async_trait]
 impl Schedule for FaultySchedule {
-    async fn enrol(&self, user: &UserKey, stamp: Timestamp, success: Option<Timestamp>) -> Result<bool, Failure> {
+    async fn enrol(
+        &self,
+        user: &UserKey,
+        stamp: Timestamp,
+        success: Option<Timestamp>,
+    ) -> Result<bool, Failure> {
         self.up()?.enrol(user, stamp, success).await
     }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
@@ -86,10 +90,20 @@ impl Schedule for FaultySchedule {
     ) -> Result<Vec<Held>, Failure> {
         self.up()?.renew(tenant, token, users, lasts).await
     }
-    async fn finish(&self, tenant: &TenantId, token: Token, results: &[Finish]) -> Result<Vec<UserId>, Failure> {
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        results: &[Finish],
+    ) -> Result<Vec<UserId>, Failure> {
         self.up()?.finish(tenant, token, results).await
     }
-    async fn release(&self, tenant: &TenantId, token: Token, users: &[UserId]) -> Result<Vec<UserId>, Failure> {
+    async fn release(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, Failure> {
         self.up()?.release(tenant, token, users).await
     }
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
@@ -120,44 +134,5 @@ impl Schedule for FaultySchedule {
     }
     async fn resign(&self, holder: &str) -> Result<(), Failure> {
         self.up()?.resign(holder).await
-    }
-}
-
-/// A queue whose consumers or publishers can be made to fail.
-pub struct FaultyQueue {
-    inner: Arc<dyn JobQueue>,
-    refuse: AtomicBool,
-}
-
-impl FaultyQueue {
-    pub fn over(inner: Arc<dyn JobQueue>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            refuse: AtomicBool::new(false),
-        })
-    }
-
-    /// Jobs are not taken.
-    pub fn set_refuse(&self, refuse: bool) {
-        self.refuse.store(refuse, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl JobQueue for FaultyQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
-        if self.refuse.load(Ordering::SeqCst) {
-            return Err(down());
-        }
-        self.inner.publish(queue, job).await
-    }
-    async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
-        self.inner.consume(queue, permits).await
-    }
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
-        self.inner.depth(queue).await
-    }
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        self.inner.dead_letters(limit).await
     }
 }

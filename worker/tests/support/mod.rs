@@ -1,5 +1,5 @@
 //! What the tests of the worker's and the scheduler's loops share: a clock that follows the runtime's paused time, a
-//! registry in memory, stores that can be made to fail, and a sync that does what it is told.
+//! registry in memory, a schedule that can be made to fail, and a sync that does what it is told.
 
 mod faulty;
 mod registry;
@@ -10,18 +10,18 @@ use tasksync_common::clock::Clock;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tokio::time::Instant;
 
-pub use faulty::{FaultyQueue, FaultySchedule};
-pub use registry::MemoryRegistry;
-pub use sync::{Act, FakeSync};
+pub(crate) use faulty::FaultySchedule;
+pub(crate) use registry::MemoryRegistry;
+pub(crate) use sync::{Act, FakeSync};
 
 /// A clock that moves with the runtime's time, paused or not.
-pub struct TokioClock {
+pub(crate) struct TokioClock {
     start: Timestamp,
     began: Instant,
 }
 
 impl TokioClock {
-    pub fn start() -> std::sync::Arc<Self> {
+    pub(crate) fn start() -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self {
             start: "2026-11-22T14:00:00Z".parse().unwrap(),
             began: Instant::now(),
@@ -35,14 +35,14 @@ impl Clock for TokioClock {
     }
 }
 
-pub fn tenant_id(name: &str) -> TenantId {
+pub(crate) fn tenant_id(name: &str) -> TenantId {
     name.parse().unwrap()
 }
 
-pub fn user_id(name: &str) -> UserId {
+pub(crate) fn user_id(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-pub fn key(tenant: &str, user: &str) -> UserKey {
+pub(crate) fn key(tenant: &str, user: &str) -> UserKey {
     UserKey::new(tenant_id(tenant), user_id(user))
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentState, JournalEntry, MailboxConnection, Registry,
-    SavedStamp, Saved, SharePointConnection, SourceConnection, StoredState, Tenant,
+    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentState, JournalEntry, MailboxConnection,
+    Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState, Tenant,
 };
 
 #[derive(Default)]
@@ -22,14 +22,14 @@ struct Rows {
 }
 
 #[derive(Default)]
-pub struct MemoryRegistry {
+pub(crate) struct MemoryRegistry {
     rows: Mutex<Rows>,
     down: AtomicBool,
 }
 
 impl MemoryRegistry {
     /// Adds a tenant with these users, opted in at `at`.
-    pub fn add(&self, tenant: &str, users: &[UserId], at: Timestamp) {
+    pub(crate) fn add(&self, tenant: &str, users: &[UserId], at: Timestamp) {
         let credentials = Credentials::Basic {
             user: "svc".to_owned(),
             password: "env:SVC".parse().unwrap(),
@@ -68,41 +68,32 @@ impl MemoryRegistry {
         }
     }
 
-    pub fn set_tenant_enabled(&self, tenant: &str, enabled: bool) {
-        let id: TenantId = tenant.parse().unwrap();
-        self.rows.lock().unwrap().tenants.get_mut(&id).unwrap().enabled = enabled;
-    }
-
     /// Every call fails until it is up again.
-    pub fn set_down(&self, down: bool) {
+    pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
-    }
-
-    pub fn state_of(&self, user: &UserKey) -> EnrolmentState {
-        self.rows.lock().unwrap().enrolments[user].state.clone()
-    }
-
-    pub fn open_alerts(&self) -> Vec<Alert> {
-        self.rows.lock().unwrap().alerts.clone()
     }
 
     fn rows<T>(&self, look: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
         if self.down.load(Ordering::SeqCst) {
-            return Err(Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, "down"));
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RegistryUnavailable,
+                "down",
+            ));
         }
         Ok(look(&mut self.rows.lock().unwrap()))
     }
 }
 
 fn unused() -> Failure {
-    Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, "not part of these tests")
+    Failure::new(
+        ErrorClass::Transient,
+        Code::RegistryUnavailable,
+        "not part of these tests",
+    )
 }
 
-fn page<K: Ord + Clone, V>(
-    rows: impl Iterator<Item = (K, V)>,
-    after: Option<&K>,
-    limit: u32,
-) -> Vec<V> {
+fn page<K: Ord + Clone, V>(rows: impl Iterator<Item = (K, V)>, after: Option<&K>, limit: u32) -> Vec<V> {
     rows.filter(|(name, _)| after.is_none_or(|after| name > after))
         .take(limit as usize)
         .map(|(_, row)| row)
@@ -119,7 +110,10 @@ impl Registry for MemoryRegistry {
     }
     async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure> {
         self.rows(|rows| {
-            let all = rows.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.clone()));
+            let all = rows
+                .tenants
+                .iter()
+                .map(|(id, tenant)| (id.clone(), tenant.clone()));
             page(all, after, limit)
         })
     }
@@ -159,8 +153,11 @@ impl Registry for MemoryRegistry {
     }
     async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
         self.rows(|rows| {
-            let keys = users.iter().map(|user| UserKey::new(tenant.clone(), user.clone()));
-            keys.filter_map(|key| rows.enrolments.get(&key).cloned()).collect()
+            let keys = users
+                .iter()
+                .map(|user| UserKey::new(tenant.clone(), user.clone()));
+            keys.filter_map(|key| rows.enrolments.get(&key).cloned())
+                .collect()
         })
     }
     async fn enrolments(
@@ -234,7 +231,8 @@ impl Registry for MemoryRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         self.rows(|rows| {
             let same = |open: &Alert| {
-                (&open.tenant, &open.user, open.failure.code) == (&alert.tenant, &alert.user, alert.failure.code)
+                (&open.tenant, &open.user, open.failure.code)
+                    == (&alert.tenant, &alert.user, alert.failure.code)
             };
             let new = !rows.alerts.iter().any(same);
             if new {

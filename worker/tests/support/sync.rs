@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 /// What happens to a user.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// The survey finds nothing.
     Idle,
     /// The sync takes this long and writes once.
@@ -36,7 +36,7 @@ struct Log {
 }
 
 /// Users idle unless told otherwise.
-pub struct FakeSync {
+pub(crate) struct FakeSync {
     otherwise: Mutex<Act>,
     acts: Mutex<HashMap<UserKey, Act>>,
     log: Mutex<Log>,
@@ -54,7 +54,7 @@ impl Drop for Running {
 }
 
 impl FakeSync {
-    pub fn new(otherwise: Act) -> Arc<Self> {
+    pub(crate) fn new(otherwise: Act) -> Arc<Self> {
         Arc::new(Self {
             otherwise: Mutex::new(otherwise),
             acts: Mutex::default(),
@@ -65,11 +65,11 @@ impl FakeSync {
         })
     }
 
-    pub fn set(&self, user: UserKey, act: Act) {
+    pub(crate) fn set(&self, user: UserKey, act: Act) {
         self.acts.lock().unwrap().insert(user, act);
     }
 
-    pub fn set_all(&self, act: Act) {
+    pub(crate) fn set_all(&self, act: Act) {
         self.acts.lock().unwrap().clear();
         *self.otherwise.lock().unwrap() = act;
     }
@@ -82,23 +82,26 @@ impl FakeSync {
     }
 
     /// Every survey's users.
-    pub fn surveys(&self) -> Vec<Vec<UserKey>> {
+    pub(crate) fn surveys(&self) -> Vec<Vec<UserKey>> {
         self.log.lock().unwrap().surveys.clone()
     }
 
     /// Syncs in the order they started.
-    pub fn started(&self) -> Vec<(UserKey, Instant)> {
+    pub(crate) fn started(&self) -> Vec<(UserKey, Instant)> {
         self.log.lock().unwrap().started.clone()
     }
 
     /// Syncs that ended, and users found idle, in the order they ended.
-    pub fn ended(&self) -> Vec<(UserKey, Instant)> {
+    pub(crate) fn ended(&self) -> Vec<(UserKey, Instant)> {
         self.log.lock().unwrap().ended.clone()
     }
 
     /// Syncs running now, and the most that ran at once.
-    pub fn running(&self) -> (usize, usize) {
-        (self.running.load(Ordering::SeqCst), self.most.load(Ordering::SeqCst))
+    pub(crate) fn running(&self) -> (usize, usize) {
+        (
+            self.running.load(Ordering::SeqCst),
+            self.most.load(Ordering::SeqCst),
+        )
     }
 }
 
@@ -130,7 +133,11 @@ impl UserSync for FakeSync {
         let _running = Running(Arc::clone(&self.running));
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        self.log.lock().unwrap().started.push((user.clone(), Instant::now()));
+        self.log
+            .lock()
+            .unwrap()
+            .started
+            .push((user.clone(), Instant::now()));
         let result = match work {
             Act::Work(takes) if takes <= budget => {
                 sleep(takes).await;
@@ -154,7 +161,11 @@ impl UserSync for FakeSync {
             Act::Hangs => std::future::pending().await,
             Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics => Ok(SyncReport::default()),
         };
-        self.log.lock().unwrap().ended.push((user.clone(), Instant::now()));
+        self.log
+            .lock()
+            .unwrap()
+            .ended
+            .push((user.clone(), Instant::now()));
         result
     }
 }
