@@ -1,10 +1,186 @@
 //! The contract suites: what every adapter of a seam must do, as one set of tests per seam.
 //!
-//! An adapter's own tests instantiate its suite with an expression that makes a fresh, empty, isolated store:
-//! `registry_contract!(async { … })`, `schedule_contract!(…)`, `queue_contract!(…)`. The macro emits one `#[tokio::test]`
-//! per function of the suite. A new behaviour is first a function here.
+//! An adapter's own tests instantiate its suite with an expression that makes a fresh, empty, isolated store, for example
+//! `registry_contract!(bench())` where `bench` is an async function that returns a [`RegistryBench`]. The macro emits one
+//! `#[tokio::test]` per function of the suite. A new behaviour is first a function here.
+//!
+//! Nothing is asserted on how long something takes; where time matters the bench moves it.
 
 #![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::missing_panics_doc,
     reason = "these functions are tests; they fail by panicking"
 )]
+
+pub mod queue;
+pub mod registry;
+pub mod schedule;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{TenantId, UserId, UserKey};
+use crate::queue::{JobQueue, QueueName};
+use crate::registry::Registry;
+use crate::schedule::Schedule;
+
+/// A registry under test, and what must live as long as it.
+pub trait RegistryBench: Send + Sync {
+    /// The registry, empty at first.
+    fn registry(&self) -> Arc<dyn Registry>;
+}
+
+/// A schedule under test.
+#[async_trait]
+pub trait ScheduleBench: Send + Sync {
+    /// The schedule, empty at first.
+    fn schedule(&self) -> Arc<dyn Schedule>;
+    /// Its minimum time between syncs.
+    fn minimum(&self) -> Duration;
+    /// A time that is short for this schedule, but long enough for a handful of calls. A schedule whose time can be moved
+    /// has a minute; one that must really wait has some 100 ms.
+    fn unit(&self) -> Duration;
+    /// Lets so much of the schedule's time pass: moves its clock, or waits.
+    async fn pass_time(&self, by: Duration);
+}
+
+/// A queue under test, opened with [`queue::settings`].
+#[async_trait]
+pub trait QueueBench: Send + Sync {
+    /// The queue, empty at first.
+    fn queue(&self) -> Arc<dyn JobQueue>;
+    /// Puts bytes in that may be no job.
+    async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]);
+}
+
+pub(crate) fn tenant_id(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn user_id(name: &str) -> UserId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn key(tenant: &str, user: &str) -> UserKey {
+    UserKey::new(tenant_id(tenant), user_id(user))
+}
+
+/// Emits one test per function of the registry's suite. The argument is a future of a [`RegistryBench`].
+#[macro_export]
+macro_rules! registry_contract {
+    ($make:expr) => {
+        $crate::registry_contract! { @tests $make;
+            tenants::a_tenant_is_added_replaced_read_and_removed
+            tenants::tenants_come_in_pages_in_order_of_name
+            tenants::only_enabled_tenants_with_users_are_active
+            tenants::a_removed_tenant_takes_everything_but_the_journal
+            tenants::it_can_be_written
+            enrolments::a_user_enrols_is_updated_and_withdraws
+            enrolments::a_mailbox_belongs_to_one_user_of_the_installation
+            enrolments::a_withdrawn_user_s_mailbox_is_free_again
+            enrolments::an_unknown_tenant_s_user_cannot_enrol
+            enrolments::disabling_keeps_the_reason_and_survives_another_opt_in
+            enrolments::enrolments_of_names_only_those_asked_for
+            enrolments::long_lists_of_users_are_answered_whole
+            enrolments::the_same_name_in_two_tenants_is_two_users
+            enrolments::a_deletion_permit_is_taken_once
+            states::a_state_is_saved_only_over_the_version_expected
+            states::a_withdrawn_user_s_state_is_neither_kept_nor_saved
+            states::a_forgotten_state_starts_anew_with_a_version_never_used
+            states::another_mailbox_forgets_the_state
+            states::fingerprints_come_without_blobs
+            states::of_many_savers_one_wins
+            stamps::stamps_are_kept_and_start_with_the_opt_in
+            stamps::disabled_withdrawn_and_foreign_users_have_no_stamp
+            journal::the_newest_entries_come_first_and_only_the_user_s
+            journal::old_entries_are_dropped_a_few_at_a_time
+            alerts::an_alert_is_raised_once_refreshed_and_ended
+            alerts::alerts_of_users_and_of_the_tenant_are_apart
+            alerts::an_alert_needs_its_subject_and_ends_with_it
+        }
+    };
+    (@tests $make:expr; $($topic:ident :: $name:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let bench = $make.await;
+                let registry = $crate::contract::RegistryBench::registry(&bench);
+                $crate::contract::registry::$topic::$name(registry).await;
+            }
+        )*
+    };
+}
+
+/// Emits one test per function of the schedule's suite. The argument is a future of a [`ScheduleBench`].
+#[macro_export]
+macro_rules! schedule_contract {
+    ($make:expr) => {
+        $crate::schedule_contract! { @tests $make;
+            order::users_and_tenants_come_oldest_first
+            order::enrolling_again_changes_nothing
+            order::the_same_name_in_two_tenants_is_two_users
+            order::withdrawn_users_and_tenants_are_gone
+            order::a_user_made_due_goes_ahead_but_not_behind
+            order::a_walk_names_everybody_in_claimed_or_not
+            claims::claimed_users_leave_the_order_and_come_back_with_their_stamp
+            claims::a_user_is_claimed_once_at_a_time
+            claims::unknown_and_foreign_users_are_left_out_of_a_claim
+            claims::an_old_token_changes_nothing
+            claims::a_lost_claim_cannot_be_renewed_finished_or_released
+            claims::expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time
+            claims::a_renewed_claim_does_not_expire
+            claims::a_withdrawn_user_s_claim_is_void_even_when_enrolled_again
+            claims::a_finished_user_is_due_again_after_the_wait
+            claims::a_failure_keeps_the_last_success
+            claims::a_user_made_due_while_claimed_is_due_when_the_attempt_ends
+            leadership::one_leads_until_the_lease_ends
+            leadership::who_resigns_lets_the_next_lead_with_a_newer_epoch
+            leadership::a_stale_epoch_claims_nothing
+            freshness::a_summary_counts_everybody_or_one_tenant
+            freshness::intervals_and_ages_follow_the_attempts
+        }
+    };
+    (@tests $make:expr; $($topic:ident :: $name:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let bench = $make.await;
+                $crate::contract::schedule::$topic::$name(&bench).await;
+            }
+        )*
+    };
+}
+
+/// Emits one test per function of the queue's suite. The argument is an async function (or closure) from the
+/// [`crate::settings::QueueSettings`] to use to a [`QueueBench`].
+#[macro_export]
+macro_rules! queue_contract {
+    ($make:expr) => {
+        $crate::queue_contract! { @tests $make;
+            a_job_is_delivered_once_and_gone_when_acknowledged
+            jobs_come_in_order_and_the_two_queues_are_apart
+            a_consumer_waits_for_a_job
+            a_consumer_holds_no_more_than_its_permits
+            two_consumers_share_the_jobs
+            what_is_dropped_or_requeued_is_delivered_again
+            a_job_never_finished_ends_in_the_dead_letters
+            a_rejected_job_is_a_dead_letter_with_its_reason
+            bytes_that_are_no_job_are_delivered_as_such
+            a_full_queue_refuses_and_takes_again_when_there_is_room
+            a_job_that_breaks_the_rules_is_refused
+        }
+    };
+    (@tests $make:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let bench = ($make)($crate::contract::queue::settings()).await;
+                $crate::contract::queue::$name(&bench).await;
+            }
+        )*
+    };
+}

@@ -109,12 +109,24 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                 after_idle_cycles(pace, idle_cycles),
             )
         }
-        Outcome::Unfinished => go_on(History { idle_cycles: 0, ..history }, pace.minimum),
+        Outcome::Unfinished => go_on(
+            History {
+                idle_cycles: 0,
+                ..history
+            },
+            pace.minimum,
+        ),
         Outcome::Failed(class) => match class {
             ErrorClass::Conflict
             | ErrorClass::CursorInvalid
             | ErrorClass::OutcomeUnknown
-            | ErrorClass::Gone => go_on(History { idle_cycles: 0, ..history }, pace.minimum),
+            | ErrorClass::Gone => go_on(
+                History {
+                    idle_cycles: 0,
+                    ..history
+                },
+                pace.minimum,
+            ),
             ErrorClass::ItemPermanent => {
                 let idle_cycles = history.idle_cycles.saturating_add(1);
                 go_on(
@@ -191,7 +203,12 @@ fn throttle_floor(user: &UserKey) -> Duration {
 
 /// A number that is always the same for a user and differs between users (FNV-1a, with a final mix for short names).
 pub(super) fn spread(user: &UserKey) -> u64 {
-    let bytes = user.tenant.as_str().bytes().chain([b'/']).chain(user.user.as_str().bytes());
+    let bytes = user
+        .tenant
+        .as_str()
+        .bytes()
+        .chain([b'/'])
+        .chain(user.user.as_str().bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

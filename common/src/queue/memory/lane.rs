@@ -69,7 +69,10 @@ impl Lane {
 
     /// The oldest message, if this consumer has a free permit for it.
     pub(super) fn take(&mut self, id: u64) -> Option<Message> {
-        let taker = self.takers.get_mut(&id).filter(|taker| taker.held < taker.permits)?;
+        let taker = self
+            .takers
+            .get_mut(&id)
+            .filter(|taker| taker.held < taker.permits)?;
         let mut message = self.ready.pop_front()?;
         taker.held += 1;
         self.unacknowledged += 1;

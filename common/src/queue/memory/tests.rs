@@ -1,0 +1,146 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::contract::QueueBench;
+use crate::model::TenantId;
+use crate::queue::{Reason, VERSION, Workload};
+use crate::schedule::Token;
+
+struct Bench(Arc<MemoryQueue>);
+
+#[async_trait]
+impl QueueBench for Bench {
+    fn queue(&self) -> Arc<dyn JobQueue> {
+        self.0.clone()
+    }
+    async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]) {
+        self.0.publish_bytes(queue, bytes).unwrap();
+    }
+}
+
+async fn bench(settings: QueueSettings) -> Bench {
+    Bench(Arc::new(MemoryQueue::new(&settings)))
+}
+
+mod contract {
+    crate::queue_contract!(super::bench);
+}
+
+fn job(number: u128) -> SyncJob {
+    SyncJob {
+        version: VERSION,
+        id: uuid::Uuid::from_u128(number),
+        tenant: "contoso".parse::<TenantId>().unwrap(),
+        workload: Workload::Tasks,
+        reason: Reason::Scheduled,
+        token: Token(1),
+        users: vec!["ana".parse().unwrap()],
+        issued_at: "2026-11-22T14:00:00Z".parse().unwrap(),
+    }
+}
+
+fn queue() -> MemoryQueue {
+    MemoryQueue::new(&QueueSettings::default())
+}
+
+fn number(delivery: &dyn Delivery) -> u128 {
+    delivery.job().as_ref().unwrap().id.as_u128()
+}
+
+/// Polls once, as an executor would, and says whether it is ready.
+async fn polled_once<F: Future + Unpin>(future: &mut F) -> bool {
+    futures::poll!(future).is_ready()
+}
+
+#[tokio::test]
+async fn what_comes_back_goes_to_the_front() {
+    let queue = queue();
+    for n in 0..3 {
+        queue.publish(QueueName::Background, &job(n)).await.unwrap();
+    }
+    let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
+    let first = consumer.next().await.unwrap();
+    let second = consumer.next().await.unwrap();
+    second.requeue().await.unwrap();
+    drop(first);
+    for expected in [0, 1, 2] {
+        let delivery = consumer.next().await.unwrap();
+        assert_eq!(number(&*delivery), expected);
+        delivery.acknowledge().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn wanted_are_the_free_permits_of_those_who_wait() {
+    let queue = queue();
+    let wanted = || async { queue.depth(QueueName::Background).await.unwrap().wanted };
+    let mut one = queue.consume(QueueName::Background, 3).await.unwrap();
+    let mut other = queue.consume(QueueName::Background, 2).await.unwrap();
+    assert_eq!(wanted().await, 0, "nobody waits yet");
+    queue.publish(QueueName::Background, &job(1)).await.unwrap();
+    let held = one.next().await.unwrap();
+    assert_eq!(wanted().await, 0, "one is busy, the other has not asked");
+    {
+        let mut waits = one.next();
+        assert!(!polled_once(&mut waits).await);
+        assert_eq!(wanted().await, 2, "three permits, one in use");
+        let mut also = other.next();
+        assert!(!polled_once(&mut also).await);
+        assert_eq!(wanted().await, 4);
+        held.acknowledge().await.unwrap();
+        assert_eq!(wanted().await, 5);
+    }
+    assert_eq!(wanted().await, 0, "both gave up waiting");
+    assert_eq!(
+        queue.depth(QueueName::Interactive).await.unwrap(),
+        Depth::default()
+    );
+}
+
+#[tokio::test]
+async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
+    let queue = queue();
+    queue.publish(QueueName::Background, &job(1)).await.unwrap();
+    let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
+    let held = consumer.next().await.unwrap();
+    {
+        let mut waits = consumer.next();
+        assert!(!polled_once(&mut waits).await);
+        queue.close();
+        assert!(waits.await.is_none());
+    }
+    assert!(consumer.next().await.is_none());
+    held.acknowledge().await.unwrap();
+    let refused = queue.publish(QueueName::Background, &job(2)).await.unwrap_err();
+    assert_eq!(refused.code, Code::QueueUnavailable);
+    assert!(queue.consume(QueueName::Background, 1).await.is_err());
+}
+
+#[tokio::test]
+async fn a_panicking_worker_gives_its_job_back() {
+    let queue = queue();
+    queue.publish(QueueName::Background, &job(1)).await.unwrap();
+    let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
+    let delivery = consumer.next().await.unwrap();
+    let worker = tokio::spawn(async move {
+        assert!(delivery.redelivered() > 0, "this worker is broken");
+    });
+    assert!(worker.await.unwrap_err().is_panic());
+    let again = consumer.next().await.unwrap();
+    assert_eq!((number(&*again), again.redelivered()), (1, 1));
+}
+
+#[tokio::test]
+async fn dead_letters_have_a_limit() {
+    let queue = queue();
+    let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
+    for n in 0..DEAD_LETTERS as u128 + 5 {
+        queue.publish(QueueName::Background, &job(n)).await.unwrap();
+        consumer.next().await.unwrap().reject("no").await.unwrap();
+    }
+    let letters = queue.dead_letters(usize::MAX).await.unwrap();
+    assert_eq!(letters.len(), DEAD_LETTERS);
+    assert_eq!(letters[0].id, 6, "the oldest made room");
+}

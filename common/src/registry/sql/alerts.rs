@@ -14,7 +14,11 @@ const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
 const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
 const OF_TENANT: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts \
     WHERE tenant = $1 ORDER BY since, id LIMIT $2";
-const OF_ALL: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
+const OF_ALL: &str =
+    "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
+
+/// Since, tenant, user, failure, evidence.
+type Row = (i64, String, Option<String>, String, Option<String>);
 
 impl SqliteRegistry {
     pub(super) async fn do_raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
@@ -109,7 +113,7 @@ impl SqliteRegistry {
             Some(tenant) => sqlx::query_as(OF_TENANT).bind(tenant.as_str()),
             None => sqlx::query_as(OF_ALL),
         };
-        let rows: Vec<(i64, String, Option<String>, String, Option<String>)> = query
+        let rows: Vec<Row> = query
             .bind(sql_limit(limit))
             .fetch_all(&mut *connection)
             .await

@@ -81,7 +81,10 @@ impl SqliteRegistry {
         let fail = |error: sqlx::Error| self.failure(DOING, &error);
         let mut transaction = self.write(DOING).await?;
         // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
-        sqlx::query(PROBE).execute(&mut *transaction).await.map_err(fail)?;
+        sqlx::query(PROBE)
+            .execute(&mut *transaction)
+            .await
+            .map_err(fail)?;
         sqlx::query(UNPROBE)
             .execute(&mut *transaction)
             .await

@@ -18,10 +18,10 @@ const UPDATE: &str = "UPDATE enrolments SET source_login = $3, mailbox = $4, tim
 const WITHDRAW: &str = "DELETE FROM enrolments WHERE tenant = $1 AND user_id = $2";
 const COLUMNS: &str =
     "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments";
-const PAGE: &str =
-    "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
+const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
-const SET_STATE: &str = "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
+const SET_STATE: &str =
+    "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
 const ALLOW: &str = "UPDATE enrolments SET deletion_permit = 1 WHERE tenant = $1 AND user_id = $2";
 const TAKE: &str = "UPDATE enrolments SET deletion_permit = 0 \
     WHERE tenant = $1 AND user_id = $2 AND deletion_permit = 1";
@@ -72,9 +72,7 @@ impl SqliteRegistry {
                 .map_err(fail)?;
             if mailbox != enrolment.mailbox.as_str() {
                 // Cursors and links are the old mailbox's; seen against the new one they would read as deletions.
-                super::states::forget(&mut transaction, key)
-                    .await
-                    .map_err(fail)?;
+                super::states::forget(&mut transaction, key).await.map_err(fail)?;
             }
             Enrolled::Updated
         } else {
@@ -107,7 +105,8 @@ impl SqliteRegistry {
     }
 
     pub(super) async fn do_withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.change_one(&format!("withdrawing {user}"), WITHDRAW, user).await
+        self.change_one(&format!("withdrawing {user}"), WITHDRAW, user)
+            .await
     }
 
     pub(super) async fn do_enrolments_of(

@@ -61,7 +61,10 @@ impl SqliteRegistry {
     }
 
     /// A stored name (or other text with rules) as its type.
-    pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(&self, text: &str) -> Result<T, Failure> {
+    pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        text: &str,
+    ) -> Result<T, Failure> {
         text.parse()
             .map_err(|error| self.damaged(&format!("the name \"{text}\""), error))
     }

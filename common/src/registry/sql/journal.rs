@@ -14,6 +14,9 @@ const NEWEST: &str = "SELECT at, task, kind, value_before, value_after FROM jour
 const PRUNE: &str =
     "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < $1 ORDER BY at, id LIMIT $2)";
 
+/// Time, task, kind, value before, value after.
+type Row = (i64, String, String, Option<String>, Option<String>);
+
 impl SqliteRegistry {
     pub(super) async fn do_journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
         if entries.is_empty() {
@@ -50,7 +53,7 @@ impl SqliteRegistry {
     ) -> Result<Vec<JournalEntry>, Failure> {
         let doing = format!("reading the journal of {user}");
         let mut connection = self.read(&doing).await?;
-        let rows: Vec<(i64, String, String, Option<String>, Option<String>)> = sqlx::query_as(NEWEST)
+        let rows: Vec<Row> = sqlx::query_as(NEWEST)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
             .bind(sql_limit(limit))

@@ -18,7 +18,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
-    Alert, Enrolled, Enrolment, EnrolmentState, JournalEntry, Registry, SavedStamp, Saved, StoredState, Tenant,
+    Alert, Enrolled, Enrolment, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp, StoredState,
+    Tenant,
 };
 use crate::error::{Code, Failure};
 use crate::model::{TenantId, UserId, UserKey};

@@ -8,7 +8,8 @@ use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::registry::{Saved, StoredState};
 
-const FINGERPRINTS: &str = "SELECT user_id, version, fingerprint FROM sync_states WHERE present = 1 AND tenant = ";
+const FINGERPRINTS: &str =
+    "SELECT user_id, version, fingerprint FROM sync_states WHERE present = 1 AND tenant = ";
 const ONE: &str = "SELECT version, fingerprint, state FROM sync_states \
     WHERE tenant = $1 AND user_id = $2 AND present = 1";
 /// Compare and set in one statement: the row is made only for an enrolled user with nothing expected, and changed only

@@ -1,0 +1,278 @@
+use std::sync::Arc;
+
+use crate::contract::{RegistryBench, key};
+use crate::error::{Code, ErrorClass};
+use crate::registry::{Registry, Saved, SqliteRegistry};
+
+struct Bench {
+    registry: Arc<SqliteRegistry>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl RegistryBench for Bench {
+    fn registry(&self) -> Arc<dyn Registry> {
+        self.registry.clone()
+    }
+}
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", folder.path().join("registry.sqlite").display())
+}
+
+async fn in_file() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Arc::new(SqliteRegistry::open(&url(&folder)).await.unwrap());
+    Bench {
+        registry,
+        folder: Some(folder),
+    }
+}
+
+async fn in_memory() -> Bench {
+    Bench {
+        registry: Arc::new(SqliteRegistry::open("sqlite::memory:").await.unwrap()),
+        folder: None,
+    }
+}
+
+mod contract_in_file {
+    crate::registry_contract!(super::in_file());
+}
+
+mod contract_in_memory {
+    crate::registry_contract!(super::in_memory());
+}
+
+/// A tenant with Ana, written through the registry's own statements.
+async fn with_ana(registry: &SqliteRegistry) {
+    let mut transaction = registry.write("test").await.unwrap();
+    sqlx::query("INSERT INTO tenants (id, enabled, document) VALUES ('a', 1, '{}')")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO enrolments (tenant, user_id, source_login, mailbox, opted_in_at) VALUES ('a', 'ana', 'ana', 'ana@a', 0)",
+    )
+    .execute(&mut *transaction)
+    .await
+    .unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn pragma(pool: &sqlx::SqlitePool, name: &'static str) -> String {
+    let value: String = match name {
+        "journal_mode" => sqlx::query_scalar("PRAGMA journal_mode")
+            .fetch_one(pool)
+            .await
+            .unwrap(),
+        "synchronous" => sqlx::query_scalar::<_, i64>("PRAGMA synchronous")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+            .to_string(),
+        _ => sqlx::query_scalar::<_, i64>("PRAGMA foreign_keys")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+            .to_string(),
+    };
+    value
+}
+
+#[tokio::test]
+async fn what_was_committed_is_on_the_disk() {
+    let bench = in_file().await;
+    assert_eq!(pragma(&bench.registry.writer, "journal_mode").await, "wal");
+    assert_eq!(pragma(&bench.registry.writer, "synchronous").await, "2", "FULL");
+    assert_eq!(pragma(&bench.registry.writer, "foreign_keys").await, "1");
+}
+
+#[tokio::test]
+async fn two_processes_share_one_file_and_start_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url(&folder);
+    let (one, other) = tokio::join!(SqliteRegistry::open(&url), SqliteRegistry::open(&url));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    with_ana(&one).await;
+    let ana = key("a", "ana");
+    assert_eq!(
+        other.save_sync_state(&ana, 0, b"f", b"other's").await.unwrap(),
+        Saved::Stored(1)
+    );
+    assert_eq!(
+        one.save_sync_state(&ana, 0, b"f", b"one's").await.unwrap(),
+        Saved::VersionConflict
+    );
+    assert_eq!(one.sync_state(&ana).await.unwrap().unwrap().blob, b"other's");
+    // Both write at once; the versions leave no gap and none is given twice.
+    let writer = |registry: SqliteRegistry| {
+        let ana = ana.clone();
+        tokio::spawn(async move {
+            let mut stored = Vec::new();
+            while stored.len() < 20 {
+                let version = registry.sync_state(&ana).await.unwrap().unwrap().version;
+                if let Saved::Stored(version) =
+                    registry.save_sync_state(&ana, version, b"f", b"x").await.unwrap()
+                {
+                    stored.push(version);
+                }
+            }
+            stored
+        })
+    };
+    let (first, second) = tokio::join!(writer(one.clone()), writer(other));
+    let mut versions = [first.unwrap(), second.unwrap()].concat();
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=41).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn it_is_still_there_after_closing() {
+    let bench = in_file().await;
+    with_ana(&bench.registry).await;
+    bench
+        .registry
+        .save_sync_state(&key("a", "ana"), 0, b"f", b"state")
+        .await
+        .unwrap();
+    bench.registry.close().await;
+    let closed = bench.registry.check_writable().await.unwrap_err();
+    assert!(closed.detail.contains("closed"), "{closed}");
+    let again = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.sync_state(&key("a", "ana")).await.unwrap().unwrap().blob,
+        b"state"
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_changes_nothing() {
+    let bench = in_file().await;
+    with_ana(&bench.registry).await;
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(&bench.registry.writer)
+        .await
+        .unwrap();
+    // The database's own limit fails as a full disk does.
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "PRAGMA max_page_count = {}",
+        pages + 2
+    )))
+    .execute(&bench.registry.writer)
+    .await
+    .unwrap();
+    let failure = bench
+        .registry
+        .save_sync_state(&key("a", "ana"), 0, b"f", &vec![7; 100_000])
+        .await
+        .unwrap_err();
+    assert_eq!(failure.class, ErrorClass::Transient);
+    assert_eq!(failure.code, Code::RegistryUnavailable);
+    assert!(
+        failure.detail.contains("disk is full") && failure.detail.contains("registry.sqlite"),
+        "{failure}"
+    );
+    assert_eq!(bench.registry.sync_state(&key("a", "ana")).await.unwrap(), None);
+    assert_eq!(
+        bench
+            .registry
+            .save_sync_state(&key("a", "ana"), 0, b"f", b"small")
+            .await
+            .unwrap(),
+        Saved::Stored(1)
+    );
+}
+
+#[tokio::test]
+async fn a_locked_file_is_told_as_such() {
+    let bench = in_file().await;
+    sqlx::query("PRAGMA busy_timeout = 1")
+        .execute(&bench.registry.writer)
+        .await
+        .unwrap();
+    let other = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+        .await
+        .unwrap();
+    let held = other.write("holding it").await.unwrap();
+    let failure = bench.registry.check_writable().await.unwrap_err();
+    assert!(failure.detail.contains("locked by another process"), "{failure}");
+    held.rollback().await.unwrap();
+    bench.registry.check_writable().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_written_is_told_as_such() {
+    let bench = in_file().await;
+    sqlx::query("PRAGMA query_only = ON")
+        .execute(&bench.registry.writer)
+        .await
+        .unwrap();
+    let failure = bench.registry.check_writable().await.unwrap_err();
+    assert!(failure.detail.contains("read-only"), "{failure}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_or_cannot_be_opened_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("registry.sqlite"), vec![b'x'; 4096]).unwrap();
+    let failure = SqliteRegistry::open(&url(&folder)).await.unwrap_err();
+    assert!(
+        failure.detail.contains("not an SQLite database") && failure.detail.contains("registry.sqlite"),
+        "{failure}"
+    );
+    let missing = format!("sqlite:{}/no/such/folder/x.sqlite", folder.path().display());
+    let failure = SqliteRegistry::open(&missing).await.unwrap_err();
+    assert!(
+        failure.detail.contains("cannot be opened") && failure.detail.contains("x.sqlite"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.sqlite");
+    let registry = SqliteRegistry::open(&url(&folder)).await.unwrap();
+    with_ana(&registry).await;
+    registry.close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let page = bytes.len() / 2;
+    for byte in bytes.iter_mut().skip(page.min(4096)) {
+        *byte = 0xa5;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let failure = match SqliteRegistry::open(&url(&folder)).await {
+        Err(failure) => failure,
+        Ok(registry) => registry.tenants(None, 10).await.unwrap_err(),
+    };
+    assert!(failure.detail.contains("damaged"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_build_is_refused() {
+    let bench = in_file().await;
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)",
+    )
+    .execute(&bench.registry.writer)
+    .await
+    .unwrap();
+    bench.registry.close().await;
+    let failure = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+        .await
+        .unwrap_err();
+    assert!(
+        failure.detail.contains("9999") && failure.detail.contains("newer build"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_stored_value_nobody_could_have_written_is_a_failure_and_not_a_panic() {
+    let bench = in_memory().await;
+    with_ana(&bench.registry).await;
+    let failure = bench.registry.tenant(&"a".parse().unwrap()).await.unwrap_err();
+    assert!(failure.detail.contains("tenant a cannot be read"), "{failure}");
+}

@@ -13,9 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus,
-};
+use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -63,8 +61,11 @@ fn span(duration: Duration) -> SignedDuration {
 
 /// `at` + `by`, held inside what a timestamp can say.
 fn plus(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by)
-        .unwrap_or(if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+    at.saturating_add(by).unwrap_or(if by.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 #[async_trait]

@@ -78,12 +78,7 @@ impl State {
         Some(answer)
     }
 
-    pub(super) fn enrol(
-        &mut self,
-        key: &UserKey,
-        stamp: Timestamp,
-        last_success: Option<Timestamp>,
-    ) -> bool {
+    pub(super) fn enrol(&mut self, key: &UserKey, stamp: Timestamp, last_success: Option<Timestamp>) -> bool {
         self.tenants.entry(key.tenant.clone()).or_insert_with(Tenant::new);
         self.change(&key.tenant, |tenant, _, _| {
             let new = tenant.entry(&key.user).is_none();

@@ -148,7 +148,10 @@ impl Tenant {
     /// Waiting users whose stamp is not after `cutoff`.
     pub(super) fn due(&mut self, cutoff: Timestamp) -> u64 {
         let after = |stamp: Timestamp| (super::plus(stamp, SignedDuration::from_nanos(1)), None);
-        let (from, to) = (after(self.counted_to.min(cutoff)), after(self.counted_to.max(cutoff)));
+        let (from, to) = (
+            after(self.counted_to.min(cutoff)),
+            after(self.counted_to.max(cutoff)),
+        );
         let between = self.order.range(from..to).count() as u64;
         if cutoff > self.counted_to {
             self.due += between;
@@ -261,6 +264,9 @@ mod tests {
         for seconds in 0..=100 {
             intervals.add(seconds);
         }
-        assert_eq!(intervals.percentiles([50, 99, 100]), [Some(50), Some(99), Some(100)]);
+        assert_eq!(
+            intervals.percentiles([50, 99, 100]),
+            [Some(50), Some(99), Some(100)]
+        );
     }
 }

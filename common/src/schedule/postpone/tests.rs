@@ -46,13 +46,19 @@ fn work_keeps_the_minimum_and_idle_cycles_grow_to_the_maximum() {
 #[test]
 fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
     let failed = repeat(Outcome::Failed(ErrorClass::Transient), 16);
-    let expected = [5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 120, 240, 480, 960, 1440, 1440];
+    let expected = [
+        5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 120, 240, 480, 960, 1440, 1440,
+    ];
     assert_eq!(
         failed.iter().map(|p| p.due_after).collect::<Vec<_>>(),
         expected.map(minutes)
     );
     for (index, postponed) in failed.iter().enumerate() {
-        let verdict = if index < 9 { Verdict::GoOn } else { Verdict::Disable };
+        let verdict = if index < 9 {
+            Verdict::GoOn
+        } else {
+            Verdict::Disable
+        };
         assert_eq!(postponed.verdict, verdict, "failure {}", index + 1);
     }
 }

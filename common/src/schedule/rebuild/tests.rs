@@ -1,0 +1,158 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::error::{Code, ErrorClass};
+use crate::model::MailboxAddress;
+use crate::registry::{Enrolment, EnrolmentState, SqliteRegistry, Tenant};
+use crate::schedule::MemorySchedule;
+
+const OPT_IN: &str = "2026-11-22T12:00:00Z";
+
+fn key(tenant: &str, user: &str) -> UserKey {
+    UserKey::new(tenant.parse().unwrap(), user.parse().unwrap())
+}
+
+fn tenant(name: &str, enabled: bool) -> Tenant {
+    toml::from_str(&format!(
+        r#"
+        id = "{name}"
+        display_name = "{name}"
+        enabled = {enabled}
+        [source]
+        kind = "sharepoint"
+        sites = ["https://sp.example/sites/{name}"]
+        credentials = {{ kind = "basic", user = "svc", password = "env:A" }}
+        [mailbox]
+        kind = "ews"
+        url = "https://mail.example/EWS/Exchange.asmx"
+        credentials = {{ kind = "basic", user = "svc", password = "env:A" }}
+        "#
+    ))
+    .unwrap()
+}
+
+async fn enrol(registry: &SqliteRegistry, tenant: &str, user: &str) {
+    let mailbox: MailboxAddress = format!("{user}@{tenant}.example").parse().unwrap();
+    let enrolment = Enrolment {
+        key: key(tenant, user),
+        source_login: user.to_owned(),
+        mailbox,
+        time_zone: None,
+        opted_in_at: OPT_IN.parse().unwrap(),
+        state: EnrolmentState::Enabled,
+    };
+    registry.enrol(&enrolment).await.unwrap();
+}
+
+fn disabled() -> EnrolmentState {
+    EnrolmentState::Disabled {
+        failure: Failure::new(ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing, "gone"),
+        since: OPT_IN.parse().unwrap(),
+    }
+}
+
+/// Tenant `a` with many, `b` with Ana only, `off` disabled; Zoe of `a` is disabled, Ben of `a` was synced.
+async fn stores() -> (SqliteRegistry, MemorySchedule, Arc<ManualClock>) {
+    let registry = SqliteRegistry::open("sqlite::memory:").await.unwrap();
+    for (name, enabled) in [("a", true), ("b", true), ("off", false)] {
+        registry.put_tenant(&tenant(name, enabled)).await.unwrap();
+        enrol(&registry, name, "ana").await;
+    }
+    for n in 0..600 {
+        enrol(&registry, "a", &format!("u{n:03}")).await;
+    }
+    enrol(&registry, "a", "ben").await;
+    enrol(&registry, "a", "zoe").await;
+    registry
+        .set_enrolment_state(&key("a", "zoe"), &disabled())
+        .await
+        .unwrap();
+    let saved = SavedStamp {
+        user: "ben".parse().unwrap(),
+        stamp: "2026-11-22T13:30:00Z".parse().unwrap(),
+        last_success: Some("2026-11-22T13:29:00Z".parse().unwrap()),
+    };
+    registry
+        .save_stamps(&"a".parse().unwrap(), &[saved])
+        .await
+        .unwrap();
+    let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
+    let schedule = MemorySchedule::new(clock.clone(), Duration::from_secs(300));
+    (registry, schedule, clock)
+}
+
+#[tokio::test]
+async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
+    let (registry, schedule, _) = stores().await;
+    let rebuilt = rebuild(&registry, &schedule).await.unwrap();
+    assert_eq!((rebuilt.tenants, rebuilt.added), (2, 603));
+    for absent in [key("a", "zoe"), key("off", "ana")] {
+        assert_eq!(schedule.status(&absent).await.unwrap(), None, "{absent}");
+    }
+    let ben = schedule.status(&key("a", "ben")).await.unwrap().unwrap();
+    assert_eq!(ben.stamp, "2026-11-22T13:30:00Z".parse().unwrap());
+    assert_eq!(ben.last_success, Some("2026-11-22T13:29:00Z".parse().unwrap()));
+    let a = "a".parse().unwrap();
+    let users = schedule.oldest(&a, Timestamp::MAX, 1_000).await.unwrap();
+    let stamps: BTreeSet<Timestamp> = users.iter().map(|(_, stamp)| *stamp).collect();
+    assert_eq!(
+        stamps.len(),
+        users.len(),
+        "no two users of a tenant have one stamp"
+    );
+    let opt_in: Timestamp = OPT_IN.parse().unwrap();
+    for (user, stamp) in &users[..users.len() - 1] {
+        assert!(
+            *stamp <= opt_in && *stamp > opt_in - Duration::from_secs(11),
+            "{user}: {stamp}"
+        );
+    }
+    // The other tenant's only user is not behind all of them, though all opted in at one moment.
+    let heads = schedule.heads(9).await.unwrap();
+    let ana = heads.iter().find(|head| head.tenant.as_str() == "b").unwrap();
+    assert!(ana.stamp < users[601].1);
+    let again = rebuild(&registry, &schedule).await.unwrap();
+    assert_eq!(again.added, 0);
+    assert_eq!(schedule.oldest(&a, Timestamp::MAX, 1_000).await.unwrap(), users);
+}
+
+#[tokio::test]
+async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
+    let (registry, schedule, _) = stores().await;
+    rebuild(&registry, &schedule).await.unwrap();
+    let untouched = schedule.status(&key("a", "ben")).await.unwrap();
+    // Left, arrived, disabled and removed behind the schedule's back.
+    registry.withdraw(&key("a", "u007")).await.unwrap();
+    enrol(&registry, "a", "new").await;
+    registry
+        .set_enrolment_state(&key("a", "u008"), &disabled())
+        .await
+        .unwrap();
+    registry.remove_tenant(&"b".parse().unwrap()).await.unwrap();
+    let done = reconcile(&registry, &schedule).await.unwrap();
+    assert_eq!((done.added, done.withdrawn), (1, 2));
+    for (user, present) in [
+        (key("a", "u007"), false),
+        (key("b", "ana"), false),
+        (key("a", "new"), true),
+        (key("a", "u008"), true),
+    ] {
+        assert_eq!(schedule.status(&user).await.unwrap().is_some(), present, "{user}");
+    }
+    assert_eq!(schedule.status(&key("a", "ben")).await.unwrap(), untouched);
+    assert_eq!(
+        reconcile(&registry, &schedule).await.unwrap(),
+        Rebuilt {
+            tenants: 1,
+            added: 0,
+            withdrawn: 0,
+        }
+    );
+    registry.put_tenant(&tenant("a", false)).await.unwrap();
+    assert_eq!(reconcile(&registry, &schedule).await.unwrap().withdrawn, 602);
+    registry.put_tenant(&tenant("a", true)).await.unwrap();
+    assert_eq!(reconcile(&registry, &schedule).await.unwrap().added, 601);
+}

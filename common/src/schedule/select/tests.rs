@@ -39,7 +39,11 @@ async fn population(users: &[(String, String, u64)], claimed: &[(String, String)
     for (tenant, user, age) in users {
         schedule.enrol(&key(tenant, user), old(*age), None).await.unwrap();
     }
-    let epoch = schedule.lead("test", Duration::from_secs(60)).await.unwrap().unwrap();
+    let epoch = schedule
+        .lead("test", Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
     for (tenant, user) in claimed {
         let answer = schedule
             .claim(
@@ -89,16 +93,9 @@ async fn the_oldest_go_first_whatever_the_tenant_and_travel_with_their_own() {
     let selected = select(&schedule, limits(), now()).await.unwrap();
     assert_eq!(names(&selected), ["a:a1+a2", "b:b1+b2"]);
     assert_eq!(selected.end, End::NobodyElseDue);
-    let selected = select(
-        &schedule,
-        Limits {
-            users: 3,
-            ..limits()
-        },
-        now(),
-    )
-    .await
-    .unwrap();
+    let selected = select(&schedule, Limits { users: 3, ..limits() }, now())
+        .await
+        .unwrap();
     assert_eq!(names(&selected), ["a:a1", "b:b1+b2"]);
     assert_eq!(selected.end, End::Capacity);
 }
@@ -106,7 +103,12 @@ async fn the_oldest_go_first_whatever_the_tenant_and_travel_with_their_own() {
 #[tokio::test]
 async fn a_tenant_too_many_ends_the_run_rather_than_being_passed_over() {
     let schedule = population(
-        &rows(&[("a", "a1", 900), ("a", "a2", 400), ("b", "b1", 800), ("c", "c1", 700)]),
+        &rows(&[
+            ("a", "a1", 900),
+            ("a", "a2", 400),
+            ("b", "b1", 800),
+            ("c", "c1", 700),
+        ]),
         &[],
     )
     .await;

@@ -1,0 +1,209 @@
+//! Enrolments.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::UserId;
+
+/// Enrolled twice is enrolled once, with the newer names; withdrawn twice is withdrawn once.
+pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>) {
+    let ana = enrolment("a", "ana");
+    registry.put_tenant(&tenant("a")).await.unwrap();
+    assert_eq!(registry.enrolment(&ana.key).await.unwrap(), None);
+    assert_eq!(registry.enrol(&ana).await.unwrap(), Enrolled::Added);
+    assert_eq!(registry.enrolment(&ana.key).await.unwrap(), Some(ana.clone()));
+    let moved = Enrolment {
+        source_login: "i:0#.f|members|ana".to_owned(),
+        mailbox: "ana.new@a.example".parse().unwrap(),
+        time_zone: None,
+        opted_in_at: at(99),
+        ..ana.clone()
+    };
+    assert_eq!(registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+    let stored = registry.enrolment(&ana.key).await.unwrap().unwrap();
+    assert_eq!(
+        stored,
+        Enrolment {
+            opted_in_at: ana.opted_in_at,
+            ..moved
+        }
+    );
+    assert!(registry.withdraw(&ana.key).await.unwrap());
+    assert!(!registry.withdraw(&ana.key).await.unwrap());
+    assert_eq!(registry.enrolment(&ana.key).await.unwrap(), None);
+    assert!(!registry.set_enrolment_state(&ana.key, &disabled()).await.unwrap());
+}
+
+/// Whatever the case of its letters, and in whichever tenant; a refused enrolment changes nothing.
+pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana"]).await;
+    let taken = Enrolment {
+        mailbox: "ANA@A.Example".parse().unwrap(),
+        ..enrolment("b", "ben")
+    };
+    let owner = key("a", "ana");
+    assert_eq!(
+        registry.enrol(&taken).await.unwrap(),
+        Enrolled::MailboxTaken(owner.clone())
+    );
+    assert_eq!(registry.enrolment(&taken.key).await.unwrap(), None);
+    let moving = Enrolment {
+        mailbox: "ana@a.example".parse().unwrap(),
+        source_login: "other".to_owned(),
+        ..enrolment("b", "ana")
+    };
+    assert_eq!(
+        registry.enrol(&moving).await.unwrap(),
+        Enrolled::MailboxTaken(owner.clone())
+    );
+    assert_eq!(
+        registry.enrolment(&moving.key).await.unwrap(),
+        Some(enrolment("b", "ana"))
+    );
+    assert_eq!(
+        registry.enrolment(&owner).await.unwrap(),
+        Some(enrolment("a", "ana"))
+    );
+}
+
+/// Opting out frees the mailbox for somebody else.
+pub async fn a_withdrawn_user_s_mailbox_is_free_again(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana"]).await;
+    registry.withdraw(&key("a", "ana")).await.unwrap();
+    let heir = Enrolment {
+        mailbox: "ana@a.example".parse().unwrap(),
+        ..enrolment("b", "ben")
+    };
+    assert_eq!(registry.enrol(&heir).await.unwrap(), Enrolled::Added);
+}
+
+/// The failure says so, and nothing is stored.
+pub async fn an_unknown_tenant_s_user_cannot_enrol(registry: Arc<dyn Registry>) {
+    let failure = registry.enrol(&enrolment("ghost", "ana")).await.unwrap_err();
+    assert_eq!(failure.code, Code::TenantUnknown);
+    assert!(failure.detail.contains("ghost"), "{failure}");
+    assert_eq!(registry.enrolment(&key("ghost", "ana")).await.unwrap(), None);
+}
+
+/// Enabling clears the reason; opting in again does not enable by the back door.
+pub async fn disabling_keeps_the_reason_and_survives_another_opt_in(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    assert!(registry.set_enrolment_state(&ana, &disabled()).await.unwrap());
+    assert_eq!(registry.enrolment(&ana).await.unwrap().unwrap().state, disabled());
+    registry.enrol(&enrolment("a", "ana")).await.unwrap();
+    assert_eq!(registry.enrolment(&ana).await.unwrap().unwrap().state, disabled());
+    assert!(
+        registry
+            .set_enrolment_state(&ana, &EnrolmentState::Enabled)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        registry.enrolment(&ana).await.unwrap().unwrap().state,
+        EnrolmentState::Enabled
+    );
+}
+
+/// Unknown users and those of other tenants are left out.
+pub async fn enrolments_of_names_only_those_asked_for(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana", "ben", "cem"]).await;
+    with_users(&*registry, &["b"], &["dora"]).await;
+    let asked = ["cem", "ana", "dora", "nobody"].map(user_id);
+    let mut found: Vec<_> = registry
+        .enrolments_of(&tenant_id("a"), &asked)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|enrolment| enrolment.key)
+        .collect();
+    found.sort();
+    assert_eq!(found, [key("a", "ana"), key("a", "cem")]);
+    assert!(
+        registry
+            .enrolments_of(&tenant_id("a"), &[])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        registry
+            .enrolments_of(&tenant_id("ghost"), &asked)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// More users than any database takes in one list, in queries and in pages.
+pub async fn long_lists_of_users_are_answered_whole(registry: Arc<dyn Registry>) {
+    const USERS: usize = 1_203;
+    registry.put_tenant(&tenant("a")).await.unwrap();
+    let users: Vec<UserId> = (0..USERS).map(|n| user_id(&format!("u{n:05}"))).collect();
+    for user in users.iter().step_by(3) {
+        registry.enrol(&enrolment("a", user.as_str())).await.unwrap();
+        registry
+            .save_sync_state(&key("a", user.as_str()), 0, user.as_str().as_bytes(), b"")
+            .await
+            .unwrap();
+    }
+    let a = tenant_id("a");
+    let enrolled = USERS.div_ceil(3);
+    assert_eq!(registry.enrolments_of(&a, &users).await.unwrap().len(), enrolled);
+    let fingerprints = registry.fingerprints(&a, &users).await.unwrap();
+    assert_eq!(fingerprints.len(), enrolled);
+    for (user, state) in &fingerprints {
+        assert_eq!(state.fingerprint, user.as_str().as_bytes());
+    }
+    let mut walked = Vec::new();
+    let mut after = None;
+    loop {
+        let page = registry.enrolments(&a, after.as_ref(), 100).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.user.clone());
+        walked.extend(page.into_iter().map(|enrolment| enrolment.key.user));
+    }
+    assert_eq!(walked, users.iter().step_by(3).cloned().collect::<Vec<_>>());
+}
+
+/// Nothing done to one is seen in the other.
+pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana"]).await;
+    let (one, other) = (key("a", "ana"), key("b", "ana"));
+    registry.set_enrolment_state(&one, &disabled()).await.unwrap();
+    registry
+        .save_sync_state(&one, 0, b"fa", b"state a")
+        .await
+        .unwrap();
+    registry.allow_deletions(&one).await.unwrap();
+    assert_eq!(
+        registry.enrolment(&other).await.unwrap(),
+        Some(enrolment("b", "ana"))
+    );
+    assert_eq!(registry.sync_state(&other).await.unwrap(), None);
+    assert!(
+        registry
+            .fingerprints(&other.tenant, std::slice::from_ref(&other.user))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(!registry.take_deletion_permit(&other).await.unwrap());
+    assert_eq!(registry.stamps(&other.tenant, None, 9).await.unwrap().len(), 1);
+    assert!(registry.withdraw(&other).await.unwrap());
+    assert!(registry.sync_state(&one).await.unwrap().is_some());
+    assert_eq!(registry.enrolments(&one.tenant, None, 9).await.unwrap().len(), 1);
+}
+
+/// Two permissions before one is taken are one.
+pub async fn a_deletion_permit_is_taken_once(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    assert!(!registry.take_deletion_permit(&ana).await.unwrap());
+    assert!(registry.allow_deletions(&ana).await.unwrap());
+    assert!(registry.allow_deletions(&ana).await.unwrap());
+    assert!(registry.take_deletion_permit(&ana).await.unwrap());
+    assert!(!registry.take_deletion_permit(&ana).await.unwrap());
+    assert!(!registry.allow_deletions(&key("a", "nobody")).await.unwrap());
+    assert!(!registry.take_deletion_permit(&key("a", "nobody")).await.unwrap());
+}

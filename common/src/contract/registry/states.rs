@@ -1,0 +1,171 @@
+//! Sync states.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::registry::{Saved, StoredState};
+
+/// First over nothing, then over each version in turn, never over another.
+pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    let save = |expected, blob: &'static [u8]| {
+        let (registry, ana) = (registry.clone(), ana.clone());
+        async move {
+            registry
+                .save_sync_state(&ana, expected, b"f", blob)
+                .await
+                .unwrap()
+        }
+    };
+    assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
+    assert_eq!(save(1, b"too early").await, Saved::VersionConflict);
+    assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
+    assert_eq!(save(0, b"one").await, Saved::Stored(1));
+    assert_eq!(save(0, b"again").await, Saved::VersionConflict);
+    assert_eq!(save(1, b"two").await, Saved::Stored(2));
+    assert_eq!(save(1, b"late").await, Saved::VersionConflict);
+    assert_eq!(save(3, b"early").await, Saved::VersionConflict);
+    assert_eq!(save(u64::MAX, b"absurd").await, Saved::VersionConflict);
+    assert_eq!(
+        registry.sync_state(&ana).await.unwrap(),
+        Some(StoredState {
+            version: 2,
+            fingerprint: b"f".to_vec(),
+            blob: b"two".to_vec(),
+        })
+    );
+}
+
+/// A worker that ends after the opt-out leaves nothing behind.
+pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    registry.withdraw(&ana).await.unwrap();
+    for expected in [0, 1] {
+        assert_eq!(
+            registry
+                .save_sync_state(&ana, expected, b"f", b"late")
+                .await
+                .unwrap(),
+            Saved::VersionConflict
+        );
+    }
+    registry.enrol(&enrolment("a", "ana")).await.unwrap();
+    assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
+    assert_eq!(
+        registry
+            .save_sync_state(&key("ghost", "ana"), 0, b"f", b"x")
+            .await
+            .unwrap(),
+        Saved::VersionConflict
+    );
+}
+
+/// A worker that still holds the state of before cannot store it over the new one.
+pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    assert!(!registry.forget_sync_state(&ana).await.unwrap());
+    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    assert!(registry.forget_sync_state(&ana).await.unwrap());
+    assert!(!registry.forget_sync_state(&ana).await.unwrap());
+    assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
+    assert!(
+        registry
+            .fingerprints(&ana.tenant, std::slice::from_ref(&ana.user))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let save = |expected| registry.save_sync_state(&ana, expected, b"f", b"new");
+    assert_eq!(save(1).await.unwrap(), Saved::VersionConflict);
+    assert_eq!(save(0).await.unwrap(), Saved::Stored(2));
+    assert_eq!(
+        save(1).await.unwrap(),
+        Saved::VersionConflict,
+        "1 was another state"
+    );
+    assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().version, 2);
+}
+
+/// Links into the old mailbox mean nothing in the new one.
+pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = enrolment("a", "ana");
+    registry.save_sync_state(&ana.key, 0, b"f", b"one").await.unwrap();
+    registry.enrol(&ana).await.unwrap();
+    assert!(registry.sync_state(&ana.key).await.unwrap().is_some());
+    let moved = Enrolment {
+        mailbox: "ana@new.example".parse().unwrap(),
+        ..ana.clone()
+    };
+    registry.enrol(&moved).await.unwrap();
+    assert_eq!(registry.sync_state(&ana.key).await.unwrap(), None);
+    assert_eq!(
+        registry
+            .save_sync_state(&ana.key, 1, b"f", b"late")
+            .await
+            .unwrap(),
+        Saved::VersionConflict
+    );
+}
+
+/// A blob of a megabyte stays where it is; users without a state are left out.
+pub async fn fingerprints_come_without_blobs(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana", "ben", "cem"]).await;
+    let blob: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    registry
+        .save_sync_state(&key("a", "ana"), 0, b"fa", &blob)
+        .await
+        .unwrap();
+    registry
+        .save_sync_state(&key("a", "cem"), 0, b"", b"")
+        .await
+        .unwrap();
+    let mut found = registry
+        .fingerprints(&tenant_id("a"), &["cem", "ben", "ana", "nobody"].map(user_id))
+        .await
+        .unwrap();
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    let state = |fingerprint: &[u8]| StoredState {
+        version: 1,
+        fingerprint: fingerprint.to_vec(),
+        blob: Vec::new(),
+    };
+    assert_eq!(
+        found,
+        [(user_id("ana"), state(b"fa")), (user_id("cem"), state(b""))]
+    );
+    assert_eq!(
+        registry.sync_state(&key("a", "ana")).await.unwrap().unwrap().blob,
+        blob
+    );
+}
+
+/// Saved by many at once over one version, exactly one is stored.
+pub async fn of_many_savers_one_wins(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = key("a", "ana");
+    for round in 0..3_u64 {
+        let savers = (0..8_u8).map(|saver| {
+            let (registry, ana) = (registry.clone(), ana.clone());
+            tokio::spawn(async move {
+                registry
+                    .save_sync_state(&ana, round, &[saver], &[saver])
+                    .await
+                    .unwrap()
+            })
+        });
+        let answers = futures::future::join_all(savers).await;
+        let stored = answers
+            .into_iter()
+            .map(Result::unwrap)
+            .filter(|answer| *answer == Saved::Stored(round + 1))
+            .count();
+        assert_eq!(stored, 1, "round {round}");
+        let state = registry.sync_state(&ana).await.unwrap().unwrap();
+        assert_eq!(state.fingerprint, state.blob, "never a mixture of two");
+    }
+}

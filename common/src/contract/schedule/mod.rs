@@ -1,0 +1,94 @@
+//! The schedule's suite.
+
+pub mod claims;
+pub mod freshness;
+pub mod leadership;
+pub mod order;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ScheduleBench, key, tenant_id, user_id};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::model::UserId;
+use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Schedule, Token};
+
+/// Long enough to hold for a whole test.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// A stamp so long before the schedule's present time that it is due, and so many seconds after the oldest.
+async fn stamp(schedule: &dyn Schedule, seconds: i64) -> Timestamp {
+    let hour = SignedDuration::from_hours(24);
+    // Whole seconds, so that an adapter that counts in milliseconds or microseconds keeps it.
+    let start = Timestamp::from_second(schedule.now().await.unwrap().as_second()).unwrap() - hour;
+    start + SignedDuration::from_secs(seconds)
+}
+
+async fn enrol(schedule: &dyn Schedule, tenant: &str, user: &str, stamp: Timestamp) {
+    assert!(schedule.enrol(&key(tenant, user), stamp, None).await.unwrap());
+}
+
+async fn leader(schedule: &dyn Schedule) -> Epoch {
+    schedule.lead("leader", LONG).await.unwrap().unwrap()
+}
+
+/// Claims and says who was claimed.
+async fn claim(
+    schedule: &dyn Schedule,
+    epoch: Epoch,
+    tenant: &str,
+    users: &[&str],
+    lasts: Duration,
+) -> (Token, Vec<String>) {
+    let users: Vec<UserId> = users.iter().map(|user| user_id(user)).collect();
+    match schedule
+        .claim(epoch, &tenant_id(tenant), &users, lasts)
+        .await
+        .unwrap()
+    {
+        ClaimAnswer::Claimed { token, users } => (
+            token,
+            users.iter().map(|claimed| claimed.user.to_string()).collect(),
+        ),
+        ClaimAnswer::StaleEpoch => panic!("the present leader was refused"),
+    }
+}
+
+/// Names of the tenant's waiting users, oldest first.
+async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
+    schedule
+        .oldest(&tenant_id(tenant), Timestamp::MAX, 1_000)
+        .await
+        .unwrap()
+        .iter()
+        .map(|(user, _)| user.to_string())
+        .collect()
+}
+
+fn success(user: &str, due_after: Duration) -> Finish {
+    Finish {
+        user: user_id(user),
+        result: Ok(()),
+        history: History {
+            idle_cycles: 3,
+            failures: 0,
+        },
+        due_after,
+    }
+}
+
+fn failed(user: &str, due_after: Duration) -> Finish {
+    Finish {
+        result: Err(Failure::new(
+            ErrorClass::Transient,
+            Code::ExchangeTimeout,
+            "GetFolder: no answer",
+        )),
+        history: History {
+            idle_cycles: 0,
+            failures: 2,
+        },
+        ..success(user, due_after)
+    }
+}

@@ -1,0 +1,185 @@
+//! Who is in, and in which order.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::schedule::UserStatus;
+
+/// By stamp, ties by name; limits and the youngest stamp asked for are kept; tenants by their oldest.
+pub async fn users_and_tenants_come_oldest_first(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let base = stamp(schedule, 0).await;
+    let at = |seconds| base + SignedDuration::from_secs(seconds);
+    for (tenant, user, seconds) in [
+        ("b", "ben", 5),
+        ("a", "cem", 30),
+        ("a", "ana", 30),
+        ("a", "dora", 10),
+        ("c", "eve", 10),
+    ] {
+        enrol(schedule, tenant, user, at(seconds)).await;
+    }
+    assert_eq!(waiting(schedule, "a").await, ["dora", "ana", "cem"]);
+    let a = tenant_id("a");
+    assert_eq!(
+        schedule.oldest(&a, at(10), 10).await.unwrap(),
+        [(user_id("dora"), at(10))]
+    );
+    assert_eq!(schedule.oldest(&a, at(30), 2).await.unwrap().len(), 2);
+    assert!(schedule.oldest(&a, at(9), 10).await.unwrap().is_empty());
+    assert!(
+        schedule
+            .oldest(&tenant_id("ghost"), at(99), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let head = |tenant, seconds| Head {
+        tenant: tenant_id(tenant),
+        stamp: at(seconds),
+        in_flight: 0,
+    };
+    let expected = [head("b", 5), head("a", 10), head("c", 10)];
+    assert_eq!(schedule.heads(10).await.unwrap(), expected);
+    assert_eq!(schedule.heads(2).await.unwrap(), expected[..2]);
+}
+
+/// Neither a waiting nor a claimed user is moved.
+pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let (old, new) = (stamp(schedule, 0).await, stamp(schedule, 60).await);
+    let ana = key("a", "ana");
+    assert!(schedule.enrol(&ana, old, Some(old)).await.unwrap());
+    assert!(!schedule.enrol(&ana, new, Some(new)).await.unwrap());
+    let status = UserStatus {
+        stamp: old,
+        claimed: false,
+        last_attempt: None,
+        last_success: Some(old),
+        last_failure: None,
+        history: History::default(),
+    };
+    assert_eq!(schedule.status(&ana).await.unwrap(), Some(status.clone()));
+    let epoch = leader(schedule).await;
+    claim(schedule, epoch, "a", &["ana"], LONG).await;
+    assert!(!schedule.enrol(&ana, new, None).await.unwrap());
+    let claimed = UserStatus {
+        claimed: true,
+        ..status
+    };
+    assert_eq!(schedule.status(&ana).await.unwrap(), Some(claimed));
+    assert!(waiting(schedule, "a").await.is_empty());
+}
+
+/// Nothing done to one is seen in the other.
+pub async fn the_same_name_in_two_tenants_is_two_users(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let at = stamp(schedule, 0).await;
+    enrol(schedule, "a", "ana", at).await;
+    enrol(schedule, "b", "ana", at).await;
+    let epoch = leader(schedule).await;
+    let (token, claimed) = claim(schedule, epoch, "a", &["ana"], LONG).await;
+    assert_eq!(claimed, ["ana"]);
+    assert_eq!(waiting(schedule, "b").await, ["ana"]);
+    let b = tenant_id("b");
+    let ana = [user_id("ana")];
+    assert!(schedule.renew(&b, token, &ana, LONG).await.unwrap().is_empty());
+    assert!(schedule.release(&b, token, &ana).await.unwrap().is_empty());
+    let finish = [success("ana", bench.minimum())];
+    assert!(schedule.finish(&b, token, &finish).await.unwrap().is_empty());
+    assert_eq!(
+        schedule
+            .status(&key("b", "ana"))
+            .await
+            .unwrap()
+            .unwrap()
+            .last_attempt,
+        None
+    );
+    assert!(schedule.withdraw(&key("b", "ana")).await.unwrap());
+    assert!(schedule.status(&key("a", "ana")).await.unwrap().unwrap().claimed);
+    assert_eq!(
+        schedule.finish(&tenant_id("a"), token, &finish).await.unwrap(),
+        [user_id("ana")]
+    );
+}
+
+/// Claimed or not; the number of a tenant's users is told; unknown ones are not in.
+pub async fn withdrawn_users_and_tenants_are_gone(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let at = stamp(schedule, 0).await;
+    for user in ["ana", "ben", "cem"] {
+        enrol(schedule, "a", user, at).await;
+        enrol(schedule, "b", user, at).await;
+    }
+    let epoch = leader(schedule).await;
+    claim(schedule, epoch, "a", &["ana", "ben"], LONG).await;
+    assert!(schedule.withdraw(&key("a", "ana")).await.unwrap());
+    assert!(schedule.withdraw(&key("a", "cem")).await.unwrap());
+    assert!(!schedule.withdraw(&key("a", "cem")).await.unwrap());
+    assert!(!schedule.withdraw(&key("ghost", "ana")).await.unwrap());
+    assert_eq!(schedule.status(&key("a", "ana")).await.unwrap(), None);
+    let tenants: Vec<_> = schedule.heads(10).await.unwrap();
+    assert_eq!(tenants.len(), 1, "all users of a are claimed: {tenants:?}");
+    assert_eq!(schedule.withdraw_tenant(&tenant_id("a")).await.unwrap(), 1);
+    assert_eq!(schedule.withdraw_tenant(&tenant_id("a")).await.unwrap(), 0);
+    assert_eq!(schedule.withdraw_tenant(&tenant_id("b")).await.unwrap(), 3);
+    assert!(schedule.heads(10).await.unwrap().is_empty());
+    let summary = schedule.summary(None).await.unwrap();
+    assert_eq!((summary.tenants, summary.users, summary.claimed), (0, 0, 0));
+}
+
+/// Ahead of everybody younger than an hour; a user who has waited longer keeps the older stamp.
+pub async fn a_user_made_due_goes_ahead_but_not_behind(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let now = schedule.now().await.unwrap();
+    let minutes = SignedDuration::from_mins;
+    enrol(schedule, "a", "ana", now + minutes(10)).await;
+    enrol(schedule, "a", "ben", now - minutes(59)).await;
+    enrol(schedule, "a", "old", now - minutes(600)).await;
+    for user in ["ana", "old"] {
+        assert!(schedule.make_due(&key("a", user)).await.unwrap());
+    }
+    assert_eq!(waiting(schedule, "a").await, ["old", "ana", "ben"]);
+    assert!(!schedule.make_due(&key("a", "nobody")).await.unwrap());
+    assert!(!schedule.make_due(&key("ghost", "ana")).await.unwrap());
+}
+
+/// In pages; every tenant and user that is in, each tenant's own.
+pub async fn a_walk_names_everybody_in_claimed_or_not(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let at = stamp(schedule, 0).await;
+    for tenant in ["a", "b", "c", "d", "e"] {
+        for user in 0..7 {
+            enrol(schedule, tenant, &format!("{tenant}{user}"), at).await;
+        }
+    }
+    let epoch = leader(schedule).await;
+    let all: Vec<String> = (0..7).map(|user| format!("a{user}")).collect();
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    claim(schedule, epoch, "a", &names, LONG).await;
+
+    let mut tenants = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = schedule.tenants(after.as_ref(), 2).await.unwrap();
+        tenants.extend(page.names.iter().map(ToString::to_string));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(tenants.into_iter().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+    let mut users = BTreeSet::new();
+    loop {
+        let page = schedule.users(&tenant_id("a"), after.as_ref(), 3).await.unwrap();
+        users.extend(page.names.iter().map(ToString::to_string));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(users.into_iter().collect::<Vec<_>>(), all);
+    let ghost = schedule.users(&tenant_id("ghost"), None, 3).await.unwrap();
+    assert!(ghost.names.is_empty() && ghost.next.is_none());
+}
