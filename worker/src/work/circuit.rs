@@ -144,14 +144,20 @@ impl Circuits {
             circuit.opened_at = now;
             circuit.until = now + STEP.saturating_mul(circuit.failures).min(LONGEST);
         }
-        let first = circuit.failure.code != failure.code;
+        let other = circuit.failure.code != failure.code;
         circuit.failure = failure.clone();
+        let alert = if failure.class == ErrorClass::TenantPermanent {
+            other
+        } else {
+            later && (other || circuit.failures == 2)
+        };
         Opened {
             pause: circuit
                 .until
                 .saturating_duration_since(now)
                 .max(Duration::from_secs(1)),
-            first,
+            first: false,
+            alert,
         }
     }
 

@@ -78,6 +78,7 @@ async fn after_the_budget_nobody_starts_and_the_unreached_lead_the_next_run() {
     assert_eq!(started.len(), 50);
     let last = started.iter().map(|(_, at)| *at).max().unwrap();
     assert!(last < bench.began + SECOND * 46);
+    assert_eq!(bench.sync.ended().len(), 50);
     assert_eq!(
         bench.counted().users_synced,
         50,
