@@ -7,7 +7,6 @@ mod docs;
 mod exit;
 mod lock;
 mod show;
-mod stamped;
 mod standalone;
 mod token;
 mod wiring;

@@ -9,7 +9,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::queue::open_queue;
 use tasksync_common::registry::open_registry;
-use tasksync_common::schedule::{Schedule, StampSaver, open_schedule, rebuild};
+use tasksync_common::schedule::{StampSaver, open_schedule, rebuild};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores, api};
@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::exit::{End, Stop};
-use crate::stamped::StampedSchedule;
 use crate::wiring::{self, Connected};
 use crate::{lock, token};
 
@@ -73,13 +72,8 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
         STAMP_BATCH,
         STAMPS_WAITING,
     ));
-    let schedule: Arc<dyn Schedule> = Arc::new(StampedSchedule {
-        inner: order,
-        saver: Arc::clone(&saver),
-        minimum: settings.schedule.minimum_time_between_user_syncs,
-    });
     let stores = Stores {
-        schedule,
+        schedule: order,
         queue: open_queue(&settings.queue).await.map_err(start)?,
         registry,
         clock,
@@ -140,6 +134,7 @@ impl<S: UserSync> Service<S> {
             schedule: stores.schedule,
             queue: stores.queue,
             registry: stores.registry,
+            stamps: Arc::clone(&saver),
             clock: stores.clock,
             sync: connected.sync,
             limits: WorkLimits::of(&settings),
