@@ -55,13 +55,20 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
     let signals = tokio::spawn(signals);
     // Held to the end: the registry is this process's alone.
     let _lock = lock::take(&settings.registry.url)?;
-    let registry = open_registry(&settings.registry).await.map_err(start)?;
-    registry.check_writable().await.map_err(start)?;
+    let registry = open_registry(&settings.registry)
+        .await
+        .map_err(|failure| start(&failure))?;
+    registry
+        .check_writable()
+        .await
+        .map_err(|failure| start(&failure))?;
     let listener = listen(&settings).await?;
     let order = open_schedule(&settings.schedule, Arc::clone(&clock))
         .await
-        .map_err(start)?;
-    let rebuilt = rebuild::rebuild(&*registry, &*order).await.map_err(start)?;
+        .map_err(|failure| start(&failure))?;
+    let rebuilt = rebuild::rebuild(&*registry, &*order)
+        .await
+        .map_err(|failure| start(&failure))?;
     tracing::info!(
         tenants = rebuilt.tenants,
         users = rebuilt.added,
@@ -74,7 +81,9 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
     ));
     let stores = Stores {
         schedule: order,
-        queue: open_queue(&settings.queue).await.map_err(start)?,
+        queue: open_queue(&settings.queue)
+            .await
+            .map_err(|failure| start(&failure))?,
         registry,
         clock,
     };
@@ -199,7 +208,7 @@ fn until_cut(worker: &WorkerSettings) -> Duration {
         .saturating_sub((spare / 2).min(API_DRAIN + LAST_FLUSH + Duration::from_secs(1)))
 }
 
-fn start(failure: Failure) -> Stop {
+fn start(failure: &Failure) -> Stop {
     Stop::settings(format!(
         "cannot start: {failure}. What to do: {}",
         failure.code.action()
