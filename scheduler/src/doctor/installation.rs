@@ -20,7 +20,7 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
     found.push(match own(parts.registry.check_writable()).await {
         Ok(()) => ok(
             &check::REGISTRY,
-            format!("{} was written", parts.settings.registry.url),
+            format!("{} was written", kind(&parts.settings.registry.url)),
         ),
         Err(trouble) => trouble.finding(&check::REGISTRY, SUBJECT),
     });
@@ -28,7 +28,7 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
     found.push(match &schedule_now {
         Ok(_) => ok(
             &check::SCHEDULE,
-            format!("{} answered", parts.settings.schedule.url),
+            format!("{} answered", kind(&parts.settings.schedule.url)),
         ),
         Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
     });
@@ -58,6 +58,11 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
 
 fn ok(definition: &super::Definition, explanation: impl Into<String>) -> Finding {
     Finding::new(definition, SUBJECT, Outcome::Ok, explanation)
+}
+
+/// What kind of store a URL names; the rest may hold a password.
+fn kind(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
 }
 
 fn warning(definition: &super::Definition, explanation: impl Into<String>) -> Finding {

@@ -69,7 +69,7 @@ async fn nothing_is_answered_and_nothing_happens_without_the_right_token() {
 async fn a_service_without_a_token_is_closed_but_lives() {
     let service = Service::start_with(None).await;
     for (method, path) in endpoints() {
-        let path = format!("/api/v1{}", path.replace('{', "").replace('}', ""));
+        let path = format!("/api/v1{}", path.replace(['{', '}'], ""));
         let answer = service
             .send(service.request(&method, &path).bearer_auth(TOKEN))
             .await;
