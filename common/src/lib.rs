@@ -5,6 +5,7 @@ pub mod clock;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
 pub mod error;
+pub mod lifecycle;
 pub mod model;
 pub mod plan;
 pub mod queue;
@@ -12,5 +13,6 @@ pub mod registry;
 pub mod schedule;
 pub mod settings;
 pub mod state;
+pub mod telemetry;
 
 pub use catalogue::markdown as error_catalogue_markdown;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use load::{SettingsError, load, parse};
+pub use load::{SettingsError, check, load, parse};
 pub(crate) use store_url::unsupported_url;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.

@@ -2,8 +2,13 @@
 //!
 //! [`Scheduler::new`] gives the scheduler and the [`Requests`] the API hands "sync now" to; [`Scheduler::run`] stands for
 //! election, leads while elected, and returns when it is stopped and has given the leadership up.
+//! [`api`] is the service operators talk to; [`doctor`] looks at everything that must be right, through [`checks`] also at
+//! the tenants' servers.
 
+pub mod api;
+pub mod checks;
 mod dispatch;
+pub mod doctor;
 mod leader;
 mod limits;
 mod metrics;

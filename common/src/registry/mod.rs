@@ -116,6 +116,15 @@ pub enum Enrolled {
     MailboxTaken(UserKey),
 }
 
+/// How many users of a tenant, or of all, are enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EnrolmentCounts {
+    /// Synced in turn.
+    pub enabled: u64,
+    /// Not synced until somebody acts or the next automatic test succeeds.
+    pub disabled: u64,
+}
+
 /// Answer to a compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
@@ -162,6 +171,8 @@ pub trait Registry: Send + Sync + 'static {
         after: Option<&UserId>,
         limit: u32,
     ) -> Result<Vec<Enrolment>, Failure>;
+    /// How many users are enabled and disabled, of one tenant or of all.
+    async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure>;
     /// Enables or disables an enrolment. `false` when there is none.
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure>;
 

@@ -80,7 +80,12 @@ pub async fn reconcile(registry: &dyn Registry, schedule: &dyn Schedule) -> Resu
     Ok(Rebuilt { withdrawn, ..rebuilt })
 }
 
-async fn add_missing(
+/// Puts the enabled users of one tenant into the order, with the saved stamps; the number put in. Users who are in stay as
+/// they are. Whether the tenant is enabled is the caller's to know.
+///
+/// # Errors
+/// The registry's or the schedule's own; what was put in stays in.
+pub async fn add_missing(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     tenant: &TenantId,

@@ -104,7 +104,11 @@ fn typed(text: &str) -> toml::Value {
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-fn check(settings: &Settings) -> Result<(), SettingsError> {
+/// Checks the relations between settings; [`parse`] does it already.
+///
+/// # Errors
+/// Names the first relation that does not hold.
+pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     let Settings {
         schedule,
         worker,

@@ -301,7 +301,7 @@ impl<S: UserSync> Run<'_, S> {
             self.end(user, UserEnd::Failed(failure));
             return;
         }
-        let Opened { pause, first } =
+        let Opened { pause, first, alert } =
             self.tools
                 .circuits
                 .failed(&self.tenant, &failure, self.started, Instant::now());
@@ -312,7 +312,6 @@ impl<S: UserSync> Run<'_, S> {
         if !matches!(self.closing, Some(Closing::Release)) {
             self.closing = Some(Closing::Circuit(pause, failure.clone()));
         }
-        let alert = first;
         self.end(
             user,
             UserEnd::Postponed {

@@ -66,8 +66,10 @@ pub(super) enum Permission {
 pub(super) struct Opened {
     /// Everybody is postponed by this much.
     pub(super) pause: Duration,
-    /// Whether the circuit was closed before: an alert is due.
+    /// Whether the circuit was closed before.
     pub(super) first: bool,
+    /// Whether people should be told: at once when somebody must act, after a failed probe when it may pass by itself.
+    pub(super) alert: bool,
 }
 
 #[derive(Debug)]
@@ -132,22 +134,30 @@ impl Circuits {
             return Opened {
                 pause: STEP,
                 first: true,
+                alert: failure.class == ErrorClass::TenantPermanent,
             };
         };
         // Batches that ran side by side meet the same outage; only a later attempt makes the pause longer.
-        if started >= circuit.opened_at {
+        let later = started >= circuit.opened_at;
+        if later {
             circuit.failures = circuit.failures.saturating_add(1);
             circuit.opened_at = now;
             circuit.until = now + STEP.saturating_mul(circuit.failures).min(LONGEST);
         }
-        let first = circuit.failure.code != failure.code;
+        let other = circuit.failure.code != failure.code;
         circuit.failure = failure.clone();
+        let alert = if failure.class == ErrorClass::TenantPermanent {
+            other
+        } else {
+            later && (other || circuit.failures == 2)
+        };
         Opened {
             pause: circuit
                 .until
                 .saturating_duration_since(now)
                 .max(Duration::from_secs(1)),
-            first,
+            first: false,
+            alert,
         }
     }
 
@@ -196,7 +206,8 @@ mod tests {
             circuits.failed(&tenant, &refused(), start, start + PROBE),
             Opened {
                 pause: STEP,
-                first: true
+                first: true,
+                alert: true,
             }
         );
         // A batch that ran beside it does not make the pause longer.
@@ -205,7 +216,8 @@ mod tests {
             beside,
             Opened {
                 pause: STEP,
-                first: false
+                first: false,
+                alert: false,
             }
         );
         let now = start + PROBE * 2;
@@ -232,6 +244,20 @@ mod tests {
             !circuits.succeeded(&tenant, now),
             "alerts were looked at just now"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
+        let circuits = Circuits::default();
+        let tenant: TenantId = "contoso".parse().unwrap();
+        let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
+        let start = Instant::now();
+        let first = circuits.failed(&tenant, &down, start, start + PROBE);
+        assert!(first.first && !first.alert);
+        let later = start + STEP + PROBE * 2;
+        assert!(circuits.failed(&tenant, &down, later, later).alert);
+        let later = later + LONGEST;
+        assert!(!circuits.failed(&tenant, &down, later, later).alert, "told once");
     }
 
     #[test]

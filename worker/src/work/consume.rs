@@ -215,7 +215,7 @@ impl<S: UserSync> Shared<S> {
         let worker = &self.worker;
         let limits = &worker.limits;
         let patience = Instant::now() + limits.batch_budget;
-        let renewed = patiently(patience, || async {
+        let renewed = patiently(patience, stop, || async {
             let began = Instant::now();
             let renewal = worker
                 .schedule
@@ -275,6 +275,7 @@ impl<S: UserSync> Shared<S> {
             histories,
             serial,
             until: started + limits.claim_lifetime,
+            stop,
         };
         let tools = Tools {
             sync: &worker.sync,

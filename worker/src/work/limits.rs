@@ -26,7 +26,7 @@ pub(super) const LONGEST_CONSUMER_PAUSE: Duration = Duration::from_secs(15);
 /// A registry call at the end of an attempt may take this long; the change is tried again after the next attempt.
 pub(super) const REGISTRY_CALL: Duration = Duration::from_secs(5);
 
-/// Settling one delivery may take this long; unsettled it is delivered again.
+/// Settling one delivery, or one call to the schedule, may take this long; unsettled a delivery comes again.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
 /// Users that were cut have this long to be dropped before the results are reported without waiting for them.

@@ -10,9 +10,12 @@ use tasksync_common::registry::{Alert, EnrolmentState, Registry};
 use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::circuit::{Circuits, concerns_tenant};
-use super::limits::{LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, WorkLimits, pause};
+use super::limits::{
+    LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
+};
 use super::metrics::WorkMetrics;
 use super::outcome::{Change, Decision, Ended, UserEnd, decide};
 
@@ -36,6 +39,7 @@ pub(super) struct Reporter<'a> {
     pub(super) serial: bool,
     /// After this moment the claim is gone and a report would change nothing.
     pub(super) until: Instant,
+    pub(super) stop: &'a CancellationToken,
 }
 
 #[derive(Default)]
@@ -241,7 +245,7 @@ impl Reporter<'_> {
         let releases = std::mem::take(&mut pending.releases);
         let mut result = Ok(());
         for group in finishes.chunks(REPORT_GROUP) {
-            let done = patiently(self.until, || {
+            let done = patiently(self.until, self.stop, || {
                 self.schedule.finish(self.tenant, self.token, group)
             })
             .await;
@@ -260,7 +264,7 @@ impl Reporter<'_> {
             }
         }
         if !releases.is_empty() {
-            let done = patiently(self.until, || {
+            let done = patiently(self.until, self.stop, || {
                 self.schedule.release(self.tenant, self.token, &releases)
             })
             .await;
@@ -287,24 +291,30 @@ impl Reporter<'_> {
     }
 }
 
-/// Calls until it works or `until` has passed, with growing pauses.
+/// Calls until it works or `until` has passed, with growing pauses; a stopping process is patient for [`SETTLE`] only.
 ///
 /// # Errors
 /// The last failure.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
-    until: Instant,
+    mut until: Instant,
+    stop: &CancellationToken,
     mut call: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     let mut attempt = 0;
+    let mut stopping = false;
     loop {
+        if stop.is_cancelled() && !stopping {
+            stopping = true;
+            until = until.min(Instant::now() + SETTLE);
+        }
         let left = until.saturating_duration_since(Instant::now());
-        let answer = timeout(left.max(Duration::from_secs(1)), call())
+        let answer = timeout(left.clamp(Duration::from_secs(1), SETTLE), call())
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::new(
                     ErrorClass::Transient,
                     Code::ScheduleUnavailable,
-                    "no answer before the claim ended",
+                    "no answer in time",
                 ))
             });
         let failure = match answer {

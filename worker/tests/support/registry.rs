@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentState, JournalEntry, MailboxConnection,
-    Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState, Tenant,
+    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry,
+    MailboxConnection, Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState,
+    Tenant,
 };
 
 #[derive(Default)]
@@ -170,6 +171,9 @@ impl Registry for MemoryRegistry {
             let all = rows.enrolments.values().filter(|row| row.key.tenant == *tenant);
             page(all.map(|row| (row.key.user.clone(), row.clone())), after, limit)
         })
+    }
+    async fn enrolment_counts(&self, _: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
+        Err(unused())
     }
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
         self.rows(|rows| {

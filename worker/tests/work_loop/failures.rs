@@ -119,3 +119,19 @@ async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_worker_does_not_wait_for_a_schedule_that_is_down() {
+    let bench = Bench::new(Act::Work(SECOND * 30));
+    let users = bench.enrol("contoso", 3).await;
+    bench.send("contoso", &users).await;
+    let running = bench.start();
+    sleep(SECOND).await;
+    bench.schedule.set_down(true);
+    bench.stop.cancel();
+    running.await.unwrap();
+    // 30 s until the users end, and a little more: far inside the grace period.
+    assert!(bench.began.elapsed() < SECOND * 60);
+    let depth = bench.memory.depth(QueueName::Background).await.unwrap();
+    assert_eq!((depth.ready, depth.unacknowledged), (1, 0), "the job is not lost");
+}

@@ -34,8 +34,13 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_users_of_a_batch_run_at_once_and_never_more() {
-    let bench = Bench::new(Act::Work(SECOND));
+    let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 100).await;
+    // Of different length, so that places become free one by one while the next group is surveyed.
+    for (index, user) in (0..).zip(&users) {
+        let takes = SECOND / 10 * (5 + index * 7 % 13);
+        bench.sync.set(key("contoso", user.as_str()), Act::Work(takes));
+    }
     bench.send("contoso", &users).await;
     bench.start();
     bench.settled().await;
@@ -78,6 +83,7 @@ async fn after_the_budget_nobody_starts_and_the_unreached_lead_the_next_run() {
     assert_eq!(started.len(), 50);
     let last = started.iter().map(|(_, at)| *at).max().unwrap();
     assert!(last < bench.began + SECOND * 46);
+    assert_eq!(bench.sync.ended().len(), 50);
     assert_eq!(
         bench.counted().users_synced,
         50,

@@ -171,6 +171,18 @@ pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registr
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let (one, other) = (key("a", "ana"), key("b", "ana"));
     registry.set_enrolment_state(&one, &disabled()).await.unwrap();
+    for (tenant, enabled, disabled) in [
+        (Some(&one.tenant), 0, 1),
+        (Some(&other.tenant), 1, 0),
+        (None, 1, 1),
+    ] {
+        let counts = registry.enrolment_counts(tenant).await.unwrap();
+        assert_eq!(
+            (counts.enabled, counts.disabled),
+            (enabled, disabled),
+            "{tenant:?}"
+        );
+    }
     registry
         .save_sync_state(&one, 0, b"fa", b"state a")
         .await

@@ -6,7 +6,7 @@ use super::errors::is_missing_reference;
 use super::{SqliteRegistry, USERS_PER_STATEMENT, push_users, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::{Enrolled, Enrolment, EnrolmentState};
+use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState};
 
 const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
 const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user_id = $2";
@@ -22,6 +22,8 @@ const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_a
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
 const SET_STATE: &str =
     "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
+const COUNT: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments WHERE tenant = $1";
+const COUNT_ALL: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments";
 const ALLOW: &str = "UPDATE enrolments SET deletion_permit = 1 WHERE tenant = $1 AND user_id = $2";
 const TAKE: &str = "UPDATE enrolments SET deletion_permit = 0 \
     WHERE tenant = $1 AND user_id = $2 AND deletion_permit = 1";
@@ -107,6 +109,26 @@ impl SqliteRegistry {
     pub(super) async fn do_withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         self.change_one(&format!("withdrawing {user}"), WITHDRAW, user)
             .await
+    }
+
+    pub(super) async fn do_enrolment_counts(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<EnrolmentCounts, Failure> {
+        const DOING: &str = "counting enrolments";
+        let mut connection = self.read(DOING).await?;
+        let query = match tenant {
+            Some(tenant) => sqlx::query_as(COUNT).bind(tenant.as_str()),
+            None => sqlx::query_as(COUNT_ALL),
+        };
+        let (all, disabled): (i64, i64) = query
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        Ok(EnrolmentCounts {
+            enabled: u64::try_from(all - disabled).unwrap_or(0),
+            disabled: u64::try_from(disabled).unwrap_or(0),
+        })
     }
 
     pub(super) async fn do_enrolments_of(

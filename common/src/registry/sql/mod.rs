@@ -18,8 +18,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{
-    Alert, Enrolled, Enrolment, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp, StoredState,
-    Tenant,
+    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
+    StoredState, Tenant,
 };
 use crate::error::{Code, Failure};
 use crate::model::{TenantId, UserId, UserKey};
@@ -132,6 +132,9 @@ impl Registry for SqliteRegistry {
         limit: u32,
     ) -> Result<Vec<Enrolment>, Failure> {
         self.do_enrolments(tenant, after, limit).await
+    }
+    async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
+        self.do_enrolment_counts(tenant).await
     }
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
         self.do_set_enrolment_state(user, state).await

@@ -117,6 +117,7 @@ fn parts(request: &Bytes) -> Vec<String> {
         ("<t:RequestServerVersion", "/>"),
         ("<t:ExchangeImpersonation", "</t:ExchangeImpersonation>"),
         ("<t:TimeZoneContext", "</t:TimeZoneContext>"),
+        ("<t:DateTimePrecision", "</t:DateTimePrecision>"),
     ] {
         if header.starts_with(name) {
             let length = header.find(end).unwrap() + end.len();

@@ -1,0 +1,140 @@
+//! Ending a process in order: first nothing new is taken, then what still runs is cut.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that ended in order.
+pub const ENDED: u8 = 0;
+/// Exit code of a process whose running work had to be cut, or one of whose parts failed.
+pub const CUT: u8 = 1;
+
+/// The two steps of the end, shared by everything in the process.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    failed: Arc<AtomicBool>,
+}
+
+impl Lifecycle {
+    /// A lifecycle that nobody ends yet; see [`Self::watch_signals`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when nothing new may be taken.
+    #[must_use]
+    pub fn soft(&self) -> &CancellationToken {
+        &self.soft
+    }
+
+    /// Cancelled when running work must stop at once; never before [`Self::soft`].
+    #[must_use]
+    pub fn hard(&self) -> &CancellationToken {
+        &self.hard
+    }
+
+    /// Begins the end in order.
+    pub fn stop(&self) {
+        self.soft.cancel();
+    }
+
+    /// Begins the end because a part of the process failed; the exit code tells.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        self.soft.cancel();
+    }
+
+    /// Cuts what still runs.
+    pub fn cut(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+
+    /// The exit code, to be asked when everything ended.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.hard.is_cancelled() || self.failed.load(Ordering::SeqCst) {
+            CUT
+        } else {
+            ENDED
+        }
+    }
+
+    /// Listens for SIGTERM and SIGINT: the first begins the end, a second one or `drain` after the first cuts. Returns
+    /// what has to run beside the work, and ends by itself only after it cut.
+    ///
+    /// # Errors
+    /// The operating system's, when signals cannot be listened for.
+    pub fn watch_signals(
+        &self,
+        drain: Duration,
+    ) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        Ok(self.clone().follow(signals, drain))
+    }
+
+    async fn follow(self, mut signals: Signals, drain: Duration) {
+        tokio::select! {
+            name = signals.next() => tracing::info!(signal = name, "stopping: nothing new is taken"),
+            () = self.soft.cancelled() => {}
+        }
+        self.soft.cancel();
+        tokio::select! {
+            name = signals.next() => tracing::warn!(signal = name, "second signal: running work is cut"),
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!(seconds = drain.as_secs(), "running work did not end in time and is cut");
+            }
+        }
+        self.hard.cancel();
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_is_cut_after_the_drain_time() {
+        let lifecycle = Lifecycle::new();
+        let watch = tokio::spawn(lifecycle.watch_signals(Duration::from_secs(50)).unwrap());
+        assert!(!lifecycle.soft().is_cancelled());
+        lifecycle.stop();
+        assert!(lifecycle.soft().is_cancelled() && !lifecycle.hard().is_cancelled());
+        assert_eq!(lifecycle.exit_code(), ENDED);
+        watch.await.unwrap();
+        assert!(lifecycle.hard().is_cancelled());
+        assert_eq!(lifecycle.exit_code(), CUT);
+    }
+
+    #[test]
+    fn a_failed_part_shows_in_the_exit_code() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.fail();
+        assert!(lifecycle.soft().is_cancelled() && !lifecycle.hard().is_cancelled());
+        assert_eq!(lifecycle.exit_code(), CUT);
+    }
+}

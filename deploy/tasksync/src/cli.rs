@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Keeps people's tasks in sync between SharePoint and Exchange.
+///
+/// `tasksync standalone` runs the service on one machine. All other commands ask a running service; they take its
+/// operator token from TASKSYNC_TOKEN or from the file named by TASKSYNC_TOKEN_FILE.
+///
+/// Exit codes: 0 well, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service cannot be
+/// reached.
+#[derive(Debug, Parser)]
+#[command(name = "tasksync", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Address of the service.
+    #[arg(
+        long,
+        global = true,
+        env = "TASKSYNC_URL",
+        default_value = "http://127.0.0.1:8480",
+        hide_env_values = true
+    )]
+    pub(crate) url: String,
+    /// Print the service's JSON instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole service in one process on one machine.
+    Standalone {
+        /// Settings file; without one the defaults and the environment variables are used.
+        #[arg(long, env = "TASKSYNC_CONFIG", hide_env_values = true)]
+        config: Option<PathBuf>,
+    },
+    #[command(flatten)]
+    Remote(Remote),
+    /// Looks at settings files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Prints reference pages, made from the program itself.
+    Docs {
+        /// Which page.
+        page: Page,
+    },
+}
+
+/// Commands that ask the service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Remote {
+    /// Tenants: whose SharePoint and Exchange are connected.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Users: who is synced, and how it goes.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Syncs a user as soon as a worker is free.
+    SyncNow {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+    },
+    /// Shows freshness, queues, leader, disabled users and open alerts.
+    Status {
+        /// Of this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Checks the installation and the tenants' servers; changes nothing.
+    Doctor {
+        /// Asks this tenant's servers.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Shows the open alerts.
+    Alerts {
+        /// Of this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Adds a tenant from a TOML file, or brings it up to date.
+    Add {
+        /// The tenant's file; see deploy/tasksync/examples/tenant.toml.
+        file: PathBuf,
+    },
+    /// Lists the tenants.
+    List,
+    /// Shows one tenant.
+    Show {
+        /// Name of the tenant.
+        tenant: String,
+    },
+    /// Removes a tenant with its users and their sync states; tasks stay where they are.
+    Remove {
+        /// Name of the tenant.
+        tenant: String,
+    },
+    /// Syncs the tenant's users again.
+    Enable {
+        /// Name of the tenant.
+        tenant: String,
+    },
+    /// Stops every sync of the tenant; nothing is removed.
+    Disable {
+        /// Name of the tenant.
+        tenant: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Opts a user in, or brings the user up to date and enables the user again.
+    OptIn {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user, for example the e-mail address.
+        user: String,
+        /// The person's sign-in name at SharePoint, for example `i:0#.w|contoso\ana`.
+        #[arg(long)]
+        source_login: String,
+        /// The person's primary mailbox address.
+        #[arg(long)]
+        mailbox: String,
+        /// The mailbox owner's time zone, as an IANA or Windows name; without it the tenant's.
+        #[arg(long)]
+        time_zone: Option<String>,
+        /// Do not ask SharePoint for the person and Exchange for the mailbox.
+        #[arg(long)]
+        unchecked: bool,
+    },
+    /// Opts a user out: nothing is synced any more, tasks stay where they are.
+    OptOut {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+    },
+    /// Lists a tenant's users.
+    List {
+        /// Name of the tenant.
+        tenant: String,
+    },
+    /// Shows one user: last and next sync, alerts, what was overwritten.
+    Status {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+    },
+    /// Lets deletions that were held back pass, once.
+    AllowDeletions {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+    },
+    /// Shows what was overwritten or deleted, newest first.
+    Journal {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+        /// How many entries.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Reads a settings file together with the environment and says what is wrong.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// A reference page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Page {
+    /// Every error, its cause and what to do.
+    Errors,
+    /// Every setting.
+    Settings,
+    /// The REST API.
+    Api,
+    /// What the doctor checks.
+    Doctor,
+    /// The commands.
+    Commands,
+}

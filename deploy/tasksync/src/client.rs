@@ -1,0 +1,197 @@
+//! A thin client of the REST API.
+
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde_json::Value;
+use tasksync_scheduler::api::ApiToken;
+
+use crate::exit::{self, Stop};
+use crate::token;
+
+/// The doctor takes longest; a little more than the service gives it.
+const TIMEOUT: Duration = Duration::from_secs(160);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer read, in bytes.
+const MAXIMUM_ANSWER: usize = 64 * 1024 * 1024;
+
+/// The connection to one service.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: ApiToken,
+    json: bool,
+}
+
+impl Client {
+    pub(crate) fn new(url: &str, json: bool) -> Result<Self, Stop> {
+        let base: Url = url
+            .parse()
+            .map_err(|error| Stop::settings(format!("--url (or TASKSYNC_URL) {url}: {error}")))?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(Stop::settings(format!(
+                "--url (or TASKSYNC_URL) {url}: write http://HOST:PORT or https://HOST:PORT"
+            )));
+        }
+        let token = token::read()?.ok_or_else(token::missing)?;
+        if base.scheme() == "http" && !is_loopback(&base) {
+            exit::note(&format!(
+                "warning: the token travels to {} in plain text; use https:// or a tunnel",
+                base.host_str().unwrap_or_default()
+            ));
+        }
+        // Another provider may be installed already; either will do.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| Stop::settings(format!("the HTTP client cannot be made: {error}")))?;
+        Ok(Self {
+            http,
+            base,
+            token,
+            json,
+        })
+    }
+
+    /// Whether JSON is to be printed instead of text.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+        self.call(Method::GET, path, query, None).await
+    }
+
+    pub(crate) async fn put(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Value, Stop> {
+        self.call(Method::PUT, path, query, Some(body)).await
+    }
+
+    pub(crate) async fn post(&self, path: &[&str]) -> Result<Value, Stop> {
+        self.call(Method::POST, path, &[], None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Stop> {
+        self.call(Method::DELETE, path, &[], None).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Stop> {
+        let mut url = self.base.clone();
+        // An empty name would leave a segment out and so address something wider.
+        if path
+            .iter()
+            .any(|name| name.is_empty() || matches!(*name, "." | ".."))
+        {
+            return Err(Stop::settings("a name is empty or only dots"));
+        }
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        let mut request = self
+            .http
+            .request(method, url)
+            .header("authorization", self.token.header_value())
+            .query(query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let bytes = read(answer).await.map_err(|error| self.unreachable(&error))?;
+        let Some(bytes) = bytes else {
+            return Err(Stop::Unreachable(format!(
+                "the answer of {} is larger than {MAXIMUM_ANSWER} bytes",
+                self.base
+            )));
+        };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
+            Stop::Unreachable(format!(
+                "something answers at {}, but not tasksync (HTTP {status}); name its address with --url or TASKSYNC_URL",
+                self.base
+            ))
+        })?;
+        if status.is_success() {
+            return Ok(value);
+        }
+        if self.json {
+            exit::print(&pretty(&value))?;
+        }
+        Err(refused(&value, status.as_u16()))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Stop {
+        let mut reason: &dyn std::error::Error = error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        if error.is_timeout() && !error.is_connect() {
+            return Stop::Unreachable(format!(
+                "{} did not answer within {} s",
+                self.base,
+                TIMEOUT.as_secs()
+            ));
+        }
+        Stop::Unreachable(format!(
+            "no service answers at {} ({reason}); start it with `tasksync standalone --config FILE`, or name its address with --url or TASKSYNC_URL",
+            self.base
+        ))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
+}
+
+async fn read(mut answer: reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if bytes.len() + chunk.len() > MAXIMUM_ANSWER {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes))
+}
+
+/// The service's error in words. A wrong token is a matter of this command's own settings.
+fn refused(value: &Value, status: u16) -> Stop {
+    let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = format!(
+        "{} [{}]: {}\n  What to do: {}",
+        field("message"),
+        field("code"),
+        field("detail"),
+        field("action")
+    );
+    if status == 401 {
+        Stop::Settings(text)
+    } else {
+        Stop::Answer(text)
+    }
+}
+
+/// JSON for printing.
+pub(crate) fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

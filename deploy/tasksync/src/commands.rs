@@ -1,0 +1,206 @@
+//! The operator commands: one or two calls each, shown as JSON or text.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tasksync_common::registry::Tenant;
+
+use crate::cli::{Remote, TenantCommand, UserCommand};
+use crate::client::{Client, pretty};
+use crate::exit::{End, Stop, print};
+use crate::show;
+
+/// Entries asked for at once.
+const PAGE: &str = "1000";
+/// Most pages of one list.
+const MAXIMUM_PAGES: usize = 10_000;
+
+pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
+    match command {
+        Remote::Tenant(command) => tenant(client, command).await,
+        Remote::User(command) => user(client, command).await,
+        Remote::SyncNow { tenant, user } => {
+            let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
+            say(client, &answer, || {
+                format!("{user} is due now; a worker takes the user as soon as one is free.\n")
+            })
+        }
+        Remote::Status { tenant } => {
+            let answer = client.get(&["status"], &of(tenant.as_deref())).await?;
+            say(client, &answer, || show::status(&answer))
+        }
+        Remote::Doctor { tenant } => {
+            let answer = client.get(&["doctor"], &of(tenant.as_deref())).await?;
+            say(client, &answer, || show::doctor(&answer))?;
+            Ok(if answer["result"] == "failed" {
+                End::Bad
+            } else {
+                End::Well
+            })
+        }
+        Remote::Alerts { tenant } => {
+            let mut query = of(tenant.as_deref());
+            query.push(("limit", PAGE));
+            let answer = client.get(&["alerts"], &query).await?;
+            say(client, &answer, || show::alerts(&answer))
+        }
+    }
+}
+
+async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
+    match command {
+        TenantCommand::Add { file } => {
+            let tenant = read_tenant(&file)?;
+            let id = tenant.id.to_string();
+            let body = serde_json::to_value(&tenant)
+                .map_err(|error| Stop::settings(format!("{}: {error}", file.display())))?;
+            let answer = client.put(&["tenants", &id], &[], &body).await?;
+            say(client, &answer, || {
+                format!(
+                    "{id} was {}. Next: `tasksync doctor --tenant {id}`, then `tasksync user opt-in {id} USER …`.\n",
+                    answer["result"].as_str().unwrap_or("stored")
+                )
+            })
+        }
+        TenantCommand::List => {
+            let answer = every(client, &["tenants"], "tenants").await?;
+            say(client, &answer, || show::tenants(&answer))
+        }
+        TenantCommand::Show { tenant } => {
+            let answer = client.get(&["tenants", &tenant], &[]).await?;
+            say(client, &answer, || show::tenant(&answer))
+        }
+        TenantCommand::Remove { tenant } => {
+            let answer = client.delete(&["tenants", &tenant]).await?;
+            say(client, &answer, || {
+                format!("{tenant} was removed; tasks stay where they are.\n")
+            })
+        }
+        TenantCommand::Enable { tenant } => switch(client, &tenant, true).await,
+        TenantCommand::Disable { tenant } => switch(client, &tenant, false).await,
+    }
+}
+
+async fn switch(client: &Client, tenant: &str, enabled: bool) -> Result<End, Stop> {
+    let mut body = client.get(&["tenants", tenant], &[]).await?;
+    if let Some(tenant) = body.as_object_mut() {
+        tenant.insert("enabled".to_owned(), Value::Bool(enabled));
+    }
+    let answer = client.put(&["tenants", tenant], &[], &body).await?;
+    say(client, &answer, || {
+        if enabled {
+            format!("{tenant} is enabled.\n")
+        } else {
+            format!("{tenant} is disabled; nobody of it is synced, nothing was removed.\n")
+        }
+    })
+}
+
+async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
+    match command {
+        UserCommand::OptIn {
+            tenant,
+            user,
+            source_login,
+            mailbox,
+            time_zone,
+            unchecked,
+        } => {
+            let body = json!({
+                "source_login": source_login,
+                "mailbox": mailbox,
+                "time_zone": time_zone,
+            });
+            let query: &[_] = if unchecked { &[("unchecked", "true")] } else { &[] };
+            let answer = client
+                .put(&["tenants", &tenant, "users", &user], query, &body)
+                .await?;
+            say(client, &answer, || {
+                let what = answer["result"].as_str().unwrap_or("stored");
+                if answer["scheduled"] == false {
+                    format!(
+                        "{user} was {what}, but {tenant} is disabled: nothing is synced until it is enabled.\n"
+                    )
+                } else {
+                    format!("{user} was {what} and is due now.\n")
+                }
+            })
+        }
+        UserCommand::OptOut { tenant, user } => {
+            let answer = client.delete(&["tenants", &tenant, "users", &user]).await?;
+            say(client, &answer, || {
+                format!("{user} was opted out; tasks stay where they are.\n")
+            })
+        }
+        UserCommand::List { tenant } => {
+            let answer = every(client, &["tenants", &tenant, "users"], "users").await?;
+            say(client, &answer, || show::users(&answer))
+        }
+        UserCommand::Status { tenant, user } => {
+            let answer = client.get(&["tenants", &tenant, "users", &user], &[]).await?;
+            say(client, &answer, || show::user(&answer))
+        }
+        UserCommand::AllowDeletions { tenant, user } => {
+            let answer = client
+                .post(&["tenants", &tenant, "users", &user, "deletions", "allow"])
+                .await?;
+            say(client, &answer, || {
+                format!("The next held deletions of {user} may pass, once.\n")
+            })
+        }
+        UserCommand::Journal { tenant, user, limit } => {
+            let answer = client
+                .get(
+                    &["tenants", &tenant, "users", &user, "journal"],
+                    &[("limit", &limit.to_string())],
+                )
+                .await?;
+            say(client, &answer, || show::journal(&answer))
+        }
+    }
+}
+
+fn read_tenant(file: &Path) -> Result<Tenant, Stop> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Stop::settings(format!("tenant file {}: {error}", file.display())))?;
+    toml::from_str(&text).map_err(|error| {
+        Stop::settings(format!(
+            "tenant file {}: {}",
+            file.display(),
+            error.to_string().trim_end()
+        ))
+    })
+}
+
+fn of(tenant: Option<&str>) -> Vec<(&str, &str)> {
+    tenant.map(|tenant| ("tenant", tenant)).into_iter().collect()
+}
+
+/// Reads every page of a list.
+async fn every(client: &Client, path: &[&str], field: &str) -> Result<Value, Stop> {
+    let mut entries = Vec::new();
+    let mut after: Option<String> = None;
+    for _ in 0..MAXIMUM_PAGES {
+        let mut query = vec![("limit", PAGE)];
+        if let Some(after) = &after {
+            query.push(("after", after));
+        }
+        let mut page = client.get(path, &query).await?;
+        if let Some(more) = page[field].as_array_mut() {
+            entries.append(more);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => return Ok(json!({ field: entries })),
+        }
+    }
+    Err(Stop::Answer(format!("the list of {field} does not end")))
+}
+
+fn say(client: &Client, answer: &Value, text: impl FnOnce() -> String) -> Result<End, Stop> {
+    if client.json() {
+        print(&pretty(answer))
+    } else {
+        print(&text())
+    }
+}

@@ -1,0 +1,75 @@
+//! How the executable ends: 0 well, 1 a bad answer, 2 wrong usage or settings, 3 the service cannot be reached.
+
+use std::io::Write as _;
+
+/// An end that is no error of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All is well.
+    Well,
+    /// The question was answered, and the answer is bad.
+    Bad,
+    /// A role ended with this code.
+    Role(u8),
+}
+
+impl End {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Bad => 1,
+            Self::Role(code) => code,
+        }
+    }
+}
+
+/// Why nothing could be done; the text says what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    /// The service answered with an error.
+    #[error("{0}")]
+    Answer(String),
+    /// Wrong usage, file or settings.
+    #[error("{0}")]
+    Settings(String),
+    /// Nothing, or something else than tasksync, answers.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Stop {
+    pub(crate) fn settings(text: impl Into<String>) -> Self {
+        Self::Settings(text.into())
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Answer(_) => 1,
+            Self::Settings(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<End, Stop> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(End::Well),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(End::Well),
+        Err(error) => Err(Stop::settings(format!(
+            "standard output cannot be written: {error}"
+        ))),
+    }
+}
+
+/// Says on standard error why nothing could be done.
+pub(crate) fn complain(stop: &Stop) {
+    // Nothing is left to do when even this cannot be written.
+    writeln!(std::io::stderr().lock(), "tasksync: {stop}").ok();
+}
+
+/// Says something on standard error beside the answer.
+pub(crate) fn note(text: &str) {
+    writeln!(std::io::stderr().lock(), "tasksync: {text}").ok();
+}

@@ -1,0 +1,102 @@
+//! One standalone process per registry file: two would each think they lead.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::exit::Stop;
+
+/// Held as long as the process uses the registry; given back when dropped, also when the process is killed.
+#[derive(Debug)]
+pub(crate) struct RegistryLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+/// Takes the lock beside the file of `sqlite:PATH`. A registry that is no file needs none.
+pub(crate) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
+    let Some(path) = lock_path(registry_url) else {
+        return Ok(None);
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Stop::settings(format!(
+            "registry.url {registry_url}: the lock file {} cannot be used: {error}",
+            path.display()
+        ))
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(taken(&path, &mut file)),
+        Err(TryLockError::Error(error)) => return Err(failed(&error)),
+    }
+    // Only for whoever reads the file; the lock itself is the operating system's.
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|error| failed(&error))?;
+    Ok(Some(RegistryLock(file)))
+}
+
+fn taken(path: &Path, file: &mut File) -> Stop {
+    let mut holder = String::new();
+    // Who holds it is nice to know, no more.
+    file.take(32).read_to_string(&mut holder).ok();
+    let holder = holder.trim();
+    let who = if holder.is_empty() {
+        "another process".to_owned()
+    } else {
+        format!("process {holder}")
+    };
+    Stop::settings(format!(
+        "{who} runs with this registry already (it holds {}); stop it first, or give this one a registry of its own",
+        path.display()
+    ))
+}
+
+fn lock_path(registry_url: &str) -> Option<PathBuf> {
+    let path = registry_url.strip_prefix("sqlite:")?;
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" {
+        return None;
+    }
+    Some(PathBuf::from(format!("{path}.lock")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_lies_beside_the_file() {
+        let path = |url| lock_path(url).map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(path("sqlite:a.sqlite").as_deref(), Some("a.sqlite.lock"));
+        assert_eq!(
+            path("sqlite:///var/lib/t.sqlite?mode=rwc").as_deref(),
+            Some("/var/lib/t.sqlite.lock")
+        );
+        assert_eq!(path("sqlite::memory:"), None);
+        assert_eq!(path("sqlite://:memory:"), None);
+    }
+
+    #[test]
+    fn the_second_one_is_refused_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/t.sqlite", folder.path().display());
+        let first = take(&url).unwrap();
+        let Err(Stop::Settings(text)) = take(&url) else {
+            panic!("locked twice")
+        };
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        drop(first);
+        assert!(take(&url).unwrap().is_some());
+    }
+}

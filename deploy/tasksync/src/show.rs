@@ -1,0 +1,368 @@
+//! The service's JSON as text for people.
+
+use serde_json::Value;
+
+/// Lines of cells, each column as wide as its widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn entries<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
+    answer[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A value as one cell; control characters would let foreign text write over the screen.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => plain(text),
+        other => plain(&other.to_string()),
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect()
+}
+
+/// A time to the second.
+fn time(value: &Value) -> String {
+    value
+        .as_str()
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+        .map_or_else(
+            || cell(value),
+            |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        )
+}
+
+/// Seconds as people say them.
+fn seconds(value: &Value) -> String {
+    let Some(seconds) = value.as_u64() else {
+        return "-".to_owned();
+    };
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+pub(crate) fn tenants(answer: &Value) -> String {
+    let tenants = entries(answer, "tenants");
+    if tenants.is_empty() {
+        return "There is no tenant; add one with `tasksync tenant add FILE`.\n".to_owned();
+    }
+    let rows: Vec<_> = tenants
+        .iter()
+        .map(|tenant| {
+            vec![
+                cell(&tenant["id"]),
+                if tenant["enabled"] == true {
+                    "enabled".to_owned()
+                } else {
+                    "disabled".to_owned()
+                },
+                entries(&tenant["source"], "sites").len().to_string(),
+                cell(&tenant["display_name"]),
+            ]
+        })
+        .collect();
+    table(&["TENANT", "STATE", "SITES", "NAME"], &rows)
+}
+
+pub(crate) fn tenant(tenant: &Value) -> String {
+    let mut text = format!(
+        "{} ({})\n  enabled:    {}\n  time zone:  {}\n  Exchange:   {} ({}, access {})\n",
+        cell(&tenant["id"]),
+        cell(&tenant["display_name"]),
+        cell(&tenant["enabled"]),
+        cell(&tenant["time_zone"]),
+        cell(&tenant["mailbox"]["url"]),
+        cell(&tenant["mailbox"]["credentials"]["kind"]),
+        cell(&tenant["mailbox"]["access"]),
+    );
+    text.push_str(&format!(
+        "  SharePoint: {}\n",
+        cell(&tenant["source"]["credentials"]["kind"])
+    ));
+    for site in entries(&tenant["source"], "sites") {
+        text.push_str(&format!("    {}\n", cell(site)));
+    }
+    text
+}
+
+pub(crate) fn users(answer: &Value) -> String {
+    let users = entries(answer, "users");
+    if users.is_empty() {
+        return "Nobody is opted in; see `tasksync user opt-in --help`.\n".to_owned();
+    }
+    let rows: Vec<_> = users
+        .iter()
+        .map(|user| {
+            vec![
+                cell(&user["user"]),
+                cell(&user["state"]),
+                cell(&user["mailbox"]),
+                cell(&user["failure"]["code"]),
+            ]
+        })
+        .collect();
+    table(&["USER", "STATE", "MAILBOX", "REASON"], &rows)
+}
+
+pub(crate) fn user(answer: &Value) -> String {
+    let enrolment = &answer["enrolment"];
+    let schedule = &answer["schedule"];
+    let mut text = format!(
+        "{} of {}: {}\n  mailbox:       {}\n  sign-in name:  {}\n  opted in:      {}\n  last success:  {}\n  last attempt:  {}\n  next sync:     {}\n",
+        cell(&enrolment["user"]),
+        cell(&enrolment["tenant"]),
+        cell(&enrolment["state"]),
+        cell(&enrolment["mailbox"]),
+        cell(&enrolment["source_login"]),
+        time(&enrolment["opted_in_at"]),
+        time(&schedule["last_success"]),
+        time(&schedule["last_attempt"]),
+        next_sync(&answer["next_sync"]),
+    );
+    if !enrolment["failure"].is_null() {
+        text.push_str(&format!(
+            "\nDisabled since {}:\n{}",
+            time(&enrolment["disabled_since"]),
+            failure(&enrolment["failure"])
+        ));
+    } else if !schedule["last_failure"].is_null() {
+        text.push_str(&format!(
+            "\nThe last attempt failed ({} in a row):\n{}",
+            cell(&schedule["failures"]),
+            failure(&schedule["last_failure"])
+        ));
+    }
+    for alert in entries(answer, "alerts") {
+        text.push_str(&format!(
+            "\nAlert since {}:\n{}",
+            time(&alert["since"]),
+            failure(&alert["failure"])
+        ));
+        if !alert["evidence"].is_null() {
+            text.push_str(&format!("{:#}\n", alert["evidence"]));
+        }
+    }
+    if !entries(answer, "journal").is_empty() {
+        text.push_str("\nLast in the journal:\n");
+        text.push_str(&journal(answer));
+    }
+    text
+}
+
+fn next_sync(next: &Value) -> String {
+    match next["state"].as_str() {
+        Some("running") => "running now".to_owned(),
+        Some("due") => format!("due since {}, waits for a worker", time(&next["since"])),
+        Some("waiting") => format!("about {}", time(&next["about"])),
+        _ => "not scheduled".to_owned(),
+    }
+}
+
+fn failure(failure: &Value) -> String {
+    format!(
+        "  {} [{}]\n  {}\n  What to do: {} (who: {})\n",
+        cell(&failure["message"]),
+        cell(&failure["code"]),
+        cell(&failure["detail"]),
+        cell(&failure["action"]),
+        cell(&failure["who_acts"]),
+    )
+}
+
+pub(crate) fn journal(answer: &Value) -> String {
+    let entries = entries(answer, "journal");
+    if entries.is_empty() {
+        return "Nothing was overwritten or deleted.\n".to_owned();
+    }
+    let mut text = String::new();
+    for entry in entries {
+        text.push_str(&format!(
+            "{}  {}  {}\n",
+            time(&entry["at"]),
+            cell(&entry["kind"]),
+            cell(&entry["task"])
+        ));
+        for (name, field) in [("before", "before"), ("after ", "after")] {
+            if !entry[field].is_null() {
+                text.push_str(&format!("    {name}: {}\n", cell(&entry[field])));
+            }
+        }
+    }
+    text
+}
+
+pub(crate) fn status(answer: &Value) -> String {
+    let summary = &answer["summary"];
+    let whose = answer["tenant"].as_str().map_or_else(
+        || "All tenants".to_owned(),
+        |tenant| format!("Tenant {}", plain(tenant)),
+    );
+    let mut text = format!(
+        "{whose}, {}\n  users:        {} enabled, {} disabled\n  now:          {} due, {} being synced\n  longest wait: {}\n  interval:     {} (half), {} (99 %)\n  oldest success: {}\n  open alerts:  {}\n",
+        time(&answer["at"]),
+        cell(&answer["enabled"]),
+        cell(&answer["disabled"]),
+        cell(&summary["due"]),
+        cell(&summary["claimed"]),
+        seconds(&summary["oldest_due_seconds"]),
+        seconds(&summary["interval_p50_seconds"]),
+        seconds(&summary["interval_p99_seconds"]),
+        seconds(&summary["oldest_success_seconds"]),
+        cell(&answer["alerts"]),
+    );
+    let queues = &answer["queues"];
+    text.push_str(&format!(
+        "Service\n  tenants:      {}\n  leader:       {}\n  dead letters: {}\n\n",
+        cell(&summary["tenants"]),
+        match answer["leader"]["state"].as_str() {
+            Some("leading") => "this process",
+            Some("not_here") => "not this process",
+            _ => "nobody",
+        },
+        cell(&queues["dead_letters"]),
+    ));
+    let rows: Vec<_> = ["background", "interactive"]
+        .iter()
+        .map(|name| {
+            let queue = &queues[*name];
+            vec![
+                (*name).to_owned(),
+                cell(&queue["ready"]),
+                cell(&queue["unacknowledged"]),
+                cell(&queue["wanted"]),
+            ]
+        })
+        .collect();
+    text.push_str(&table(&["QUEUE", "WAITING", "WITH WORKERS", "WANTED"], &rows));
+    text
+}
+
+pub(crate) fn alerts(answer: &Value) -> String {
+    let alerts = entries(answer, "alerts");
+    if alerts.is_empty() {
+        return "No alert is open.\n".to_owned();
+    }
+    let mut text = String::new();
+    for alert in alerts {
+        let whose = match alert["user"].as_str() {
+            Some(user) => format!("{} of {}", plain(user), cell(&alert["tenant"])),
+            None => format!("tenant {}", cell(&alert["tenant"])),
+        };
+        text.push_str(&format!(
+            "{whose}, since {}\n{}\n",
+            time(&alert["since"]),
+            failure(&alert["failure"])
+        ));
+    }
+    text
+}
+
+pub(crate) fn doctor(answer: &Value) -> String {
+    let mut text = String::new();
+    let mut subject = "";
+    for check in entries(answer, "checks") {
+        let its = check["subject"].as_str().unwrap_or_default();
+        if its != subject {
+            text.push_str(&format!(
+                "{}{}\n",
+                if subject.is_empty() { "" } else { "\n" },
+                plain(its)
+            ));
+            subject = its;
+        }
+        let mark = match check["result"].as_str() {
+            Some("ok") => "ok      ",
+            Some("warning") => "WARNING ",
+            Some("failed") => "FAILED  ",
+            _ => "n/a     ",
+        };
+        text.push_str(&format!(
+            "  {mark}{}: {}\n",
+            cell(&check["what"]),
+            cell(&check["explanation"])
+        ));
+        if matches!(check["result"].as_str(), Some("warning" | "failed")) {
+            text.push_str(&format!("          What to do: {}\n", cell(&check["solution"])));
+            for line in entries(check, "additional_information") {
+                text.push_str(&format!("          {}\n", cell(line)));
+            }
+            text.push_str(&format!("          See {}\n", cell(&check["reference"])));
+        }
+    }
+    let count = |result: &str| {
+        entries(answer, "checks")
+            .iter()
+            .filter(|check| check["result"] == result)
+            .count()
+    };
+    text.push_str(&format!(
+        "\n{} ok, {} warnings, {} failed, {} not applicable\n",
+        count("ok"),
+        count("warning"),
+        count("failed"),
+        count("not_applicable")
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_foreign_text_cannot_steer_the_screen() {
+        let text = users(&json!({"users": [
+            {"user": "ana", "state": "enabled", "mailbox": "ana@contoso.example", "failure": null},
+            {"user": "a\u{1b}[2J", "state": "disabled", "mailbox": "b@c", "failure": {"code": "exchange-mailbox-full"}},
+        ]}));
+        assert_eq!(
+            text,
+            "USER   STATE     MAILBOX              REASON\n\
+             ana    enabled   ana@contoso.example  -\n\
+             a [2J  disabled  b@c                  exchange-mailbox-full\n"
+        );
+    }
+
+    #[test]
+    fn seconds_are_told_as_people_say_them() {
+        assert_eq!(seconds(&json!(59)), "59 s");
+        assert_eq!(seconds(&json!(61)), "1 min 1 s");
+        assert_eq!(seconds(&json!(7_260)), "2 h 1 min");
+        assert_eq!(seconds(&json!(null)), "-");
+    }
+
+    #[test]
+    fn an_answer_of_another_form_never_panics() {
+        for answer in [json!(null), json!({}), json!({"checks": 1, "users": {}})] {
+            for show in [tenants, tenant, users, user, journal, status, alerts, doctor] {
+                assert!(!show(&answer).is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The environment: read here and nowhere else in the executable.
+
+use tasksync_scheduler::api::{ApiToken, MINIMUM_TOKEN_LENGTH};
+
+use crate::exit::Stop;
+
+const TOKEN: &str = "TASKSYNC_TOKEN";
+const TOKEN_FILE: &str = "TASKSYNC_TOKEN_FILE";
+
+/// The environment variables that are text.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The operator token from `TASKSYNC_TOKEN`, or from the file named by `TASKSYNC_TOKEN_FILE`.
+pub(crate) fn read() -> Result<Option<ApiToken>, Stop> {
+    from(&environment())
+}
+
+fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
+    let variable = |wanted: &str| {
+        environment
+            .iter()
+            .find(|(name, value)| name == wanted && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    };
+    let (origin, text) = match (variable(TOKEN), variable(TOKEN_FILE)) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(Stop::settings(format!(
+                "both {TOKEN} and {TOKEN_FILE} are set; set one of them"
+            )));
+        }
+        (Some(text), None) => (TOKEN.to_owned(), text.to_owned()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Stop::settings(format!(
+                    "{TOKEN_FILE} names {path}, which cannot be read: {error}"
+                ))
+            })?;
+            (format!("the file {path} named by {TOKEN_FILE}"), text)
+        }
+    };
+    ApiToken::new(&text)
+        .map(Some)
+        .map_err(|error| Stop::settings(format!("{origin}: {error}")))
+}
+
+/// What to say when a command has no token to send.
+pub(crate) fn missing() -> Stop {
+    Stop::settings(format!(
+        "no operator token: set {TOKEN} to the token the service was started with (at least {MINIMUM_TOKEN_LENGTH} characters), or {TOKEN_FILE} to a file that holds it"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Result<Option<ApiToken>, Stop> {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        from(&pairs)
+    }
+
+    #[test]
+    fn the_token_comes_from_one_place() {
+        assert!(with(&[]).unwrap().is_none());
+        assert!(with(&[(TOKEN, "0123456789abcdef")]).unwrap().is_some());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let path = path.to_str().unwrap();
+        let token = with(&[(TOKEN_FILE, path)]).unwrap().unwrap();
+        assert_eq!(token.header_value(), "Bearer 0123456789abcdef");
+        assert!(with(&[(TOKEN_FILE, path), (TOKEN, "0123456789abcdef")]).is_err());
+        let Err(Stop::Settings(text)) = with(&[(TOKEN, "short")]) else {
+            panic!("a short token was taken")
+        };
+        assert!(text.contains(TOKEN) && !text.contains("short "), "{text}");
+    }
+}

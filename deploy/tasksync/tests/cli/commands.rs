@@ -1,0 +1,202 @@
+//! The operator commands against a running service.
+
+use crate::harness::{Standalone, TOKEN, example, run, tasksync};
+
+fn with_tenant() -> (tempfile::TempDir, Standalone) {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    let added = service.ask(&["tenant", "add", example("tenant.toml").to_str().unwrap()]);
+    assert_eq!(added.code, 0, "{added:?}");
+    assert!(added.out.contains("contoso was added"), "{added:?}");
+    (folder, service)
+}
+
+fn opt_in(service: &Standalone, user: &str) {
+    let mailbox = format!("{user}@contoso.example");
+    let ended = service.ask(&[
+        "user",
+        "opt-in",
+        "contoso",
+        user,
+        "--source-login",
+        "i:0#.w|contoso\\ana",
+        "--mailbox",
+        &mailbox,
+        "--time-zone",
+        "Europe/Berlin",
+        "--unchecked",
+    ]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("due now"), "{ended:?}");
+}
+
+#[test]
+fn tenants_are_managed() {
+    let (_folder, service) = with_tenant();
+    let list = service.ask(&["tenant", "list"]);
+    assert!(
+        list.out.contains("contoso") && list.out.contains("enabled"),
+        "{list:?}"
+    );
+    let shown = service.ask(&["tenant", "show", "contoso"]);
+    assert!(shown.out.contains("EWS/Exchange.asmx"), "{shown:?}");
+    assert_eq!(service.json(&["tenant", "show", "contoso"])["id"], "contoso");
+    assert_eq!(service.ask(&["tenant", "disable", "contoso"]).code, 0);
+    assert_eq!(service.json(&["tenant", "show", "contoso"])["enabled"], false);
+    opt_in_disabled(&service);
+    assert_eq!(service.ask(&["tenant", "enable", "contoso"]).code, 0);
+    assert_eq!(service.json(&["status"])["summary"]["users"], 1);
+    assert_eq!(service.ask(&["tenant", "remove", "contoso"]).code, 0);
+    let gone = service.ask(&["tenant", "show", "contoso"]);
+    assert_eq!(gone.code, 1);
+    assert!(
+        gone.err.contains("not-found") && gone.err.contains("tasksync tenant list"),
+        "{gone:?}"
+    );
+    assert!(
+        service
+            .ask(&["tenant", "list"])
+            .out
+            .contains("tasksync tenant add")
+    );
+}
+
+fn opt_in_disabled(service: &Standalone) {
+    let ended = service.ask(&[
+        "user",
+        "opt-in",
+        "contoso",
+        "ana",
+        "--source-login",
+        "ana",
+        "--mailbox",
+        "ana@contoso.example",
+        "--unchecked",
+    ]);
+    assert!(ended.out.contains("contoso is disabled"), "{ended:?}");
+}
+
+#[test]
+fn users_are_managed() {
+    let (_folder, service) = with_tenant();
+    opt_in(&service, "ana");
+    opt_in(&service, "ben");
+    let users = service.json(&["user", "list", "contoso"]);
+    assert_eq!(users["users"].as_array().unwrap().len(), 2);
+    let shown = service.ask(&["user", "status", "contoso", "ana"]);
+    assert!(shown.out.contains("next sync:"), "{shown:?}");
+    assert_eq!(service.ask(&["sync-now", "contoso", "ana"]).code, 0);
+    assert_eq!(
+        service.ask(&["user", "allow-deletions", "contoso", "ana"]).code,
+        0
+    );
+    let journal = service.ask(&["user", "journal", "contoso", "ana"]);
+    assert_eq!(journal.out, "Nothing was overwritten or deleted.\n");
+    let status = service.ask(&["status", "--tenant", "contoso"]);
+    assert!(status.out.contains("2 enabled, 0 disabled"), "{status:?}");
+    assert_eq!(service.ask(&["alerts", "--tenant", "contoso"]).code, 0);
+    assert_eq!(service.ask(&["user", "opt-out", "contoso", "ana"]).code, 0);
+    let gone = service.ask(&["user", "status", "contoso", "ana"]);
+    assert_eq!(gone.code, 1);
+    let taken = service.ask(&[
+        "user",
+        "opt-in",
+        "contoso",
+        "eve",
+        "--source-login",
+        "eve",
+        "--mailbox",
+        "ben@contoso.example",
+        "--unchecked",
+        "--json",
+    ]);
+    assert_eq!(taken.code, 1);
+    assert!(taken.out.contains("\"mailbox-taken\""), "{taken:?}");
+}
+
+#[test]
+fn the_doctor_fails_when_servers_cannot_be_reached() {
+    let (_folder, service) = with_tenant();
+    let all = service.json(&["doctor"]);
+    let installation: Vec<_> = all["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["subject"] == "installation")
+        .collect();
+    for id in ["registry-writable", "schedule-leader", "queue-answers"] {
+        let check = installation.iter().find(|check| check["id"] == id).unwrap();
+        assert_eq!(check["result"], "ok", "{check}");
+    }
+    let ended = service.ask(&["doctor", "--tenant", "contoso"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("FAILED  Every site answers"), "{}", ended.out);
+    assert!(ended.out.contains("What to do:"));
+}
+
+#[test]
+fn a_missing_or_wrong_token_names_the_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    let missing = run(tasksync().arg("status").env("TASKSYNC_URL", &service.url));
+    assert_eq!(missing.code, 2);
+    assert!(missing.err.contains("TASKSYNC_TOKEN_FILE"), "{missing:?}");
+    let wrong = run(tasksync()
+        .args(["status", "--url", &service.url])
+        .env("TASKSYNC_TOKEN", format!("{TOKEN}x")));
+    assert_eq!(wrong.code, 2);
+    assert!(
+        wrong.err.contains("unauthorized") && wrong.err.contains("TASKSYNC_TOKEN"),
+        "{wrong:?}"
+    );
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let right = run(tasksync()
+        .args(["status", "--url", &service.url])
+        .env("TASKSYNC_TOKEN_FILE", &file));
+    assert_eq!(right.code, 0, "{right:?}");
+}
+
+#[test]
+fn a_service_that_is_not_there_is_told_from_one_that_says_no() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let ended = run(tasksync()
+        .args(["status", "--url", &format!("http://127.0.0.1:{port}")])
+        .env("TASKSYNC_TOKEN", TOKEN));
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended.err.contains("tasksync standalone") && ended.err.contains("TASKSYNC_URL"),
+        "{ended:?}"
+    );
+    let ended = run(tasksync()
+        .args(["status", "--url", "nonsense"])
+        .env("TASKSYNC_TOKEN", TOKEN));
+    assert_eq!(ended.code, 2);
+}
+
+#[test]
+fn wrong_files_and_names_are_refused_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenant.toml");
+    let text = std::fs::read_to_string(example("tenant.toml")).unwrap();
+    std::fs::write(&file, text.replace("display_name", "displayname")).unwrap();
+    let ended = run(tasksync()
+        .args(["tenant", "add", file.to_str().unwrap()])
+        .env("TASKSYNC_TOKEN", TOKEN));
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.err.contains("displayname") && ended.err.contains("tenant.toml"),
+        "{ended:?}"
+    );
+    let ended = run(tasksync()
+        .args(["tenant", "show", ""])
+        .env("TASKSYNC_TOKEN", TOKEN));
+    assert_eq!(ended.code, 2);
+    let ended = run(tasksync().args(["tenant", "nonsense"]));
+    assert_eq!(ended.code, 2);
+}

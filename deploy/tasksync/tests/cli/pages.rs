@@ -1,0 +1,35 @@
+//! Reference pages and examples agree with the program.
+
+use crate::harness::{example, root, run, tasksync};
+
+#[test]
+fn the_pages_in_the_repository_are_up_to_date() {
+    for page in ["errors", "settings", "api", "doctor", "commands"] {
+        let printed = run(tasksync().args(["docs", page]));
+        assert_eq!(printed.code, 0, "{printed:?}");
+        let kept = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap_or_default();
+        assert!(
+            printed.out == kept,
+            "docs/{page}.md is out of date; write it again with: tasksync docs {page} > docs/{page}.md"
+        );
+    }
+}
+
+#[test]
+fn the_examples_are_right() {
+    let checked = run(tasksync().args(["config", "check", example("settings.toml").to_str().unwrap()]));
+    assert_eq!(checked.code, 0, "{checked:?}");
+    let text = std::fs::read_to_string(example("tenant.toml")).unwrap();
+    let tenant: tasksync_common::registry::Tenant = toml::from_str(&text).unwrap();
+    assert_eq!(tenant.id.as_str(), "contoso");
+}
+
+#[test]
+fn a_wrong_settings_file_is_refused_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    std::fs::write(&file, "[worker]\nuser_at_once = 3\n").unwrap();
+    let checked = run(tasksync().args(["config", "check", file.to_str().unwrap()]));
+    assert_eq!(checked.code, 2);
+    assert!(checked.err.contains("user_at_once"), "{checked:?}");
+}

@@ -1,0 +1,77 @@
+//! Start and end of the service.
+
+use crate::harness::{Standalone, example, run};
+
+#[test]
+fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    assert_eq!(
+        service
+            .ask(&["tenant", "add", example("tenant.toml").to_str().unwrap()])
+            .code,
+        0
+    );
+    let opted_in = service.ask(&[
+        "user",
+        "opt-in",
+        "contoso",
+        "ana",
+        "--source-login",
+        "ana",
+        "--mailbox",
+        "ana@contoso.example",
+        "--unchecked",
+    ]);
+    assert_eq!(opted_in.code, 0, "{opted_in:?}");
+    assert_eq!(service.terminate(), Some(0));
+    let service = Standalone::start(folder.path());
+    assert_eq!(service.json(&["status"])["summary"]["users"], 1);
+    assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
+fn a_second_one_on_the_same_registry_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Standalone::start(folder.path());
+    let second = run(&mut Standalone::command(folder.path()));
+    assert_eq!(second.code, 2);
+    let last = second.err.lines().last().unwrap();
+    assert!(last.contains("runs with this registry already"), "{last}");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let missing = folder.path().join("missing");
+    let registry = format!("sqlite:{}/registry.sqlite", missing.display());
+    for (name, value, expected) in [
+        (
+            "TASKSYNC_API__LISTEN",
+            taken.local_addr().unwrap().to_string(),
+            "is in use",
+        ),
+        (
+            "TASKSYNC_WORKER__NONSENSE",
+            "1".to_owned(),
+            "TASKSYNC_WORKER__NONSENSE",
+        ),
+        ("TASKSYNC_REGISTRY__URL", registry, "missing/registry.sqlite"),
+        (
+            "TASKSYNC_SCHEDULE__URL",
+            "redis://127.0.0.1".to_owned(),
+            "schedule.url",
+        ),
+        ("TASKSYNC_TOKEN", "short".to_owned(), "16"),
+        ("TASKSYNC_LOG__FILTER", "x=loud".to_owned(), "log.filter"),
+    ] {
+        let ended = run(Standalone::command(folder.path()).env(name, value));
+        assert_eq!(ended.code, 2, "{name}: {ended:?}");
+        let complaint = ended.err.lines().find(|line| line.starts_with("tasksync: "));
+        assert!(
+            complaint.is_some_and(|line| line.contains(expected)),
+            "{name}: {ended:?}"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! The operator token: one secret for the whole API, compared in constant time.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::Shared;
+use super::error::{ApiCode, ApiError};
+
+/// Fewest bytes of a token.
+pub const MINIMUM_TOKEN_LENGTH: usize = 16;
+/// Most bytes of a token.
+const MAXIMUM_TOKEN_LENGTH: usize = 1_024;
+
+/// Why a token was refused; shows nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Too short or too long.
+    #[error(
+        "the operator token has {0} characters; {MINIMUM_TOKEN_LENGTH} to {MAXIMUM_TOKEN_LENGTH} are allowed"
+    )]
+    Length(usize),
+    /// A character that does not fit into a header.
+    #[error("the operator token holds a character that is not printable ASCII, or a blank")]
+    Character,
+}
+
+/// The operator token. It cannot be shown, logged or serialised.
+#[derive(Clone)]
+pub struct ApiToken(Arc<str>);
+
+impl ApiToken {
+    /// Takes a token; line breaks and blanks at its ends are not part of it.
+    ///
+    /// # Errors
+    /// It is too short, too long, or holds characters that cannot be sent.
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        let text = text.trim();
+        if !(MINIMUM_TOKEN_LENGTH..=MAXIMUM_TOKEN_LENGTH).contains(&text.len()) {
+            return Err(TokenError::Length(text.len()));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Character);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The value for an `Authorization` header; for clients.
+    #[must_use]
+    pub fn header_value(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
+    fn matches(&self, given: &[u8]) -> bool {
+        same(self.0.as_bytes(), given)
+    }
+}
+
+/// Compares without stopping at the first difference: the time depends on the length of `given` alone.
+fn same(secret: &[u8], given: &[u8]) -> bool {
+    let mut difference = secret.len() ^ given.len();
+    let endless = secret.iter().cycle();
+    for (left, right) in endless.zip(given) {
+        difference |= usize::from(std::hint::black_box(left ^ right));
+    }
+    std::hint::black_box(difference) == 0 && !secret.is_empty()
+}
+
+/// Lets a request pass when it carries the token.
+pub(super) async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let Some(token) = &shared.parts.token else {
+        return ApiError::new(
+            ApiCode::TokenNotConfigured,
+            "neither TASKSYNC_TOKEN nor TASKSYNC_TOKEN_FILE is set",
+        )
+        .into_response();
+    };
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(axum::http::HeaderValue::as_bytes);
+    let refusal = match given {
+        None => "the request has no Authorization header",
+        Some(value) => match value.split_at_checked(7) {
+            Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+                if token.matches(given) {
+                    return next.run(request).await;
+                }
+                "the token is not the one the service was started with"
+            }
+            _ => "the Authorization header is not of the form Bearer TOKEN",
+        },
+    };
+    ApiError::new(ApiCode::Unauthorized, refusal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_same_token_matches() {
+        let token = ApiToken::new("0123456789abcdef\n").unwrap();
+        assert!(token.matches(b"0123456789abcdef"));
+        for wrong in [
+            &b""[..],
+            b"0123456789abcdeF",
+            b"0123456789abcde",
+            b"0123456789abcdef0123456789abcdef",
+            b"0123456789abcdef ",
+        ] {
+            assert!(!token.matches(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn weak_and_unsendable_tokens_are_refused_without_showing_them() {
+        assert_eq!(ApiToken::new("short").err(), Some(TokenError::Length(5)));
+        assert_eq!(
+            ApiToken::new("0123456789 abcdef").err(),
+            Some(TokenError::Character)
+        );
+        assert_eq!(
+            ApiToken::new(&"x".repeat(2_000)).err(),
+            Some(TokenError::Length(2_000))
+        );
+    }
+}

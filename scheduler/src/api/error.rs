@@ -1,0 +1,240 @@
+//! Error answers: always `{code, message, detail, action}`, from the catalogue or from the API's own codes.
+
+use std::fmt;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+macro_rules! api_codes {
+    ($($variant:ident $text:literal $status:ident $message:literal $action:literal;)*) => {
+        /// A stable code of an answer that is the API's own and no server's.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ApiCode {
+            $(#[doc = $message] $variant,)*
+        }
+
+        impl ApiCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The code as it is written.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// What happened.
+            #[must_use]
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+
+            /// What to do.
+            #[must_use]
+            pub fn action(self) -> &'static str {
+                match self { $(Self::$variant => $action,)* }
+            }
+
+            /// The HTTP status it is answered with.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+api_codes! {
+    BadRequest "bad-request" BAD_REQUEST
+        "The request cannot be understood"
+        "Correct what the detail names and send it again.";
+    NotJson "not-json" UNSUPPORTED_MEDIA_TYPE
+        "The request's body is not announced as JSON"
+        "Send the body as JSON with the header Content-Type: application/json.";
+    BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE
+        "The request's body is too large"
+        "Send less than 1 MiB.";
+    Unauthorized "unauthorized" UNAUTHORIZED
+        "The operator token is missing or wrong"
+        "Send it as Authorization: Bearer TOKEN; the commands take it from TASKSYNC_TOKEN or from the file named by TASKSYNC_TOKEN_FILE.";
+    TokenNotConfigured "token-not-configured" SERVICE_UNAVAILABLE
+        "The service has no operator token, so nobody may use its API"
+        "Set TASKSYNC_TOKEN (at least 16 characters) or TASKSYNC_TOKEN_FILE for the service and start it again.";
+    NotFound "not-found" NOT_FOUND
+        "There is no such thing"
+        "Check the name; `tasksync tenant list` and `tasksync user list TENANT` show what there is.";
+    MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED
+        "This address does not know this method"
+        "See docs/api.md for what each address knows.";
+    MailboxTaken "mailbox-taken" CONFLICT
+        "The mailbox belongs to another user already"
+        "Opt the other user out first, or name this user's own mailbox.";
+    TenantDisabled "tenant-disabled" CONFLICT
+        "The tenant is disabled, so nobody of it is synced"
+        "Enable it with `tasksync tenant enable TENANT`.";
+    TooManyRequests "too-many-requests" TOO_MANY_REQUESTS
+        "Too many syncs were asked for in this tenant"
+        "Wait as long as the detail says; scheduled syncs go on meanwhile.";
+    Busy "busy" SERVICE_UNAVAILABLE
+        "The service works on as many requests as it takes at once"
+        "Send the request again in a moment.";
+    TimedOut "timed-out" GATEWAY_TIMEOUT
+        "The request took longer than allowed and was stopped"
+        "Try again; `tasksync doctor` shows which part is slow.";
+}
+
+impl fmt::Display for ApiCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The body of an error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Stable code.
+    pub code: String,
+    /// What happened, in words.
+    pub message: String,
+    /// What exactly, where, to whom.
+    pub detail: String,
+    /// What to do.
+    pub action: String,
+}
+
+/// An error answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl ApiError {
+    /// An error of the API's own.
+    pub fn new(code: ApiCode, detail: impl Into<String>) -> Self {
+        Self {
+            status: code.status(),
+            body: ErrorBody {
+                code: code.as_str().to_owned(),
+                message: code.message().to_owned(),
+                detail: detail.into(),
+                action: code.action().to_owned(),
+            },
+        }
+    }
+
+    /// What was wrong with the request.
+    pub(super) fn bad_request(detail: impl fmt::Display) -> Self {
+        Self::new(ApiCode::BadRequest, detail.to_string())
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &ErrorBody {
+        &self.body
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.class {
+            ErrorClass::Transient
+            | ErrorClass::Throttled { .. }
+            | ErrorClass::Conflict
+            | ErrorClass::CursorInvalid
+            | ErrorClass::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorClass::Gone
+            | ErrorClass::ItemPermanent
+            | ErrorClass::MailboxPermanent
+            | ErrorClass::TenantPermanent => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self {
+            status,
+            body: ErrorBody::from(&failure),
+        }
+    }
+}
+
+impl From<&Failure> for ErrorBody {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            code: failure.code.as_str().to_owned(),
+            message: failure.code.message().to_owned(),
+            detail: failure.detail.clone(),
+            action: failure.code.action().to_owned(),
+        }
+    }
+}
+
+/// The answer to a request whose handler met a defect.
+pub(super) fn defect() -> ApiError {
+    ApiError {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        body: ErrorBody {
+            code: Code::Panic.as_str().to_owned(),
+            message: Code::Panic.message().to_owned(),
+            detail: "the request was stopped; other requests go on".to_owned(),
+            action: Code::Panic.action().to_owned(),
+        },
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(
+                axum::http::header::WWW_AUTHENTICATE,
+                axum::http::HeaderValue::from_static("Bearer"),
+            );
+        }
+        response
+    }
+}
+
+/// The API's own codes as a Markdown part, to be put behind the error catalogue.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "\n# Answers of the API\n\nErrors are answered as JSON: `code`, `message`, `detail`, `action`. Beside the codes above \
+         (422 when somebody must act, 503 when it may go away by itself) the API has codes of its own.\n",
+    );
+    for code in ApiCode::ALL {
+        page.push_str(&format!(
+            "\n## {code}\n\n{}.\n\n- HTTP status: {}\n- What to do: {}\n",
+            code.message(),
+            code.status().as_u16(),
+            code.action()
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_beside_the_catalogue() {
+        let mut names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        for code in ApiCode::ALL {
+            assert!(names.insert(code.as_str()), "{code}");
+            assert!(
+                !code.message().ends_with('.') && code.action().ends_with('.'),
+                "{code}"
+            );
+            assert!(code.status().is_client_error() || code.status().is_server_error());
+        }
+    }
+}

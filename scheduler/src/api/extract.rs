@@ -1,0 +1,143 @@
+//! Reading requests: names in paths, query parameters and JSON bodies, each refused with what was wrong.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tasksync_common::model::{TenantId, UserId, UserKey};
+
+use super::error::{ApiCode, ApiError};
+
+/// Entries of a page when the request names no limit.
+const DEFAULT_PAGE: u32 = 100;
+/// Most entries of a page.
+const MAXIMUM_PAGE: u32 = 1_000;
+
+/// A JSON body; unknown fields are refused by its type.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(refused_body(&rejection)),
+        }
+    }
+}
+
+fn refused_body(rejection: &JsonRejection) -> ApiError {
+    let code = match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiCode::BodyTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiCode::NotJson,
+        _ => ApiCode::BadRequest,
+    };
+    // The text names the path inside the JSON document, the line and the column.
+    ApiError::new(code, rejection.body_text())
+}
+
+/// Query parameters; unknown ones are refused by the type, so that a misspelt tenant never widens a result.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(ApiError::bad_request(rejection.body_text())),
+        }
+    }
+}
+
+/// No query parameters at all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Parameters of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page<Name> {
+    after: Option<Name>,
+    limit: Option<u32>,
+}
+
+impl<Name> Page<Name> {
+    /// The name to go on after, and how many.
+    pub(super) fn read(self) -> Result<(Option<Name>, u32), ApiError> {
+        Ok((self.after, limit(self.limit, DEFAULT_PAGE, MAXIMUM_PAGE)?))
+    }
+}
+
+/// A limit inside its bounds; what is outside is refused, not cut.
+pub(super) fn limit(given: Option<u32>, default: u32, maximum: u32) -> Result<u32, ApiError> {
+    match given {
+        None => Ok(default),
+        Some(limit) if (1..=maximum).contains(&limit) => Ok(limit),
+        Some(limit) => Err(ApiError::bad_request(format!(
+            "limit is {limit}; 1 to {maximum} are allowed"
+        ))),
+    }
+}
+
+/// The tenant named in the path.
+pub(super) struct TenantPath(pub(super) TenantId);
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(tenant) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+        tenant.parse().map(Self).map_err(ApiError::bad_request)
+    }
+}
+
+/// The user named in the path, always with the tenant.
+pub(super) struct UserPath(pub(super) UserKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((tenant, user)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+        let tenant: TenantId = tenant.parse().map_err(ApiError::bad_request)?;
+        let user: UserId = user.parse().map_err(ApiError::bad_request)?;
+        Ok(Self(UserKey::new(tenant, user)))
+    }
+}
+
+/// A time zone by its IANA or Windows name.
+pub(super) fn check_time_zone(field: &str, name: &str) -> Result<(), ApiError> {
+    let known =
+        jiff::tz::TimeZone::get(name).is_ok() || name.parse::<windows_timezones::WindowsTimezone>().is_ok();
+    if known {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!(
+            "{field}: \"{name}\" is no time zone; write an IANA name such as Europe/Berlin or a Windows name such as W. Europe Standard Time"
+        )))
+    }
+}
+
+/// A text for people: not empty, not too long, no control characters.
+pub(super) fn check_text(field: &str, text: &str, maximum: usize) -> Result<(), ApiError> {
+    if text.trim().is_empty() {
+        return Err(ApiError::bad_request(format!("{field}: is empty")));
+    }
+    if text.len() > maximum {
+        return Err(ApiError::bad_request(format!(
+            "{field}: has {} bytes; at most {maximum} are allowed",
+            text.len()
+        )));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ApiError::bad_request(format!(
+            "{field}: holds a control character"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The table of addresses: the router, the reference page and the tests are all made from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use tokio::sync::Semaphore;
+
+use super::error::{ApiCode, ApiError};
+use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, status, tenants, users};
+
+/// Where the API's addresses begin.
+const BASE: &str = "/api/v1";
+/// Time for a request that asks only our own stores.
+const OWN: Duration = Duration::from_secs(30);
+/// Time for a request that asks a tenant's servers.
+const ASKS_SERVERS: Duration = Duration::from_secs(90);
+/// Time for the doctor.
+const DOCTOR: Duration = Duration::from_secs(150);
+
+/// One method of one address.
+pub(super) struct Endpoint {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    what: &'static str,
+    time: Duration,
+    handler: MethodRouter<Shared>,
+}
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let endpoint = |method, path, what, time, handler| Endpoint {
+        method,
+        path,
+        what,
+        time,
+        handler,
+    };
+    vec![
+        endpoint(
+            "GET",
+            "/tenants",
+            "The tenants in order of name. Parameters: `after`, `limit` (100, at most 1,000). `next` is missing on the last page.",
+            OWN,
+            get(tenants::list),
+        ),
+        endpoint(
+            "PUT",
+            "/tenants/{tenant}",
+            "Adds a tenant, or replaces its connections and settings. Body: a tenant. 201 `added`, 200 `updated`.",
+            OWN,
+            put(tenants::put),
+        ),
+        endpoint("GET", "/tenants/{tenant}", "One tenant.", OWN, get(tenants::show)),
+        endpoint(
+            "DELETE",
+            "/tenants/{tenant}",
+            "Removes a tenant with its users and their sync states; tasks stay where they are, the journal stays.",
+            OWN,
+            delete(tenants::remove),
+        ),
+        endpoint(
+            "GET",
+            "/tenants/{tenant}/users",
+            "The tenant's users in order of name. Parameters as for tenants.",
+            OWN,
+            get(users::list),
+        ),
+        endpoint(
+            "PUT",
+            "/tenants/{tenant}/users/{user}",
+            "Opts a user in, or brings the user up to date and enables the user again. Body: `source_login`, `mailbox`, optional `time_zone`. Asks SharePoint for the person and Exchange for the mailbox unless `unchecked=true`. 201 `added`, 200 `updated`, 409 `mailbox-taken`.",
+            ASKS_SERVERS,
+            put(users::opt_in),
+        ),
+        endpoint(
+            "GET",
+            "/tenants/{tenant}/users/{user}",
+            "One user: enrolment, place in the order of work, next sync, open alerts, newest journal entries.",
+            OWN,
+            get(users::show),
+        ),
+        endpoint(
+            "DELETE",
+            "/tenants/{tenant}/users/{user}",
+            "Opts a user out: nothing is synced any more, tasks stay where they are.",
+            OWN,
+            delete(users::opt_out),
+        ),
+        endpoint(
+            "POST",
+            "/tenants/{tenant}/users/{user}/sync",
+            "Syncs the user at once: `sent` to the workers, or `due` and sent next. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
+            OWN,
+            post(users::sync_now),
+        ),
+        endpoint(
+            "POST",
+            "/tenants/{tenant}/users/{user}/deletions/allow",
+            "Lets the next deletions that were held back pass, once. 202.",
+            OWN,
+            post(users::allow_deletions),
+        ),
+        endpoint(
+            "GET",
+            "/tenants/{tenant}/users/{user}/journal",
+            "What was overwritten or deleted, newest first. Parameter: `limit` (50, at most 500).",
+            OWN,
+            get(users::journal),
+        ),
+        endpoint(
+            "GET",
+            "/status",
+            "Freshness, queues, leader, disabled users and open alerts, of all or of one `tenant`.",
+            OWN,
+            get(status::status),
+        ),
+        endpoint(
+            "GET",
+            "/alerts",
+            "Open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
+            OWN,
+            get(status::alerts),
+        ),
+        endpoint(
+            "GET",
+            "/doctor",
+            "Checks the installation and the tenants' servers; only reads. Parameter: `tenant`.",
+            DOCTOR,
+            get(status::doctor),
+        ),
+        endpoint(
+            "GET",
+            "/dead-letters",
+            "Jobs that were given up on, oldest first. Parameter: `limit` (50, at most 500).",
+            OWN,
+            get(status::dead_letters),
+        ),
+    ]
+}
+
+/// The whole service: the API behind its token, and the two addresses for whoever watches the process.
+pub fn router(parts: Parts) -> Router {
+    let shared = Shared {
+        parts: Arc::new(parts),
+        readiness: Arc::default(),
+        doctors: Arc::new(Semaphore::new(DOCTORS)),
+    };
+    let mut api = Router::new();
+    for endpoint in endpoints() {
+        api = api.route(
+            endpoint.path,
+            endpoint
+                .handler
+                .layer(from_fn_with_state(endpoint.time, middleware::time_limit)),
+        );
+    }
+    let api = api
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAXIMUM_BODY_BYTES))
+        .layer(from_fn_with_state(shared.clone(), auth::require));
+    Router::new()
+        .nest(BASE, api)
+        .route("/livez", get(status::live))
+        .route("/readyz", get(status::ready))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(middleware::observe))
+        .with_state(shared)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(
+        ApiCode::NotFound,
+        format!("the service has no such address; the API's begin with {BASE}"),
+    )
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(ApiCode::MethodNotAllowed, "another method is needed here")
+}
+
+/// The addresses as a Markdown page.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = format!(
+        "# REST API\n\nGenerated from the code (`tasksync docs api`); do not edit.\n\n\
+         Every address below begins with `{BASE}` and needs `Authorization: Bearer TOKEN`, the token the service was started \
+         with (`TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE`). Bodies and answers are JSON; unknown fields and parameters are \
+         refused; a body may have 1 MiB. Every answer carries `x-request-id`, taken from the request when it has one. \
+         Errors are `{{code, message, detail, action}}`, see [errors](errors.md).\n\n\
+         Without a token: `GET /livez` (the process lives) and `GET /readyz` (200, or 503 naming what is missing).\n\n\
+         | address | what it does |\n|---|---|\n"
+    );
+    for endpoint in endpoints() {
+        page.push_str(&format!(
+            "| `{} {}` | {} |\n",
+            endpoint.method, endpoint.path, endpoint.what
+        ));
+    }
+    page
+}

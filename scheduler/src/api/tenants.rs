@@ -1,0 +1,144 @@
+//! Tenants: put, show, list, remove.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tasksync_common::model::TenantId;
+use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::schedule::rebuild::add_missing;
+
+use super::error::{ApiCode, ApiError};
+use super::extract::{Body, Nothing, Page, Params, TenantPath, check_text, check_time_zone};
+use super::{Parts, Shared};
+
+/// Most sites of one tenant.
+const MAXIMUM_SITES: usize = 1_000;
+
+/// A page of tenants.
+#[derive(Serialize)]
+pub(super) struct TenantList {
+    tenants: Vec<Tenant>,
+    /// Name to ask on after; nothing follows when it is missing.
+    next: Option<TenantId>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Params(page): Params<Page<TenantId>>,
+) -> Result<Json<TenantList>, ApiError> {
+    let (after, limit) = page.read()?;
+    let mut tenants = shared.parts.registry.tenants(after.as_ref(), limit + 1).await?;
+    let next = super::cut(&mut tenants, limit).map(|tenant| tenant.id.clone());
+    Ok(Json(TenantList { tenants, next }))
+}
+
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    TenantPath(id): TenantPath,
+    _: Params<Nothing>,
+) -> Result<Json<Tenant>, ApiError> {
+    known(&shared.parts, &id).await.map(Json)
+}
+
+pub(super) async fn put(
+    State(shared): State<Shared>,
+    TenantPath(id): TenantPath,
+    _: Params<Nothing>,
+    Body(tenant): Body<Tenant>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    check(&id, &tenant)?;
+    let parts = &shared.parts;
+    let added = parts.registry.put_tenant(&tenant).await?;
+    tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
+    // The registry is the truth; the order of work follows at once here, and otherwise at the leader's next search.
+    if tenant.enabled {
+        add_missing(&*parts.registry, &*parts.schedule, &id).await?;
+    } else {
+        parts.schedule.withdraw_tenant(&id).await?;
+    }
+    let (status, result) = if added {
+        (StatusCode::CREATED, "added")
+    } else {
+        (StatusCode::OK, "updated")
+    };
+    Ok((status, Json(json!({ "result": result, "tenant": tenant }))))
+}
+
+pub(super) async fn remove(
+    State(shared): State<Shared>,
+    TenantPath(id): TenantPath,
+    _: Params<Nothing>,
+) -> Result<Json<Value>, ApiError> {
+    let parts = &shared.parts;
+    let removed = parts.registry.remove_tenant(&id).await?;
+    // Also when the registry had none: an earlier removal may have stopped between the two stores.
+    let users = parts.schedule.withdraw_tenant(&id).await?;
+    if !removed {
+        return Err(unknown(&id));
+    }
+    tracing::info!(tenant = %id, users, "tenant removed");
+    Ok(Json(json!({ "result": "removed" })))
+}
+
+/// The tenant, or "not found".
+pub(super) async fn known(parts: &Parts, id: &TenantId) -> Result<Tenant, ApiError> {
+    parts.registry.tenant(id).await?.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &TenantId) -> ApiError {
+    ApiError::new(ApiCode::NotFound, format!("there is no tenant \"{id}\""))
+}
+
+fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
+    if &tenant.id != id {
+        return Err(ApiError::bad_request(format!(
+            "id: the body says \"{}\", the address says \"{id}\"",
+            tenant.id
+        )));
+    }
+    check_text("display_name", &tenant.display_name, 200)?;
+    check_time_zone("time_zone", &tenant.time_zone)?;
+    let SourceConnection::SharePoint(sharepoint) = &tenant.source;
+    if !(1..=MAXIMUM_SITES).contains(&sharepoint.sites.len()) {
+        return Err(ApiError::bad_request(format!(
+            "source.sites: names {} sites; 1 to {MAXIMUM_SITES} are allowed",
+            sharepoint.sites.len()
+        )));
+    }
+    for (index, site) in sharepoint.sites.iter().enumerate() {
+        check_address(
+            &format!("source.sites[{index}]"),
+            site.scheme(),
+            site.host_str(),
+            site.password().is_some() || !site.username().is_empty(),
+        )?;
+    }
+    let MailboxConnection::Ews { url, .. } = &tenant.mailbox;
+    check_address(
+        "mailbox.url",
+        url.scheme(),
+        url.host_str(),
+        url.password().is_some() || !url.username().is_empty(),
+    )
+}
+
+fn check_address(
+    field: &str,
+    scheme: &str,
+    host: Option<&str>,
+    holds_credentials: bool,
+) -> Result<(), ApiError> {
+    if !matches!(scheme, "https" | "http") || host.is_none_or(str::is_empty) {
+        return Err(ApiError::bad_request(format!(
+            "{field}: is not an https:// address of a server"
+        )));
+    }
+    if holds_credentials {
+        return Err(ApiError::bad_request(format!(
+            "{field}: holds a user name or password; they belong into credentials"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! What the API shows: flat JSON forms of the registry's and the schedule's values.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use tasksync_common::error::Failure;
+use tasksync_common::queue::{DeadLetter, Depth};
+use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
+use tasksync_common::schedule::{Summary, UserStatus};
+
+use super::Leadership;
+use super::error::ErrorBody;
+
+/// A failure as people read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FailureView {
+    #[serde(flatten)]
+    error: ErrorBody,
+    who_acts: &'static str,
+}
+
+impl From<&Failure> for FailureView {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            error: failure.into(),
+            who_acts: failure.code.actor().name(),
+        }
+    }
+}
+
+/// An enrolment.
+#[derive(Debug, Serialize)]
+pub(super) struct EnrolmentView {
+    tenant: String,
+    user: String,
+    source_login: String,
+    mailbox: String,
+    time_zone: Option<String>,
+    opted_in_at: Timestamp,
+    state: &'static str,
+    disabled_since: Option<Timestamp>,
+    failure: Option<FailureView>,
+}
+
+impl From<&Enrolment> for EnrolmentView {
+    fn from(enrolment: &Enrolment) -> Self {
+        let (state, disabled_since, failure) = match &enrolment.state {
+            EnrolmentState::Enabled => ("enabled", None, None),
+            EnrolmentState::Disabled { failure, since } => {
+                ("disabled", Some(*since), Some(FailureView::from(failure)))
+            }
+        };
+        Self {
+            tenant: enrolment.key.tenant.to_string(),
+            user: enrolment.key.user.to_string(),
+            source_login: enrolment.source_login.clone(),
+            mailbox: enrolment.mailbox.to_string(),
+            time_zone: enrolment.time_zone.clone(),
+            opted_in_at: enrolment.opted_in_at,
+            state,
+            disabled_since,
+            failure,
+        }
+    }
+}
+
+/// A user's place in the order of work.
+#[derive(Debug, Serialize)]
+pub(super) struct OrderView {
+    stamp: Timestamp,
+    claimed: bool,
+    last_attempt: Option<Timestamp>,
+    last_success: Option<Timestamp>,
+    last_failure: Option<FailureView>,
+    idle_cycles: u32,
+    failures: u32,
+}
+
+impl From<&UserStatus> for OrderView {
+    fn from(status: &UserStatus) -> Self {
+        Self {
+            stamp: status.stamp,
+            claimed: status.claimed,
+            last_attempt: status.last_attempt,
+            last_success: status.last_success,
+            last_failure: status.last_failure.as_ref().map(FailureView::from),
+            idle_cycles: status.history.idle_cycles,
+            failures: status.history.failures,
+        }
+    }
+}
+
+/// When a user is synced next, as far as it can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(super) enum NextSync {
+    /// A worker has the user now.
+    Running,
+    /// The user's turn has come; it waits for a free worker.
+    Due {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Not before this time.
+    Waiting {
+        /// About when.
+        about: Timestamp,
+    },
+    /// The user is not in the order of work: the tenant or the user is disabled, or the order is being rebuilt.
+    NotScheduled,
+}
+
+/// Reads the next sync from a user's place in the order.
+pub(super) fn next_sync(status: Option<&UserStatus>, minimum_time: Duration, now: Timestamp) -> NextSync {
+    let Some(status) = status else {
+        return NextSync::NotScheduled;
+    };
+    if status.claimed {
+        return NextSync::Running;
+    }
+    let due = SignedDuration::try_from(minimum_time)
+        .ok()
+        .and_then(|wait| status.stamp.checked_add(wait).ok())
+        .unwrap_or(Timestamp::MAX);
+    if due <= now {
+        NextSync::Due { since: due }
+    } else {
+        NextSync::Waiting { about: due }
+    }
+}
+
+/// An open alert.
+#[derive(Debug, Serialize)]
+pub(super) struct AlertView {
+    since: Timestamp,
+    tenant: String,
+    user: Option<String>,
+    failure: FailureView,
+    evidence: Option<Value>,
+}
+
+impl From<&Alert> for AlertView {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            since: alert.since,
+            tenant: alert.tenant.to_string(),
+            user: alert.user.as_ref().map(ToString::to_string),
+            failure: (&alert.failure).into(),
+            evidence: alert.evidence.clone(),
+        }
+    }
+}
+
+/// A journal entry.
+#[derive(Debug, Serialize)]
+pub(super) struct JournalView {
+    at: Timestamp,
+    tenant: String,
+    user: String,
+    task: String,
+    kind: String,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+impl From<&JournalEntry> for JournalView {
+    fn from(entry: &JournalEntry) -> Self {
+        Self {
+            at: entry.at,
+            tenant: entry.user.tenant.to_string(),
+            user: entry.user.user.to_string(),
+            task: entry.task.as_str().to_owned(),
+            kind: entry.kind.clone(),
+            before: entry.before.clone(),
+            after: entry.after.clone(),
+        }
+    }
+}
+
+/// Everything about one user.
+#[derive(Debug, Serialize)]
+pub(super) struct UserView {
+    pub(super) enrolment: EnrolmentView,
+    pub(super) schedule: Option<OrderView>,
+    pub(super) next_sync: NextSync,
+    pub(super) alerts: Vec<AlertView>,
+    pub(super) journal: Vec<JournalView>,
+}
+
+/// One queue.
+#[derive(Debug, Serialize)]
+pub(super) struct DepthView {
+    ready: u64,
+    unacknowledged: u64,
+    wanted: u64,
+}
+
+impl From<Depth> for DepthView {
+    fn from(depth: Depth) -> Self {
+        Self {
+            ready: depth.ready,
+            unacknowledged: depth.unacknowledged,
+            wanted: depth.wanted,
+        }
+    }
+}
+
+/// The queues.
+#[derive(Debug, Serialize)]
+pub(super) struct QueuesView {
+    pub(super) background: DepthView,
+    pub(super) interactive: DepthView,
+    pub(super) dead_letters: usize,
+}
+
+/// Freshness and load, of everybody or of one tenant.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusView {
+    pub(super) tenant: Option<String>,
+    pub(super) summary: Summary,
+    pub(super) enabled: u64,
+    pub(super) disabled: u64,
+    pub(super) alerts: usize,
+    pub(super) queues: QueuesView,
+    pub(super) leader: Leadership,
+    pub(super) at: Timestamp,
+}
+
+/// A job that was given up on.
+#[derive(Debug, Serialize)]
+pub(super) struct DeadLetterView {
+    id: u64,
+    reason: String,
+    tenant: Option<String>,
+    job: Option<String>,
+    users: Vec<String>,
+    issued_at: Option<Timestamp>,
+    unreadable: Option<String>,
+}
+
+impl From<&DeadLetter> for DeadLetterView {
+    fn from(letter: &DeadLetter) -> Self {
+        let job = letter.job.as_ref().ok();
+        Self {
+            id: letter.id,
+            reason: letter.reason.clone(),
+            tenant: job.map(|job| job.tenant.to_string()),
+            job: job.map(|job| job.id.to_string()),
+            users: job
+                .map(|job| job.users.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            issued_at: job.map(|job| job.issued_at),
+            unreadable: letter.job.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::schedule::History;
+
+    use super::*;
+
+    #[test]
+    fn the_next_sync_is_told_from_the_stamp() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let minimum = Duration::from_secs(300);
+        let at = |stamp: &str, claimed| UserStatus {
+            stamp: stamp.parse().unwrap(),
+            claimed,
+            last_attempt: None,
+            last_success: None,
+            last_failure: None,
+            history: History::default(),
+        };
+        let read = |status: &UserStatus| next_sync(Some(status), minimum, now);
+        assert_eq!(read(&at("2026-03-01T11:59:00Z", true)), NextSync::Running);
+        assert_eq!(
+            read(&at("2026-03-01T11:55:00Z", false)),
+            NextSync::Due { since: now }
+        );
+        assert_eq!(
+            read(&at("2026-03-01T11:56:00Z", false)),
+            NextSync::Waiting {
+                about: "2026-03-01T12:01:00Z".parse().unwrap()
+            }
+        );
+        assert_eq!(next_sync(None, minimum, now), NextSync::NotScheduled);
+    }
+}

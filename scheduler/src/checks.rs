@@ -1,0 +1,60 @@
+//! The seam through which the API and the doctor ask the tenants' servers; they read and never write.
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use tasksync_common::error::Failure;
+use tasksync_common::registry::{Enrolment, Tenant};
+
+/// What one site of the source says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteFacts {
+    /// Its title.
+    pub title: String,
+    /// Task lists found.
+    pub lists: usize,
+    /// Whether the service account may edit items.
+    pub may_edit: bool,
+    /// Its clock minus ours.
+    pub clock_offset: SignedDuration,
+}
+
+/// What was learned of one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteCheck {
+    /// Its address.
+    pub site: String,
+    /// Its facts, or what is wrong.
+    pub result: Result<SiteFacts, Failure>,
+}
+
+/// What the mailbox server says about one mailbox and itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxFacts {
+    /// Product and version as the server names them.
+    pub version: String,
+    /// How the mailbox was opened: `delegate`, `impersonation`.
+    pub access: String,
+    /// Its clock minus ours.
+    pub clock_offset: SignedDuration,
+    /// Whether the cheap idle check works for this mailbox.
+    pub idle_check: bool,
+}
+
+/// What was learned of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserCheck {
+    /// Whether the source knows the person.
+    pub person: Result<(), Failure>,
+    /// The mailbox's facts, or what is wrong.
+    pub mailbox: Result<MailboxFacts, Failure>,
+}
+
+/// Asks a tenant's servers. Implemented where the clients live; every call is bounded by the outbound settings.
+#[async_trait]
+pub trait TenantChecks: Send + Sync + 'static {
+    /// Asks every site of the tenant whether it answers and what the service account may do there.
+    async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
+    /// Asks whether the source knows the person and whether tasksync may use the mailbox. The user need not be
+    /// enrolled yet.
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck;
+}

@@ -1,0 +1,371 @@
+//! Checks of the installation itself: settings, stores, leader, workers, capacity, freshness, clock.
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::queue::{Depth, QueueName};
+use tasksync_common::schedule::Summary;
+use tasksync_common::settings::Settings;
+
+use super::catalogue::definitions as check;
+use super::{Finding, Outcome, Trouble, judge_clock, own};
+use crate::api::{Leadership, Parts};
+
+const SUBJECT: &str = "installation";
+/// Dead letters and alerts counted.
+const COUNTED: u32 = 1_000;
+/// Tenants whose sizes are looked at for the capacity.
+const TENANTS_COUNTED: u32 = 10_000;
+
+pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
+    let mut found = settings(&parts.settings);
+    found.push(match own(parts.registry.check_writable()).await {
+        Ok(()) => ok(
+            &check::REGISTRY,
+            format!("{} was written", kind(&parts.settings.registry.url)),
+        ),
+        Err(trouble) => trouble.finding(&check::REGISTRY, SUBJECT),
+    });
+    let schedule_now = own(parts.schedule.now()).await;
+    found.push(match &schedule_now {
+        Ok(_) => ok(
+            &check::SCHEDULE,
+            format!("{} answered", kind(&parts.settings.schedule.url)),
+        ),
+        Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
+    });
+    found.push(leader(parts.leadership()));
+    found.extend(queues(parts).await);
+    let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
+    found.push(match largest {
+        Ok(tenants) => {
+            let users = tenants.iter().map(|(_, users)| users).sum();
+            let largest = tenants.iter().map(|(_, users)| *users).max().unwrap_or(0);
+            capacity(&parts.settings, tenants.len() as u64, users, largest)
+        }
+        Err(trouble) => trouble.finding(&check::CAPACITY, SUBJECT),
+    });
+    found.push(match own(parts.schedule.summary(None)).await {
+        Ok(summary) => freshness(&parts.settings, &summary),
+        Err(trouble) => trouble.finding(&check::FRESHNESS, SUBJECT),
+    });
+    found.push(clock(parts.clock.now(), &schedule_now));
+    found.push(match own(parts.registry.alerts(None, COUNTED)).await {
+        Ok(alerts) if alerts.is_empty() => ok(&check::ALERTS, "no alert is open"),
+        Ok(alerts) => warning(&check::ALERTS, format!("{} alerts are open", alerts.len())),
+        Err(trouble) => trouble.finding(&check::ALERTS, SUBJECT),
+    });
+    found
+}
+
+fn ok(definition: &super::Definition, explanation: impl Into<String>) -> Finding {
+    Finding::new(definition, SUBJECT, Outcome::Ok, explanation)
+}
+
+/// What kind of store a URL names; the rest may hold a password.
+fn kind(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
+}
+
+fn warning(definition: &super::Definition, explanation: impl Into<String>) -> Finding {
+    Finding::new(definition, SUBJECT, Outcome::Warning, explanation)
+}
+
+fn settings(settings: &Settings) -> Vec<Finding> {
+    let mut found = vec![match tasksync_common::settings::check(settings) {
+        Ok(()) => ok(
+            &check::SETTINGS,
+            "the deadlines nest and every number is inside its bounds",
+        ),
+        Err(error) => Finding::new(&check::SETTINGS, SUBJECT, Outcome::Failed, error.to_string()),
+    }];
+    found.push(if settings.schedule.top_up_interval.is_zero() {
+        warning(
+            &check::TOP_UP,
+            format!(
+                "schedule.top_up_interval is 0: workers that are done early wait for the next run, up to {} s",
+                settings.schedule.run_interval.as_secs()
+            ),
+        )
+    } else {
+        ok(
+            &check::TOP_UP,
+            format!(
+                "the leader looks every {} ms whether workers want more",
+                settings.schedule.top_up_interval.as_millis()
+            ),
+        )
+    });
+    found.push(if settings.outbound.allow_plain_http {
+        warning(
+            &check::PLAIN_HTTP,
+            "outbound.allow_plain_http is set: tenants may have http:// addresses, over which everything can be read",
+        )
+    } else {
+        ok(&check::PLAIN_HTTP, "only https:// addresses are called")
+    });
+    found
+}
+
+fn leader(leadership: Leadership) -> Finding {
+    match leadership {
+        Leadership::Leading { epoch } => ok(
+            &check::LEADER,
+            format!("this process leads, leadership number {epoch}"),
+        ),
+        Leadership::NotHere => Finding::new(
+            &check::LEADER,
+            SUBJECT,
+            Outcome::NotApplicable,
+            "this process does not lead; ask the one that does, or look whether freshness holds",
+        ),
+        Leadership::Nobody => Finding::new(
+            &check::LEADER,
+            SUBJECT,
+            Outcome::Failed,
+            "nobody leads: the order of work was not asked yet or did not answer",
+        ),
+    }
+}
+
+async fn queues(parts: &Parts) -> Vec<Finding> {
+    let background = own(parts.queue.depth(QueueName::Background)).await;
+    let interactive = own(parts.queue.depth(QueueName::Interactive)).await;
+    let mut found = Vec::new();
+    match (background, interactive) {
+        (Ok(background), Ok(interactive)) => {
+            found.push(ok(
+                &check::QUEUE,
+                format!(
+                    "{} jobs wait, {} are being worked on",
+                    background.ready + interactive.ready,
+                    background.unacknowledged + interactive.unacknowledged
+                ),
+            ));
+            found.push(workers(background, interactive));
+        }
+        (Err(trouble), _) | (_, Err(trouble)) => {
+            found.push(trouble.finding(&check::QUEUE, SUBJECT));
+            found.push(Finding::new(
+                &check::WORKERS,
+                SUBJECT,
+                Outcome::NotApplicable,
+                "cannot be known while the queue does not answer",
+            ));
+        }
+    }
+    found.push(match own(parts.queue.dead_letters(COUNTED as usize)).await {
+        Ok(letters) if letters.is_empty() => ok(&check::DEAD_LETTERS, "there are no dead letters"),
+        Ok(letters) => warning(
+            &check::DEAD_LETTERS,
+            format!("{} jobs were given up on", letters.len()),
+        )
+        .informed(letters.iter().take(3).map(|letter| letter.reason.clone())),
+        Err(trouble) => trouble.finding(&check::DEAD_LETTERS, SUBJECT),
+    });
+    found
+}
+
+/// A worker shows by what it would take now and by what it has taken.
+fn workers(background: Depth, interactive: Depth) -> Finding {
+    let (wanted, taken) = (
+        background.wanted + interactive.wanted,
+        background.unacknowledged + interactive.unacknowledged,
+    );
+    if wanted + taken > 0 {
+        ok(
+            &check::WORKERS,
+            format!("workers have {taken} jobs and would take {wanted} more"),
+        )
+    } else {
+        Finding::new(
+            &check::WORKERS,
+            SUBJECT,
+            Outcome::Failed,
+            "nobody has a job and nobody would take one",
+        )
+    }
+}
+
+/// What the caps of one run allow in the time in which everybody should have had a turn.
+///
+/// Without top-up the leader acts once per run; with top-up it acts whenever workers want more, so the caps bound one
+/// round only.
+fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Finding {
+    let schedule = &settings.schedule;
+    let round = if schedule.top_up_interval.is_zero() {
+        schedule.run_interval
+    } else {
+        schedule.top_up_interval
+    };
+    let promise = schedule.maximum_time_between_user_syncs;
+    let rounds = (promise.as_millis() / round.as_millis().max(1)).max(1);
+    let rounds = u64::try_from(rounds).unwrap_or(u64::MAX);
+    let tenants_served = rounds.saturating_mul(schedule.tenants_per_run as u64);
+    let largest_served = rounds.saturating_mul(schedule.users_per_batch as u64);
+    let users_served = tenants_served.saturating_mul(schedule.users_per_batch as u64);
+    let facts = [
+        format!("There are {tenants} tenants and {users} users; the largest tenant has {largest} users."),
+        format!(
+            "In {} s the caps allow {tenants_served} tenants and {users_served} users, {largest_served} users of one tenant.",
+            promise.as_secs()
+        ),
+    ];
+    let beyond = if tenants > tenants_served {
+        Some(format!("{tenants} tenants need more runs than there are"))
+    } else if largest > largest_served {
+        Some(format!(
+            "the largest tenant has {largest} users, and {largest_served} of one tenant can have a turn in time"
+        ))
+    } else if users > users_served {
+        Some(format!("{users} users are more than {users_served}"))
+    } else {
+        None
+    };
+    match beyond {
+        None => ok(
+            &check::CAPACITY,
+            "the caps of one run leave room for everybody; whether workers keep up shows in freshness",
+        ),
+        Some(reason) => warning(
+            &check::CAPACITY,
+            format!(
+                "not everybody can have a turn every {} s: {reason}",
+                promise.as_secs()
+            ),
+        ),
+    }
+    .informed(facts)
+}
+
+fn freshness(settings: &Settings, summary: &Summary) -> Finding {
+    let promise = settings.schedule.maximum_time_between_user_syncs.as_secs();
+    let facts = [
+        format!(
+            "{} users, {} due, {} being synced.",
+            summary.users, summary.due, summary.claimed
+        ),
+        format!(
+            "Time between two syncs of a user: half below {} s, 99 % below {} s.",
+            summary
+                .interval_p50_seconds
+                .map_or_else(|| "?".to_owned(), |seconds| seconds.to_string()),
+            summary
+                .interval_p99_seconds
+                .map_or_else(|| "?".to_owned(), |seconds| seconds.to_string()),
+        ),
+    ];
+    let waiting = summary.oldest_due_seconds.unwrap_or(0);
+    if summary.users == 0 {
+        Finding::new(
+            &check::FRESHNESS,
+            SUBJECT,
+            Outcome::NotApplicable,
+            "nobody is in the order of work",
+        )
+    } else if waiting > promise {
+        warning(
+            &check::FRESHNESS,
+            format!("somebody has been due for {waiting} s; everybody should have a turn every {promise} s"),
+        )
+        .informed(facts)
+    } else {
+        ok(
+            &check::FRESHNESS,
+            format!("nobody has been due for more than {waiting} s"),
+        )
+        .informed(facts)
+    }
+}
+
+fn clock(ours: Timestamp, schedule: &Result<Timestamp, Trouble>) -> Finding {
+    let Ok(theirs) = schedule else {
+        return Finding::new(
+            &check::CLOCK,
+            SUBJECT,
+            Outcome::NotApplicable,
+            "cannot be known while the order of work does not answer",
+        );
+    };
+    let offset: SignedDuration = theirs.duration_since(ours);
+    Finding::new(
+        &check::CLOCK,
+        SUBJECT,
+        judge_clock(offset),
+        format!("the store of the order of work is {} s ahead", offset.as_secs()),
+    )
+    .informed(["The clocks of the tenants' servers are compared per tenant.".to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_originals_caps_are_reported_for_a_fleet_they_cannot_serve() {
+        let mut settings = Settings::default();
+        settings.schedule.top_up_interval = Duration::ZERO;
+        settings.schedule.maximum_time_between_user_syncs = Duration::from_secs(30 * 60);
+        // 30 runs: 1,500 tenants and 3,000 users of one tenant.
+        assert_eq!(capacity(&settings, 1_500, 1_500, 3_000).result, Outcome::Ok);
+        let many = capacity(&settings, 1_501, 1_501, 1);
+        assert_eq!(many.result, Outcome::Warning);
+        assert!(many.solution.contains("tenants_per_run"), "{many:?}");
+        assert_eq!(capacity(&settings, 1, 3_001, 3_001).result, Outcome::Warning);
+        settings.schedule.top_up_interval = Duration::from_secs(1);
+        assert_eq!(capacity(&settings, 1_501, 3_001, 3_001).result, Outcome::Ok);
+    }
+
+    #[test]
+    fn a_worker_shows_by_what_it_takes() {
+        let none = Depth::default();
+        assert_eq!(workers(Depth { ready: 5, ..none }, none).result, Outcome::Failed);
+        assert_eq!(workers(Depth { wanted: 1, ..none }, none).result, Outcome::Ok);
+        assert_eq!(
+            workers(
+                none,
+                Depth {
+                    unacknowledged: 1,
+                    ..none
+                }
+            )
+            .result,
+            Outcome::Ok
+        );
+    }
+
+    #[test]
+    fn waiting_longer_than_promised_is_a_warning() {
+        let settings = Settings::default();
+        let summary = |oldest| Summary {
+            users: 3,
+            oldest_due_seconds: Some(oldest),
+            ..Summary::default()
+        };
+        assert_eq!(freshness(&settings, &summary(720)).result, Outcome::Ok);
+        assert_eq!(freshness(&settings, &summary(721)).result, Outcome::Warning);
+        assert_eq!(
+            freshness(&settings, &Summary::default()).result,
+            Outcome::NotApplicable
+        );
+    }
+
+    #[test]
+    fn risky_settings_are_warned_of_and_wrong_ones_fail() {
+        let results = |settings: &Settings| -> Vec<Outcome> {
+            super::settings(settings)
+                .iter()
+                .map(|found| found.result)
+                .collect()
+        };
+        assert_eq!(results(&Settings::default()), [Outcome::Ok; 3]);
+        let mut changed = Settings::default();
+        changed.schedule.top_up_interval = Duration::ZERO;
+        changed.outbound.allow_plain_http = true;
+        changed.worker.user_budget = changed.worker.batch_budget;
+        assert_eq!(
+            results(&changed),
+            [Outcome::Failed, Outcome::Warning, Outcome::Warning]
+        );
+    }
+}

@@ -1,0 +1,414 @@
+//! Checks of one tenant: its sites, its Exchange by a sample of mailboxes, its clocks, its users and alerts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::SignedDuration;
+use tasksync_common::registry::{Enrolment, Tenant};
+
+use super::catalogue::definitions as check;
+use super::{Definition, Finding, Outcome, judge_clock, own};
+use crate::api::Parts;
+use crate::checks::{SiteCheck, UserCheck};
+
+/// Users whose mailbox and person are asked for.
+const SAMPLE: u32 = 3;
+/// All servers of one tenant have this long.
+const TENANT_TIMEOUT: Duration = Duration::from_secs(25);
+/// Things named one by one; the rest is counted.
+const NAMED: usize = 5;
+/// Alerts counted.
+const COUNTED: u32 = 1_000;
+
+/// What was learned of one sampled user.
+struct Sampled {
+    user: Enrolment,
+    found: UserCheck,
+}
+
+pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
+    let subject = format!("tenant {}", tenant.id);
+    let mut found = vec![if tenant.enabled {
+        Finding::new(
+            &check::TENANT_ENABLED,
+            &subject,
+            Outcome::Ok,
+            "the tenant is enabled",
+        )
+    } else {
+        Finding::new(
+            &check::TENANT_ENABLED,
+            &subject,
+            Outcome::Warning,
+            "the tenant is disabled: nobody of it is synced",
+        )
+    }];
+    match tokio::time::timeout(TENANT_TIMEOUT, ask(parts, tenant)).await {
+        Ok((sites, sample)) => {
+            found.extend(judge_sites(&subject, &sites));
+            match sample {
+                Ok(sample) => {
+                    found.extend(judge_sample(&subject, &sample));
+                    found.push(judge_clocks(&subject, &sites, &sample));
+                }
+                Err(trouble) => found.push(trouble.finding(&check::MAILBOX, &subject)),
+            }
+        }
+        Err(_) => found.push(Finding::new(
+            &check::TENANT_ANSWERS,
+            &subject,
+            Outcome::Failed,
+            format!(
+                "the tenant's servers took longer than {} s",
+                TENANT_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+    found.push(
+        match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
+            Ok(counts) => judge_users(&subject, counts.enabled, counts.disabled),
+            Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
+        },
+    );
+    found.push(
+        match own(parts.registry.alerts(Some(&tenant.id), COUNTED)).await {
+            Ok(alerts) if alerts.is_empty() => {
+                Finding::new(&check::TENANT_ALERTS, &subject, Outcome::Ok, "no alert is open")
+            }
+            Ok(alerts) => Finding::new(
+                &check::TENANT_ALERTS,
+                &subject,
+                Outcome::Warning,
+                format!("{} alerts are open", alerts.len()),
+            )
+            .informed(shortened(alerts.iter().map(|alert| {
+                let whose = alert
+                    .user
+                    .as_ref()
+                    .map_or_else(String::new, |user| format!("{user}: "));
+                format!("{whose}{}", alert.failure)
+            }))),
+            Err(trouble) => trouble.finding(&check::TENANT_ALERTS, &subject),
+        },
+    );
+    found
+}
+
+async fn ask(parts: &Parts, tenant: &Tenant) -> (Vec<SiteCheck>, Result<Vec<Sampled>, super::Trouble>) {
+    let sample = async {
+        let users = own(parts.registry.enrolments(&tenant.id, None, SAMPLE)).await?;
+        Ok(futures::stream::iter(users)
+            .map(|user| async move {
+                let found = parts.checks.check_user(tenant, &user).await;
+                Sampled { user, found }
+            })
+            .buffered(SAMPLE as usize)
+            .collect()
+            .await)
+    };
+    futures::join!(parts.checks.check_tenant(tenant), sample)
+}
+
+fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [Finding; 3] {
+    let refused: Vec<_> = sites
+        .iter()
+        .filter_map(|site| site.result.as_ref().err().map(|failure| (&site.site, failure)))
+        .collect();
+    let open: Vec<_> = sites
+        .iter()
+        .filter_map(|site| site.result.as_ref().ok().map(|facts| (&site.site, facts)))
+        .collect();
+    let reached = match refused.first() {
+        None => Finding::new(
+            &check::SITES,
+            subject,
+            Outcome::Ok,
+            format!("{} sites answered", open.len()),
+        )
+        .informed(shortened(
+            open.iter()
+                .map(|(site, facts)| format!("{site} ({})", facts.title)),
+        )),
+        Some((_, first)) => Finding::of_failure(&check::SITES, subject, first).informed(shortened(
+            refused.iter().map(|(site, failure)| format!("{site}: {failure}")),
+        )),
+    };
+    if open.is_empty() {
+        let unknown = |definition| {
+            Finding::new(
+                definition,
+                subject,
+                Outcome::NotApplicable,
+                "cannot be known while no site answers",
+            )
+        };
+        return [reached, unknown(&check::SITES_EDIT), unknown(&check::SITES_LISTS)];
+    }
+    let read_only: Vec<_> = open
+        .iter()
+        .filter(|(_, facts)| !facts.may_edit)
+        .map(|(site, _)| (*site).clone())
+        .collect();
+    let edit = if read_only.is_empty() {
+        Finding::new(
+            &check::SITES_EDIT,
+            subject,
+            Outcome::Ok,
+            "the service account may edit on every site that answered",
+        )
+    } else {
+        Finding::new(
+            &check::SITES_EDIT,
+            subject,
+            Outcome::Failed,
+            format!("the service account may only read on {} sites", read_only.len()),
+        )
+        .informed(shortened(read_only))
+    };
+    let lists: usize = open.iter().map(|(_, facts)| facts.lists).sum();
+    let lists = Finding::new(
+        &check::SITES_LISTS,
+        subject,
+        if lists == 0 { Outcome::Warning } else { Outcome::Ok },
+        format!("{lists} task lists were found"),
+    );
+    [reached, edit, lists]
+}
+
+fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
+    let all: [&Definition; 4] = [
+        &check::PEOPLE,
+        &check::MAILBOX,
+        &check::MAILBOX_ACCESS,
+        &check::IDLE_CHECK,
+    ];
+    if sample.is_empty() {
+        return all
+            .iter()
+            .map(|definition| {
+                Finding::new(
+                    definition,
+                    subject,
+                    Outcome::NotApplicable,
+                    "nobody is opted in, so there is no mailbox and no person to ask for",
+                )
+            })
+            .collect();
+    }
+    let unknown: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.person.as_ref().err().map(|failure| (one, failure)))
+        .collect();
+    let people = match unknown.first() {
+        None => Finding::new(
+            &check::PEOPLE,
+            subject,
+            Outcome::Ok,
+            format!("{} people are known", sample.len()),
+        ),
+        Some((_, first)) => {
+            Finding::of_failure(&check::PEOPLE, subject, first).informed(unknown.iter().map(
+                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
+            ))
+        }
+    };
+    let closed: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.mailbox.as_ref().err().map(|failure| (one, failure)))
+        .collect();
+    let open: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.mailbox.as_ref().ok().map(|facts| (one, facts)))
+        .collect();
+    let mailbox = match closed.first() {
+        None => Finding::new(
+            &check::MAILBOX,
+            subject,
+            Outcome::Ok,
+            format!("{} mailboxes were opened", open.len()),
+        ),
+        Some((_, first)) => Finding::of_failure(&check::MAILBOX, subject, first).informed(
+            closed
+                .iter()
+                .map(|(one, failure)| format!("{}: {failure}", one.user.mailbox)),
+        ),
+    }
+    .informed(open.first().map(|(_, facts)| facts.version.clone()));
+    let mut found = vec![people, mailbox];
+    if open.is_empty() {
+        found.extend([&check::MAILBOX_ACCESS, &check::IDLE_CHECK].map(|definition| {
+            Finding::new(
+                definition,
+                subject,
+                Outcome::NotApplicable,
+                "cannot be known while no mailbox opens",
+            )
+        }));
+        return found;
+    }
+    let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();
+    let ways: Vec<_> = ways.into_iter().collect();
+    found.push(Finding::new(
+        &check::MAILBOX_ACCESS,
+        subject,
+        if ways == ["delegate"] {
+            Outcome::Ok
+        } else {
+            Outcome::Warning
+        },
+        format!("mailboxes are opened by {}", ways.join(" and ")),
+    ));
+    let without: Vec<_> = open
+        .iter()
+        .filter(|(_, facts)| !facts.idle_check)
+        .map(|(one, _)| one.user.mailbox.to_string())
+        .collect();
+    found.push(if without.is_empty() {
+        Finding::new(
+            &check::IDLE_CHECK,
+            subject,
+            Outcome::Ok,
+            "the server tells of changes by folder properties",
+        )
+    } else {
+        Finding::new(
+            &check::IDLE_CHECK,
+            subject,
+            Outcome::Warning,
+            format!(
+                "the server does not give the folder properties for {} of {} mailboxes",
+                without.len(),
+                open.len()
+            ),
+        )
+        .informed(without)
+    });
+    found
+}
+
+fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Finding {
+    let offsets: Vec<(String, SignedDuration)> = sites
+        .iter()
+        .filter_map(|site| Some((site.site.clone(), site.result.as_ref().ok()?.clock_offset)))
+        .chain(sample.iter().filter_map(|one| {
+            Some((
+                format!("Exchange, asked for {}", one.user.mailbox),
+                one.found.mailbox.as_ref().ok()?.clock_offset,
+            ))
+        }))
+        .collect();
+    let Some((_, worst)) = offsets.iter().max_by_key(|(_, offset)| offset.unsigned_abs()) else {
+        return Finding::new(
+            &check::TENANT_CLOCK,
+            subject,
+            Outcome::NotApplicable,
+            "cannot be known while no server answers",
+        );
+    };
+    Finding::new(
+        &check::TENANT_CLOCK,
+        subject,
+        judge_clock(*worst),
+        format!("the clocks differ by up to {} s", worst.unsigned_abs().as_secs()),
+    )
+    .informed(shortened(
+        offsets
+            .iter()
+            .filter(|(_, offset)| judge_clock(*offset) != Outcome::Ok)
+            .map(|(server, offset)| format!("{server}: {} s ahead of this machine", offset.as_secs())),
+    ))
+}
+
+fn judge_users(subject: &str, enabled: u64, disabled: u64) -> Finding {
+    let (result, explanation) = match (enabled, disabled) {
+        (0, 0) => (Outcome::Warning, "nobody is opted in".to_owned()),
+        (enabled, 0) => (Outcome::Ok, format!("{enabled} users are synced")),
+        (enabled, disabled) => (
+            Outcome::Warning,
+            format!("{disabled} users are disabled, {enabled} are synced"),
+        ),
+    };
+    Finding::new(&check::TENANT_USERS, subject, result, explanation)
+}
+
+/// The first entries, and how many more there are.
+fn shortened(entries: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    if entries.len() > NAMED {
+        let more = entries.len() - NAMED;
+        entries.truncate(NAMED);
+        entries.push(format!("and {more} more"));
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::error::{Code, ErrorClass, Failure};
+
+    use super::*;
+    use crate::checks::SiteFacts;
+
+    fn site(name: &str, may_edit: bool, offset: i64) -> SiteCheck {
+        SiteCheck {
+            site: name.to_owned(),
+            result: Ok(SiteFacts {
+                title: "Projects".to_owned(),
+                lists: 1,
+                may_edit,
+                clock_offset: SignedDuration::from_secs(offset),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_site_that_refuses_is_failed_with_the_catalogues_solution() {
+        let refused = SiteCheck {
+            site: "https://b".to_owned(),
+            result: Err(Failure::new(
+                ErrorClass::TenantPermanent,
+                Code::SharePointSignInRefused,
+                "401",
+            )),
+        };
+        let [reached, edit, lists] = judge_sites("tenant t", &[site("https://a", true, 0), refused.clone()]);
+        assert_eq!(reached.result, Outcome::Failed);
+        assert_eq!(reached.solution, Code::SharePointSignInRefused.action());
+        assert!(
+            reached
+                .additional_information
+                .iter()
+                .any(|line| line.starts_with("https://b"))
+        );
+        assert_eq!((edit.result, lists.result), (Outcome::Ok, Outcome::Ok));
+        let [_, edit, lists] = judge_sites("tenant t", &[refused]);
+        assert_eq!(
+            (edit.result, lists.result),
+            (Outcome::NotApplicable, Outcome::NotApplicable)
+        );
+        let [_, edit, _] = judge_sites("tenant t", &[site("https://a", false, 0)]);
+        assert_eq!(edit.result, Outcome::Failed);
+    }
+
+    #[test]
+    fn the_worst_clock_decides() {
+        let sites = [site("https://a", true, 2), site("https://b", true, -400)];
+        let finding = judge_clocks("tenant t", &sites, &[]);
+        assert_eq!(finding.result, Outcome::Failed);
+        assert_eq!(finding.additional_information.len(), 1);
+        assert_eq!(judge_clocks("tenant t", &[], &[]).result, Outcome::NotApplicable);
+    }
+
+    #[test]
+    fn a_tenant_without_people_is_not_a_silent_pass() {
+        assert!(
+            judge_sample("tenant t", &[])
+                .iter()
+                .all(|found| found.result == Outcome::NotApplicable)
+        );
+        assert_eq!(judge_users("tenant t", 0, 0).result, Outcome::Warning);
+        assert_eq!(judge_users("tenant t", 5, 1).result, Outcome::Warning);
+        assert_eq!(judge_users("tenant t", 5, 0).result, Outcome::Ok);
+    }
+}

@@ -1,0 +1,212 @@
+//! A running API, and a client that reads its answers as JSON.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{TenantId, UserKey};
+use tasksync_common::queue::{JobQueue, open_queue};
+use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
+use tasksync_common::schedule::{Schedule, open_schedule};
+use tasksync_common::settings::Settings;
+use tasksync_scheduler::api::{self, ApiToken, Parts};
+use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) const TOKEN: &str = "0123456789abcdef-token";
+
+/// Servers that answer as they are told.
+#[derive(Default)]
+pub(crate) struct Servers {
+    pub(crate) person: Mutex<Option<Failure>>,
+    pub(crate) mailbox: Mutex<Option<Failure>>,
+    pub(crate) asked: Mutex<u32>,
+}
+
+#[async_trait]
+impl TenantChecks for Servers {
+    async fn check_tenant(&self, _tenant: &Tenant) -> Vec<SiteCheck> {
+        vec![SiteCheck {
+            site: "https://sp.contoso.example/sites/projects".to_owned(),
+            result: Ok(SiteFacts {
+                title: "Projects".to_owned(),
+                lists: 2,
+                may_edit: true,
+                clock_offset: SignedDuration::from_secs(90),
+            }),
+        }]
+    }
+
+    async fn check_user(&self, _tenant: &Tenant, _user: &Enrolment) -> UserCheck {
+        *self.asked.lock().unwrap() += 1;
+        UserCheck {
+            person: self.person.lock().unwrap().clone().map_or(Ok(()), Err),
+            mailbox: self.mailbox.lock().unwrap().clone().map_or(
+                Ok(MailboxFacts {
+                    version: "Exchange 15.2".to_owned(),
+                    access: "delegate".to_owned(),
+                    clock_offset: SignedDuration::ZERO,
+                    idle_check: true,
+                }),
+                Err,
+            ),
+        }
+    }
+}
+
+pub(crate) struct Service {
+    pub(crate) base: String,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) schedule: Arc<dyn Schedule>,
+    pub(crate) queue: Arc<dyn JobQueue>,
+    pub(crate) servers: Arc<Servers>,
+    pub(crate) stopping: CancellationToken,
+    client: reqwest::Client,
+    _stop: DropGuard,
+}
+
+/// An answer: status and JSON body.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Some(TOKEN)).await
+    }
+
+    pub(crate) async fn start_with(token: Option<&str>) -> Self {
+        let mut settings = Settings::default();
+        settings.registry.url = "sqlite::memory:".to_owned();
+        let clock: SharedClock = Arc::new(SystemClock);
+        let registry = open_registry(&settings.registry).await.unwrap();
+        let schedule = open_schedule(&settings.schedule, Arc::clone(&clock))
+            .await
+            .unwrap();
+        let queue = open_queue(&settings.queue).await.unwrap();
+        let servers = Arc::new(Servers::default());
+        let stores = Stores {
+            schedule: Arc::clone(&schedule),
+            queue: Arc::clone(&queue),
+            registry: Arc::clone(&registry),
+            clock: Arc::clone(&clock),
+        };
+        let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "test", Arc::default());
+        let stopping = CancellationToken::new();
+        let router = api::router(Parts {
+            registry: Arc::clone(&registry),
+            schedule: Arc::clone(&schedule),
+            queue: Arc::clone(&queue),
+            checks: Arc::<Servers>::clone(&servers),
+            settings: Arc::new(settings),
+            clock,
+            leading: scheduler.leading(),
+            requests: scheduler.requests(),
+            token: token.map(|token| ApiToken::new(token).unwrap()),
+            stopping: stopping.clone(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(api::serve(listener, router, stop.clone(), Duration::from_secs(1)));
+        rustls::crypto::ring::default_provider().install_default().ok();
+        Self {
+            base,
+            registry,
+            schedule,
+            queue,
+            servers,
+            stopping,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// A request as it is, with whatever headers the test wants.
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.client
+            .request(method.parse().unwrap(), format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, body }
+    }
+
+    /// A request with the token to an address of the API.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method, &format!("/api/v1{path}")).bearer_auth(TOKEN);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.send(request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call("PUT", path, Some(body)).await
+    }
+
+    /// A tenant with one user.
+    pub(crate) async fn with_ana() -> Self {
+        let service = Self::start().await;
+        assert_eq!(
+            service.put("/tenants/contoso", &tenant("contoso")).await.status,
+            201
+        );
+        let answer = service.put("/tenants/contoso/users/ana", &opt_in("ana")).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        service
+    }
+}
+
+pub(crate) fn ana() -> UserKey {
+    UserKey::new(contoso(), "ana".parse().unwrap())
+}
+
+pub(crate) fn contoso() -> TenantId {
+    "contoso".parse().unwrap()
+}
+
+pub(crate) fn tenant(id: &str) -> Value {
+    json!({
+        "id": id,
+        "display_name": "Contoso",
+        "time_zone": "W. Europe Standard Time",
+        "source": {
+            "kind": "sharepoint",
+            "sites": ["https://sp.contoso.example/sites/projects"],
+            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:CONTOSO" },
+        },
+        "mailbox": {
+            "kind": "ews",
+            "url": "https://mail.contoso.example/EWS/Exchange.asmx",
+            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:CONTOSO" },
+        },
+    })
+}
+
+pub(crate) fn opt_in(user: &str) -> Value {
+    json!({
+        "source_login": format!("i:0#.w|contoso\\{user}"),
+        "mailbox": format!("{user}@contoso.example"),
+    })
+}

@@ -1,0 +1,12 @@
+//! The API over real HTTP, with the registry in SQLite and the order of work and the queue in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
+)]
+
+mod access;
+mod harness;
+mod observing;
+mod tenants;
+mod users;

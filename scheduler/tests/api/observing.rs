@@ -1,0 +1,127 @@
+//! Status, doctor, dead letters, readiness.
+
+use serde_json::Value;
+use tasksync_common::queue::QueueName;
+
+use crate::harness::Service;
+
+fn check<'a>(report: &'a Value, id: &str, subject: &str) -> &'a Value {
+    report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["id"] == id && check["subject"] == subject)
+        .unwrap_or_else(|| panic!("no check {id} of {subject}: {report}"))
+}
+
+#[tokio::test]
+async fn the_status_counts_users_and_queues() {
+    let service = Service::with_ana().await;
+    for path in ["/status", "/status?tenant=contoso"] {
+        let status = service.get(path).await.body;
+        assert_eq!(status["summary"]["users"], 1, "{status}");
+        assert_eq!(status["summary"]["due"], 1);
+        assert_eq!((&status["enabled"], &status["disabled"]), (&1.into(), &0.into()));
+        assert_eq!(status["queues"]["background"]["ready"], 0);
+        assert_eq!(status["leader"]["state"], "nobody");
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let service = Service::with_ana().await;
+    let report = service.get("/doctor?tenant=contoso").await.body;
+    assert_eq!(report["result"], "failed");
+    // Neither a leader nor a worker runs in this test.
+    for id in ["schedule-leader", "workers-consume"] {
+        let failed = check(&report, id, "installation");
+        assert_eq!(failed["result"], "failed", "{failed}");
+        assert!(!failed["solution"].as_str().unwrap().is_empty());
+    }
+    for id in [
+        "settings",
+        "registry-writable",
+        "schedule-answers",
+        "queue-answers",
+        "clock",
+        "capacity",
+    ] {
+        assert_eq!(check(&report, id, "installation")["result"], "ok", "{id}");
+    }
+    for id in [
+        "source-sites",
+        "source-edit",
+        "source-lists",
+        "people-known",
+        "mailbox-server",
+    ] {
+        assert_eq!(check(&report, id, "tenant contoso")["result"], "ok", "{id}");
+    }
+    let clock = check(&report, "tenant-clock", "tenant contoso");
+    assert_eq!(clock["result"], "warning", "{clock}");
+    for check in report["checks"].as_array().unwrap() {
+        for field in ["what", "explanation", "applies_to", "reference"] {
+            assert!(!check[field].as_str().unwrap().is_empty(), "{check}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_only_reads() {
+    let service = Service::with_ana().await;
+    let before = (
+        service
+            .registry
+            .enrolments(&crate::harness::contoso(), None, 10)
+            .await
+            .unwrap(),
+        service.schedule.status(&crate::harness::ana()).await.unwrap(),
+    );
+    service.get("/doctor").await;
+    let after = (
+        service
+            .registry
+            .enrolments(&crate::harness::contoso(), None, 10)
+            .await
+            .unwrap(),
+        service.schedule.status(&crate::harness::ana()).await.unwrap(),
+    );
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_jobs_is_seen() {
+    let service = Service::with_ana().await;
+    let mut consumer = service.queue.consume(QueueName::Background, 2).await.unwrap();
+    let waiting = tokio::spawn(async move { consumer.next().await.is_some() });
+    loop {
+        let depth = service.queue.depth(QueueName::Background).await.unwrap();
+        if depth.wanted > 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let report = service.get("/doctor").await.body;
+    assert_eq!(check(&report, "workers-consume", "installation")["result"], "ok");
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn there_are_no_dead_letters() {
+    let service = Service::start().await;
+    let answer = service.get("/dead-letters").await;
+    assert_eq!(answer.body["dead_letters"], serde_json::json!([]));
+    assert_eq!(service.get("/dead-letters?limit=501").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_stopping_service_lives_but_is_not_ready() {
+    let service = Service::start().await;
+    let ready = service.send(service.request("GET", "/readyz")).await;
+    assert_eq!((ready.status, &ready.body["ready"]), (200, &Value::Bool(true)));
+    service.stopping.cancel();
+    let ready = service.send(service.request("GET", "/readyz")).await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.body["missing"][0]["what"], "the service is stopping");
+    assert_eq!(service.send(service.request("GET", "/livez")).await.status, 200);
+}

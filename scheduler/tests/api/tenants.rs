@@ -1,0 +1,76 @@
+//! Tenants.
+
+use serde_json::json;
+
+use crate::harness::{Service, ana, contoso, tenant};
+
+#[tokio::test]
+async fn a_tenant_is_added_shown_changed_listed_and_removed() {
+    let service = Service::start().await;
+    let answer = service.put("/tenants/contoso", &tenant("contoso")).await;
+    assert_eq!((answer.status, &answer.body["result"]), (201, &json!("added")));
+    let answer = service.put("/tenants/contoso", &tenant("contoso")).await;
+    assert_eq!((answer.status, &answer.body["result"]), (200, &json!("updated")));
+    let shown = service.get("/tenants/contoso").await;
+    assert_eq!(shown.body["enabled"], true);
+    // What is shown can be put back as it is.
+    assert_eq!(service.put("/tenants/contoso", &shown.body).await.status, 200);
+    let answer = service.call("DELETE", "/tenants/contoso", None).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(service.call("DELETE", "/tenants/contoso", None).await.status, 404);
+    assert!(service.registry.tenant(&contoso()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_without_gaps_or_repetitions() {
+    let service = Service::start().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        service.put(&format!("/tenants/{name}"), &tenant(name)).await;
+    }
+    let mut found = Vec::new();
+    let mut path = "/tenants?limit=2".to_owned();
+    loop {
+        let page = service.get(&path).await.body;
+        let tenants = page["tenants"].as_array().unwrap();
+        assert!(tenants.len() <= 2);
+        found.extend(
+            tenants
+                .iter()
+                .map(|tenant| tenant["id"].as_str().unwrap().to_owned()),
+        );
+        match page["next"].as_str() {
+            Some(next) => path = format!("/tenants?limit=2&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["a", "b", "c", "d", "e"]);
+    assert!(service.get("/tenants?limit=5").await.body["next"].is_null());
+}
+
+#[tokio::test]
+async fn a_disabled_tenant_leaves_the_order_of_work_and_comes_back() {
+    let service = Service::with_ana().await;
+    assert!(service.schedule.status(&ana()).await.unwrap().is_some());
+    let mut body = tenant("contoso");
+    body["enabled"] = json!(false);
+    assert_eq!(service.put("/tenants/contoso", &body).await.status, 200);
+    assert!(service.schedule.status(&ana()).await.unwrap().is_none());
+    let answer = service
+        .call("POST", "/tenants/contoso/users/ana/sync", None)
+        .await;
+    assert_eq!((answer.status, answer.code()), (409, "tenant-disabled"));
+    assert!(service.schedule.status(&ana()).await.unwrap().is_none());
+    assert_eq!(
+        service.put("/tenants/contoso", &tenant("contoso")).await.status,
+        200
+    );
+    assert!(service.schedule.status(&ana()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_removed_tenant_takes_its_users_along() {
+    let service = Service::with_ana().await;
+    assert_eq!(service.call("DELETE", "/tenants/contoso", None).await.status, 200);
+    assert!(service.registry.enrolment(&ana()).await.unwrap().is_none());
+    assert!(service.schedule.status(&ana()).await.unwrap().is_none());
+}

@@ -1,0 +1,218 @@
+//! Users.
+
+use jiff::Timestamp;
+use serde_json::json;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::LocationKey;
+use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry};
+
+use crate::harness::{Service, ana, contoso, opt_in, tenant};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn failure(class: ErrorClass, code: Code) -> Failure {
+    Failure::new(class, code, "as told")
+}
+
+#[tokio::test]
+async fn opting_in_asks_the_servers_and_makes_the_user_due() {
+    let service = Service::with_ana().await;
+    assert_eq!(*service.servers.asked.lock().unwrap(), 1);
+    let shown = service.get("/tenants/contoso/users/ANA").await.body;
+    assert_eq!(shown["enrolment"]["state"], "enabled");
+    assert_eq!(shown["enrolment"]["mailbox"], "ana@contoso.example");
+    assert_eq!(shown["next_sync"]["state"], "due");
+    assert_eq!(service.schedule.summary(None).await.unwrap().due, 1);
+    let again = service.put("/tenants/contoso/users/ana", &opt_in("ana")).await;
+    assert_eq!((again.status, &again.body["result"]), (200, &json!("updated")));
+    assert_eq!(
+        again.body["user"]["opted_in_at"],
+        shown["enrolment"]["opted_in_at"]
+    );
+}
+
+#[tokio::test]
+async fn a_person_or_mailbox_the_servers_refuse_is_not_enrolled_unless_unchecked() {
+    let service = Service::with_ana().await;
+    *service.servers.mailbox.lock().unwrap() = Some(failure(
+        ErrorClass::MailboxPermanent,
+        Code::ExchangeMailboxMissing,
+    ));
+    let answer = service.put("/tenants/contoso/users/ben", &opt_in("ben")).await;
+    assert_eq!((answer.status, answer.code()), (422, "exchange-mailbox-missing"));
+    assert!(
+        answer.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("ben@contoso.example")
+    );
+    *service.servers.person.lock().unwrap() = Some(failure(ErrorClass::Transient, Code::SharePointTimeout));
+    let answer = service.put("/tenants/contoso/users/ben", &opt_in("ben")).await;
+    assert_eq!((answer.status, answer.code()), (503, "sharepoint-timeout"));
+    assert_eq!(service.get("/tenants/contoso/users/ben").await.status, 404);
+    let asked = *service.servers.asked.lock().unwrap();
+    let answer = service
+        .put("/tenants/contoso/users/ben?unchecked=true", &opt_in("ben"))
+        .await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(*service.servers.asked.lock().unwrap(), asked);
+}
+
+#[tokio::test]
+async fn a_mailbox_belongs_to_one_user_of_the_installation() {
+    let service = Service::with_ana().await;
+    service.put("/tenants/fabrikam", &tenant("fabrikam")).await;
+    let answer = service.put("/tenants/fabrikam/users/eve", &opt_in("ana")).await;
+    assert_eq!((answer.status, answer.code()), (409, "mailbox-taken"));
+    assert!(answer.body["detail"].as_str().unwrap().contains("contoso/ana"));
+    assert_eq!(service.get("/tenants/fabrikam/users/eve").await.status, 404);
+}
+
+#[tokio::test]
+async fn wrong_opt_ins_are_refused() {
+    let service = Service::with_ana().await;
+    for (field, value) in [
+        ("mailbox", json!("nobody")),
+        ("source_login", json!("")),
+        ("source_login", json!("a\nb")),
+        ("time_zone", json!("Nowhere")),
+        ("mailbx", json!("x")),
+    ] {
+        let mut body = opt_in("ben");
+        body[field] = value;
+        let answer = service.put("/tenants/contoso/users/ben", &body).await;
+        assert_eq!((answer.status, answer.code()), (400, "bad-request"), "{body}");
+        assert!(
+            answer.body["detail"].as_str().unwrap().contains(field),
+            "{}",
+            answer.body
+        );
+    }
+    let answer = service
+        .put("/tenants/contoso/users/ben%2Fana", &opt_in("ben"))
+        .await;
+    assert_eq!(answer.status, 400);
+}
+
+#[tokio::test]
+async fn a_disabled_user_is_shown_with_the_reason_and_comes_back_by_opting_in() {
+    let service = Service::with_ana().await;
+    let disabled = EnrolmentState::Disabled {
+        failure: failure(ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied),
+        since: at("2026-03-01T12:00:00Z"),
+    };
+    service
+        .registry
+        .set_enrolment_state(&ana(), &disabled)
+        .await
+        .unwrap();
+    let shown = service.get("/tenants/contoso/users/ana").await.body;
+    assert_eq!(shown["enrolment"]["failure"]["code"], "exchange-mailbox-denied");
+    assert_eq!(
+        shown["enrolment"]["failure"]["action"],
+        Code::ExchangeMailboxDenied.action()
+    );
+    assert_eq!(service.get("/status").await.body["disabled"], 1);
+    assert_eq!(
+        service
+            .put("/tenants/contoso/users/ana", &opt_in("ana"))
+            .await
+            .status,
+        200
+    );
+    let enrolment = service.registry.enrolment(&ana()).await.unwrap().unwrap();
+    assert_eq!(enrolment.state, EnrolmentState::Enabled);
+}
+
+#[tokio::test]
+async fn opting_out_leaves_both_stores() {
+    let service = Service::with_ana().await;
+    let answer = service.call("DELETE", "/tenants/contoso/users/ana", None).await;
+    assert_eq!(answer.status, 200);
+    assert!(service.schedule.status(&ana()).await.unwrap().is_none());
+    assert_eq!(service.get("/tenants/contoso/users/ana").await.status, 404);
+    let users = service.get("/tenants/contoso/users").await.body;
+    assert_eq!(users["users"], json!([]));
+}
+
+#[tokio::test]
+async fn sync_now_finds_a_user_the_order_of_work_lost() {
+    let service = Service::with_ana().await;
+    service.schedule.withdraw(&ana()).await.unwrap();
+    let answer = service
+        .call("POST", "/tenants/contoso/users/ana/sync", None)
+        .await;
+    assert_eq!((answer.status, &answer.body["result"]), (202, &json!("due")));
+    assert_eq!(service.schedule.summary(None).await.unwrap().due, 1);
+}
+
+#[tokio::test]
+async fn sync_now_has_a_budget_per_tenant() {
+    let service = Service::with_ana().await;
+    let mut refused = None;
+    for _ in 0..=tasksync_scheduler::REQUESTS_PER_MINUTE * 2 {
+        let answer = service
+            .call("POST", "/tenants/contoso/users/ana/sync", None)
+            .await;
+        if answer.status != 202 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!((refused.status, refused.code()), (429, "too-many-requests"));
+}
+
+#[tokio::test]
+async fn allowing_deletions_gives_one_permit() {
+    let service = Service::with_ana().await;
+    let path = "/tenants/contoso/users/ana/deletions/allow";
+    assert_eq!(service.call("POST", path, None).await.status, 202);
+    assert!(service.registry.take_deletion_permit(&ana()).await.unwrap());
+    assert!(!service.registry.take_deletion_permit(&ana()).await.unwrap());
+}
+
+#[tokio::test]
+async fn journal_and_alerts_are_shown() {
+    let service = Service::with_ana().await;
+    let entries: Vec<_> = (0..3)
+        .map(|number| JournalEntry {
+            at: at(&format!("2026-03-01T12:00:0{number}Z")),
+            user: ana(),
+            task: LocationKey::sharepoint_list("3F1C2F0E-0000-4000-8000-000000000001").task(number),
+            kind: "conflict_lost".to_owned(),
+            before: Some(json!({ "title": "old" })),
+            after: None,
+        })
+        .collect();
+    service.registry.journal(&entries).await.unwrap();
+    let alert = Alert {
+        since: at("2026-03-01T12:00:00Z"),
+        tenant: contoso(),
+        user: Some(ana().user),
+        failure: failure(ErrorClass::MailboxPermanent, Code::GuardHeld),
+        evidence: Some(json!({ "deletions": 12 })),
+    };
+    service.registry.raise_alert(&alert).await.unwrap();
+    let journal = service
+        .get("/tenants/contoso/users/ana/journal?limit=2")
+        .await
+        .body;
+    let journal = journal["journal"].as_array().unwrap();
+    assert_eq!(journal.len(), 2);
+    assert_eq!(journal[0]["task"], "sp|3f1c2f0e-0000-4000-8000-000000000001|2");
+    let shown = service.get("/tenants/contoso/users/ana").await.body;
+    assert_eq!(shown["journal"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["alerts"][0]["failure"]["code"], "guard-held");
+    for path in ["/alerts", "/alerts?tenant=contoso"] {
+        let alerts = service.get(path).await.body;
+        assert_eq!(alerts["alerts"][0]["evidence"]["deletions"], 12, "{path}");
+        assert_eq!(alerts["alerts"][0]["failure"]["who_acts"], "the operator");
+    }
+    // The journal outlives the opt-out, so that people can still see what happened.
+    service.call("DELETE", "/tenants/contoso/users/ana", None).await;
+    let journal = service.get("/tenants/contoso/users/ana/journal").await;
+    assert_eq!(journal.body["journal"].as_array().unwrap().len(), 3);
+}

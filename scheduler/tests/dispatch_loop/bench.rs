@@ -1,0 +1,136 @@
+//! Schedulers and workers over the same stores.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::model::{UserId, UserKey};
+use tasksync_common::queue::MemoryQueue;
+use tasksync_common::registry::Registry as _;
+use tasksync_common::schedule::{MemorySchedule, Schedule, StampSaver, UserStatus};
+use tasksync_common::settings::Settings;
+use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
+use tasksync_worker::work::{WorkLimits, WorkMetrics, Worker};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::refusing_queue::RefusingQueue;
+use crate::support::{Act, FakeSync, FaultySchedule, MemoryRegistry, TokioClock, key, tenant_id, user_id};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bench {
+    pub(crate) began: Instant,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<TokioClock>,
+    pub(crate) order: Arc<MemorySchedule>,
+    pub(crate) queue: Arc<RefusingQueue>,
+    pub(crate) registry: Arc<MemoryRegistry>,
+    pub(crate) sync: Arc<FakeSync>,
+    pub(crate) work: Arc<WorkMetrics>,
+}
+
+/// A running scheduler.
+pub(crate) struct Process {
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) schedule: Arc<FaultySchedule>,
+    pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl Bench {
+    pub(crate) fn new(otherwise: Act) -> Self {
+        let settings = Settings::default();
+        let clock = TokioClock::start();
+        let minimum = settings.schedule.minimum_time_between_user_syncs;
+        Self {
+            began: Instant::now(),
+            order: Arc::new(MemorySchedule::new(clock.clone(), minimum)),
+            clock,
+            queue: RefusingQueue::over(MemoryQueue::new(&settings.queue)),
+            registry: Arc::default(),
+            sync: FakeSync::new(otherwise),
+            work: Arc::default(),
+            settings,
+        }
+    }
+
+    pub(crate) fn scheduler(&self, holder: &str) -> Process {
+        let schedule = FaultySchedule::over(self.order.clone());
+        let stores = Stores {
+            schedule: schedule.clone(),
+            queue: self.queue.clone(),
+            registry: self.registry.clone(),
+            clock: self.clock.clone(),
+        };
+        let metrics: Arc<DispatchMetrics> = Arc::default();
+        let limits = DispatchLimits::of(&self.settings);
+        let scheduler = Arc::new(Scheduler::new(stores, limits, holder, metrics.clone()));
+        let stop = CancellationToken::new();
+        let task = {
+            let (scheduler, stop) = (scheduler.clone(), stop.clone());
+            tokio::spawn(async move { scheduler.run(stop).await })
+        };
+        Process {
+            scheduler,
+            schedule,
+            metrics,
+            stop,
+            task,
+        }
+    }
+
+    pub(crate) fn worker(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let worker = Worker {
+            schedule: self.order.clone(),
+            queue: self.queue.clone(),
+            registry: self.registry.clone(),
+            clock: self.clock.clone(),
+            sync: self.sync.clone(),
+            limits: WorkLimits::of(&self.settings),
+            metrics: self.work.clone(),
+            stamps: Arc::new(StampSaver::new(self.registry.clone(), 1_000, 10_000)),
+        };
+        tokio::spawn(tasksync_worker::work::run(worker, stop.clone()));
+        stop
+    }
+
+    /// Opts users `u000`, `u001`, … of a tenant in, two hours ago, one second apart.
+    pub(crate) async fn enrol(&self, tenant: &str, count: usize) -> Vec<UserKey> {
+        let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let users: Vec<UserId> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
+        self.registry.add(tenant, &users, start);
+        let mut keys = Vec::new();
+        for (index, user) in users.iter().enumerate() {
+            let key = key(tenant, user.as_str());
+            let stamp = start + SignedDuration::from_secs(index as i64);
+            self.order.enrol(&key, stamp, None).await.unwrap();
+            keys.push(key);
+        }
+        keys
+    }
+
+    pub(crate) async fn set_enabled(&self, tenant: &str, enabled: bool) {
+        let mut changed = self.registry.tenant(&tenant_id(tenant)).await.unwrap().unwrap();
+        changed.enabled = enabled;
+        self.registry.put_tenant(&changed).await.unwrap();
+    }
+
+    pub(crate) async fn status(&self, user: &UserKey) -> UserStatus {
+        self.order
+            .status(user)
+            .await
+            .unwrap()
+            .expect("the user is in the order")
+    }
+}
+
+impl Process {
+    pub(crate) fn leads(&self) -> bool {
+        self.scheduler.leading().borrow().is_some()
+    }
+}

@@ -1,0 +1,180 @@
+//! What is sent, when, and what happens when it cannot be.
+
+use std::time::Duration;
+
+use tasksync_common::queue::{JobQueue as _, QueueName};
+use tasksync_common::schedule::{ClaimAnswer, Schedule as _};
+use tokio::time::sleep;
+
+use crate::bench::{Bench, MINUTE, SECOND};
+use crate::support::{Act, key, tenant_id};
+
+#[tokio::test(start_paused = true)]
+async fn without_workers_nothing_is_sent_and_nobody_is_claimed() {
+    let bench = Bench::new(Act::Idle);
+    bench.enrol("contoso", 10).await;
+    let process = bench.scheduler("a");
+    sleep(MINUTE * 3).await;
+    assert!(process.leads());
+    assert!(bench.queue.taken().is_empty());
+    assert_eq!(bench.order.summary(None).await.unwrap().claimed, 0);
+    assert_eq!(process.metrics.runs.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_sent_than_workers_would_take_and_no_job_is_too_large() {
+    let mut bench = Bench::new(Act::Idle);
+    bench.settings.schedule.users_per_batch = 20;
+    bench.enrol("contoso", 100).await;
+    let _consumer = bench.queue.consume(QueueName::Background, 3).await.unwrap();
+    let mut taking = bench.queue.consume(QueueName::Background, 3).await.unwrap();
+    let _process = bench.scheduler("a");
+    // One of the two waits for jobs; what it is given is not settled, so it wants two more and later nothing.
+    let first = taking.next().await.unwrap();
+    sleep(SECOND * 5).await;
+    let depth = bench.queue.depth(QueueName::Background).await.unwrap();
+    assert_eq!((depth.ready, depth.unacknowledged), (2, 1));
+    let jobs = bench.queue.taken();
+    assert_eq!(jobs.len(), 3);
+    assert!(jobs.iter().all(|(_, job)| job.users.len() == 20));
+    assert_eq!(
+        first.job().as_ref().unwrap().users[0],
+        key("contoso", "u000").user
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_without_users_costs_no_message_and_a_classic_timer_job_sends_once_per_run() {
+    let mut bench = Bench::new(Act::Idle);
+    bench.settings.schedule.top_up_interval = Duration::ZERO;
+    bench
+        .registry
+        .add("empty", &[], "2026-11-22T12:00:00Z".parse().unwrap());
+    bench.enrol("contoso", 150).await;
+    let process = bench.scheduler("a");
+    bench.worker();
+    sleep(SECOND * 59).await;
+    let jobs = bench.queue.taken();
+    assert_eq!(jobs.len(), 2, "100 users and 50 users, at once");
+    assert!(jobs.iter().all(|(_, job)| job.tenant == tenant_id("contoso")));
+    assert_eq!(
+        (process.metrics.runs.get(), process.metrics.top_ups.get()),
+        (1, 0)
+    );
+    assert!(
+        bench
+            .sync
+            .surveys()
+            .concat()
+            .iter()
+            .all(|user| user.tenant == tenant_id("contoso"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_not_taken_gives_its_users_back_at_once() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 30).await;
+    bench.queue.set_refuses(true);
+    let process = bench.scheduler("a");
+    bench.worker();
+    let before = bench.status(&users[0]).await.stamp;
+    sleep(SECOND * 30).await;
+    let failures = process.metrics.publish_failures.get();
+    assert!(
+        (2..=30).contains(&failures),
+        "tried again, with pauses: {failures}"
+    );
+    for user in &users {
+        assert!(!bench.status(user).await.claimed, "{user}");
+    }
+    assert_eq!(bench.status(&users[0]).await.stamp, before);
+    bench.queue.set_refuses(false);
+    sleep(SECOND * 30).await;
+    for user in &users {
+        assert!(bench.status(user).await.last_success.is_some(), "{user}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_of_a_disabled_tenant_are_not_synced_from_the_next_run_on() {
+    let bench = Bench::new(Act::Idle);
+    bench.enrol("contoso", 20).await;
+    bench.enrol("fabrikam", 20).await;
+    let process = bench.scheduler("a");
+    bench.worker();
+    sleep(MINUTE * 10).await;
+    bench.set_enabled("contoso", false).await;
+    sleep(MINUTE).await;
+    let before = bench.sync.surveys().len();
+    sleep(MINUTE * 30).await;
+    let surveyed = bench.sync.surveys()[before..].concat();
+    assert!(surveyed.iter().all(|user| user.tenant == tenant_id("fabrikam")));
+    assert!(!surveyed.is_empty());
+    assert_eq!(process.metrics.users_withdrawn.get(), 20);
+    bench.set_enabled("contoso", true).await;
+    sleep(MINUTE * 32).await;
+    assert_eq!(
+        bench
+            .order
+            .summary(Some(&tenant_id("contoso")))
+            .await
+            .unwrap()
+            .users,
+        20
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_of_a_worker_that_died_run_out_and_their_users_are_synced() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 3).await;
+    let process = bench.scheduler("a");
+    sleep(SECOND).await;
+    let epoch = process.scheduler.leading().borrow().unwrap();
+    let names: Vec<_> = users.iter().map(|user| user.user.clone()).collect();
+    let tenant = tenant_id("contoso");
+    let claim = bench.order.claim(epoch, &tenant, &names, MINUTE * 2);
+    assert!(matches!(claim.await.unwrap(), ClaimAnswer::Claimed { users, .. } if users.len() == 3));
+    bench.worker();
+    sleep(SECOND * 90).await;
+    assert!(bench.sync.surveys().is_empty());
+    sleep(SECOND * 120).await;
+    assert_eq!(process.metrics.users_reclaimed.get(), 3);
+    assert_eq!(bench.work.snapshot().users_idle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_order_is_rebuilt_and_nobody_is_sent_before_old_claims_have_run_out() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 30).await;
+    bench.order.withdraw_tenant(&tenant_id("contoso")).await.unwrap();
+    let process = bench.scheduler("a");
+    bench.worker();
+    sleep(bench.settings.schedule.claim_lifetime - SECOND).await;
+    assert_eq!(process.metrics.users_found.get(), 30);
+    assert!(bench.queue.taken().is_empty());
+    sleep(MINUTE).await;
+    for user in &users {
+        assert!(bench.status(user).await.last_success.is_some(), "{user}");
+    }
+    // Lost while leading: found by the next run.
+    bench.order.withdraw_tenant(&tenant_id("contoso")).await.unwrap();
+    sleep(MINUTE + SECOND * 5).await;
+    assert_eq!(bench.order.summary(None).await.unwrap().users, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_down_stops_dispatch_and_nothing_else() {
+    let bench = Bench::new(Act::Idle);
+    bench.enrol("contoso", 5).await;
+    bench.registry.set_down(true);
+    let process = bench.scheduler("a");
+    bench.worker();
+    sleep(MINUTE).await;
+    assert!(process.leads());
+    assert!(bench.queue.taken().is_empty());
+    bench.registry.set_down(false);
+    sleep(MINUTE).await;
+    assert_eq!(bench.work.snapshot().users_idle, 5);
+}

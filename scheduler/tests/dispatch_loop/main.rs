@@ -1,0 +1,18 @@
+//! The leader's loop, with and without workers, over the stores in memory, on paused time.
+
+#[cfg(test)]
+#[path = "../../../worker/tests/support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod dispatch;
+#[cfg(test)]
+mod election;
+#[cfg(test)]
+mod fairness;
+#[cfg(test)]
+mod refusing_queue;
+#[cfg(test)]
+mod requests;
