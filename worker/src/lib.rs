@@ -1,6 +1,7 @@
 //! The worker: takes jobs, syncs users, reports back.
 
 pub mod auth;
+pub mod connect;
 pub mod http;
 pub mod mailbox;
 pub mod sanitise;

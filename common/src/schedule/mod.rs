@@ -126,6 +126,8 @@ pub struct Summary {
     pub users: u64,
     /// Users whose stamp is old enough to be picked.
     pub due: u64,
+    /// Attempts finished since the order of work began; a rate over time.
+    pub attempts: u64,
     /// Users a worker has now.
     pub claimed: u64,
     /// Seconds the longest-waiting due user has been due.

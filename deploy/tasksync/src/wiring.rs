@@ -1,20 +1,26 @@
 //! What reaches the tenants' servers: made once per process, here and nowhere else.
-//!
-//! [`connect`] is the one place that knows which source and mailbox clients there are.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::{Enrolment, Registry, Tenant};
+use tasksync_common::error::Failure;
+use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::checks::{SiteCheck, TenantChecks, UserCheck};
-use tasksync_worker::work::{Survey, SyncReport, UserSync};
+use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_worker::connect::ServerConnector;
+use tasksync_worker::source::Person;
+use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, TenantContext, Tenants};
+use tasksync_worker::work::UserSync;
 
 use crate::exit::Stop;
+
+/// Tenants whose connections are kept open at once.
+const TENANTS_CONNECTED: usize = 10_000;
+/// A change of a tenant's settings is noticed after this time.
+const TENANT_RECHECK: Duration = Duration::from_secs(10);
 
 /// The sync of users, and the checks of tenants' servers.
 pub(crate) struct Connected<S: UserSync> {
@@ -27,60 +33,78 @@ pub(crate) struct Connected<S: UserSync> {
 /// # Errors
 /// Names the setting that cannot be used.
 pub(crate) fn connect(
-    _settings: &Settings,
-    _registry: &Arc<dyn Registry>,
-    _clock: &SharedClock,
-) -> Result<Connected<Unconnected>, Stop> {
-    Ok(Connected {
-        sync: Arc::new(Unconnected),
-        checks: Arc::new(Unconnected),
-    })
+    settings: &Settings,
+    registry: &Arc<dyn Registry>,
+    clock: &SharedClock,
+) -> Result<Connected<SyncEngine>, Stop> {
+    let connector: Arc<dyn Connector> = Arc::new(
+        ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
+            .map_err(|error| Stop::settings(error.to_string()))?,
+    );
+    let tenants = Arc::new(Tenants::new(
+        Arc::clone(registry),
+        Arc::clone(&connector),
+        Arc::clone(clock),
+        TENANTS_CONNECTED,
+        TENANT_RECHECK,
+    ));
+    let sync = SyncEngine::new(
+        Arc::clone(registry),
+        tenants,
+        Arc::clone(clock),
+        SyncSettings::new(&settings.worker, &settings.guard),
+    );
+    Ok(Connected { sync: Arc::new(sync), checks: Arc::new(Checks { connector }) })
 }
 
-/// Stands where the clients will be: says so, and makes nobody fail.
-pub(crate) struct Unconnected;
-
-fn unconnected() -> Failure {
-    Failure::new(
-        ErrorClass::Throttled {
-            retry_after: Some(Duration::from_secs(60)),
-        },
-        Code::SharePointError,
-        "this build has no clients for SharePoint and Exchange yet",
-    )
-}
-
-#[async_trait]
-impl UserSync for Unconnected {
-    type Work = ();
-
-    async fn survey(&self, _tenant: &TenantId, users: &[UserId]) -> Vec<Result<Survey<()>, Failure>> {
-        users.iter().map(|_| Err(unconnected())).collect()
-    }
-
-    async fn sync(&self, _user: &UserKey, _work: (), _budget: Duration) -> Result<SyncReport, Failure> {
-        Err(unconnected())
-    }
+/// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
+struct Checks {
+    connector: Arc<dyn Connector>,
 }
 
 #[async_trait]
-impl TenantChecks for Unconnected {
+impl TenantChecks for Checks {
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck> {
-        let tasksync_common::registry::SourceConnection::SharePoint(source) = &tenant.source;
-        source
-            .sites
-            .iter()
-            .map(|site| SiteCheck {
-                site: site.to_string(),
-                result: Err(unconnected()),
+        let connections = match self.connector.connect(tenant) {
+            Ok(connections) => connections,
+            Err(failure) => {
+                let SourceConnection::SharePoint(source) = &tenant.source;
+                let refused = |site: &url::Url| SiteCheck { site: site.to_string(), result: Err(failure.clone()) };
+                return source.sites.iter().map(refused).collect();
+            }
+        };
+        connections
+            .source
+            .check()
+            .await
+            .into_iter()
+            .map(|check| SiteCheck {
+                site: check.site,
+                result: check.result.map(|facts| SiteFacts {
+                    title: facts.title,
+                    lists: facts.lists,
+                    may_edit: facts.may_edit,
+                    clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
+                }),
             })
             .collect()
     }
 
-    async fn check_user(&self, _tenant: &Tenant, _user: &Enrolment) -> UserCheck {
-        UserCheck {
-            person: Err(unconnected()),
-            mailbox: Err(unconnected()),
-        }
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
+        let connections = match self.connector.connect(tenant) {
+            Ok(connections) => connections,
+            Err(failure) => return UserCheck { person: Err(failure.clone()), mailbox: Err(failure) },
+        };
+        let context = TenantContext { tenant: tenant.clone(), connections };
+        let person = Person { login: user.source_login.clone() };
+        let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
+        let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
+        let mailbox: Result<_, Failure> = mailbox.map(|facts| MailboxFacts {
+            version: facts.version,
+            access: facts.access,
+            clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
+            idle_check: facts.probe,
+        });
+        UserCheck { person, mailbox }
     }
 }

@@ -208,7 +208,7 @@ async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Re
 async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
     // Our own last writes come back once; wait until that is over.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let syncs = |status: &Value| status["syncs"].as_u64();
+    let syncs = |status: &Value| status["summary"]["attempts"].as_u64();
     let before = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
     let (exchange, sharepoint) = farm.requests();
     let writes = farm.exchange.stats.snapshot().writes;

@@ -56,6 +56,7 @@ pub async fn intervals_and_ages_follow_the_attempts(bench: &dyn ScheduleBench) {
         assert_eq!(finished.len(), 2);
         let summary = schedule.summary(None).await.unwrap();
         assert_eq!(summary.interval_p99_seconds.is_some(), attempt == 1);
+        assert_eq!(summary.attempts, 2 * (attempt + 1));
         assert!(summary.oldest_success_seconds.unwrap() < age);
         bench.pass_time(bench.unit()).await;
     }

@@ -32,6 +32,8 @@ pub(super) struct State {
     expiries: BTreeSet<(Timestamp, TenantId, UserId)>,
     users: u64,
     intervals: Intervals,
+    /// Attempts finished.
+    attempts: u64,
     /// A stamp this old is due.
     minimum: SignedDuration,
     last_token: u64,
@@ -47,6 +49,7 @@ impl State {
             expiries: BTreeSet::new(),
             users: 0,
             intervals: Intervals::new(INTERVALS),
+            attempts: 0,
             minimum,
             last_token: first,
             epoch: first,
@@ -287,7 +290,7 @@ impl State {
     ) -> Vec<UserId> {
         let minimum = self.minimum;
         let items = results.iter().map(|finish| (&finish.user, finish));
-        self.end_claims(id, token, items, now, |entry, finish: &Finish, interval| {
+        let ended = self.end_claims(id, token, items, now, |entry, finish: &Finish, interval| {
             if let Some(before) = entry.last_attempt {
                 interval(seconds_between(before, now));
             }
@@ -301,7 +304,12 @@ impl State {
                 }
                 Err(failure) => entry.last_failure = Some(Box::new(failure.clone())),
             }
-        })
+        });
+        self.attempts += ended.len() as u64;
+        if let Some(tenant) = self.tenants.get_mut(id) {
+            tenant.attempts += ended.len() as u64;
+        }
+        ended
     }
 
     pub(super) fn release(
@@ -368,8 +376,10 @@ impl State {
             head = earlier(head, tenant.head());
             success = earlier(success, tenant.oldest_success());
         };
+        let mut attempts = self.attempts;
         let percentiles = match of {
             Some(id) => self.tenants.get_mut(id).map_or([None, None], |tenant| {
+                attempts = tenant.attempts;
                 add(tenant);
                 tenant.intervals.percentiles([50, 99])
             }),
@@ -378,6 +388,7 @@ impl State {
                 self.intervals.percentiles([50, 99])
             }
         };
+        summary.attempts = if of.is_some() && summary.tenants == 0 { 0 } else { attempts };
         [summary.interval_p50_seconds, summary.interval_p99_seconds] = percentiles;
         summary.oldest_due_seconds = head
             .filter(|stamp| *stamp <= cutoff)

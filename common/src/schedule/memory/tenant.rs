@@ -89,6 +89,8 @@ pub(super) struct Tenant {
     /// Users who ever succeeded, by last success.
     successes: BTreeSet<(Timestamp, UserId)>,
     pub(super) intervals: Intervals,
+    /// Attempts finished.
+    pub(super) attempts: u64,
     /// Up to here waiting users are counted in `due`. It moves with the time of the questions, so a user is counted once
     /// per round and not once per question.
     counted_to: Timestamp,
@@ -102,6 +104,7 @@ impl Tenant {
             order: BTreeSet::new(),
             successes: BTreeSet::new(),
             intervals: Intervals::new(INTERVALS),
+            attempts: 0,
             counted_to: Timestamp::MIN,
             due: 0,
         }

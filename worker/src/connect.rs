@@ -1,0 +1,96 @@
+//! Making the two sides of a tenant from its settings; everything that is shared in the process comes together here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
+
+use crate::auth::Authenticator;
+use crate::http::{Http, HttpSetupError};
+use crate::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
+use crate::source::sharepoint::{SharePointSettings, SharePointSource};
+use crate::sync::{Connections, Connector};
+use crate::throttle::{MailboxLocks, Servers};
+
+/// Connects tenants to Exchange and SharePoint with one HTTP client, one set of limits and one token cache.
+pub struct ServerConnector {
+    http: Http,
+    auth: Authenticator,
+    servers: Servers,
+    mailboxes: MailboxLocks,
+    clock: SharedClock,
+    request_timeout: Duration,
+    discovery_interval: Duration,
+}
+
+impl ServerConnector {
+    /// A connector under these settings.
+    ///
+    /// # Errors
+    /// Names the outbound setting that cannot be used.
+    pub fn new(
+        outbound: &OutboundSettings,
+        schedule: &ScheduleSettings,
+        clock: SharedClock,
+    ) -> Result<Self, HttpSetupError> {
+        let http = Http::new(outbound.clone(), Arc::clone(&clock))?;
+        Ok(Self {
+            auth: Authenticator::new(http.clone()),
+            http,
+            servers: Servers::new(outbound.requests_per_server, Arc::clone(&clock)),
+            mailboxes: MailboxLocks::new(Arc::clone(&clock)),
+            clock,
+            request_timeout: outbound.request_timeout,
+            discovery_interval: schedule.discovery_interval,
+        })
+    }
+}
+
+/// Whom a server counts requests for: a company's own server counts all of them together, a shared cloud those of each
+/// tenant's application.
+fn account(tenant: &Tenant, credentials: &Credentials) -> String {
+    match credentials {
+        Credentials::Basic { .. } => String::new(),
+        Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
+            format!("{}/{client_id}", tenant.id)
+        }
+    }
+}
+
+impl Connector for ServerConnector {
+    fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure> {
+        let SourceConnection::SharePoint(sharepoint) = &tenant.source;
+        let MailboxConnection::Ews { url, credentials, access } = &tenant.mailbox;
+        let source = SharePointSource::new(
+            self.http.clone(),
+            self.auth.clone(),
+            sharepoint.clone(),
+            tenant.id.clone(),
+            Arc::clone(&self.clock),
+            self.servers.clone(),
+            SharePointSettings {
+                discovery_interval: self.discovery_interval,
+                request_timeout: self.request_timeout,
+                ..SharePointSettings::default()
+            },
+        );
+        let mailbox = EwsMailbox::new(
+            self.http.clone(),
+            self.auth.clone(),
+            EwsConnection {
+                tenant: tenant.id.clone(),
+                url: url.clone(),
+                credentials: credentials.clone(),
+                access: *access,
+            },
+            Arc::clone(&self.clock),
+            EwsLimits { request_timeout: self.request_timeout, ..EwsLimits::default() },
+            self.servers.of(url, &account(tenant, credentials)),
+            self.mailboxes.clone(),
+        );
+        Ok(Connections { source: Arc::new(source), mailbox: Arc::new(mailbox) })
+    }
+}
