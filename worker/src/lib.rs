@@ -3,5 +3,6 @@
 pub mod auth;
 pub mod http;
 pub mod mailbox;
+pub mod sanitise;
 pub mod source;
 pub mod work;

@@ -1,0 +1,708 @@
+//! Requests to one tenant's SharePoint: sign-in, form digest, pauses, batches; every answer sorted before it is used.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::registry::Credentials;
+use url::Url;
+
+use super::batch::{self, Part, PartAnswer};
+use super::errors::{self, ErrorBody, Intent, Known, Scope};
+use super::gates::{Gate, ServerGates};
+use super::{locked, odata};
+use crate::auth::Authenticator;
+use crate::http::{Answer, Call, Http};
+
+/// How much OData metadata is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metadata {
+    /// None; the smallest answers.
+    None,
+    /// Entity tags of entries.
+    Minimal,
+}
+
+/// What happens to a thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// GET.
+    Get,
+    /// POST with a JSON body.
+    Post(Value),
+    /// POST tunnelling MERGE, if the version still matches.
+    Merge(Value, String),
+}
+
+/// One request, relative to a web.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    /// Address of the web, without a final slash.
+    pub(super) web: String,
+    /// Path and query behind `/_api/`.
+    pub(super) path: String,
+    /// What happens.
+    pub(super) verb: Verb,
+    /// Metadata wanted.
+    pub(super) metadata: Metadata,
+    /// What it is about.
+    pub(super) scope: Scope,
+    /// Whether a lost answer leaves something open.
+    pub(super) intent: Intent,
+}
+
+impl Ask {
+    /// A GET about `scope`.
+    pub(super) fn get(web: &str, path: impl Into<String>, scope: Scope) -> Self {
+        Self {
+            web: web.to_owned(),
+            path: path.into(),
+            verb: Verb::Get,
+            metadata: Metadata::None,
+            scope,
+            intent: Intent::Read,
+        }
+    }
+
+    /// A POST that changes nothing that matters: a query, or something that may be done twice.
+    pub(super) fn query(web: &str, path: impl Into<String>, body: Value, scope: Scope) -> Self {
+        Self {
+            verb: Verb::Post(body),
+            ..Self::get(web, path, scope)
+        }
+    }
+
+    /// The same with entity tags in the answer.
+    pub(super) fn with_versions(mut self) -> Self {
+        self.metadata = Metadata::Minimal;
+        self
+    }
+
+    fn name(&self) -> String {
+        let verb = match self.verb {
+            Verb::Get => "GET",
+            Verb::Post(_) => "POST",
+            Verb::Merge(..) => "MERGE",
+        };
+        // The query may name a person.
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{verb} {}/_api/{path}", self.web)
+    }
+}
+
+/// A successful answer.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    /// Entity tag of the header, as a version.
+    pub(super) version: Option<String>,
+    /// JSON body, `d` unwrapped; `Null` when there is none.
+    pub(super) value: Value,
+}
+
+/// An answer that is no success, with what some callers need to choose another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The sorted failure.
+    pub(super) failure: Failure,
+    /// HTTP status, when there was an answer.
+    pub(super) status: Option<u16>,
+    /// SharePoint's code.
+    pub(super) known: Known,
+}
+
+impl Refusal {
+    /// Whether the server understood the request and does not offer what was asked.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self.status, Some(400 | 404 | 405 | 415 | 500 | 501)) && self.known != Known::TokenRefused
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            status: None,
+            known: Known::Absent,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        refusal.failure
+    }
+}
+
+/// The pause when a server asks for one and names none, before the jitter of up to as much again.
+const UNNAMED_PAUSE: Duration = Duration::from_secs(5);
+/// A digest is renewed this long before it runs out.
+const DIGEST_MARGIN: Duration = Duration::from_secs(120);
+/// Clock offsets whose median is shown.
+const OFFSETS: usize = 5;
+/// Single requests in flight where a batch is not possible.
+const SINGLES_AT_ONCE: usize = 6;
+
+type DigestCell = Arc<tokio::sync::Mutex<Option<(String, Timestamp)>>>;
+
+/// See the module.
+pub(super) struct Client {
+    http: Http,
+    auth: Authenticator,
+    credentials: Credentials,
+    clock: SharedClock,
+    gates: ServerGates,
+    timeout: Duration,
+    batch_size: usize,
+    offsets: Mutex<VecDeque<SignedDuration>>,
+    digests: Mutex<HashMap<String, DigestCell>>,
+    /// The server answers only `odata=verbose` (SharePoint 2013 without its first service pack).
+    verbose: AtomicBool,
+    /// `$batch` was refused; asked again after each walk of the lists.
+    batch_refused: AtomicBool,
+}
+
+impl Client {
+    pub(super) fn new(
+        http: Http,
+        auth: Authenticator,
+        credentials: Credentials,
+        clock: SharedClock,
+        gates: ServerGates,
+        timeout: Duration,
+        batch_size: usize,
+    ) -> Self {
+        Self {
+            http,
+            auth,
+            credentials,
+            clock,
+            gates,
+            timeout,
+            batch_size: batch_size.min(100),
+            offsets: Mutex::default(),
+            digests: Mutex::default(),
+            verbose: AtomicBool::new(false),
+            batch_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Our time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The server's time, by the last measured offset.
+    pub(super) fn server_now(&self) -> Timestamp {
+        let now = self.now();
+        now.checked_add(self.clock_offset()).unwrap_or(now)
+    }
+
+    /// The middle one of the last few measured offsets.
+    pub(super) fn clock_offset(&self) -> SignedDuration {
+        let mut offsets: Vec<_> = locked(&self.offsets).iter().copied().collect();
+        offsets.sort_unstable();
+        offsets.get(offsets.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// Whether bodies have to carry `__metadata`.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbose.load(Ordering::Relaxed)
+    }
+
+    /// Lets `$batch` be tried again.
+    pub(super) fn forget_batch_refusal(&self) {
+        self.batch_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends one request and reads its JSON.
+    pub(super) async fn send(&self, ask: &Ask) -> Result<Reply, Refusal> {
+        let verbose = self.is_verbose();
+        match self.send_as(ask, verbose).await {
+            Err(refusal) if !verbose && wants_verbose(&refusal) => {
+                let reply = self.send_as(ask, true).await?;
+                self.verbose.store(true, Ordering::Relaxed);
+                Ok(reply)
+            }
+            other => other,
+        }
+    }
+
+    async fn send_as(&self, ask: &Ask, verbose: bool) -> Result<Reply, Refusal> {
+        let name = ask.name();
+        let (body, content_type) = match &ask.verb {
+            Verb::Get => (Bytes::new(), None),
+            Verb::Post(value) | Verb::Merge(value, _) => {
+                (Bytes::from(json_body(value, verbose)), Some(json_type(verbose)))
+            }
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::ACCEPT,
+            HeaderValue::from_static(accept(ask.metadata, verbose)),
+        );
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        let method = match &ask.verb {
+            Verb::Get => Method::GET,
+            Verb::Post(_) => Method::POST,
+            Verb::Merge(_, version) => {
+                headers.insert(
+                    HeaderName::from_static("x-http-method"),
+                    HeaderValue::from_static("MERGE"),
+                );
+                let etag = HeaderValue::from_str(&odata::etag_of(version)).map_err(|error| {
+                    Failure::new(
+                        ErrorClass::Conflict,
+                        Code::SharePointConflict,
+                        format!("{name}: version: {error}"),
+                    )
+                })?;
+                headers.insert(header::IF_MATCH, etag);
+                Method::POST
+            }
+        };
+        let answer = self
+            .deliver(
+                &ask.web, &ask.path, method, headers, body, &name, ask.scope, ask.intent,
+            )
+            .await?;
+        let version = answer.header(header::ETAG).and_then(odata::version_of);
+        let content_type = answer.header(header::CONTENT_TYPE);
+        read_json(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
+    }
+
+    /// Sends reads together, as few requests as possible; the answers come in the order asked for.
+    pub(super) async fn send_all(
+        &self,
+        site: &str,
+        asks: Vec<Ask>,
+    ) -> Result<Vec<Result<Reply, Refusal>>, Failure> {
+        let mut replies = Vec::with_capacity(asks.len());
+        for chunk in asks.chunks(self.batch_size.max(1)) {
+            let together = chunk.len() > 1
+                && self.batch_size > 1
+                && !self.is_verbose()
+                && !self.batch_refused.load(Ordering::Relaxed);
+            if together {
+                match self.send_batch(site, chunk).await {
+                    Ok(answers) => {
+                        replies.extend(answers);
+                        continue;
+                    }
+                    Err(refusal)
+                        if refusal.is_unsupported() || refusal.failure.code == Code::SharePointBadAnswer =>
+                    {
+                        tracing::debug!(site, failure = %refusal.failure, "batch refused, single requests instead");
+                        self.batch_refused.store(true, Ordering::Relaxed);
+                    }
+                    // Together too large, perhaps not one by one.
+                    Err(refusal) if refusal.failure.code == Code::SharePointAnswerTooLarge => {}
+                    Err(refusal) => return Err(refusal.failure),
+                }
+            }
+            let singles: Vec<_> = chunk.iter().map(|ask| self.send(ask)).collect();
+            let singles = futures::stream::iter(singles).buffered(SINGLES_AT_ONCE);
+            replies.extend(singles.collect::<Vec<_>>().await);
+        }
+        Ok(replies)
+    }
+
+    async fn send_batch(&self, site: &str, asks: &[Ask]) -> Result<Vec<Result<Reply, Refusal>>, Refusal> {
+        let name = format!("POST {site}/_api/$batch");
+        let boundary = format!("batch_{}", uuid::Uuid::now_v7().simple());
+        let parts: Vec<Part> = asks
+            .iter()
+            .map(|ask| Part {
+                method: if ask.verb == Verb::Get { "GET" } else { "POST" },
+                url: format!("{}/_api/{}", ask.web, ask.path),
+                accept: accept(ask.metadata, false),
+                body: match &ask.verb {
+                    Verb::Get => None,
+                    Verb::Post(value) | Verb::Merge(value, _) => {
+                        Some((json_body(value, false), json_type(false)))
+                    }
+                },
+            })
+            .collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("multipart/mixed"));
+        let content_type = HeaderValue::from_str(&format!("multipart/mixed; boundary=\"{boundary}\""));
+        headers.insert(
+            header::CONTENT_TYPE,
+            content_type.map_err(|error| {
+                Failure::new(
+                    ErrorClass::Transient,
+                    Code::SharePointError,
+                    format!("{name}: {error}"),
+                )
+            })?,
+        );
+        let body = Bytes::from(batch::write(&boundary, &parts));
+        let answer = self
+            .deliver(
+                site,
+                "$batch",
+                Method::POST,
+                headers,
+                body,
+                &name,
+                Scope::Site,
+                Intent::Read,
+            )
+            .await?;
+        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
+        let bad = |reason: String| {
+            Failure::new(
+                ErrorClass::Transient,
+                Code::SharePointBadAnswer,
+                format!("{name}: {reason}"),
+            )
+        };
+        let answers = batch::parse(content_type, &answer.body).map_err(bad)?;
+        if answers.len() != asks.len() {
+            return Err(bad(format!("{} answers to {} requests", answers.len(), asks.len())).into());
+        }
+        let gate = self.gate(site);
+        Ok(asks
+            .iter()
+            .zip(answers)
+            .map(|(ask, answer)| self.sort_part(&gate, ask, &answer))
+            .collect())
+    }
+
+    fn sort_part(&self, gate: &Gate, ask: &Ask, answer: &PartAnswer) -> Result<Reply, Refusal> {
+        let name = format!("{} (in a batch)", ask.name());
+        if matches!(answer.status, 429 | 503) {
+            return Err(self.throttle(gate, answer.header("retry-after"), &name));
+        }
+        if !(200..300).contains(&answer.status) {
+            return Err(refuse(&name, answer.status, &answer.body, ask.scope, ask.intent));
+        }
+        let version = answer.header("etag").and_then(odata::version_of);
+        read_json(
+            &name,
+            answer.header("content-type"),
+            &answer.body,
+            version,
+            ask.intent,
+        )
+        .map_err(Into::into)
+    }
+
+    fn gate(&self, web: &str) -> Arc<Gate> {
+        let server = Url::parse(web)
+            .ok()
+            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
+            .unwrap_or_default();
+        self.gates.of(&server, self.now())
+    }
+
+    /// Sends, renewing the token or the digest once when the server refuses it; a success is any 2xx.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one request; the callers are in this file"
+    )]
+    async fn deliver(
+        &self,
+        web: &str,
+        path: &str,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+        name: &str,
+        scope: Scope,
+        intent: Intent,
+    ) -> Result<Answer, Refusal> {
+        let (mut token_renewed, mut digest_renewed) = (false, false);
+        // At most three rounds: each reason to go round again is used once.
+        loop {
+            let authorization = self.auth.header(&self.credentials).await?;
+            let bearer = authorization
+                .to_str()
+                .is_ok_and(|text| text.starts_with("Bearer "));
+            let mut headers = headers.clone();
+            headers.insert(header::AUTHORIZATION, authorization);
+            if method == Method::POST && !bearer && path != "contextinfo" {
+                let digest = Box::pin(self.digest(web)).await?;
+                headers.insert(HeaderName::from_static("x-requestdigest"), digest);
+            }
+            let answer = self
+                .once(web, path, method.clone(), headers, body.clone(), name, intent)
+                .await?;
+            if (200..300).contains(&answer.status) {
+                return Ok(answer);
+            }
+            if answer.status == 401 && !token_renewed && self.auth.renew(&self.credentials).await {
+                token_renewed = true;
+                continue;
+            }
+            let refusal = refuse(name, answer.status, &answer.body, scope, intent);
+            if refusal.known == Known::StaleDigest && !digest_renewed {
+                digest_renewed = true;
+                *self.digest_cell(web).lock().await = None;
+                continue;
+            }
+            return Err(refusal);
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one request; the only caller is above"
+    )]
+    async fn once(
+        &self,
+        web: &str,
+        path: &str,
+        method: Method,
+        mut headers: HeaderMap,
+        body: Bytes,
+        name: &str,
+        intent: Intent,
+    ) -> Result<Answer, Refusal> {
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("NONISV|tasksync|tasksync/", env!("CARGO_PKG_VERSION"))),
+        );
+        let url = Url::parse(&format!("{web}/_api/{path}")).map_err(|error| {
+            Failure::new(
+                ErrorClass::TenantPermanent,
+                Code::SharePointSiteMissing,
+                format!("{web}: {error}"),
+            )
+        })?;
+        let gate = self.gate(web);
+        let paused = |left| {
+            Refusal::from(errors::throttled(
+                Some(left),
+                format!("{name}: the server's pause is kept"),
+            ))
+        };
+        if let Some(left) = gate.pause_left(self.now()) {
+            return Err(paused(left));
+        }
+        let Some(_place) = gate.enter(self.timeout).await else {
+            let detail = format!("{name}: no place among the requests in flight came free");
+            return Err(Failure::new(ErrorClass::Transient, Code::SharePointTimeout, detail).into());
+        };
+        // The pause may have begun while this request waited.
+        if let Some(left) = gate.pause_left(self.now()) {
+            return Err(paused(left));
+        }
+        let call = Call {
+            method,
+            url,
+            headers,
+            body,
+            timeout: self.timeout,
+        };
+        let answer = match self.http.send(call).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(errors::unanswered(&error, intent).within(name).into()),
+        };
+        if let Some(offset) = answer.clock_offset {
+            let mut offsets = locked(&self.offsets);
+            offsets.push_back(offset);
+            if offsets.len() > OFFSETS {
+                offsets.pop_front();
+            }
+        }
+        if matches!(answer.status, 429 | 503) {
+            return Err(self.throttle(&gate, answer.header(header::RETRY_AFTER), name));
+        }
+        Ok(answer)
+    }
+
+    fn throttle(&self, gate: &Gate, retry_after: Option<&str>, name: &str) -> Refusal {
+        let now = self.now();
+        let named = retry_after.and_then(|text| errors::retry_after(text, self.server_now()));
+        let pause = named.filter(|pause| !pause.is_zero()).unwrap_or_else(|| {
+            // Jitter without randomness of our own: the clock's fraction differs between processes.
+            let share = u32::try_from(now.subsec_nanosecond().unsigned_abs()).unwrap_or(0);
+            UNNAMED_PAUSE + UNNAMED_PAUSE.mul_f64(f64::from(share) / 1e9)
+        });
+        gate.pause(now, pause);
+        errors::throttled(named, format!("{name}: the server asks for a pause")).into()
+    }
+
+    fn digest_cell(&self, web: &str) -> DigestCell {
+        let mut digests = locked(&self.digests);
+        if digests.len() > 10_000 {
+            digests.clear();
+        }
+        Arc::clone(digests.entry(web.to_owned()).or_default())
+    }
+
+    /// The form digest of the web; asked for once for everybody who waits.
+    async fn digest(&self, web: &str) -> Result<HeaderValue, Refusal> {
+        let cell = self.digest_cell(web);
+        let mut held = cell.lock().await;
+        let now = self.now();
+        if let Some((digest, until)) = &*held
+            && now < *until
+            && let Ok(value) = crate::http::secret_header(digest)
+        {
+            return Ok(value);
+        }
+        let ask = Ask::query(web, "contextinfo", Value::Null, Scope::Site);
+        let reply = self.send(&ask).await?;
+        let info = odata::result_of(&reply.value, "GetContextWebInformation");
+        let value = odata::text(info, "FormDigestValue")
+            .and_then(|digest| Some((crate::http::secret_header(&digest).ok()?, digest)));
+        let Some((header, digest)) = value else {
+            let detail = format!("{}: no form digest in the answer", ask.name());
+            return Err(Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail).into());
+        };
+        let seconds = odata::integer(info, "FormDigestTimeoutSeconds")
+            .unwrap_or(1_800)
+            .clamp(0, 86_400);
+        let lifetime = Duration::from_secs(seconds.unsigned_abs()).saturating_sub(DIGEST_MARGIN);
+        let until = SignedDuration::try_from(lifetime)
+            .ok()
+            .and_then(|lifetime| now.checked_add(lifetime).ok())
+            .unwrap_or(now);
+        *held = Some((digest, until));
+        Ok(header)
+    }
+}
+
+fn wants_verbose(refusal: &Refusal) -> bool {
+    match refusal.status {
+        Some(406) => true,
+        Some(400 | 415) => {
+            let detail = refusal.failure.detail.to_ascii_lowercase();
+            detail.contains("accept is missing")
+                || detail.contains("header accept")
+                || detail.contains("nometadata")
+        }
+        _ => false,
+    }
+}
+
+fn accept(metadata: Metadata, verbose: bool) -> &'static str {
+    match (verbose, metadata) {
+        (true, _) => "application/json;odata=verbose",
+        (false, Metadata::None) => "application/json;odata=nometadata",
+        (false, Metadata::Minimal) => "application/json;odata=minimalmetadata",
+    }
+}
+
+fn json_type(verbose: bool) -> &'static str {
+    if verbose {
+        "application/json;odata=verbose"
+    } else {
+        "application/json;odata=nometadata"
+    }
+}
+
+/// The body as text. `__metadata` is written by every caller and taken out where the server does not want it.
+fn json_body(value: &Value, verbose: bool) -> String {
+    if value.is_null() {
+        return String::new();
+    }
+    if verbose {
+        value.to_string()
+    } else {
+        without_metadata(value).to_string()
+    }
+}
+
+fn without_metadata(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(name, _)| name.as_str() != "__metadata")
+                .map(|(name, inner)| (name.clone(), without_metadata(inner)))
+                .collect(),
+        ),
+        Value::Array(list) => Value::Array(list.iter().map(without_metadata).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
+    let error: ErrorBody = errors::read_body(body);
+    let (class, code) = errors::classify(status, &error, scope, intent);
+    let mut detail = format!("{name}: HTTP {status}");
+    if let Some(number) = error.code {
+        detail.push_str(&format!(", {number} {}", error.kind));
+    }
+    if !error.message.is_empty() {
+        detail.push_str(&format!(": {}", error.message));
+    }
+    Refusal {
+        failure: Failure::new(class, code, detail),
+        status: Some(status),
+        known: errors::known(error.code),
+    }
+}
+
+fn read_json(
+    name: &str,
+    content_type: Option<&str>,
+    body: &[u8],
+    version: Option<String>,
+    intent: Intent,
+) -> Result<Reply, Failure> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Reply {
+            version,
+            value: Value::Null,
+        });
+    }
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(Reply {
+            version,
+            value: odata::unwrap(value),
+        }),
+        Err(_) => {
+            let mut failure = errors::bad_answer(name, content_type, body);
+            if intent == Intent::Write {
+                failure.class = ErrorClass::OutcomeUnknown;
+            }
+            Err(failure)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn metadata_is_written_only_for_verbose_servers() {
+        let body = json!({"query": {"__metadata": {"type": "SP.CamlQuery"}, "ViewXml": "<View/>"}});
+        assert_eq!(json_body(&body, false), r#"{"query":{"ViewXml":"<View/>"}}"#);
+        assert!(json_body(&body, true).contains("SP.CamlQuery"));
+        assert_eq!(json_body(&Value::Null, true), "");
+    }
+
+    #[test]
+    fn the_name_of_a_request_leaves_the_query_out() {
+        let ask = Ask::get("https://h/s", "web/x(@u)?@u='ana'", Scope::Person);
+        assert_eq!(ask.name(), "GET https://h/s/_api/web/x(@u)");
+    }
+
+    #[test]
+    fn a_page_instead_of_json_is_a_bad_answer_and_leaves_a_write_open() {
+        let read = read_json("GET x", Some("text/html"), b"<html>", None, Intent::Read).unwrap_err();
+        assert_eq!(
+            (read.class, read.code),
+            (ErrorClass::Transient, Code::SharePointBadAnswer)
+        );
+        let write = read_json("POST x", Some("text/html"), b"<html>", None, Intent::Write).unwrap_err();
+        assert_eq!(write.class, ErrorClass::OutcomeUnknown);
+    }
+}
