@@ -486,7 +486,7 @@ mod tests {
         );
         // Number and time contradict each other.
         assert_eq!(
-            log.locate("1;1;00000000-0000-4000-8000-000000000001;1020;15"),
+            log.locate("1;1;00000000-0000-4000-8000-000000000001;1030;15"),
             None
         );
     }

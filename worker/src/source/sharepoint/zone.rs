@@ -226,7 +226,6 @@ fn windows_name(id: i64) -> Option<&'static str> {
         89 => "Mauritius Standard Time",
         90 => "Montevideo Standard Time",
         91 => "Paraguay Standard Time",
-        92 => "Kamchatka Standard Time",
         93 => "UTC",
         94 => "Ulaanbaatar Standard Time",
         98 => "Syria Standard Time",
