@@ -3,9 +3,9 @@
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
-use super::client::Ask;
 use super::errors::Scope;
 use super::presence::Permissions;
+use super::wire::Ask;
 use super::{SharePointSource, Site, changes, odata};
 use crate::source::{Person, SiteCheck, SiteFacts};
 

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use uuid::Uuid;
 
-use super::client::{Ask, Client};
+use super::client::Client;
 use super::cursor::{self, Token};
 use super::errors::Scope;
 use super::log::{Change, Delta, Log};
+use super::wire::Ask;
 use super::{SharePointSettings, locked, odata};
 
 /// What a user's cursor is answered with.
@@ -69,6 +70,8 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const HEAD_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// A feed read longer ago than this is read again before a cursor is answered, whether or not somebody asked.
 const STALE: SignedDuration = SignedDuration::from_secs(60);
+/// A failure is told again without asking for this long: those who waited for the same reading failed with it.
+const FAILURE_WINDOW: SignedDuration = SignedDuration::from_secs(5);
 /// So many cursors are tried as the beginning of a new log.
 const BEGINNINGS: usize = 4;
 
@@ -121,7 +124,8 @@ impl Feed {
             let age = at.duration_until(now);
             if age < window && !age.is_negative() {
                 match outcome {
-                    Some(failure) => return Err(failure.clone()),
+                    Some(failure) if age < FAILURE_WINDOW => return Err(failure.clone()),
+                    Some(_) => {}
                     None if locked(&self.state).log.is_some() => return Ok(()),
                     None => {}
                 }

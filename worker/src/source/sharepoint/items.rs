@@ -9,9 +9,10 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::Task;
 use uuid::Uuid;
 
-use super::client::{Ask, Client};
+use super::client::Client;
 use super::errors::{Known, Scope};
 use super::lists::TaskList;
+use super::wire::Ask;
 use super::{SharePointSettings, Site, locked, odata};
 
 /// An item of a task list, the same for everybody.

@@ -10,10 +10,11 @@ use tasksync_common::model::LocationKey;
 use url::Url;
 use uuid::Uuid;
 
-use super::client::{Ask, Client, Refusal, Reply};
+use super::client::Client;
 use super::errors::Scope;
 use super::fields::Columns;
 use super::log::Log;
+use super::wire::{Ask, Refusal, Reply};
 use super::zone::Zone;
 use super::{SharePointSettings, Site, locked, odata};
 use crate::source::Location;
@@ -212,6 +213,15 @@ async fn walk(client: &Client, site: &str, settings: &SharePointSettings) -> Res
             Ok(web) => web,
             // A sub web that went away since its parent was read.
             Err(failure) if walked > 1 && failure.code == Code::SharePointSiteMissing => continue,
+            // One closed sub web does not stop the tenant; lists known from it are asked for one by one below.
+            Err(failure) if walked > 1 && failure.code == Code::SharePointDenied => {
+                tracing::warn!(
+                    site,
+                    web = address,
+                    "a sub web is closed to the account and is left out"
+                );
+                continue;
+            }
             Err(failure) => return Err(failure),
         };
         if walked == 1 {
@@ -315,7 +325,7 @@ async fn task_lists(client: &Client, site: &str, web: &Web) -> Result<Vec<TaskLi
         .filter(|list| odata::boolean(list, "Hidden") != Some(true))
         .filter_map(|list| Some((odata::guid(&list, "Id")?, list)))
         .collect();
-    let (mut chosen, others): (Vec<Uuid>, Vec<Uuid>) = entries.iter().map(|(id, _)| *id).partition(|id| {
+    let (mut chosen, others): (Vec<Uuid>, Vec<Uuid>) = entries.keys().copied().partition(|id| {
         let template = entries
             .get(id)
             .and_then(|list| odata::integer(list, "BaseTemplate"));

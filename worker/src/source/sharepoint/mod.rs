@@ -21,6 +21,7 @@ mod log;
 mod odata;
 mod people;
 mod presence;
+mod wire;
 mod write;
 mod zone;
 

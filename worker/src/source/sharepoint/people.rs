@@ -8,11 +8,12 @@ use serde_json::json;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use uuid::Uuid;
 
-use super::client::{Ask, Client};
+use super::client::Client;
 use super::errors::Scope;
 use super::lists::TaskList;
 use super::log::Subject;
 use super::presence::Permissions;
+use super::wire::Ask;
 use super::{SharePointSettings, Site, locked, odata};
 
 /// A person in a site.
@@ -25,6 +26,10 @@ pub(super) struct SiteUser {
 }
 
 type Login = Arc<str>;
+/// The person, or that the site does not know them, and since when this is known.
+type Known = (Option<Arc<SiteUser>>, Timestamp);
+/// A person, a list, and an item when it has permissions of its own.
+type Question = (Login, Uuid, Option<i64>);
 
 #[derive(Clone)]
 struct Asked {
@@ -36,8 +41,8 @@ struct Asked {
 /// See the module.
 #[derive(Default)]
 pub(super) struct People {
-    users: Mutex<HashMap<Login, (Option<Arc<SiteUser>>, Timestamp)>>,
-    permissions: Mutex<HashMap<(Login, Uuid, Option<i64>), Asked>>,
+    users: Mutex<HashMap<Login, Known>>,
+    permissions: Mutex<HashMap<Question, Asked>>,
 }
 
 /// A site user id is looked up again after this long: the account may have been removed and made anew.

@@ -10,9 +10,9 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
-use super::client::{Ask, Verb};
 use super::errors::{Intent, Scope};
 use super::lists::TaskList;
+use super::wire::{Ask, Verb};
 use super::{SharePointSource, odata};
 use crate::source::{TaskChanges, Written};
 
