@@ -6,7 +6,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use super::errors::Scope;
 use super::presence::Permissions;
 use super::wire::Ask;
-use super::{SharePointSource, Site, changes, odata};
+use super::{SharePointSource, Site, changes};
 use crate::source::{Person, SiteCheck, SiteFacts};
 
 /// Sites checked at once.
@@ -27,13 +27,17 @@ impl SharePointSource {
     }
 
     async fn check_site(&self, site: &Site) -> Result<SiteFacts, Failure> {
-        let ask = Ask::get(&site.address, "web/effectivebasepermissions", Scope::Site);
-        let mask = self.client.send(&ask).await?.value;
-        let permissions =
-            Permissions::read(odata::result_of(&mask, "EffectiveBasePermissions")).ok_or_else(|| {
-                let detail = format!("{}: the answer about permissions has no mask", site.address);
-                Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
-            })?;
+        let ask = Ask::get(
+            &site.address,
+            "web?$select=Id,EffectiveBasePermissions",
+            Scope::Site,
+        );
+        let web = self.client.send(&ask).await?.value;
+        let mask = web.get("EffectiveBasePermissions").and_then(Permissions::read);
+        let permissions = mask.ok_or_else(|| {
+            let detail = format!("{}: the answer about permissions has no mask", site.address);
+            Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
+        })?;
         site.catalogue.forget();
         let found = self.lists(site).await?;
         Ok(SiteFacts {

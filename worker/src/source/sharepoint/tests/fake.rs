@@ -127,7 +127,9 @@ impl Fake {
                 let changes = self.changes.lock().unwrap();
                 ok(json!({"value": changes.iter().skip(number).take(1_000).collect::<Vec<_>>()}))
             }
-            "web" => ok(json!({"Id": SITE, "Title": "Projects"})),
+            "web" => ok(json!({
+                "Id": SITE, "Title": "Projects", "EffectiveBasePermissions": {"High": "432", "Low": "1011030767"},
+            })),
             "web/regionalsettings/timezone" => {
                 ok(json!({"Id": 4, "Information": {"Bias": -60, "StandardBias": 0, "DaylightBias": -60}}))
             }
@@ -137,7 +139,6 @@ impl Fake {
                 {"Id": "00000000-0000-4000-8000-0000000000ff", "Title": "Other", "BaseTemplate": 100, "Hidden": false},
             ]})),
             "web/webs" => ok(json!({"value": []})),
-            "web/effectivebasepermissions" => ok(json!({"High": "432", "Low": "1011030767"})),
             "web/ensureuser" => {
                 let body: Value = serde_json::from_str(&request.body).unwrap();
                 match body["logonName"].as_str().unwrap() {
