@@ -236,6 +236,26 @@ catalogue! {
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
         "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+    ScheduleUnavailable "schedule-unavailable" Operator
+        "The order of work cannot be read or written"
+        "The store that holds it is down, restarting, or out of memory."
+        "Look at the detail; bring the store back. Nothing is lost: the order is rebuilt from the registry.";
+    QueueUnavailable "queue-unavailable" Operator
+        "The job queue cannot be reached"
+        "The broker is down, restarting, or blocks publishers because it runs out of memory or disk."
+        "Look at the detail; bring the broker back. Nothing is lost: the jobs are made again.";
+    QueueFull "queue-full" Nobody
+        "The job queue is full"
+        "Jobs are made faster than workers take them."
+        "Nothing; the users stay in the order of work. If it stays, run more workers.";
+    JobRefused "job-refused" Operator
+        "A sync job cannot be used"
+        "It was made by a newer version, is damaged, or names no user or too many."
+        "Bring all processes to the same version; look at the dead letters for the job.";
+    SettingsWrong "settings-wrong" Operator
+        "A setting cannot be used"
+        "A store's URL names a kind of store that this build does not have."
+        "Correct the setting named in the detail.";
     StateConflict "state-conflict" Nobody
         "Another worker saved this user's sync state first"
         "The claim ran out while this worker was still busy."
@@ -248,6 +268,10 @@ catalogue! {
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."
         "Look at the plan with `tasksync user status`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
+    TimeZoneUnknown "time-zone-unknown" TenantAdministrator
+        "The time zone of a mailbox is not known"
+        "The name in the enrolment or the tenant is neither an IANA nor a Windows time zone."
+        "Write a name such as Europe/Berlin or W. Europe Standard Time.";
     UserUnknown "user-unknown" Nobody
         "The user is not enrolled"
         "The person opted out while the job was waiting."

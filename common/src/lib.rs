@@ -2,11 +2,15 @@
 
 mod catalogue;
 pub mod clock;
+#[cfg(any(test, feature = "contract-tests"))]
+pub mod contract;
 pub mod error;
 pub mod model;
+pub mod plan;
 pub mod queue;
 pub mod registry;
 pub mod schedule;
 pub mod settings;
+pub mod state;
 
 pub use catalogue::markdown as error_catalogue_markdown;

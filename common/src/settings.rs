@@ -2,6 +2,7 @@
 
 mod duration;
 mod load;
+mod store_url;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use load::{SettingsError, load, parse};
+pub(crate) use store_url::unsupported_url;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -157,6 +159,8 @@ pub struct GuardSettings {
     pub deletions: usize,
     /// Beyond that, at most this share of the user's tasks, in percent.
     pub deletions_percent: u8,
+    /// A folder or list with at least this many tasks that loses all of them at once is held back, however few they are.
+    pub emptied_from: usize,
 }
 
 /// Form of the log lines.
@@ -259,6 +263,7 @@ impl Default for GuardSettings {
         Self {
             deletions: 10,
             deletions_percent: 20,
+            emptied_from: 3,
         }
     }
 }

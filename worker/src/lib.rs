@@ -5,4 +5,6 @@ pub mod http;
 pub mod mailbox;
 pub mod sanitise;
 pub mod source;
+pub mod sync;
+pub mod throttle;
 pub mod work;

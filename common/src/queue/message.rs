@@ -103,7 +103,7 @@ impl SyncJob {
         Ok(job)
     }
 
-    fn check_users(&self) -> Result<(), JobError> {
+    pub(super) fn check_users(&self) -> Result<(), JobError> {
         if self.users.is_empty() || self.users.len() > MAXIMUM_USERS {
             return Err(JobError::UserCount(self.users.len()));
         }

@@ -1,10 +1,14 @@
 //! Work in flight: jobs between the scheduler and the workers.
 
+mod memory;
 mod message;
+mod open;
 
 use async_trait::async_trait;
 
+pub use memory::MemoryQueue;
 pub use message::{JobError, MAXIMUM_USERS, Reason, SyncJob, VERSION, Workload};
+pub use open::open_queue;
 
 use crate::error::Failure;
 
@@ -17,6 +21,17 @@ pub enum QueueName {
     Interactive,
 }
 
+impl QueueName {
+    /// The name for logs, metrics and errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Background => "background",
+            Self::Interactive => "interactive",
+        }
+    }
+}
+
 /// Messages waiting and being worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -24,7 +39,7 @@ pub struct Depth {
     pub ready: u64,
     /// Delivered and not yet acknowledged.
     pub unacknowledged: u64,
-    /// Messages consumers would take now: their free permits.
+    /// Messages consumers would take now: the free permits of those who wait for one.
     pub wanted: u64,
 }
 
@@ -39,7 +54,8 @@ pub trait Delivery: Send + 'static {
     async fn acknowledge(self: Box<Self>) -> Result<(), Failure>;
     /// The job can never be worked on: to the dead letters, with the reason.
     async fn reject(self: Box<Self>, reason: &str) -> Result<(), Failure>;
-    /// Somebody else should take it, soon.
+    /// Somebody else should take it, soon. Counts as a delivery, so after `queue.delivery_limit` of them it goes to the
+    /// dead letters.
     async fn requeue(self: Box<Self>) -> Result<(), Failure>;
 }
 
@@ -64,7 +80,8 @@ pub struct DeadLetter {
 /// The seam to the queue.
 #[async_trait]
 pub trait JobQueue: Send + Sync + 'static {
-    /// Puts a job in and returns when the queue has taken responsibility for it.
+    /// Puts a job in and returns when the queue has taken responsibility for it. Fails with class `Throttled` and code
+    /// `QueueFull` when too many wait, and with code `JobRefused` when the job names no user or too many.
     async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure>;
     /// Opens a consumer that holds at most `permits` unsettled deliveries.
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;

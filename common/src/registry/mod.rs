@@ -1,11 +1,15 @@
 //! The registry: the truth about tenants, enrolments, sync states, journal and alerts.
 
+mod open;
+mod sql;
 mod tenant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use open::open_registry;
+pub use sql::SqliteRegistry;
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant,
@@ -49,7 +53,8 @@ pub struct Enrolment {
 /// A saved sync state: an opaque blob, a small fingerprint for the idle check, and the version to compare on saving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// Grows by one with every save; 0 is never stored.
+    /// Grows by one with every save, over a forgotten state too, so that no version ever means two states; 0 is never
+    /// stored.
     pub version: u64,
     /// What the idle check needs, small (see `state::Fingerprint`).
     pub fingerprint: Vec<u8>,
@@ -134,16 +139,17 @@ pub trait Registry: Send + Sync + 'static {
     async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure>;
     /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. `false` when there was none.
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
-    /// Tenants with at least one enrolled user, with the number of users; at most `limit` after `after`.
+    /// Enabled tenants with at least one enrolled user, with the number of users in order of name; at most `limit` after `after`.
     async fn active_tenants(
         &self,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, u64)>, Failure>;
 
-    /// Enrols a user; one mailbox belongs to one user of the installation.
+    /// Enrols a user; one mailbox belongs to one user of the installation. Enrolled again with another mailbox, the sync
+    /// state is forgotten. Fails with code `TenantUnknown` when there is no such tenant.
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
-    /// Ends an enrolment and forgets its sync state and stamps. `false` when there was none.
+    /// Ends an enrolment and forgets its sync state, stamps and open alerts. `false` when there was none.
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
     /// One enrolment.
     async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure>;
@@ -178,7 +184,8 @@ pub trait Registry: Send + Sync + 'static {
     /// Forgets a user's sync state; the next sync compares everything. `false` when there was none.
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure>;
 
-    /// Saves order stamps of one tenant's users in one go; users no longer enrolled are skipped.
+    /// Saves order stamps of one tenant's users in one go; users no longer enrolled are skipped, and a missing
+    /// `last_success` keeps the stored one.
     async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure>;
     /// At most `limit` saved stamps of a tenant's enabled users after `after`; users never synced are due since opt-in.
     async fn stamps(
@@ -196,6 +203,7 @@ pub trait Registry: Send + Sync + 'static {
     async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure>;
 
     /// Raises an alert, or refreshes the evidence of the open one of the same tenant, user and code. `true` when new.
+    /// Fails with class `Gone` when the tenant or user is not in the registry.
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure>;
     /// Ends open alerts of a tenant (and user, when given) with this code; the number ended.
     async fn end_alert(

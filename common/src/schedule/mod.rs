@@ -2,13 +2,25 @@
 //!
 //! A user's *stamp* is the end of the last attempt, moved by postponement or back-off; a user is due when the stamp is at
 //! least `minimum_time_between_user_syncs` old. A *claim* takes users out of the order for a limited time under a fencing
-//! token; whoever comes with another token changes nothing.
+//! token; whoever comes with another token changes nothing. A claim holds until it is finished, released, reclaimed or
+//! withdrawn; from its expiry on it may be reclaimed at any time.
+
+mod memory;
+mod open;
+pub mod postpone;
+pub mod rebuild;
+pub mod select;
+mod stamps;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use memory::MemorySchedule;
+pub use open::open_schedule;
+pub use stamps::StampSaver;
 
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -126,6 +138,19 @@ pub struct Summary {
     pub oldest_success_seconds: Option<u64>,
 }
 
+/// Where a walk over names goes on; only the schedule that made it understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// Part of a walk over names. A name that is in during the whole walk comes at least once, others may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The names; may be empty before the end.
+    pub names: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
 /// The seam to the order of work. Every method is one atomic change; time is the schedule's own.
 ///
 /// All methods fail with class `Transient` when the store does not answer.
@@ -142,7 +167,8 @@ pub trait Schedule: Send + Sync + 'static {
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
     /// Takes a whole tenant out.
     async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure>;
-    /// Makes a user due at once, ahead of everybody whose stamp is younger than an hour. `false` when not in.
+    /// Makes a user due at once, ahead of everybody whose stamp is younger than an hour. A claimed user becomes due
+    /// again when the running attempt ends, however it ends. `false` when not in.
     async fn make_due(&self, user: &UserKey) -> Result<bool, Failure>;
 
     /// At most `limit` tenants with the oldest heads, oldest first; tenants all of whose users are claimed are left out.
@@ -154,7 +180,7 @@ pub trait Schedule: Send + Sync + 'static {
         not_after: Timestamp,
         limit: usize,
     ) -> Result<Vec<(UserId, Timestamp)>, Failure>;
-    /// Claims users of one tenant for `lasts`, under one new token.
+    /// Claims users of one tenant for `lasts`, under one new token. An epoch other than the present one is stale.
     async fn claim(
         &self,
         epoch: Epoch,
@@ -190,12 +216,22 @@ pub trait Schedule: Send + Sync + 'static {
 
     /// One user's place.
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure>;
-    /// Everybody's freshness; of one tenant when given.
+    /// About `limit` tenants that have users in, claimed or not.
+    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure>;
+    /// About `limit` users of a tenant that are in, claimed or not.
+    async fn users(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<UserId>, Failure>;
+    /// Everybody's freshness; of one tenant when given (then `tenants` is 1, or 0 when nobody of it is in).
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure>;
     /// The schedule's time.
     async fn now(&self) -> Result<Timestamp, Failure>;
 
-    /// Takes or renews the leadership for `lasts`; `None` when somebody else (another `holder`) leads.
+    /// Takes or renews the leadership for `lasts`; `None` when somebody else (another `holder`) leads. Renewed in time
+    /// the epoch stays; taken anew it grows.
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure>;
     /// Gives the leadership up, if `holder` has it.
     async fn resign(&self, holder: &str) -> Result<(), Failure>;

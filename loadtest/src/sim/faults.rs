@@ -76,14 +76,25 @@ impl Faults {
 
     /// The fault this request meets, if any; uses up one hit.
     pub fn take(&self, operation: &str, subject: &str) -> Option<Fault> {
+        self.take_where(operation, |named| {
+            named.is_none_or(|name| name.eq_ignore_ascii_case(subject))
+        })
+    }
+
+    /// The fault of a rule made for this subject and no other; uses up one hit. For the further subjects of a request
+    /// that concerns several: rules for everybody are used up once per request, by [`Faults::take`].
+    pub fn take_named(&self, operation: &str, subject: &str) -> Option<Fault> {
+        self.take_where(operation, |named| {
+            named.is_some_and(|name| name.eq_ignore_ascii_case(subject))
+        })
+    }
+
+    fn take_where(&self, operation: &str, fits: impl Fn(Option<&str>) -> bool) -> Option<Fault> {
         let mut rules = self.lock();
         let rule = rules.iter_mut().find(|rule| {
             rule.remaining > 0
                 && rule.operation.as_deref().is_none_or(|name| name == operation)
-                && rule
-                    .subject
-                    .as_deref()
-                    .is_none_or(|name| name.eq_ignore_ascii_case(subject))
+                && fits(rule.subject.as_deref())
         })?;
         if rule.remaining != u64::MAX {
             rule.remaining -= 1;

@@ -4,3 +4,5 @@ pub mod clock;
 pub mod faults;
 pub mod http;
 pub mod tls;
+pub mod token;
+mod x509;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -25,6 +25,10 @@ impl SimTls {
         let mut authority =
             CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With one name for issuer and subject, OpenSSL takes the server's certificate for a self-signed one.
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "tasksync simulated authority");
         let issuer = CertifiedIssuer::self_signed(authority, authority_key)
             .map_err(|error| format!("authority certificate: {error}"))?;
         let key = KeyPair::generate().map_err(|error| format!("server key: {error}"))?;

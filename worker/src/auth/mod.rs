@@ -1,80 +1,368 @@
 //! Proving who tasksync is: Basic, and OAuth 2.0 client credentials with a secret or a certificate.
 
+mod assertion;
+mod endpoint;
+mod secret;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use base64::Engine as _;
-use reqwest::header::HeaderValue;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::registry::{Credentials, SecretRef};
+use url::Url;
 
-use crate::http::{Http, secret_header};
+use crate::http::{Call, Http, secret_header};
+use assertion::KeyError;
+use endpoint::Proof;
+use secret::{Secrets, unavailable};
+use token::{Step, Token, TokenState};
 
-/// Makes `Authorization` headers; keeps tokens until shortly before they expire.
+/// A token endpoint has this long to answer.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most applications whose tokens are kept. Beyond that the token that expires first goes, and is asked for again when
+/// it is needed.
+const MAXIMUM_APPLICATIONS: usize = 10_000;
+
+/// Makes `Authorization` headers; keeps tokens until shortly before they expire. Cheap to clone; clones share tokens.
 #[derive(Clone)]
 pub struct Authenticator {
-    #[expect(dead_code, reason = "token endpoints are called through it")]
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     http: Http,
+    secrets: Secrets,
+    applications: Mutex<HashMap<String, Arc<Application>>>,
+}
+
+/// One application at one token endpoint with one scope.
+#[derive(Default)]
+struct Application {
+    state: Mutex<TokenState>,
+    /// Held by the one caller who asks the endpoint.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Application {
+    fn state(&self) -> MutexGuard<'_, TokenState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Credentials that need a token, taken apart.
+struct Grant<'c> {
+    token_url: &'c Url,
+    client_id: &'c str,
+    scope: &'c str,
+    key: Key<'c>,
+}
+
+enum Key<'c> {
+    Secret(&'c SecretRef),
+    Certificate {
+        private_key: &'c SecretRef,
+        certificate: &'c SecretRef,
+    },
+}
+
+impl<'c> Grant<'c> {
+    fn of(credentials: &'c Credentials) -> Option<Self> {
+        match credentials {
+            Credentials::Basic { .. } => None,
+            Credentials::OauthSecret {
+                token_url,
+                client_id,
+                scope,
+                secret,
+            } => Some(Self {
+                token_url,
+                client_id,
+                scope,
+                key: Key::Secret(secret),
+            }),
+            Credentials::OauthCertificate {
+                token_url,
+                client_id,
+                scope,
+                private_key,
+                certificate,
+            } => Some(Self {
+                token_url,
+                client_id,
+                scope,
+                key: Key::Certificate {
+                    private_key,
+                    certificate,
+                },
+            }),
+        }
+    }
+
+    /// What tells one application's token from another's: everything, the names of its secrets included, so that nobody
+    /// gets a token by knowing an application's id only.
+    fn name(&self) -> String {
+        let key = match self.key {
+            Key::Secret(secret) => secret.to_string(),
+            Key::Certificate {
+                private_key,
+                certificate,
+            } => format!("{private_key}\0{certificate}"),
+        };
+        format!("{}\0{}\0{}\0{key}", self.token_url, self.client_id, self.scope)
+    }
 }
 
 impl Authenticator {
     /// An authenticator that calls token endpoints through `http`.
     #[must_use]
     pub fn new(http: Http) -> Self {
-        Self { http }
+        Self {
+            shared: Arc::new(Shared {
+                http,
+                secrets: Secrets::default(),
+                applications: Mutex::default(),
+            }),
+        }
     }
 
-    /// The `Authorization` header for these credentials.
+    /// The `Authorization` header for these credentials. However many calls need a token at once, one request is made.
     ///
     /// # Errors
-    /// `SecretUnavailable`, `TokenRefused` (both tenant-permanent), `TokenUnreachable` (transient).
+    /// - `SecretUnavailable`, `TokenRefused`, `AddressRefused`: tenant-permanent.
+    /// - `TokenUnreachable`: transient, or throttled when the endpoint asks for a pause.
+    ///
+    /// A failure is told again for a while (2 s to 1 min, or the named pause) before the endpoint is asked anew.
     pub async fn header(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
-        match credentials {
-            Credentials::Basic { user, password } => {
-                let password = read_secret(password)?;
-                let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-                secret_header(&format!("Basic {text}")).map_err(|error| {
-                    Failure::new(
-                        ErrorClass::TenantPermanent,
-                        Code::SecretUnavailable,
-                        error.to_string(),
-                    )
-                })
-            }
-            Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => Err(Failure::new(
-                ErrorClass::TenantPermanent,
-                Code::TokenRefused,
-                "token endpoints are not asked yet",
-            )),
+        match Grant::of(credentials) {
+            Some(grant) => self.token(&grant).await,
+            None => self.basic(credentials),
         }
     }
 
-    /// Forgets a token that a server refused, so that the next call asks for a new one. `false` when there is nothing
-    /// to renew (Basic), so that trying again makes no sense.
+    /// Forgets a token that a server refused, so that the next call asks for a new one. `false` when trying again makes
+    /// no sense: the token is fresh (at most one replacement a minute), or Basic credentials are still the same.
     pub async fn renew(&self, credentials: &Credentials) -> bool {
-        match credentials {
-            Credentials::Basic { .. } => false,
-            Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => true,
+        let now = self.now();
+        match (Grant::of(credentials), credentials) {
+            (Some(grant), _) => self.application(&grant, now).state().refused(now),
+            (None, Credentials::Basic { password, .. }) => self.shared.secrets.renew(password, now),
+            (None, Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. }) => false,
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.http.clock().now()
+    }
+
+    fn basic(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
+        let Credentials::Basic { user, password } = credentials else {
+            return Err(Failure::new(
+                ErrorClass::TenantPermanent,
+                Code::SecretUnavailable,
+                "these credentials have no password",
+            ));
+        };
+        // RFC 7617, section 2: the first colon ends the user name.
+        if user.contains(':') {
+            return Err(Failure::new(
+                ErrorClass::TenantPermanent,
+                Code::SecretUnavailable,
+                "the user name holds a colon, which Basic authentication cannot carry",
+            ));
+        }
+        let secret = self.shared.secrets.read(password, self.now())?;
+        let text =
+            base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", secret.expose_secret()));
+        secret_header(&format!("Basic {text}")).map_err(|error| unavailable(password, &error.to_string()))
+    }
+
+    async fn token(&self, grant: &Grant<'_>) -> Result<HeaderValue, Failure> {
+        let application = self.application(grant, self.now());
+        let first = application.state().step(self.now());
+        let _asking = match first {
+            Step::Use(header) => return Ok(header),
+            Step::Fail(failure) => return Err(failure),
+            Step::Renew(header) => match application.asking.try_lock() {
+                Ok(asking) => asking,
+                Err(_) => return Ok(header),
+            },
+            Step::Obtain => application.asking.lock().await,
+        };
+        // Whoever asked before may have brought the answer for all.
+        match application.state().step(self.now()) {
+            Step::Use(header) => return Ok(header),
+            Step::Fail(failure) => return Err(failure),
+            Step::Renew(_) | Step::Obtain => {}
+        }
+        let result = self.ask(grant).await;
+        if let Err(failure) = &result {
+            tracing::warn!(
+                code = %failure.code,
+                class = failure.class.name(),
+                detail = failure.detail,
+                "no token"
+            );
+        }
+        let now = self.now();
+        application.state().record(result, now)
+    }
+
+    async fn ask(&self, grant: &Grant<'_>) -> Result<Token, Failure> {
+        let proof = self.proof(grant)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let call = Call {
+            method: reqwest::Method::POST,
+            url: grant.token_url.clone(),
+            headers,
+            body: endpoint::form(grant.client_id, grant.scope, &proof),
+            timeout: TOKEN_TIMEOUT,
+        };
+        let answer = self
+            .shared
+            .http
+            .send(call)
+            .await
+            .map_err(|error| endpoint::no_answer(&error))?;
+        endpoint::read(
+            grant.token_url,
+            answer.status,
+            &answer.headers,
+            &answer.body,
+            &proof,
+            self.now(),
+        )
+    }
+
+    fn proof(&self, grant: &Grant<'_>) -> Result<Proof, Failure> {
+        let now = self.now();
+        let secrets = &self.shared.secrets;
+        match grant.key {
+            Key::Secret(secret) => Ok(Proof::Secret(secrets.read(secret, now)?)),
+            Key::Certificate {
+                private_key,
+                certificate,
+            } => assertion::sign(
+                grant.token_url,
+                grant.client_id,
+                &secrets.read(private_key, now)?,
+                &secrets.read(certificate, now)?,
+                now,
+            )
+            .map(Proof::Assertion)
+            .map_err(|error| match error {
+                KeyError::Key(reason) => unavailable(private_key, &reason),
+                KeyError::Certificate(reason) => unavailable(certificate, &reason),
+            }),
+        }
+    }
+
+    fn application(&self, grant: &Grant<'_>, now: Timestamp) -> Arc<Application> {
+        let mut applications = self
+            .shared
+            .applications
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let name = grant.name();
+        if let Some(application) = applications.get(&name) {
+            return Arc::clone(application);
+        }
+        if applications.len() >= MAXIMUM_APPLICATIONS {
+            make_room(&mut applications, now);
+        }
+        Arc::clone(applications.entry(name).or_default())
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where secrets are read from the environment"
-)]
-fn read_secret(reference: &SecretRef) -> Result<String, Failure> {
-    let missing = |reason: String| {
-        Failure::new(
-            ErrorClass::TenantPermanent,
-            Code::SecretUnavailable,
-            format!("{reference}: {reason}"),
-        )
-    };
-    match reference {
-        SecretRef::Environment(name) => std::env::var(name).map_err(|error| missing(error.to_string())),
-        SecretRef::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| missing(error.to_string()))?;
-            Ok(text
-                .strip_suffix('\n')
-                .map_or_else(|| text.clone(), |line| line.trim_end_matches('\r').to_owned()))
-        }
+/// Removes every application without a good token that nobody is using, and if there is none, the one whose token
+/// expires first.
+fn make_room(applications: &mut HashMap<String, Arc<Application>>, now: Timestamp) {
+    let before = applications.len();
+    let in_use = |application: &Arc<Application>| Arc::strong_count(application) > 1;
+    applications.retain(|_, application| {
+        in_use(application) || application.state().expires().is_some_and(|expires| expires > now)
+    });
+    if applications.len() < before {
+        return;
+    }
+    let first = applications
+        .iter()
+        .filter(|(_, application)| !in_use(application))
+        .min_by_key(|(_, application)| application.state().expires())
+        .map(|(name, _)| name.clone());
+    if let Some(name) = first {
+        applications.remove(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::clock::ManualClock;
+    use tasksync_common::settings::OutboundSettings;
+
+    use super::*;
+
+    fn with_token(expires: Timestamp) -> Arc<Application> {
+        let application = Arc::new(Application::default());
+        let token = Token {
+            header: HeaderValue::from_static("Bearer x"),
+            obtained: Timestamp::UNIX_EPOCH,
+            expires,
+        };
+        application
+            .state()
+            .record(Ok(token), Timestamp::UNIX_EPOCH)
+            .unwrap();
+        application
+    }
+
+    #[test]
+    fn the_number_of_applications_is_limited() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let http = Http::new(OutboundSettings::default(), ManualClock::at(now)).unwrap();
+        let authenticator = Authenticator::new(http);
+        let fill = |life: i64| {
+            let mut applications = authenticator.shared.applications.lock().unwrap();
+            applications.clear();
+            for number in 0..MAXIMUM_APPLICATIONS {
+                let expires = Timestamp::from_second(1_800_000_000 + life * (1 + number as i64)).unwrap();
+                applications.insert(number.to_string(), with_token(expires));
+            }
+        };
+        let secret = SecretRef::Environment("TASKSYNC_UNUSED".to_owned());
+        let url = Url::parse("https://login.example/token").unwrap();
+        let grant = Grant {
+            token_url: &url,
+            client_id: "app",
+            scope: "scope",
+            key: Key::Secret(&secret),
+        };
+        let names = |name: &str| {
+            let applications = authenticator.shared.applications.lock().unwrap();
+            (applications.len(), applications.contains_key(name))
+        };
+        // All tokens are good: the one that expires first goes.
+        fill(1);
+        let used = authenticator.application(&grant, now);
+        assert_eq!(names("0"), (MAXIMUM_APPLICATIONS, false));
+        assert!(names("1").1);
+        assert!(Arc::ptr_eq(&used, &authenticator.application(&grant, now)));
+        // All have expired: all go, but for one that is in use.
+        fill(-1);
+        let held = Arc::clone(&authenticator.shared.applications.lock().unwrap()["7"]);
+        authenticator.application(&grant, now);
+        assert_eq!(names("7"), (2, true));
+        drop(held);
     }
 }

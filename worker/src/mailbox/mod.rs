@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task};
+pub use tasksync_common::state::Signs;
 
 /// A mailbox and the zone its owner's dates are meant in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,24 +40,15 @@ pub struct Folder {
     pub name: String,
     /// Our marker: which location it stands for; `None` for the person's own folders.
     pub location: Option<LocationKey>,
-    /// State of the folder when it was listed, if the server gives it.
-    pub probe: Option<Probe>,
-}
-
-/// Cheap signs that a folder changed: both move on create, update and delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Probe {
-    /// Latest commit in the folder, in microseconds since 1970 (EWS property tag 0x670A).
-    pub latest_commit_us: i64,
-    /// Deletions so far (EWS property tag 0x670B).
-    pub deletions: i64,
+    /// Signs of the folder when it was listed, if the server gives them.
+    pub signs: Option<Signs>,
 }
 
 /// What a probe of one folder says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// Its present signs.
-    Signs(Probe),
+    Signs(Signs),
     /// The folder is not there any more.
     Gone,
     /// The server does not give the signs for this folder or mailbox: read the changes instead.

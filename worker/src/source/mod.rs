@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
+pub use tasksync_common::plan::Absence;
 
 /// A place that holds tasks of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,19 +38,6 @@ pub struct SourceItem {
     pub web_url: String,
     /// Whether the user may edit it.
     pub writable: bool,
-}
-
-/// Why a task is not (or no longer) the user's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Absence {
-    /// It was deleted.
-    Deleted,
-    /// It is not assigned to the user.
-    NotAssigned,
-    /// The user may not see it.
-    NoAccess,
-    /// Its whole location is gone.
-    LocationGone,
 }
 
 /// A task as the source shows it to the user now.
@@ -120,6 +108,8 @@ pub trait Source: Send + Sync + 'static {
     /// These tasks as the source shows them to the person now, in the order asked for.
     async fn tasks(&self, person: &Person, keys: &[SourceKey])
     -> Result<Vec<(SourceKey, Presence)>, Failure>;
+    /// A location the source knows; `None` when there is none (any more).
+    async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure>;
     /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise.
     async fn update(&self, key: &SourceKey, version: &str, changes: &TaskChanges)
     -> Result<Written, Failure>;

@@ -1,4 +1,15 @@
 //! Taking jobs and working on them inside their limits.
+//!
+//! [`run`] takes jobs while it has free permits, renews the claim of each, surveys its users in groups, syncs those that
+//! need it side by side, reports how each ended, and settles the job when everything is reported.
+
+mod batch;
+mod circuit;
+mod consume;
+mod limits;
+mod metrics;
+mod outcome;
+mod report;
 
 use std::time::Duration;
 
@@ -6,6 +17,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
+
+pub use consume::{Worker, run};
+pub use limits::WorkLimits;
+pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
 
 /// What a group's survey found for one user.
 pub enum Survey<W> {

@@ -1,0 +1,421 @@
+//! Last agreed values, and what counts as a change against them.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task};
+
+/// Status and percent, which imply each other in a mailbox and are free at a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Status.
+    pub status: Status,
+    /// Percent.
+    pub percent: Percent,
+}
+
+/// The values both sides agreed on; of the description only a digest of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Agreed {
+    title: String,
+    body: u64,
+    start: Option<Date>,
+    due: Option<Date>,
+    progress: Progress,
+    importance: Importance,
+    actual_work: Option<i32>,
+    total_work: Option<i32>,
+    categories: BTreeSet<String>,
+}
+
+impl Agreed {
+    /// The agreed form of a task.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
+        Self {
+            title: task.title.trim().to_owned(),
+            body: body_digest(task.body.as_ref()),
+            start: task.start,
+            due: task.due,
+            progress: Progress {
+                status: task.status,
+                percent: task.percent,
+            },
+            importance: task.importance,
+            actual_work: task.actual_work,
+            total_work: task.total_work,
+            categories: task.categories.clone(),
+        }
+    }
+
+    /// Takes the fields in `fields` over from `task`.
+    pub fn take(&mut self, task: &Task, fields: FieldSet) {
+        let other = Self::of(task);
+        for field in fields.iter() {
+            match field {
+                Field::Title => self.title.clone_from(&other.title),
+                Field::Body => self.body = other.body,
+                Field::Start => self.start = other.start,
+                Field::Due => self.due = other.due,
+                Field::Progress => self.progress = other.progress,
+                Field::Importance => self.importance = other.importance,
+                Field::ActualWork => self.actual_work = other.actual_work,
+                Field::TotalWork => self.total_work = other.total_work,
+                Field::Categories => self.categories.clone_from(&other.categories),
+            }
+        }
+    }
+
+    /// The agreed progress.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// This as a mailbox would hold it (see [`mailbox_form`]).
+    #[must_use]
+    pub fn in_mailbox(&self) -> Self {
+        let (start, due) = mailbox_dates(self.start, self.due);
+        Self {
+            start,
+            due,
+            ..self.clone()
+        }
+    }
+}
+
+/// The fields of `holds` in which `task` differs from what was agreed.
+#[must_use]
+pub fn changed(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
+    let now = Agreed::of(task);
+    holds.iter().fold(FieldSet::EMPTY, |set, field| {
+        let same = match field {
+            Field::Title => agreed.title == now.title,
+            Field::Body => agreed.body == now.body,
+            Field::Start => agreed.start == now.start,
+            Field::Due => agreed.due == now.due,
+            Field::Progress => same_progress(agreed.progress, now.progress),
+            Field::Importance => agreed.importance == now.importance,
+            Field::ActualWork => agreed.actual_work.unwrap_or(0) == now.actual_work.unwrap_or(0),
+            Field::TotalWork => agreed.total_work.unwrap_or(0) == now.total_work.unwrap_or(0),
+            Field::Categories => agreed.categories == now.categories,
+        };
+        if same { set } else { set.with(field) }
+    })
+}
+
+/// Mailboxes want 0 < percent < 100 for work in progress and may hold 1 % where a source holds 0 %.
+fn same_progress(one: Progress, other: Progress) -> bool {
+    let barely_begun =
+        |progress: Progress| progress.status == Status::InProgress && progress.percent.hundredths() <= 100;
+    one == other || (barely_begun(one) && barely_begun(other))
+}
+
+/// What status and percent mean together, given what the source held before.
+///
+/// A source lets people change one and forget the other: what was changed outranks what was not. With nothing known
+/// before, 100 % and `Completed` each mean done.
+#[must_use]
+pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
+    let status_changed = before.is_some_and(|before| before.status != now.status);
+    let percent_changed = before.is_some_and(|before| before.percent != now.percent);
+    let done = Progress {
+        status: Status::Completed,
+        percent: Percent::DONE,
+    };
+    match (now.status, now.percent) {
+        // Somebody lowered the percent of a completed task and left the status.
+        (Status::Completed, percent) if percent < Percent::DONE && percent_changed && !status_changed => {
+            Progress {
+                status: if percent == Percent::ZERO {
+                    Status::NotStarted
+                } else {
+                    Status::InProgress
+                },
+                percent,
+            }
+        }
+        (Status::Completed, _) => done,
+        // Somebody re-opened the task by its status and left the percent at 100.
+        (status, Percent::DONE) if status_changed && !percent_changed => Progress {
+            status,
+            percent: Percent::ZERO,
+        },
+        (_, Percent::DONE) => done,
+        // Somebody set the status back and left the percent.
+        (Status::NotStarted, _) if status_changed && !percent_changed => Progress {
+            status: Status::NotStarted,
+            percent: Percent::ZERO,
+        },
+        (Status::NotStarted, percent) if percent > Percent::ZERO => Progress {
+            status: Status::InProgress,
+            percent,
+        },
+        (Status::NotStarted | Status::InProgress | Status::WaitingOnOthers | Status::Deferred, _) => now,
+    }
+}
+
+/// The task as a mailbox would hold it after it was written: a start without a due date is due on the same day, and
+/// nothing is due before it starts (MS-OXOTASK).
+#[must_use]
+pub fn mailbox_form(task: &Task) -> Task {
+    let (start, due) = mailbox_dates(task.start, task.due);
+    Task {
+        start,
+        due,
+        ..task.clone()
+    }
+}
+
+fn mailbox_dates(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) {
+    match (start, due) {
+        (Some(start), None) => (Some(start), Some(start)),
+        (Some(start), Some(due)) if due < start => (Some(start), Some(start)),
+        other => other,
+    }
+}
+
+/// A digest of a description's visible text: both servers rewrite HTML, so only the text is compared. 0: no text.
+fn body_digest(body: Option<&Body>) -> u64 {
+    let Some(body) = body else { return 0 };
+    let text = match body.kind {
+        BodyKind::Text => squeeze(body.content.chars()),
+        BodyKind::Html => squeeze(visible_text(&body.content).chars()),
+    };
+    if text.is_empty() {
+        return 0;
+    }
+    fnv1a(text.as_bytes()).max(1)
+}
+
+/// Without blanks of any kind: servers add and drop them freely around tags.
+fn squeeze(characters: impl Iterator<Item = char>) -> String {
+    characters
+        .filter(|c| !c.is_whitespace() && !matches!(c, '\u{200b}' | '\u{feff}' | '\u{a0}'))
+        .collect()
+}
+
+/// Text between tags with the common entities resolved; comments, styles and scripts left out.
+fn visible_text(html: &str) -> String {
+    let mut text = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(at) = rest.find(['<', '&']) {
+        let (before, after) = rest.split_at(at);
+        text.push_str(before);
+        rest = if after.starts_with('<') {
+            skip_tag(after)
+        } else {
+            take_entity(after, &mut text)
+        };
+    }
+    text.push_str(rest);
+    text
+}
+
+/// What follows the tag (comment, style, script or head element) that `html` begins with.
+fn skip_tag(html: &str) -> &str {
+    let end_of = |close: &str| {
+        html.find(close)
+            .map(|at| html.get(at + close.len()..).unwrap_or(""))
+    };
+    if html.starts_with("<!--") {
+        return end_of("-->").unwrap_or("");
+    }
+    for hidden in ["style", "script", "head", "title"] {
+        let tag = html.get(1..).unwrap_or("");
+        let named = tag
+            .get(..hidden.len())
+            .is_some_and(|name| name.eq_ignore_ascii_case(hidden));
+        let ends = tag
+            .get(hidden.len()..)
+            .is_some_and(|rest| rest.starts_with([' ', '>', '\n', '\t', '\r']));
+        if named && ends {
+            let lower = html.to_ascii_lowercase();
+            let close = format!("</{hidden}>");
+            return lower
+                .find(&close)
+                .and_then(|at| html.get(at + close.len()..))
+                .unwrap_or("");
+        }
+    }
+    end_of(">").unwrap_or("")
+}
+
+/// Appends the character of the entity that `html` begins with; returns what follows it.
+fn take_entity<'a>(html: &'a str, text: &mut String) -> &'a str {
+    let end = html
+        .char_indices()
+        .take(12)
+        .find(|&(_, character)| character == ';')
+        .map(|(at, _)| at);
+    let resolved = end.and_then(|end| {
+        let name = html.get(1..end)?;
+        let character = match name {
+            "amp" => '&',
+            "lt" => '<',
+            "gt" => '>',
+            "quot" => '"',
+            "apos" => '\'',
+            "nbsp" => ' ',
+            _ => {
+                let number = name.strip_prefix('#')?;
+                let code = match number.strip_prefix(['x', 'X']) {
+                    Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                    None => number.parse().ok()?,
+                };
+                char::from_u32(code)?
+            }
+        };
+        Some((character, html.get(end + 1..)?))
+    });
+    match resolved {
+        Some((character, rest)) => {
+            text.push(character);
+            rest
+        }
+        None => {
+            text.push('&');
+            html.get(1..).unwrap_or("")
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: stored digests must be the same in every build and on every machine.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn html(content: &str) -> Option<Body> {
+        Some(Body {
+            kind: BodyKind::Html,
+            content: content.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_description_is_compared_by_its_visible_text() {
+        let plain = body_digest(Some(&Body {
+            kind: BodyKind::Text,
+            content: "Order  parts\r\n & bolts".into(),
+        }));
+        for same in [
+            "<p>Order parts &amp; bolts</p>",
+            "<html><head><style>p { color: red }</style></head><body><div class=\"ExternalClass1\">Order&nbsp;parts<br>&#38; <b>bolts</b></div></body></html>",
+            "<!-- x > y -->Order parts &amp; bolts",
+        ] {
+            assert_eq!(body_digest(html(same).as_ref()), plain, "{same}");
+        }
+        assert_ne!(body_digest(html("<p>Order part</p>").as_ref()), plain);
+        for empty in ["", "<p> </p>", "<div><br></div>", "&nbsp;"] {
+            assert_eq!(body_digest(html(empty).as_ref()), 0, "{empty}");
+        }
+        assert_eq!(body_digest(None), 0);
+        // Stored for ever: the digest of a given text must not change between builds.
+        assert_eq!(
+            body_digest(Some(&Body {
+                kind: BodyKind::Text,
+                content: "a".into()
+            })),
+            0xaf63_dc4c_8601_ec8c
+        );
+    }
+
+    #[test]
+    fn odd_markup_never_panics() {
+        for odd in [
+            "<",
+            "&",
+            "&#xZZ;",
+            "<!--",
+            "<style",
+            "<style>é",
+            "&#1114112;",
+            "<ſcript>",
+            "&éééééééééééééé;",
+        ] {
+            body_digest(html(odd).as_ref());
+        }
+    }
+
+    #[test]
+    fn what_was_changed_outranks_what_was_not() {
+        use Status::{Completed, Deferred, InProgress, NotStarted};
+        let progress = |status, percent| Progress {
+            status,
+            percent: Percent::from_percent(percent),
+        };
+        for (before, now, meant, why) in [
+            (
+                None,
+                progress(Completed, 40.0),
+                progress(Completed, 100.0),
+                "completed means done",
+            ),
+            (
+                None,
+                progress(InProgress, 100.0),
+                progress(Completed, 100.0),
+                "100 % means done",
+            ),
+            (
+                None,
+                progress(NotStarted, 30.0),
+                progress(InProgress, 30.0),
+                "percent tells more",
+            ),
+            (
+                Some(progress(Completed, 100.0)),
+                progress(Completed, 50.0),
+                progress(InProgress, 50.0),
+                "the percent was lowered",
+            ),
+            (
+                Some(progress(InProgress, 50.0)),
+                progress(Completed, 50.0),
+                progress(Completed, 100.0),
+                "the status was set",
+            ),
+            (
+                Some(progress(Completed, 100.0)),
+                progress(InProgress, 100.0),
+                progress(InProgress, 0.0),
+                "re-opened by its status",
+            ),
+            (
+                Some(progress(InProgress, 50.0)),
+                progress(NotStarted, 50.0),
+                progress(NotStarted, 0.0),
+                "set back by its status",
+            ),
+            (
+                Some(progress(InProgress, 50.0)),
+                progress(Deferred, 50.0),
+                progress(Deferred, 50.0),
+                "deferred keeps it",
+            ),
+        ] {
+            assert_eq!(progress_of(now, before), meant, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_may_add_one_percent() {
+        let task = |status, percent| Task {
+            status,
+            percent: Percent::from_percent(percent),
+            ..Task::default()
+        };
+        let agreed = Agreed::of(&task(Status::InProgress, 0.0));
+        assert!(changed(&agreed, &task(Status::InProgress, 1.0), FieldSet::ALL).is_empty());
+        assert!(changed(&agreed, &task(Status::NotStarted, 0.0), FieldSet::ALL).contains(Field::Progress));
+        assert!(changed(&agreed, &task(Status::InProgress, 2.0), FieldSet::ALL).contains(Field::Progress));
+    }
+}

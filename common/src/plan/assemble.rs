@@ -1,0 +1,94 @@
+//! The whole plan: every task's actions in the order of the original service.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::decide::{Action, Rules, decide};
+use super::sides::Pair;
+use crate::model::LocationKey;
+
+/// The original's order of steps within one sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Nothing is written anywhere: what both sides agree on is remembered.
+    Agreed,
+    /// Folders for locations that have none.
+    NewLocations,
+    /// Tasks that are new at the source.
+    NewSourceTasks,
+    /// Tasks that went from the source.
+    SourceDeletions,
+    /// Tasks whose folder or copy must be made again before updates are written.
+    FolderCheck,
+    /// Tasks deleted in the mailbox.
+    MailboxDeletions,
+    /// Items created in the mailbox: none is created at the source; only second copies of ours are dealt with.
+    MailboxCreations,
+    /// Edits made in the mailbox.
+    MailboxUpdates,
+    /// Edits made on both sides.
+    Conflicts,
+    /// Edits made at the source.
+    SourceUpdates,
+}
+
+/// What one sync will do, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Locations that need a folder.
+    pub folders: Vec<LocationKey>,
+    /// Everything else.
+    pub actions: Vec<(Step, Action)>,
+}
+
+impl Plan {
+    /// Whether nothing is written on either side.
+    #[must_use]
+    pub fn writes_nothing(&self) -> bool {
+        self.folders.is_empty() && self.actions.iter().all(|(step, _)| *step == Step::Agreed)
+    }
+}
+
+/// Decides about every task and brings the actions into order. `folders` are the locations that have one.
+#[must_use]
+pub fn assemble(pairs: &[Pair], folders: &BTreeSet<LocationKey>, rules: Rules) -> Plan {
+    let mut by_step: BTreeMap<Step, Vec<Action>> = BTreeMap::new();
+    let mut wanted = BTreeSet::new();
+    for pair in pairs {
+        for action in decide(pair, rules) {
+            if matches!(action, Action::CreateInMailbox { .. }) && !folders.contains(&pair.key.location()) {
+                wanted.insert(pair.key.location());
+            }
+            by_step
+                .entry(step_of(&action, pair.link.is_some()))
+                .or_default()
+                .push(action);
+        }
+    }
+    let actions = by_step
+        .into_iter()
+        .flat_map(|(step, actions)| actions.into_iter().map(move |action| (step, action)))
+        .collect();
+    Plan {
+        folders: wanted.into_iter().collect(),
+        actions,
+    }
+}
+
+fn step_of(action: &Action, linked: bool) -> Step {
+    match action {
+        Action::Remember { .. } | Action::Forget { .. } => Step::Agreed,
+        Action::CreateInMailbox { .. } if linked => Step::FolderCheck,
+        Action::CreateInMailbox { .. } => Step::NewSourceTasks,
+        Action::RemoveFromMailbox { .. } => Step::SourceDeletions,
+        Action::DeleteAtSource { .. } => Step::MailboxDeletions,
+        Action::RemoveTwin { .. } | Action::DisownTwin { .. } => Step::MailboxCreations,
+        Action::UpdateSource { lost: None, .. } => Step::MailboxUpdates,
+        Action::UpdateSource { lost: Some(_), .. } | Action::UpdateMailbox { lost: Some(_), .. } => {
+            Step::Conflicts
+        }
+        Action::UpdateMailbox { lost: None, .. } => Step::SourceUpdates,
+    }
+}

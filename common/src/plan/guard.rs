@@ -1,0 +1,150 @@
+//! The brake before deletions: an accident on one side must not empty the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::assemble::{Plan, Step};
+use super::decide::Action;
+use super::sides::Absence;
+use crate::model::{LocationKey, SourceKey};
+use crate::state::Link;
+
+/// When deletions are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// So many deletions on one side always pass.
+    pub deletions: usize,
+    /// Beyond that, at most this share of the user's tasks, in percent.
+    pub percent: u8,
+    /// A location with at least this many tasks that loses all of them at once is held back, however few they are.
+    pub emptied_from: usize,
+}
+
+/// On which side something would be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// At the source, because it went from the mailbox.
+    Source,
+    /// In the mailbox, because it went from the source.
+    Mailbox,
+}
+
+/// Deletions that were held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Where they would have happened.
+    pub side: Side,
+    /// The tasks.
+    pub keys: Vec<SourceKey>,
+    /// The user's tasks in all.
+    pub of: usize,
+    /// Locations that would have lost everything; empty when it is the number that was too high.
+    pub emptied: Vec<LocationKey>,
+}
+
+/// Takes the deletions that are too many out of the plan and says which they were.
+#[must_use]
+pub fn guard(plan: Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
+    let mut held = Vec::new();
+    for side in [Side::Source, Side::Mailbox] {
+        held.extend(hold(&plan, side, links, limits));
+    }
+    let stopped: BTreeSet<(Side, &SourceKey)> = held
+        .iter()
+        .flat_map(|held| held.keys.iter().map(|key| (held.side, key)))
+        .collect();
+    let Plan { folders, actions } = plan;
+    let actions: Vec<(Step, Action)> = actions
+        .into_iter()
+        .filter(|(_, action)| deleted_on(action).is_none_or(|side| !stopped.contains(&(side, action.key()))))
+        .collect();
+    (Plan { folders, actions }, held)
+}
+
+fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Option<Held> {
+    let deletions: Vec<&Action> = plan
+        .actions
+        .iter()
+        .map(|(_, action)| action)
+        .filter(|action| deleted_on(action) == Some(side))
+        .collect();
+    let unlinked = deletions
+        .iter()
+        .filter(|action| !links.contains_key(action.key()))
+        .count();
+    let of = links.len() + unlinked;
+    let share = of * usize::from(limits.percent) / 100;
+    let keys = |actions: &[&Action]| actions.iter().map(|action| action.key().clone()).collect();
+    if deletions.len() > limits.deletions.max(share) {
+        return Some(Held {
+            side,
+            keys: keys(&deletions),
+            of,
+            emptied: Vec::new(),
+        });
+    }
+    let emptied = emptied(&deletions, links, limits.emptied_from);
+    if emptied.is_empty() {
+        return None;
+    }
+    let stopped: Vec<&Action> = deletions
+        .into_iter()
+        .filter(|action| emptied.contains(&action.key().location()))
+        .collect();
+    Some(Held {
+        side,
+        keys: keys(&stopped),
+        of,
+        emptied: emptied.into_iter().collect(),
+    })
+}
+
+/// Locations all of whose tasks would go at once, without anybody having said so task by task.
+fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize) -> BTreeSet<LocationKey> {
+    let mut going: BTreeMap<LocationKey, usize> = BTreeMap::new();
+    for action in deletions.iter().filter(|action| follows_a_container(action)) {
+        *going.entry(action.key().location()).or_default() += 1;
+    }
+    going
+        .into_iter()
+        .filter(|(location, count)| {
+            *count >= from.max(1) && links.keys().filter(|key| key.location() == *location).count() <= *count
+        })
+        .map(|(location, _)| location)
+        .collect()
+}
+
+/// A task that the source itself said was deleted or reassigned was looked up by its key: that is no accident of a
+/// container. What a mailbox folder or a vanished list no longer shows may be one.
+fn follows_a_container(action: &Action) -> bool {
+    match action {
+        Action::DeleteAtSource { .. } => true,
+        Action::RemoveFromMailbox { absence, .. } => match absence {
+            Absence::LocationGone => true,
+            Absence::Deleted | Absence::NotAssigned | Absence::NoAccess => false,
+        },
+        Action::CreateInMailbox { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::Remember { .. }
+        | Action::Forget { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => false,
+    }
+}
+
+fn deleted_on(action: &Action) -> Option<Side> {
+    match action {
+        Action::DeleteAtSource { .. } => Some(Side::Source),
+        Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
+        Action::CreateInMailbox { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::Remember { .. }
+        | Action::Forget { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => None,
+    }
+}

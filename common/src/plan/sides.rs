@@ -1,0 +1,107 @@
+//! One task as both sides show it now.
+
+use jiff::Timestamp;
+
+use crate::model::{FieldSet, SourceKey, Task};
+use crate::state::{Link, Parked};
+
+/// Why a task is not (or no longer) the user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+pub enum Absence {
+    /// It was deleted.
+    Deleted,
+    /// It is not assigned to the user.
+    NotAssigned,
+    /// The user may not see it.
+    NoAccess,
+    /// Its whole location is gone.
+    LocationGone,
+}
+
+impl Absence {
+    /// The reason in the journal.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted at the source",
+            Self::NotAssigned => "no longer assigned to the person",
+            Self::NoAccess => "the person may no longer see it",
+            Self::LocationGone => "its list is gone",
+        }
+    }
+}
+
+/// A task's values at the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceValue {
+    /// Version (ETag).
+    pub version: String,
+    /// The values.
+    pub task: Task,
+    /// Last change, by our clock.
+    pub modified: Timestamp,
+    /// Address people can open.
+    pub web_url: String,
+}
+
+/// A task's values in the mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxValue {
+    /// Id of the item.
+    pub id: String,
+    /// Version of the item.
+    pub change_key: String,
+    /// The values.
+    pub task: Task,
+    /// Last change, by our clock.
+    pub modified: Timestamp,
+    /// When it was created.
+    pub created: Timestamp,
+    /// A recurring task: its dates and progress are the person's own.
+    pub recurring: bool,
+    /// Private: its title and description are the person's own.
+    pub private: bool,
+}
+
+/// The source's side of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSide {
+    /// Nothing was reported: as last agreed.
+    Unchanged,
+    /// It is there with these values, changed or not.
+    Present(Box<SourceValue>),
+    /// It is not the user's, or not there. Only said when it was asked for by key, or told by the change feed.
+    Absent(Absence),
+}
+
+/// The mailbox's side of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailboxSide {
+    /// Nothing was reported: as last agreed. Without a link: there is no item.
+    Unchanged,
+    /// It is there with these values, changed or not.
+    Present(Box<MailboxValue>),
+    /// The item is not in its folder any more, and the folder is the one it was in: somebody deleted it.
+    Gone,
+    /// The folder itself is gone or new: says nothing about the task.
+    FolderGone,
+}
+
+/// One task on both sides, with what is remembered of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The task.
+    pub key: SourceKey,
+    /// What was agreed, if it is linked.
+    pub link: Option<Link>,
+    /// The refusal it met, if it is parked.
+    pub parked: Option<Parked>,
+    /// Fields the source can hold for this task.
+    pub source_holds: FieldSet,
+    /// The source's side.
+    pub source: SourceSide,
+    /// The mailbox's side.
+    pub mailbox: MailboxSide,
+    /// Further items that carry the same key: copies made by the person, or a write that happened twice.
+    pub twins: Vec<MailboxValue>,
+}

@@ -1,0 +1,103 @@
+//! One queue: what waits, what is out, and who takes from it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::queue::{Depth, JobError, SyncJob};
+
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) job: Arc<Result<SyncJob, JobError>>,
+    /// How often it was given to a consumer.
+    pub(super) deliveries: u32,
+}
+
+#[derive(Debug)]
+struct Taker {
+    permits: usize,
+    /// Deliveries not yet settled.
+    held: usize,
+    waiting: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    ready: VecDeque<Message>,
+    takers: BTreeMap<u64, Taker>,
+    last_taker: u64,
+    unacknowledged: u64,
+}
+
+impl Lane {
+    pub(super) fn waiting(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        self.ready.push_back(message);
+    }
+
+    /// Puts a message that came back in front. It was counted when it was published, so the length limit does not
+    /// apply; what is out is bounded by the consumers' permits.
+    pub(super) fn push_front(&mut self, message: Message) {
+        self.ready.push_front(message);
+    }
+
+    /// A new consumer; its number.
+    pub(super) fn open(&mut self, permits: usize) -> u64 {
+        self.last_taker += 1;
+        self.takers.insert(
+            self.last_taker,
+            Taker {
+                permits,
+                held: 0,
+                waiting: false,
+            },
+        );
+        self.last_taker
+    }
+
+    pub(super) fn close(&mut self, id: u64) {
+        self.takers.remove(&id);
+    }
+
+    pub(super) fn set_waiting(&mut self, id: u64, waiting: bool) {
+        if let Some(taker) = self.takers.get_mut(&id) {
+            taker.waiting = waiting;
+        }
+    }
+
+    /// The oldest message, if this consumer has a free permit for it.
+    pub(super) fn take(&mut self, id: u64) -> Option<Message> {
+        let taker = self
+            .takers
+            .get_mut(&id)
+            .filter(|taker| taker.held < taker.permits)?;
+        let mut message = self.ready.pop_front()?;
+        taker.held += 1;
+        self.unacknowledged += 1;
+        message.deliveries = message.deliveries.saturating_add(1);
+        Some(message)
+    }
+
+    /// A delivery of this consumer (which may be gone) was settled.
+    pub(super) fn settled(&mut self, id: u64) {
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        if let Some(taker) = self.takers.get_mut(&id) {
+            taker.held = taker.held.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        Depth {
+            ready: self.ready.len() as u64,
+            unacknowledged: self.unacknowledged,
+            wanted: self
+                .takers
+                .values()
+                .filter(|taker| taker.waiting)
+                .map(|taker| taker.permits.saturating_sub(taker.held) as u64)
+                .sum(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The registry named by the settings.
+
+use std::sync::Arc;
+
+use super::{Registry, SqliteRegistry};
+use crate::error::Failure;
+use crate::settings::{RegistrySettings, unsupported_url};
+
+/// Opens the registry whose kind the URL's scheme names.
+///
+/// # Errors
+/// The scheme is not supported, or the registry cannot be opened (see [`SqliteRegistry::open`]).
+pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
+    match settings.url.split_once(':') {
+        Some(("sqlite", _)) => Ok(Arc::new(SqliteRegistry::open(&settings.url).await?)),
+        _ => Err(unsupported_url(
+            "registry.url",
+            &settings.url,
+            "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[tokio::test]
+    async fn unknown_schemes_are_refused_and_the_url_s_secrets_are_not_repeated() {
+        for url in ["mysql://root:geheim@db/x", "tasksync.sqlite", ""] {
+            let settings = RegistrySettings {
+                url: url.to_owned(),
+                ..RegistrySettings::default()
+            };
+            let Err(failure) = open_registry(&settings).await else {
+                panic!("{url} was opened")
+            };
+            assert_eq!(failure.code, Code::SettingsWrong);
+            assert!(
+                failure.detail.contains("registry.url") && failure.detail.contains("sqlite:PATH"),
+                "{failure}"
+            );
+            assert!(!failure.detail.contains("geheim"), "{failure}");
+        }
+    }
+}

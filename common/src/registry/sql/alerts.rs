@@ -1,0 +1,132 @@
+//! Open alerts.
+
+use super::errors::is_missing_reference;
+use super::{SqliteRegistry, sql_limit};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::model::{TenantId, UserId};
+use crate::registry::Alert;
+
+const REFRESH: &str = "UPDATE alerts SET failure = $4, evidence = $5 \
+    WHERE tenant = $1 AND COALESCE(user_id, '') = COALESCE($2, '') AND code = $3";
+const RAISE: &str = "INSERT INTO alerts (since, tenant, user_id, code, failure, evidence) \
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, COALESCE(user_id, ''), code) DO NOTHING";
+const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
+const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
+const OF_TENANT: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts \
+    WHERE tenant = $1 ORDER BY since, id LIMIT $2";
+const OF_ALL: &str =
+    "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
+
+impl SqliteRegistry {
+    pub(super) async fn do_raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
+        let subject = alert.user.as_ref().map_or_else(
+            || format!("tenant {}", alert.tenant),
+            |user| format!("{}/{user}", alert.tenant),
+        );
+        let doing = format!("raising an alert about {subject}");
+        let user = alert.user.as_ref().map(UserId::as_str);
+        let failure = self.written("the failure", &alert.failure)?;
+        let evidence = alert
+            .evidence
+            .as_ref()
+            .map(|value| self.written("the evidence", value))
+            .transpose()?;
+        let mut transaction = self.write(&doing).await?;
+        let refreshed = sqlx::query(REFRESH)
+            .bind(alert.tenant.as_str())
+            .bind(user)
+            .bind(alert.failure.code.as_str())
+            .bind(&failure)
+            .bind(&evidence)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.failure(&doing, &error))?
+            .rows_affected();
+        let mut raised = 0;
+        if refreshed == 0 {
+            raised = sqlx::query(RAISE)
+                .bind(alert.since.as_microsecond())
+                .bind(alert.tenant.as_str())
+                .bind(user)
+                .bind(alert.failure.code.as_str())
+                .bind(&failure)
+                .bind(&evidence)
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| {
+                    if is_missing_reference(&error) {
+                        let code = if user.is_some() {
+                            Code::UserUnknown
+                        } else {
+                            Code::TenantUnknown
+                        };
+                        Failure::new(
+                            ErrorClass::Gone,
+                            code,
+                            format!("no alert can be raised: {subject} is not in the registry"),
+                        )
+                    } else {
+                        self.failure(&doing, &error)
+                    }
+                })?
+                .rows_affected();
+        }
+        self.commit(&doing, transaction).await?;
+        Ok(raised > 0)
+    }
+
+    pub(super) async fn do_end_alert(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        code: Code,
+    ) -> Result<u64, Failure> {
+        let doing = format!("ending alerts of {tenant}");
+        let mut transaction = self.write(&doing).await?;
+        let query = match user {
+            Some(user) => sqlx::query(END_OF_USER)
+                .bind(tenant.as_str())
+                .bind(code.as_str())
+                .bind(user.as_str()),
+            None => sqlx::query(END).bind(tenant.as_str()).bind(code.as_str()),
+        };
+        let ended = query
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.failure(&doing, &error))?
+            .rows_affected();
+        self.commit(&doing, transaction).await?;
+        Ok(ended)
+    }
+
+    pub(super) async fn do_alerts(
+        &self,
+        tenant: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<Alert>, Failure> {
+        const DOING: &str = "listing alerts";
+        let mut connection = self.read(DOING).await?;
+        let query = match tenant {
+            Some(tenant) => sqlx::query_as(OF_TENANT).bind(tenant.as_str()),
+            None => sqlx::query_as(OF_ALL),
+        };
+        let rows: Vec<(i64, String, Option<String>, String, Option<String>)> = query
+            .bind(sql_limit(limit))
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        rows.into_iter()
+            .map(|(since, tenant, user, failure, evidence)| {
+                Ok(Alert {
+                    since: self.time(since)?,
+                    tenant: self.name(&tenant)?,
+                    user: user.map(|user| self.name(&user)).transpose()?,
+                    failure: self.document("an alert", &failure)?,
+                    evidence: evidence
+                        .map(|text| self.document("an alert's evidence", &text))
+                        .transpose()?,
+                })
+            })
+            .collect()
+    }
+}

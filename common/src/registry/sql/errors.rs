@@ -1,0 +1,114 @@
+//! What the database's errors mean, in words, with the file they happened to.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::SqliteRegistry;
+use crate::error::{Code, ErrorClass, Failure};
+
+/// A registry that cannot be used now; never permanent, because nothing is wrong with the user whose turn it was.
+pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
+    Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, detail)
+}
+
+/// The database's error as a failure; `place` names the file and `doing` what was tried.
+pub(super) fn classify(place: &str, doing: &str, error: &sqlx::Error) -> Failure {
+    let reason = match error {
+        sqlx::Error::Database(database) => {
+            let code: Option<u32> = database.code().and_then(|code| code.parse().ok());
+            format!(
+                "{} ({}, SQLite code {})",
+                primary_meaning(code),
+                database.message(),
+                code.map_or_else(|| "unknown".to_owned(), |code| code.to_string())
+            )
+        }
+        sqlx::Error::PoolTimedOut => {
+            "all connections stayed busy; the disk is too slow or a call hangs".to_owned()
+        }
+        sqlx::Error::PoolClosed => "it was closed because the process is ending".to_owned(),
+        other => other.to_string(),
+    };
+    unavailable(format!("{place}, {doing}: {reason}"))
+}
+
+/// SQLite's primary result codes (the low byte of the extended ones) in words.
+fn primary_meaning(code: Option<u32>) -> &'static str {
+    match code.map(|code| code & 0xff) {
+        Some(3 | 23) => "access is refused; check the permissions of the file and its folder",
+        Some(5) => "it is locked by another process for too long",
+        Some(6) => "a table of it is locked",
+        Some(8) => "it is read-only; check the permissions of the file, its folder and the file system",
+        Some(10) => "the disk reports a read or write error",
+        Some(11) => "the file is damaged; restore a backup",
+        Some(13) => "the disk is full; make room",
+        Some(14) => "the file cannot be opened; its folder must exist and be writable",
+        Some(19) => "a rule of the tables was broken",
+        Some(26) => "the file is not an SQLite database",
+        _ => "the database refused",
+    }
+}
+
+impl SqliteRegistry {
+    pub(super) fn failure(&self, doing: &str, error: &sqlx::Error) -> Failure {
+        classify(&self.place, doing, error)
+    }
+
+    /// A stored value that no build could have written.
+    pub(super) fn damaged(&self, what: &str, error: impl std::fmt::Display) -> Failure {
+        unavailable(format!("{}: {what} cannot be read: {error}", self.place))
+    }
+
+    /// A stored name (or other text with rules) as its type.
+    pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        text: &str,
+    ) -> Result<T, Failure> {
+        text.parse()
+            .map_err(|error| self.damaged(&format!("the name \"{text}\""), error))
+    }
+
+    /// A stored document as its type.
+    pub(super) fn document<T: DeserializeOwned>(&self, what: &str, text: &str) -> Result<T, Failure> {
+        serde_json::from_str(text).map_err(|error| self.damaged(what, error))
+    }
+
+    /// A value as the document that is stored.
+    pub(super) fn written<T: Serialize>(&self, what: &str, value: &T) -> Result<String, Failure> {
+        serde_json::to_string(value)
+            .map_err(|error| unavailable(format!("{}: {what} cannot be written: {error}", self.place)))
+    }
+
+    /// Stored microseconds as a time.
+    pub(super) fn time(&self, microseconds: i64) -> Result<Timestamp, Failure> {
+        Timestamp::from_microsecond(microseconds)
+            .map_err(|error| self.damaged(&format!("the time {microseconds}"), error))
+    }
+
+    /// A stored count or version.
+    pub(super) fn number(&self, stored: i64) -> Result<u64, Failure> {
+        u64::try_from(stored).map_err(|error| self.damaged(&format!("the number {stored}"), error))
+    }
+}
+
+/// `true` when a row was refused because what it refers to is not there.
+pub(super) fn is_missing_reference(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_codes_mean_what_their_low_byte_means() {
+        assert!(primary_meaning(Some(13)).contains("disk is full"));
+        assert!(primary_meaning(Some(8 | (4 << 8))).contains("read-only"));
+        assert!(primary_meaning(Some(517)).contains("locked"));
+        assert!(primary_meaning(Some(11 | (1 << 8))).contains("damaged"));
+        assert_eq!(primary_meaning(None), "the database refused");
+    }
+}

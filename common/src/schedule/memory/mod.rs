@@ -1,0 +1,237 @@
+//! The order of work in memory, for one process; rebuilt from the registry at start.
+//!
+//! Costs, with `n` users of `t` tenants: every change of one user O(log n); `heads` and `oldest` O(log n + answer);
+//! `summary` of one tenant O(log n + users that became due since the last one), of everybody O(t log n + users that
+//! became due): a few milliseconds with 10,000 tenants. About 500 bytes per user.
+
+mod state;
+mod tenant;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus};
+use crate::clock::SharedClock;
+use crate::error::Failure;
+use crate::model::{TenantId, UserId, UserKey};
+use state::State;
+
+/// The order of work in one process's memory. Clones share it. No call fails or waits.
+#[derive(Clone)]
+pub struct MemorySchedule {
+    clock: SharedClock,
+    state: Arc<Mutex<State>>,
+}
+
+impl std::fmt::Debug for MemorySchedule {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("MemorySchedule")
+    }
+}
+
+impl MemorySchedule {
+    /// An empty order. `minimum` is `schedule.minimum_time_between_user_syncs`: users are due when their stamp is so old.
+    #[must_use]
+    pub fn new(clock: SharedClock, minimum: Duration) -> Self {
+        // Numbers start at the time, so that those of an order that was lost with its process are never used again.
+        let first = u64::try_from(clock.now().as_microsecond()).unwrap_or(1);
+        Self {
+            clock,
+            state: Arc::new(Mutex::new(State::new(span(minimum), first))),
+        }
+    }
+
+    /// The state, and the time of this change.
+    fn enter(&self) -> (MutexGuard<'_, State>, Timestamp) {
+        // Every change leaves the state whole before anything can fail, so a panic elsewhere does not spoil it.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        (state, now)
+    }
+}
+
+/// A duration that can be added to a time; absurdly long ones become a century.
+fn span(duration: Duration) -> SignedDuration {
+    const CENTURY: SignedDuration = SignedDuration::from_hours(100 * 365 * 24);
+    SignedDuration::try_from(duration).unwrap_or(CENTURY).min(CENTURY)
+}
+
+/// `at` + `by`, held inside what a timestamp can say.
+fn plus(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(if by.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+#[async_trait]
+impl Schedule for MemorySchedule {
+    async fn enrol(
+        &self,
+        user: &UserKey,
+        stamp: Timestamp,
+        last_success: Option<Timestamp>,
+    ) -> Result<bool, Failure> {
+        let (mut state, _) = self.enter();
+        Ok(state.enrol(user, stamp, last_success))
+    }
+
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
+        let (mut state, _) = self.enter();
+        Ok(state.withdraw(user))
+    }
+
+    async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let (mut state, _) = self.enter();
+        Ok(state.withdraw_tenant(tenant))
+    }
+
+    async fn make_due(&self, user: &UserKey) -> Result<bool, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.make_due(user, now))
+    }
+
+    async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.heads(limit))
+    }
+
+    async fn oldest(
+        &self,
+        tenant: &TenantId,
+        not_after: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Timestamp)>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.oldest(tenant, not_after, limit))
+    }
+
+    async fn claim(
+        &self,
+        epoch: Epoch,
+        tenant: &TenantId,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<ClaimAnswer, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.claim(epoch, tenant, users, plus(now, span(lasts))))
+    }
+
+    async fn renew(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<Vec<Held>, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.renew(tenant, token, users, plus(now, span(lasts))))
+    }
+
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        results: &[Finish],
+    ) -> Result<Vec<UserId>, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.finish(tenant, token, results, now))
+    }
+
+    async fn release(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.release(tenant, token, users, now))
+    }
+
+    async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.reclaim(limit, now))
+    }
+
+    async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.status(user))
+    }
+
+    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.tenant_page(after, limit))
+    }
+
+    async fn users(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<UserId>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.user_page(tenant, after, limit))
+    }
+
+    async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.summary(tenant, now))
+    }
+
+    async fn now(&self) -> Result<Timestamp, Failure> {
+        Ok(self.clock.now())
+    }
+
+    async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.lead(holder, now, span(lasts)))
+    }
+
+    async fn resign(&self, holder: &str) -> Result<(), Failure> {
+        let (mut state, _) = self.enter();
+        state.resign(holder);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::contract::ScheduleBench;
+
+    struct Bench {
+        clock: Arc<ManualClock>,
+        schedule: Arc<MemorySchedule>,
+    }
+
+    #[async_trait]
+    impl ScheduleBench for Bench {
+        fn schedule(&self) -> Arc<dyn Schedule> {
+            self.schedule.clone()
+        }
+        fn minimum(&self) -> Duration {
+            Duration::from_secs(300)
+        }
+        fn unit(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+        async fn pass_time(&self, by: Duration) {
+            self.clock.advance(span(by));
+        }
+    }
+
+    async fn bench() -> Bench {
+        let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
+        let schedule = Arc::new(MemorySchedule::new(clock.clone(), Duration::from_secs(300)));
+        Bench { clock, schedule }
+    }
+
+    crate::schedule_contract!(bench());
+}

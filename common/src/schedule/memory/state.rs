@@ -1,0 +1,442 @@
+//! Everybody's order: the tenants, their heads, the expiries of claims, and who leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::plus;
+use super::tenant::{Claim, Entry, Intervals, Tenant};
+use crate::model::{TenantId, UserId, UserKey};
+use crate::schedule::{
+    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Summary, Token, UserStatus,
+};
+
+/// Intervals kept of everybody for the percentiles.
+const INTERVALS: usize = 4_096;
+
+/// A user asked for is put ahead of everybody whose stamp is younger than this.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+
+#[derive(Debug)]
+struct Lease {
+    holder: String,
+    until: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    tenants: BTreeMap<TenantId, Tenant>,
+    /// Tenants with somebody who waits, by their oldest stamp, ties by name.
+    heads: BTreeSet<(Timestamp, TenantId)>,
+    /// Claims by their expiry.
+    expiries: BTreeSet<(Timestamp, TenantId, UserId)>,
+    users: u64,
+    intervals: Intervals,
+    /// A stamp this old is due.
+    minimum: SignedDuration,
+    last_token: u64,
+    epoch: u64,
+    lease: Option<Lease>,
+}
+
+impl State {
+    pub(super) fn new(minimum: SignedDuration, first: u64) -> Self {
+        Self {
+            tenants: BTreeMap::new(),
+            heads: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            users: 0,
+            intervals: Intervals::new(INTERVALS),
+            minimum,
+            last_token: first,
+            epoch: first,
+            lease: None,
+        }
+    }
+
+    /// Changes a tenant and brings its head in step; a tenant left without users is dropped. `None` for an unknown one.
+    fn change<R>(
+        &mut self,
+        id: &TenantId,
+        change: impl FnOnce(&mut Tenant, &mut BTreeSet<(Timestamp, TenantId, UserId)>, &mut Intervals) -> R,
+    ) -> Option<R> {
+        let tenant = self.tenants.get_mut(id)?;
+        let (head, users) = (tenant.head(), tenant.len());
+        let answer = change(tenant, &mut self.expiries, &mut self.intervals);
+        self.users = self.users + tenant.len() as u64 - users as u64;
+        if tenant.head() != head {
+            if let Some(stamp) = head {
+                self.heads.remove(&(stamp, id.clone()));
+            }
+            if let Some(stamp) = tenant.head() {
+                self.heads.insert((stamp, id.clone()));
+            }
+        }
+        if tenant.is_empty() {
+            self.tenants.remove(id);
+        }
+        Some(answer)
+    }
+
+    pub(super) fn enrol(&mut self, key: &UserKey, stamp: Timestamp, last_success: Option<Timestamp>) -> bool {
+        self.tenants.entry(key.tenant.clone()).or_insert_with(Tenant::new);
+        self.change(&key.tenant, |tenant, _, _| {
+            let new = tenant.entry(&key.user).is_none();
+            if new {
+                tenant.add(
+                    key.user.clone(),
+                    Entry {
+                        stamp,
+                        claim: None,
+                        last_attempt: None,
+                        last_success,
+                        last_failure: None,
+                        history: History::default(),
+                    },
+                );
+            }
+            new
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn withdraw(&mut self, key: &UserKey) -> bool {
+        self.change(&key.tenant, |tenant, expiries, _| {
+            let Some(entry) = tenant.remove(&key.user) else {
+                return false;
+            };
+            if let Some(claim) = entry.claim {
+                expiries.remove(&(claim.expires, key.tenant.clone(), key.user.clone()));
+            }
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn withdraw_tenant(&mut self, id: &TenantId) -> u64 {
+        let Some(tenant) = self.tenants.remove(id) else {
+            return 0;
+        };
+        if let Some(stamp) = tenant.head() {
+            self.heads.remove(&(stamp, id.clone()));
+        }
+        for (user, entry) in tenant.users() {
+            if let Some(claim) = entry.claim {
+                self.expiries.remove(&(claim.expires, id.clone(), user.clone()));
+            }
+        }
+        self.users -= tenant.len() as u64;
+        tenant.len() as u64
+    }
+
+    pub(super) fn make_due(&mut self, key: &UserKey, now: Timestamp) -> bool {
+        let ahead = plus(now, -(AHEAD.max(self.minimum)));
+        self.change(&key.tenant, |tenant, _, _| {
+            tenant
+                .change(&key.user, |entry| {
+                    if let Some(claim) = &mut entry.claim {
+                        claim.asked_for = true;
+                    } else {
+                        entry.stamp = entry.stamp.min(ahead);
+                    }
+                })
+                .is_some()
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn heads(&self, limit: usize) -> Vec<Head> {
+        self.heads
+            .iter()
+            .take(limit)
+            .map(|(stamp, id)| Head {
+                tenant: id.clone(),
+                stamp: *stamp,
+                in_flight: self.tenants.get(id).map_or(0, Tenant::claimed),
+            })
+            .collect()
+    }
+
+    pub(super) fn oldest(
+        &self,
+        id: &TenantId,
+        not_after: Timestamp,
+        limit: usize,
+    ) -> Vec<(UserId, Timestamp)> {
+        self.tenants
+            .get(id)
+            .map(|tenant| tenant.oldest(not_after, limit))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        epoch: Epoch,
+        id: &TenantId,
+        users: &[UserId],
+        expires: Timestamp,
+    ) -> ClaimAnswer {
+        if epoch.0 != self.epoch {
+            return ClaimAnswer::StaleEpoch;
+        }
+        self.last_token += 1;
+        let token = Token(self.last_token);
+        let claimed = self
+            .change(id, |tenant, expiries, _| {
+                let mut claimed = Vec::with_capacity(users.len());
+                for user in users {
+                    let stamp = tenant.change(user, |entry| {
+                        if entry.claim.is_some() {
+                            return None;
+                        }
+                        entry.claim = Some(Claim {
+                            token,
+                            expires,
+                            asked_for: false,
+                        });
+                        Some(entry.stamp)
+                    });
+                    if let Some(stamp) = stamp.flatten() {
+                        expiries.insert((expires, id.clone(), user.clone()));
+                        claimed.push(Claimed {
+                            user: user.clone(),
+                            stamp,
+                        });
+                    }
+                }
+                claimed
+            })
+            .unwrap_or_default();
+        ClaimAnswer::Claimed {
+            token,
+            users: claimed,
+        }
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        id: &TenantId,
+        token: Token,
+        users: &[UserId],
+        expires: Timestamp,
+    ) -> Vec<Held> {
+        self.change(id, |tenant, expiries, _| {
+            let mut held = Vec::with_capacity(users.len());
+            for user in users {
+                let renewed = tenant.change(user, |entry| {
+                    let claim = entry.claim.as_mut().filter(|claim| claim.token == token)?;
+                    let before = std::mem::replace(&mut claim.expires, expires);
+                    Some((before, entry.history))
+                });
+                if let Some((before, history)) = renewed.flatten() {
+                    expiries.remove(&(before, id.clone(), user.clone()));
+                    expiries.insert((expires, id.clone(), user.clone()));
+                    held.push(Held {
+                        user: user.clone(),
+                        history,
+                    });
+                }
+            }
+            held
+        })
+        .unwrap_or_default()
+    }
+
+    /// Ends the claims of those users who are held under `token`; `end` makes the rest of the change.
+    fn end_claims<'a, T: 'a>(
+        &mut self,
+        id: &TenantId,
+        token: Token,
+        items: impl IntoIterator<Item = (&'a UserId, T)>,
+        now: Timestamp,
+        mut end: impl FnMut(&mut Entry, T, &mut dyn FnMut(u64)),
+    ) -> Vec<UserId> {
+        let ahead = plus(now, -(AHEAD.max(self.minimum)));
+        self.change(id, |tenant, expiries, all_intervals| {
+            let mut ended = Vec::new();
+            for (user, item) in items {
+                let mut interval = None;
+                let claim = tenant.change(user, |entry| {
+                    let claim = entry.claim.take_if(|claim| claim.token == token)?;
+                    end(entry, item, &mut |seconds| interval = Some(seconds));
+                    if claim.asked_for {
+                        entry.stamp = entry.stamp.min(ahead);
+                    }
+                    Some(claim)
+                });
+                if let Some(claim) = claim.flatten() {
+                    expiries.remove(&(claim.expires, id.clone(), user.clone()));
+                    if let Some(seconds) = interval {
+                        tenant.intervals.add(seconds);
+                        all_intervals.add(seconds);
+                    }
+                    ended.push(user.clone());
+                }
+            }
+            ended
+        })
+        .unwrap_or_default()
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        id: &TenantId,
+        token: Token,
+        results: &[Finish],
+        now: Timestamp,
+    ) -> Vec<UserId> {
+        let minimum = self.minimum;
+        let items = results.iter().map(|finish| (&finish.user, finish));
+        self.end_claims(id, token, items, now, |entry, finish: &Finish, interval| {
+            if let Some(before) = entry.last_attempt {
+                interval(seconds_between(before, now));
+            }
+            entry.stamp = plus(plus(now, super::span(finish.due_after)), -minimum);
+            entry.last_attempt = Some(now);
+            entry.history = finish.history;
+            match &finish.result {
+                Ok(()) => {
+                    entry.last_success = Some(now);
+                    entry.last_failure = None;
+                }
+                Err(failure) => entry.last_failure = Some(Box::new(failure.clone())),
+            }
+        })
+    }
+
+    pub(super) fn release(
+        &mut self,
+        id: &TenantId,
+        token: Token,
+        users: &[UserId],
+        now: Timestamp,
+    ) -> Vec<UserId> {
+        self.end_claims(id, token, users.iter().map(|user| (user, ())), now, |_, (), _| {})
+    }
+
+    pub(super) fn reclaim(&mut self, limit: usize, now: Timestamp) -> Vec<UserKey> {
+        let expired: Vec<UserKey> = self
+            .expiries
+            .iter()
+            .take_while(|(expires, _, _)| *expires <= now)
+            .take(limit)
+            .map(|(_, tenant, user)| UserKey::new(tenant.clone(), user.clone()))
+            .collect();
+        for key in &expired {
+            let token = self
+                .tenants
+                .get(&key.tenant)
+                .and_then(|tenant| tenant.entry(&key.user)?.claim)
+                .map(|claim| claim.token);
+            if let Some(token) = token {
+                self.release(&key.tenant, token, std::slice::from_ref(&key.user), now);
+            }
+        }
+        expired
+    }
+
+    pub(super) fn status(&self, key: &UserKey) -> Option<UserStatus> {
+        self.tenants
+            .get(&key.tenant)
+            .and_then(|tenant| tenant.entry(&key.user))
+            .map(Entry::status)
+    }
+
+    pub(super) fn tenant_page(&self, after: Option<&Cursor>, limit: usize) -> Page<TenantId> {
+        page(&self.tenants, after, limit)
+    }
+
+    pub(super) fn user_page(&self, id: &TenantId, after: Option<&Cursor>, limit: usize) -> Page<UserId> {
+        match self.tenants.get(id) {
+            Some(tenant) => page(tenant.users(), after, limit),
+            None => Page {
+                names: Vec::new(),
+                next: None,
+            },
+        }
+    }
+
+    pub(super) fn summary(&mut self, of: Option<&TenantId>, now: Timestamp) -> Summary {
+        let cutoff = plus(now, -self.minimum);
+        let mut summary = Summary::default();
+        let (mut head, mut success) = (None, None);
+        let mut add = |tenant: &mut Tenant| {
+            summary.tenants += 1;
+            summary.users += tenant.len() as u64;
+            summary.due += tenant.due(cutoff);
+            summary.claimed += tenant.claimed();
+            head = earlier(head, tenant.head());
+            success = earlier(success, tenant.oldest_success());
+        };
+        let percentiles = match of {
+            Some(id) => self.tenants.get_mut(id).map_or([None, None], |tenant| {
+                add(tenant);
+                tenant.intervals.percentiles([50, 99])
+            }),
+            None => {
+                self.tenants.values_mut().for_each(&mut add);
+                self.intervals.percentiles([50, 99])
+            }
+        };
+        [summary.interval_p50_seconds, summary.interval_p99_seconds] = percentiles;
+        summary.oldest_due_seconds = head
+            .filter(|stamp| *stamp <= cutoff)
+            .map(|stamp| seconds_between(stamp, cutoff));
+        summary.oldest_success_seconds = success.map(|at| seconds_between(at, now));
+        summary
+    }
+
+    pub(super) fn lead(&mut self, holder: &str, now: Timestamp, lasts: SignedDuration) -> Option<Epoch> {
+        let until = plus(now, lasts);
+        match &mut self.lease {
+            Some(lease) if lease.until > now => {
+                if lease.holder != holder {
+                    return None;
+                }
+                lease.until = until;
+            }
+            Some(_) | None => {
+                self.epoch += 1;
+                self.lease = Some(Lease {
+                    holder: holder.to_owned(),
+                    until,
+                });
+            }
+        }
+        Some(Epoch(self.epoch))
+    }
+
+    pub(super) fn resign(&mut self, holder: &str) {
+        self.lease.take_if(|lease| lease.holder == holder);
+    }
+}
+
+/// Names after the cursor, which is the last name of the page before.
+fn page<K: Ord + Clone + AsRef<str> + std::str::FromStr, V>(
+    names: &BTreeMap<K, V>,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Page<K> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let from = match after.map(|Cursor(name)| name.parse::<K>()) {
+        Some(Ok(name)) => Excluded(name),
+        // A cursor made elsewhere starts over: names may come twice, none is missed.
+        Some(Err(_)) | None => Unbounded,
+    };
+    let mut rest = names.range((from, Unbounded)).map(|(name, _)| name.clone());
+    let names: Vec<K> = rest.by_ref().take(limit.max(1)).collect();
+    let next = match (rest.next(), names.last()) {
+        (Some(_), Some(last)) => Some(Cursor(last.as_ref().to_owned())),
+        _ => None,
+    };
+    Page { names, next }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+/// Whole seconds from `from` to `to`; 0 when the clock went back.
+fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
+}

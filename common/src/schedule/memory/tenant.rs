@@ -1,0 +1,272 @@
+//! One tenant's users: those who wait, in order, and those a worker has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::Failure;
+use crate::model::UserId;
+use crate::schedule::{History, Token, UserStatus};
+
+/// Intervals kept per tenant for the percentiles.
+const INTERVALS: usize = 128;
+
+/// A worker's hold on a user.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) token: Token,
+    pub(super) expires: Timestamp,
+    /// Somebody asked for the user meanwhile: due at once when the attempt ends.
+    pub(super) asked_for: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The order stamp; of a claimed user the one it goes back to.
+    pub(super) stamp: Timestamp,
+    pub(super) claim: Option<Claim>,
+    pub(super) last_attempt: Option<Timestamp>,
+    pub(super) last_success: Option<Timestamp>,
+    pub(super) last_failure: Option<Box<Failure>>,
+    pub(super) history: History,
+}
+
+impl Entry {
+    pub(super) fn status(&self) -> UserStatus {
+        UserStatus {
+            stamp: self.stamp,
+            claimed: self.claim.is_some(),
+            last_attempt: self.last_attempt,
+            last_success: self.last_success,
+            last_failure: self.last_failure.as_deref().cloned(),
+            history: self.history,
+        }
+    }
+}
+
+/// The last intervals between two attempts of one user, in seconds: a ring, so old ones make room.
+#[derive(Debug)]
+pub(super) struct Intervals {
+    seconds: VecDeque<u64>,
+    most: usize,
+}
+
+impl Intervals {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            seconds: VecDeque::new(),
+            most,
+        }
+    }
+
+    pub(super) fn add(&mut self, seconds: u64) {
+        if self.seconds.len() >= self.most {
+            self.seconds.pop_front();
+        }
+        self.seconds.push_back(seconds);
+    }
+
+    /// The nearest-rank percentiles asked for.
+    pub(super) fn percentiles<const N: usize>(&self, percents: [usize; N]) -> [Option<u64>; N] {
+        let mut sorted: Vec<u64> = self.seconds.iter().copied().collect();
+        sorted.sort_unstable();
+        percents.map(|percent| {
+            let rank = (sorted.len() * percent).div_ceil(100);
+            sorted.get(rank.saturating_sub(1)).copied()
+        })
+    }
+}
+
+/// A waiting user's place; with `None` the point before all users of that stamp, as the bound of a range.
+type Place = (Timestamp, Option<UserId>);
+
+#[derive(Debug)]
+pub(super) struct Tenant {
+    /// Everybody who is in. Changed only through the methods below, which keep the orders in step.
+    users: BTreeMap<UserId, Entry>,
+    /// Users who wait, by stamp, ties by name.
+    order: BTreeSet<Place>,
+    /// Users who ever succeeded, by last success.
+    successes: BTreeSet<(Timestamp, UserId)>,
+    pub(super) intervals: Intervals,
+    /// Up to here waiting users are counted in `due`. It moves with the time of the questions, so a user is counted once
+    /// per round and not once per question.
+    counted_to: Timestamp,
+    due: u64,
+}
+
+impl Tenant {
+    pub(super) fn new() -> Self {
+        Self {
+            users: BTreeMap::new(),
+            order: BTreeSet::new(),
+            successes: BTreeSet::new(),
+            intervals: Intervals::new(INTERVALS),
+            counted_to: Timestamp::MIN,
+            due: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    pub(super) fn claimed(&self) -> u64 {
+        (self.users.len() - self.order.len()) as u64
+    }
+
+    pub(super) fn entry(&self, user: &UserId) -> Option<&Entry> {
+        self.users.get(user)
+    }
+
+    pub(super) fn users(&self) -> &BTreeMap<UserId, Entry> {
+        &self.users
+    }
+
+    /// The oldest stamp of those who wait.
+    pub(super) fn head(&self) -> Option<Timestamp> {
+        self.order.first().map(|(stamp, _)| *stamp)
+    }
+
+    pub(super) fn oldest_success(&self) -> Option<Timestamp> {
+        self.successes.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn oldest(&self, not_after: Timestamp, limit: usize) -> Vec<(UserId, Timestamp)> {
+        self.order
+            .iter()
+            .take_while(|(stamp, _)| *stamp <= not_after)
+            .take(limit)
+            .filter_map(|(stamp, user)| Some((user.clone()?, *stamp)))
+            .collect()
+    }
+
+    /// Waiting users whose stamp is not after `cutoff`.
+    pub(super) fn due(&mut self, cutoff: Timestamp) -> u64 {
+        let after = |stamp: Timestamp| (super::plus(stamp, SignedDuration::from_nanos(1)), None);
+        let (from, to) = (
+            after(self.counted_to.min(cutoff)),
+            after(self.counted_to.max(cutoff)),
+        );
+        let between = self.order.range(from..to).count() as u64;
+        if cutoff > self.counted_to {
+            self.due += between;
+        } else {
+            self.due -= between;
+        }
+        self.counted_to = cutoff;
+        self.due
+    }
+
+    pub(super) fn add(&mut self, user: UserId, entry: Entry) {
+        if let Some(success) = entry.last_success {
+            self.successes.insert((success, user.clone()));
+        }
+        if entry.claim.is_none() {
+            self.wait(user.clone(), entry.stamp);
+        }
+        self.users.insert(user, entry);
+    }
+
+    /// Takes a user out of everything.
+    pub(super) fn remove(&mut self, user: &UserId) -> Option<Entry> {
+        let entry = self.users.remove(user)?;
+        if let Some(success) = entry.last_success {
+            self.successes.remove(&(success, user.clone()));
+        }
+        if entry.claim.is_none() {
+            self.unwait(user.clone(), entry.stamp);
+        }
+        Some(entry)
+    }
+
+    /// Changes a user's entry and brings the orders in step. `None` when the user is not in.
+    pub(super) fn change<R>(&mut self, user: &UserId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let entry = self.users.get_mut(user)?;
+        let (waited, succeeded) = (entry.claim.is_none().then_some(entry.stamp), entry.last_success);
+        let answer = change(entry);
+        let (waits, succeeds) = (entry.claim.is_none().then_some(entry.stamp), entry.last_success);
+        if waited != waits {
+            if let Some(stamp) = waited {
+                self.unwait(user.clone(), stamp);
+            }
+            if let Some(stamp) = waits {
+                self.wait(user.clone(), stamp);
+            }
+        }
+        if succeeded != succeeds {
+            if let Some(at) = succeeded {
+                self.successes.remove(&(at, user.clone()));
+            }
+            if let Some(at) = succeeds {
+                self.successes.insert((at, user.clone()));
+            }
+        }
+        Some(answer)
+    }
+
+    fn wait(&mut self, user: UserId, stamp: Timestamp) {
+        if self.order.insert((stamp, Some(user))) && stamp <= self.counted_to {
+            self.due += 1;
+        }
+    }
+
+    fn unwait(&mut self, user: UserId, stamp: Timestamp) {
+        if self.order.remove(&(stamp, Some(user))) && stamp <= self.counted_to {
+            self.due -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn waiting(second: i64) -> Entry {
+        Entry {
+            stamp: at(second),
+            claim: None,
+            last_attempt: None,
+            last_success: None,
+            last_failure: None,
+            history: History::default(),
+        }
+    }
+
+    #[test]
+    fn the_due_count_follows_time_and_changes_in_both_directions() {
+        let mut tenant = Tenant::new();
+        for second in 0..100 {
+            tenant.add(format!("u{second}").parse().unwrap(), waiting(second));
+        }
+        assert_eq!(tenant.due(at(9)), 10);
+        assert_eq!(tenant.due(at(49)), 50);
+        assert_eq!(tenant.due(at(19)), 20, "a clock that goes back");
+        tenant.remove(&"u3".parse().unwrap());
+        tenant.change(&"u4".parse().unwrap(), |entry| entry.stamp = at(500));
+        tenant.change(&"u90".parse().unwrap(), |entry| entry.stamp = at(19));
+        assert_eq!(tenant.due(at(19)), 19);
+        assert_eq!(tenant.due(at(1000)), 99);
+    }
+
+    #[test]
+    fn percentiles_are_nearest_rank_over_the_newest() {
+        let mut intervals = Intervals::new(100);
+        assert_eq!(intervals.percentiles([50, 99]), [None, None]);
+        for seconds in 0..=100 {
+            intervals.add(seconds);
+        }
+        assert_eq!(
+            intervals.percentiles([50, 99, 100]),
+            [Some(50), Some(99), Some(100)]
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! The schedule named by the settings.
+
+use std::sync::Arc;
+
+use super::{MemorySchedule, Schedule};
+use crate::clock::SharedClock;
+use crate::error::Failure;
+use crate::settings::{ScheduleSettings, unsupported_url};
+
+/// Opens the schedule whose kind the URL's scheme names. `clock` is the time of a schedule in memory; a shared store
+/// has its own.
+///
+/// # Errors
+/// The scheme is not supported.
+pub async fn open_schedule(
+    settings: &ScheduleSettings,
+    clock: SharedClock,
+) -> Result<Arc<dyn Schedule>, Failure> {
+    match settings.url.as_str() {
+        "memory:" => Ok(Arc::new(MemorySchedule::new(
+            clock,
+            settings.minimum_time_between_user_syncs,
+        ))),
+        url => Err(unsupported_url("schedule.url", url, "memory:")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::error::Code;
+
+    #[tokio::test]
+    async fn only_supported_schemes_open() {
+        let mut settings = ScheduleSettings::default();
+        assert!(open_schedule(&settings, Arc::new(SystemClock)).await.is_ok());
+        settings.url = "etcd://host".to_owned();
+        let Err(failure) = open_schedule(&settings, Arc::new(SystemClock)).await else {
+            panic!("opened")
+        };
+        assert_eq!(failure.code, Code::SettingsWrong);
+        assert!(
+            failure.detail.contains("etcd:") && failure.detail.contains("memory:"),
+            "{failure}"
+        );
+    }
+}

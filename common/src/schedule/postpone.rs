@@ -1,0 +1,219 @@
+//! When a user is due again after an attempt. Pure: the history and the outcome in, the new history, the wait and what is
+//! to be done about it out.
+
+use std::time::Duration;
+
+use super::History;
+use crate::error::ErrorClass;
+use crate::model::UserKey;
+use crate::settings::ScheduleSettings;
+
+/// Longest wait after failures that may heal by themselves.
+const MAXIMUM_BACK_OFF: Duration = Duration::from_secs(3600);
+/// So many failures in a row disable a user.
+pub const FAILURES_BEFORE_DISABLED: u32 = 10;
+/// So many idle cycles in a row lead from the minimum to the maximum time between syncs, in equal steps.
+const IDLE_CYCLES: u32 = 7;
+/// A disabled user is tested again after this long at first, …
+const FIRST_RETEST: Duration = Duration::from_secs(3600);
+/// … twice as long each time, and never later than this.
+const LAST_RETEST: Duration = Duration::from_secs(24 * 3600);
+/// Shortest wait after throttling, before jitter: servers that name no pause or a pause of 0 need one all the same.
+const THROTTLE_FLOOR: Duration = Duration::from_secs(30);
+/// The jitter on that floor is below this.
+const THROTTLE_JITTER: Duration = Duration::from_secs(30);
+/// A longer pause than this is not believed; it may come from a broken or hostile server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// How often users are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// No user is synced more often than this.
+    pub minimum: Duration,
+    /// An idle user is synced this often.
+    pub maximum: Duration,
+}
+
+impl From<&ScheduleSettings> for Pace {
+    fn from(settings: &ScheduleSettings) -> Self {
+        Self {
+            minimum: settings.minimum_time_between_user_syncs,
+            maximum: settings.maximum_time_between_user_syncs,
+        }
+    }
+}
+
+/// How a user's attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Synced, and something was written on a side.
+    Worked,
+    /// Synced, and there was nothing to do.
+    Idle,
+    /// Stopped at a safe point before the end; what was done is kept.
+    Unfinished,
+    /// Failed with this class.
+    Failed(ErrorClass),
+}
+
+/// What is to be done besides waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing. A user who was disabled and synced now ([`Outcome::Worked`], [`Outcome::Idle`]) is enabled again.
+    GoOn,
+    /// The user is disabled, or stays disabled, and is tested again after `due_after`.
+    Disable,
+    /// The whole tenant cannot be synced: its users are postponed together, and one is tried at a time.
+    TenantCircuit,
+}
+
+/// The answer of [`postpone`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Postponed {
+    /// The history from now on.
+    pub history: History,
+    /// The user is due again this long after the end of the attempt.
+    pub due_after: Duration,
+    /// What is to be done besides.
+    pub verdict: Verdict,
+}
+
+/// Decides when a user is due again.
+///
+/// | outcome | due again after | history |
+/// |---|---|---|
+/// | worked | the minimum | cleared |
+/// | idle | grows in 7 equal steps from minimum to maximum | one idle cycle more, no failures |
+/// | unfinished, conflict, cursor invalid, outcome unknown, gone | the minimum | idle cycles cleared |
+/// | transient | minimum × failures, at most 1 h; from the 10th on as below | one failure more |
+/// | throttled | the server's pause in full (at most 24 h), at least 30 to 60 s | kept |
+/// | one item permanent | as idle: trying more often does not help it | one idle cycle more |
+/// | mailbox permanent | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
+/// | tenant permanent | the maximum; the tenant's circuit decides | kept |
+#[must_use]
+pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) -> Postponed {
+    let go_on = |history, due_after| Postponed {
+        history,
+        due_after,
+        verdict: Verdict::GoOn,
+    };
+    match outcome {
+        Outcome::Worked => go_on(History::default(), pace.minimum),
+        Outcome::Idle => {
+            let idle_cycles = history.idle_cycles.saturating_add(1);
+            go_on(
+                History {
+                    idle_cycles,
+                    failures: 0,
+                },
+                after_idle_cycles(pace, idle_cycles),
+            )
+        }
+        Outcome::Unfinished => go_on(
+            History {
+                idle_cycles: 0,
+                ..history
+            },
+            pace.minimum,
+        ),
+        Outcome::Failed(class) => match class {
+            ErrorClass::Conflict
+            | ErrorClass::CursorInvalid
+            | ErrorClass::OutcomeUnknown
+            | ErrorClass::Gone => go_on(
+                History {
+                    idle_cycles: 0,
+                    ..history
+                },
+                pace.minimum,
+            ),
+            ErrorClass::ItemPermanent => {
+                let idle_cycles = history.idle_cycles.saturating_add(1);
+                go_on(
+                    History {
+                        idle_cycles,
+                        ..history
+                    },
+                    after_idle_cycles(pace, idle_cycles),
+                )
+            }
+            ErrorClass::Throttled { retry_after } => {
+                let pause = retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+                go_on(history, pause.max(throttle_floor(user)))
+            }
+            ErrorClass::Transient => {
+                let failures = history.failures.saturating_add(1);
+                if failures < FAILURES_BEFORE_DISABLED {
+                    let longest = MAXIMUM_BACK_OFF.max(pace.minimum);
+                    go_on(
+                        History {
+                            idle_cycles: 0,
+                            failures,
+                        },
+                        pace.minimum.saturating_mul(failures).min(longest),
+                    )
+                } else {
+                    disabled(pace, failures)
+                }
+            }
+            ErrorClass::MailboxPermanent => disabled(
+                pace,
+                history.failures.saturating_add(1).max(FAILURES_BEFORE_DISABLED),
+            ),
+            ErrorClass::TenantPermanent => Postponed {
+                history,
+                due_after: pace.maximum,
+                verdict: Verdict::TenantCircuit,
+            },
+        },
+    }
+}
+
+/// How long after the last test a disabled user with so many failures is tested again: 1 h at first, doubled up to 24 h.
+#[must_use]
+pub fn retest_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(FAILURES_BEFORE_DISABLED).min(5);
+    FIRST_RETEST.saturating_mul(1 << doublings).min(LAST_RETEST)
+}
+
+fn disabled(pace: Pace, failures: u32) -> Postponed {
+    Postponed {
+        history: History {
+            idle_cycles: 0,
+            failures,
+        },
+        due_after: retest_after(failures).max(pace.minimum),
+        verdict: Verdict::Disable,
+    }
+}
+
+fn after_idle_cycles(pace: Pace, cycles: u32) -> Duration {
+    let room = pace.maximum.saturating_sub(pace.minimum);
+    if cycles >= IDLE_CYCLES {
+        return pace.minimum + room;
+    }
+    pace.minimum + room * cycles / IDLE_CYCLES
+}
+
+/// The floor with a jitter that is the user's own, so that users throttled together do not come back together.
+fn throttle_floor(user: &UserKey) -> Duration {
+    let jitter = spread(user) % u64::try_from(THROTTLE_JITTER.as_millis()).unwrap_or(1);
+    THROTTLE_FLOOR + Duration::from_millis(jitter)
+}
+
+/// A number that is always the same for a user and differs between users (FNV-1a, with a final mix for short names).
+pub(super) fn spread(user: &UserKey) -> u64 {
+    let bytes = user
+        .tenant
+        .as_str()
+        .bytes()
+        .chain([b'/'])
+        .chain(user.user.as_str().bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+}
+
+#[cfg(test)]
+mod tests;

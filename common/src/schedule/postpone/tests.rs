@@ -1,0 +1,215 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn pace() -> Pace {
+    Pace::from(&ScheduleSettings::default())
+}
+
+fn user(name: &str) -> UserKey {
+    UserKey::new("contoso".parse().unwrap(), name.parse().unwrap())
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+fn repeat(outcome: Outcome, times: usize) -> Vec<Postponed> {
+    let mut history = History::default();
+    (0..times)
+        .map(|_| {
+            let postponed = postpone(pace(), &user("ana"), history, outcome);
+            history = postponed.history;
+            postponed
+        })
+        .collect()
+}
+
+#[test]
+fn work_keeps_the_minimum_and_idle_cycles_grow_to_the_maximum() {
+    let idle: Vec<_> = repeat(Outcome::Idle, 9).iter().map(|p| p.due_after).collect();
+    assert_eq!(idle, [6, 7, 8, 9, 10, 11, 12, 12, 12].map(minutes));
+    let worked = postpone(
+        pace(),
+        &user("ana"),
+        History {
+            idle_cycles: 6,
+            failures: 3,
+        },
+        Outcome::Worked,
+    );
+    assert_eq!(worked.due_after, minutes(5));
+    assert_eq!(worked.history, History::default());
+    assert_eq!(worked.verdict, Verdict::GoOn);
+}
+
+#[test]
+fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
+    let failed = repeat(Outcome::Failed(ErrorClass::Transient), 16);
+    let expected = [
+        5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 120, 240, 480, 960, 1440, 1440,
+    ];
+    assert_eq!(
+        failed.iter().map(|p| p.due_after).collect::<Vec<_>>(),
+        expected.map(minutes)
+    );
+    for (index, postponed) in failed.iter().enumerate() {
+        let verdict = if index < 9 {
+            Verdict::GoOn
+        } else {
+            Verdict::Disable
+        };
+        assert_eq!(postponed.verdict, verdict, "failure {}", index + 1);
+    }
+}
+
+#[test]
+fn a_permanent_failure_disables_at_once_and_one_success_clears_it() {
+    let first = postpone(
+        pace(),
+        &user("ana"),
+        History::default(),
+        Outcome::Failed(ErrorClass::MailboxPermanent),
+    );
+    assert_eq!(first.verdict, Verdict::Disable);
+    assert_eq!(first.due_after, minutes(60));
+    let second = postpone(
+        pace(),
+        &user("ana"),
+        first.history,
+        Outcome::Failed(ErrorClass::MailboxPermanent),
+    );
+    assert_eq!(second.due_after, minutes(120));
+    let healed = postpone(pace(), &user("ana"), second.history, Outcome::Idle);
+    assert_eq!((healed.verdict, healed.history.failures), (Verdict::GoOn, 0));
+}
+
+#[test]
+fn a_server_s_pause_is_kept_to_the_millisecond_and_never_counted() {
+    let history = History {
+        idle_cycles: 2,
+        failures: 9,
+    };
+    let pause = Duration::from_millis(61_337);
+    let throttled = |retry_after, name| {
+        postpone(
+            pace(),
+            &user(name),
+            history,
+            Outcome::Failed(ErrorClass::Throttled { retry_after }),
+        )
+    };
+    assert_eq!(throttled(Some(pause), "ana").due_after, pause);
+    assert_eq!(throttled(Some(pause), "ana").history, history);
+    assert_eq!(throttled(Some(pause), "ana").verdict, Verdict::GoOn);
+    assert_eq!(throttled(Some(Duration::ZERO), "ana"), throttled(None, "ana"));
+    assert_ne!(
+        throttled(None, "ana").due_after,
+        throttled(None, "ben").due_after,
+        "users throttled together come back apart"
+    );
+    assert_eq!(throttled(Some(Duration::MAX), "ana").due_after, LONGEST_PAUSE);
+}
+
+#[test]
+fn what_only_needs_another_look_is_due_after_the_minimum_and_blames_nobody() {
+    let history = History {
+        idle_cycles: 5,
+        failures: 4,
+    };
+    for outcome in [
+        Outcome::Unfinished,
+        Outcome::Failed(ErrorClass::Conflict),
+        Outcome::Failed(ErrorClass::CursorInvalid),
+        Outcome::Failed(ErrorClass::OutcomeUnknown),
+        Outcome::Failed(ErrorClass::Gone),
+    ] {
+        let postponed = postpone(pace(), &user("ana"), history, outcome);
+        assert_eq!(postponed.due_after, minutes(5), "{outcome:?}");
+        assert_eq!(postponed.history.failures, 4, "{outcome:?}");
+        assert_eq!(postponed.verdict, Verdict::GoOn, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_tenant_s_failure_is_the_circuit_s_and_not_the_user_s() {
+    let history = History {
+        idle_cycles: 1,
+        failures: 1,
+    };
+    let postponed = postpone(
+        pace(),
+        &user("ana"),
+        history,
+        Outcome::Failed(ErrorClass::TenantPermanent),
+    );
+    assert_eq!(postponed.verdict, Verdict::TenantCircuit);
+    assert_eq!(postponed.history, history);
+}
+
+fn outcomes() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Worked),
+        Just(Outcome::Idle),
+        Just(Outcome::Unfinished),
+        Just(Outcome::Failed(ErrorClass::Transient)),
+        Just(Outcome::Failed(ErrorClass::Conflict)),
+        Just(Outcome::Failed(ErrorClass::Gone)),
+        Just(Outcome::Failed(ErrorClass::ItemPermanent)),
+        Just(Outcome::Failed(ErrorClass::MailboxPermanent)),
+        Just(Outcome::Failed(ErrorClass::TenantPermanent)),
+        Just(Outcome::Failed(ErrorClass::CursorInvalid)),
+        Just(Outcome::Failed(ErrorClass::OutcomeUnknown)),
+        proptest::option::of(0..u64::MAX).prop_map(|pause| {
+            Outcome::Failed(ErrorClass::Throttled {
+                retry_after: pause.map(Duration::from_millis),
+            })
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn waits_stay_inside_their_bounds(
+        minimum in 0_u64..86_400,
+        room in 0_u64..86_400,
+        idle_cycles: u32,
+        failures: u32,
+        outcome in outcomes(),
+    ) {
+        let pace = Pace {
+            minimum: Duration::from_secs(minimum),
+            maximum: Duration::from_secs(minimum + room),
+        };
+        let history = History { idle_cycles, failures };
+        let postponed = postpone(pace, &user("ana"), history, outcome);
+        let (low, high) = match outcome {
+            Outcome::Worked | Outcome::Unfinished => (pace.minimum, pace.minimum),
+            Outcome::Failed(ErrorClass::Throttled { .. }) => (THROTTLE_FLOOR, LONGEST_PAUSE),
+            Outcome::Failed(ErrorClass::Transient | ErrorClass::MailboxPermanent) => {
+                (pace.minimum, LAST_RETEST.max(pace.minimum))
+            }
+            Outcome::Idle | Outcome::Failed(_) => (pace.minimum, pace.maximum),
+        };
+        prop_assert!((low..=high).contains(&postponed.due_after), "{postponed:?}");
+    }
+
+    #[test]
+    fn more_of_the_same_never_waits_less(
+        minimum in 0_u64..86_400,
+        room in 0_u64..86_400,
+        one in 0_u32..40,
+        other in 0_u32..40,
+        outcome in outcomes(),
+    ) {
+        let pace = Pace {
+            minimum: Duration::from_secs(minimum),
+            maximum: Duration::from_secs(minimum + room),
+        };
+        let wait = |count| {
+            let history = History { idle_cycles: count, failures: count };
+            postpone(pace, &user("ana"), history, outcome).due_after
+        };
+        prop_assert!(wait(one.min(other)) <= wait(one.max(other)));
+    }
+}

@@ -1,0 +1,187 @@
+//! Stamps on their way back to the registry: lazily and in batches, because a lost one costs an early sync and nothing else.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Finish;
+use crate::error::Failure;
+use crate::model::{TenantId, UserId};
+use crate::registry::{Registry, SavedStamp};
+
+/// Most stamps written in one transaction.
+const BATCH: usize = 1_000;
+
+#[derive(Debug, Default)]
+struct Buffer {
+    stamps: HashMap<TenantId, HashMap<UserId, SavedStamp>>,
+    /// Stamps in it, of all tenants.
+    count: usize,
+    dropped: u64,
+}
+
+/// Collects the stamps of finished users and saves them to the registry, one batch per tenant.
+///
+/// A user's newer stamp replaces an older one that waits. When the registry does not answer, stamps wait; when `most`
+/// wait, those of further users are dropped and counted.
+pub struct StampSaver {
+    registry: Arc<dyn Registry>,
+    /// Saved without waiting for the interval when so many wait.
+    batch: usize,
+    most: usize,
+    buffer: Mutex<Buffer>,
+    full: Notify,
+}
+
+impl StampSaver {
+    /// Saves when `batch` stamps wait (and by the interval of [`Self::run`]); holds at most `most`.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>, batch: usize, most: usize) -> Self {
+        Self {
+            registry,
+            batch: batch.max(1),
+            most: most.max(batch).max(1),
+            buffer: Mutex::default(),
+            full: Notify::new(),
+        }
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how attempts ended: `finished` are those users of `results` that [`super::Schedule::finish`] named, `at` its
+    /// time, `minimum` the minimum time between syncs.
+    pub fn finished(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        minimum: Duration,
+        results: &[Finish],
+        finished: &[UserId],
+    ) {
+        let span = |duration: Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        for result in results.iter().filter(|result| finished.contains(&result.user)) {
+            let stamp = at
+                .checked_add(span(result.due_after))
+                .and_then(|due| due.checked_sub(span(minimum)))
+                .unwrap_or(at);
+            self.note(
+                tenant,
+                SavedStamp {
+                    user: result.user.clone(),
+                    stamp,
+                    last_success: result.result.is_ok().then_some(at),
+                },
+            );
+        }
+    }
+
+    /// Notes one stamp.
+    pub fn note(&self, tenant: &TenantId, stamp: SavedStamp) {
+        let mut buffer = self.buffer();
+        buffer.put(tenant, stamp, self.most, true);
+        if buffer.count >= self.batch {
+            self.full.notify_one();
+        }
+    }
+
+    /// Stamps that wait, and stamps dropped since the start.
+    #[must_use]
+    pub fn waiting_and_dropped(&self) -> (usize, u64) {
+        let buffer = self.buffer();
+        (buffer.count, buffer.dropped)
+    }
+
+    /// Saves what waits; the number saved.
+    ///
+    /// # Errors
+    /// The registry's own; what was not saved waits again.
+    pub async fn flush(&self) -> Result<usize, Failure> {
+        let taken = {
+            let mut buffer = self.buffer();
+            buffer.count = 0;
+            std::mem::take(&mut buffer.stamps)
+        };
+        let mut saved = 0;
+        let mut failed: Option<Failure> = None;
+        for (tenant, stamps) in taken {
+            let stamps: Vec<SavedStamp> = stamps.into_values().collect();
+            for batch in stamps.chunks(BATCH) {
+                // After one failure the rest is not tried: the registry is down, and every try would wait in vain.
+                if failed.is_none() {
+                    match self.registry.save_stamps(&tenant, batch).await {
+                        Ok(()) => {
+                            saved += batch.len();
+                            continue;
+                        }
+                        Err(failure) => failed = Some(failure),
+                    }
+                }
+                let mut buffer = self.buffer();
+                for stamp in batch {
+                    buffer.put(&tenant, stamp.clone(), self.most, false);
+                }
+            }
+        }
+        failed.map_or(Ok(saved), Err)
+    }
+
+    /// Saves every `interval`, and sooner when enough waits, until `stop`; then once more.
+    pub async fn run(&self, interval: Duration, stop: CancellationToken) {
+        loop {
+            let stopped = tokio::select! {
+                () = stop.cancelled() => true,
+                () = tokio::time::sleep(interval) => false,
+                () = self.full.notified() => false,
+            };
+            let failed = match self.flush().await {
+                Ok(_) => false,
+                Err(failure) => {
+                    tracing::warn!(code = %failure.code, detail = failure.detail, "stamps were not saved; they wait");
+                    true
+                }
+            };
+            if stopped {
+                return;
+            }
+            if failed {
+                // A full buffer would wake this at once again and again.
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(interval) => {}
+                }
+            }
+        }
+    }
+}
+
+impl Buffer {
+    /// Puts a stamp in; `newer` says whether it replaces one that waits, or gives way to it.
+    fn put(&mut self, tenant: &TenantId, stamp: SavedStamp, most: usize, newer: bool) {
+        let of_tenant = self.stamps.entry(tenant.clone()).or_default();
+        match of_tenant.entry(stamp.user.clone()) {
+            Entry::Occupied(mut waiting) => {
+                let waiting = waiting.get_mut();
+                let last_success = stamp.last_success.max(waiting.last_success);
+                if newer {
+                    *waiting = stamp;
+                }
+                waiting.last_success = last_success;
+            }
+            Entry::Vacant(_) if self.count >= most => self.dropped += 1,
+            Entry::Vacant(place) => {
+                place.insert(stamp);
+                self.count += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

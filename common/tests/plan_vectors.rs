@@ -1,0 +1,186 @@
+//! What is decided about one task: a table, one sentence a row.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, Status, Task};
+use tasksync_common::plan::{
+    Absence, Action, Agreed, MailboxSide, MailboxValue, Pair, Progress, Rules, SourceSide, SourceValue,
+    decide,
+};
+use tasksync_common::state::{Link, Parked};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    why: String,
+    link: Option<Value>,
+    source: Option<Value>,
+    mailbox: Option<Value>,
+    #[serde(default)]
+    twins: Vec<Value>,
+    #[serde(default)]
+    parked: bool,
+    holds: Option<Vec<Field>>,
+    #[serde(rename = "do")]
+    actions: Vec<String>,
+    fields: Option<Vec<Field>>,
+    journal: Option<String>,
+    restored: Option<bool>,
+    means: Option<(Status, f64)>,
+}
+
+fn task(value: &Value) -> Task {
+    let date = |name: &str| value[name].as_str().map(|text| text.parse().unwrap());
+    Task {
+        title: value["title"].as_str().unwrap_or_default().to_owned(),
+        start: date("start"),
+        due: date("due"),
+        status: serde_json::from_value(value["status"].clone()).unwrap_or_default(),
+        percent: Percent::from_percent(value["percent"].as_f64().unwrap_or(0.0)),
+        categories: value["category"]
+            .as_str()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
+        ..Task::default()
+    }
+}
+
+fn at(value: &Value) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(value["at"].as_i64().unwrap_or(0)).unwrap()
+}
+
+fn version(value: &Value, base: &str) -> String {
+    if value["changed"].as_bool() == Some(true) {
+        format!("{base}-changed")
+    } else {
+        base.to_owned()
+    }
+}
+
+fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
+    MailboxValue {
+        id: id.to_owned(),
+        change_key: version(value, "ck"),
+        task: task(value),
+        modified: at(value),
+        created: jiff::Timestamp::UNIX_EPOCH,
+        recurring: value["recurring"].as_bool() == Some(true),
+        private: value["private"].as_bool() == Some(true),
+    }
+}
+
+fn pair(row: &Row) -> Pair {
+    Pair {
+        key: LocationKey::sharepoint_list("l").task(1),
+        link: row.link.as_ref().map(|value| {
+            let agreed = task(value);
+            let own = Progress {
+                status: agreed.status,
+                percent: agreed.percent,
+            };
+            let raw: Option<(Status, f64)> = serde_json::from_value(value["raw"].clone()).ok();
+            Link {
+                item: "item".to_owned(),
+                // A mailbox value without "changed" is our own write coming back under another change key.
+                change_key: "ck-before".to_owned(),
+                version: "etag".to_owned(),
+                agreed: Agreed::of(&agreed),
+                source_progress: raw.map_or(own, |(status, percent)| Progress {
+                    status,
+                    percent: Percent::from_percent(percent),
+                }),
+                removing: value["removing"].as_bool() == Some(true),
+            }
+        }),
+        parked: row.parked.then(|| Parked {
+            version: Some("etag".to_owned()),
+            change_key: None,
+            failure: Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, "refused"),
+        }),
+        source_holds: row
+            .holds
+            .as_ref()
+            .map_or(FieldSet::ALL, |fields| FieldSet::of(fields)),
+        source: match &row.source {
+            None => SourceSide::Unchanged,
+            Some(value) => match value["absent"].as_str() {
+                Some("deleted") => SourceSide::Absent(Absence::Deleted),
+                Some("not_assigned") => SourceSide::Absent(Absence::NotAssigned),
+                Some("no_access") => SourceSide::Absent(Absence::NoAccess),
+                Some("location_gone") => SourceSide::Absent(Absence::LocationGone),
+                Some(other) => panic!("{other}"),
+                None => SourceSide::Present(Box::new(SourceValue {
+                    version: version(value, "etag"),
+                    task: task(value),
+                    modified: at(value),
+                    web_url: String::new(),
+                })),
+            },
+        },
+        mailbox: match &row.mailbox {
+            None => MailboxSide::Unchanged,
+            Some(Value::String(text)) if text == "gone" => MailboxSide::Gone,
+            Some(Value::String(text)) if text == "folder_gone" => MailboxSide::FolderGone,
+            Some(value) => MailboxSide::Present(Box::new(mailbox_value(value, "item"))),
+        },
+        twins: row
+            .twins
+            .iter()
+            .map(|value| mailbox_value(value, "twin"))
+            .collect(),
+    }
+}
+
+fn name(action: &Action) -> String {
+    serde_json::to_value(action).unwrap()["action"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn every_row_of_the_table_holds() {
+    let rows: Vec<Row> = serde_json::from_str(include_str!("plan_vectors.json")).unwrap();
+    assert!(rows.len() >= 45);
+    for row in &rows {
+        let why = &row.why;
+        let actions = decide(
+            &pair(row),
+            Rules {
+                mailbox_holds: FieldSet::ALL,
+            },
+        );
+        assert_eq!(actions.iter().map(name).collect::<Vec<_>>(), row.actions, "{why}");
+        let Some(action) = actions.first() else { continue };
+        let (fields, lost, means) = match action {
+            Action::UpdateSource {
+                fields, lost, task, ..
+            }
+            | Action::UpdateMailbox {
+                fields, lost, task, ..
+            } => (Some(*fields), lost.as_deref(), Some((task.status, task.percent))),
+            Action::DeleteAtSource { task, .. } => (None, Some(&**task), None),
+            Action::RemoveFromMailbox { edited, .. } => (None, edited.as_deref(), None),
+            _ => (None, None, None),
+        };
+        if let Some(wanted) = &row.fields {
+            assert_eq!(fields, Some(FieldSet::of(wanted)), "{why}");
+        }
+        assert_eq!(
+            lost.map(|task| task.title.as_str()),
+            row.journal.as_deref(),
+            "{why}"
+        );
+        if let Some(restored) = row.restored {
+            assert!(
+                matches!(action, Action::CreateInMailbox { restored: found, .. } if *found == restored),
+                "{why}"
+            );
+        }
+        if let Some((status, percent)) = row.means {
+            assert_eq!(means, Some((status, Percent::from_percent(percent))), "{why}");
+        }
+    }
+}

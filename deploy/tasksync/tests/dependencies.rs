@@ -1,0 +1,141 @@
+//! The dependency rules: known licences, one registry, one version of what must be one, nothing that is banned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Licences that agree with Apache-2.0 for a service.
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Crates that keep global state or speak a protocol: a second version would silently split it.
+const ONE_VERSION: &[&str] = &[
+    "axum",
+    "hyper",
+    "http",
+    "jiff",
+    "quick-xml",
+    "reqwest",
+    "rustls",
+    "serde",
+    "sqlx",
+    "tokio",
+    "tokio-rustls",
+    "tracing",
+    "tracing-core",
+    "tracing-subscriber",
+    "uuid",
+];
+
+/// Crates that must not come in, and why.
+const BANNED: &[(&str, &str)] = &[
+    ("openssl", "TLS is rustls"),
+    ("native-tls", "TLS is rustls"),
+    ("aws-lc-sys", "one cryptography provider: ring"),
+    ("xml-rs", "expands entities without a limit"),
+    ("chrono", "dates are jiff's"),
+];
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Packages that are part of the build, by name with their versions.
+fn packages() -> Vec<Value> {
+    let metadata = metadata();
+    let used: BTreeSet<String> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["id"].as_str().unwrap().to_owned())
+        .collect();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| used.contains(package["id"].as_str().unwrap()))
+        .cloned()
+        .collect()
+}
+
+/// Whether a licence expression can be met with the licences above.
+fn acceptable(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ").replace(['(', ')'], "");
+    expression.split(" OR ").any(|choice| {
+        choice
+            .split(" AND ")
+            .all(|licence| LICENCES.contains(&licence.trim()))
+    })
+}
+
+#[test]
+fn licences_are_known_and_sources_are_the_registry() {
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        let licence = package["license"].as_str().unwrap_or("none stated");
+        assert!(acceptable(licence), "{name}: licence {licence}");
+        match package["source"].as_str() {
+            None => assert!(name.starts_with("tasksync"), "{name} comes from a path"),
+            Some(source) => assert!(source.starts_with("registry+"), "{name} comes from {source}"),
+        }
+    }
+}
+
+#[test]
+fn what_must_be_one_is_one_and_what_is_banned_is_absent() {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages() {
+        let (name, version) = (
+            package["name"].as_str().unwrap(),
+            package["version"].as_str().unwrap(),
+        );
+        versions
+            .entry(name.to_owned())
+            .or_default()
+            .insert(version.to_owned());
+    }
+    for name in ONE_VERSION {
+        let found = versions.get(*name).cloned().unwrap_or_default();
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+    }
+    for (name, why) in BANNED {
+        assert!(!versions.contains_key(*name), "{name}: {why}");
+    }
+}
+
+#[test]
+fn licence_expressions_are_understood() {
+    assert!(acceptable("MIT OR Apache-2.0"));
+    assert!(acceptable("MIT/Apache-2.0"));
+    assert!(acceptable("(MIT OR Apache-2.0) AND Unicode-3.0"));
+    assert!(!acceptable("AGPL-3.0"));
+    assert!(!acceptable("GPL-3.0 AND MIT"));
+}

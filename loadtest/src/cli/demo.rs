@@ -1,0 +1,305 @@
+//! `tasksync-loadtest demo`: the whole story in about a minute, and an honest summary.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use tasksync_loadtest::population::PopulationSpec;
+use tasksync_loadtest::trial::{
+    Counts, Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec, Verdict,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// The tasksync executable; the one beside this program when not given.
+    #[arg(long)]
+    tasksync: Option<PathBuf>,
+    /// Number of tenants.
+    #[arg(long, default_value_t = 3)]
+    tenants: usize,
+    /// People of each tenant.
+    #[arg(long, default_value_t = 10)]
+    users: usize,
+    /// Edits made on both sides.
+    #[arg(long, default_value_t = 120)]
+    edits: usize,
+    /// Seconds over which the edits are spread.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Same seed, same people, tasks and edits.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the folder with settings, registry and log.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Time the edits, and everything before them, may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
+    let executable = match &arguments.tasksync {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()
+            .map_err(|error| error.to_string())?
+            .with_file_name("tasksync"),
+    };
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let path = folder.path().to_owned();
+    if arguments.keep {
+        say(&format!(
+            "Settings, registry and log stay in {}",
+            folder.keep().display()
+        ));
+    }
+
+    let farm = Farm::start(FarmSpec {
+        population: PopulationSpec {
+            tenants: arguments.tenants,
+            users_per_tenant: arguments.users,
+            seed: arguments.seed,
+            ..PopulationSpec::default()
+        },
+        tls: true,
+        ..FarmSpec::default()
+    })
+    .await?;
+    let people = farm.people().count();
+    say(&format!(
+        "Simulated Exchange and SharePoint are up (HTTPS): {} tenants, {people} people, {} tasks.",
+        farm.population.tenants.len(),
+        farm.population.tasks()
+    ));
+    let spec = ServiceSpec {
+        executable,
+        folder: path,
+        minimum_interval: Duration::from_secs(1),
+        maximum_interval: Duration::from_secs(2),
+        more: String::new(),
+    };
+    let mut service = Service::start(spec, &farm).await?;
+    say(
+        "tasksync standalone is up; users are synced every 1 to 2 seconds here instead of every 5 to 12 minutes.",
+    );
+    service.enrol(&farm).await?;
+    let result = story(&farm, &service, &arguments).await;
+    let code = service.terminate().await?;
+    farm.stop().await;
+    let mut outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            return Err(format!(
+                "{error}\nLast lines of tasksync's log:\n{}",
+                service.log_tail(20)
+            ));
+        }
+    };
+    if code != Some(0) {
+        outcome
+            .problems
+            .push(format!("tasksync ended with {code:?} instead of 0 after SIGTERM"));
+    }
+    Ok(summary(&outcome))
+}
+
+/// What happened.
+struct Outcome {
+    first_sync: Duration,
+    tasks: usize,
+    counts: Counts,
+    idle: Option<Idle>,
+    verdict: Verdict,
+    problems: Vec<String>,
+}
+
+/// What quiet time costs.
+struct Idle {
+    syncs: u64,
+    exchange: u64,
+    sharepoint: u64,
+    writes: u64,
+}
+
+async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Result<Outcome, String> {
+    let oracle = Oracle::new(farm);
+    let started = Instant::now();
+    let expected = oracle.verdict().tasks;
+    let bar = bar(expected as u64, "first sync   ");
+    let mut verdict = oracle.verdict();
+    while !verdict.agrees() {
+        if started.elapsed() > PATIENCE {
+            bar.abandon();
+            return Err(format!(
+                "the first sync did not finish in 60 s:\n{}",
+                verdict.lines(10).join("\n")
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        verdict = oracle.verdict();
+        bar.set_position((expected - verdict.missing.len().min(expected)) as u64);
+    }
+    bar.finish();
+    let first_sync = started.elapsed();
+
+    let ledger = edit(farm, &oracle, arguments).await?;
+    // Everything arrived, or patience is at an end; what is still settling is looked at once more.
+    let quiet = Instant::now();
+    let mut verdict = oracle.verdict();
+    while !verdict.agrees() && quiet.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        verdict = oracle.verdict();
+    }
+    let idle = idle(farm, service).await?;
+    let verdict = oracle.verdict();
+    let mut problems = ledger.unseen(10);
+    if idle.as_ref().is_some_and(|idle| idle.writes > 0) {
+        problems.push("something was written although nobody edited anything".to_owned());
+    }
+    Ok(Outcome {
+        first_sync,
+        tasks: verdict.tasks,
+        counts: ledger.counts(),
+        idle,
+        verdict,
+        problems,
+    })
+}
+
+/// People edit; each edit is watched until the other side shows it.
+async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Result<Ledger, String> {
+    let mut ledger = Ledger::default();
+    let mut editor = Editor::new(arguments.seed);
+    let bar = bar(arguments.edits as u64, "edits arrived");
+    let pause = Duration::from_secs(arguments.seconds) / u32::try_from(arguments.edits.max(1)).unwrap_or(1);
+    let started = Instant::now();
+    let mut next = started;
+    let mut finished_at = None;
+    loop {
+        if ledger.len() < arguments.edits && Instant::now() >= next {
+            tokio::task::block_in_place(|| editor.act(farm, &mut ledger))?;
+            next = Instant::now() + pause;
+        }
+        for edit in ledger.open() {
+            if oracle.shows(edit) {
+                edit.seen = Some(Instant::now());
+            }
+        }
+        let counts = ledger.counts();
+        bar.set_position(counts.mirrored as u64);
+        bar.set_message(format!("{} made", counts.edits));
+        if counts.edits >= arguments.edits {
+            let finished = *finished_at.get_or_insert_with(Instant::now);
+            if counts.mirrored == counts.edits || finished.elapsed() > PATIENCE / 2 {
+                break;
+            }
+        } else if started.elapsed() > Duration::from_secs(arguments.seconds) + PATIENCE {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bar.finish();
+    Ok(ledger)
+}
+
+/// Nobody edits for a while: how many requests does a sync cost then, and is anything written?
+async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
+    // Our own last writes come back once; wait until that is over.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let syncs = |status: &Value| status["syncs"].as_u64();
+    let before = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
+    let (exchange, sharepoint) = farm.requests();
+    let writes = farm.exchange.stats.snapshot().writes;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let after = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
+    let (exchange_after, sharepoint_after) = farm.requests();
+    let (Some(before), Some(after)) = (syncs(&before), syncs(&after)) else {
+        return Ok(None);
+    };
+    Ok(Some(Idle {
+        syncs: after.saturating_sub(before),
+        exchange: exchange_after - exchange,
+        sharepoint: sharepoint_after - sharepoint,
+        writes: farm.exchange.stats.snapshot().writes - writes,
+    }))
+}
+
+fn summary(outcome: &Outcome) -> ExitCode {
+    let counts = &outcome.counts;
+    say("");
+    say("Summary");
+    say(&format!(
+        "  first sync        {} tasks in {:.1} s",
+        outcome.tasks,
+        outcome.first_sync.as_secs_f64()
+    ));
+    say(&format!("  edits made        {}", counts.edits));
+    for ((kind, side), count) in &counts.made {
+        say(&format!(
+            "    {kind:<14} {count:>4}  in {}",
+            format!("{side:?}").to_lowercase()
+        ));
+    }
+    say(&format!("  edits mirrored    {}", counts.mirrored));
+    if let (Some(p50), Some(p99)) = (counts.p50, counts.p99) {
+        say(&format!(
+            "  until mirrored    p50 {:.2} s, p99 {:.2} s",
+            p50.as_secs_f64(),
+            p99.as_secs_f64()
+        ));
+    }
+    say(&format!(
+        "  lost              {}",
+        counts.edits - counts.mirrored + outcome.verdict.missing.len()
+    ));
+    say(&format!("  doubled           {}", outcome.verdict.doubled.len()));
+    say(&format!("  left over         {}", outcome.verdict.extra.len()));
+    say(&format!(
+        "  differing         {}",
+        outcome.verdict.differing.len()
+    ));
+    match &outcome.idle {
+        Some(idle) if idle.syncs > 0 => {
+            #[expect(clippy::cast_precision_loss, reason = "small counts, shown with two digits")]
+            let per = |requests: u64| requests as f64 / idle.syncs as f64;
+            say(&format!(
+                "  an idle sync      {:.2} EWS requests, {:.2} SharePoint requests, {} writes ({} syncs watched)",
+                per(idle.exchange),
+                per(idle.sharepoint),
+                idle.writes,
+                idle.syncs
+            ));
+        }
+        _ => say("  an idle sync      not measured"),
+    }
+    for line in outcome.problems.iter().chain(&outcome.verdict.lines(20)) {
+        say(&format!("  ! {line}"));
+    }
+    let good = outcome.verdict.agrees() && outcome.problems.is_empty() && counts.edits > 0;
+    say(if good {
+        "  The oracle agrees: both sides hold the same tasks."
+    } else {
+        "  The oracle does NOT agree."
+    });
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn bar(length: u64, name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {msg} {elapsed}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+fn say(line: &str) {
+    println!("{line}");
+}

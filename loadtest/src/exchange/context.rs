@@ -1,0 +1,273 @@
+//! One request under way: who asks, for whom, in which zone, and which faults it meets.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Exchange;
+use super::auth::Session;
+use super::error::EwsError;
+use super::ids::{Kind, ObjectId};
+use super::mailbox::Mailbox;
+use super::shape::Style;
+use super::store::Store;
+use super::tasks::DateZone;
+use super::xml::{Element, escape_into};
+
+/// Errors the faults in force put into the answer.
+#[derive(Debug, Default)]
+pub(crate) struct ForcedErrors {
+    /// The first entry meets this one.
+    pub(crate) first: Option<EwsError>,
+    /// Every entry meets this one.
+    pub(crate) every: Option<EwsError>,
+    /// Entries of these mailboxes meet these.
+    pub(crate) mailboxes: Vec<(u64, EwsError)>,
+    /// The sync state presented is refused.
+    pub(crate) expire_cursor: bool,
+}
+
+/// One request under way.
+pub(crate) struct Context<'a> {
+    pub(crate) exchange: &'a Exchange,
+    pub(crate) session: &'a Session,
+    forced: RefCell<ForcedErrors>,
+    first_server: RefCell<Option<String>>,
+    touched: RefCell<Vec<u64>>,
+    /// Objects changed so far.
+    pub(crate) writes: Cell<u64>,
+}
+
+/// A folder of a mailbox; whether it exists is seen under the store's lock.
+pub(crate) struct FolderRef {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) number: u64,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(exchange: &'a Exchange, session: &'a Session, forced: ForcedErrors) -> Self {
+        Self {
+            exchange,
+            session,
+            forced: RefCell::new(forced),
+            first_server: RefCell::new(None),
+            touched: RefCell::new(Vec::new()),
+            writes: Cell::new(0),
+        }
+    }
+
+    /// The server's time, later than every earlier one.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.exchange.clock.unique()
+    }
+
+    /// Counts a changed object.
+    pub(crate) fn count_write(&self) {
+        self.writes.set(self.writes.get() + 1);
+    }
+
+    /// Whether the sync state of this request is to be refused.
+    pub(crate) fn expires_cursor(&self) -> bool {
+        self.forced.borrow().expire_cursor
+    }
+
+    /// How values of a mailbox are written in this answer.
+    pub(crate) fn style<'s>(&'s self, mailbox: &'s Mailbox) -> Style<'s> {
+        Style {
+            mailbox,
+            request_zone: self.session.zone.as_ref(),
+            date_zone: self.date_zone(mailbox),
+            precise: self.session.precise,
+            rewrite_html: self.exchange.settings.rewrite_html,
+            omit_probe_tags: self.exchange.settings.omit_probe_tags,
+        }
+    }
+
+    /// The zone in which a mailbox' task dates are kept.
+    pub(crate) fn date_zone(&self, mailbox: &Mailbox) -> TimeZone {
+        match self.exchange.settings.date_zone {
+            DateZone::Mailbox => mailbox.zone.clone(),
+            DateZone::Request => self.session.zone.clone().unwrap_or(TimeZone::UTC),
+        }
+    }
+
+    /// Opens a mailbox, when the caller may.
+    fn open(&self, mailbox: Arc<Mailbox>) -> Result<Arc<Mailbox>, EwsError> {
+        if let Some((_, error)) = self
+            .forced
+            .borrow()
+            .mailboxes
+            .iter()
+            .find(|(number, _)| *number == mailbox.number)
+        {
+            return Err(error.clone());
+        }
+        if !self.session.may_open(&mailbox) {
+            return Err(EwsError::access_denied());
+        }
+        if self.exchange.settings.refuse_cross_server && self.session.impersonated.is_none() {
+            let mut first = self.first_server.borrow_mut();
+            if *first.get_or_insert_with(|| mailbox.server.clone()) != mailbox.server {
+                return Err(EwsError::access_denied());
+            }
+        }
+        let mut touched = self.touched.borrow_mut();
+        if !touched.contains(&mailbox.number) {
+            touched.push(mailbox.number);
+            mailbox.count_request();
+        }
+        Ok(mailbox)
+    }
+
+    /// The mailbox requests mean that name none.
+    pub(crate) fn default_mailbox(&self) -> Result<Arc<Mailbox>, EwsError> {
+        let mailbox = self.session.impersonated.as_ref().or(self.session.own.as_ref()).ok_or_else(|| {
+            EwsError::new(
+                "ErrorMissingEmailAddress",
+                "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address for any distinguished folder Ids.",
+            )
+        })?;
+        self.open(Arc::clone(mailbox))
+    }
+
+    /// Opens the mailbox an identifier is of.
+    pub(crate) fn mailbox_of(&self, id: ObjectId) -> Result<Arc<Mailbox>, EwsError> {
+        let mailbox = self
+            .exchange
+            .mailbox_by_number(id.mailbox)
+            .ok_or_else(EwsError::item_not_found)?;
+        self.open(mailbox)
+    }
+
+    /// The folder a `FolderId` or `DistinguishedFolderId` names.
+    pub(crate) fn folder(&self, element: &Element) -> Result<FolderRef, EwsError> {
+        let id = element.attribute("Id").unwrap_or_default();
+        if element.name == "FolderId" {
+            let id = ObjectId::decode(id)?;
+            if id.kind != Kind::Folder {
+                return Err(EwsError::new(
+                    "ErrorCannotUseItemIdForFolderId",
+                    "A folder Id is expected.",
+                ));
+            }
+            return Ok(FolderRef {
+                mailbox: self.mailbox_of(id)?,
+                number: id.number,
+            });
+        }
+        let address = element
+            .child("Mailbox")
+            .and_then(|mailbox| mailbox.child_text("EmailAddress"));
+        let mailbox = match address {
+            Some(address) => self.open(self.exchange.primary_mailbox(address)?)?,
+            None => self.default_mailbox()?,
+        };
+        let number = Store::distinguished(id).ok_or_else(super::store::folder_not_found)?;
+        Ok(FolderRef { mailbox, number })
+    }
+
+    /// The folder in the element of that name (`SyncFolderId`, `ParentFolderId`, …).
+    pub(crate) fn folder_in(&self, request: &Element, name: &str) -> Option<Result<FolderRef, EwsError>> {
+        request
+            .child(name)
+            .and_then(|target| target.children.first())
+            .map(|folder| self.folder(folder))
+    }
+
+    /// The item an `ItemId` names.
+    pub(crate) fn item(&self, element: &Element) -> Result<(Arc<Mailbox>, u64), EwsError> {
+        let id = ObjectId::decode(element.attribute("Id").unwrap_or_default())?;
+        if id.kind != Kind::Item {
+            return Err(EwsError::new(
+                "ErrorCannotUseFolderIdForItemId",
+                "An item Id is expected.",
+            ));
+        }
+        Ok((self.mailbox_of(id)?, id.number))
+    }
+}
+
+/// The answer to one operation: one response message per entry, in the order of the request.
+pub(crate) struct Answer<'c, 'a> {
+    context: &'c Context<'a>,
+    operation: &'static str,
+    /// What a message carries whose entry failed.
+    empty: &'static str,
+    out: String,
+    stopped: bool,
+}
+
+impl<'c, 'a> Answer<'c, 'a> {
+    pub(crate) fn new(context: &'c Context<'a>, operation: &'static str, empty: &'static str) -> Self {
+        let out = format!(
+            "<m:{operation}Response xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"><m:ResponseMessages>"
+        );
+        Self {
+            context,
+            operation,
+            empty,
+            out,
+            stopped: false,
+        }
+    }
+
+    /// Adds the message of one entry: what `work` writes, or its error, or that the batch was stopped before it.
+    pub(crate) fn entry(&mut self, work: impl FnOnce(&mut String) -> Result<(), EwsError>) {
+        if self.stopped {
+            let text = "The operation was stopped because an earlier entry of the batch failed.";
+            return self.failure("Warning", &EwsError::new("ErrorBatchProcessingStopped", text));
+        }
+        let forced = {
+            let mut forced = self.context.forced.borrow_mut();
+            forced.every.clone().or_else(|| forced.first.take())
+        };
+        let start = self.out.len();
+        let done = match forced {
+            Some(error) => Err(error),
+            None => {
+                let _ = write!(
+                    self.out,
+                    "<m:{}ResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>",
+                    self.operation
+                );
+                work(&mut self.out)
+            }
+        };
+        match done {
+            Ok(()) => {
+                let _ = write!(self.out, "</m:{}ResponseMessage>", self.operation);
+            }
+            Err(error) => {
+                self.out.truncate(start);
+                self.stopped = error.stops_the_batch();
+                self.failure("Error", &error);
+            }
+        }
+    }
+
+    fn failure(&mut self, class: &str, error: &EwsError) {
+        let out = &mut self.out;
+        let _ = write!(
+            out,
+            "<m:{}ResponseMessage ResponseClass=\"{class}\"><m:MessageText>",
+            self.operation
+        );
+        escape_into(out, &error.text);
+        out.push_str("</m:MessageText><m:ResponseCode>");
+        escape_into(out, &error.code);
+        out.push_str("</m:ResponseCode><m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>");
+        if !error.detail.is_empty() {
+            let _ = write!(out, "<m:MessageXml>{}</m:MessageXml>", error.detail);
+        }
+        let _ = write!(out, "{}</m:{}ResponseMessage>", self.empty, self.operation);
+    }
+
+    /// The body of the answer.
+    pub(crate) fn finish(mut self) -> String {
+        let _ = write!(self.out, "</m:ResponseMessages></m:{}Response>", self.operation);
+        self.out
+    }
+}

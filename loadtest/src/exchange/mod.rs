@@ -1,0 +1,252 @@
+//! A simulated Exchange server: Exchange Web Services for tasks over a store of its own.
+//!
+//! Written from the protocol alone. Where documents leave a choice, the server takes the harder one for a client:
+//! HTML bodies come back as whole documents, instants are cut to the second unless `DateTimePrecision` asks for
+//! milliseconds (also in the property tags 0x670A), a batch stops behind an access error.
+
+mod auth;
+mod context;
+mod endpoint;
+mod error;
+mod field_uris;
+mod fields;
+mod folder_shape;
+mod ids;
+mod mailbox;
+mod objects;
+mod operations;
+mod people;
+mod properties;
+mod restriction;
+mod schema;
+mod schema_tables;
+mod shape;
+mod stats;
+mod store;
+mod sync;
+mod tasks;
+mod xml;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::accounts::ServiceAccount;
+use crate::sim::clock::SimClock;
+use crate::sim::faults::Faults;
+
+use error::EwsError;
+use mailbox::Mailbox;
+pub use mailbox::MailboxSpec;
+pub use people::{ActError, FolderView, ItemEdit, ItemView};
+pub use stats::{Stats, StatsSnapshot};
+pub use tasks::{DateZone, TaskStatus};
+
+/// Version numbers in `ServerVersionInfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerVersion {
+    /// Major, minor, build major, build minor.
+    pub numbers: [u32; 4],
+    /// Name of the schema version.
+    pub name: String,
+}
+
+/// How a simulated Exchange behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeSettings {
+    /// Most changes in one `SyncFolderItems` answer (1 to 512), whatever the client asks for.
+    pub sync_page: usize,
+    /// Most entries in one `FindItem` or `FindFolder` answer.
+    pub find_page: usize,
+    /// The same for a `FindItem` with a restriction.
+    pub restricted_find_page: usize,
+    /// What the server says it is.
+    pub version: ServerVersion,
+    /// Leaves the property tags 0x670A and 0x670B out of every answer.
+    pub omit_probe_tags: bool,
+    /// Accepts Basic credentials.
+    pub basic_enabled: bool,
+    /// When false, every request is answered with 403, as in an organisation where EWS is switched off.
+    pub ews_enabled: bool,
+    /// With delegate access, mailboxes on another back-end than the first one of the request are refused.
+    pub refuse_cross_server: bool,
+    /// Zone in which task dates are kept.
+    pub date_zone: DateZone,
+    /// HTML bodies come back as whole documents, as real servers rewrite them.
+    pub rewrite_html: bool,
+    /// Requests above this many bytes get `ErrorRequestStreamTooBig`.
+    pub maximum_request_bytes: usize,
+    /// Time every request takes besides the work.
+    pub latency: Duration,
+}
+
+impl Default for ExchangeSettings {
+    fn default() -> Self {
+        Self {
+            sync_page: 512,
+            find_page: 1000,
+            restricted_find_page: 250,
+            version: ServerVersion {
+                numbers: [15, 2, 1544, 11],
+                name: "V2017_07_11".to_owned(),
+            },
+            omit_probe_tags: false,
+            basic_enabled: true,
+            ews_enabled: true,
+            refuse_cross_server: false,
+            date_zone: DateZone::Mailbox,
+            rewrite_html: true,
+            maximum_request_bytes: 16 * 1024 * 1024,
+            latency: Duration::ZERO,
+        }
+    }
+}
+
+/// Answers a bearer token with the name of the account it belongs to.
+pub type TokenValidator = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+#[derive(Default)]
+struct Directory {
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Lower-case address: number of the mailbox, and whether it is the primary address.
+    addresses: HashMap<String, (u64, bool)>,
+}
+
+/// A simulated Exchange server; serve it with [`crate::sim::http::Listener`].
+pub struct Exchange {
+    /// The server's clock.
+    pub clock: SimClock,
+    /// What goes wrong.
+    ///
+    /// Operations are named as in the protocol (`SyncFolderItems`); the subject is the primary SMTP address of the
+    /// mailbox. In a request about several mailboxes a rule with a subject hits the entries of that mailbox.
+    /// [`crate::sim::faults::Fault::Error`] puts the code into the first response message of a 200; a code that begins
+    /// with `soap:` becomes a SOAP fault with status 500.
+    pub faults: Faults,
+    /// What was asked and done.
+    pub stats: Stats,
+    settings: ExchangeSettings,
+    directory: RwLock<Directory>,
+    accounts: RwLock<HashMap<String, Arc<ServiceAccount>>>,
+    validator: RwLock<Option<TokenValidator>>,
+}
+
+impl Exchange {
+    /// A server without mailboxes and accounts.
+    #[must_use]
+    pub fn new(settings: ExchangeSettings) -> Arc<Self> {
+        Arc::new(Self {
+            clock: SimClock::default(),
+            faults: Faults::default(),
+            stats: Stats::default(),
+            settings,
+            directory: RwLock::default(),
+            accounts: RwLock::default(),
+            validator: RwLock::default(),
+        })
+    }
+
+    /// Adds a mailbox; its folders are made when somebody first looks. An address that is taken is left as it is.
+    pub fn add_mailbox(&self, spec: MailboxSpec) {
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        let primary = spec.smtp.to_lowercase();
+        if directory.addresses.contains_key(&primary) {
+            return;
+        }
+        let number = directory.mailboxes.len() as u64 + 1;
+        directory.addresses.insert(primary, (number, true));
+        for alias in &spec.aliases {
+            directory
+                .addresses
+                .entry(alias.to_lowercase())
+                .or_insert((number, false));
+        }
+        directory.mailboxes.push(Arc::new(Mailbox::new(number, spec)));
+    }
+
+    /// Adds or replaces an account.
+    pub fn add_account(&self, account: ServiceAccount) {
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.insert(account.user.to_lowercase(), Arc::new(account));
+    }
+
+    /// Accepts bearer tokens; the validator answers with the name of an account, whose rights count.
+    pub fn accept_tokens(&self, validator: TokenValidator) {
+        *self.validator.write().unwrap_or_else(PoisonError::into_inner) = Some(validator);
+    }
+
+    /// Requests that concerned this mailbox.
+    #[must_use]
+    pub fn mailbox_requests(&self, smtp: &str) -> u64 {
+        self.mailbox(smtp).map_or(0, |mailbox| {
+            mailbox.requests.load(std::sync::atomic::Ordering::Relaxed)
+        })
+    }
+
+    /// Makes every sync state handed out so far invalid, for one mailbox or for all.
+    pub fn expire_sync_states(&self, smtp: Option<&str>) {
+        let now = self.clock.unique();
+        let hit: Vec<Arc<Mailbox>> = match smtp {
+            Some(smtp) => self.mailbox(smtp).into_iter().collect(),
+            None => self
+                .directory
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .mailboxes
+                .clone(),
+        };
+        for mailbox in hit {
+            mailbox.store(now).epoch += 1;
+        }
+    }
+
+    pub(crate) fn account(&self, name: &str) -> Option<Arc<ServiceAccount>> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(&name.to_lowercase()).cloned()
+    }
+
+    pub(crate) fn validate_token(&self, token: &str) -> Option<String> {
+        let validator = self
+            .validator
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        validator(token)
+    }
+
+    pub(crate) fn takes_tokens(&self) -> bool {
+        self.validator
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// The mailbox with this number.
+    pub(crate) fn mailbox_by_number(&self, number: u64) -> Option<Arc<Mailbox>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        directory.mailboxes.get(index).cloned()
+    }
+
+    /// The mailbox with this address, primary or not.
+    pub(crate) fn mailbox(&self, address: &str) -> Option<Arc<Mailbox>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let (number, _) = directory.addresses.get(&address.to_lowercase())?;
+        directory
+            .mailboxes
+            .get(usize::try_from(number.checked_sub(1)?).ok()?)
+            .cloned()
+    }
+
+    /// The mailbox with this primary address.
+    pub(crate) fn primary_mailbox(&self, address: &str) -> Result<Arc<Mailbox>, EwsError> {
+        let mailbox = self
+            .mailbox(address)
+            .ok_or_else(|| EwsError::no_mailbox(address))?;
+        if !mailbox.smtp.eq_ignore_ascii_case(address) {
+            let text = "The SMTP address is not the primary SMTP address of the mailbox.";
+            return Err(EwsError::new("ErrorNonPrimarySmtpAddress", text).value("Primary", &mailbox.smtp));
+        }
+        Ok(mailbox)
+    }
+}

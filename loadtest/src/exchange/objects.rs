@@ -1,0 +1,156 @@
+//! What a mailbox holds: folders, tasks, and what is left of those that went.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::properties::Properties;
+use super::store::DELETED_ITEMS;
+use super::tasks::{Progress, TaskDates};
+
+/// The body of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) html: bool,
+    pub(crate) text: String,
+}
+
+/// A task item.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Item {
+    pub(crate) number: u64,
+    pub(crate) folder: u64,
+    /// Change number with which it came into its folder.
+    pub(crate) arrival: u64,
+    /// Change number of the last change.
+    pub(crate) change: u64,
+    /// Change number of the last change of each property, by URI.
+    pub(crate) field_changes: BTreeMap<String, u64>,
+    pub(crate) created: Timestamp,
+    pub(crate) modified: Timestamp,
+    pub(crate) modified_by: String,
+    pub(crate) change_count: i32,
+    pub(crate) class: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) sensitivity: String,
+    pub(crate) body: Option<Body>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) importance: String,
+    pub(crate) in_reply_to: Option<String>,
+    pub(crate) reminder_due: Option<Timestamp>,
+    pub(crate) reminder_is_set: bool,
+    pub(crate) reminder_minutes: i32,
+    pub(crate) culture: Option<String>,
+    pub(crate) actual_work: Option<i32>,
+    pub(crate) total_work: Option<i32>,
+    pub(crate) billing: Option<String>,
+    pub(crate) mileage: Option<String>,
+    pub(crate) companies: Vec<String>,
+    pub(crate) contacts: Vec<String>,
+    pub(crate) progress: Progress,
+    pub(crate) dates: TaskDates,
+    pub(crate) is_recurring: bool,
+    pub(crate) properties: Properties,
+}
+
+impl Item {
+    /// A task with the values a new one has.
+    pub(crate) fn new(now: Timestamp, owner: &str) -> Self {
+        Self {
+            number: 0,
+            folder: 0,
+            arrival: 0,
+            change: 0,
+            field_changes: BTreeMap::new(),
+            created: now,
+            modified: now,
+            modified_by: owner.to_owned(),
+            change_count: 0,
+            class: "IPM.Task".to_owned(),
+            subject: None,
+            sensitivity: "Normal".to_owned(),
+            body: None,
+            categories: Vec::new(),
+            importance: "Normal".to_owned(),
+            in_reply_to: None,
+            reminder_due: None,
+            reminder_is_set: false,
+            reminder_minutes: 0,
+            culture: None,
+            actual_work: None,
+            total_work: None,
+            billing: None,
+            mileage: None,
+            companies: Vec::new(),
+            contacts: Vec::new(),
+            progress: Progress::default(),
+            dates: TaskDates::default(),
+            is_recurring: false,
+            properties: Properties::new(),
+        }
+    }
+}
+
+/// An item that left a folder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tombstone {
+    pub(crate) change: u64,
+    pub(crate) item: u64,
+    pub(crate) arrival: u64,
+}
+
+/// Where a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Below no other folder: the root.
+    Nowhere,
+    /// Below this folder.
+    Under(u64),
+    /// Deleted.
+    Gone,
+}
+
+/// A folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    pub(crate) number: u64,
+    pub(crate) distinguished: Option<&'static str>,
+    pub(crate) class: String,
+    pub(crate) name: String,
+    pub(crate) properties: Properties,
+    /// Change number of the last change of the folder itself.
+    pub(crate) change: u64,
+    /// Every place it had, with the change number since when.
+    pub(crate) places: Vec<(u64, Place)>,
+    pub(crate) items: BTreeSet<u64>,
+    /// Change number of the last change of its contents.
+    pub(crate) contents_change: u64,
+    pub(crate) tombstones: Vec<Tombstone>,
+    /// Deletions up to this change number are forgotten.
+    pub(crate) forgotten: u64,
+    /// Time of the last commit in the folder.
+    pub(crate) committed: Timestamp,
+    /// Deletions so far.
+    pub(crate) deletions: i32,
+}
+
+impl Folder {
+    /// Where it is now.
+    pub(crate) fn place(&self) -> Place {
+        self.places.last().map_or(Place::Gone, |(_, place)| *place)
+    }
+
+    /// Where it was at a change number; `Gone` before it was made.
+    pub(crate) fn place_at(&self, change: u64) -> Place {
+        self.places
+            .iter()
+            .rev()
+            .find(|(since, _)| *since <= change)
+            .map_or(Place::Gone, |(_, place)| *place)
+    }
+
+    /// Whether tasks may lie in it.
+    pub(crate) fn holds_tasks(&self) -> bool {
+        self.class == "IPF.Task" || self.class.starts_with("IPF.Task.") || self.number == DELETED_ITEMS
+    }
+}

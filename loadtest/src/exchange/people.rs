@@ -1,0 +1,421 @@
+//! People acting in Outlook, and the oracle's view: the store without HTTP, with real change keys and numbers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::Exchange;
+use super::error::EwsError;
+use super::ids::{Kind, ObjectId, change_key};
+use super::mailbox::Mailbox;
+use super::properties::{Properties, label};
+use super::store::{Body, DELETED_ITEMS, Item, Place, Store, TASKS};
+use super::tasks::TaskStatus;
+
+/// A folder as it is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderView {
+    /// Identifier as clients see it.
+    pub id: String,
+    /// Identifier of the folder above; `None` for the root.
+    pub parent: Option<String>,
+    /// Fixed name (`tasks`, `deleteditems`, …), for the folders every mailbox has.
+    pub distinguished: Option<&'static str>,
+    /// Display name.
+    pub display_name: String,
+    /// Folder class (`IPF.Task`, …).
+    pub class: String,
+    /// Whether it lies somewhere below Deleted Items.
+    pub in_deleted_items: bool,
+    /// Items in it.
+    pub item_count: usize,
+    /// Extended properties by name; arrays joined with `;`.
+    pub named: BTreeMap<String, String>,
+}
+
+/// A task as it is in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemView {
+    /// Identifier as clients see it.
+    pub id: String,
+    /// Change key as clients see it.
+    pub change_key: String,
+    /// Change number behind the change key; grows with every change in the mailbox.
+    pub change_number: u64,
+    /// Identifier of its folder.
+    pub folder_id: String,
+    /// Whether it lies somewhere below Deleted Items.
+    pub in_deleted_items: bool,
+    /// Subject; empty when there is none.
+    pub subject: String,
+    /// Body as it was written.
+    pub body: Option<String>,
+    /// Start, as a calendar date.
+    pub start: Option<Date>,
+    /// Due, as a calendar date.
+    pub due: Option<Date>,
+    /// Status.
+    pub status: TaskStatus,
+    /// Percentage, 0 to 100.
+    pub percent: f64,
+    /// When it was completed.
+    pub complete_date: Option<Timestamp>,
+    /// `Low`, `Normal` or `High`.
+    pub importance: String,
+    /// `Normal`, `Personal`, `Private` or `Confidential`.
+    pub sensitivity: String,
+    /// Minutes.
+    pub actual_work: Option<i32>,
+    /// Minutes.
+    pub total_work: Option<i32>,
+    /// Categories.
+    pub categories: Vec<String>,
+    /// Extended properties by name; arrays joined with `;`.
+    pub named: BTreeMap<String, String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was changed last.
+    pub modified: Timestamp,
+    /// Who changed it last.
+    pub modified_by: String,
+    /// Whether it recurs.
+    pub is_recurring: bool,
+}
+
+/// What a person changes; what is `None` stays. Applied in the order of the fields, with the server's coupling.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ItemEdit {
+    /// New subject.
+    pub subject: Option<String>,
+    /// New plain-text body, or none.
+    pub body: Option<Option<String>>,
+    /// New start, or none.
+    pub start: Option<Option<Date>>,
+    /// New due date, or none.
+    pub due: Option<Option<Date>>,
+    /// New percentage, 0 to 100.
+    pub percent: Option<f64>,
+    /// New status.
+    pub status: Option<TaskStatus>,
+    /// New importance: `Low`, `Normal` or `High`.
+    pub importance: Option<String>,
+    /// New sensitivity.
+    pub sensitivity: Option<String>,
+    /// New actual work in minutes, or none.
+    pub actual_work: Option<Option<i32>>,
+    /// New total work in minutes, or none.
+    pub total_work: Option<Option<i32>>,
+    /// New categories.
+    pub categories: Option<Vec<String>>,
+    /// Makes it recur, or not.
+    pub is_recurring: Option<bool>,
+}
+
+/// A person's action that was not possible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {text}")]
+pub struct ActError {
+    /// The response code a client would have met.
+    pub code: String,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl From<EwsError> for ActError {
+    fn from(error: EwsError) -> Self {
+        Self {
+            code: error.code.into_owned(),
+            text: error.text,
+        }
+    }
+}
+
+fn named(properties: &Properties) -> BTreeMap<String, String> {
+    properties
+        .iter()
+        .map(|(key, value)| (label(key), value.values.join(";")))
+        .collect()
+}
+
+fn edit(item: &mut Item, edit: ItemEdit, now: Timestamp) -> Result<Vec<String>, EwsError> {
+    let mut fields: Vec<&str> = Vec::new();
+    if let Some(subject) = edit.subject {
+        item.subject = Some(subject);
+        fields.push("item:Subject");
+    }
+    if let Some(body) = edit.body {
+        item.body = body.map(|text| Body { html: false, text });
+        fields.push("item:Body");
+    }
+    if let Some(start) = edit.start {
+        item.dates.set_start(start);
+        fields.push("task:StartDate");
+    }
+    if let Some(due) = edit.due {
+        item.dates.set_due(due);
+        fields.push("task:DueDate");
+    }
+    if let Some(percent) = edit.percent {
+        item.progress.set_percent(percent, now)?;
+        fields.push("task:PercentComplete");
+    }
+    if let Some(status) = edit.status {
+        item.progress.set_status(status, now);
+        fields.push("task:Status");
+    }
+    if let Some(importance) = edit.importance {
+        item.importance = importance;
+        fields.push("item:Importance");
+    }
+    if let Some(sensitivity) = edit.sensitivity {
+        item.sensitivity = sensitivity;
+        fields.push("item:Sensitivity");
+    }
+    if let Some(work) = edit.actual_work {
+        item.actual_work = work;
+        fields.push("task:ActualWork");
+    }
+    if let Some(work) = edit.total_work {
+        item.total_work = work;
+        fields.push("task:TotalWork");
+    }
+    if let Some(categories) = edit.categories {
+        item.categories = categories;
+        fields.push("item:Categories");
+    }
+    if let Some(recurring) = edit.is_recurring {
+        item.is_recurring = recurring;
+        fields.push("task:Recurrence");
+    }
+    Ok(fields.into_iter().map(str::to_owned).collect())
+}
+
+impl Exchange {
+    /// Every folder of a mailbox; none when there is no such mailbox.
+    #[must_use]
+    pub fn folders(&self, smtp: &str) -> Vec<FolderView> {
+        let Some(mailbox) = self.mailbox(smtp) else {
+            return Vec::new();
+        };
+        let store = mailbox.store(self.clock.unique());
+        let id = |number| {
+            ObjectId {
+                mailbox: mailbox.number,
+                kind: Kind::Folder,
+                number,
+            }
+            .encode()
+        };
+        store
+            .folders()
+            .map(|folder| FolderView {
+                id: id(folder.number),
+                parent: match folder.place() {
+                    Place::Under(parent) => Some(id(parent)),
+                    Place::Nowhere | Place::Gone => None,
+                },
+                distinguished: folder.distinguished,
+                display_name: folder.name.clone(),
+                class: folder.class.clone(),
+                in_deleted_items: store.was_below(folder.number, DELETED_ITEMS, store.change()),
+                item_count: folder.items.len(),
+                named: named(&folder.properties),
+            })
+            .collect()
+    }
+
+    /// Every item of a mailbox; none when there is no such mailbox.
+    #[must_use]
+    pub fn items(&self, smtp: &str) -> Vec<ItemView> {
+        let Some(mailbox) = self.mailbox(smtp) else {
+            return Vec::new();
+        };
+        let store = mailbox.store(self.clock.unique());
+        store.items().map(|item| view(&mailbox, &store, item)).collect()
+    }
+
+    /// A person changes a task; answers its new state.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or item, or the server refuses a value.
+    pub fn person_edits(&self, smtp: &str, item_id: &str, change: ItemEdit) -> Result<ItemView, ActError> {
+        let (mailbox, number) = self.own_item(smtp, item_id)?;
+        let now = self.clock.unique();
+        let mut store = mailbox.store(now);
+        let mut item = store.item(number).cloned().ok_or_else(EwsError::item_not_found)?;
+        let fields = edit(&mut item, change, now)?;
+        store.commit_item(item, &fields, &mailbox.display_name, now);
+        found(&mailbox, &store, number)
+    }
+
+    /// A person makes a task, in a folder or in Tasks.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or folder, or the server refuses a value.
+    pub fn person_creates(
+        &self,
+        smtp: &str,
+        folder_id: Option<&str>,
+        values: ItemEdit,
+    ) -> Result<ItemView, ActError> {
+        let mailbox = self.primary_mailbox(smtp)?;
+        let folder = folder_id.map_or(Ok(TASKS), |id| own_folder(&mailbox, id))?;
+        let now = self.clock.unique();
+        let mut item = Item::new(now, &mailbox.display_name);
+        edit(&mut item, values, now)?;
+        let mut store = mailbox.store(now);
+        let number = store.add_item(item, folder, now)?;
+        found(&mailbox, &store, number)
+    }
+
+    /// A person deletes a task: into Deleted Items (answers its new state there), or for good.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or item.
+    pub fn person_deletes(
+        &self,
+        smtp: &str,
+        item_id: &str,
+        to_deleted_items: bool,
+    ) -> Result<Option<ItemView>, ActError> {
+        let (mailbox, number) = self.own_item(smtp, item_id)?;
+        let now = self.clock.unique();
+        let mut store = mailbox.store(now);
+        if to_deleted_items {
+            let moved = store.move_item(number, DELETED_ITEMS, now)?;
+            return found(&mailbox, &store, moved).map(Some);
+        }
+        store
+            .remove_item(number, now)
+            .ok_or_else(EwsError::item_not_found)?;
+        Ok(None)
+    }
+
+    /// A person moves a task to another folder; its identifier changes.
+    ///
+    /// # Errors
+    /// When there is no such mailbox, item or folder.
+    pub fn person_moves(&self, smtp: &str, item_id: &str, folder_id: &str) -> Result<ItemView, ActError> {
+        let (mailbox, number) = self.own_item(smtp, item_id)?;
+        let folder = own_folder(&mailbox, folder_id)?;
+        let now = self.clock.unique();
+        let mut store = mailbox.store(now);
+        let moved = store.move_item(number, folder, now)?;
+        found(&mailbox, &store, moved)
+    }
+
+    /// A person copies a task into a folder, or beside itself; the copy keeps every property, named ones too.
+    ///
+    /// # Errors
+    /// When there is no such mailbox, item or folder.
+    pub fn person_copies(
+        &self,
+        smtp: &str,
+        item_id: &str,
+        folder_id: Option<&str>,
+    ) -> Result<ItemView, ActError> {
+        let (mailbox, number) = self.own_item(smtp, item_id)?;
+        let target = folder_id.map(|id| own_folder(&mailbox, id)).transpose()?;
+        let now = self.clock.unique();
+        let mut store = mailbox.store(now);
+        let item = store.item(number).cloned().ok_or_else(EwsError::item_not_found)?;
+        let folder = target.unwrap_or(item.folder);
+        let copy = store.add_item(
+            Item {
+                created: now,
+                modified: now,
+                ..item
+            },
+            folder,
+            now,
+        )?;
+        found(&mailbox, &store, copy)
+    }
+
+    /// A person deletes a folder with all in it; it goes to Deleted Items, or for good when it is there already.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or folder, or it is one every mailbox has.
+    pub fn person_deletes_folder(&self, smtp: &str, folder_id: &str) -> Result<(), ActError> {
+        let mailbox = self.primary_mailbox(smtp)?;
+        let folder = own_folder(&mailbox, folder_id)?;
+        let now = self.clock.unique();
+        Ok(mailbox.store(now).delete_folder(folder, true, now)?)
+    }
+
+    /// A person renames a folder.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or folder, or a sibling has the name.
+    pub fn person_renames_folder(&self, smtp: &str, folder_id: &str, name: &str) -> Result<(), ActError> {
+        let mailbox = self.primary_mailbox(smtp)?;
+        let number = own_folder(&mailbox, folder_id)?;
+        let mut store = mailbox.store(self.clock.unique());
+        let properties = store
+            .folder(number)
+            .ok_or_else(super::store::folder_not_found)?
+            .properties
+            .clone();
+        Ok(store.update_folder(number, name, properties)?)
+    }
+
+    fn own_item(&self, smtp: &str, id: &str) -> Result<(Arc<Mailbox>, u64), EwsError> {
+        let mailbox = self.primary_mailbox(smtp)?;
+        let id = ObjectId::decode(id)?;
+        if id.mailbox != mailbox.number || id.kind != Kind::Item {
+            return Err(EwsError::item_not_found());
+        }
+        Ok((mailbox, id.number))
+    }
+}
+
+fn own_folder(mailbox: &Mailbox, id: &str) -> Result<u64, EwsError> {
+    let id = ObjectId::decode(id)?;
+    if id.mailbox != mailbox.number || id.kind != Kind::Folder {
+        return Err(super::store::folder_not_found());
+    }
+    Ok(id.number)
+}
+
+fn found(mailbox: &Mailbox, store: &Store, number: u64) -> Result<ItemView, ActError> {
+    let item = store.item(number).ok_or_else(EwsError::item_not_found)?;
+    Ok(view(mailbox, store, item))
+}
+
+fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> ItemView {
+    let id = |kind, number| {
+        ObjectId {
+            mailbox: mailbox.number,
+            kind,
+            number,
+        }
+        .encode()
+    };
+    ItemView {
+        id: id(Kind::Item, item.number),
+        change_key: change_key(Kind::Item, item.change),
+        change_number: item.change,
+        folder_id: id(Kind::Folder, item.folder),
+        in_deleted_items: item.folder == DELETED_ITEMS
+            || store.was_below(item.folder, DELETED_ITEMS, store.change()),
+        subject: item.subject.clone().unwrap_or_default(),
+        body: item.body.as_ref().map(|body| body.text.clone()),
+        start: item.dates.start,
+        due: item.dates.due,
+        status: item.progress.status,
+        percent: item.progress.percent,
+        complete_date: item.progress.completed,
+        importance: item.importance.clone(),
+        sensitivity: item.sensitivity.clone(),
+        actual_work: item.actual_work,
+        total_work: item.total_work,
+        categories: item.categories.clone(),
+        named: named(&item.properties),
+        created: item.created,
+        modified: item.modified,
+        modified_by: item.modified_by.clone(),
+        is_recurring: item.is_recurring,
+    }
+}

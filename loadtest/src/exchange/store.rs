@@ -1,0 +1,469 @@
+//! The store of one mailbox: folders, items, change numbers and what was deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::error::EwsError;
+pub(crate) use super::objects::{Body, Folder, Item, Place, Tombstone};
+use super::properties::Properties;
+
+/// Deletions remembered per folder; a sync state from before the oldest of them is invalid.
+const MAXIMUM_TOMBSTONES: usize = 100_000;
+/// Items one folder may hold.
+const MAXIMUM_ITEMS: usize = 1_000_000;
+/// Folders one mailbox may hold.
+const MAXIMUM_FOLDERS: usize = 10_000;
+
+/// Numbers of the folders every mailbox has.
+pub(crate) const ROOT: u64 = 1;
+pub(crate) const TOP: u64 = 2;
+pub(crate) const TASKS: u64 = 4;
+pub(crate) const DELETED_ITEMS: u64 = 5;
+
+/// Number, fixed name, parent, class and display name of the folders every mailbox has.
+const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[
+    (ROOT, "root", 0, "", ""),
+    (TOP, "msgfolderroot", ROOT, "IPF.Note", "Top of Information Store"),
+    (3, "inbox", TOP, "IPF.Note", "Inbox"),
+    (TASKS, "tasks", TOP, "IPF.Task", "Tasks"),
+    (DELETED_ITEMS, "deleteditems", TOP, "IPF.Note", "Deleted Items"),
+    (6, "drafts", TOP, "IPF.Note", "Drafts"),
+    (7, "outbox", TOP, "IPF.Note", "Outbox"),
+    (8, "sentitems", TOP, "IPF.Note", "Sent Items"),
+    (9, "calendar", TOP, "IPF.Appointment", "Calendar"),
+    (10, "contacts", TOP, "IPF.Contact", "Contacts"),
+    (11, "notes", TOP, "IPF.StickyNote", "Notes"),
+    (12, "journal", TOP, "IPF.Journal", "Journal"),
+    (13, "junkemail", TOP, "IPF.Note", "Junk E-mail"),
+];
+/// First number of an object that is not well-known.
+const FIRST_FREE: u64 = 100;
+
+/// Folders and items of one mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    folders: BTreeMap<u64, Folder>,
+    items: BTreeMap<u64, Item>,
+    change: u64,
+    last_number: u64,
+    /// Raised to make every sync state handed out so far invalid.
+    pub(crate) epoch: u64,
+}
+
+impl Store {
+    /// Makes the well-known folders at the first visit.
+    pub(crate) fn furnish(&mut self, now: Timestamp) {
+        if !self.folders.is_empty() {
+            return;
+        }
+        self.change = 1;
+        self.last_number = FIRST_FREE;
+        for (number, distinguished, parent, class, name) in WELL_KNOWN {
+            let place = if *parent == 0 {
+                Place::Nowhere
+            } else {
+                Place::Under(*parent)
+            };
+            let folder = Self::blank_folder(*number, place, (*class).to_owned(), (*name).to_owned(), 1, now);
+            self.folders.insert(
+                *number,
+                Folder {
+                    distinguished: Some(distinguished),
+                    ..folder
+                },
+            );
+        }
+    }
+
+    fn blank_folder(
+        number: u64,
+        place: Place,
+        class: String,
+        name: String,
+        change: u64,
+        now: Timestamp,
+    ) -> Folder {
+        Folder {
+            number,
+            distinguished: None,
+            class,
+            name,
+            properties: Properties::new(),
+            change,
+            places: vec![(change, place)],
+            items: BTreeSet::new(),
+            contents_change: change,
+            tombstones: Vec::new(),
+            forgotten: 0,
+            committed: now,
+            deletions: 0,
+        }
+    }
+
+    /// The latest change number.
+    pub(crate) fn change(&self) -> u64 {
+        self.change
+    }
+
+    /// The folder with this number, unless it is gone.
+    pub(crate) fn folder(&self, number: u64) -> Option<&Folder> {
+        self.folders
+            .get(&number)
+            .filter(|folder| folder.place() != Place::Gone)
+    }
+
+    fn folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
+        self.folders
+            .get_mut(&number)
+            .filter(|folder| folder.place() != Place::Gone)
+    }
+
+    /// The well-known folder with this fixed name.
+    pub(crate) fn distinguished(name: &str) -> Option<u64> {
+        WELL_KNOWN
+            .iter()
+            .find(|(_, known, ..)| *known == name)
+            .map(|(number, ..)| *number)
+    }
+
+    /// Every folder there is, by number.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
+        self.folders
+            .values()
+            .filter(|folder| folder.place() != Place::Gone)
+    }
+
+    /// Every folder there is or was.
+    pub(crate) fn folders_ever(&self) -> impl Iterator<Item = &Folder> {
+        self.folders.values()
+    }
+
+    /// Folders right below a folder.
+    pub(crate) fn children(&self, number: u64) -> impl Iterator<Item = &Folder> {
+        self.folders
+            .values()
+            .filter(move |folder| folder.place() == Place::Under(number))
+    }
+
+    /// Whether `number` lay somewhere below `ancestor` at a change number.
+    pub(crate) fn was_below(&self, number: u64, ancestor: u64, change: u64) -> bool {
+        let mut at = number;
+        // A chain cannot be longer than there are folders.
+        for _ in 0..=self.folders.len() {
+            match self
+                .folders
+                .get(&at)
+                .map_or(Place::Gone, |folder| folder.place_at(change))
+            {
+                Place::Under(parent) if parent == ancestor => return true,
+                Place::Under(parent) => at = parent,
+                Place::Nowhere | Place::Gone => return false,
+            }
+        }
+        false
+    }
+
+    /// The item with this number.
+    pub(crate) fn item(&self, number: u64) -> Option<&Item> {
+        self.items.get(&number)
+    }
+
+    /// Every item there is, by number.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
+        self.items.values()
+    }
+
+    fn next_change(&mut self) -> u64 {
+        self.change += 1;
+        self.change
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn name_is_taken(&self, parent: u64, name: &str, but: u64) -> bool {
+        self.children(parent)
+            .any(|child| child.number != but && child.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// `ErrorParentFolderNotFound`, `ErrorFolderExists`, or `ErrorQuotaExceeded` at the limit.
+    pub(crate) fn create_folder(
+        &mut self,
+        parent: u64,
+        name: &str,
+        class: &str,
+        properties: Properties,
+        now: Timestamp,
+    ) -> Result<u64, EwsError> {
+        if self.folder(parent).is_none() {
+            return Err(EwsError::new(
+                "ErrorParentFolderNotFound",
+                "The parent folder could not be found.",
+            ));
+        }
+        if self.name_is_taken(parent, name, 0) {
+            return Err(folder_exists());
+        }
+        if self.folders.len() >= MAXIMUM_FOLDERS {
+            return Err(EwsError::new(
+                "ErrorQuotaExceeded",
+                "The mailbox holds too many folders.",
+            ));
+        }
+        let change = self.next_change();
+        let number = self.next_number();
+        let blank = Self::blank_folder(
+            number,
+            Place::Under(parent),
+            class.to_owned(),
+            name.to_owned(),
+            change,
+            now,
+        );
+        self.folders.insert(number, Folder { properties, ..blank });
+        Ok(number)
+    }
+
+    /// Replaces name and properties of a folder.
+    ///
+    /// # Errors
+    /// `ErrorFolderNotFound`, or `ErrorFolderExists` when a sibling has the name.
+    pub(crate) fn update_folder(
+        &mut self,
+        number: u64,
+        name: &str,
+        properties: Properties,
+    ) -> Result<(), EwsError> {
+        let place = self.folder(number).ok_or_else(folder_not_found)?.place();
+        if let Place::Under(parent) = place
+            && self.name_is_taken(parent, name, number)
+        {
+            return Err(folder_exists());
+        }
+        let change = self.next_change();
+        if let Some(folder) = self.folder_mut(number) {
+            name.clone_into(&mut folder.name);
+            folder.properties = properties;
+            folder.change = change;
+        }
+        Ok(())
+    }
+
+    /// Deletes a folder with all in it: into Deleted Items, or for good.
+    ///
+    /// # Errors
+    /// `ErrorFolderNotFound` or `ErrorDeleteDistinguishedFolder`.
+    pub(crate) fn delete_folder(
+        &mut self,
+        number: u64,
+        to_deleted_items: bool,
+        now: Timestamp,
+    ) -> Result<(), EwsError> {
+        let folder = self.folder(number).ok_or_else(folder_not_found)?;
+        if folder.distinguished.is_some() {
+            return Err(EwsError::new(
+                "ErrorDeleteDistinguishedFolder",
+                "Distinguished folders cannot be deleted.",
+            ));
+        }
+        if to_deleted_items && !self.was_below(number, DELETED_ITEMS, self.change) {
+            let wanted = folder.name.clone();
+            // Two deleted folders of one name live side by side under numbered names.
+            let name = (1..=MAXIMUM_FOLDERS)
+                .map(|copy| {
+                    if copy == 1 {
+                        wanted.clone()
+                    } else {
+                        format!("{wanted}{copy}")
+                    }
+                })
+                .find(|name| !self.name_is_taken(DELETED_ITEMS, name, number))
+                .unwrap_or(wanted);
+            let change = self.next_change();
+            if let Some(folder) = self.folder_mut(number) {
+                folder.places.push((change, Place::Under(DELETED_ITEMS)));
+                folder.change = change;
+                folder.name = name;
+            }
+            return Ok(());
+        }
+        let mut doomed = vec![number];
+        doomed.extend(
+            self.folders()
+                .filter(|folder| self.was_below(folder.number, number, self.change))
+                .map(|f| f.number),
+        );
+        for number in doomed {
+            let items: Vec<u64> = self
+                .folder(number)
+                .map(|folder| folder.items.iter().copied().collect())
+                .unwrap_or_default();
+            for item in items {
+                self.remove_item(item, now);
+            }
+            let change = self.next_change();
+            if let Some(folder) = self.folder_mut(number) {
+                folder.places.push((change, Place::Gone));
+                folder.change = change;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an item into a folder; answers its number.
+    ///
+    /// # Errors
+    /// `ErrorFolderNotFound`, or `ErrorQuotaExceeded` at the limit.
+    pub(crate) fn add_item(&mut self, mut item: Item, folder: u64, now: Timestamp) -> Result<u64, EwsError> {
+        let held = self.folder(folder).ok_or_else(folder_not_found)?.items.len();
+        if held >= MAXIMUM_ITEMS {
+            return Err(EwsError::new(
+                "ErrorQuotaExceeded",
+                "The folder holds too many items.",
+            ));
+        }
+        let change = self.next_change();
+        let number = self.next_number();
+        item.number = number;
+        item.folder = folder;
+        item.arrival = change;
+        item.change = change;
+        self.items.insert(number, item);
+        if let Some(folder) = self.folder_mut(folder) {
+            folder.items.insert(number);
+            folder.contents_change = change;
+            folder.committed = now;
+        }
+        Ok(number)
+    }
+
+    /// Stores a changed item; `fields` are the URIs of the properties that were set.
+    pub(crate) fn commit_item(&mut self, mut item: Item, fields: &[String], by: &str, now: Timestamp) {
+        let change = self.next_change();
+        item.change = change;
+        item.modified = now;
+        by.clone_into(&mut item.modified_by);
+        item.change_count = item.change_count.saturating_add(1);
+        for field in fields {
+            item.field_changes.insert(field.clone(), change);
+        }
+        if let Some(folder) = self.folder_mut(item.folder) {
+            folder.contents_change = change;
+            folder.committed = now;
+        }
+        self.items.insert(item.number, item);
+    }
+
+    /// Takes an item away for good; `None` when there is none.
+    pub(crate) fn remove_item(&mut self, number: u64, now: Timestamp) -> Option<Item> {
+        let item = self.items.remove(&number)?;
+        let change = self.next_change();
+        if let Some(folder) = self.folders.get_mut(&item.folder) {
+            folder.items.remove(&number);
+            folder.tombstones.push(Tombstone {
+                change,
+                item: number,
+                arrival: item.arrival,
+            });
+            if folder.tombstones.len() > MAXIMUM_TOMBSTONES {
+                let old = folder.tombstones.remove(0);
+                folder.forgotten = old.change;
+            }
+            folder.contents_change = change;
+            folder.committed = now;
+            folder.deletions = folder.deletions.saturating_add(1);
+        }
+        Some(item)
+    }
+
+    /// Moves an item; it gets a new number.
+    ///
+    /// # Errors
+    /// `ErrorItemNotFound` or `ErrorFolderNotFound`.
+    pub(crate) fn move_item(&mut self, number: u64, to: u64, now: Timestamp) -> Result<u64, EwsError> {
+        if self.folder(to).is_none() {
+            return Err(folder_not_found());
+        }
+        let item = self
+            .remove_item(number, now)
+            .ok_or_else(EwsError::item_not_found)?;
+        self.add_item(item, to, now)
+    }
+}
+
+pub(crate) fn folder_not_found() -> EwsError {
+    EwsError::new(
+        "ErrorFolderNotFound",
+        "The specified folder could not be found in the store.",
+    )
+}
+
+fn folder_exists() -> EwsError {
+    EwsError::new(
+        "ErrorFolderExists",
+        "A folder with the specified name already exists.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Store {
+        let mut store = Store::default();
+        store.furnish(Timestamp::UNIX_EPOCH);
+        store
+    }
+
+    #[test]
+    fn a_folder_moved_to_deleted_items_leaves_the_tree_and_keeps_its_number() {
+        let mut store = store();
+        let now = Timestamp::UNIX_EPOCH;
+        let folder = store
+            .create_folder(TASKS, "A", "IPF.Task", Properties::new(), now)
+            .unwrap();
+        let inner = store
+            .create_folder(folder, "B", "IPF.Task", Properties::new(), now)
+            .unwrap();
+        let before = store.change();
+        assert_eq!(
+            store
+                .create_folder(TASKS, "a", "IPF.Task", Properties::new(), now)
+                .unwrap_err()
+                .code,
+            "ErrorFolderExists"
+        );
+        store.delete_folder(folder, true, now).unwrap();
+        assert!(store.was_below(inner, TASKS, before));
+        assert!(!store.was_below(inner, TASKS, store.change()));
+        assert!(store.was_below(inner, DELETED_ITEMS, store.change()));
+        store.delete_folder(folder, true, now).unwrap();
+        assert!(store.folder(inner).is_none());
+        assert_eq!(
+            store.delete_folder(TASKS, false, now).unwrap_err().code,
+            "ErrorDeleteDistinguishedFolder"
+        );
+    }
+
+    #[test]
+    fn a_move_gives_a_new_number_and_counts_a_deletion() {
+        let mut store = store();
+        let now = Timestamp::UNIX_EPOCH;
+        let item = store.add_item(Item::new(now, "a"), TASKS, now).unwrap();
+        let moved = store.move_item(item, DELETED_ITEMS, now).unwrap();
+        assert_ne!(item, moved);
+        assert!(store.item(item).is_none());
+        assert_eq!(store.folder(TASKS).unwrap().deletions, 1);
+        assert!(store.folder(DELETED_ITEMS).unwrap().items.contains(&moved));
+        assert_eq!(
+            store.move_item(item, TASKS, now).unwrap_err().code,
+            "ErrorItemNotFound"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! `tasksync-loadtest`: the demo, and simulated servers to try things on.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Simulated Exchange and SharePoint, and what drives tasksync against them.
+#[derive(Debug, Parser)]
+#[command(name = "tasksync-loadtest", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts both simulated servers and tasksync, edits on both sides, and says whether everything arrived.
+    Demo(cli::demo::DemoArguments),
+    /// Starts only the simulated servers, with people and tasks, and prints how to connect a tenant to them.
+    Simulate(cli::simulate::SimulateArguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => cli::demo::run(arguments).await,
+        Command::Simulate(arguments) => cli::simulate::run(arguments).await,
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tasksync-loadtest: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

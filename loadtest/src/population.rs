@@ -1,0 +1,562 @@
+//! A made-up population: tenants, their people, lists and tasks, the same for the same seed.
+
+use jiff::ToSpan as _;
+use jiff::civil::{Date, date};
+use uuid::Uuid;
+
+use crate::sharepoint::people::{ItemEdit, ItemId, ListSpec, SiteSpec, UserId};
+use crate::sharepoint::{Language, SharePoint, mix};
+
+/// How large a population is to be.
+#[derive(Debug, Clone)]
+pub struct PopulationSpec {
+    /// Number of tenants.
+    pub tenants: usize,
+    /// People of each tenant on average.
+    pub users_per_tenant: usize,
+    /// 0 gives every tenant the same number of people; 1 shares them out as 1, 1/2, 1/3, … of the largest.
+    pub skew: f64,
+    /// Task lists of each tenant.
+    pub lists_per_tenant: usize,
+    /// Tasks of each person on average.
+    pub tasks_per_user: f64,
+    /// Seed; the same seed makes the same population.
+    pub seed: u64,
+}
+
+impl Default for PopulationSpec {
+    fn default() -> Self {
+        Self {
+            tenants: 3,
+            users_per_tenant: 10,
+            skew: 0.0,
+            lists_per_tenant: 2,
+            tasks_per_user: 5.0,
+            seed: 1,
+        }
+    }
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tenant {
+    /// Short name such as `contoso-003`.
+    pub slug: String,
+    /// Mail domain.
+    pub domain: String,
+    /// Path of its SharePoint site.
+    pub site: String,
+    /// IANA time zone of the site.
+    pub time_zone: &'static str,
+    /// Language of the site.
+    pub language: Language,
+    /// Its people.
+    pub people: Vec<Person>,
+    /// Its task lists.
+    pub lists: Vec<TaskList>,
+}
+
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Number in the tenant, from 0.
+    pub id: usize,
+    /// Display name.
+    pub name: String,
+    /// Claims login on SharePoint.
+    pub login: String,
+    /// Mailbox address.
+    pub smtp: String,
+    /// IANA time zone of the mailbox.
+    pub time_zone: &'static str,
+}
+
+/// A task list with its tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskList {
+    /// Title.
+    pub title: String,
+    /// Base template.
+    pub template: u16,
+    /// Tasks in the order they are created.
+    pub tasks: Vec<Task>,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Title.
+    pub title: String,
+    /// Body as HTML; may be empty.
+    pub body: String,
+    /// Start date.
+    pub start: Option<Date>,
+    /// Due date.
+    pub due: Option<Date>,
+    /// Status, 1 (not started) to 5 (waiting).
+    pub status: u8,
+    /// Part done, 0 to 1.
+    pub percent: f64,
+    /// Priority, 1 (high) to 3 (low).
+    pub priority: u8,
+    /// Numbers of the people it is assigned to.
+    pub assigned_to: Vec<usize>,
+}
+
+/// A whole population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Population {
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+}
+
+/// What became of a tenant on SharePoint.
+#[derive(Debug, Clone)]
+pub struct AppliedTenant {
+    /// User ids on the site, by person number.
+    pub users: Vec<UserId>,
+    /// Ids of the lists, in order, each with the ids of its items.
+    pub lists: Vec<(Uuid, Vec<ItemId>)>,
+}
+
+const GIVEN: &[&str] = &[
+    "Ana", "Björn", "Chloé", "Dmitri", "Eva", "Farid", "Grace", "Hiro", "Ines", "Jonas", "Karin", "Lena",
+    "Mehmet", "Nora", "Oscar", "Priya", "Quentin", "Rosa", "Sven", "Tomás", "Uma", "Viktor", "Wanda", "Xin",
+    "Yusuf", "Zoë",
+];
+const FAMILY: &[&str] = &[
+    "Albers",
+    "Brandt",
+    "Costa",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "García",
+    "Huber",
+    "Ivanova",
+    "Jansen",
+    "Kaya",
+    "Lindqvist",
+    "Müller",
+    "Novák",
+    "O'Brien",
+    "Petrov",
+    "Quist",
+    "Rossi",
+    "Sato",
+    "Tanaka",
+    "Ueda",
+    "Vogel",
+    "Weber",
+    "Yılmaz",
+    "Zhang",
+];
+const COMPANIES: &[&str] = &[
+    "contoso",
+    "fabrikam",
+    "northwind",
+    "adatum",
+    "tailspin",
+    "wingtip",
+    "litware",
+    "proseware",
+];
+const VERBS: &[&str] = &[
+    "Review",
+    "Prepare",
+    "Send",
+    "Order",
+    "Check",
+    "Call about",
+    "Update",
+    "Plan",
+    "Approve",
+    "Archive",
+];
+const OBJECTS: &[&str] = &[
+    "the quarterly report",
+    "spare parts for line 3",
+    "the contract with Ødegård & Sons",
+    "travel costs (Q4)",
+    "the fire drill",
+    "release notes <draft>",
+    "the budget – 2nd version",
+    "onboarding of new colleagues",
+    "the data protection form",
+    "server maintenance",
+    "customer feedback",
+    "日本語 documentation",
+    "the team photo 📷",
+    "minutes of Monday's meeting",
+];
+const LISTS: &[&str] = &[
+    "Tasks",
+    "Project Plan",
+    "Maintenance",
+    "Office Move",
+    "Audit",
+    "Launch",
+    "Hiring",
+    "Support",
+];
+const ZONES: &[&str] = &[
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "America/Los_Angeles",
+    "Asia/Tokyo",
+    "Asia/Kolkata",
+    "Australia/Sydney",
+];
+
+/// A small deterministic generator (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// A number below `bound`; 0 when the bound is 0.
+    fn below(&mut self, bound: usize) -> usize {
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.next() % bound).unwrap_or(0)
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let at = self.below(from.len());
+        from.get(at).copied()
+    }
+
+    fn word(&mut self, from: &[&'static str]) -> &'static str {
+        self.pick(from).unwrap_or_default()
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+impl Population {
+    /// Makes a population; a pure function of `spec`.
+    #[must_use]
+    pub fn generate(spec: &PopulationSpec) -> Self {
+        let shares = shares(spec);
+        let tenants = shares
+            .into_iter()
+            .enumerate()
+            .map(|(at, people)| tenant(spec, at, people))
+            .collect();
+        Self { tenants }
+    }
+
+    /// Every person with the slug of the tenant, in order.
+    pub fn mailboxes(&self) -> impl Iterator<Item = (&str, &Person)> {
+        self.tenants
+            .iter()
+            .flat_map(|tenant| tenant.people.iter().map(|person| (tenant.slug.as_str(), person)))
+    }
+
+    /// Number of tasks in all lists.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.tenants
+            .iter()
+            .flat_map(|tenant| &tenant.lists)
+            .map(|list| list.tasks.len())
+            .sum()
+    }
+
+    /// Makes the sites, people, lists and tasks; the answers are in the tenants' order.
+    ///
+    /// # Errors
+    /// Says what SharePoint refused, for instance a site that exists already.
+    pub fn apply_to_sharepoint(&self, sharepoint: &SharePoint) -> Result<Vec<AppliedTenant>, String> {
+        self.tenants
+            .iter()
+            .map(|tenant| apply(tenant, sharepoint))
+            .collect()
+    }
+}
+
+/// How many people each tenant has: equal shares, or falling ones, with the same sum up to rounding and at least one each.
+fn shares(spec: &PopulationSpec) -> Vec<usize> {
+    let weights: Vec<f64> = (1..=spec.tenants)
+        .map(|rank| f64::from(u32::try_from(rank).unwrap_or(u32::MAX)).powf(-spec.skew.max(0.0)))
+        .collect();
+    let sum: f64 = weights.iter().sum();
+    let people = u32::try_from(spec.users_per_tenant.saturating_mul(spec.tenants)).unwrap_or(u32::MAX);
+    let share = |weight: &f64| round(f64::from(people) * weight / sum).max(1);
+    weights.iter().map(share).collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range before the cast"
+)]
+fn round(value: f64) -> usize {
+    value.round().clamp(0.0, 1e9) as usize
+}
+
+fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
+    let mut dice = Dice(mix(spec.seed ^ mix(u64::try_from(at).unwrap_or_default())));
+    let company = COMPANIES.get(at % COMPANIES.len()).copied().unwrap_or("contoso");
+    let slug = format!("{company}-{at:03}");
+    let domain = format!("{slug}.example");
+    let time_zone = dice.word(ZONES);
+    let people: Vec<Person> = (0..people)
+        .map(|id| {
+            let name = format!("{} {}", dice.word(GIVEN), dice.word(FAMILY));
+            let account = format!("user{id:04}");
+            // Some work from another place than the site's.
+            let time_zone = if dice.chance(20) {
+                dice.word(ZONES)
+            } else {
+                time_zone
+            };
+            let smtp = format!("{account}@{domain}");
+            Person {
+                id,
+                name,
+                login: format!("i:0#.f|membership|{smtp}"),
+                smtp,
+                time_zone,
+            }
+        })
+        .collect();
+    let mut lists: Vec<TaskList> = (0..spec.lists_per_tenant)
+        .map(|number| {
+            let name = LISTS.get(number % LISTS.len()).copied().unwrap_or("Tasks");
+            let title = match number / LISTS.len() {
+                0 => name.to_owned(),
+                round => format!("{name} {}", round + 1),
+            };
+            TaskList {
+                title,
+                template: if number % 3 == 2 { 107 } else { 171 },
+                tasks: Vec::new(),
+            }
+        })
+        .collect();
+    let whole = round(spec.tasks_per_user * 1000.0);
+    for person in &people {
+        // Between half and one and a half times the mean, so that the mean holds.
+        let count = (whole / 2 + dice.below(whole + 1)) / 1000;
+        for _ in 0..count {
+            let at = dice.below(lists.len());
+            if let Some(list) = lists.get_mut(at) {
+                let task = task(&mut dice, person.id, people.len(), list.template == 171);
+                list.tasks.push(task);
+            }
+        }
+    }
+    let language = if dice.chance(30) {
+        Language::German
+    } else {
+        Language::English
+    };
+    Tenant {
+        site: format!("/sites/{slug}"),
+        slug,
+        domain,
+        time_zone,
+        language,
+        people,
+        lists,
+    }
+}
+
+fn task(dice: &mut Dice, owner: usize, people: usize, multi: bool) -> Task {
+    let title = format!(
+        "{} {} #{}",
+        dice.word(VERBS),
+        dice.word(OBJECTS),
+        dice.below(10_000)
+    );
+    let body = match dice.below(3) {
+        0 => String::new(),
+        1 => format!(
+            "<p>{} {}.</p>",
+            dice.word(VERBS),
+            dice.word(&["soon", "with care", "before noon"])
+        ),
+        _ => format!(
+            "<p>See <b>page {}</b></p><ul><li>first</li><li>second</li></ul>",
+            dice.below(90) + 1
+        ),
+    };
+    let day = i64::try_from(dice.below(120)).unwrap_or(0);
+    let start = dice.chance(60).then(|| {
+        date(2026, 10, 1)
+            .checked_add(day.days())
+            .unwrap_or(date(2026, 10, 1))
+    });
+    let length = i64::try_from(dice.below(30)).unwrap_or(0);
+    let due = match start {
+        Some(start) => Some(start.checked_add(length.days()).unwrap_or(start)),
+        None => dice.chance(40).then(|| {
+            date(2026, 11, 1)
+                .checked_add(day.days())
+                .unwrap_or(date(2026, 11, 1))
+        }),
+    };
+    let (status, percent) = match dice.below(10) {
+        0..=3 => (1, 0.0),
+        4..=6 => (2, dice.pick(&[0.1, 0.25, 0.5, 0.75, 0.9]).unwrap_or(0.5)),
+        7 => (3, 1.0),
+        8 => (4, 0.0),
+        _ => (5, 0.25),
+    };
+    let mut assigned_to = vec![owner];
+    if multi && people > 1 && dice.chance(15) {
+        let other = dice.below(people);
+        if other != owner {
+            assigned_to.push(other);
+        }
+    }
+    let priority = dice.pick(&[1, 2, 2, 2, 3]).unwrap_or(2);
+    Task {
+        title,
+        body,
+        start,
+        due,
+        status,
+        percent,
+        priority,
+        assigned_to,
+    }
+}
+
+fn apply(tenant: &Tenant, sharepoint: &SharePoint) -> Result<AppliedTenant, String> {
+    sharepoint.add_site(&SiteSpec {
+        path: tenant.site.clone(),
+        title: tenant.slug.clone(),
+        time_zone: tenant.time_zone.to_owned(),
+        language: tenant.language,
+    })?;
+    let users = tenant
+        .people
+        .iter()
+        .map(|person| sharepoint.add_user(&tenant.site, &person.login, &person.name, &person.smtp))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut lists = Vec::with_capacity(tenant.lists.len());
+    for list in &tenant.lists {
+        let id = sharepoint.add_list(&tenant.site, &ListSpec::new(&list.title, list.template))?;
+        let mut items = Vec::with_capacity(list.tasks.len());
+        for task in &list.tasks {
+            let assigned: Vec<UserId> = task
+                .assigned_to
+                .iter()
+                .filter_map(|at| users.get(*at))
+                .copied()
+                .collect();
+            let by = assigned.first().copied().unwrap_or_default();
+            let edit = ItemEdit {
+                title: Some(task.title.clone()),
+                body: Some(task.body.clone()),
+                start: Some(task.start),
+                due: Some(task.due),
+                status: Some(task.status),
+                percent: Some(task.percent),
+                priority: Some(task.priority),
+                assigned_to: Some(assigned),
+                ..ItemEdit::default()
+            };
+            items.push(sharepoint.person_creates(&tenant.site, id, edit, by)?);
+        }
+        lists.push((id, items));
+    }
+    Ok(AppliedTenant { users, lists })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sharepoint::Settings;
+
+    #[test]
+    fn the_same_seed_makes_the_same_population() {
+        let spec = PopulationSpec::default();
+        let first = Population::generate(&spec);
+        assert_eq!(first, Population::generate(&spec));
+        assert_ne!(first, Population::generate(&PopulationSpec { seed: 2, ..spec }));
+        assert_eq!(first.tenants[1].slug, "fabrikam-001");
+        assert_eq!(first.mailboxes().count(), 30);
+    }
+
+    #[test]
+    fn skew_moves_people_but_keeps_everybody_and_the_mean_of_tasks() {
+        let spec = PopulationSpec {
+            tenants: 20,
+            users_per_tenant: 50,
+            skew: 1.0,
+            tasks_per_user: 7.0,
+            ..Default::default()
+        };
+        let population = Population::generate(&spec);
+        let sizes: Vec<usize> = population
+            .tenants
+            .iter()
+            .map(|tenant| tenant.people.len())
+            .collect();
+        assert!(sizes[0] > 4 * sizes[10], "{sizes:?}");
+        let people: usize = sizes.iter().sum();
+        assert!(people.abs_diff(1000) <= 20, "{people}");
+        let tasks = population.tasks();
+        assert!(
+            (6 * people..8 * people).contains(&tasks),
+            "{tasks} tasks of {people} people"
+        );
+    }
+
+    #[test]
+    fn a_population_is_applied_whole() {
+        let population = Population::generate(&PopulationSpec::default());
+        let sharepoint = SharePoint::new(Settings::default());
+        let applied = population.apply_to_sharepoint(&sharepoint).unwrap();
+        for (tenant, applied) in population.tenants.iter().zip(&applied) {
+            for (list, (id, items)) in tenant.lists.iter().zip(&applied.lists) {
+                let views = sharepoint.items(&tenant.site, *id).unwrap();
+                assert_eq!(views.len(), items.len());
+                for (task, view) in list.tasks.iter().zip(&views) {
+                    assert_eq!(
+                        (&task.title, task.start, task.due),
+                        (&view.title, view.start, view.due)
+                    );
+                    assert_eq!((task.status, task.priority), (view.status, view.priority));
+                    assert_eq!(task.assigned_to.len(), view.assigned_to.len());
+                }
+            }
+        }
+        assert!(
+            population
+                .apply_to_sharepoint(&sharepoint)
+                .unwrap_err()
+                .contains("already")
+        );
+    }
+
+    #[test]
+    fn ten_thousand_sites_fit_into_one_server() {
+        let spec = PopulationSpec {
+            tenants: 10_000,
+            users_per_tenant: 2,
+            lists_per_tenant: 2,
+            tasks_per_user: 1.0,
+            ..PopulationSpec::default()
+        };
+        let population = Population::generate(&spec);
+        let sharepoint = SharePoint::new(Settings::default());
+        let applied = population.apply_to_sharepoint(&sharepoint).unwrap();
+        let last = population.tenants.last().unwrap();
+        assert_eq!(sharepoint.lists(&last.site).unwrap().len(), 2);
+        let items: usize = applied
+            .iter()
+            .flat_map(|tenant| &tenant.lists)
+            .map(|(_, items)| items.len())
+            .sum();
+        assert_eq!(items, population.tasks());
+    }
+}

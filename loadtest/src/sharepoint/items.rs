@@ -1,0 +1,485 @@
+//! Items over HTTP: listing, reading, creating, changing, recycling, and CAML queries.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::SharePoint;
+use super::caml;
+use super::errors::SpError;
+use super::filter::{self, Cell, Test};
+use super::item_view::{Place, Selection};
+use super::lists::need_edit;
+use super::model::{Item, List, Site};
+use super::path::{Segment, percent_encode};
+use super::server::{Call, Outcome, single_name};
+use super::shape::Answer;
+use super::webs::{permissions, select_or_property};
+use super::write;
+
+/// Rows of a page when `$top` says nothing.
+const DEFAULT_PAGE: usize = 100;
+/// Most rows of a page.
+const MAXIMUM_PAGE: usize = 5000;
+
+/// Fields to sort by, each ascending or not; the item's id decides between equals.
+type SortOrder = Vec<(String, bool)>;
+
+impl SharePoint {
+    /// `items` of a list and what is below it; `rest` begins at `items`.
+    pub(crate) fn items_resource(
+        &self,
+        site: &mut Site,
+        list_id: Uuid,
+        call: &Call<'_>,
+        rest: &[Segment],
+    ) -> Result<Outcome, SpError> {
+        let (id, tail) = match (
+            rest.first().and_then(|segment| segment.argument.as_deref()),
+            rest.get(1),
+        ) {
+            (Some(id), _) => (Some(id), rest.get(1..).unwrap_or_default()),
+            (
+                None,
+                Some(Segment {
+                    name,
+                    argument: Some(id),
+                }),
+            ) if name == "getbyid" => (Some(id.as_str()), rest.get(2..).unwrap_or_default()),
+            (None, _) => (None, rest.get(1..).unwrap_or_default()),
+        };
+        let Some(id) = id else {
+            return match (call.method, tail.is_empty()) {
+                ("GET", true) => self.items_by_odata(site, list_id, call),
+                ("POST", true) => self.create_over_http(site, list_id, call),
+                _ => Err(call.nothing_here()),
+            };
+        };
+        let id = id
+            .parse::<i32>()
+            .map_err(|_| SpError::query("The item id is not a number."))?;
+        self.visible_item(site, list_id, id, call)?;
+        let step = tail.first();
+        match (call.method, step.map(|segment| segment.name.as_str())) {
+            ("GET", None) => one_item(site, list_id, id, call, &call.select()),
+            ("GET", Some("getusereffectivepermissions")) => {
+                let name = step
+                    .and_then(|segment| segment.argument.as_deref())
+                    .unwrap_or_default();
+                let user = site.find_user(name).ok_or_else(SpError::no_user)?;
+                let list = site.list(list_id)?;
+                Ok(permissions(site.access(list, Some(list.item(id)?), user.id)))
+            }
+            ("GET", Some("parentlist")) => {
+                let entity = self.list_entity(site, site.list(list_id)?, call);
+                select_or_property(entity, tail.get(1..).unwrap_or_default(), call)
+            }
+            ("GET", Some(_)) => item_property(site, list_id, id, call, tail),
+            ("POST", Some("recycle")) => {
+                self.may_edit_item(site, list_id, id, call)?;
+                site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
+                Ok(Outcome::named("Recycle", self.new_id().to_string()))
+            }
+            ("DELETE", None) => {
+                self.may_edit_item(site, list_id, id, call)?;
+                site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
+                Ok(Outcome {
+                    status: 200,
+                    answer: None,
+                    etag: None,
+                    location: None,
+                })
+            }
+            // A POST to one item without X-HTTP-Method is an update too.
+            ("MERGE" | "POST", None) => {
+                self.may_edit_item(site, list_id, id, call)?;
+                let patch = write::parse(site.list(list_id)?, &site.zone, call.body, call.verbose_body)?;
+                let now = self.clock.unique();
+                let etag = site.update_item(list_id, id, call.if_match, patch, call.caller.user, now)?;
+                Ok(Outcome::no_content(Some(etag)))
+            }
+            _ => Err(call.nothing_here()),
+        }
+    }
+
+    fn visible_item(&self, site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
+        let list = site.list(list_id)?;
+        let item = list.item(id)?;
+        // An item one may not see does not exist.
+        if place(site, list, call).visible(item) {
+            Ok(())
+        } else {
+            Err(SpError::no_item())
+        }
+    }
+
+    fn may_edit_item(&self, site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
+        let list = site.list(list_id)?;
+        let access = site.access(list, Some(list.item(id)?), call.caller.user);
+        if call.caller.full || access == super::Access::Edit {
+            Ok(())
+        } else {
+            Err(SpError::access_denied())
+        }
+    }
+
+    fn create_over_http(&self, site: &mut Site, list_id: Uuid, call: &Call<'_>) -> Result<Outcome, SpError> {
+        let list = site.list(list_id)?;
+        need_edit(site, list, call)?;
+        let patch = write::parse(list, &site.zone, call.body, call.verbose_body)?;
+        let id = site.create_item(
+            list_id,
+            patch,
+            call.caller.user,
+            self.new_id(),
+            self.clock.unique(),
+        )?;
+        let outcome = one_item(site, list_id, id, call, &call.select())?;
+        let location = Some(format!("{}/Web/Lists(guid'{list_id}')/Items({id})", call.service));
+        Ok(Outcome {
+            status: 201,
+            location,
+            ..outcome
+        })
+    }
+
+    fn items_by_odata(&self, site: &Site, list_id: Uuid, call: &Call<'_>) -> Result<Outcome, SpError> {
+        let list = site.list(list_id)?;
+        let place = place(site, list, call);
+        let selection = Selection::new(list, &call.select(), &call.expand())?;
+        let test = call.address.option("$filter").map(filter::parse).transpose()?;
+        if let Some(test) = &test {
+            self.check_filter(list, test)?;
+        }
+        let mut order = SortOrder::new();
+        for part in call.address.names("$orderby") {
+            let (name, direction) = part.split_once(' ').unwrap_or((&part, "asc"));
+            list.field(name.split('/').next().unwrap_or(name))
+                .ok_or_else(|| SpError::no_field(name))?;
+            order.push((name.to_owned(), !direction.trim().eq_ignore_ascii_case("desc")));
+        }
+        let top = match call.address.option("$top") {
+            None => DEFAULT_PAGE,
+            Some(text) => match text.parse::<usize>() {
+                Ok(0) | Err(_) => return Err(SpError::query("The value of $top is not valid.")),
+                Ok(top) => top.min(MAXIMUM_PAGE),
+            },
+        };
+        let after = call.address.option("$skiptoken").map(page_position).transpose()?;
+        let query = Query { test, order, after };
+        let (page, more) = query.run(&place, top, self.settings.list_view_threshold)?;
+        let next = more.then(|| page.last()).flatten().map(|last| {
+            let token = query.token(&place, last);
+            let mut options: Vec<String> = call
+                .address
+                .query
+                .iter()
+                .filter(|(key, _)| !key.eq_ignore_ascii_case("$skiptoken"))
+                .map(|(key, value)| format!("{}={}", percent_encode(key), percent_encode(value)))
+                .collect();
+            options.insert(0, format!("%24skiptoken={}", percent_encode(&token)));
+            format!(
+                "{}/Web/Lists(guid'{}')/Items?{}",
+                call.service,
+                list.id,
+                options.join("&")
+            )
+        });
+        let entries = page
+            .into_iter()
+            .map(|item| place.entity(item, &selection))
+            .collect();
+        Ok(Outcome::ok(Answer::Feed { entries, next }))
+    }
+
+    fn check_filter(&self, list: &List, test: &Test) -> Result<(), SpError> {
+        let mut problem = None;
+        test.fields(&mut |name| {
+            let stem = name.split('/').next().unwrap_or(name);
+            let stem = stem.strip_suffix("Id").filter(|stem| list.field(stem).is_some()).unwrap_or(stem);
+            match list.field(stem) {
+                None => problem = Some(SpError::no_field(name)),
+                Some(_) if stem == "AssignedTo" && list.schema.multi_person && !self.settings.filter_multi_person => {
+                    problem = Some(SpError::exception(
+                        400,
+                        -2_147_024_809,
+                        "The field 'AssignedTo' of type 'UserMulti' cannot be used in the query filter expression.",
+                    ));
+                }
+                Some(field) if field.column == super::fields::Column::Body => {
+                    problem = Some(SpError::exception(
+                        400,
+                        -2_147_024_809,
+                        "The field 'Body' of type 'Note' cannot be used in the query filter expression.",
+                    ));
+                }
+                Some(_) => {}
+            }
+        });
+        problem.map_or(Ok(()), Err)
+    }
+
+    /// `getitems`: a CAML query.
+    pub(crate) fn items_by_caml(
+        &self,
+        site: &Site,
+        list_id: Uuid,
+        call: &Call<'_>,
+    ) -> Result<Outcome, SpError> {
+        let list = site.list(list_id)?;
+        let place = place(site, list, call);
+        let body = call.json()?;
+        let query = body
+            .get("query")
+            .ok_or_else(|| SpError::query("The parameter query is missing."))?;
+        let xml = query.get("ViewXml").and_then(Value::as_str).unwrap_or_default();
+        let view = caml::parse(xml, &site.zone, call.caller.user)?;
+        let mut names: Vec<String> = view.fields.clone();
+        names.extend(view.order.iter().map(|(name, _)| name.clone()));
+        if let Some(test) = &view.test {
+            test.fields(&mut |name| names.push(name.split('/').next().unwrap_or(name).to_owned()));
+        }
+        if names.iter().any(|name| list.field(name).is_none()) {
+            return Err(SpError::no_caml_field());
+        }
+        let selection = Selection::new(list, &call.select(), &call.expand())?;
+        let position = query
+            .get("ListItemCollectionPosition")
+            .and_then(|position| position.get("PagingInfo"));
+        let after = position.and_then(Value::as_str).map(page_position).transpose()?;
+        let limit = match view.row_limit {
+            Some(0) => return Err(SpError::query("The row limit is not valid.")),
+            Some(limit) => limit.min(MAXIMUM_PAGE),
+            None => MAXIMUM_PAGE,
+        };
+        let query = Query {
+            test: view.test,
+            order: view.order,
+            after,
+        };
+        let (page, more) = query.run(&place, limit, self.settings.list_view_threshold)?;
+        if more && view.row_limit.is_none() {
+            return Err(SpError::threshold());
+        }
+        let entries = page
+            .into_iter()
+            .map(|item| place.entity(item, &selection))
+            .collect();
+        Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+    }
+}
+
+fn place<'a>(site: &'a Site, list: &'a List, call: &'a Call<'_>) -> Place<'a> {
+    Place {
+        site,
+        list,
+        service: &call.service,
+        me: (call.caller.user, call.caller.full),
+    }
+}
+
+fn one_item(
+    site: &Site,
+    list_id: Uuid,
+    id: i32,
+    call: &Call<'_>,
+    select: &[String],
+) -> Result<Outcome, SpError> {
+    let list = site.list(list_id)?;
+    let item = list.item(id)?;
+    let selection = Selection::new(list, select, &call.expand())?;
+    let entity = place(site, list, call).entity(item, &selection);
+    Ok(Outcome {
+        etag: Some(item.etag()),
+        ..Outcome::ok(Answer::Entity(entity))
+    })
+}
+
+fn item_property(
+    site: &Site,
+    list_id: Uuid,
+    id: i32,
+    call: &Call<'_>,
+    tail: &[Segment],
+) -> Result<Outcome, SpError> {
+    let name = single_name(tail).ok_or_else(|| call.nothing_here())?;
+    let list = site.list(list_id)?;
+    // Addresses know no case, but names of properties do: look for the one that is meant.
+    let known = list
+        .fields
+        .iter()
+        .map(|field| field.entity_name().to_owned())
+        .chain(
+            [
+                "HasUniqueRoleAssignments",
+                "EffectiveBasePermissions",
+                "AssignedToId",
+                "AuthorId",
+                "EditorId",
+            ]
+            .map(str::to_owned),
+        )
+        .find(|known| known.eq_ignore_ascii_case(name))
+        .ok_or_else(|| call.nothing_here())?;
+    let selection = Selection::new(list, &[known], &[]).map_err(|_| call.nothing_here())?;
+    let entity = place(site, list, call).entity(list.item(id)?, &selection);
+    entity
+        .property(name)
+        .map(Outcome::ok)
+        .ok_or_else(|| call.nothing_here())
+}
+
+/// Where a page begins: behind the item with this id and these values of the sorted fields.
+#[derive(Debug)]
+struct Position {
+    id: i32,
+    values: Vec<(String, String)>,
+}
+
+/// Reads `Paged=TRUE&p_ID=100&p_Modified=…`.
+fn page_position(text: &str) -> Result<Position, SpError> {
+    let mut position = Position {
+        id: 0,
+        values: Vec::new(),
+    };
+    let mut found = false;
+    for (key, value) in url::form_urlencoded::parse(text.as_bytes()) {
+        match key.strip_prefix("p_") {
+            Some("ID") => {
+                position.id = value
+                    .parse()
+                    .map_err(|_| SpError::query("The paging position is not valid."))?;
+                found = true;
+            }
+            Some(field) => position.values.push((field.to_owned(), value.into_owned())),
+            None => {}
+        }
+    }
+    if found {
+        Ok(position)
+    } else {
+        Err(SpError::query("The paging position is not valid."))
+    }
+}
+
+struct Query {
+    test: Option<Test>,
+    order: SortOrder,
+    after: Option<Position>,
+}
+
+impl Query {
+    /// Runs the query; gives at most `limit` items and whether there are more.
+    fn run<'a>(
+        &self,
+        place: &Place<'a>,
+        limit: usize,
+        threshold: usize,
+    ) -> Result<(Vec<&'a Item>, bool), SpError> {
+        let list = place.list;
+        let by_id = |name: &str| name.eq_ignore_ascii_case("ID");
+        let indexed = |name: &str| {
+            by_id(name) || list.index_assigned_to && matches!(name, "AssignedTo/Id" | "AssignedToId")
+        };
+        let plain_order = self.order.iter().all(|(name, _)| by_id(name));
+        let scans = self.test.as_ref().is_some_and(|test| !test.uses_index(&indexed)) || !plain_order;
+        if scans && list.items.len() > threshold && list.live_items().count() > threshold {
+            return Err(SpError::threshold());
+        }
+        let fits = |item: &&Item| {
+            !item.recycled
+                && place.visible(item)
+                && self
+                    .test
+                    .as_ref()
+                    .is_none_or(|test| test.holds(&|name| place.cell(item, name).unwrap_or(Cell::Null)))
+        };
+        let ascending = plain_order && self.order.first().is_none_or(|(_, ascending)| *ascending);
+        let mut page: Vec<&Item> = if ascending {
+            let from = self
+                .after
+                .as_ref()
+                .map_or(i32::MIN, |after| after.id.saturating_add(1));
+            list.items
+                .range(from..)
+                .map(|(_, item)| item)
+                .filter(fits)
+                .take(limit + 1)
+                .collect()
+        } else {
+            let mut all: Vec<&Item> = list.items.values().filter(fits).collect();
+            all.sort_by(|left, right| self.compare(place, left, right));
+            all.into_iter()
+                .filter(|item| self.behind(place, item))
+                .take(limit + 1)
+                .collect()
+        };
+        let more = page.len() > limit;
+        page.truncate(limit);
+        Ok((page, more))
+    }
+
+    fn compare(&self, place: &Place<'_>, left: &Item, right: &Item) -> Ordering {
+        for (name, ascending) in &self.order {
+            let order = filter::order(&sort_cell(place, left, name), &sort_cell(place, right, name));
+            match order.unwrap_or(Ordering::Equal) {
+                Ordering::Equal => {}
+                order if *ascending => return order,
+                order => return order.reverse(),
+            }
+        }
+        left.id.cmp(&right.id)
+    }
+
+    /// Whether an item comes after the position the page begins behind.
+    fn behind(&self, place: &Place<'_>, item: &Item) -> bool {
+        let Some(after) = &self.after else { return true };
+        for (name, ascending) in &self.order {
+            let value = after
+                .values
+                .iter()
+                .find(|(field, _)| field == name)
+                .map(|(_, value)| value.as_str());
+            let wanted = match value {
+                _ if name.eq_ignore_ascii_case("ID") => Cell::Number(f64::from(after.id)),
+                None | Some("") => Cell::Null,
+                Some(text) => Cell::Text(text.to_owned()),
+            };
+            match filter::order(&sort_cell(place, item, name), &wanted).unwrap_or(Ordering::Equal) {
+                Ordering::Equal => {}
+                order => return order.is_gt() == *ascending,
+            }
+        }
+        item.id > after.id
+    }
+
+    /// The position behind an item, as text.
+    fn token(&self, place: &Place<'_>, last: &Item) -> String {
+        let mut token = "Paged=TRUE".to_owned();
+        for (name, _) in self
+            .order
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("ID"))
+        {
+            let value = match sort_cell(place, last, name) {
+                Cell::Number(number) => number.to_string(),
+                Cell::Text(text) => text,
+                Cell::Time(time) => time.to_string(),
+                Cell::Flag(flag) => u8::from(flag).to_string(),
+                Cell::Null | Cell::Many(_) => String::new(),
+            };
+            token.push_str(&format!("&p_{}={}", percent_encode(name), percent_encode(&value)));
+        }
+        format!("{token}&p_ID={}", last.id)
+    }
+}
+
+/// The value a field sorts by; of several people the first.
+fn sort_cell(place: &Place<'_>, item: &Item, name: &str) -> Cell {
+    match place.cell(item, name) {
+        Some(Cell::Many(cells)) => cells.into_iter().next().unwrap_or(Cell::Null),
+        Some(cell) => cell,
+        None => Cell::Null,
+    }
+}

@@ -1,0 +1,237 @@
+//! A simulated SharePoint: site collections with task lists behind the `_api` REST interface.
+//!
+//! People act on it through [`SharePoint`]'s own methods ([`people`]), clients through HTTP. Every site collection has
+//! its own lock, so ten thousand of them do not wait for one another.
+//!
+//! Left out: Atom answers, `GetListItemChangesSinceToken`, webhooks, folders, attachments and groups.
+
+mod auth;
+mod batch;
+mod caml;
+mod changes;
+mod errors;
+mod fields;
+mod filter;
+mod item_view;
+mod items;
+mod lists;
+mod model;
+mod operations;
+mod path;
+pub mod people;
+mod server;
+mod shape;
+mod specs;
+mod webs;
+mod write;
+mod zones;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+pub use fields::Language;
+pub use model::Access;
+pub use operations::{Operation, Stats};
+
+use crate::sim::clock::SimClock;
+use crate::sim::faults::Faults;
+use crate::sim::http::Listener;
+use crate::sim::tls::SimTls;
+use crate::sim::token::TokenValidator;
+use model::Site;
+
+/// How the simulated farm behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a form digest is good; 30 minutes as in the product.
+    pub digest_lifetime: SignedDuration,
+    /// How long the change log reaches back; 60 days as in the product.
+    pub change_log_retention: SignedDuration,
+    /// Most entries of one site's change log; older ones leave it and their tokens become too old.
+    pub maximum_changes_per_site: usize,
+    /// Most rows a query may look at without an index; 5000 as in the product.
+    pub list_view_threshold: usize,
+    /// Most parts of a `$batch`.
+    pub batch_limit: usize,
+    /// Whether OData may filter a person column with several people; the product's documentation says no.
+    pub filter_multi_person: bool,
+    /// Seed of all ids, so that two runs make the same ones.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            digest_lifetime: SignedDuration::from_mins(30),
+            change_log_retention: SignedDuration::from_hours(60 * 24),
+            maximum_changes_per_site: 100_000,
+            list_view_threshold: 5000,
+            batch_limit: 100,
+            filter_multi_person: false,
+            seed: 1,
+        }
+    }
+}
+
+/// The simulated server.
+pub struct SharePoint {
+    /// The server's clock; it stamps items, the change log and the `Date` header.
+    pub clock: SimClock,
+    /// Faults on demand. Operations are named as [`Operation::name`] says; the subject is the site collection's path.
+    pub faults: Faults,
+    /// What was asked of this server.
+    pub stats: Stats,
+    settings: Settings,
+    sites: RwLock<HashMap<String, Arc<Mutex<Site>>>>,
+    accounts: RwLock<HashMap<String, String>>,
+    validators: RwLock<Vec<TokenValidator>>,
+    base_url: RwLock<Option<String>>,
+    health_score: AtomicU8,
+    silent_expiry: AtomicBool,
+    ids: AtomicU64,
+}
+
+impl SharePoint {
+    /// A farm without sites.
+    #[must_use]
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            clock: SimClock::default(),
+            faults: Faults::default(),
+            stats: Stats::default(),
+            settings,
+            sites: RwLock::default(),
+            accounts: RwLock::default(),
+            validators: RwLock::default(),
+            base_url: RwLock::default(),
+            health_score: AtomicU8::new(0),
+            silent_expiry: AtomicBool::new(false),
+            ids: AtomicU64::new(0),
+        })
+    }
+
+    /// Starts listening on a free loopback port and takes its address as the farm's public one.
+    ///
+    /// # Errors
+    /// The operating system's error when no port can be opened.
+    pub async fn serve(self: &Arc<Self>, tls: Option<&SimTls>) -> std::io::Result<Listener> {
+        let listener = Listener::start(Arc::clone(self), tls).await?;
+        self.set_base_url(&listener.base_url());
+        Ok(listener)
+    }
+
+    /// Sets the address (`https://host`) that links in answers begin with. Until then it is `http://` and the request's
+    /// `Host`.
+    pub fn set_base_url(&self, url: &str) {
+        *self.base_url.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(url.trim_end_matches('/').to_owned());
+    }
+
+    /// Lets an account in with a password. An account named like a person's login (`contoso\ana`) acts as that person;
+    /// any other is a service account with full control.
+    pub fn add_account(&self, user: &str, password: &str) {
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.insert(user.to_lowercase(), password.to_owned());
+    }
+
+    /// Lets bearer tokens in that `validator` knows the owner of.
+    pub fn accept_tokens(&self, validator: TokenValidator) {
+        self.validators
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(validator);
+    }
+
+    /// The value of `X-SharePointHealthScore`, 0 (idle) to 10 (overloaded).
+    pub fn set_health_score(&self, score: u8) {
+        self.health_score.store(score.min(10), Ordering::Relaxed);
+    }
+
+    /// Whether a change token that is too old is answered with no error and no changes, as SharePoint Online was seen
+    /// to do, instead of an error.
+    pub fn set_silent_expiry(&self, silent: bool) {
+        self.silent_expiry.store(silent, Ordering::Relaxed);
+    }
+
+    pub(crate) fn password_fits(&self, user: &str, password: &str) -> bool {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts
+            .get(&user.to_lowercase())
+            .is_some_and(|known| known == password)
+    }
+
+    pub(crate) fn has_accounts(&self) -> bool {
+        !self
+            .accounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    pub(crate) fn takes_tokens(&self) -> bool {
+        !self
+            .validators
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    pub(crate) fn token_owner(&self, token: &str) -> Option<String> {
+        // Cloned, so that a validator may take its time without holding the lock.
+        let validators = self
+            .validators
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        validators.iter().find_map(|validator| validator(token))
+    }
+
+    pub(crate) fn public_url(&self) -> Option<String> {
+        self.base_url
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The site collection a web's path lies in: the longest path that is a prefix.
+    pub(crate) fn site_of(&self, web: &str) -> Option<Arc<Mutex<Site>>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let mut path = web.to_lowercase();
+        loop {
+            if let Some(site) = sites.get(&path) {
+                return Some(Arc::clone(site));
+            }
+            let cut = path.rfind('/')?;
+            path.truncate(cut);
+        }
+    }
+
+    /// A new id, the same for the same seed and order of calls.
+    pub(crate) fn new_id(&self) -> Uuid {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        let high = mix(self
+            .settings
+            .seed
+            .wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let low = mix(high ^ number);
+        uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
+            .into_uuid()
+    }
+}
+
+/// One step of the splitmix64 generator.
+pub(crate) fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Locks a site; a panic elsewhere does not make it unusable.
+pub(crate) fn lock(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
+    site.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,287 @@
+//! The store: site collections, webs, lists, items, people and rights.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::changes::{ChangeKind, ChangeLog, ChangeType};
+use super::errors::SpError;
+use super::fields::{Field, Schema};
+use super::zones::SiteZone;
+
+/// First id handed to a person of a site; the ones below belong to the system.
+const FIRST_USER_ID: i32 = 7;
+/// Id of the account behind app-only tokens, on every site.
+pub(crate) const APP_USER_ID: i32 = 1_073_741_822;
+
+/// What a person may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Nothing: the object does not exist for this person.
+    None,
+    /// See it.
+    Read,
+    /// See, add, change and delete.
+    Edit,
+}
+
+impl Access {
+    /// SharePoint's permission mask, high and low 32 bits.
+    pub(crate) fn mask(self) -> (u32, u32) {
+        match self {
+            Self::None => (0, 0),
+            Self::Read => (176, 138_612_833),
+            Self::Edit => (432, 1_011_028_719),
+        }
+    }
+}
+
+/// Full control.
+pub(crate) const FULL_MASK: (u32, u32) = (2_147_483_647, 4_294_967_295);
+
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) id: i32,
+    pub(crate) login: String,
+    pub(crate) title: String,
+    pub(crate) email: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Web {
+    pub(crate) id: Uuid,
+    /// Server-relative path without a final slash.
+    pub(crate) path: String,
+    pub(crate) title: String,
+    pub(crate) created: Timestamp,
+}
+
+/// Who may do less than everybody: an absent person may edit.
+pub(crate) type Restrictions = BTreeMap<i32, Access>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) id: i32,
+    pub(crate) unique_id: Uuid,
+    pub(crate) version: u32,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) status: Option<String>,
+    pub(crate) percent: Option<f64>,
+    pub(crate) priority: Option<String>,
+    pub(crate) assigned_to: Vec<i32>,
+    pub(crate) actual_work: Option<f64>,
+    pub(crate) total_work: Option<f64>,
+    pub(crate) completed: Option<Timestamp>,
+    pub(crate) created: Timestamp,
+    pub(crate) modified: Timestamp,
+    pub(crate) author: i32,
+    pub(crate) editor: i32,
+    pub(crate) recycled: bool,
+    /// Own rights instead of the list's.
+    pub(crate) rights: Option<Restrictions>,
+}
+
+impl Item {
+    /// The version as an HTTP entity tag.
+    pub(crate) fn etag(&self) -> String {
+        format!("\"{}\"", self.version)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) id: Uuid,
+    pub(crate) web: usize,
+    pub(crate) title: String,
+    pub(crate) description: String,
+    /// Last part of the list's address; made from the first title and kept.
+    pub(crate) url_name: String,
+    pub(crate) hidden: bool,
+    pub(crate) schema: Schema,
+    pub(crate) fields: Arc<[Field]>,
+    /// Id prefix and name of each content type; the first is the default.
+    pub(crate) content_types: Vec<(&'static str, &'static str)>,
+    pub(crate) index_assigned_to: bool,
+    pub(crate) items: BTreeMap<i32, Item>,
+    pub(crate) next_item: i32,
+    pub(crate) created: Timestamp,
+    pub(crate) last_item_modified: Timestamp,
+    pub(crate) last_item_deleted: Timestamp,
+    pub(crate) rights: Option<Restrictions>,
+}
+
+impl List {
+    /// Type name of the list's items, such as `SP.Data.TasksListItem`.
+    pub(crate) fn item_kind(&self) -> String {
+        format!("SP.Data.{}ListItem", encode_name(&self.url_name))
+    }
+
+    pub(crate) fn entity_type_name(&self) -> String {
+        format!("{}List", encode_name(&self.url_name))
+    }
+
+    pub(crate) fn live_items(&self) -> impl Iterator<Item = &Item> {
+        self.items.values().filter(|item| !item.recycled)
+    }
+
+    pub(crate) fn item(&self, id: i32) -> Result<&Item, SpError> {
+        self.items
+            .get(&id)
+            .filter(|item| !item.recycled)
+            .ok_or_else(SpError::no_item)
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<Field> {
+        self.fields
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name) || field.entity_name() == name)
+            .copied()
+    }
+}
+
+/// Letters and digits stay, everything else becomes `_x….._` as in SharePoint's type names; the first letter is upper case.
+fn encode_name(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for (at, character) in name.chars().enumerate() {
+        match character {
+            'a'..='z' if at == 0 => encoded.push(character.to_ascii_uppercase()),
+            'a'..='z' | 'A'..='Z' | '0'..='9' => encoded.push(character),
+            other => encoded.push_str(&format!("_x{:04x}_", u32::from(other))),
+        }
+    }
+    encoded
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) id: Uuid,
+    pub(crate) language: super::fields::Language,
+    pub(crate) zone: SiteZone,
+    /// The root web first.
+    pub(crate) webs: Vec<Web>,
+    pub(crate) lists: BTreeMap<Uuid, List>,
+    pub(crate) users: BTreeMap<i32, User>,
+    /// People who can be found by `ensureuser` but were never on the site: login, title, e-mail.
+    pub(crate) directory: Vec<(String, String, String)>,
+    pub(crate) next_user: i32,
+    /// Callers that are refused on this site, in lower case.
+    pub(crate) refused: HashSet<String>,
+    pub(crate) log: ChangeLog,
+}
+
+impl Site {
+    /// The site collection's path.
+    pub(crate) fn path(&self) -> &str {
+        self.webs.first().map_or("", |web| web.path.as_str())
+    }
+
+    pub(crate) fn web_index(&self, path: &str) -> Option<usize> {
+        self.webs
+            .iter()
+            .position(|web| web.path.eq_ignore_ascii_case(path))
+    }
+
+    pub(crate) fn list(&self, id: Uuid) -> Result<&List, SpError> {
+        self.lists.get(&id).ok_or_else(SpError::no_list)
+    }
+
+    pub(crate) fn list_mut(&mut self, id: Uuid) -> Result<&mut List, SpError> {
+        self.lists.get_mut(&id).ok_or_else(SpError::no_list)
+    }
+
+    /// Finds a person by claims login, plain login or e-mail, in any case.
+    pub(crate) fn find_user(&self, name: &str) -> Option<&User> {
+        self.users
+            .values()
+            .find(|user| login_matches(&user.login, &user.email, name))
+    }
+
+    /// Adds a person, or gives the one with that login.
+    pub(crate) fn add_user(&mut self, login: &str, title: &str, email: &str) -> i32 {
+        if let Some(user) = self
+            .users
+            .values_mut()
+            .find(|user| user.login.eq_ignore_ascii_case(login))
+        {
+            title.clone_into(&mut user.title);
+            email.clone_into(&mut user.email);
+            return user.id;
+        }
+        let id = self.next_user.max(FIRST_USER_ID);
+        self.next_user = id + 1;
+        self.users.insert(
+            id,
+            User {
+                id,
+                login: login.to_owned(),
+                title: title.to_owned(),
+                email: email.to_owned(),
+            },
+        );
+        id
+    }
+
+    /// What a person may do with a list, or with one of its items.
+    pub(crate) fn access(&self, list: &List, item: Option<&Item>, user: i32) -> Access {
+        if !self.users.contains_key(&user) {
+            return Access::None;
+        }
+        let rights = item
+            .and_then(|item| item.rights.as_ref())
+            .or(list.rights.as_ref());
+        rights
+            .and_then(|rights| rights.get(&user))
+            .copied()
+            .unwrap_or(Access::Edit)
+    }
+
+    /// Notes a change of an item in the site's log.
+    pub(crate) fn log_item(&mut self, kind: ChangeType, list: Uuid, item: (i32, Uuid), at: Timestamp) {
+        let web = self
+            .lists
+            .get(&list)
+            .and_then(|list| self.webs.get(list.web))
+            .map_or(Uuid::nil(), |web| web.id);
+        self.log.push(
+            ChangeKind::Item {
+                id: item.0,
+                unique_id: item.1,
+            },
+            kind,
+            web,
+            list,
+            at,
+        );
+    }
+
+    /// Notes a change of a list itself.
+    pub(crate) fn log_list(&mut self, kind: ChangeType, list: Uuid, web: usize, at: Timestamp) {
+        let web = self.webs.get(web).map_or(Uuid::nil(), |web| web.id);
+        self.log.push(ChangeKind::List, kind, web, list, at);
+    }
+
+    /// Ids of people that exist, without repetition; an unknown one is an error.
+    pub(crate) fn known_users(&self, ids: &[i32]) -> Result<Vec<i32>, SpError> {
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            if !self.users.contains_key(id) {
+                return Err(SpError::user_not_unique());
+            }
+            seen.insert(*id);
+        }
+        Ok(ids.iter().copied().filter(|id| seen.remove(id)).collect())
+    }
+}
+
+/// Whether `name` means the person with this claims login and address.
+pub(crate) fn login_matches(login: &str, email: &str, name: &str) -> bool {
+    let bare = login.rsplit('|').next().unwrap_or(login);
+    login.eq_ignore_ascii_case(name)
+        || bare.eq_ignore_ascii_case(name)
+        || !email.is_empty() && email.eq_ignore_ascii_case(name)
+}

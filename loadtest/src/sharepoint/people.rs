@@ -1,0 +1,434 @@
+//! What people do in SharePoint, and what an onlooker sees, without HTTP.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::changes::{ChangeLog, ChangeType};
+use super::errors::SpError;
+use super::model::{Access, Item, List, Restrictions, Site, Web};
+pub use super::specs::{ItemEdit, ItemId, ItemView, ListId, ListSpec, ListView, SiteSpec, Target, UserId};
+use super::write::Patch;
+use super::zones::SiteZone;
+use super::{SharePoint, lock};
+
+fn text(error: &SpError) -> String {
+    format!("{}: {}", error.code, error.message)
+}
+
+impl SharePoint {
+    fn with_site<T>(
+        &self,
+        path: &str,
+        work: impl FnOnce(&mut Site) -> Result<T, SpError>,
+    ) -> Result<T, String> {
+        let site = self
+            .site_of(path.trim_end_matches('/'))
+            .ok_or_else(|| format!("there is no site at {path}"))?;
+        work(&mut lock(&site)).map_err(|error| text(&error))
+    }
+
+    /// Adds a site collection with its root web.
+    ///
+    /// # Errors
+    /// Says that the path is taken or that SharePoint does not know the time zone.
+    pub fn add_site(&self, spec: &SiteSpec) -> Result<(), String> {
+        let path = spec.path.trim_end_matches('/').to_owned();
+        let zone = SiteZone::by_iana(&spec.time_zone)?;
+        let web = Web {
+            id: self.new_id(),
+            path: path.clone(),
+            title: spec.title.clone(),
+            created: self.clock.now(),
+        };
+        let site = Site {
+            id: self.new_id(),
+            language: spec.language,
+            zone,
+            webs: vec![web],
+            lists: std::collections::BTreeMap::new(),
+            users: std::collections::BTreeMap::new(),
+            directory: Vec::new(),
+            next_user: 0,
+            refused: std::collections::HashSet::new(),
+            log: ChangeLog::new(self.settings.maximum_changes_per_site),
+        };
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        match sites.entry(path.to_lowercase()) {
+            std::collections::hash_map::Entry::Occupied(_) => {
+                Err(format!("there is a site at {path} already"))
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Arc::new(Mutex::new(site)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a web below a site's root web; `path` is its whole server-relative path.
+    ///
+    /// # Errors
+    /// Says that there is no such site, that the path is outside it, or that it is taken.
+    pub fn add_web(&self, site: &str, path: &str, title: &str) -> Result<(), String> {
+        let path = path.trim_end_matches('/').to_owned();
+        let (id, created) = (self.new_id(), self.clock.now());
+        let added = self.with_site(site, |site| {
+            let inside = path
+                .to_lowercase()
+                .starts_with(&format!("{}/", site.path().to_lowercase()));
+            if !inside || site.web_index(&path).is_some() {
+                return Ok(false);
+            }
+            site.webs.push(Web {
+                id,
+                path: path.clone(),
+                title: title.to_owned(),
+                created,
+            });
+            Ok(true)
+        })?;
+        if added {
+            Ok(())
+        } else {
+            Err(format!("{path} is taken or not below {site}"))
+        }
+    }
+
+    /// Adds a person to a site, or renames the one with that login; `login` is a claims login such as
+    /// `i:0#.w|contoso\ana`.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn add_user(&self, site: &str, login: &str, title: &str, email: &str) -> Result<UserId, String> {
+        self.with_site(site, |site| Ok(site.add_user(login, title, email)))
+    }
+
+    /// Adds a person that `ensureuser` can find but who was never on the site.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn add_to_directory(&self, site: &str, login: &str, title: &str, email: &str) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.directory
+                .push((login.to_owned(), title.to_owned(), email.to_owned()));
+            Ok(())
+        })
+    }
+
+    /// The person with this claims login, plain login or e-mail address.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn find_user(&self, site: &str, name: &str) -> Result<Option<UserId>, String> {
+        self.with_site(site, |site| Ok(site.find_user(name).map(|user| user.id)))
+    }
+
+    /// Refuses a caller (account name or token owner) on a site with 403, or lets it in again.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn refuse_caller(&self, site: &str, caller: &str, refuse: bool) -> Result<(), String> {
+        self.with_site(site, |site| {
+            let name = caller.to_lowercase();
+            if refuse {
+                site.refused.insert(name)
+            } else {
+                site.refused.remove(&name)
+            };
+            Ok(())
+        })
+    }
+
+    /// Adds a list to the web at `web`.
+    ///
+    /// # Errors
+    /// Says that there is no such web.
+    pub fn add_list(&self, web: &str, spec: &ListSpec) -> Result<ListId, String> {
+        let path = web.trim_end_matches('/');
+        self.with_site(web, |site| {
+            let at = site.web_index(path).ok_or_else(|| SpError::no_resource(path))?;
+            Ok(self.insert_list(site, at, spec))
+        })
+    }
+
+    /// Deletes a list with everything in it.
+    ///
+    /// # Errors
+    /// Says that there is no such site or list.
+    pub fn delete_list(&self, site: &str, list: ListId) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.list(list)?;
+            self.remove_list(site, list);
+            Ok(())
+        })
+    }
+
+    /// The lists of a site collection.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn lists(&self, site: &str) -> Result<Vec<ListView>, String> {
+        self.with_site(site, |site| {
+            let view = |list: &List| ListView {
+                id: list.id,
+                title: list.title.clone(),
+                template: list.schema.template,
+                web: site
+                    .webs
+                    .get(list.web)
+                    .map_or(String::new(), |web| web.path.clone()),
+                items: list.live_items().count(),
+            };
+            Ok(site.lists.values().map(view).collect())
+        })
+    }
+
+    /// All items of a list, those in the recycle bin included.
+    ///
+    /// # Errors
+    /// Says that there is no such site or list.
+    pub fn items(&self, site: &str, list: ListId) -> Result<Vec<ItemView>, String> {
+        self.with_site(site, |site| {
+            let list = site.list(list)?;
+            Ok(list.items.values().map(|item| view(site, item)).collect())
+        })
+    }
+
+    /// A person creates a task.
+    ///
+    /// # Errors
+    /// Says that the site, list or a person is unknown, or a value not allowed.
+    pub fn person_creates(
+        &self,
+        site: &str,
+        list: ListId,
+        edit: ItemEdit,
+        by: UserId,
+    ) -> Result<ItemId, String> {
+        self.with_site(site, |site| {
+            let patch = patch(site, list, edit)?;
+            site.create_item(list, patch, by, self.new_id(), self.clock.unique())
+        })
+    }
+
+    /// A person changes a task, whatever its version.
+    ///
+    /// # Errors
+    /// Says that the site, list, item or a person is unknown, or a value not allowed.
+    pub fn person_edits(
+        &self,
+        site: &str,
+        list: ListId,
+        item: ItemId,
+        edit: ItemEdit,
+        by: UserId,
+    ) -> Result<(), String> {
+        self.with_site(site, |site| {
+            let patch = patch(site, list, edit)?;
+            site.update_item(list, item, None, patch, by, self.clock.unique())
+                .map(drop)
+        })
+    }
+
+    /// A person assigns a task to others (or to nobody).
+    ///
+    /// # Errors
+    /// Says that the site, list, item or a person is unknown.
+    pub fn person_assigns(
+        &self,
+        site: &str,
+        list: ListId,
+        item: ItemId,
+        to: &[UserId],
+        by: UserId,
+    ) -> Result<(), String> {
+        let edit = ItemEdit {
+            assigned_to: Some(to.to_vec()),
+            ..ItemEdit::default()
+        };
+        self.person_edits(site, list, item, edit, by)
+    }
+
+    /// A person deletes a task: it goes to the recycle bin.
+    ///
+    /// # Errors
+    /// Says that the site, list or item is unknown.
+    pub fn person_deletes(&self, site: &str, list: ListId, item: ItemId) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.recycle_item(list, item, None, self.clock.unique())
+        })
+    }
+
+    /// A person takes a task out of the recycle bin.
+    ///
+    /// # Errors
+    /// Says that the site or list is unknown or the item not in the recycle bin.
+    pub fn person_restores(&self, site: &str, list: ListId, item: ItemId) -> Result<(), String> {
+        self.with_site(site, |site| site.restore_item(list, item, self.clock.unique()))
+    }
+
+    /// Gives a person rights on a list or an item; the change log notes it.
+    ///
+    /// # Errors
+    /// Says that the site, list, item or person is unknown.
+    pub fn set_access(&self, site: &str, target: Target, user: UserId, access: Access) -> Result<(), String> {
+        let now = self.clock.unique();
+        let kind = if access == Access::None {
+            ChangeType::AssignmentDelete
+        } else {
+            ChangeType::AssignmentAdd
+        };
+        self.with_site(site, |site| {
+            site.known_users(&[user])?;
+            match target {
+                Target::List(id) => {
+                    let list = site.list_mut(id)?;
+                    restrict(list.rights.get_or_insert_default(), user, access);
+                    let web = list.web;
+                    site.log_list(kind, id, web, now);
+                }
+                Target::Item(list_id, id) => {
+                    let list = site.list_mut(list_id)?;
+                    list.item(id)?;
+                    let inherited = list.rights.clone().unwrap_or_default();
+                    let item = list.items.get_mut(&id).ok_or_else(SpError::no_item)?;
+                    restrict(item.rights.get_or_insert(inherited), user, access);
+                    let unique_id = item.unique_id;
+                    site.log_item(kind, list_id, (id, unique_id), now);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets a person see and edit a list or an item.
+    ///
+    /// # Errors
+    /// As [`SharePoint::set_access`].
+    pub fn grant(&self, site: &str, target: Target, user: UserId) -> Result<(), String> {
+        self.set_access(site, target, user, Access::Edit)
+    }
+
+    /// Takes every right on a list or an item from a person.
+    ///
+    /// # Errors
+    /// As [`SharePoint::set_access`].
+    pub fn revoke(&self, site: &str, target: Target, user: UserId) -> Result<(), String> {
+        self.set_access(site, target, user, Access::None)
+    }
+
+    /// Moves a site to another time zone; stored instants stay what they are, as in the product.
+    ///
+    /// # Errors
+    /// Says that the site or the zone is unknown.
+    pub fn set_time_zone(&self, site: &str, iana: &str) -> Result<(), String> {
+        let zone = SiteZone::by_iana(iana)?;
+        self.with_site(site, |site| {
+            site.zone = zone;
+            Ok(())
+        })
+    }
+
+    /// Makes every change token of a site that was issued so far too old.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn expire_change_tokens(&self, site: &str) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.log.expire(self.clock.unique());
+            Ok(())
+        })
+    }
+}
+
+fn restrict(rights: &mut Restrictions, user: UserId, access: Access) {
+    if access == Access::Edit {
+        rights.remove(&user);
+    } else {
+        rights.insert(user, access);
+    }
+}
+
+fn patch(site: &Site, list: ListId, edit: ItemEdit) -> Result<Patch, SpError> {
+    let list = site.list(list)?;
+    let columns = [
+        ("ActualWork", edit.actual_work.is_some()),
+        ("TotalWork", edit.total_work.is_some()),
+        ("DateCompleted", edit.date_completed.is_some()),
+        ("StartDate", edit.start.is_some()),
+        ("AssignedTo", edit.assigned_to.is_some()),
+    ];
+    for (name, set) in columns {
+        if set && list.field(name).is_none() {
+            return Err(SpError::no_property(name, &list.item_kind()));
+        }
+    }
+    let choice = |index: u8, texts: &[&str], field: &str| match usize::from(index).checked_sub(1) {
+        Some(at) => texts
+            .get(at)
+            .map(|text| Some((*text).to_owned()))
+            .ok_or_else(|| SpError::bad_value(field)),
+        None => Ok(None),
+    };
+    let midnight = |date: Option<Date>| date.map(|date| site.zone.midnight(date));
+    if edit.assigned_to.as_ref().is_some_and(|people| people.len() > 1) && !list.schema.multi_person {
+        return Err(SpError::bad_value("AssignedTo"));
+    }
+    if edit
+        .title
+        .as_ref()
+        .is_some_and(|title| title.encode_utf16().count() > 255)
+    {
+        return Err(SpError::text_too_long());
+    }
+    let status = edit
+        .status
+        .map(|index| choice(index, &site.language.statuses(), "Status"))
+        .transpose()?;
+    let priority = edit
+        .priority
+        .map(|index| choice(index, &site.language.priorities(), "Priority"))
+        .transpose()?;
+    Ok(Patch {
+        title: edit.title,
+        body: edit.body,
+        start: edit.start.map(midnight),
+        due: edit.due.map(midnight),
+        status,
+        percent: edit.percent.map(Some),
+        priority,
+        assigned_to: edit.assigned_to,
+        actual_work: edit.actual_work,
+        total_work: edit.total_work,
+        completed: edit.date_completed.map(midnight),
+    })
+}
+
+fn view(site: &Site, item: &Item) -> ItemView {
+    let date = |instant: Option<Timestamp>| instant.map(|instant| site.zone.date(instant));
+    let index = |text: Option<&str>, texts: &[&str]| {
+        let at = text.and_then(|text| texts.iter().position(|choice| *choice == text));
+        at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0)
+    };
+    ItemView {
+        id: item.id,
+        unique_id: item.unique_id,
+        version: item.version,
+        title: item.title.clone(),
+        body: item.body.clone(),
+        start: date(item.start),
+        due: date(item.due),
+        status: index(item.status.as_deref(), &site.language.statuses()),
+        percent: item.percent.unwrap_or(0.0),
+        priority: index(item.priority.as_deref(), &site.language.priorities()),
+        assigned_to: item.assigned_to.clone(),
+        actual_work: item.actual_work,
+        total_work: item.total_work,
+        date_completed: date(item.completed),
+        created: item.created,
+        modified: item.modified,
+        editor: item.editor,
+        recycled: item.recycled,
+    }
+}

@@ -1,0 +1,431 @@
+//! From an HTTP request to an answer: credentials, faults, digest, dispatch, rendering.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Request, Response};
+
+use super::auth::{Caller, Identity};
+use super::errors::SpError;
+use super::model::Site;
+use super::operations::Operation;
+use super::path::{Address, Segment};
+use super::shape::{Answer, Mode, Node, error_body};
+use super::{SharePoint, lock};
+use crate::sim::faults::Fault;
+use crate::sim::http::{Handler, Reply, ReplyFuture};
+
+/// A request that was read, with everything an operation needs to know about it.
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) address: &'a Address,
+    pub(crate) if_match: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+    /// Whether the body is in the verbose shape.
+    pub(crate) verbose_body: bool,
+    /// Address of the web's `_api`.
+    pub(crate) service: String,
+    /// The caller's name, as digests know it.
+    pub(crate) name: &'a str,
+    pub(crate) caller: Caller,
+    /// Whether the next change token is refused as too old.
+    pub(crate) expire_cursor: bool,
+    /// Index of the web the address begins with.
+    pub(crate) web: usize,
+}
+
+impl Call<'_> {
+    /// The names in `$select`.
+    pub(crate) fn select(&self) -> Vec<String> {
+        self.address.names("$select")
+    }
+
+    /// The names in `$expand`.
+    pub(crate) fn expand(&self) -> Vec<String> {
+        self.address.names("$expand")
+    }
+
+    /// The error for an address nothing is at.
+    pub(crate) fn nothing_here(&self) -> SpError {
+        SpError::no_resource(&self.address.steps().join("/"))
+    }
+
+    /// The body as JSON; an empty body is null.
+    pub(crate) fn json(&self) -> Result<serde_json::Value, SpError> {
+        if self.body.is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(self.body).map_err(|error| SpError::query(format!("Invalid JSON. {error}")))
+    }
+}
+
+/// What an operation gives back.
+pub(crate) struct Outcome {
+    pub(crate) status: u16,
+    pub(crate) answer: Option<Answer>,
+    pub(crate) etag: Option<String>,
+    pub(crate) location: Option<String>,
+}
+
+impl Outcome {
+    pub(crate) fn ok(answer: Answer) -> Self {
+        Self {
+            status: 200,
+            answer: Some(answer),
+            etag: None,
+            location: None,
+        }
+    }
+
+    pub(crate) fn named(name: &'static str, node: impl Into<Node>) -> Self {
+        Self::ok(Answer::Named(name.into(), node.into()))
+    }
+
+    pub(crate) fn no_content(etag: Option<String>) -> Self {
+        Self {
+            status: 204,
+            answer: None,
+            etag,
+            location: None,
+        }
+    }
+}
+
+/// An answer before it becomes an HTTP response or a part of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
+}
+
+/// What becomes of a request or of a part of a batch.
+pub(crate) enum Turn {
+    Answer(Message),
+    Cut,
+    Huge(u64),
+}
+
+/// One request inside the server; parts of a batch are such requests too.
+pub(crate) struct Incoming<'a> {
+    pub(crate) method: String,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+}
+
+impl Incoming<'_> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Handler for SharePoint {
+    fn handle(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture {
+        Box::pin(async move {
+            self.stats.count_request();
+            let (parts, body) = request.into_parts();
+            let incoming = Incoming {
+                method: effective_method(parts.method.as_str(), &parts.headers),
+                path: parts.uri.path(),
+                query: parts.uri.query(),
+                headers: &parts.headers,
+                body: &body,
+            };
+            let host = self.public_url().unwrap_or_else(|| {
+                let host = incoming.header("host").unwrap_or("localhost");
+                format!("http://{host}")
+            });
+            match self.serve_one(&incoming, &host).await {
+                Turn::Answer(message) => Reply::Answer(self.response(message)),
+                Turn::Cut => Reply::Cut,
+                Turn::Huge(length) => Reply::Huge {
+                    prefix: Bytes::from_static(b"{\"value\":["),
+                    length,
+                    content_type: "application/json;odata=nometadata;charset=utf-8",
+                },
+            }
+        })
+    }
+}
+
+/// `POST` with `X-HTTP-Method` counts as the method named there; `PATCH` and `PUT` as `MERGE`.
+pub(crate) fn effective_method(method: &str, headers: &HeaderMap) -> String {
+    let tunnelled = headers.get("x-http-method").and_then(|value| value.to_str().ok());
+    let method = if method == "POST" {
+        tunnelled.unwrap_or(method)
+    } else {
+        method
+    };
+    match method.to_ascii_uppercase().as_str() {
+        "PATCH" | "PUT" => "MERGE".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+impl SharePoint {
+    async fn serve_one(&self, incoming: &Incoming<'_>, host: &str) -> Turn {
+        let identity = match self.identify(incoming.headers) {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                self.stats.count_refused();
+                let mut headers: Vec<_> = refusal
+                    .challenges
+                    .into_iter()
+                    .map(|challenge| ("WWW-Authenticate", challenge))
+                    .collect();
+                headers.extend(
+                    refusal
+                        .diagnostics
+                        .map(|text| ("x-ms-diagnostics", text.to_owned())),
+                );
+                headers.push(("Content-Type", "text/plain; charset=utf-8".to_owned()));
+                let body = Bytes::from_static(b"401 UNAUTHORIZED");
+                return Turn::Answer(Message {
+                    status: 401,
+                    headers,
+                    body,
+                });
+            }
+        };
+        let mode = Mode::accepted(incoming.header("accept"));
+        let shape = mode.unwrap_or(Mode::Minimal);
+        let address = match Address::parse(incoming.path, incoming.query) {
+            Ok(address) => address,
+            Err(error) => return Turn::Answer(error_message(&error, shape)),
+        };
+        if Operation::of(&address, &incoming.method) == Operation::Batch {
+            return self.serve_batch(incoming, &address, &identity, host).await;
+        }
+        if mode.is_none() {
+            let error =
+                SpError::query("Only JSON is served here: send Accept: application/json;odata=verbose.");
+            return Turn::Answer(error_message(&SpError { status: 406, ..error }, shape));
+        }
+        let guarded = incoming.method != "GET" && matches!(identity, Identity::Account(_));
+        self.serve_part(incoming, &address, &identity, host, guarded)
+            .await
+    }
+
+    /// Serves one request whose caller is known; `guarded` demands a form digest.
+    pub(crate) async fn serve_part(
+        &self,
+        incoming: &Incoming<'_>,
+        address: &Address,
+        identity: &Identity,
+        host: &str,
+        guarded: bool,
+    ) -> Turn {
+        let mode = Mode::accepted(incoming.header("accept")).unwrap_or(Mode::Minimal);
+        let operation = Operation::of(address, &incoming.method);
+        self.stats.count(operation);
+        let Some(site) = self.site_of(&address.web) else {
+            let error = SpError::exception(404, -2_147_024_894, "The site does not exist.");
+            return Turn::Answer(error_message(&error, mode));
+        };
+        let subject = lock(&site).path().to_owned();
+        let run = |expire_cursor| {
+            let done = self.execute(
+                incoming,
+                address,
+                identity,
+                host,
+                guarded,
+                operation,
+                &mut lock(&site),
+                expire_cursor,
+            );
+            Turn::Answer(match done {
+                Ok(outcome) => outcome_message(outcome, mode, &service_url(host, &address.web)),
+                Err(error) => error_message(&error, mode),
+            })
+        };
+        match self.fault(operation, &subject, mode) {
+            Met::Nothing => run(false),
+            Met::Expire => run(true),
+            Met::Pause(pause) => {
+                tokio::time::sleep(pause).await;
+                run(false)
+            }
+            Met::Lose => {
+                run(false);
+                Turn::Cut
+            }
+            Met::Turn(turn) => turn,
+        }
+    }
+
+    /// What the fault rules have for an operation.
+    pub(crate) fn fault(&self, operation: Operation, subject: &str, mode: Mode) -> Met {
+        let Some(fault) = self.faults.take(operation.name(), subject) else {
+            return Met::Nothing;
+        };
+        self.stats.count_fault();
+        let text = |status, headers, body: &str| {
+            Met::Turn(Turn::Answer(Message {
+                status,
+                headers,
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            }))
+        };
+        let html = || ("Content-Type", "text/html; charset=utf-8".to_owned());
+        match fault {
+            Fault::Busy { pause, status, .. } => {
+                let status = if status == 503 { 503 } else { 429 };
+                let mut headers = vec![html()];
+                if let Some(pause) = pause {
+                    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+                    headers.push(("Retry-After", seconds.to_string()));
+                }
+                text(
+                    status,
+                    headers,
+                    "<html><body>The server is busy. Please try again later.</body></html>",
+                )
+            }
+            Fault::LoseResponse => Met::Lose,
+            Fault::Cut => Met::Turn(Turn::Cut),
+            Fault::Slow(pause) => Met::Pause(pause),
+            Fault::Status(status) => text(status, vec![html()], "The request could not be carried out."),
+            Fault::Error(code) => Met::Turn(Turn::Answer(error_message(&SpError::by_code(&code), mode))),
+            Fault::Garbage => text(
+                200,
+                vec![("Content-Type", mode.content_type().to_owned())],
+                "\u{1}%<!not an answer at all {[",
+            ),
+            Fault::Huge(length) => Met::Turn(Turn::Huge(length)),
+            Fault::ExpireCursor => Met::Expire,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used once")]
+    fn execute(
+        &self,
+        incoming: &Incoming<'_>,
+        address: &Address,
+        identity: &Identity,
+        host: &str,
+        guarded: bool,
+        operation: Operation,
+        site: &mut Site,
+        expire_cursor: bool,
+    ) -> Result<Outcome, SpError> {
+        let web = site
+            .web_index(&address.web)
+            .ok_or_else(|| SpError::exception(404, -2_147_024_894, "The web does not exist."))?;
+        let caller = site.caller(identity)?;
+        if guarded && operation != Operation::ContextInfo {
+            self.check_digest(
+                incoming.header("x-requestdigest"),
+                identity.name(),
+                self.clock.now(),
+            )?;
+        }
+        let content_type = incoming
+            .header("content-type")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let call = Call {
+            method: &incoming.method,
+            address,
+            if_match: incoming.header("if-match"),
+            body: incoming.body,
+            verbose_body: content_type.contains("odata=verbose"),
+            service: service_url(host, &address.web),
+            name: identity.name(),
+            caller,
+            expire_cursor,
+            web,
+        };
+        self.dispatch(site, &call)
+    }
+
+    fn dispatch(&self, site: &mut Site, call: &Call<'_>) -> Result<Outcome, SpError> {
+        let segments = call.address.segments.as_slice();
+        let Some((first, rest)) = segments.split_first() else {
+            return Err(call.nothing_here());
+        };
+        match first.name.as_str() {
+            "contextinfo" if call.method == "POST" => Ok(self.context_info(site, call)),
+            "site" => self.site_resource(site, call, rest),
+            "web" => match rest.first().map(|segment| segment.name.as_str()) {
+                Some("lists") => self.lists_resource(site, call, rest),
+                _ => self.web_resource(site, call, rest),
+            },
+            _ => Err(call.nothing_here()),
+        }
+    }
+
+    fn response(&self, message: Message) -> Response<Bytes> {
+        let mut response = Response::new(message.body);
+        *response.status_mut() = hyper::StatusCode::from_u16(message.status).unwrap_or(hyper::StatusCode::OK);
+        let date = self.clock.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let score = self.health_score.load(Ordering::Relaxed).to_string();
+        let always = [
+            ("Date", date),
+            ("X-SharePointHealthScore", score),
+            ("MicrosoftSharePointTeamServices", "16.0.0.10417".to_owned()),
+            ("SPRequestGuid", self.new_id().to_string()),
+            ("Cache-Control", "private, max-age=0".to_owned()),
+        ];
+        for (name, value) in message.headers.into_iter().chain(always) {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// What a request meets instead of, or besides, being carried out.
+pub(crate) enum Met {
+    Nothing,
+    Expire,
+    Pause(Duration),
+    Lose,
+    Turn(Turn),
+}
+
+/// Address of a web's `_api`.
+pub(crate) fn service_url(host: &str, web: &str) -> String {
+    format!("{host}{web}/_api")
+}
+
+/// The rest of an address as one property name, when exactly one bare segment is left.
+pub(crate) fn single_name(rest: &[Segment]) -> Option<&str> {
+    match rest {
+        [Segment { name, argument: None }] => Some(name.as_str()),
+        _ => None,
+    }
+}
+
+/// An error as an answer.
+pub(crate) fn error_message(error: &SpError, mode: Mode) -> Message {
+    Message {
+        status: error.status,
+        headers: vec![("Content-Type", mode.content_type().to_owned())],
+        body: Bytes::from(error_body(error, mode).to_string()),
+    }
+}
+
+fn outcome_message(outcome: Outcome, mode: Mode, service: &str) -> Message {
+    let mut headers = Vec::new();
+    headers.extend(outcome.etag.map(|etag| ("ETag", etag)));
+    headers.extend(outcome.location.map(|location| ("Location", location)));
+    let body = match outcome.answer {
+        Some(answer) => {
+            headers.push(("Content-Type", mode.content_type().to_owned()));
+            Bytes::from(answer.render(mode, service).to_string())
+        }
+        None => Bytes::new(),
+    };
+    Message {
+        status: outcome.status,
+        headers,
+        body,
+    }
+}

@@ -1,0 +1,317 @@
+//! The two shapes of SharePoint's JSON: verbose (`d`, `results`, `__metadata`) and light (`value`, `odata.*`).
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
+
+use super::errors::SpError;
+
+/// How much metadata the caller asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Verbose,
+    Minimal,
+    None,
+}
+
+impl Mode {
+    /// Reads an `Accept` header. Plain `application/json` means minimal metadata; without JSON SharePoint would answer
+    /// with Atom, which is not served here.
+    pub(crate) fn accepted(accept: Option<&str>) -> Option<Self> {
+        let accept = accept?.to_ascii_lowercase();
+        if accept.contains("odata=verbose") {
+            Some(Self::Verbose)
+        } else if accept.contains("odata=nometadata") {
+            Some(Self::None)
+        } else if accept.contains("application/json") || accept.contains("*/*") {
+            Some(Self::Minimal)
+        } else {
+            None
+        }
+    }
+
+    /// The `Content-Type` of an answer.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Verbose => "application/json;odata=verbose;charset=utf-8",
+            Self::Minimal => "application/json;odata=minimalmetadata;streaming=true;charset=utf-8",
+            Self::None => "application/json;odata=nometadata;streaming=true;charset=utf-8",
+        }
+    }
+}
+
+/// Named properties in the order they were made.
+pub(crate) type Properties = Vec<(Cow<'static, str>, Node)>;
+
+/// One value inside an answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    /// A number, text, flag or null.
+    Plain(Value),
+    /// A collection of primitives with its Edm type.
+    Primitives(&'static str, Vec<Value>),
+    /// A complex value with its type.
+    Complex(&'static str, Properties),
+    /// An expanded entity.
+    Entity(Entity),
+    /// An expanded set of entities.
+    Set(Vec<Entity>),
+    /// A related resource that was not expanded.
+    Deferred(String),
+}
+
+impl<T: Into<Value>> From<T> for Node {
+    fn from(value: T) -> Self {
+        Self::Plain(value.into())
+    }
+}
+
+/// An entity with its type, address and version.
+#[derive(Debug, Clone)]
+pub(crate) struct Entity {
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) uri: String,
+    pub(crate) etag: Option<String>,
+    pub(crate) properties: Properties,
+}
+
+/// What an answer carries.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Entity(Entity),
+    Feed {
+        entries: Vec<Entity>,
+        next: Option<String>,
+    },
+    /// The result of a method or one property, under its name.
+    Named(Cow<'static, str>, Node),
+}
+
+impl Entity {
+    /// Keeps what `$select` names; expanded parts are narrowed by `Part/Name` paths. Names in `hidden` only come when
+    /// they are asked for.
+    pub(crate) fn select(
+        mut self,
+        select: &[String],
+        expand: &[String],
+        hidden: &[&str],
+    ) -> Result<Self, SpError> {
+        let all = select.is_empty() || select.iter().any(|name| name == "*");
+        for name in select.iter().filter(|name| *name != "*") {
+            let head = name.split('/').next().unwrap_or_default();
+            if !self
+                .properties
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(head))
+            {
+                return Err(SpError::no_field(name));
+            }
+        }
+        for path in expand {
+            let head = path.split('/').next().unwrap_or_default();
+            if !self
+                .properties
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(head))
+            {
+                return Err(SpError::no_field(path));
+            }
+        }
+        let mut kept = Properties::new();
+        for (name, node) in self.properties {
+            let below = |paths: &[String]| -> Vec<String> {
+                paths
+                    .iter()
+                    .filter_map(|path| path.split_once('/'))
+                    .filter(|(head, _)| head.eq_ignore_ascii_case(&name))
+                    .map(|(_, tail)| tail.to_owned())
+                    .collect()
+            };
+            let head_matches = |path: &String| {
+                path.split('/')
+                    .next()
+                    .is_some_and(|head| head.eq_ignore_ascii_case(&name))
+            };
+            let expanded = expand.iter().any(head_matches);
+            let asked = select.iter().any(head_matches);
+            if !(asked || expanded || all && !hidden.contains(&name.as_ref())) {
+                continue;
+            }
+            let node = match node {
+                Node::Entity(entity) if expanded => {
+                    Node::Entity(entity.select(&below(select), &below(expand), hidden)?)
+                }
+                Node::Entity(entity) => Node::Deferred(entity.uri),
+                Node::Set(entries) if expanded => Node::Set(
+                    entries
+                        .into_iter()
+                        .map(|entry| entry.select(&below(select), &below(expand), hidden))
+                        .collect::<Result<_, _>>()?,
+                ),
+                Node::Set(_) => Node::Deferred(format!("{}/{name}", self.uri)),
+                other => other,
+            };
+            kept.push((name, node));
+        }
+        self.properties = kept;
+        Ok(self)
+    }
+
+    /// Takes one property out, by name in any case.
+    pub(crate) fn property(self, name: &str) -> Option<Answer> {
+        let (name, node) = self
+            .properties
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some(match node {
+            Node::Entity(entity) => Answer::Entity(entity),
+            Node::Set(entries) => Answer::Feed { entries, next: None },
+            other => Answer::Named(name, other),
+        })
+    }
+}
+
+impl Answer {
+    /// The answer's body in the shape asked for; `service` is the address of `_api`.
+    pub(crate) fn render(self, mode: Mode, service: &str) -> Value {
+        match mode {
+            Mode::Verbose => json!({ "d": self.verbose() }),
+            Mode::Minimal | Mode::None => self.light(mode, service),
+        }
+    }
+
+    fn verbose(self) -> Value {
+        match self {
+            Self::Entity(entity) => entity.render(Mode::Verbose),
+            Self::Feed { entries, next } => {
+                let results: Vec<Value> = entries
+                    .into_iter()
+                    .map(|entry| entry.render(Mode::Verbose))
+                    .collect();
+                match next {
+                    Some(next) => json!({ "results": results, "__next": next }),
+                    None => json!({ "results": results }),
+                }
+            }
+            Self::Named(name, node) => json!({ name.into_owned(): node.render(Mode::Verbose) }),
+        }
+    }
+
+    fn light(self, mode: Mode, service: &str) -> Value {
+        let mut map = Map::new();
+        if mode == Mode::Minimal {
+            map.insert("odata.metadata".to_owned(), format!("{service}/$metadata").into());
+        }
+        match self {
+            Self::Entity(entity) => {
+                if let Value::Object(inner) = entity.render(mode) {
+                    map.extend(inner);
+                }
+            }
+            Self::Feed { entries, next } => {
+                let entries = entries.into_iter().map(|entry| entry.render(mode)).collect();
+                map.insert("value".to_owned(), Value::Array(entries));
+                if let Some(next) = next {
+                    map.insert("odata.nextLink".to_owned(), next.into());
+                }
+            }
+            Self::Named(_, Node::Complex(_, properties)) => {
+                map.extend(
+                    properties
+                        .into_iter()
+                        .map(|(name, node)| (name.into_owned(), node.render(mode))),
+                );
+            }
+            Self::Named(_, node) => {
+                map.insert("value".to_owned(), node.render(mode));
+            }
+        }
+        Value::Object(map)
+    }
+}
+
+impl Entity {
+    fn render(self, mode: Mode) -> Value {
+        let mut map = Map::new();
+        match mode {
+            Mode::Verbose => {
+                let mut metadata = Map::new();
+                metadata.insert("id".to_owned(), self.uri.clone().into());
+                metadata.insert("uri".to_owned(), self.uri.into());
+                metadata.insert("type".to_owned(), self.kind.into_owned().into());
+                if let Some(etag) = self.etag {
+                    metadata.insert("etag".to_owned(), etag.into());
+                }
+                map.insert("__metadata".to_owned(), Value::Object(metadata));
+            }
+            Mode::Minimal => {
+                map.insert("odata.type".to_owned(), self.kind.into_owned().into());
+                map.insert("odata.id".to_owned(), self.uri.clone().into());
+                map.insert("odata.editLink".to_owned(), self.uri.into());
+                if let Some(etag) = self.etag {
+                    map.insert("odata.etag".to_owned(), etag.into());
+                }
+            }
+            Mode::None => {}
+        }
+        for (name, node) in self.properties {
+            match (mode, node) {
+                (Mode::Verbose, node) => {
+                    map.insert(name.into_owned(), node.render(mode));
+                }
+                (Mode::Minimal, Node::Deferred(uri)) => {
+                    map.insert(format!("{name}@odata.navigationLinkUrl"), uri.into());
+                }
+                (Mode::None, Node::Deferred(_)) => {}
+                (_, node) => {
+                    map.insert(name.into_owned(), node.render(mode));
+                }
+            }
+        }
+        Value::Object(map)
+    }
+}
+
+impl Node {
+    fn render(self, mode: Mode) -> Value {
+        let verbose = mode == Mode::Verbose;
+        match self {
+            Self::Plain(value) => value,
+            Self::Primitives(kind, values) if verbose => {
+                json!({ "__metadata": { "type": format!("Collection({kind})") }, "results": values })
+            }
+            Self::Primitives(_, values) => Value::Array(values),
+            Self::Complex(kind, properties) => {
+                let mut map = Map::new();
+                if verbose {
+                    map.insert("__metadata".to_owned(), json!({ "type": kind }));
+                }
+                map.extend(
+                    properties
+                        .into_iter()
+                        .map(|(name, node)| (name.into_owned(), node.render(mode))),
+                );
+                Value::Object(map)
+            }
+            Self::Entity(entity) => entity.render(mode),
+            Self::Set(entries) => {
+                let entries: Vec<Value> = entries.into_iter().map(|entry| entry.render(mode)).collect();
+                if verbose {
+                    json!({ "results": entries })
+                } else {
+                    Value::Array(entries)
+                }
+            }
+            Self::Deferred(uri) => json!({ "__deferred": { "uri": uri } }),
+        }
+    }
+}
+
+/// An error's body in the shape asked for.
+pub(crate) fn error_body(error: &SpError, mode: Mode) -> Value {
+    let inner = json!({ "code": error.code, "message": { "lang": "en-US", "value": error.message } });
+    match mode {
+        Mode::Verbose => json!({ "error": inner }),
+        Mode::Minimal | Mode::None => json!({ "odata.error": inner }),
+    }
+}

@@ -1,0 +1,336 @@
+//! People who edit their tasks on both sides, the same for the same seed.
+
+use std::time::Instant;
+
+use jiff::ToSpan as _;
+use jiff::civil::{Date, date};
+use uuid::Uuid;
+
+use super::farm::Farm;
+use super::ledger::{Edit, Kind, Ledger, Where};
+use crate::exchange::{ItemEdit as CopyEdit, TaskStatus};
+use crate::sharepoint::people::{ItemEdit, ItemView};
+
+/// Words for titles.
+const WORDS: &[&str] = &[
+    "Budget",
+    "Café",
+    "Übergabe",
+    "Release",
+    "Audit",
+    "日程",
+    "Umzug",
+    "O'Brien",
+    "A & B",
+    "<draft>",
+];
+
+/// Acts for everybody.
+pub struct Editor {
+    dice: u64,
+    number: u64,
+    deletions: usize,
+}
+
+/// A task somebody could edit.
+struct Target {
+    tenant: usize,
+    list: Uuid,
+    original: ItemView,
+    person: usize,
+}
+
+impl Editor {
+    /// An editor with this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            dice: seed,
+            number: 0,
+            deletions: 0,
+        }
+    }
+
+    fn roll(&mut self, sides: usize) -> usize {
+        self.dice = self
+            .dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let high = usize::try_from(self.dice >> 33).unwrap_or(0);
+        high % sides.max(1)
+    }
+
+    fn title(&mut self) -> String {
+        self.number += 1;
+        let word = WORDS.get(self.roll(WORDS.len())).copied().unwrap_or("Task");
+        format!("{word} no. {}", self.number)
+    }
+
+    fn day(&mut self) -> Date {
+        let days = i64::try_from(self.roll(400)).unwrap_or(0);
+        date(2026, 6, 1).saturating_add(days.days())
+    }
+
+    /// One edit of a task nobody is waiting for. `None` when no task is free just now.
+    ///
+    /// # Errors
+    /// What a simulated server refused.
+    pub fn act(&mut self, farm: &Farm, ledger: &mut Ledger) -> Result<Option<Kind>, String> {
+        let Some(target) = self.target(farm, ledger) else {
+            return Ok(None);
+        };
+        let edit = match self.roll(100) {
+            0..=41 => self.at_source(farm, &target)?,
+            42..=83 => self.in_mailbox(farm, &target)?,
+            84..=89 => self.create(farm, &target)?,
+            90..=93 => self.delete(farm, &target)?,
+            94..=96 => self.reassign(farm, &target)?,
+            _ => self.conflict(farm, &target)?,
+        };
+        let Some((item, side, kind)) = edit else {
+            return Ok(None);
+        };
+        ledger.push(Edit {
+            tenant: target.tenant,
+            person: target.person,
+            list: target.list,
+            item,
+            side,
+            kind: kind.clone(),
+            at: Instant::now(),
+            seen: None,
+        });
+        Ok(Some(kind))
+    }
+
+    /// A free task that one of its people has a copy of.
+    fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<Target> {
+        for _ in 0..20 {
+            let at = self.roll(farm.population.tenants.len());
+            let (tenant, applied) = (farm.population.tenants.get(at)?, farm.applied.get(at)?);
+            let list = applied.lists.get(self.roll(applied.lists.len()))?.0;
+            let items = farm.sharepoint.items(&tenant.site, list).ok()?;
+            let live: Vec<&ItemView> = items
+                .iter()
+                .filter(|item| !item.recycled && !item.assigned_to.is_empty())
+                .collect();
+            let Some(original) = live.get(self.roll(live.len())).copied().cloned() else {
+                continue;
+            };
+            let user = original
+                .assigned_to
+                .get(self.roll(original.assigned_to.len()))
+                .copied()?;
+            let Some(person) = applied.users.iter().position(|known| *known == user) else {
+                continue;
+            };
+            if !ledger.is_open(list, original.id) && self.copy(farm, at, person, list, original.id).is_some()
+            {
+                return Some(Target {
+                    tenant: at,
+                    list,
+                    original,
+                    person,
+                });
+            }
+        }
+        None
+    }
+
+    fn copy(
+        &self,
+        farm: &Farm,
+        tenant: usize,
+        person: usize,
+        list: Uuid,
+        item: i32,
+    ) -> Option<(String, String)> {
+        let person = farm.population.tenants.get(tenant)?.people.get(person)?;
+        let key = Farm::key(list, item);
+        farm.exchange
+            .items(&person.smtp)
+            .into_iter()
+            .find(|copy| !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key))
+            .map(|copy| (person.smtp.clone(), copy.id))
+    }
+
+    fn change(&mut self) -> Kind {
+        match self.roll(10) {
+            0..=3 => Kind::Title(self.title()),
+            4 | 5 => Kind::Due(self.day()),
+            6 => {
+                self.number += 1;
+                Kind::Body(format!("remark{}", self.number))
+            }
+            7 => Kind::Importance(
+                ["Low", "Normal", "High"]
+                    .get(self.roll(3))
+                    .copied()
+                    .unwrap_or("High"),
+            ),
+            8 => Kind::Progress(TaskStatus::Completed, 100.0),
+            _ => {
+                let percent = u32::try_from(5 + self.roll(90)).unwrap_or(50);
+                Kind::Progress(TaskStatus::InProgress, f64::from(percent))
+            }
+        }
+    }
+
+    fn at_source(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        let kind = self.change();
+        apply_at_source(farm, target, &kind)?;
+        Ok(Some((target.original.id, Where::Source, kind)))
+    }
+
+    fn in_mailbox(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        let kind = self.change();
+        let Some((smtp, id)) = self.copy(
+            farm,
+            target.tenant,
+            target.person,
+            target.list,
+            target.original.id,
+        ) else {
+            return Ok(None);
+        };
+        apply_in_mailbox(farm, &smtp, &id, &kind)?;
+        Ok(Some((target.original.id, Where::Mailbox, kind)))
+    }
+
+    fn create(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        let title = self.title();
+        let user = target.original.assigned_to.first().copied().unwrap_or_default();
+        let person = user_of(farm, target);
+        let edit = ItemEdit {
+            title: Some(title.clone()),
+            due: Some(Some(self.day())),
+            assigned_to: Some(vec![person.unwrap_or(user)]),
+            ..ItemEdit::default()
+        };
+        let item = farm
+            .sharepoint
+            .person_creates(site(farm, target), target.list, edit, user)?;
+        Ok(Some((item, Where::Source, Kind::Created(title))))
+    }
+
+    /// Few, so that the guard has no reason to step in.
+    fn delete(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        // In a mailbox one person's deletion deletes it for everybody, so only tasks of one person are deleted there.
+        self.deletions += 1;
+        if self.deletions.is_multiple_of(2) && target.original.assigned_to.len() == 1 {
+            let copy = self.copy(
+                farm,
+                target.tenant,
+                target.person,
+                target.list,
+                target.original.id,
+            );
+            let Some((smtp, id)) = copy else { return Ok(None) };
+            farm.exchange
+                .person_deletes(&smtp, &id, true)
+                .map_err(|error| error.to_string())?;
+            return Ok(Some((target.original.id, Where::Mailbox, Kind::Deleted)));
+        }
+        farm.sharepoint
+            .person_deletes(site(farm, target), target.list, target.original.id)?;
+        Ok(Some((target.original.id, Where::Source, Kind::Deleted)))
+    }
+
+    fn reassign(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        let Some(applied) = farm.applied.get(target.tenant) else {
+            return Ok(None);
+        };
+        let to = self.roll(applied.users.len());
+        let Some(user) = applied.users.get(to).copied() else {
+            return Ok(None);
+        };
+        if target.original.assigned_to.contains(&user) {
+            return Ok(None);
+        }
+        farm.sharepoint
+            .person_assigns(site(farm, target), target.list, target.original.id, &[user], user)?;
+        Ok(Some((
+            target.original.id,
+            Where::Source,
+            Kind::Reassigned(target.person, to),
+        )))
+    }
+
+    /// Both sides get a title before the next sync; the one in the mailbox is later by more than a second.
+    fn conflict(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+        let (first, second) = (Kind::Title(self.title()), Kind::Title(self.title()));
+        let copy = self.copy(
+            farm,
+            target.tenant,
+            target.person,
+            target.list,
+            target.original.id,
+        );
+        let Some((smtp, id)) = copy else { return Ok(None) };
+        apply_at_source(farm, target, &first)?;
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        // A sync may have come in between; then the item has a new version and simply is edited again.
+        apply_in_mailbox(farm, &smtp, &id, &second)?;
+        Ok(Some((target.original.id, Where::Both, second)))
+    }
+}
+
+fn site<'a>(farm: &'a Farm, target: &Target) -> &'a str {
+    farm.population
+        .tenants
+        .get(target.tenant)
+        .map_or("", |tenant| tenant.site.as_str())
+}
+
+fn user_of(farm: &Farm, target: &Target) -> Option<i32> {
+    farm.applied.get(target.tenant)?.users.get(target.person).copied()
+}
+
+fn apply_at_source(farm: &Farm, target: &Target, kind: &Kind) -> Result<(), String> {
+    let mut edit = ItemEdit::default();
+    match kind {
+        Kind::Title(title) => edit.title = Some(title.clone()),
+        Kind::Due(due) => {
+            edit.due = Some(Some(*due));
+            edit.start = Some(None);
+        }
+        Kind::Body(word) => edit.body = Some(format!("<p>A <b>{word}</b> of the team</p>")),
+        Kind::Importance(importance) => {
+            edit.priority = Some(match *importance {
+                "High" => 1,
+                "Normal" => 2,
+                _ => 3,
+            });
+        }
+        Kind::Progress(status, percent) => {
+            edit.status = Some(if *status == TaskStatus::Completed { 3 } else { 2 });
+            edit.percent = Some(percent / 100.0);
+        }
+        Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
+    }
+    let by = user_of(farm, target).unwrap_or_default();
+    farm.sharepoint
+        .person_edits(site(farm, target), target.list, target.original.id, edit, by)
+}
+
+fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &Kind) -> Result<(), String> {
+    let mut edit = CopyEdit::default();
+    match kind {
+        Kind::Title(title) => edit.subject = Some(title.clone()),
+        Kind::Due(due) => {
+            edit.start = Some(None);
+            edit.due = Some(Some(*due));
+        }
+        Kind::Body(word) => edit.body = Some(Some(format!("A {word} of mine"))),
+        Kind::Importance(importance) => edit.importance = Some((*importance).to_owned()),
+        Kind::Progress(status, percent) => {
+            edit.percent = Some(*percent);
+            edit.status = Some(*status);
+        }
+        Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
+    }
+    farm.exchange
+        .person_edits(smtp, id, edit)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}

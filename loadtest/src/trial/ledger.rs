@@ -1,0 +1,180 @@
+//! What people did, and when the other side showed it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::civil::Date;
+use uuid::Uuid;
+
+use crate::exchange::TaskStatus;
+
+/// Where an edit was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Where {
+    /// In SharePoint.
+    Source,
+    /// In the mailbox.
+    Mailbox,
+    /// First in one, then in the other, before any sync: the later one must win.
+    Both,
+}
+
+/// What was done to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A new title.
+    Title(String),
+    /// A new due date.
+    Due(Date),
+    /// A new description; the word to look for.
+    Body(String),
+    /// A new importance: `Low`, `Normal`, `High`.
+    Importance(&'static str),
+    /// New status and percent.
+    Progress(TaskStatus, f64),
+    /// Created.
+    Created(String),
+    /// Deleted.
+    Deleted,
+    /// Given to somebody else: person numbers before and after.
+    Reassigned(usize, usize),
+}
+
+impl Kind {
+    /// Name in the summary.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Title(_) => "title",
+            Self::Due(_) => "due date",
+            Self::Body(_) => "description",
+            Self::Importance(_) => "importance",
+            Self::Progress(..) => "progress",
+            Self::Created(_) => "created",
+            Self::Deleted => "deleted",
+            Self::Reassigned(..) => "reassigned",
+        }
+    }
+}
+
+/// One edit.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// Position of the tenant.
+    pub tenant: usize,
+    /// Number of the person whose mailbox is watched.
+    pub person: usize,
+    /// The list.
+    pub list: Uuid,
+    /// The item in it.
+    pub item: i32,
+    /// Where it was made.
+    pub side: Where,
+    /// What was done.
+    pub kind: Kind,
+    /// When.
+    pub at: Instant,
+    /// When the other side showed it.
+    pub seen: Option<Instant>,
+}
+
+/// Every edit of a trial.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    edits: Vec<Edit>,
+}
+
+/// What the ledger says so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Edits made, by kind and side.
+    pub made: BTreeMap<(&'static str, Where), usize>,
+    /// Edits made.
+    pub edits: usize,
+    /// Edits the other side showed.
+    pub mirrored: usize,
+    /// Median time until then.
+    pub p50: Option<Duration>,
+    /// 99th percentile of the same.
+    pub p99: Option<Duration>,
+}
+
+impl Ledger {
+    /// Notes an edit.
+    pub fn push(&mut self, edit: Edit) {
+        self.edits.push(edit);
+    }
+
+    /// The edits that were not seen on the other side yet.
+    pub fn open(&mut self) -> impl Iterator<Item = &mut Edit> {
+        self.edits.iter_mut().filter(|edit| edit.seen.is_none())
+    }
+
+    /// Whether this task has an edit that was not seen yet.
+    #[must_use]
+    pub fn is_open(&self, list: Uuid, item: i32) -> bool {
+        self.edits
+            .iter()
+            .rev()
+            .any(|edit| edit.seen.is_none() && edit.list == list && edit.item == item)
+    }
+
+    /// Edits made so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.edits.len()
+    }
+
+    /// Whether nothing was done yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// The last edits that nobody saw, in words.
+    #[must_use]
+    pub fn unseen(&self, limit: usize) -> Vec<String> {
+        self.edits
+            .iter()
+            .filter(|edit| edit.seen.is_none())
+            .take(limit)
+            .map(|edit| {
+                format!(
+                    "{:?} of task {} in {} made in {:?}: {:?}",
+                    edit.kind.name(),
+                    edit.item,
+                    edit.list,
+                    edit.side,
+                    edit.kind
+                )
+            })
+            .collect()
+    }
+
+    /// The counts.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut made = BTreeMap::new();
+        for edit in &self.edits {
+            *made.entry((edit.kind.name(), edit.side)).or_default() += 1;
+        }
+        let mut times: Vec<Duration> = self
+            .edits
+            .iter()
+            .filter_map(|edit| Some(edit.seen?.duration_since(edit.at)))
+            .collect();
+        times.sort_unstable();
+        let at = |share: usize| {
+            times
+                .get((times.len() * share / 100).min(times.len().saturating_sub(1)))
+                .copied()
+        };
+        Counts {
+            made,
+            edits: self.edits.len(),
+            mirrored: times.len(),
+            p50: at(50),
+            p99: at(99),
+        }
+    }
+}

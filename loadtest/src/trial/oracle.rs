@@ -1,0 +1,324 @@
+//! The oracle: looks at both stores and says whether they agree. Uses none of tasksync's code.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+
+use super::bodies::readable;
+use super::farm::Farm;
+use super::ledger::{Edit, Kind, Where};
+use crate::exchange::{ItemView as Copy, TaskStatus};
+use crate::population::{Person, Tenant};
+use crate::sharepoint::people::ItemView as Original;
+
+/// Name of the property that tells which task an item stands for.
+const SOURCE_KEY: &str = "TaskSyncSourceKey";
+
+/// What the oracle found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Copies that should be there.
+    pub tasks: usize,
+    /// Tasks without a copy.
+    pub missing: Vec<String>,
+    /// Copies without a task, or not the person's.
+    pub extra: Vec<String>,
+    /// Tasks with more than one copy.
+    pub doubled: Vec<String>,
+    /// Copies whose values differ.
+    pub differing: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether both sides agree.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.missing.is_empty()
+            && self.extra.is_empty()
+            && self.doubled.is_empty()
+            && self.differing.is_empty()
+    }
+
+    /// Everything that is wrong, at most `limit` lines.
+    #[must_use]
+    pub fn lines(&self, limit: usize) -> Vec<String> {
+        let part = |name: &'static str, lines: &[String]| {
+            lines
+                .iter()
+                .map(move |line| format!("{name}: {line}"))
+                .collect::<Vec<_>>()
+        };
+        let mut all = part("missing", &self.missing);
+        all.extend(part("extra", &self.extra));
+        all.extend(part("doubled", &self.doubled));
+        all.extend(part("differing", &self.differing));
+        all.truncate(limit);
+        all
+    }
+}
+
+/// Looks at a farm.
+pub struct Oracle<'a> {
+    farm: &'a Farm,
+}
+
+impl<'a> Oracle<'a> {
+    /// An oracle for this farm.
+    #[must_use]
+    pub fn new(farm: &'a Farm) -> Self {
+        Self { farm }
+    }
+
+    /// Compares both sides for everybody.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (at, tenant) in self.farm.population.tenants.iter().enumerate() {
+            let originals = self.originals(at, tenant);
+            for person in &tenant.people {
+                self.compare(at, tenant, person, &originals, &mut verdict);
+            }
+        }
+        verdict
+    }
+
+    /// Live tasks of a tenant by key.
+    fn originals(&self, at: usize, tenant: &Tenant) -> BTreeMap<String, Original> {
+        let mut originals = BTreeMap::new();
+        let Some(applied) = self.farm.applied.get(at) else {
+            return originals;
+        };
+        for (list, _) in &applied.lists {
+            for item in self
+                .farm
+                .sharepoint
+                .items(&tenant.site, *list)
+                .unwrap_or_default()
+            {
+                if !item.recycled {
+                    originals.insert(Farm::key(*list, item.id), item);
+                }
+            }
+        }
+        originals
+    }
+
+    fn compare(
+        &self,
+        at: usize,
+        tenant: &Tenant,
+        person: &Person,
+        originals: &BTreeMap<String, Original>,
+        verdict: &mut Verdict,
+    ) {
+        let user = self
+            .farm
+            .applied
+            .get(at)
+            .and_then(|applied| applied.users.get(person.id).copied());
+        let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
+        for copy in self.farm.exchange.items(&person.smtp) {
+            if let Some(key) = copy.named.get(SOURCE_KEY)
+                && !copy.in_deleted_items
+            {
+                copies.entry(key.clone()).or_default().push(copy);
+            }
+        }
+        let name = |key: &str| format!("{} / {} / {key}", tenant.slug, person.smtp);
+        for (key, original) in originals {
+            let assigned = user.is_some_and(|user| original.assigned_to.contains(&user));
+            let found = copies.remove(key).unwrap_or_default();
+            match (assigned, found.as_slice()) {
+                (false, []) => {}
+                (false, _) => verdict.extra.push(name(key)),
+                (true, []) => {
+                    verdict.tasks += 1;
+                    verdict
+                        .missing
+                        .push(format!("{} \"{}\"", name(key), original.title));
+                }
+                (true, [copy]) => {
+                    verdict.tasks += 1;
+                    verdict.differing.extend(
+                        differences(original, copy)
+                            .into_iter()
+                            .map(|what| format!("{}: {what}", name(key))),
+                    );
+                }
+                (true, more) => {
+                    verdict.tasks += 1;
+                    verdict
+                        .doubled
+                        .push(format!("{} ({} copies)", name(key), more.len()));
+                }
+            }
+        }
+        verdict.extra.extend(copies.keys().map(|key| name(key)));
+    }
+
+    /// Whether the other side shows this edit.
+    #[must_use]
+    pub fn shows(&self, edit: &Edit) -> bool {
+        let Some(tenant) = self.farm.population.tenants.get(edit.tenant) else {
+            return false;
+        };
+        let key = Farm::key(edit.list, edit.item);
+        let original = self
+            .farm
+            .sharepoint
+            .items(&tenant.site, edit.list)
+            .unwrap_or_default()
+            .into_iter()
+            .find(|item| item.id == edit.item);
+        let copies = |person: usize| -> Vec<Copy> {
+            let Some(person) = tenant.people.get(person) else {
+                return Vec::new();
+            };
+            self.farm
+                .exchange
+                .items(&person.smtp)
+                .into_iter()
+                .filter(|copy| !copy.in_deleted_items && copy.named.get(SOURCE_KEY) == Some(&key))
+                .collect()
+        };
+        let in_mailbox = || {
+            copies(edit.person)
+                .iter()
+                .any(|copy| copy_shows(&edit.kind, copy))
+        };
+        let at_source = || {
+            original
+                .as_ref()
+                .is_some_and(|original| original_shows(&edit.kind, original))
+        };
+        match (&edit.kind, edit.side) {
+            (Kind::Deleted, Where::Source) => copies(edit.person).is_empty(),
+            (Kind::Deleted, Where::Mailbox | Where::Both) => {
+                original.is_none_or(|original| original.recycled)
+            }
+            (Kind::Reassigned(before, after), _) => copies(*before).is_empty() && copies(*after).len() == 1,
+            (_, Where::Source) => in_mailbox(),
+            (_, Where::Mailbox) => at_source(),
+            (_, Where::Both) => in_mailbox() && at_source(),
+        }
+    }
+}
+
+fn copy_shows(kind: &Kind, copy: &Copy) -> bool {
+    match kind {
+        Kind::Title(title) | Kind::Created(title) => copy.subject == *title,
+        Kind::Due(due) => copy.due == Some(*due),
+        Kind::Body(word) => copy.body.as_ref().is_some_and(|body| body.contains(word)),
+        Kind::Importance(importance) => copy.importance == *importance,
+        Kind::Progress(status, percent) => copy.status == *status && (copy.percent - percent).abs() < 0.01,
+        Kind::Deleted | Kind::Reassigned(..) => false,
+    }
+}
+
+fn original_shows(kind: &Kind, original: &Original) -> bool {
+    match kind {
+        Kind::Title(title) | Kind::Created(title) => original.title == *title,
+        Kind::Due(due) => original.due == Some(*due),
+        Kind::Body(word) => original.body.contains(word),
+        Kind::Importance(importance) => importance_of(original.priority) == Some(*importance),
+        Kind::Progress(status, percent) => {
+            status_of(original.status) == Some(*status) && (original.percent * 100.0 - percent).abs() < 0.01
+        }
+        Kind::Deleted | Kind::Reassigned(..) => false,
+    }
+}
+
+fn importance_of(priority: u8) -> Option<&'static str> {
+    match priority {
+        1 => Some("High"),
+        2 => Some("Normal"),
+        3 => Some("Low"),
+        _ => None,
+    }
+}
+
+fn status_of(status: u8) -> Option<TaskStatus> {
+    match status {
+        1 => Some(TaskStatus::NotStarted),
+        2 => Some(TaskStatus::InProgress),
+        3 => Some(TaskStatus::Completed),
+        4 => Some(TaskStatus::Deferred),
+        5 => Some(TaskStatus::WaitingOnOthers),
+        _ => None,
+    }
+}
+
+/// What a copy must show for a status and percent that need not fit each other in SharePoint.
+fn progress_in_mailbox(status: u8, percent: f64) -> (Option<TaskStatus>, f64) {
+    let percent = (percent * 100.0 * 100.0).round() / 100.0;
+    match status_of(status) {
+        _ if percent >= 100.0 => (Some(TaskStatus::Completed), 100.0),
+        Some(TaskStatus::Completed) => (Some(TaskStatus::Completed), 100.0),
+        Some(TaskStatus::NotStarted) if percent > 0.0 => (Some(TaskStatus::InProgress), percent),
+        other => (other, percent),
+    }
+}
+
+/// A mailbox has nothing due before it starts, and a start without a due date is due the same day.
+fn due_in_mailbox(start: Option<Date>, due: Option<Date>) -> Option<Date> {
+    match (start, due) {
+        (Some(start), Some(due)) => Some(due.max(start)),
+        (Some(start), None) => Some(start),
+        (None, due) => due,
+    }
+}
+
+fn differences(original: &Original, copy: &Copy) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut check = |same: bool, what: &str, here: String, there: String| {
+        if !same {
+            found.push(format!("{what}: source {here}, mailbox {there}"));
+        }
+    };
+    check(
+        original.title.trim() == copy.subject.trim(),
+        "title",
+        format!("{:?}", original.title),
+        format!("{:?}", copy.subject),
+    );
+    check(
+        original.start == copy.start,
+        "start",
+        format!("{:?}", original.start),
+        format!("{:?}", copy.start),
+    );
+    let due = due_in_mailbox(original.start, original.due);
+    check(
+        due == copy.due,
+        "due",
+        format!("{due:?}"),
+        format!("{:?}", copy.due),
+    );
+    let (status, percent) = progress_in_mailbox(original.status, original.percent);
+    let barely = copy.status == TaskStatus::InProgress && copy.percent <= 1.0 && percent <= 1.0;
+    check(
+        status
+            .is_none_or(|status| status == copy.status && ((percent - copy.percent).abs() < 0.01 || barely)),
+        "progress",
+        format!("{status:?} {percent}"),
+        format!("{:?} {}", copy.status, copy.percent),
+    );
+    let importance = importance_of(original.priority);
+    check(
+        importance.is_none_or(|importance| importance == copy.importance),
+        "importance",
+        format!("{importance:?}"),
+        copy.importance.clone(),
+    );
+    let (here, there) = (
+        readable(&original.body),
+        readable(copy.body.as_deref().unwrap_or_default()),
+    );
+    check(
+        here == there,
+        "description",
+        here.chars().take(60).collect(),
+        there.chars().take(60).collect(),
+    );
+    found
+}

@@ -1,0 +1,12 @@
+//! The simulated Exchange over real HTTP, with every answer checked against the schema when there is one.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by failing"
+)]
+#![expect(clippy::print_stdout, reason = "a skipped schema check is said aloud")]
+
+mod client;
+mod folders;
+mod items;
+mod scale;

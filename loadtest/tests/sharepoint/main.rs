@@ -1,0 +1,8 @@
+//! The simulated SharePoint over real HTTP, in both shapes of JSON.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod changes;
+mod farm;
+mod items;
+mod site;

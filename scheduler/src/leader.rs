@@ -1,0 +1,132 @@
+//! Leadership: a lease in the schedule, renewed every third of its life, and given up before it expires.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasksync_common::schedule::{Epoch, Schedule};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::DispatchMetrics;
+
+/// Giving the leadership up at the end may take this long; then it runs out by itself.
+const RESIGN: Duration = Duration::from_secs(3);
+
+/// Keeps trying to lead, and tells through `leading` under which epoch this process leads.
+pub(crate) struct Candidate {
+    pub(crate) schedule: Arc<dyn Schedule>,
+    /// Unique per process and start, so that a restarted process is somebody else.
+    pub(crate) holder: String,
+    pub(crate) lifetime: Duration,
+    pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) leading: watch::Sender<Option<Epoch>>,
+}
+
+/// What this process knows of its own lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// Somebody else leads, or nobody knows.
+    None,
+    /// This process leads until then, by its own reckoning from before the call that took the lease.
+    Held { epoch: Epoch, until: Instant },
+}
+
+impl Candidate {
+    /// Runs until `stop` is cancelled. The lease is held on to until [`Self::resign`].
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let mut lease = Lease::None;
+        let mut answers = true;
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            // A renewal that hangs is given up in time for the next one, and always before the lease ends.
+            let patience = match lease {
+                Lease::None => self.lifetime / 3,
+                Lease::Held { until, .. } => (self.lifetime / 3).min(until.saturating_duration_since(began)),
+            };
+            let call = timeout(patience, self.schedule.lead(&self.holder, self.lifetime));
+            let Some(answer) = stop.run_until_cancelled(call).await else {
+                return;
+            };
+            let wait = match answer {
+                Ok(Ok(Some(epoch))) => {
+                    answers = true;
+                    // A sixth is kept back for clocks that run differently and for work on its way.
+                    let until = began + self.lifetime - self.lifetime / 6;
+                    lease = Lease::Held { epoch, until };
+                    self.tell(Some(epoch));
+                    self.lifetime / 3
+                }
+                Ok(Ok(None)) => {
+                    answers = true;
+                    lease = Lease::None;
+                    self.tell(None);
+                    self.lifetime / 10
+                }
+                failed @ (Ok(Err(_)) | Err(_)) => {
+                    if answers {
+                        answers = false;
+                        let failure = match failed {
+                            Ok(Err(failure)) => failure.to_string(),
+                            Ok(Ok(_)) | Err(_) => "no answer in time".to_owned(),
+                        };
+                        tracing::warn!(failure, "the leadership cannot be asked for or renewed");
+                    }
+                    if let Lease::Held { until, .. } = lease
+                        && Instant::now() >= until
+                    {
+                        lease = Lease::None;
+                        self.tell(None);
+                    }
+                    self.lifetime / 10
+                }
+            };
+            let wait = match lease {
+                Lease::Held { until, .. } => wait.min(until.saturating_duration_since(Instant::now())),
+                Lease::None => wait,
+            };
+            // Never a hot loop, even when the lease is about to end.
+            let wait = wait.max(Duration::from_millis(10));
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Gives the leadership up, so that another process takes it at once.
+    pub(crate) async fn resign(&self) {
+        let led = self.leading.borrow().is_some();
+        self.tell(None);
+        if led
+            && !matches!(
+                timeout(RESIGN, self.schedule.resign(&self.holder)).await,
+                Ok(Ok(()))
+            )
+        {
+            tracing::warn!("the leadership could not be given up, it runs out by itself");
+        }
+    }
+
+    /// Tells and logs changes only.
+    fn tell(&self, now: Option<Epoch>) {
+        let changed = self.leading.send_if_modified(|leading| {
+            let changed = *leading != now;
+            *leading = now;
+            changed
+        });
+        if !changed {
+            return;
+        }
+        match now {
+            Some(epoch) => {
+                self.metrics.leading.set(1);
+                self.metrics.leaderships.add(1);
+                tracing::info!(epoch = epoch.0, "this process leads");
+            }
+            None => {
+                self.metrics.leading.set(0);
+                tracing::info!("this process does not lead any more");
+            }
+        }
+    }
+}

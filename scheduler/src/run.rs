@@ -1,0 +1,269 @@
+//! The scheduler's life: standing for election, leading, stopping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::queue::JobQueue;
+use tasksync_common::registry::Registry;
+use tasksync_common::schedule::{Epoch, Schedule};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{Dispatcher, Filled, KnownTenants};
+use crate::leader::Candidate;
+use crate::limits::DispatchLimits;
+use crate::metrics::DispatchMetrics;
+use crate::requests::Requests;
+use crate::search::PRUNE_INTERVAL;
+
+/// First and longest pause after a store or the queue did not answer.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The stores the scheduler works with.
+#[derive(Clone)]
+pub struct Stores {
+    /// The order of work.
+    pub schedule: Arc<dyn Schedule>,
+    /// Where jobs go.
+    pub queue: Arc<dyn JobQueue>,
+    /// The truth about tenants and enrolments.
+    pub registry: Arc<dyn Registry>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// One process's scheduler.
+pub struct Scheduler {
+    dispatcher: Arc<Dispatcher>,
+    candidate: Candidate,
+    requests: Arc<Requests>,
+    /// Asks for a comparison of registry and order now.
+    search: Notify,
+}
+
+impl Scheduler {
+    /// A scheduler that stands for election as `holder`, a name no other process and no earlier start has.
+    ///
+    /// An order of work in memory must be rebuilt from the registry before [`Self::run`].
+    #[must_use]
+    pub fn new(
+        stores: Stores,
+        limits: DispatchLimits,
+        holder: impl Into<String>,
+        metrics: Arc<DispatchMetrics>,
+    ) -> Self {
+        let (leading, told) = watch::channel(None);
+        let candidate = Candidate {
+            schedule: Arc::clone(&stores.schedule),
+            holder: holder.into(),
+            lifetime: limits.leader_lifetime,
+            metrics: Arc::clone(&metrics),
+            leading,
+        };
+        let dispatcher = Arc::new(Dispatcher {
+            schedule: stores.schedule,
+            queue: stores.queue,
+            registry: stores.registry,
+            clock: stores.clock,
+            limits,
+            metrics,
+        });
+        let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
+        Self {
+            dispatcher,
+            candidate,
+            requests,
+            search: Notify::new(),
+        }
+    }
+
+    /// Takes "sync now" for this process; works as long as the stores do, whether this process leads or not.
+    #[must_use]
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
+    }
+
+    /// Under which epoch this process leads, if it does.
+    #[must_use]
+    pub fn leading(&self) -> watch::Receiver<Option<Epoch>> {
+        self.candidate.leading.subscribe()
+    }
+
+    /// Runs until `stop` is cancelled; returns when the last job is sent and the leadership is given up.
+    ///
+    /// Never fails: what cannot be reached is tried again with growing pauses.
+    pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(self.candidate.run(&stop), self.lead_when_elected(&stop));
+        self.candidate.resign().await;
+    }
+
+    async fn lead_when_elected(&self, stop: &CancellationToken) {
+        let mut leading = self.leading();
+        loop {
+            let elected = stop.run_until_cancelled(leading.wait_for(Option::is_some));
+            let epoch = match elected.await {
+                Some(Ok(epoch)) => *epoch,
+                // The sender lives in `self`; it is never gone while this runs.
+                Some(Err(_)) | None => return,
+            };
+            let Some(epoch) = epoch else { continue };
+            let lost = stop.child_token();
+            let watch = async {
+                let changed = leading.wait_for(|now| *now != Some(epoch));
+                let _ = stop.run_until_cancelled(changed).await;
+                lost.cancel();
+            };
+            tokio::join!(watch, self.lead(epoch, &lost));
+        }
+    }
+
+    /// Leads under one epoch until `lost` is cancelled.
+    async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
+        let quiet_until = watch::Sender::new(Instant::now());
+        let housekeeping = async {
+            tokio::join!(self.search_in_turn(&quiet_until), self.prune_in_turn());
+        };
+        tokio::join!(
+            self.dispatch_in_turn(epoch, &quiet_until, lost),
+            // May be dropped anywhere: each of its changes is whole and is found again by the next leader.
+            lost.run_until_cancelled(housekeeping),
+        );
+    }
+
+    async fn dispatch_in_turn(&self, epoch: Epoch, quiet: &watch::Sender<Instant>, lost: &CancellationToken) {
+        let limits = &self.dispatcher.limits;
+        let metrics = &self.dispatcher.metrics;
+        let mut next_run = Instant::now();
+        let mut known = KnownTenants::new();
+        let mut failures = 0_u32;
+        while !lost.is_cancelled() {
+            let began = Instant::now();
+            let quiet_until = *quiet.borrow();
+            let result = if began >= next_run {
+                next_run = began + limits.run_interval;
+                known.clear();
+                metrics.runs.add(1);
+                self.run_once(epoch, &mut known, began < quiet_until, lost).await
+            } else if began < quiet_until {
+                Ok(Filled::Users(0))
+            } else {
+                metrics.top_ups.add(1);
+                self.dispatcher.fill(epoch, &mut known, lost).await
+            };
+            let next = match result {
+                Ok(Filled::StaleEpoch) => {
+                    tracing::warn!(epoch = epoch.0, "a newer leader exists, nothing more is sent");
+                    lost.cancelled().await;
+                    return;
+                }
+                Ok(Filled::Users(_) | Filled::Nobody) => {
+                    if failures > 0 {
+                        tracing::info!("dispatch works again");
+                    }
+                    failures = 0;
+                    if limits.top_up_interval.is_zero() {
+                        next_run
+                    } else {
+                        next_run.min(began + limits.top_up_interval)
+                    }
+                }
+                Err(failure) => {
+                    metrics.runs_failed.add(1);
+                    if failures == 0 {
+                        tracing::warn!(%failure, "dispatch does not work, trying again");
+                    }
+                    let pause = FIRST_PAUSE
+                        .saturating_mul(1_u32 << failures.min(8))
+                        .min(LONGEST_PAUSE);
+                    failures = failures.saturating_add(1);
+                    Instant::now() + pause
+                }
+            };
+            // At least a breath between two looks, however the intervals are set.
+            let next = next.max(Instant::now() + Duration::from_millis(10));
+            if lost.run_until_cancelled(sleep_until(next)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn run_once(
+        &self,
+        epoch: Epoch,
+        known: &mut KnownTenants,
+        quiet: bool,
+        lost: &CancellationToken,
+    ) -> Result<Filled, Failure> {
+        self.dispatcher.reclaim().await?;
+        if quiet {
+            return Ok(Filled::Users(0));
+        }
+        let filled = self.dispatcher.fill(epoch, known, lost).await?;
+        if filled == Filled::Nobody && self.order_is_lost().await? {
+            self.search.notify_one();
+        }
+        Ok(filled)
+    }
+
+    /// Whether nobody is in the order although somebody is enrolled.
+    async fn order_is_lost(&self) -> Result<bool, Failure> {
+        if self.dispatcher.schedule.summary(None).await?.users > 0 {
+            return Ok(false);
+        }
+        let active = self.dispatcher.registry.active_tenants(None, 1).await?;
+        Ok(!active.is_empty())
+    }
+
+    /// Compares registry and order when leading begins, in turn, and when the order was found empty.
+    async fn search_in_turn(&self, quiet: &watch::Sender<Instant>) {
+        let mut failures = 0_u32;
+        loop {
+            let next = match self.search_once(quiet).await {
+                Ok(()) => {
+                    failures = 0;
+                    self.dispatcher.limits.tenant_search_interval
+                }
+                Err(failure) => {
+                    if failures == 0 {
+                        tracing::warn!(%failure, "the registry could not be compared with the order of work, trying again");
+                    }
+                    let pause = FIRST_PAUSE
+                        .saturating_mul(1_u32 << failures.min(8))
+                        .min(LONGEST_PAUSE);
+                    failures = failures.saturating_add(1);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = sleep(next) => {}
+                () = self.search.notified() => {}
+            }
+        }
+    }
+
+    async fn search_once(&self, quiet: &watch::Sender<Instant>) -> Result<(), Failure> {
+        if self.order_is_lost().await? {
+            // Workers may still run under claims of the lost order: nobody is sent before those have run out.
+            let until = Instant::now() + self.dispatcher.limits.claim_lifetime;
+            quiet.send_replace(until);
+            tracing::warn!(
+                pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
+                "the order of work was lost and is rebuilt from the registry"
+            );
+        }
+        self.dispatcher.search().await.map(drop)
+    }
+
+    async fn prune_in_turn(&self) {
+        loop {
+            if let Err(failure) = self.dispatcher.prune().await {
+                tracing::warn!(%failure, "old journal entries could not be dropped, trying again later");
+            }
+            sleep(PRUNE_INTERVAL).await;
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Secrets are read where they are used, so that a rotation works without a restart. Values are held in types that are
+//! wiped when dropped and never printed.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::registry::SecretRef;
+
+/// Largest secret file, in bytes. A private key with its chain has about 8 KiB.
+const MAXIMUM_BYTES: u64 = 64 * 1024;
+
+/// A file is read again after this time even when it looks unchanged.
+const MAXIMUM_AGE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Most files kept in memory; beyond that all are forgotten and read anew.
+const MAXIMUM_FILES: usize = 10_000;
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    modified: Option<SystemTime>,
+    bytes: u64,
+}
+
+struct Kept {
+    version: Version,
+    read_at: Timestamp,
+    secret: SecretString,
+}
+
+/// Reads secrets; keeps files until they change or for a minute.
+#[derive(Default)]
+pub(super) struct Secrets {
+    files: Mutex<HashMap<PathBuf, Kept>>,
+}
+
+impl Secrets {
+    /// The secret's value now.
+    ///
+    /// # Errors
+    /// `SecretUnavailable`, with the name of the secret and never its value.
+    pub(super) fn read(&self, reference: &SecretRef, now: Timestamp) -> Result<SecretString, Failure> {
+        let secret = match reference {
+            SecretRef::Environment(name) => environment(name),
+            SecretRef::File(path) => self.file(path, now),
+        }
+        .and_then(|secret| {
+            if secret.expose_secret().is_empty() {
+                Err("it is empty".to_owned())
+            } else {
+                Ok(secret)
+            }
+        });
+        secret.map_err(|reason| unavailable(reference, &reason))
+    }
+
+    /// Forgets a secret that a server refused. `true` when there is another value now.
+    pub(super) fn renew(&self, reference: &SecretRef, now: Timestamp) -> bool {
+        let SecretRef::File(path) = reference else {
+            return false;
+        };
+        let old = self.lock().remove(path);
+        match (old, self.read(reference, now)) {
+            (Some(old), Ok(new)) => old.secret.expose_secret() != new.expose_secret(),
+            _ => false,
+        }
+    }
+
+    fn file(&self, path: &Path, now: Timestamp) -> Result<SecretString, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let metadata = std::fs::metadata(path).map_err(text)?;
+        // Pipes and devices could block or never end.
+        if !metadata.is_file() {
+            return Err("it is not a file".to_owned());
+        }
+        let version = Version {
+            modified: metadata.modified().ok(),
+            bytes: metadata.len(),
+        };
+        if let Some(kept) = self.lock().get(path) {
+            let age = kept.read_at.duration_until(now);
+            if kept.version == version && !age.is_negative() && age < MAXIMUM_AGE {
+                return Ok(kept.secret.clone());
+            }
+        }
+        let mut content = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAXIMUM_BYTES + 1).read_to_string(&mut content))
+            .map_err(text)?;
+        if content.len() as u64 > MAXIMUM_BYTES {
+            return Err(format!("it is larger than {MAXIMUM_BYTES} bytes"));
+        }
+        if content.ends_with('\n') {
+            content.pop();
+            if content.ends_with('\r') {
+                content.pop();
+            }
+        }
+        let secret = SecretString::from(content);
+        let mut files = self.lock();
+        if files.len() >= MAXIMUM_FILES && !files.contains_key(path) {
+            files.clear();
+        }
+        files.insert(
+            path.to_owned(),
+            Kept {
+                version,
+                read_at: now,
+                secret: secret.clone(),
+            },
+        );
+        Ok(secret)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Kept>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The failure for a secret that cannot be used.
+pub(super) fn unavailable(reference: &SecretRef, reason: &str) -> Failure {
+    Failure::new(
+        ErrorClass::TenantPermanent,
+        Code::SecretUnavailable,
+        format!("{reference}: {reason}"),
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where secrets are read from the environment"
+)]
+fn environment(name: &str) -> Result<SecretString, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(SecretString::from(value)),
+        Err(std::env::VarError::NotPresent) => Err("the environment variable is not set".to_owned()),
+        // The library's own text would print the value.
+        Err(std::env::VarError::NotUnicode(_)) => Err("the environment variable is not UTF-8".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn value(secrets: &Secrets, reference: &SecretRef, second: i64) -> String {
+        secrets
+            .read(reference, at(second))
+            .unwrap()
+            .expose_secret()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed_and_one_line_break_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let reference = SecretRef::File(path.clone());
+        let secrets = Secrets::default();
+        std::fs::write(&path, "first\r\n").unwrap();
+        assert_eq!(value(&secrets, &reference, 0), "first");
+        // Another length.
+        std::fs::write(&path, " second \n\n").unwrap();
+        assert_eq!(value(&secrets, &reference, 1), " second \n");
+        // The same length and time: found after a minute.
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, " SECOND \n\n").unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        assert_eq!(value(&secrets, &reference, 59), " second \n");
+        assert_eq!(value(&secrets, &reference, 61), " SECOND \n");
+    }
+
+    #[test]
+    fn a_refused_secret_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let reference = SecretRef::File(path.clone());
+        let secrets = Secrets::default();
+        std::fs::write(&path, "first").unwrap();
+        assert_eq!(value(&secrets, &reference, 0), "first");
+        assert!(!secrets.renew(&reference, at(1)), "the same value again");
+        std::fs::write(&path, "other").unwrap();
+        assert!(secrets.renew(&reference, at(2)));
+        assert_eq!(value(&secrets, &reference, 2), "other");
+    }
+
+    #[test]
+    fn what_cannot_be_a_secret_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            SecretRef::File(path)
+        };
+        let table = [
+            (
+                SecretRef::Environment("TASKSYNC_NO_SUCH_VARIABLE".to_owned()),
+                "not set",
+            ),
+            (SecretRef::File(folder.path().join("missing")), "No such file"),
+            (SecretRef::File(folder.path().to_owned()), "not a file"),
+            (SecretRef::File("/dev/zero".into()), "not a file"),
+            (file("empty", b"\n"), "empty"),
+            (file("binary", b"\xff\xfe"), "UTF-8"),
+            (file("large", &vec![b'x'; 65 * 1024]), "larger than 65536 bytes"),
+        ];
+        let secrets = Secrets::default();
+        for (reference, reason) in table {
+            let failure = secrets.read(&reference, at(0)).unwrap_err();
+            assert_eq!(failure.code, Code::SecretUnavailable);
+            assert_eq!(failure.class, ErrorClass::TenantPermanent);
+            assert!(
+                failure.detail.starts_with(&reference.to_string()),
+                "{}",
+                failure.detail
+            );
+            assert!(failure.detail.contains(reason), "{}", failure.detail);
+        }
+    }
+
+    #[test]
+    fn files_in_memory_are_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "secret").unwrap();
+        let secrets = Secrets::default();
+        for number in 0..MAXIMUM_FILES {
+            secrets.lock().insert(
+                format!("/nowhere/{number}").into(),
+                Kept {
+                    version: Version {
+                        modified: None,
+                        bytes: 0,
+                    },
+                    read_at: at(0),
+                    secret: SecretString::from("x"),
+                },
+            );
+        }
+        assert_eq!(value(&secrets, &SecretRef::File(path), 0), "secret");
+        assert_eq!(secrets.lock().len(), 1);
+    }
+}

@@ -1,0 +1,278 @@
+//! The process's one HTTP client.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderMap;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::settings::OutboundSettings;
+
+use super::address::AddressRules;
+use super::explain::{call_error, reason_of};
+use super::offset::clock_offset;
+use super::resolver::{CheckedResolver, Lookup, SystemLookup};
+use super::{Answer, Call, CallError, host_of};
+
+/// Connections are thrown away at most this often, whatever servers do.
+const DISTRUST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+
+/// Unused connections are closed after this time, before the two minutes after which IIS closes them: a request on a
+/// connection that the server is just closing has an unknown outcome.
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+
+/// Most header lines of one answer; their size is bounded by the client's read buffer (about 400 KiB).
+const HEADER_LINES: usize = 100;
+
+/// The process's one HTTP client. Cheap to clone; clones share connections.
+///
+/// - Only addresses the operator's rules allow are connected to ([`AddressRules`]).
+/// - Proxies named in the environment (`HTTPS_PROXY` and the like) are ignored: a proxy would resolve names itself and
+///   so undo these rules.
+/// - Redirects are answers, never followed. Nothing is sent twice, except on a connection that broke before the first
+///   byte was written.
+/// - gzip is inflated; the limit of an answer counts inflated bytes.
+#[derive(Clone)]
+pub struct Http {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: RwLock<Current>,
+    settings: OutboundSettings,
+    authorities: Vec<reqwest::Certificate>,
+    rules: Arc<AddressRules>,
+    lookup: Arc<dyn Lookup>,
+    clock: SharedClock,
+}
+
+struct Current {
+    client: reqwest::Client,
+    since: Timestamp,
+    distrusted: bool,
+}
+
+/// Why the client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("outbound HTTP: {0}")]
+pub struct HttpSetupError(String);
+
+impl Http {
+    /// Makes the client; reads trust anchors and allowed networks once.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn new(settings: OutboundSettings, clock: SharedClock) -> Result<Self, HttpSetupError> {
+        Self::with_lookup(settings, clock, Arc::new(SystemLookup::default()))
+    }
+
+    /// The same with another way to look up host names.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn with_lookup(
+        settings: OutboundSettings,
+        clock: SharedClock,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, HttpSetupError> {
+        // A second installation is refused; whichever was first serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let rules = AddressRules::new(&settings.allowed_networks, settings.allow_plain_http)
+            .map_err(|error| HttpSetupError(format!("outbound.allowed_networks: {error}")))?;
+        let rules = Arc::new(rules);
+        let authorities = read_authorities(&settings)?;
+        let client = build(&settings, &authorities, &rules, &lookup)?;
+        let current = RwLock::new(Current {
+            client,
+            since: clock.now(),
+            distrusted: false,
+        });
+        Ok(Self {
+            shared: Arc::new(Shared {
+                current,
+                settings,
+                authorities,
+                rules,
+                lookup,
+                clock,
+            }),
+        })
+    }
+
+    /// The clock that calls are measured with.
+    #[must_use]
+    pub fn clock(&self) -> &SharedClock {
+        &self.shared.clock
+    }
+
+    /// The rules for addresses, for checks before anything is sent.
+    #[must_use]
+    pub fn rules(&self) -> &AddressRules {
+        &self.shared.rules
+    }
+
+    /// To be called when an answer did not belong to its request: no connection in use so far serves another request.
+    /// Requests under way finish on theirs.
+    ///
+    /// `true` when that happened at once. At most one exchange of connections takes place in 10 seconds; asked for sooner,
+    /// it is kept in mind and done before the first request after that time.
+    pub fn distrust(&self) -> bool {
+        let due = {
+            let mut current = self
+                .shared
+                .current
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            current.distrusted = true;
+            self.exchange_due(&current)
+        };
+        due && self.exchange_connections()
+    }
+
+    fn exchange_due(&self, current: &Current) -> bool {
+        let age = current.since.duration_until(self.shared.clock.now());
+        // A clock that was set back must not keep a bad connection alive.
+        current.distrusted && (age >= DISTRUST_INTERVAL || age.is_negative())
+    }
+
+    fn exchange_connections(&self) -> bool {
+        let shared = &self.shared;
+        // Built outside the lock: loading the system's roots takes about 2 ms.
+        let built = build(
+            &shared.settings,
+            &shared.authorities,
+            &shared.rules,
+            &shared.lookup,
+        );
+        let mut current = shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.exchange_due(&current) {
+            return true;
+        }
+        // After a failure, too, the next attempt waits.
+        current.since = shared.clock.now();
+        match built {
+            Ok(client) => {
+                current.client = client;
+                current.distrusted = false;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connections that are no longer trusted cannot be exchanged yet");
+                false
+            }
+        }
+    }
+
+    fn client(&self) -> reqwest::Client {
+        let read = || {
+            let current = self.shared.current.read().unwrap_or_else(PoisonError::into_inner);
+            (current.client.clone(), self.exchange_due(&current))
+        };
+        let (client, due) = read();
+        if !due {
+            return client;
+        }
+        self.exchange_connections();
+        read().0
+    }
+
+    /// Sends one request and reads the whole answer. Redirects are answers, not followed.
+    ///
+    /// # Errors
+    /// Tells apart what certainly did not happen and what may have happened.
+    pub async fn send(&self, call: Call) -> Result<Answer, CallError> {
+        // IP addresses are checked here, names when they are resolved.
+        self.shared
+            .rules
+            .check_url(&call.url)
+            .map_err(CallError::AddressRefused)?;
+        let host = host_of(&call.url);
+        let timeout = call.timeout.min(self.shared.settings.request_timeout);
+        match tokio::time::timeout(timeout, self.exchange(call, &host)).await {
+            Ok(result) => result,
+            Err(_) => Err(CallError::TimedOut {
+                host,
+                seconds: timeout.as_secs_f64().ceil() as u64,
+            }),
+        }
+    }
+
+    async fn exchange(&self, call: Call, host: &str) -> Result<Answer, CallError> {
+        let limit = self.shared.settings.maximum_answer_bytes;
+        let too_large = || CallError::TooLarge {
+            host: host.to_owned(),
+            limit,
+        };
+        let mut request = self.client().request(call.method, call.url).headers(call.headers);
+        if !call.body.is_empty() {
+            request = request.body(call.body);
+        }
+        let sent = self.shared.clock.now();
+        let mut response = request.send().await.map_err(|error| call_error(error, host))?;
+        let clock_offset = clock_offset(response.headers(), sent, self.shared.clock.now());
+        // The announced length is absent for compressed answers; the count below is what limits them.
+        if response
+            .content_length()
+            .is_some_and(|length| length > limit as u64)
+        {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
+            if chunk.len() > limit.saturating_sub(body.len()) {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: std::mem::take::<HeaderMap>(response.headers_mut()),
+            body: Bytes::from(body),
+            clock_offset,
+        })
+    }
+}
+
+fn read_authorities(settings: &OutboundSettings) -> Result<Vec<reqwest::Certificate>, HttpSetupError> {
+    let Some(path) = &settings.authorities else {
+        return Ok(Vec::new());
+    };
+    let refuse =
+        |reason: String| HttpSetupError(format!("outbound.authorities {}: {reason}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let certificates =
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refuse(reason_of(&error)))?;
+    if certificates.is_empty() {
+        return Err(refuse("holds no certificate in PEM".to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn build(
+    settings: &OutboundSettings,
+    authorities: &[reqwest::Certificate],
+    rules: &Arc<AddressRules>,
+    lookup: &Arc<dyn Lookup>,
+) -> Result<reqwest::Client, HttpSetupError> {
+    let mut builder = reqwest::Client::builder()
+        .dns_resolver(CheckedResolver {
+            lookup: Arc::clone(lookup),
+            rules: Arc::clone(rules),
+        })
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .https_only(!settings.allow_plain_http)
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(settings.requests_per_server)
+        .tcp_nodelay(true)
+        .http1_only()
+        .http1_max_headers(HEADER_LINES);
+    for certificate in authorities {
+        builder = builder.add_root_certificate(certificate.clone());
+    }
+    builder.build().map_err(|error| HttpSetupError(reason_of(&error)))
+}

@@ -1,0 +1,95 @@
+//! Why a call failed, in words for administrators. Texts of the libraries below are used only where nothing better is
+//! known, and never with the path of a URL, which may name people.
+
+use std::error::Error;
+
+use super::CallError;
+use super::resolver::Refused;
+
+/// Errors wrap each other this deep at most; deeper causes are left out.
+const DEPTH: usize = 16;
+
+/// Sorts an error of the client: refused, certainly not sent, or perhaps carried out.
+pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
+    let error = error.without_url();
+    let causes = causes(&error);
+    if let Some(refused) = causes.iter().find_map(|cause| cause.downcast_ref::<Refused>()) {
+        return CallError::AddressRefused(refused.0.clone());
+    }
+    let host = host.to_owned();
+    let reason = reason(&causes);
+    if error.is_connect() || error.is_builder() {
+        let reason = if error.is_timeout() {
+            "the time for opening a connection ran out".to_owned()
+        } else {
+            reason
+        };
+        CallError::NotConnected { host, reason }
+    } else {
+        CallError::Broken { host, reason }
+    }
+}
+
+/// The innermost cause in words.
+pub(super) fn reason_of(error: &(dyn Error + 'static)) -> String {
+    reason(&causes(error))
+}
+
+/// The error and what caused it, outermost first.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next.filter(|_| causes.len() < DEPTH) {
+        causes.push(cause);
+        // `io::Error::source` skips the error it carries, which is the one that matters here.
+        next = match cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(carried) => Some(carried as &(dyn Error + 'static)),
+            None => cause.source(),
+        };
+    }
+    causes
+}
+
+fn reason(causes: &[&(dyn Error + 'static)]) -> String {
+    let tls = causes
+        .iter()
+        .find_map(|cause| cause.downcast_ref::<rustls::Error>())
+        .and_then(tls_reason);
+    let innermost = || {
+        causes
+            .last()
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    };
+    tls.map_or_else(innermost, str::to_owned)
+}
+
+/// What a refused TLS handshake means, where administrators meet it often.
+fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "its certificate comes from an authority that is not trusted (self-signed, or a company's own); \
+             add the authority's certificate to the file of outbound.authorities",
+        ),
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Some("its certificate has expired")
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => Some("its certificate is not valid yet; compare the clocks of both machines"),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some("its certificate is for another host name"),
+        Error::InvalidCertificate(CertificateError::Revoked) => Some("its certificate was revoked"),
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
+            Some("it offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)")
+        }
+        Error::InvalidMessage(_) => Some("what answers there does not speak TLS"),
+        // Every other kind is told in the library's own words.
+        _ => None,
+    }
+}

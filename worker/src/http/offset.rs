@@ -1,0 +1,106 @@
+//! Times that servers name in header lines.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+/// A call whose answer began later than this says too little about the server's clock.
+const LONGEST_USEFUL_CALL: SignedDuration = SignedDuration::from_secs(10);
+
+/// The server's clock minus ours, when the request left at `sent` and the answer's header lines were there at `answered`.
+///
+/// `None` without a readable `Date`, when the call took too long to tell, or when our own clock was set meanwhile.
+pub(super) fn clock_offset(
+    headers: &HeaderMap,
+    sent: Timestamp,
+    answered: Timestamp,
+) -> Option<SignedDuration> {
+    let taken = sent.duration_until(answered);
+    if taken.is_negative() || taken > LONGEST_USEFUL_CALL {
+        return None;
+    }
+    let server = http_date(headers.get(DATE)?.to_str().ok()?)?;
+    let middle = sent.checked_add(taken / 2).ok()?;
+    Some(middle.duration_until(server))
+}
+
+/// The pause a server names in `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). A date in the past is no pause.
+/// `None` when there is none or it cannot be read.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let until = now.duration_until(http_date(text)?);
+    Some(Duration::try_from(until).unwrap_or(Duration::ZERO))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`. The weekday is not compared with the date: some servers get it wrong.
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .relaxed_weekday(true)
+        .parse_timestamp(text)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn headers(name: reqwest::header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn the_offset_is_measured_from_the_middle_of_the_call() {
+        let date = headers(DATE, "Mon, 02 Nov 2026 10:00:10 GMT");
+        let offset = |sent, answered| clock_offset(&date, at(sent), at(answered));
+        assert_eq!(
+            offset("2026-11-02T10:00:00Z", "2026-11-02T10:00:04Z"),
+            Some(SignedDuration::from_secs(8))
+        );
+        assert_eq!(
+            offset("2026-11-02T10:00:20Z", "2026-11-02T10:00:20Z"),
+            Some(SignedDuration::from_secs(-10))
+        );
+        // Too slow, and a clock that was set back.
+        assert_eq!(offset("2026-11-02T10:00:00Z", "2026-11-02T10:00:11Z"), None);
+        assert_eq!(offset("2026-11-02T10:00:02Z", "2026-11-02T10:00:01Z"), None);
+        let now = at("2026-11-02T10:00:00Z");
+        assert_eq!(clock_offset(&HeaderMap::new(), now, now), None);
+        assert_eq!(clock_offset(&headers(DATE, "yesterday"), now, now), None);
+    }
+
+    #[test]
+    fn a_pause_is_named_in_seconds_or_as_a_date() {
+        let now = at("2026-11-02T10:00:00Z");
+        let table = [
+            ("120", Some(Duration::from_secs(120))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("Mon, 02 Nov 2026 10:01:30 GMT", Some(Duration::from_secs(90))),
+            ("Sun, 02 Nov 2026 10:01:30 GMT", Some(Duration::from_secs(90))),
+            ("Mon, 02 Nov 2026 09:00:00 GMT", Some(Duration::ZERO)),
+            ("-5", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+            ("99999999999999999999999", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(
+                retry_after(&headers(RETRY_AFTER, text), now),
+                expected,
+                "{text:?}"
+            );
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}

@@ -1,0 +1,518 @@
+//! Carrying the plan out, one action at a time, each with its own result. Makes no choices.
+
+use std::collections::BTreeSet;
+
+use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
+use tasksync_common::plan::{Action, Agreed, Plan, Progress};
+use tasksync_common::registry::JournalEntry;
+use tasksync_common::state::{Link, LocationState, Parked};
+use tokio::time::Instant;
+
+use super::load::Loaded;
+use super::{SyncEngine, TenantContext};
+use crate::mailbox::{FolderId, ItemChanges, ItemRef};
+use crate::source::TaskChanges;
+use crate::work::SyncReport;
+
+/// Progress is saved after so many writes, so that little is read again after a crash.
+const SAVE_EVERY: u32 = 25;
+
+/// So many writes in a row that failed for reasons of the server end the pass.
+const FAILURES_IN_A_ROW: u32 = 3;
+
+/// How applying ended.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Something changed meanwhile and should be looked at again.
+    pub(super) again: bool,
+    /// A failure that concerns more than one task; the rest is pending.
+    pub(super) stopped_by: Option<Failure>,
+}
+
+/// What one action left to remember.
+enum Done {
+    Linked(Box<Link>),
+    Unlinked,
+    Nothing,
+}
+
+impl SyncEngine {
+    pub(super) async fn apply(
+        &self,
+        context: &TenantContext,
+        loaded: &mut Loaded,
+        plan: Plan,
+        deadline: Instant,
+        report: &mut SyncReport,
+    ) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        self.journal_before(loaded, &plan).await?;
+        let without_folder = self
+            .create_folders(context, loaded, &plan.folders, report, &mut outcome)
+            .await;
+        self.rename_folders(context, loaded, report).await;
+        self.note_own_removals(loaded, &plan).await?;
+
+        loaded.state.pending.clear();
+        let (mut writes, mut failures) = (0_u32, 0_u32);
+        for (_, action) in plan.actions {
+            let key = action.key().clone();
+            let late = Instant::now() >= deadline;
+            let homeless =
+                matches!(action, Action::CreateInMailbox { .. }) && without_folder.contains(&key.location());
+            let remembers = matches!(action, Action::Remember { .. } | Action::Forget { .. });
+            if !remembers && (outcome.stopped_by.is_some() || late || homeless) {
+                report.unfinished |= late;
+                loaded.state.pending.insert(key);
+                continue;
+            }
+            let result = self.perform(context, loaded, &action).await;
+            if !remembers {
+                writes += 1;
+                count(&action, report);
+            }
+            match result {
+                Ok(done) => {
+                    failures = 0;
+                    remember(loaded, &key, done);
+                }
+                Err(failure) => {
+                    failures = if is_of_the_server(failure.class) {
+                        failures + 1
+                    } else {
+                        0
+                    };
+                    sort_failure(loaded, &action, failure, failures, report, &mut outcome);
+                }
+            }
+            if writes >= SAVE_EVERY {
+                writes = 0;
+                self.save_progress(loaded).await?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Folders for new locations. Tasks of locations that could not get one have to wait.
+    async fn create_folders(
+        &self,
+        context: &TenantContext,
+        loaded: &mut Loaded,
+        folders: &[LocationKey],
+        report: &mut SyncReport,
+        outcome: &mut Outcome,
+    ) -> BTreeSet<LocationKey> {
+        let mut without = BTreeSet::new();
+        for location in folders {
+            let Some(known) = loaded.locations.get(location) else {
+                without.insert(location.clone());
+                continue;
+            };
+            report.mailbox_writes += 1;
+            match context
+                .connections
+                .mailbox
+                .create_folder(&loaded.owner, &known.name, location)
+                .await
+            {
+                Ok(folder) => {
+                    let place = LocationState {
+                        name: known.name.clone(),
+                        holds: known.holds,
+                        folder: folder.0,
+                        cursor: None,
+                        signs: None,
+                    };
+                    loaded.state.locations.insert(location.clone(), place);
+                }
+                Err(failure) => {
+                    without.insert(location.clone());
+                    if !matches!(failure.class, ErrorClass::ItemPermanent) {
+                        outcome.stopped_by.get_or_insert(failure);
+                    }
+                }
+            }
+        }
+        without
+    }
+
+    /// Folders follow the names of their lists; a failure here is tried again when the list is reported next.
+    async fn rename_folders(&self, context: &TenantContext, loaded: &mut Loaded, report: &mut SyncReport) {
+        for (location, known) in &loaded.locations {
+            let Some(place) = loaded.state.locations.get_mut(location) else {
+                continue;
+            };
+            place.holds = known.holds;
+            // A number added because a name was taken is not a difference.
+            if place.name == known.name || place.name.starts_with(&format!("{} (", known.name)) {
+                continue;
+            }
+            report.mailbox_writes += 1;
+            let folder = FolderId(place.folder.clone());
+            match context
+                .connections
+                .mailbox
+                .rename_folder(&loaded.owner, &folder, &known.name)
+                .await
+            {
+                Ok(()) => place.name.clone_from(&known.name),
+                Err(failure) => tracing::debug!(user = %loaded.user, %failure, "folder not renamed"),
+            }
+        }
+    }
+
+    /// Our own removals are written down before they happen, so that they are never taken for the person's wish.
+    async fn note_own_removals(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
+        let mut noted = false;
+        for (_, action) in &plan.actions {
+            if let Action::RemoveFromMailbox { key, .. } = action
+                && let Some(link) = loaded.state.links.get_mut(key)
+                && !link.removing
+            {
+                link.removing = true;
+                noted = true;
+            }
+        }
+        if noted {
+            self.save_progress(loaded).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn perform(
+        &self,
+        context: &TenantContext,
+        loaded: &Loaded,
+        action: &Action,
+    ) -> Result<Done, Failure> {
+        let (source, mailbox) = (&context.connections.source, &context.connections.mailbox);
+        let owner = &loaded.owner;
+        let item_ref = |id: &str, change_key: &str| ItemRef {
+            id: id.to_owned(),
+            change_key: change_key.to_owned(),
+        };
+        match action {
+            Action::Remember { link, .. } => Ok(Done::Linked(link.clone())),
+            Action::Forget { .. } => Ok(Done::Unlinked),
+            Action::CreateInMailbox {
+                key,
+                task,
+                version,
+                source_progress,
+                web_url,
+                ..
+            } => {
+                let item = self.create(context, loaded, key, task, web_url).await?;
+                let agreed = Agreed::of(task);
+                Ok(linked(item, version.clone(), agreed, *source_progress))
+            }
+            Action::RemoveFromMailbox { item, change_key, .. }
+            | Action::RemoveTwin { item, change_key, .. } => {
+                mailbox.delete(owner, &item_ref(item, change_key)).await?;
+                let twin = matches!(action, Action::RemoveTwin { .. });
+                Ok(if twin { Done::Nothing } else { Done::Unlinked })
+            }
+            Action::DisownTwin { item, change_key, .. } => {
+                mailbox.disown(owner, &item_ref(item, change_key)).await?;
+                Ok(Done::Nothing)
+            }
+            Action::DeleteAtSource { key, version, .. } => {
+                source.delete(key, version).await?;
+                Ok(Done::Unlinked)
+            }
+            Action::UpdateSource {
+                key,
+                version,
+                task,
+                fields,
+                change_key,
+                item,
+                lost,
+            } => {
+                let changes = TaskChanges {
+                    task: (**task).clone(),
+                    fields: *fields,
+                };
+                let written = source.update(key, version, &changes).await?;
+                let link = loaded.state.links.get(key);
+                let agreed = agreed_after_source_update(
+                    link,
+                    lost.as_deref(),
+                    task,
+                    *fields,
+                    common(context, loaded, key),
+                );
+                let progress = if fields.contains(tasksync_common::model::Field::Progress) {
+                    Progress {
+                        status: task.status,
+                        percent: task.percent,
+                    }
+                } else {
+                    link.map_or_else(|| agreed.progress(), |link| link.source_progress)
+                };
+                Ok(linked(
+                    item_ref(item, change_key),
+                    written.version,
+                    agreed,
+                    progress,
+                ))
+            }
+            Action::UpdateMailbox {
+                key,
+                item,
+                change_key,
+                task,
+                fields,
+                version,
+                source_progress,
+                ..
+            } => {
+                let changes = ItemChanges {
+                    task: (**task).clone(),
+                    fields: *fields,
+                };
+                let item = mailbox
+                    .update(owner, &item_ref(item, change_key), &changes)
+                    .await?;
+                let mut agreed = loaded
+                    .state
+                    .links
+                    .get(key)
+                    .map_or_else(|| Agreed::of(task), |link| link.agreed.clone());
+                agreed.take(task, common(context, loaded, key));
+                Ok(linked(item, version.clone(), agreed, *source_progress))
+            }
+        }
+    }
+
+    /// Creates the item; when the answer is lost it is looked for, so that it is not created twice.
+    async fn create(
+        &self,
+        context: &TenantContext,
+        loaded: &Loaded,
+        key: &SourceKey,
+        task: &Task,
+        web_url: &str,
+    ) -> Result<ItemRef, Failure> {
+        let mailbox = &context.connections.mailbox;
+        let Some(place) = loaded.state.locations.get(&key.location()) else {
+            return Err(Failure::new(
+                ErrorClass::Gone,
+                tasksync_common::error::Code::ExchangeFolderGone,
+                format!("{key} has no folder in {}", loaded.owner.mailbox),
+            ));
+        };
+        let folder = FolderId(place.folder.clone());
+        match mailbox
+            .create(&loaded.owner, &folder, key, task, Some(web_url))
+            .await
+        {
+            Err(failure) if failure.class == ErrorClass::OutcomeUnknown => {
+                let found = mailbox.find(&loaded.owner, &[folder], key).await?;
+                found.into_iter().next().ok_or(failure)
+            }
+            other => other,
+        }
+    }
+
+    /// What is about to be lost or deleted is in the journal before it happens.
+    async fn journal_before(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
+        let entries: Vec<JournalEntry> = plan
+            .actions
+            .iter()
+            .filter_map(|(_, action)| journal_entry(loaded, action))
+            .collect();
+        if entries.is_empty() {
+            Ok(())
+        } else {
+            self.registry.journal(&entries).await
+        }
+    }
+}
+
+/// The fields both sides can hold for this task.
+fn common(context: &TenantContext, loaded: &Loaded, key: &SourceKey) -> FieldSet {
+    let holds = loaded
+        .state
+        .locations
+        .get(&key.location())
+        .map_or(FieldSet::ALL, |place| place.holds);
+    holds.and(context.connections.mailbox.holds())
+}
+
+fn linked(item: ItemRef, version: String, agreed: Agreed, source_progress: Progress) -> Done {
+    Done::Linked(Box::new(Link {
+        item: item.id,
+        change_key: item.change_key,
+        version,
+        agreed,
+        source_progress,
+        removing: false,
+    }))
+}
+
+/// After the mailbox's values went to the source, both sides hold the source's values with the sent fields replaced.
+fn agreed_after_source_update(
+    link: Option<&Link>,
+    lost: Option<&Task>,
+    task: &Task,
+    fields: FieldSet,
+    common: FieldSet,
+) -> Agreed {
+    let mut agreed = match (link, lost) {
+        (Some(link), Some(lost)) => {
+            let mut agreed = link.agreed.clone();
+            agreed.take(lost, common);
+            agreed
+        }
+        (Some(link), None) => link.agreed.clone(),
+        (None, Some(lost)) => Agreed::of(lost),
+        (None, None) => Agreed::of(task),
+    };
+    agreed.take(task, fields);
+    agreed
+}
+
+fn remember(loaded: &mut Loaded, key: &SourceKey, done: Done) {
+    let state = &mut loaded.state;
+    match done {
+        Done::Linked(link) => {
+            state.links.insert(key.clone(), *link);
+            state.parked.remove(key);
+        }
+        Done::Unlinked => {
+            state.links.remove(key);
+            state.parked.remove(key);
+        }
+        Done::Nothing => {}
+    }
+}
+
+fn count(action: &Action, report: &mut SyncReport) {
+    match action {
+        Action::DeleteAtSource { .. } | Action::UpdateSource { .. } => report.source_writes += 1,
+        Action::CreateInMailbox { .. }
+        | Action::RemoveFromMailbox { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => report.mailbox_writes += 1,
+        Action::Remember { .. } | Action::Forget { .. } => {}
+    }
+}
+
+fn is_of_the_server(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::Transient | ErrorClass::OutcomeUnknown => true,
+        ErrorClass::Throttled { .. }
+        | ErrorClass::Conflict
+        | ErrorClass::Gone
+        | ErrorClass::ItemPermanent
+        | ErrorClass::MailboxPermanent
+        | ErrorClass::TenantPermanent
+        | ErrorClass::CursorInvalid => false,
+    }
+}
+
+/// Where a task goes whose action failed: back into the line, aside, or the whole pass stops.
+fn sort_failure(
+    loaded: &mut Loaded,
+    action: &Action,
+    failure: Failure,
+    failures_in_a_row: u32,
+    report: &mut SyncReport,
+    outcome: &mut Outcome,
+) {
+    let key = action.key().clone();
+    report.items_failed += 1;
+    tracing::info!(tenant = %loaded.user.tenant, user = %loaded.user.user, task = %key, code = %failure.code,
+        class = failure.class.name(), detail = %failure.detail, "a task could not be written");
+    match failure.class {
+        ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
+            loaded.state.pending.insert(key);
+            outcome.again = true;
+        }
+        ErrorClass::ItemPermanent => {
+            let (version, change_key) = versions(loaded, action);
+            loaded.state.parked.insert(
+                key,
+                Parked {
+                    version,
+                    change_key,
+                    failure,
+                },
+            );
+        }
+        ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
+            loaded.state.pending.insert(key);
+            if failures_in_a_row >= FAILURES_IN_A_ROW {
+                outcome.stopped_by.get_or_insert(failure);
+            }
+        }
+        ErrorClass::Throttled { .. } | ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => {
+            loaded.state.pending.insert(key);
+            outcome.stopped_by.get_or_insert(failure);
+        }
+    }
+}
+
+/// The versions on both sides that the refused action was based on.
+fn versions(loaded: &Loaded, action: &Action) -> (Option<String>, Option<String>) {
+    let link = loaded.state.links.get(action.key());
+    let linked_version = link.map(|link| link.version.clone());
+    let linked_change_key = link.map(|link| link.change_key.clone());
+    match action {
+        Action::CreateInMailbox { version, .. } => (Some(version.clone()), linked_change_key),
+        Action::UpdateMailbox {
+            version, change_key, ..
+        }
+        | Action::UpdateSource {
+            version, change_key, ..
+        } => (Some(version.clone()), Some(change_key.clone())),
+        Action::DeleteAtSource { version, .. } => (Some(version.clone()), linked_change_key),
+        Action::RemoveFromMailbox { change_key, .. }
+        | Action::RemoveTwin { change_key, .. }
+        | Action::DisownTwin { change_key, .. } => (linked_version, Some(change_key.clone())),
+        Action::Remember { .. } | Action::Forget { .. } => (linked_version, linked_change_key),
+    }
+}
+
+fn journal_entry(loaded: &Loaded, action: &Action) -> Option<JournalEntry> {
+    let json = |task: &Task| serde_json::to_value(task).ok();
+    let (kind, before, after) = match action {
+        Action::DeleteAtSource { task, .. } => ("deleted_at_source", json(task), None),
+        Action::RemoveFromMailbox {
+            edited: Some(edited), ..
+        } => ("edit_removed_from_mailbox", json(edited), None),
+        Action::RemoveFromMailbox { edited: None, .. } => ("removed_from_mailbox", None, None),
+        Action::UpdateSource {
+            lost: Some(lost),
+            task,
+            ..
+        } => ("conflict_lost_at_source", json(lost), json(task)),
+        Action::UpdateMailbox {
+            lost: Some(lost),
+            task,
+            ..
+        } => ("conflict_lost_in_mailbox", json(lost), json(task)),
+        Action::CreateInMailbox {
+            task, restored: true, ..
+        } => ("restored_in_mailbox", None, json(task)),
+        Action::CreateInMailbox { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::Remember { .. }
+        | Action::Forget { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => return None,
+    };
+    Some(JournalEntry {
+        at: loaded.started,
+        user: loaded.user.clone(),
+        task: action.key().clone(),
+        kind: kind.to_owned(),
+        before,
+        after,
+    })
+}

@@ -1,0 +1,169 @@
+//! Reading both sides of one user: what is remembered, what changed, and what has to be looked at by key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{LocationKey, SourceKey, UserKey};
+use tasksync_common::plan::Pair;
+use tasksync_common::state::{Signs, SyncState};
+use tokio::time::Instant;
+
+use super::survey::Work;
+use super::{SyncEngine, TenantContext};
+use crate::mailbox::Owner;
+use crate::source::{Location, Person};
+
+/// How far a folder was read in this pass; stored when everything was applied.
+pub(super) struct Reached {
+    pub(super) cursor: String,
+    pub(super) signs: Option<Signs>,
+}
+
+/// Both sides of one user.
+pub(super) struct Loaded {
+    pub(super) user: UserKey,
+    pub(super) owner: Owner,
+    /// The state as it will be saved; cursors still the old ones.
+    pub(super) state: SyncState,
+    /// The state as it was loaded, to see whether saving is worth it.
+    pub(super) before: SyncState,
+    /// Version to compare when saving; 0 when nothing is stored.
+    pub(super) version: u64,
+    /// Everything was compared.
+    pub(super) full: bool,
+    /// Positions reached, stored last.
+    pub(super) source_cursor: String,
+    pub(super) folders: BTreeMap<LocationKey, Reached>,
+    /// What is known of the locations.
+    pub(super) locations: BTreeMap<LocationKey, Location>,
+    /// The tasks.
+    pub(super) pairs: Vec<Pair>,
+    /// When reading began.
+    pub(super) started: Timestamp,
+}
+
+impl SyncEngine {
+    pub(super) async fn load(
+        &self,
+        context: &TenantContext,
+        work: Work,
+        deadline: Instant,
+    ) -> Result<Loaded, Failure> {
+        let started = self.clock.now();
+        let user = work.enrolment.key.clone();
+        let owner = context.owner(&work.enrolment)?;
+        let person = Person {
+            login: work.enrolment.source_login.clone(),
+        };
+        let (before, version) = self.stored_state(&user).await?;
+        let mut state = before.clone();
+        let full = work.full || version == 0 || self.full_check_due(state.full_check_at, started);
+
+        let mut source = self
+            .read_source(context, &person, &state, work.source, full)
+            .await?;
+        in_time(deadline)?;
+        let mut mailbox = self
+            .read_mailbox(
+                context,
+                &owner,
+                &mut state,
+                &source,
+                work.signs,
+                full || work.folder_gone,
+                deadline,
+            )
+            .await?;
+        in_time(deadline)?;
+
+        // What only one side reported is looked up on the other, by key, before anything is decided.
+        let questions = mailbox.questions_for_source(&state, &source.tasks);
+        self.ask_about(context, &person, &questions, &mut source).await?;
+        let locations = self.known_locations(context, &state, &source).await?;
+        let keys = all_keys(&state, &source.tasks, &mailbox);
+        let pairs = pairs_of(&keys, &state, &source, &mut mailbox, &locations, context);
+        Ok(Loaded {
+            user,
+            owner,
+            state,
+            before,
+            version,
+            full,
+            source_cursor: source.cursor,
+            folders: mailbox.reached,
+            locations,
+            pairs,
+            started,
+        })
+    }
+
+    /// The stored state; what cannot be read counts as lost and links are found again in the mailbox.
+    async fn stored_state(&self, user: &UserKey) -> Result<(SyncState, u64), Failure> {
+        let Some(stored) = self.registry.sync_state(user).await? else {
+            return Ok((SyncState::default(), 0));
+        };
+        match SyncState::decode(&stored.blob) {
+            Ok(state) => Ok((state, stored.version)),
+            Err(error) => {
+                tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::StateUnreadable, %error,
+                    "saved sync state cannot be read, everything is compared");
+                Ok((SyncState::default(), stored.version))
+            }
+        }
+    }
+}
+
+use super::mailbox_side::MailboxReading;
+use super::pairs::pairs_of;
+use super::source_side::SourceReading;
+
+fn all_keys(
+    state: &SyncState,
+    source: &BTreeMap<SourceKey, crate::source::Presence>,
+    mailbox: &MailboxReading,
+) -> BTreeSet<SourceKey> {
+    source
+        .keys()
+        .chain(mailbox.keys())
+        .chain(&state.pending)
+        .chain(&state.held)
+        .cloned()
+        .collect()
+}
+
+impl SyncEngine {
+    async fn known_locations(
+        &self,
+        context: &TenantContext,
+        state: &SyncState,
+        source: &SourceReading,
+    ) -> Result<BTreeMap<LocationKey, Location>, Failure> {
+        let mut known = source.locations.clone();
+        let wanted: BTreeSet<LocationKey> = source
+            .tasks
+            .iter()
+            .filter(|(_, presence)| matches!(presence, crate::source::Presence::Present(_)))
+            .map(|(key, _)| key.location())
+            .filter(|location| !known.contains_key(location) && !state.locations.contains_key(location))
+            .collect();
+        for location in wanted {
+            if let Some(found) = context.connections.source.location(&location).await? {
+                known.insert(location, found);
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// A pass that cannot even read both sides in its time is tried again from the start.
+pub(super) fn in_time(deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorClass::Transient,
+        Code::BudgetExhausted,
+        "the time was used up before both sides were read; nothing was written",
+    ))
+}

@@ -1,0 +1,370 @@
+//! Reading the mailbox's side of one user.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
+use tasksync_common::state::{LocationState, Signs, SyncState};
+use tokio::time::Instant;
+
+use super::load::{Reached, in_time};
+use super::source_side::SourceReading;
+use super::{SyncEngine, TenantContext};
+use crate::mailbox::{FolderId, ItemChange, MailboxItem, Owner, ProbeRequest, Probed};
+use crate::source::Presence;
+
+/// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
+const MAXIMUM_PAGES: usize = 1_000;
+
+/// The mailbox's side as far as it was read.
+#[derive(Default)]
+pub(super) struct MailboxReading {
+    /// Items with our key that were read, by key.
+    pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
+    /// Linked items that are not in their folder any more.
+    pub(super) gone: BTreeSet<SourceKey>,
+    /// Linked items whose folder is gone or was made anew.
+    pub(super) folder_gone: BTreeSet<SourceKey>,
+    /// How far each folder was read.
+    pub(super) reached: BTreeMap<LocationKey, Reached>,
+}
+
+impl MailboxReading {
+    /// Tasks something is known of.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &SourceKey> {
+        self.items.keys().chain(&self.gone).chain(&self.folder_gone)
+    }
+
+    /// Tasks the source has to be asked about: unlinked copies, and whatever is missing here.
+    pub(super) fn questions_for_source(
+        &self,
+        state: &SyncState,
+        known: &BTreeMap<SourceKey, Presence>,
+    ) -> BTreeSet<SourceKey> {
+        let unlinked = self.items.keys().filter(|key| !state.links.contains_key(*key));
+        unlinked
+            .chain(&self.gone)
+            .chain(&self.folder_gone)
+            .filter(|key| !known.contains_key(*key))
+            .cloned()
+            .collect()
+    }
+}
+
+impl SyncEngine {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact the survey or the source found out"
+    )]
+    pub(super) async fn read_mailbox(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &mut SyncState,
+        source: &SourceReading,
+        mut signs: BTreeMap<String, Option<Signs>>,
+        look_for_folders: bool,
+        deadline: Instant,
+    ) -> Result<MailboxReading, Failure> {
+        let mut reading = MailboxReading::default();
+        let new_location = source.tasks.iter().any(|(key, presence)| {
+            matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
+        });
+        if look_for_folders || new_location {
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
+        }
+        self.probe_unknown(context, owner, state, &mut signs).await?;
+        for (location, place) in state.locations.clone() {
+            in_time(deadline)?;
+            let now = signs.get(&place.folder).copied().flatten();
+            let unmoved = now.is_some() && now == place.signs && place.cursor.is_some();
+            if unmoved && !look_for_folders {
+                continue;
+            }
+            self.read_folder(context, owner, state, &location, &place, now, &mut reading)
+                .await?;
+        }
+        self.read_by_id(context, owner, state, &mut reading).await?;
+        Ok(reading)
+    }
+
+    /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
+    async fn find_folders(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &mut SyncState,
+        source: &SourceReading,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
+        let mut ids = BTreeSet::new();
+        for folder in context.connections.mailbox.folders(owner).await? {
+            ids.insert(folder.id.0.clone());
+            if let Some(location) = folder.location {
+                // Two folders with one marker: always the same one is taken.
+                let candidate = (folder.id.0, folder.name);
+                found
+                    .entry(location)
+                    .and_modify(|kept| *kept = candidate.clone().min(kept.clone()))
+                    .or_insert(candidate);
+            }
+        }
+        let lost: Vec<LocationKey> = state
+            .locations
+            .iter()
+            .filter(|(_, place)| !ids.contains(&place.folder))
+            .map(|(location, _)| location.clone())
+            .collect();
+        for location in lost {
+            state.locations.remove(&location);
+            let links = state.links.keys().filter(|key| key.location() == location);
+            reading.folder_gone.extend(links.cloned());
+        }
+        for (location, (folder, name)) in found {
+            let holds = source
+                .locations
+                .get(&location)
+                .map_or(FieldSet::ALL, |known| known.holds);
+            state.locations.entry(location).or_insert(LocationState {
+                name,
+                holds,
+                folder,
+                cursor: None,
+                signs: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
+    async fn probe_unknown(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        signs: &mut BTreeMap<String, Option<Signs>>,
+    ) -> Result<(), Failure> {
+        let folders: Vec<FolderId> = state
+            .locations
+            .values()
+            .filter(|place| !signs.contains_key(&place.folder))
+            .map(|place| FolderId(place.folder.clone()))
+            .collect();
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let request = ProbeRequest {
+            mailbox: owner.mailbox.clone(),
+            folders: folders.clone(),
+        };
+        let Some(answer) = context.connections.mailbox.probe(&[request]).await.pop() else {
+            return Ok(());
+        };
+        for (folder, probed) in folders.into_iter().zip(answer?) {
+            let now = match probed {
+                Probed::Signs(now) => Some(now),
+                Probed::Gone | Probed::Unknown => None,
+            };
+            signs.insert(folder.0, now);
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the folder, where it stands, and where the findings go"
+    )]
+    async fn read_folder(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &mut SyncState,
+        location: &LocationKey,
+        place: &LocationState,
+        signs: Option<Signs>,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        let folder = FolderId(place.folder.clone());
+        let mut complete = place.cursor.is_none();
+        let mut changes = self
+            .all_changes(context, owner, &folder, place.cursor.clone())
+            .await;
+        if matches!(&changes, Err(failure) if failure.class == ErrorClass::CursorInvalid) {
+            complete = true;
+            changes = self.all_changes(context, owner, &folder, None).await;
+        }
+        let (present, gone, cursor) = match changes {
+            Ok(changes) => changes,
+            Err(failure) if failure.class == ErrorClass::Gone => {
+                // The folder went between the probe and now.
+                state.locations.remove(location);
+                let links = state.links.keys().filter(|key| key.location() == *location);
+                reading.folder_gone.extend(links.cloned());
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let linked: HashMap<&str, (&SourceKey, &str)> = state
+            .links
+            .iter()
+            .map(|(key, link)| (link.item.as_str(), (key, link.change_key.as_str())))
+            .collect();
+        reading.gone.extend(
+            gone.iter()
+                .filter_map(|id| linked.get(id.as_str()))
+                .map(|(key, _)| (*key).clone()),
+        );
+        let unread: Vec<String> = present
+            .iter()
+            .filter(|(id, change_key)| {
+                linked
+                    .get(id.as_str())
+                    .is_none_or(|(_, agreed)| agreed != change_key)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        self.read_items(context, owner, state, &unread, reading).await?;
+        if complete {
+            self.missing_from_listing(context, owner, state, location, &present, reading)
+                .await?;
+        }
+        reading
+            .reached
+            .insert(location.clone(), Reached { cursor, signs });
+        Ok(())
+    }
+
+    /// Every change of a folder: items present with their versions, ids gone, and the position reached.
+    async fn all_changes(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        folder: &FolderId,
+        mut cursor: Option<String>,
+    ) -> Result<(BTreeMap<String, String>, BTreeSet<String>, String), Failure> {
+        let (mut present, mut gone) = (BTreeMap::new(), BTreeSet::new());
+        for _ in 0..MAXIMUM_PAGES {
+            let page = context
+                .connections
+                .mailbox
+                .changes(owner, folder, cursor.as_deref())
+                .await?;
+            for change in page.changes {
+                match change {
+                    ItemChange::Present(item) => {
+                        gone.remove(&item.id);
+                        present.insert(item.id, item.change_key);
+                    }
+                    ItemChange::Gone { id } => {
+                        present.remove(&id);
+                        gone.insert(id);
+                    }
+                }
+            }
+            if page.last {
+                return Ok((present, gone, page.cursor));
+            }
+            if cursor.as_ref() == Some(&page.cursor) {
+                break;
+            }
+            cursor = Some(page.cursor);
+        }
+        Err(Failure::new(
+            ErrorClass::Transient,
+            tasksync_common::error::Code::ExchangeBadAnswer,
+            format!(
+                "the changes of a folder of {} do not come to an end",
+                owner.mailbox
+            ),
+        ))
+    }
+
+    /// Linked items that a complete listing of their folder does not show are asked for by id.
+    async fn missing_from_listing(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        location: &LocationKey,
+        present: &BTreeMap<String, String>,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        let missing: Vec<String> = state
+            .links
+            .iter()
+            .filter(|(key, link)| key.location() == *location && !present.contains_key(&link.item))
+            .filter(|(key, _)| !reading.folder_gone.contains(*key))
+            .map(|(_, link)| link.item.clone())
+            .collect();
+        self.read_items(context, owner, state, &missing, reading).await
+    }
+
+    /// Pending, held and half-removed tasks are looked at whatever the folders report.
+    async fn read_by_id(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        let wanted = |key: &SourceKey| state.pending.contains(key) || state.held.contains(key);
+        let ids: Vec<String> = state
+            .links
+            .iter()
+            .filter(|(key, link)| wanted(key) || link.removing)
+            .filter(|(key, _)| !reading.folder_gone.contains(*key) && !reading.gone.contains(*key))
+            .filter(|(key, link)| {
+                !reading
+                    .items
+                    .get(*key)
+                    .is_some_and(|items| items.iter().any(|item| item.item.id == link.item))
+            })
+            .map(|(_, link)| link.item.clone())
+            .collect();
+        self.read_items(context, owner, state, &ids, reading).await
+    }
+
+    /// Reads items and sorts them by the task they stand for; the person's own are left alone.
+    async fn read_items(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        ids: &[String],
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let linked: HashMap<&str, &SourceKey> = state
+            .links
+            .iter()
+            .map(|(key, link)| (link.item.as_str(), key))
+            .collect();
+        let answers = context.connections.mailbox.items(owner, ids).await?;
+        for (id, answer) in ids.iter().zip(answers) {
+            let link = linked.get(id.as_str()).map(|key| (*key).clone());
+            match (answer, link) {
+                (Ok(item), link) => {
+                    // A linked item keeps its task even if somebody's program dropped the property.
+                    if let Some(key) = item.key.clone().or(link) {
+                        reading.items.entry(key).or_default().push(item);
+                    }
+                }
+                (Err(failure), Some(key)) if failure.class == ErrorClass::Gone => {
+                    reading.gone.insert(key);
+                }
+                (Err(failure), _) if failure.class == ErrorClass::Gone => {}
+                (Err(failure), link) if failure.class == ErrorClass::ItemPermanent => {
+                    // One damaged item must not stop the others; it is met again when it changes.
+                    tracing::warn!(mailbox = %owner.mailbox, task = link.as_ref().map_or("", SourceKey::as_str),
+                        code = %failure.code, detail = %failure.detail, "mailbox item cannot be read");
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! Joining what both sides reported into one pair per task. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
+use tasksync_common::plan::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
+use tasksync_common::state::SyncState;
+
+use super::TenantContext;
+use super::mailbox_side::MailboxReading;
+use super::source_side::SourceReading;
+use crate::mailbox::MailboxItem;
+use crate::source::{Location, Presence, SourceItem};
+
+pub(super) fn pairs_of(
+    keys: &BTreeSet<SourceKey>,
+    state: &SyncState,
+    source: &SourceReading,
+    mailbox: &mut MailboxReading,
+    locations: &BTreeMap<LocationKey, Location>,
+    context: &TenantContext,
+) -> Vec<Pair> {
+    let source_offset = context.connections.source.clock_offset();
+    let mailbox_offset = context.connections.mailbox.clock_offset();
+    keys.iter()
+        .map(|key| {
+            let link = state.links.get(key).cloned();
+            let items = mailbox.items.remove(key).unwrap_or_default();
+            let items = items
+                .into_iter()
+                .map(|item| mailbox_value(item, mailbox_offset))
+                .collect();
+            let linked_id = link.as_ref().map(|link| link.item.as_str());
+            let missing = if mailbox.folder_gone.contains(key) {
+                MailboxSide::FolderGone
+            } else if mailbox.gone.contains(key) {
+                MailboxSide::Gone
+            } else {
+                MailboxSide::Unchanged
+            };
+            let (mailbox, twins) = sort_items(items, linked_id, missing);
+            Pair {
+                key: key.clone(),
+                parked: state.parked.get(key).cloned(),
+                source_holds: holds(&key.location(), state, locations),
+                source: match source.tasks.get(key) {
+                    None => SourceSide::Unchanged,
+                    Some(Presence::Present(item)) => {
+                        SourceSide::Present(Box::new(source_value(item, source_offset)))
+                    }
+                    Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
+                },
+                link,
+                mailbox,
+                twins,
+            }
+        })
+        .collect()
+}
+
+fn holds(location: &LocationKey, state: &SyncState, locations: &BTreeMap<LocationKey, Location>) -> FieldSet {
+    match (locations.get(location), state.locations.get(location)) {
+        (Some(known), _) => known.holds,
+        (None, Some(place)) => place.holds,
+        (None, None) => FieldSet::ALL,
+    }
+}
+
+/// Which of several items with one key stands for the task: the linked one; a moved one, when the linked one is gone;
+/// else the oldest.
+fn sort_items(
+    mut items: Vec<MailboxValue>,
+    linked: Option<&str>,
+    missing: MailboxSide,
+) -> (MailboxSide, Vec<MailboxValue>) {
+    items.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
+    items.dedup_by(|one, other| one.id == other.id);
+    let found = linked.and_then(|linked| items.iter().position(|item| item.id == linked));
+    let chosen = match (found, linked, &missing) {
+        (Some(at), _, _) => Some(at),
+        // The linked item was not reported, so it is where it was, and these are copies of it.
+        (None, Some(_), MailboxSide::Unchanged) => None,
+        (None, _, _) if items.is_empty() => None,
+        (None, _, _) => Some(0),
+    };
+    match chosen {
+        Some(at) => (MailboxSide::Present(Box::new(items.remove(at))), items),
+        None => (missing, items),
+    }
+}
+
+/// The same moment by our clock.
+fn corrected(server: Timestamp, offset: SignedDuration) -> Timestamp {
+    server.checked_sub(offset).unwrap_or(server)
+}
+
+fn source_value(item: &SourceItem, offset: SignedDuration) -> SourceValue {
+    SourceValue {
+        version: item.version.clone(),
+        task: item.task.clone(),
+        modified: corrected(item.modified, offset),
+        web_url: item.web_url.clone(),
+    }
+}
+
+fn mailbox_value(item: MailboxItem, offset: SignedDuration) -> MailboxValue {
+    MailboxValue {
+        id: item.item.id,
+        change_key: item.item.change_key,
+        task: item.task,
+        modified: corrected(item.modified, offset),
+        created: corrected(item.created, offset),
+        recurring: item.recurring,
+        private: item.private,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::model::Task;
+
+    use super::*;
+
+    fn value(id: &str, created: i64) -> MailboxValue {
+        MailboxValue {
+            id: id.to_owned(),
+            change_key: "1".to_owned(),
+            task: Task::default(),
+            modified: Timestamp::UNIX_EPOCH,
+            created: Timestamp::from_second(created).unwrap(),
+            recurring: false,
+            private: false,
+        }
+    }
+
+    fn sorted(items: Vec<MailboxValue>, linked: Option<&str>, missing: MailboxSide) -> (String, Vec<String>) {
+        let (side, twins) = sort_items(items, linked, missing);
+        let side = match side {
+            MailboxSide::Present(value) => value.id,
+            MailboxSide::Unchanged => "unchanged".to_owned(),
+            MailboxSide::Gone => "gone".to_owned(),
+            MailboxSide::FolderGone => "folder gone".to_owned(),
+        };
+        (side, twins.into_iter().map(|twin| twin.id).collect())
+    }
+
+    #[test]
+    fn of_several_items_with_one_key_the_right_one_stands_for_the_task() {
+        let both = || vec![value("new", 2), value("old", 1)];
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        // The linked one, whatever its age.
+        assert_eq!(
+            sorted(both(), Some("new"), MailboxSide::Unchanged),
+            ("new".into(), names(&["old"]))
+        );
+        // Nothing linked: the oldest.
+        assert_eq!(
+            sorted(both(), None, MailboxSide::Unchanged),
+            ("old".into(), names(&["new"]))
+        );
+        // The linked one was not reported: it is untouched and these are copies.
+        assert_eq!(
+            sorted(both(), Some("else"), MailboxSide::Unchanged),
+            ("unchanged".into(), names(&["old", "new"]))
+        );
+        // The linked one is gone and another carries its key: it was moved.
+        assert_eq!(
+            sorted(vec![value("moved", 3)], Some("else"), MailboxSide::Gone),
+            ("moved".into(), vec![])
+        );
+        assert_eq!(
+            sorted(vec![], Some("else"), MailboxSide::Gone),
+            ("gone".into(), vec![])
+        );
+        assert_eq!(
+            sorted(vec![], None, MailboxSide::Unchanged),
+            ("unchanged".into(), vec![])
+        );
+        // Read twice in one pass.
+        assert_eq!(
+            sorted(vec![value("a", 1), value("a", 1)], Some("a"), MailboxSide::Gone),
+            ("a".into(), vec![])
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! The cheap question for a whole group of users: did anything change?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{SourceKey, TenantId, UserId, UserKey};
+use tasksync_common::registry::Enrolment;
+use tasksync_common::state::{Fingerprint, Signs};
+
+use super::{SyncEngine, TenantContext};
+use crate::mailbox::{FolderId, ProbeRequest, Probed};
+use crate::source::{Person, SourceChanges};
+use crate::work::Survey;
+
+/// A source position that nobody moved is stored anew after this time, so that it never grows too old.
+const CURSOR_REST: SignedDuration = SignedDuration::from_hours(1);
+
+/// What the survey found out, for the sync.
+pub struct Work {
+    pub(super) context: Arc<TenantContext>,
+    pub(super) enrolment: Enrolment,
+    /// What the source reported since the fingerprint's cursor, and that cursor.
+    pub(super) source: Option<(String, SourceChanges)>,
+    /// Present signs of the folders, read before anything else.
+    pub(super) signs: BTreeMap<String, Option<Signs>>,
+    /// A folder is gone.
+    pub(super) folder_gone: bool,
+    /// Everything is to be compared.
+    pub(super) full: bool,
+}
+
+/// One user on the way through the survey.
+struct Candidate {
+    enrolment: Enrolment,
+    fingerprint: Option<Fingerprint>,
+    outcome: Option<Result<Survey<Work>, Failure>>,
+    source: Option<(String, SourceChanges)>,
+    signs: BTreeMap<String, Option<Signs>>,
+    folder_gone: bool,
+    busy: bool,
+}
+
+impl Candidate {
+    fn idle_so_far(&self) -> bool {
+        self.outcome.is_none() && self.fingerprint.is_some()
+    }
+}
+
+impl SyncEngine {
+    pub(super) async fn survey_group(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Vec<Result<Survey<Work>, Failure>> {
+        match self.candidates(tenant, users).await {
+            Ok((context, mut candidates)) => {
+                self.ask_source(&context, &mut candidates).await;
+                self.ask_mailboxes(&context, &mut candidates).await;
+                in_order(tenant, users, candidates, &context)
+            }
+            Err(failure) => users.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+
+    /// A sync without a survey: everything is looked at from the stored cursors.
+    pub(super) async fn whole(&self, context: &Arc<TenantContext>, user: &UserKey) -> Result<Work, Failure> {
+        let enrolment = self
+            .registry
+            .enrolment(user)
+            .await?
+            .ok_or_else(|| unknown(user))?;
+        Ok(Work {
+            context: Arc::clone(context),
+            enrolment,
+            source: None,
+            signs: BTreeMap::new(),
+            folder_gone: false,
+            full: false,
+        })
+    }
+
+    async fn candidates(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<(Arc<TenantContext>, BTreeMap<UserId, Candidate>), Failure> {
+        let context = self.tenants.get(tenant).await?;
+        let enrolments = self.registry.enrolments_of(tenant, users).await?;
+        let mut fingerprints: BTreeMap<UserId, Fingerprint> = BTreeMap::new();
+        for (user, stored) in self.registry.fingerprints(tenant, users).await? {
+            // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
+            if let Ok(fingerprint) = Fingerprint::decode(&stored.fingerprint) {
+                fingerprints.insert(user, fingerprint);
+            }
+        }
+        let now = self.clock.now();
+        let candidates = enrolments
+            .into_iter()
+            .map(|enrolment| {
+                let user = enrolment.key.user.clone();
+                let fingerprint = fingerprints.remove(&user);
+                let busy = fingerprint
+                    .as_ref()
+                    .is_none_or(|fingerprint| self.must_look(fingerprint, now));
+                let candidate = Candidate {
+                    enrolment,
+                    fingerprint,
+                    outcome: None,
+                    source: None,
+                    signs: BTreeMap::new(),
+                    folder_gone: false,
+                    busy,
+                };
+                (user, candidate)
+            })
+            .collect();
+        Ok((context, candidates))
+    }
+
+    /// Reasons to look at a user closely whatever the servers say.
+    fn must_look(&self, fingerprint: &Fingerprint, now: Timestamp) -> bool {
+        let rested = fingerprint
+            .source_cursor_at
+            .is_none_or(|stored| now.duration_since(stored) > CURSOR_REST);
+        fingerprint.unfinished || rested || self.full_check_due(fingerprint.full_check_at, now)
+    }
+
+    pub(super) fn full_check_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        let interval =
+            SignedDuration::try_from(self.settings.full_check_interval).unwrap_or(SignedDuration::MAX);
+        last.is_none_or(|last| now.duration_since(last) >= interval)
+    }
+
+    /// One reading of the tenant's shared change feed, then each user's part of it.
+    async fn ask_source(&self, context: &TenantContext, candidates: &mut BTreeMap<UserId, Candidate>) {
+        let source = &context.connections.source;
+        let cursors: BTreeSet<String> = candidates
+            .values()
+            .filter_map(|candidate| candidate.fingerprint.as_ref()?.source_cursor.clone())
+            .collect();
+        if cursors.is_empty() {
+            return;
+        }
+        let cursors: Vec<&str> = cursors.iter().map(String::as_str).collect();
+        if let Err(failure) = source.refresh(&cursors).await
+            && failure.class != ErrorClass::CursorInvalid
+        {
+            for candidate in candidates
+                .values_mut()
+                .filter(|candidate| candidate.outcome.is_none())
+            {
+                candidate.outcome = Some(Err(failure.clone()));
+            }
+            return;
+        }
+        for candidate in candidates
+            .values_mut()
+            .filter(|candidate| candidate.idle_so_far())
+        {
+            let Some(fingerprint) = &candidate.fingerprint else {
+                continue;
+            };
+            let Some(cursor) = fingerprint.source_cursor.clone() else {
+                candidate.busy = true;
+                continue;
+            };
+            let linked: BTreeSet<SourceKey> = fingerprint.linked_keys().collect();
+            let person = Person {
+                login: candidate.enrolment.source_login.clone(),
+            };
+            match source.changes(&person, &cursor, &linked).await {
+                Ok(changes) => {
+                    candidate.busy |= !changes.tasks.is_empty();
+                    candidate.source = Some((cursor, changes));
+                }
+                Err(failure) if failure.class == ErrorClass::CursorInvalid => candidate.busy = true,
+                Err(failure) => candidate.outcome = Some(Err(failure)),
+            }
+        }
+    }
+
+    /// One probe of the folders of everybody.
+    async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut BTreeMap<UserId, Candidate>) {
+        let mut asked: Vec<&mut Candidate> = candidates
+            .values_mut()
+            .filter(|candidate| candidate.idle_so_far())
+            .collect();
+        asked.retain(|candidate| {
+            candidate
+                .fingerprint
+                .as_ref()
+                .is_some_and(|known| !known.folders.is_empty())
+        });
+        let requests: Vec<ProbeRequest> = asked
+            .iter()
+            .map(|candidate| ProbeRequest {
+                mailbox: candidate.enrolment.mailbox.clone(),
+                folders: candidate
+                    .fingerprint
+                    .iter()
+                    .flat_map(|known| known.folders.iter().map(|(folder, _)| FolderId(folder.clone())))
+                    .collect(),
+            })
+            .collect();
+        if requests.is_empty() {
+            return;
+        }
+        let answers = context.connections.mailbox.probe(&requests).await;
+        for (candidate, answer) in asked.into_iter().zip(answers) {
+            match answer {
+                Ok(probed) => candidate.compare(&probed),
+                Err(failure) => candidate.outcome = Some(Err(failure)),
+            }
+        }
+    }
+}
+
+impl Candidate {
+    fn compare(&mut self, probed: &[Probed]) {
+        let Some(fingerprint) = &self.fingerprint else {
+            return;
+        };
+        for ((folder, stored), probed) in fingerprint.folders.iter().zip(probed) {
+            let now = match probed {
+                Probed::Signs(signs) => Some(*signs),
+                Probed::Unknown => None,
+                Probed::Gone => {
+                    self.folder_gone = true;
+                    None
+                }
+            };
+            if now.is_none() || now != *stored {
+                self.busy = true;
+            }
+            self.signs.insert(folder.clone(), now);
+        }
+    }
+
+    fn finish(self, context: &Arc<TenantContext>) -> Result<Survey<Work>, Failure> {
+        match self.outcome {
+            Some(outcome) => outcome,
+            None if !self.busy => Ok(Survey::Idle),
+            None => Ok(Survey::Work(Work {
+                context: Arc::clone(context),
+                enrolment: self.enrolment,
+                source: self.source,
+                signs: self.signs,
+                folder_gone: self.folder_gone,
+                full: self.fingerprint.is_none(),
+            })),
+        }
+    }
+}
+
+fn in_order(
+    tenant: &TenantId,
+    users: &[UserId],
+    mut candidates: BTreeMap<UserId, Candidate>,
+    context: &Arc<TenantContext>,
+) -> Vec<Result<Survey<Work>, Failure>> {
+    users
+        .iter()
+        .map(|user| match candidates.remove(user) {
+            Some(candidate) => candidate.finish(context),
+            None => Err(unknown(&UserKey::new(tenant.clone(), user.clone()))),
+        })
+        .collect()
+}
+
+fn unknown(user: &UserKey) -> Failure {
+    Failure::new(
+        ErrorClass::Gone,
+        Code::UserUnknown,
+        format!("{user} is not enrolled any more"),
+    )
+}

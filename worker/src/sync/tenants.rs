@@ -1,0 +1,163 @@
+//! The tenants a worker knows at the moment: their settings and the shared connections to their servers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::TenantId;
+use tasksync_common::registry::{Enrolment, Registry, Tenant};
+use tokio::sync::Mutex;
+
+use crate::mailbox::{Mailbox, Owner};
+use crate::source::Source;
+
+/// Makes connections from a tenant's settings.
+pub trait Connector: Send + Sync + 'static {
+    /// The tenant's source and mailbox server.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure>;
+}
+
+/// The two sides of one tenant.
+#[derive(Clone)]
+pub struct Connections {
+    /// Where tasks come from.
+    pub source: Arc<dyn Source>,
+    /// Where people's mailboxes are.
+    pub mailbox: Arc<dyn Mailbox>,
+}
+
+/// A tenant in use.
+pub struct TenantContext {
+    /// Its settings when it was connected.
+    pub tenant: Tenant,
+    /// Its two sides.
+    pub connections: Connections,
+}
+
+impl TenantContext {
+    /// The owner of a mailbox with the zone the dates are meant in.
+    ///
+    /// # Errors
+    /// `MailboxPermanent` when the zone's name is unknown.
+    pub fn owner(&self, enrolment: &Enrolment) -> Result<Owner, Failure> {
+        let name = enrolment.time_zone.as_deref().unwrap_or(&self.tenant.time_zone);
+        let zone = zone_named(name).ok_or_else(|| {
+            Failure::new(
+                ErrorClass::MailboxPermanent,
+                Code::TimeZoneUnknown,
+                format!(
+                    "\"{name}\" of {} is neither an IANA nor a Windows time zone",
+                    enrolment.key
+                ),
+            )
+        })?;
+        Ok(Owner {
+            mailbox: enrolment.mailbox.clone(),
+            zone,
+        })
+    }
+}
+
+/// A time zone by its IANA name (`Europe/Berlin`) or its Windows name (`W. Europe Standard Time`).
+#[must_use]
+pub fn zone_named(name: &str) -> Option<TimeZone> {
+    if let Ok(zone) = TimeZone::get(name) {
+        return Some(zone);
+    }
+    let windows = name.parse::<windows_timezones::WindowsTimezone>().ok()?;
+    TimeZone::get(windows.tzdb_id()).ok()
+}
+
+struct Entry {
+    context: Arc<TenantContext>,
+    checked_at: Timestamp,
+    used_at: Timestamp,
+}
+
+/// Connections of at most a fixed number of tenants; the one unused longest gives way.
+pub struct Tenants {
+    registry: Arc<dyn Registry>,
+    connector: Arc<dyn Connector>,
+    clock: SharedClock,
+    maximum: usize,
+    recheck: SignedDuration,
+    entries: Mutex<HashMap<TenantId, Entry>>,
+}
+
+impl Tenants {
+    /// Settings are read again from the registry after `recheck`; at most `maximum` tenants stay connected.
+    #[must_use]
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        connector: Arc<dyn Connector>,
+        clock: SharedClock,
+        maximum: usize,
+        recheck: Duration,
+    ) -> Self {
+        let recheck = SignedDuration::try_from(recheck).unwrap_or(SignedDuration::from_secs(30));
+        Self {
+            registry,
+            connector,
+            clock,
+            maximum: maximum.max(1),
+            recheck,
+            entries: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The tenant's context; connected anew when its settings changed.
+    ///
+    /// # Errors
+    /// `Gone` with `TenantUnknown` when it was removed or is switched off; the connector's failure otherwise.
+    pub async fn get(&self, id: &TenantId) -> Result<Arc<TenantContext>, Failure> {
+        let now = self.clock.now();
+        if let Some(entry) = self.entries.lock().await.get_mut(id)
+            && now.duration_since(entry.checked_at) < self.recheck
+        {
+            entry.used_at = now;
+            return Ok(Arc::clone(&entry.context));
+        }
+        let tenant = self.registry.tenant(id).await?;
+        let mut entries = self.entries.lock().await;
+        let Some(tenant) = tenant.filter(|tenant| tenant.enabled) else {
+            entries.remove(id);
+            return Err(Failure::new(
+                ErrorClass::Gone,
+                Code::TenantUnknown,
+                format!("tenant {id} was removed or is switched off"),
+            ));
+        };
+        if let Some(entry) = entries.get_mut(id)
+            && entry.context.tenant == tenant
+        {
+            entry.checked_at = now;
+            entry.used_at = now;
+            return Ok(Arc::clone(&entry.context));
+        }
+        let connections = self.connector.connect(&tenant)?;
+        let context = Arc::new(TenantContext { tenant, connections });
+        if entries.len() >= self.maximum
+            && let Some(oldest) = entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used_at)
+                .map(|(id, _)| id.clone())
+        {
+            entries.remove(&oldest);
+        }
+        entries.insert(
+            id.clone(),
+            Entry {
+                context: Arc::clone(&context),
+                checked_at: now,
+                used_at: now,
+            },
+        );
+        Ok(context)
+    }
+}

@@ -1,0 +1,197 @@
+//! One request in flight per mailbox.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::TenantId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::until;
+
+/// Most mailboxes that are in use or waited for at once.
+const MAXIMUM_MAILBOXES: usize = 100_000;
+
+/// Which mailboxes are in use. Cheap to clone. Mailboxes that nobody uses or waits for take no room.
+#[derive(Clone)]
+pub struct MailboxLocks {
+    clock: SharedClock,
+    maximum: usize,
+    places: Arc<Places>,
+}
+
+#[derive(Default)]
+struct Places(Mutex<HashMap<Arc<str>, Place>>);
+
+struct Place {
+    lock: Arc<Semaphore>,
+    /// Who uses or waits for it.
+    users: usize,
+}
+
+impl Places {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counted among the users of a mailbox until dropped, also when waiting is given up.
+struct Interest {
+    places: Arc<Places>,
+    name: Arc<str>,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut places = self.places.lock();
+        if let Some(place) = places.get_mut(&self.name) {
+            place.users -= 1;
+            if place.users == 0 {
+                places.remove(&self.name);
+            }
+        }
+    }
+}
+
+/// The right to have one request in flight for a mailbox.
+pub struct MailboxGuard {
+    // Dropped in this order: first the lock, then the place may go.
+    _permit: OwnedSemaphorePermit,
+    _interest: Interest,
+}
+
+impl MailboxLocks {
+    /// No mailbox is in use.
+    #[must_use]
+    pub fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            maximum: MAXIMUM_MAILBOXES,
+            places: Arc::default(),
+        }
+    }
+
+    /// Waits until nobody else uses the mailbox, at most until `deadline`. Addresses are compared without case.
+    ///
+    /// # Errors
+    /// Transient `BudgetExhausted`, when it did not become free in time or too many mailboxes are in use.
+    pub async fn lock(
+        &self,
+        tenant: &TenantId,
+        mailbox: &str,
+        deadline: Timestamp,
+    ) -> Result<MailboxGuard, Failure> {
+        let exhausted =
+            |reason| Failure::new(ErrorClass::Transient, Code::BudgetExhausted, String::from(reason));
+        // Neither part can hold a NUL and mean another mailbox: tenants' names have none.
+        let name: Arc<str> = format!("{tenant}\0{}", mailbox.to_lowercase()).into();
+        let (lock, interest) = {
+            let mut places = self.places.lock();
+            if places.len() >= self.maximum && !places.contains_key(&name) {
+                return Err(exhausted("too many mailboxes are in use at once"));
+            }
+            let place = places.entry(Arc::clone(&name)).or_insert_with(|| Place {
+                lock: Arc::new(Semaphore::new(1)),
+                users: 0,
+            });
+            place.users += 1;
+            let interest = Interest {
+                places: Arc::clone(&self.places),
+                name,
+            };
+            (Arc::clone(&place.lock), interest)
+        };
+        let permit = until(deadline, &self.clock, lock.acquire_owned())
+            .await
+            .and_then(Result::ok)
+            .ok_or_else(|| exhausted("another request for the same mailbox did not end in time"))?;
+        Ok(MailboxGuard {
+            _permit: permit,
+            _interest: interest,
+        })
+    }
+
+    /// How many mailboxes are in use or waited for.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.lock().len()
+    }
+
+    /// Whether no mailbox is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use tasksync_common::clock::{Clock as _, ManualClock};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mailbox_is_used_by_one_at_a_time_and_forgotten_afterwards() {
+        let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+        let locks = MailboxLocks::new(clock.clone());
+        let contoso: TenantId = "contoso".parse().unwrap();
+        let fabrikam: TenantId = "fabrikam".parse().unwrap();
+        let now = clock.now();
+        let held = locks.lock(&contoso, "Anna@contoso.example", now).await.unwrap();
+        let other = locks.lock(&fabrikam, "anna@contoso.example", now).await.unwrap();
+        assert_eq!(locks.len(), 2);
+        let failure = locks
+            .lock(&contoso, "anna@Contoso.example", now)
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(
+            (failure.class, failure.code),
+            (ErrorClass::Transient, Code::BudgetExhausted)
+        );
+        let waiting = tokio::spawn({
+            let (locks, contoso) = (locks.clone(), contoso.clone());
+            let deadline = now + SignedDuration::from_secs(60);
+            async move {
+                locks
+                    .lock(&contoso, "anna@contoso.example", deadline)
+                    .await
+                    .map(|_| ())
+            }
+        });
+        // One who gives up waiting leaves nothing behind.
+        let mut given_up = Box::pin(locks.lock(
+            &contoso,
+            "anna@contoso.example",
+            now + SignedDuration::from_secs(60),
+        ));
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(locks.len(), 1);
+        drop(other);
+        assert!(locks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_number_of_mailboxes_is_limited() {
+        let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+        let locks = MailboxLocks {
+            maximum: 2,
+            ..MailboxLocks::new(clock.clone())
+        };
+        let tenant: TenantId = "contoso".parse().unwrap();
+        let now = clock.now();
+        let _a = locks.lock(&tenant, "a", now).await.unwrap();
+        let b = locks.lock(&tenant, "b", now).await.unwrap();
+        assert!(locks.lock(&tenant, "c", now).await.is_err());
+        drop(b);
+        assert!(locks.lock(&tenant, "c", now).await.is_ok());
+    }
+}

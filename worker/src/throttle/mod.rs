@@ -1,0 +1,24 @@
+//! Limits towards the tenants' servers: so many requests at once, pauses that everybody keeps, one request per mailbox,
+//! and a circuit that stops asking a server that fails for everyone.
+
+mod circuit;
+mod mailboxes;
+mod pause;
+mod servers;
+
+pub use circuit::{Circuit, Decision, concerns_everybody};
+pub use mailboxes::{MailboxGuard, MailboxLocks};
+pub use pause::{LONGEST_PAUSE, SHORTEST_PAUSE, pause};
+pub use servers::{ServerCounts, ServerLimits, ServerPermit, Servers};
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tasksync_common::clock::SharedClock;
+
+/// The future's result, or `None` at the deadline. A future that is ready at once is never cut off.
+async fn until<F: Future>(deadline: Timestamp, clock: &SharedClock, future: F) -> Option<F::Output> {
+    let left = Duration::try_from(clock.now().duration_until(deadline)).unwrap_or(Duration::ZERO);
+    tokio::time::timeout(left, future).await.ok()
+}

@@ -1,0 +1,296 @@
+//! Taking jobs: permits first, then messages; consumers that end are opened again; everything is settled at the end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
+use tasksync_common::registry::Registry;
+use tasksync_common::schedule::{Held, Schedule, StampSaver};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::UserSync;
+use super::batch::{self, Batch, Tools};
+use super::circuit::Circuits;
+use super::limits::{LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
+use super::metrics::WorkMetrics;
+use super::report::{Reporter, patiently};
+
+/// Everything the worker's loop works with.
+pub struct Worker<S: UserSync> {
+    /// The order of work.
+    pub schedule: Arc<dyn Schedule>,
+    /// Where jobs come from.
+    pub queue: Arc<dyn JobQueue>,
+    /// Where people see who is disabled and why.
+    pub registry: Arc<dyn Registry>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Where the order stamps go on their way to the registry; somebody else runs it.
+    pub stamps: Arc<StampSaver>,
+    /// The sync of a user.
+    pub sync: Arc<S>,
+    /// The limits.
+    pub limits: WorkLimits,
+    /// The counters.
+    pub metrics: Arc<WorkMetrics>,
+}
+
+struct Shared<S: UserSync> {
+    worker: Worker<S>,
+    circuits: Circuits,
+}
+
+/// Takes and works on jobs until `stop` is cancelled, then takes nothing new, lets running users end within the drain
+/// time, gives the others back, and returns when everything is settled.
+///
+/// Never fails: what cannot be reached is tried again with growing pauses. Dropped instead of stopped, running users
+/// are dropped too, their jobs are delivered again and their claims run out.
+pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
+    let background = worker.limits.batches_at_once;
+    let interactive = worker.limits.interactive_batches_at_once;
+    let shared = Arc::new(Shared {
+        worker,
+        circuits: Circuits::default(),
+    });
+    tokio::join!(
+        consume(&shared, QueueName::Background, background, &stop),
+        consume(&shared, QueueName::Interactive, interactive, &stop),
+    );
+}
+
+/// Why a consumer is given up.
+enum Left {
+    Stopped,
+    /// The consumer ended; `true` when it had delivered something.
+    Ended(bool),
+}
+
+async fn consume<S: UserSync>(
+    shared: &Arc<Shared<S>>,
+    queue: QueueName,
+    permits: usize,
+    stop: &CancellationToken,
+) {
+    let free = Arc::new(Semaphore::new(permits));
+    let mut batches = JoinSet::new();
+    let mut failures = 0_u32;
+    while !stop.is_cancelled() {
+        let opened = stop.run_until_cancelled(shared.worker.queue.consume(queue, permits));
+        match opened.await {
+            None => break,
+            Some(Err(failure)) => {
+                if failures == 0 {
+                    tracing::warn!(?queue, %failure, "no jobs can be taken, trying again");
+                }
+                failures += 1;
+            }
+            Some(Ok(consumer)) => match take(shared, queue, consumer, &free, &mut batches, stop).await {
+                Left::Stopped => break,
+                Left::Ended(delivered) => {
+                    shared.worker.metrics.consumers_reopened.add_one();
+                    tracing::info!(?queue, "the consumer ended and is opened again");
+                    failures = if delivered { 1 } else { failures + 1 };
+                }
+            },
+        }
+        // A consumer that ends at once must not make a hot loop, so the first pause comes before the first repetition.
+        let wait = pause(failures.saturating_sub(1), LONGEST_CONSUMER_PAUSE);
+        if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            break;
+        }
+    }
+    while let Some(ended) = batches.join_next().await {
+        log_defect(ended);
+    }
+}
+
+async fn take<S: UserSync>(
+    shared: &Arc<Shared<S>>,
+    queue: QueueName,
+    mut consumer: Box<dyn Consumer>,
+    free: &Arc<Semaphore>,
+    batches: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Left {
+    let mut delivered = false;
+    loop {
+        let permit = Arc::clone(free).acquire_owned();
+        let Some(Ok(permit)) = stop.run_until_cancelled(permit).await else {
+            return Left::Stopped;
+        };
+        // A delivery that arrives together with the stop is dropped unsettled inside the consumer and delivered again.
+        let Some(delivery) = stop.run_until_cancelled(consumer.next()).await else {
+            return Left::Stopped;
+        };
+        while let Some(ended) = batches.try_join_next() {
+            log_defect(ended);
+        }
+        let Some(delivery) = delivery else {
+            return Left::Ended(delivered);
+        };
+        delivered = true;
+        let shared = Arc::clone(shared);
+        let stop = stop.clone();
+        batches.spawn(async move { shared.deliver(queue, delivery, &stop, permit).await });
+    }
+}
+
+fn log_defect(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        // The delivery was dropped unsettled with the task: the job comes again.
+        tracing::error!(%error, "a batch panicked");
+    }
+}
+
+/// What becomes of a delivery.
+enum Settle {
+    Acknowledge,
+    Reject(String),
+    Requeue,
+}
+
+impl<S: UserSync> Shared<S> {
+    /// Works on one delivery and settles it; the permit is free again afterwards.
+    async fn deliver(
+        &self,
+        queue: QueueName,
+        delivery: Box<dyn Delivery>,
+        stop: &CancellationToken,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let metrics = &self.worker.metrics;
+        metrics.batches.add_one();
+        metrics.batches_running.add_one();
+        let _running = Gauge(metrics);
+        let job = delivery.job().clone();
+        let settle = match job {
+            Err(error) => {
+                metrics.batches_unreadable.add_one();
+                tracing::error!(?queue, %error, "a job cannot be read and goes to the dead letters");
+                Settle::Reject(error.to_string())
+            }
+            Ok(job) => {
+                let serial = delivery.redelivered() >= SERIAL_AFTER;
+                if serial {
+                    metrics.batches_serial.add_one();
+                    tracing::warn!(tenant = %job.tenant, job = %job.id, redelivered = delivery.redelivered(), "a job was delivered too often and is worked on one user at a time");
+                }
+                match self.work(queue, job, serial, stop).await {
+                    Ok(()) => Settle::Acknowledge,
+                    Err(failure) => {
+                        metrics.batches_requeued.add_one();
+                        tracing::warn!(?queue, %failure, "a job is given back to the queue");
+                        Settle::Requeue
+                    }
+                }
+            }
+        };
+        let settled = timeout(SETTLE, async {
+            match settle {
+                Settle::Acknowledge => delivery.acknowledge().await,
+                Settle::Reject(reason) => delivery.reject(&reason).await,
+                Settle::Requeue => delivery.requeue().await,
+            }
+        });
+        match settled.await {
+            Ok(Ok(())) => {}
+            // Unsettled it is delivered again; the users' claims are finished by then, so nothing is done twice.
+            Ok(Err(failure)) => tracing::debug!(?queue, %failure, "a delivery could not be settled"),
+            Err(_) => tracing::debug!(?queue, "a delivery was not settled in time"),
+        }
+    }
+
+    async fn work(
+        &self,
+        queue: QueueName,
+        job: SyncJob,
+        serial: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let worker = &self.worker;
+        let limits = &worker.limits;
+        let patience = Instant::now() + limits.batch_budget;
+        let renewed = patiently(patience, || async {
+            let began = Instant::now();
+            let renewal = worker
+                .schedule
+                .renew(&job.tenant, job.token, &job.users, limits.claim_lifetime);
+            renewal.await.map(|held| (began, held))
+        });
+        // A stopping process does not wait for a schedule that does not answer.
+        let (started, held) = match stop.run_until_cancelled(renewed).await {
+            Some(renewed) => renewed?,
+            None => {
+                let release = worker.schedule.release(&job.tenant, job.token, &job.users);
+                return timeout(SETTLE, release)
+                    .await
+                    .map_or(Ok(()), |released| released.map(drop));
+            }
+        };
+        let mut histories: HashMap<_, _> = held
+            .into_iter()
+            .map(|Held { user, history }| (user, history))
+            .collect();
+        let mut seen = std::collections::HashSet::new();
+        let (users, lost): (Vec<_>, Vec<_>) = job
+            .users
+            .into_iter()
+            .filter(|user| seen.insert(user.clone()))
+            .partition(|user| histories.contains_key(user));
+        histories.retain(|user, _| seen.contains(user));
+        if !lost.is_empty() {
+            worker
+                .metrics
+                .claims_lost
+                .add(u64::try_from(lost.len()).unwrap_or(u64::MAX));
+            tracing::debug!(tenant = %job.tenant, token = job.token.0, lost = lost.len(), "claims were gone when the batch started");
+        }
+        if users.is_empty() {
+            return Ok(());
+        }
+        let urgent = queue == QueueName::Interactive;
+        let batch = Batch {
+            permission: self.circuits.ask(&job.tenant, urgent, started),
+            tenant: job.tenant.clone(),
+            serial,
+            started,
+            users,
+        };
+        let (ended, reported) = mpsc::channel(batch.users.len());
+        let reporter = Reporter {
+            schedule: worker.schedule.as_ref(),
+            registry: worker.registry.as_ref(),
+            clock: worker.clock.as_ref(),
+            stamps: &worker.stamps,
+            limits,
+            metrics: &worker.metrics,
+            circuits: &self.circuits,
+            tenant: &job.tenant,
+            token: job.token,
+            histories,
+            serial,
+            until: started + limits.claim_lifetime,
+        };
+        let tools = Tools {
+            sync: &worker.sync,
+            limits,
+            metrics: &worker.metrics,
+            circuits: &self.circuits,
+        };
+        let ((), reported) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(reported));
+        reported
+    }
+}
+
+struct Gauge<'a>(&'a WorkMetrics);
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.batches_running.take_one();
+    }
+}

@@ -1,0 +1,321 @@
+//! Reporting how users ended: to the schedule in small groups, to the registry only when something changed for people.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tasksync_common::clock::Clock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{Alert, EnrolmentState, Registry};
+use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::circuit::{Circuits, concerns_tenant};
+use super::limits::{LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, WorkLimits, pause};
+use super::metrics::WorkMetrics;
+use super::outcome::{Change, Decision, Ended, UserEnd, decide};
+
+/// Most open alerts of a tenant that are looked at when it works again.
+const ALERTS: u32 = 1_000;
+
+/// Reports the users of one batch.
+pub(super) struct Reporter<'a> {
+    pub(super) schedule: &'a dyn Schedule,
+    pub(super) registry: &'a dyn Registry,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) stamps: &'a StampSaver,
+    pub(super) limits: &'a WorkLimits,
+    pub(super) metrics: &'a WorkMetrics,
+    pub(super) circuits: &'a Circuits,
+    pub(super) tenant: &'a TenantId,
+    pub(super) token: Token,
+    /// The users' last attempts, from the renewal of the claim.
+    pub(super) histories: HashMap<UserId, History>,
+    /// Report every user at once, so that the death of the process concerns the running one only.
+    pub(super) serial: bool,
+    /// After this moment the claim is gone and a report would change nothing.
+    pub(super) until: Instant,
+}
+
+#[derive(Default)]
+struct Pending {
+    finishes: Vec<Finish>,
+    releases: Vec<UserId>,
+    since: Option<Instant>,
+}
+
+impl Reporter<'_> {
+    /// Reports every user told through `ended`, and returns when the channel is closed and everything is reported.
+    ///
+    /// # Errors
+    /// The schedule's failure when a group could not be reported before the claim ended.
+    pub(super) async fn report(self, mut ended: mpsc::Receiver<Ended>) -> Result<(), Failure> {
+        let group = if self.serial { 1 } else { REPORT_GROUP };
+        let mut pending = Pending::default();
+        let mut result = Ok(());
+        loop {
+            let flush_at = pending.since.map(|since| since + REPORT_INTERVAL);
+            let next = tokio::select! {
+                biased;
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => None,
+                next = ended.recv() => Some(next),
+            };
+            match next {
+                Some(Some(user)) => {
+                    self.take(user, &mut pending).await;
+                    if pending.finishes.len() < group && pending.releases.len() < group {
+                        continue;
+                    }
+                }
+                Some(None) => {
+                    let last = self.flush(&mut pending).await;
+                    return result.and(last);
+                }
+                None => {}
+            }
+            // What was reported stays reported; the failure of one group does not keep the next from being tried.
+            result = result.and(self.flush(&mut pending).await);
+        }
+    }
+
+    async fn take(&self, ended: Ended, pending: &mut Pending) {
+        let history = self.histories.get(&ended.user).copied().unwrap_or_default();
+        self.count(&ended.end);
+        if matches!(ended.end, UserEnd::Idle | UserEnd::Synced(_))
+            && self.circuits.succeeded(self.tenant, Instant::now())
+        {
+            self.end_tenant_alerts().await;
+        }
+        match decide(self.limits.pace, self.tenant, ended, history) {
+            Decision::Release(user) => pending.releases.push(user),
+            Decision::Withdraw(user) => {
+                let key = UserKey::new(self.tenant.clone(), user);
+                if let Err(failure) = self.schedule.withdraw(&key).await {
+                    // The claim expires, the user comes again and is withdrawn then.
+                    tracing::warn!(user = %key, %failure, "a user who opted out could not be taken out of the order");
+                }
+                return;
+            }
+            Decision::Finish(mut finish, change) => {
+                let key = UserKey::new(self.tenant.clone(), finish.user.clone());
+                if let Err(failure) = self.change(&key, &change).await {
+                    tracing::warn!(user = %key, %failure, "the registry does not show yet how this user's sync ended");
+                    if matches!(change, Change::Recovered) {
+                        // Keeps the memory that something is to be ended, so that the next success tries again.
+                        finish.history.failures = 1;
+                    }
+                }
+                pending.finishes.push(finish);
+            }
+        }
+        pending.since.get_or_insert_with(Instant::now);
+    }
+
+    fn count(&self, end: &UserEnd) {
+        let metrics = self.metrics;
+        match end {
+            UserEnd::Idle => metrics.users_idle.add_one(),
+            UserEnd::Synced(report) => {
+                metrics.users_synced.add_one();
+                metrics.source_writes.add(u64::from(report.source_writes));
+                metrics.mailbox_writes.add(u64::from(report.mailbox_writes));
+            }
+            UserEnd::Failed(failure) if failure.code == Code::UserUnknown => metrics.users_gone.add_one(),
+            UserEnd::Failed(failure) if matches!(failure.class, ErrorClass::Throttled { .. }) => {
+                metrics.users_throttled.add_one();
+            }
+            UserEnd::Failed(_) => metrics.users_failed.add_one(),
+            UserEnd::Postponed { .. } => metrics.users_postponed.add_one(),
+            UserEnd::Released => metrics.users_released.add_one(),
+        }
+    }
+
+    async fn change(&self, user: &UserKey, change: &Change) -> Result<(), Failure> {
+        match change {
+            Change::None => Ok(()),
+            Change::Recovered => self.within(self.recovered(user)).await,
+            Change::Disabled(failure) => self.within(self.disabled(user, failure)).await,
+            Change::TenantAlert(failure) => {
+                let alert = self.alert(None, failure);
+                self.within(async { self.registry.raise_alert(&alert).await.map(drop) })
+                    .await
+            }
+        }
+    }
+
+    async fn within(&self, call: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        timeout(REGISTRY_CALL, call).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RegistryUnavailable,
+                format!("no answer within {} s", REGISTRY_CALL.as_secs()),
+            ))
+        })
+    }
+
+    fn alert(&self, user: Option<&UserId>, failure: &Failure) -> Alert {
+        Alert {
+            since: self.clock.now(),
+            tenant: self.tenant.clone(),
+            user: user.cloned(),
+            failure: failure.clone(),
+            evidence: None,
+        }
+    }
+
+    async fn recovered(&self, user: &UserKey) -> Result<(), Failure> {
+        let Some(enrolment) = self.registry.enrolment(user).await? else {
+            return Ok(());
+        };
+        if let EnrolmentState::Disabled { failure, .. } = enrolment.state {
+            // The alert first: if the second call fails, the enrolment still says that there is something to end.
+            self.registry
+                .end_alert(self.tenant, Some(&user.user), failure.code)
+                .await?;
+            self.registry
+                .set_enrolment_state(user, &EnrolmentState::Enabled)
+                .await?;
+            self.metrics.users_recovered.add_one();
+            tracing::info!(%user, "a disabled user works again");
+        }
+        Ok(())
+    }
+
+    async fn disabled(&self, user: &UserKey, failure: &Failure) -> Result<(), Failure> {
+        let Some(enrolment) = self.registry.enrolment(user).await? else {
+            return Ok(());
+        };
+        let since = match enrolment.state {
+            EnrolmentState::Enabled => {
+                self.metrics.users_disabled.add_one();
+                tracing::warn!(%user, code = %failure.code, detail = %failure.detail, "the user is disabled until somebody acts or a later test succeeds");
+                self.clock.now()
+            }
+            EnrolmentState::Disabled { failure: before, .. } if before.code == failure.code => return Ok(()),
+            EnrolmentState::Disabled {
+                failure: before,
+                since,
+            } => {
+                self.registry
+                    .end_alert(self.tenant, Some(&user.user), before.code)
+                    .await?;
+                since
+            }
+        };
+        self.registry
+            .raise_alert(&self.alert(Some(&user.user), failure))
+            .await?;
+        let state = EnrolmentState::Disabled {
+            failure: failure.clone(),
+            since,
+        };
+        self.registry.set_enrolment_state(user, &state).await.map(drop)
+    }
+
+    /// The tenant works: ends what was open because it did not.
+    async fn end_tenant_alerts(&self) {
+        let ended = self
+            .within(async {
+                let alerts = self.registry.alerts(Some(self.tenant), ALERTS).await?;
+                for alert in alerts {
+                    if alert.user.is_none() && concerns_tenant(&alert.failure) {
+                        self.registry
+                            .end_alert(self.tenant, None, alert.failure.code)
+                            .await?;
+                        tracing::info!(tenant = %self.tenant, code = %alert.failure.code, "the tenant works again");
+                    }
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(failure) = ended {
+            self.circuits.alerts_unchecked(self.tenant);
+            tracing::warn!(tenant = %self.tenant, %failure, "the tenant's alerts could not be ended, tried again later");
+        }
+    }
+
+    async fn flush(&self, pending: &mut Pending) -> Result<(), Failure> {
+        pending.since = None;
+        let finishes = std::mem::take(&mut pending.finishes);
+        let releases = std::mem::take(&mut pending.releases);
+        let mut result = Ok(());
+        for group in finishes.chunks(REPORT_GROUP) {
+            let done = patiently(self.until, || {
+                self.schedule.finish(self.tenant, self.token, group)
+            })
+            .await;
+            match done {
+                Ok(done) => {
+                    let at = self.clock.now();
+                    let minimum = self.limits.pace.minimum;
+                    self.stamps.finished(self.tenant, at, minimum, group, &done);
+                    self.lost(group.len(), done.len());
+                }
+                Err(failure) => {
+                    self.metrics.reports_failed.add_one();
+                    tracing::warn!(tenant = %self.tenant, users = group.len(), %failure, "results could not be reported, the users are synced again");
+                    result = Err(failure);
+                }
+            }
+        }
+        if !releases.is_empty() {
+            let done = patiently(self.until, || {
+                self.schedule.release(self.tenant, self.token, &releases)
+            })
+            .await;
+            match done {
+                Ok(done) => self.lost(releases.len(), done.len()),
+                Err(failure) => {
+                    self.metrics.reports_failed.add_one();
+                    tracing::warn!(tenant = %self.tenant, users = releases.len(), %failure, "users could not be given back, their claim ends by itself");
+                    result = Err(failure);
+                }
+            }
+        }
+        result
+    }
+
+    fn lost(&self, asked: usize, done: usize) {
+        let lost = asked.saturating_sub(done);
+        if lost > 0 {
+            self.metrics
+                .claims_lost
+                .add(u64::try_from(lost).unwrap_or(u64::MAX));
+            tracing::debug!(tenant = %self.tenant, token = self.token.0, lost, "claims were gone before their users were reported");
+        }
+    }
+}
+
+/// Calls until it works or `until` has passed, with growing pauses.
+///
+/// # Errors
+/// The last failure.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+    until: Instant,
+    mut call: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    let mut attempt = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = timeout(left.max(Duration::from_secs(1)), call())
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::new(
+                    ErrorClass::Transient,
+                    Code::ScheduleUnavailable,
+                    "no answer before the claim ended",
+                ))
+            });
+        let failure = match answer {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        };
+        let next = Instant::now() + pause(attempt, LONGEST_CALL_PAUSE);
+        if next >= until {
+            return Err(failure);
+        }
+        attempt += 1;
+        sleep_until(next).await;
+    }
+}

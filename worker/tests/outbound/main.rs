@@ -1,0 +1,12 @@
+//! Calls to tenants' servers and token endpoints, against small servers of this test's own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this is a test; its helper functions may fail loudly, too"
+)]
+
+mod auth;
+mod http;
+mod secrecy;
+mod server;

@@ -1,0 +1,158 @@
+//! Secrets are sent in every way that can fail, with every log line switched on; none may show up anywhere.
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use tasksync_common::clock::SystemClock;
+use tasksync_common::registry::{Credentials, SecretRef};
+use tasksync_worker::auth::Authenticator;
+use tasksync_worker::http::{Call, Http, secret_header};
+use url::Url;
+
+use crate::server::{Authority, Names, Reply, Server, settings};
+
+const CANARY: &str = "canary-7f3a9c-Zwitscher";
+const TOKEN: &str = "token-5d1e-Piepmatz";
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn reply(request: &str) -> Reply {
+    let granted = format!(r#"{{"token_type":"Bearer","expires_in":3600,"access_token":"{TOKEN}"}}"#);
+    let echoed = format!(r#"{{"error":"invalid_client","error_description":"you sent {CANARY}"}}"#);
+    match request.split(' ').nth(1).unwrap_or_default() {
+        "/granted" => Reply::answer(200, "", &granted),
+        "/echo" => Reply::answer(401, &format!("X-Echo: {CANARY}\r\n"), &echoed),
+        "/half" => Reply::answer(200, "", &granted[..granted.len() - 2]),
+        "/busy" => Reply::answer(429, "Retry-After: 5\r\n", CANARY),
+        "/error" => Reply::answer(500, "", CANARY),
+        "/moved" => Reply::answer(302, &format!("Location: https://x.example/{CANARY}\r\n"), ""),
+        "/cut" => Reply::SendAndClose(
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{CANARY}").into_bytes(),
+        ),
+        "/broken" => Reply::SendAndClose(format!("{CANARY}\r\n\r\n").into_bytes()),
+        "/zip" => Reply::answer(200, "Content-Encoding: gzip\r\n", CANARY),
+        "/large" => Reply::answer(200, "", &CANARY.repeat(10_000)),
+        _ => Reply::Hang,
+    }
+}
+
+#[tokio::test]
+async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .try_init()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, CANARY).unwrap();
+    let secret = SecretRef::File(path.clone());
+
+    let plain = Server::plain(|_, request| reply(request)).await;
+    let identity = Authority::new("unknown").issue("mail.contoso.example", |_| {});
+    let tls = Server::tls(&identity, |_, request| reply(request)).await;
+    let mut settings = settings();
+    settings.maximum_answer_bytes = 100_000;
+    settings.request_timeout = Duration::from_millis(300);
+    let http = Http::with_lookup(settings, Arc::new(SystemClock), Names::new(&[&["127.0.0.1"]])).unwrap();
+    let authenticator = Authenticator::new(http.clone());
+
+    let mut targets: Vec<Url> = [
+        "/granted", "/echo", "/half", "/busy", "/error", "/moved", "/cut", "/broken", "/zip", "/large",
+        "/hang",
+    ]
+    .iter()
+    .map(|path| plain.url(path))
+    .collect();
+    for text in [
+        format!("https://mail.contoso.example:{}/granted", tls.address.port()),
+        "http://169.254.169.254/".to_owned(),
+        "http://127.0.0.1:1/".to_owned(),
+        format!("http://user:{CANARY}@127.0.0.1/"),
+        "ftp://mail.contoso.example/".to_owned(),
+    ] {
+        targets.push(text.parse().unwrap());
+    }
+
+    let mut seen = String::new();
+    for target in &targets {
+        // As a password, in a body, in a query.
+        let basic = Credentials::Basic {
+            user: "svc".to_owned(),
+            password: secret.clone(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authenticator.header(&basic).await.unwrap());
+        headers.insert("x-extra", secret_header(CANARY).unwrap());
+        let mut url = target.clone();
+        url.set_query(Some(&format!("key={CANARY}")));
+        let call = Call {
+            method: reqwest::Method::POST,
+            url,
+            headers,
+            body: Bytes::from(format!("password={CANARY}")),
+            timeout: Duration::from_secs(5),
+        };
+        writeln!(seen, "{call:?} {:?}", call.headers.get(AUTHORIZATION)).unwrap();
+        match http.send(call).await {
+            Ok(answer) => writeln!(seen, "{answer:?}").unwrap(),
+            Err(error) => writeln!(seen, "{error} {error:?}").unwrap(),
+        }
+        // As a client secret; the address with a password in it would be printed as what the administrator wrote.
+        let oauth = Credentials::OauthSecret {
+            token_url: target.clone(),
+            client_id: "app".to_owned(),
+            scope: "scope".to_owned(),
+            secret: secret.clone(),
+        };
+        match authenticator.header(&oauth).await {
+            Ok(header) => writeln!(seen, "{header:?}").unwrap(),
+            Err(failure) => writeln!(seen, "{failure} {failure:?}").unwrap(),
+        }
+        // As a private key that is none.
+        let certificate = Credentials::OauthCertificate {
+            token_url: target.clone(),
+            client_id: "app".to_owned(),
+            scope: "scope".to_owned(),
+            private_key: secret.clone(),
+            certificate: secret.clone(),
+        };
+        let failure = authenticator.header(&certificate).await.unwrap_err();
+        writeln!(seen, "{failure} {failure:?}").unwrap();
+    }
+    // The servers did get it.
+    assert!(plain.requests().iter().any(|request| request.contains(CANARY)));
+
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(
+        log.contains("TRACE") && log.contains("hyper"),
+        "nothing was logged"
+    );
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("svc:{CANARY}"));
+    for (place, text) in [("log", &log), ("errors and Debug", &seen)] {
+        for secret in [CANARY, TOKEN, encoded.as_str()] {
+            if let Some(line) = text.lines().find(|line| line.contains(secret)) {
+                panic!("{secret} in {place}: {line}");
+            }
+        }
+    }
+}

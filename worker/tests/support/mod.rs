@@ -1,0 +1,48 @@
+//! What the tests of the worker's and the scheduler's loops share: a clock that follows the runtime's paused time, a
+//! registry in memory, a schedule that can be made to fail, and a sync that does what it is told.
+
+mod faulty;
+mod registry;
+mod sync;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::clock::Clock;
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tokio::time::Instant;
+
+pub(crate) use faulty::FaultySchedule;
+pub(crate) use registry::MemoryRegistry;
+pub(crate) use sync::{Act, FakeSync};
+
+/// A clock that moves with the runtime's time, paused or not.
+pub(crate) struct TokioClock {
+    start: Timestamp,
+    began: Instant,
+}
+
+impl TokioClock {
+    pub(crate) fn start() -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self {
+            start: "2026-11-22T14:00:00Z".parse().unwrap(),
+            began: Instant::now(),
+        })
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start + SignedDuration::try_from(self.began.elapsed()).unwrap()
+    }
+}
+
+pub(crate) fn tenant_id(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn user_id(name: &str) -> UserId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn key(tenant: &str, user: &str) -> UserKey {
+    UserKey::new(tenant_id(tenant), user_id(user))
+}

@@ -1,0 +1,273 @@
+//! A registry in memory, for tests on paused time: a database's threads would not stand still with it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{
+    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentState, JournalEntry, MailboxConnection,
+    Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState, Tenant,
+};
+
+#[derive(Default)]
+struct Rows {
+    tenants: BTreeMap<TenantId, Tenant>,
+    enrolments: BTreeMap<UserKey, Enrolment>,
+    stamps: BTreeMap<UserKey, SavedStamp>,
+    alerts: Vec<Alert>,
+}
+
+#[derive(Default)]
+pub(crate) struct MemoryRegistry {
+    rows: Mutex<Rows>,
+    down: AtomicBool,
+}
+
+impl MemoryRegistry {
+    /// Adds a tenant with these users, opted in at `at`.
+    pub(crate) fn add(&self, tenant: &str, users: &[UserId], at: Timestamp) {
+        let credentials = Credentials::Basic {
+            user: "svc".to_owned(),
+            password: "env:SVC".parse().unwrap(),
+        };
+        let id: TenantId = tenant.parse().unwrap();
+        let mut rows = self.rows.lock().unwrap();
+        rows.tenants.insert(
+            id.clone(),
+            Tenant {
+                id: id.clone(),
+                display_name: tenant.to_owned(),
+                enabled: true,
+                time_zone: "UTC".to_owned(),
+                source: SourceConnection::SharePoint(SharePointConnection {
+                    sites: vec!["https://sp.example/".parse().unwrap()],
+                    credentials: credentials.clone(),
+                }),
+                mailbox: MailboxConnection::Ews {
+                    url: "https://mail.example/EWS/Exchange.asmx".parse().unwrap(),
+                    credentials,
+                    access: Access::Auto,
+                },
+            },
+        );
+        for user in users {
+            let key = UserKey::new(id.clone(), user.clone());
+            let enrolment = Enrolment {
+                key: key.clone(),
+                source_login: user.to_string(),
+                mailbox: format!("{user}@{tenant}.example").parse().unwrap(),
+                time_zone: None,
+                opted_in_at: at,
+                state: EnrolmentState::Enabled,
+            };
+            rows.enrolments.insert(key, enrolment);
+        }
+    }
+
+    /// Every call fails until it is up again.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    fn rows<T>(&self, look: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RegistryUnavailable,
+                "down",
+            ));
+        }
+        Ok(look(&mut self.rows.lock().unwrap()))
+    }
+}
+
+fn unused() -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::RegistryUnavailable,
+        "not part of these tests",
+    )
+}
+
+fn page<K: Ord + Clone, V>(rows: impl Iterator<Item = (K, V)>, after: Option<&K>, limit: u32) -> Vec<V> {
+    rows.filter(|(name, _)| after.is_none_or(|after| name > after))
+        .take(limit as usize)
+        .map(|(_, row)| row)
+        .collect()
+}
+
+#[async_trait]
+impl Registry for MemoryRegistry {
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
+        self.rows(|rows| rows.tenants.insert(tenant.id.clone(), tenant.clone()).is_none())
+    }
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
+        self.rows(|rows| rows.tenants.get(id).cloned())
+    }
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure> {
+        self.rows(|rows| {
+            let all = rows
+                .tenants
+                .iter()
+                .map(|(id, tenant)| (id.clone(), tenant.clone()));
+            page(all, after, limit)
+        })
+    }
+    async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
+        self.rows(|rows| {
+            rows.enrolments.retain(|key, _| key.tenant != *id);
+            rows.tenants.remove(id).is_some()
+        })
+    }
+    async fn active_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+        self.rows(|rows| {
+            let mut counts: BTreeMap<TenantId, u64> = BTreeMap::new();
+            for key in rows.enrolments.keys() {
+                if rows.tenants.get(&key.tenant).is_some_and(|tenant| tenant.enabled) {
+                    *counts.entry(key.tenant.clone()).or_default() += 1;
+                }
+            }
+            let all = counts.into_iter().map(|(id, count)| (id.clone(), (id, count)));
+            page(all, after, limit)
+        })
+    }
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
+        self.rows(|rows| {
+            rows.enrolments.insert(enrolment.key.clone(), enrolment.clone());
+            Enrolled::Added
+        })
+    }
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
+        self.rows(|rows| rows.enrolments.remove(user).is_some())
+    }
+    async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
+        self.rows(|rows| rows.enrolments.get(user).cloned())
+    }
+    async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
+        self.rows(|rows| {
+            let keys = users
+                .iter()
+                .map(|user| UserKey::new(tenant.clone(), user.clone()));
+            keys.filter_map(|key| rows.enrolments.get(&key).cloned())
+                .collect()
+        })
+    }
+    async fn enrolments(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Enrolment>, Failure> {
+        self.rows(|rows| {
+            let all = rows.enrolments.values().filter(|row| row.key.tenant == *tenant);
+            page(all.map(|row| (row.key.user.clone(), row.clone())), after, limit)
+        })
+    }
+    async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
+        self.rows(|rows| {
+            let row = rows.enrolments.get_mut(user);
+            row.map(|row| row.state = state.clone()).is_some()
+        })
+    }
+    async fn fingerprints(&self, _: &TenantId, _: &[UserId]) -> Result<Vec<(UserId, StoredState)>, Failure> {
+        Err(unused())
+    }
+    async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
+        Err(unused())
+    }
+    async fn save_sync_state(&self, _: &UserKey, _: u64, _: &[u8], _: &[u8]) -> Result<Saved, Failure> {
+        Err(unused())
+    }
+    async fn forget_sync_state(&self, _: &UserKey) -> Result<bool, Failure> {
+        Err(unused())
+    }
+    async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
+        self.rows(|rows| {
+            for stamp in stamps {
+                let key = UserKey::new(tenant.clone(), stamp.user.clone());
+                rows.stamps.insert(key, stamp.clone());
+            }
+        })
+    }
+    async fn stamps(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<SavedStamp>, Failure> {
+        self.rows(|rows| {
+            let enabled = rows
+                .enrolments
+                .values()
+                .filter(|row| row.key.tenant == *tenant && row.state == EnrolmentState::Enabled);
+            let all = enabled.map(|row| {
+                let saved = rows.stamps.get(&row.key).cloned().unwrap_or(SavedStamp {
+                    user: row.key.user.clone(),
+                    stamp: row.opted_in_at,
+                    last_success: None,
+                });
+                (row.key.user.clone(), saved)
+            });
+            page(all, after, limit)
+        })
+    }
+    async fn journal(&self, _: &[JournalEntry]) -> Result<(), Failure> {
+        Err(unused())
+    }
+    async fn journal_of(&self, _: &UserKey, _: u32) -> Result<Vec<JournalEntry>, Failure> {
+        Err(unused())
+    }
+    async fn prune_journal(&self, _: Timestamp, _: u32) -> Result<u64, Failure> {
+        Ok(0)
+    }
+    async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
+        self.rows(|rows| {
+            let same = |open: &Alert| {
+                (&open.tenant, &open.user, open.failure.code)
+                    == (&alert.tenant, &alert.user, alert.failure.code)
+            };
+            let new = !rows.alerts.iter().any(same);
+            if new {
+                rows.alerts.push(alert.clone());
+            }
+            new
+        })
+    }
+    async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
+        self.rows(|rows| {
+            let before = rows.alerts.len();
+            rows.alerts.retain(|open| {
+                open.tenant != *tenant
+                    || open.failure.code != code
+                    || user.is_some_and(|user| open.user.as_ref() != Some(user))
+            });
+            (before - rows.alerts.len()) as u64
+        })
+    }
+    async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
+        self.rows(|rows| {
+            let open = rows.alerts.iter();
+            open.filter(|alert| tenant.is_none_or(|tenant| alert.tenant == *tenant))
+                .take(limit as usize)
+                .cloned()
+                .collect()
+        })
+    }
+    async fn allow_deletions(&self, _: &UserKey) -> Result<bool, Failure> {
+        Err(unused())
+    }
+    async fn take_deletion_permit(&self, _: &UserKey) -> Result<bool, Failure> {
+        Err(unused())
+    }
+    async fn check_writable(&self) -> Result<(), Failure> {
+        self.rows(|_| ())
+    }
+}

@@ -1,0 +1,154 @@
+//! One worker, its stores and its sync.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::clock::Clock as _;
+use tasksync_common::model::{UserId, UserKey};
+use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::registry::{Alert, EnrolmentState, Registry as _};
+use tasksync_common::schedule::{
+    ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
+};
+use tasksync_common::settings::Settings;
+use tasksync_worker::work::{WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::ending_queue::EndingQueue;
+use crate::support::{Act, FakeSync, FaultySchedule, MemoryRegistry, TokioClock, key, tenant_id, user_id};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bench {
+    pub(crate) began: Instant,
+    pub(crate) clock: Arc<TokioClock>,
+    /// The schedule as it is.
+    pub(crate) order: Arc<MemorySchedule>,
+    /// The schedule as the worker sees it.
+    pub(crate) schedule: Arc<FaultySchedule>,
+    pub(crate) memory: MemoryQueue,
+    pub(crate) queue: Arc<EndingQueue>,
+    pub(crate) registry: Arc<MemoryRegistry>,
+    pub(crate) sync: Arc<FakeSync>,
+    pub(crate) metrics: Arc<WorkMetrics>,
+    pub(crate) stamps: Arc<StampSaver>,
+    pub(crate) limits: WorkLimits,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Bench {
+    pub(crate) fn new(otherwise: Act) -> Self {
+        let settings = Settings::default();
+        let clock = TokioClock::start();
+        let minimum = settings.schedule.minimum_time_between_user_syncs;
+        let order = Arc::new(MemorySchedule::new(clock.clone(), minimum));
+        let memory = MemoryQueue::new(&settings.queue);
+        let registry = Arc::new(MemoryRegistry::default());
+        Self {
+            began: Instant::now(),
+            clock,
+            schedule: FaultySchedule::over(order.clone()),
+            order,
+            queue: EndingQueue::over(memory.clone()),
+            memory,
+            stamps: Arc::new(StampSaver::new(registry.clone(), 1_000, 10_000)),
+            registry,
+            sync: FakeSync::new(otherwise),
+            metrics: Arc::default(),
+            limits: WorkLimits::of(&settings),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn start(&self) -> JoinHandle<()> {
+        let worker = Worker {
+            schedule: self.schedule.clone(),
+            queue: self.queue.clone(),
+            registry: self.registry.clone(),
+            clock: self.clock.clone(),
+            sync: self.sync.clone(),
+            limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
+            stamps: self.stamps.clone(),
+        };
+        tokio::spawn(run(worker, self.stop.clone()))
+    }
+
+    /// The stamp of a tenant's user number `index`: all due, one microsecond apart.
+    pub(crate) fn stamp(&self, index: usize) -> Timestamp {
+        let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        start + SignedDuration::from_micros(index as i64)
+    }
+
+    /// Enrols users `u000`, `u001`, … of a tenant.
+    pub(crate) async fn enrol(&self, tenant: &str, count: usize) -> Vec<UserId> {
+        let users: Vec<_> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
+        self.registry.add(tenant, &users, self.stamp(0));
+        for (index, user) in users.iter().enumerate() {
+            let key = key(tenant, user.as_str());
+            self.order.enrol(&key, self.stamp(index), None).await.unwrap();
+        }
+        users
+    }
+
+    /// Claims users and sends them as one job.
+    pub(crate) async fn send(&self, tenant: &str, users: &[UserId]) -> Token {
+        let epoch = self.lead().await;
+        let lasts = self.limits.claim_lifetime;
+        let tenant = tenant_id(tenant);
+        let claim = self.order.claim(epoch, &tenant, users, lasts);
+        let ClaimAnswer::Claimed { token, users } = claim.await.unwrap() else {
+            panic!("the bench leads")
+        };
+        let job = SyncJob {
+            version: VERSION,
+            id: Uuid::from_u128(1),
+            tenant,
+            workload: Workload::Tasks,
+            reason: Reason::Scheduled,
+            token,
+            users: users.into_iter().map(|claimed| claimed.user).collect(),
+            issued_at: self.clock.now(),
+        };
+        self.memory.publish(QueueName::Background, &job).await.unwrap();
+        token
+    }
+
+    pub(crate) async fn lead(&self) -> Epoch {
+        self.order.lead("bench", MINUTE * 600).await.unwrap().unwrap()
+    }
+
+    /// Waits until no job waits or is out.
+    pub(crate) async fn settled(&self) {
+        for _ in 0..100_000 {
+            let depth = self.memory.depth(QueueName::Background).await.unwrap();
+            if depth.ready + depth.unacknowledged == 0 {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        panic!("jobs are left");
+    }
+
+    pub(crate) async fn status(&self, tenant: &str, user: &UserId) -> UserStatus {
+        let status = self.order.status(&key(tenant, user.as_str())).await.unwrap();
+        status.expect("the user is in the order")
+    }
+
+    pub(crate) async fn open_alerts(&self) -> Vec<Alert> {
+        self.registry.alerts(None, 100).await.unwrap()
+    }
+
+    pub(crate) async fn enrolment_state(&self, user: &UserKey) -> EnrolmentState {
+        self.registry.enrolment(user).await.unwrap().unwrap().state
+    }
+
+    pub(crate) fn counted(&self) -> WorkSnapshot {
+        self.metrics.snapshot()
+    }
+}

@@ -1,0 +1,198 @@
+//! Users whose attempt fails, and what becomes of them.
+
+use std::time::Duration;
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::registry::EnrolmentState;
+use tasksync_common::schedule::Schedule as _;
+use tokio::time::sleep;
+
+use crate::bench::{Bench, MINUTE, SECOND};
+use crate::support::{Act, key};
+
+fn mailbox_missing() -> Failure {
+    Failure::new(
+        ErrorClass::MailboxPermanent,
+        Code::ExchangeMailboxMissing,
+        "u000@contoso.example",
+    )
+}
+
+fn refused() -> Failure {
+    Failure::new(ErrorClass::TenantPermanent, Code::ExchangeSignInRefused, "401")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_the_failure_of_one_user_only() {
+    let bench = Bench::new(Act::Work(SECOND));
+    let users = bench.enrol("contoso", 20).await;
+    bench.sync.set(key("contoso", "u003"), Act::SurveyPanics);
+    bench.sync.set(key("contoso", "u013"), Act::SyncPanics);
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    for user in &users {
+        let status = bench.status("contoso", user).await;
+        assert!(!status.claimed, "{user}");
+        match user.as_str() {
+            "u003" | "u013" => {
+                let failure = status.last_failure.unwrap();
+                assert_eq!(failure.code, Code::Panic, "{user}");
+                assert!(failure.detail.contains(user.as_str()), "{}", failure.detail);
+                assert_eq!(status.history.failures, 1);
+            }
+            _ => assert_eq!(status.last_failure, None, "{user}"),
+        }
+    }
+    assert_eq!((bench.counted().panics, bench.counted().users_synced), (2, 18));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_mailbox_disables_the_user_and_a_later_success_enables_it_again() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 3).await;
+    let ana = key("contoso", "u000");
+    bench.sync.set(ana.clone(), Act::SurveyFails(mailbox_missing()));
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    assert!(
+        matches!(bench.enrolment_state(&ana).await, EnrolmentState::Disabled { failure, .. } if failure == mailbox_missing())
+    );
+    let alerts = bench.open_alerts().await;
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0].user.as_ref(), Some(&users[0]));
+    let status = bench.status("contoso", &users[0]).await;
+    assert!(
+        !status.claimed,
+        "the user keeps a place in the order and is tested again"
+    );
+
+    // The test fails for another reason: one alert, about the present one.
+    let denied = Failure::new(ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied, "u000");
+    bench.sync.set(ana.clone(), Act::SurveyFails(denied));
+    sleep(MINUTE * 60).await;
+    bench.send("contoso", &users[..1]).await;
+    bench.settled().await;
+    let codes: Vec<_> = bench
+        .open_alerts()
+        .await
+        .iter()
+        .map(|alert| alert.failure.code)
+        .collect();
+    assert_eq!(codes, [Code::ExchangeMailboxDenied]);
+
+    // It works again, while the registry is down: nothing is forgotten.
+    bench.sync.set_all(Act::Idle);
+    bench.registry.set_down(true);
+    bench.send("contoso", &users[..1]).await;
+    bench.settled().await;
+    bench.registry.set_down(false);
+    assert!(matches!(
+        bench.enrolment_state(&ana).await,
+        EnrolmentState::Disabled { .. }
+    ));
+    bench.send("contoso", &users[..1]).await;
+    bench.settled().await;
+    assert_eq!(bench.enrolment_state(&ana).await, EnrolmentState::Enabled);
+    assert!(bench.open_alerts().await.is_empty());
+    assert_eq!(
+        (bench.counted().users_disabled, bench.counted().users_recovered),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_user_waits_as_long_as_the_server_asked_and_is_not_counted_as_failing() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 1).await;
+    let class = ErrorClass::Throttled {
+        retry_after: Some(MINUTE * 20),
+    };
+    let busy = Failure::new(class, Code::ExchangeBusy, "back off");
+    bench
+        .sync
+        .set(key("contoso", "u000"), Act::SyncFails(SECOND, busy));
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    let status = bench.status("contoso", &users[0]).await;
+    assert_eq!(status.history.failures, 0);
+    let due_after = status.stamp.duration_since(status.last_attempt.unwrap());
+    assert_eq!(
+        Duration::try_from(due_after).unwrap(),
+        MINUTE * 15,
+        "20 minutes less the minimum of 5"
+    );
+    assert_eq!(bench.counted().users_throttled, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_opted_out_meanwhile_leaves_the_order() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 2).await;
+    let gone = Failure::new(ErrorClass::Gone, Code::UserUnknown, "u001");
+    bench.sync.set(key("contoso", "u001"), Act::SurveyFails(gone));
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    assert_eq!(bench.order.status(&key("contoso", "u001")).await.unwrap(), None);
+    assert_eq!(bench.order.summary(None).await.unwrap().users, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_one_user() {
+    let bench = Bench::new(Act::SurveyFails(refused()));
+    let users = bench.enrol("contoso", 100).await;
+    let others = bench.enrol("fabrikam", 10).await;
+    for user in &others {
+        bench.sync.set(key("fabrikam", user.as_str()), Act::Idle);
+    }
+    bench.send("contoso", &users).await;
+    bench.send("fabrikam", &others).await;
+    bench.start();
+    bench.settled().await;
+    assert_eq!(
+        bench.sync.surveys().len(),
+        2,
+        "one group of contoso was enough, fabrikam was not touched"
+    );
+    assert_eq!(bench.counted().users_postponed, 100);
+    for user in &users {
+        let status = bench.status("contoso", user).await;
+        assert_eq!((status.claimed, status.history.failures), (false, 0), "{user}");
+        assert_eq!(status.last_failure.unwrap().code, Code::ExchangeSignInRefused);
+    }
+    for user in &others {
+        assert!(bench.status("fabrikam", user).await.last_success.is_some());
+    }
+    let alerts = bench.open_alerts().await;
+    assert_eq!(alerts.len(), 1, "one alert for the tenant, none per user");
+    assert_eq!(alerts[0].user, None);
+
+    // Inside the pause nothing is asked.
+    sleep(MINUTE).await;
+    bench.send("contoso", &users).await;
+    bench.settled().await;
+    assert_eq!(bench.sync.surveys().len(), 2);
+
+    // After it one user is tried, and the pause grows.
+    sleep(MINUTE * 10).await;
+    bench.send("contoso", &users).await;
+    bench.settled().await;
+    let surveys = bench.sync.surveys();
+    assert_eq!((surveys.len(), surveys[2].len()), (3, 1));
+    assert_eq!(bench.open_alerts().await.len(), 1);
+
+    // The password was corrected: one user is tried, then everybody, and the alert ends.
+    bench.sync.set_all(Act::Idle);
+    sleep(MINUTE * 20).await;
+    bench.send("contoso", &users).await;
+    bench.settled().await;
+    let surveys = bench.sync.surveys();
+    assert_eq!((surveys[3].len(), surveys[4].len()), (1, 10));
+    for user in &users {
+        assert!(bench.status("contoso", user).await.last_success.is_some());
+    }
+    assert!(bench.open_alerts().await.is_empty());
+}

@@ -1,0 +1,121 @@
+//! Stores that fail, claims that are lost, jobs that cannot be read.
+
+use tasksync_common::queue::{JobQueue as _, QueueName};
+use tasksync_common::schedule::Schedule as _;
+use tokio::time::sleep;
+
+use crate::bench::{Bench, SECOND};
+use crate::support::{Act, key, tenant_id};
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_be_read_goes_to_the_dead_letters_with_the_reason() {
+    let bench = Bench::new(Act::Idle);
+    bench
+        .memory
+        .publish_bytes(QueueName::Background, b"hello")
+        .unwrap();
+    let users = bench.enrol("contoso", 1).await;
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    let dead = bench.memory.dead_letters(10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].reason.contains("not a sync job"), "{}", dead[0].reason);
+    assert_eq!(
+        (bench.counted().batches_unreadable, bench.counted().users_idle),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_whose_claim_is_gone_before_the_start_are_skipped() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 3).await;
+    let token = bench.send("contoso", &users).await;
+    bench
+        .order
+        .release(&tenant_id("contoso"), token, &users[..2])
+        .await
+        .unwrap();
+    bench.start();
+    bench.settled().await;
+    let asked: Vec<_> = bench.sync.surveys().concat();
+    assert_eq!(asked, [key("contoso", "u002")]);
+    assert_eq!(bench.counted().claims_lost, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_lost_during_the_work_makes_the_report_change_nothing() {
+    let bench = Bench::new(Act::Work(SECOND * 20));
+    let users = bench.enrol("contoso", 2).await;
+    let token = bench.send("contoso", &users).await;
+    bench.start();
+    sleep(SECOND * 5).await;
+    bench
+        .order
+        .release(&tenant_id("contoso"), token, &users[..1])
+        .await
+        .unwrap();
+    bench.settled().await;
+    let lost = bench.status("contoso", &users[0]).await;
+    assert_eq!((lost.stamp, lost.last_attempt), (bench.stamp(0), None));
+    assert!(bench.status("contoso", &users[1]).await.last_success.is_some());
+    assert_eq!(bench.counted().claims_lost, 1);
+    assert_eq!(
+        bench.stamps.waiting_and_dropped(),
+        (1, 0),
+        "only the finished user's stamp is saved"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_does_not_answer_for_a_while_costs_nothing_but_time() {
+    let bench = Bench::new(Act::Work(SECOND));
+    let users = bench.enrol("contoso", 3).await;
+    bench.send("contoso", &users).await;
+    bench.schedule.set_down(true);
+    bench.start();
+    sleep(SECOND * 20).await;
+    assert!(
+        bench.sync.started().is_empty(),
+        "nobody is synced without a claim"
+    );
+    bench.schedule.set_down(false);
+    sleep(SECOND * 6).await;
+    bench.schedule.set_down(true);
+    sleep(SECOND * 20).await;
+    bench.schedule.set_down(false);
+    bench.settled().await;
+    assert_eq!(bench.sync.started().len(), 3);
+    assert_eq!(bench.counted().batches_requeued, 0);
+    for user in &users {
+        assert!(bench.status("contoso", user).await.last_success.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
+    let bench = Bench::new(Act::Work(SECOND * 3));
+    let users = bench.enrol("contoso", 3).await;
+    bench.send("contoso", &users).await;
+    bench.start();
+    sleep(SECOND).await;
+    bench.schedule.set_down(true);
+    // Longer than the claim: the results are given up and the job goes back to the queue.
+    sleep(SECOND * 130).await;
+    assert_eq!(bench.counted().batches_requeued, 1);
+    assert_eq!(bench.counted().reports_failed, 1);
+    let depth = bench.memory.depth(QueueName::Background).await.unwrap();
+    assert_eq!(depth.ready + depth.unacknowledged, 1, "the job is not lost");
+    bench.order.reclaim(10).await.unwrap();
+    bench.schedule.set_down(false);
+    bench.settled().await;
+    for (index, user) in users.iter().enumerate() {
+        let status = bench.status("contoso", user).await;
+        assert_eq!(
+            (status.claimed, status.stamp),
+            (false, bench.stamp(index)),
+            "nothing was reported"
+        );
+    }
+}
