@@ -396,6 +396,19 @@ impl SharePointSource {
             .collect())
     }
 
+    /// A location by its key; `None` when no site has such a task list.
+    pub(super) async fn find_location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
+        let Some(list) = key.sharepoint_list_id().and_then(|id| Uuid::parse_str(id).ok()) else {
+            return Ok(None);
+        };
+        for site in &self.sites {
+            if let Some(found) = self.lists(site).await?.lists.get(&list) {
+                return Ok(Some(found.location()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The person in a site.
     pub(super) async fn user(&self, site: &Site, person: &Person) -> Result<Option<Arc<SiteUser>>, Failure> {
         site.people

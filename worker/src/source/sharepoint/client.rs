@@ -18,16 +18,16 @@ use url::Url;
 
 use super::batch::{self, Part, PartAnswer};
 use super::errors::{self, Intent, Known, Scope};
-use super::gates::{Gate, ServerGates};
 use super::wire::{
     Ask, Refusal, Reply, Verb, accept, json_body, json_type, read_json, refuse, wants_verbose,
 };
 use super::{locked, odata};
 use crate::auth::Authenticator;
 use crate::http::{Answer, Call, Http};
+use crate::throttle::{self, ServerLimits, Servers};
 
-/// The pause when a server asks for one and names none, before the jitter of up to as much again.
-const UNNAMED_PAUSE: Duration = Duration::from_secs(5);
+/// A pause that the server does not name is as long as after so many failures: 4 to 8 seconds.
+const UNNAMED_PAUSE: u32 = 2;
 /// A digest is renewed this long before it runs out.
 const DIGEST_MARGIN: Duration = Duration::from_secs(120);
 /// Clock offsets whose median is shown.
@@ -43,7 +43,7 @@ pub(super) struct Client {
     auth: Authenticator,
     credentials: Credentials,
     clock: SharedClock,
-    gates: ServerGates,
+    servers: Servers,
     timeout: Duration,
     batch_size: usize,
     offsets: Mutex<VecDeque<SignedDuration>>,
@@ -60,7 +60,7 @@ impl Client {
         auth: Authenticator,
         credentials: Credentials,
         clock: SharedClock,
-        gates: ServerGates,
+        servers: Servers,
         timeout: Duration,
         batch_size: usize,
     ) -> Self {
@@ -69,7 +69,7 @@ impl Client {
             auth,
             credentials,
             clock,
-            gates,
+            servers,
             timeout,
             batch_size: batch_size.min(100),
             offsets: Mutex::default(),
@@ -260,18 +260,18 @@ impl Client {
         if answers.len() != asks.len() {
             return Err(bad(format!("{} answers to {} requests", answers.len(), asks.len())).into());
         }
-        let gate = self.gate(site);
+        let server = self.server(site)?;
         Ok(asks
             .iter()
             .zip(answers)
-            .map(|(ask, answer)| self.sort_part(&gate, ask, &answer))
+            .map(|(ask, answer)| self.sort_part(&server, ask, &answer))
             .collect())
     }
 
-    fn sort_part(&self, gate: &Gate, ask: &Ask, answer: &PartAnswer) -> Result<Reply, Refusal> {
+    fn sort_part(&self, server: &ServerLimits, ask: &Ask, answer: &PartAnswer) -> Result<Reply, Refusal> {
         let name = format!("{} (in a batch)", ask.name());
         if matches!(answer.status, 429 | 503) {
-            return Err(self.throttle(gate, answer.header("retry-after"), &name));
+            return Err(self.throttle(server, answer.header("retry-after"), &name));
         }
         if !(200..300).contains(&answer.status) {
             return Err(refuse(&name, answer.status, &answer.body, ask.scope, ask.intent));
@@ -287,12 +287,9 @@ impl Client {
         .map_err(Into::into)
     }
 
-    fn gate(&self, web: &str) -> Arc<Gate> {
-        let server = Url::parse(web)
-            .ok()
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
-            .unwrap_or_default();
-        self.gates.of(&server, self.now())
+    /// The limits of the web's server. A SharePoint server serves one company, so all accounts share them.
+    fn server(&self, web: &str) -> Result<Arc<ServerLimits>, Failure> {
+        Ok(self.servers.of(&parse_url(web, "")?, ""))
     }
 
     /// Sends, renewing the token or the digest once when the server refuses it; a success is any 2xx.
@@ -362,31 +359,16 @@ impl Client {
             header::USER_AGENT,
             HeaderValue::from_static(concat!("NONISV|tasksync|tasksync/", env!("CARGO_PKG_VERSION"))),
         );
-        let url = Url::parse(&format!("{web}/_api/{path}")).map_err(|error| {
-            Failure::new(
-                ErrorClass::TenantPermanent,
-                Code::SharePointSiteMissing,
-                format!("{web}: {error}"),
-            )
-        })?;
-        let gate = self.gate(web);
-        let paused = |left| {
-            Refusal::from(errors::throttled(
-                Some(left),
-                format!("{name}: the server's pause is kept"),
-            ))
-        };
-        if let Some(left) = gate.pause_left(self.now()) {
-            return Err(paused(left));
-        }
-        let Some(_place) = gate.enter(self.timeout).await else {
-            let detail = format!("{name}: no place among the requests in flight came free");
-            return Err(Failure::new(ErrorClass::Transient, Code::SharePointTimeout, detail).into());
-        };
-        // The pause may have begun while this request waited.
-        if let Some(left) = gate.pause_left(self.now()) {
-            return Err(paused(left));
-        }
+        let url = parse_url(web, path)?;
+        let deadline = SignedDuration::try_from(self.timeout)
+            .ok()
+            .and_then(|timeout| self.now().checked_add(timeout).ok())
+            .unwrap_or(Timestamp::MAX);
+        let server = self.server(web)?;
+        let permit = server
+            .acquire(Code::SharePointBusy, deadline)
+            .await
+            .map_err(|failure| failure.within(name))?;
         let call = Call {
             method,
             url,
@@ -406,20 +388,26 @@ impl Client {
             }
         }
         if matches!(answer.status, 429 | 503) {
-            return Err(self.throttle(&gate, answer.header(header::RETRY_AFTER), name));
+            return Err(self.throttle(permit.server(), answer.header(header::RETRY_AFTER), name));
         }
         Ok(answer)
     }
 
-    fn throttle(&self, gate: &Gate, retry_after: Option<&str>, name: &str) -> Refusal {
+    fn throttle(&self, server: &ServerLimits, retry_after: Option<&str>, name: &str) -> Refusal {
         let now = self.now();
         let named = retry_after.and_then(|text| errors::retry_after(text, self.server_now()));
-        let pause = named.filter(|pause| !pause.is_zero()).unwrap_or_else(|| {
-            // Jitter without randomness of our own: the clock's fraction differs between processes.
-            let share = now.subsec_nanosecond().unsigned_abs();
-            UNNAMED_PAUSE + UNNAMED_PAUSE.mul_f64(f64::from(share) / 1e9)
-        });
-        gate.pause(now, pause);
+        // The clock's fraction differs between processes and requests.
+        let pause = throttle::pause(
+            named,
+            UNNAMED_PAUSE,
+            now.subsec_nanosecond().unsigned_abs().into(),
+        );
+        let until = SignedDuration::try_from(pause)
+            .ok()
+            .and_then(|pause| now.checked_add(pause).ok());
+        if let Some(until) = until {
+            server.pause_until(until);
+        }
         errors::throttled(named, format!("{name}: the server asks for a pause")).into()
     }
 
@@ -462,4 +450,11 @@ impl Client {
         *held = Some((digest, until));
         Ok(header)
     }
+}
+
+fn parse_url(web: &str, path: &str) -> Result<Url, Failure> {
+    Url::parse(&format!("{web}/_api/{path}")).map_err(|error| {
+        let detail = format!("{web}: {error}");
+        Failure::new(ErrorClass::TenantPermanent, Code::SharePointSiteMissing, detail)
+    })
 }

@@ -14,7 +14,6 @@ mod cursor;
 mod errors;
 mod feed;
 mod fields;
-mod gates;
 mod items;
 mod lists;
 mod log;
@@ -36,14 +35,13 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::model::{SourceKey, TenantId};
+use tasksync_common::model::{LocationKey, SourceKey, TenantId};
 use tasksync_common::registry::SharePointConnection;
-
-pub use gates::ServerGates;
 
 use crate::auth::Authenticator;
 use crate::http::Http;
-use crate::source::{Person, Presence, SiteCheck, Source, SourceChanges, TaskChanges, Written};
+use crate::source::{Location, Person, Presence, SiteCheck, Source, SourceChanges, TaskChanges, Written};
+use crate::throttle::Servers;
 
 /// Limits of one tenant's source. The defaults suit a tenant of some thousand users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +122,7 @@ pub struct SharePointSource {
 }
 
 impl SharePointSource {
-    /// The source of `tenant`. Nothing is asked yet. `gates` are shared by every source of the process.
+    /// The source of `tenant`. Nothing is asked yet. `servers` are shared by the whole process.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "a connection belongs to its source")]
     pub fn new(
@@ -133,7 +131,7 @@ impl SharePointSource {
         connection: SharePointConnection,
         tenant: TenantId,
         clock: SharedClock,
-        gates: ServerGates,
+        servers: Servers,
         mut settings: SharePointSettings,
     ) -> Self {
         let mut addresses: Vec<(String, String)> = connection
@@ -167,7 +165,7 @@ impl SharePointSource {
             auth,
             connection.credentials.clone(),
             clock,
-            gates,
+            servers,
             settings.request_timeout,
             settings.batch_size,
         );
@@ -220,6 +218,12 @@ impl Source for SharePointSource {
         keys: &[SourceKey],
     ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
         self.single_tasks(person, keys)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
+        self.find_location(key)
             .await
             .map_err(|failure| self.of_tenant(failure))
     }

@@ -67,7 +67,7 @@ async fn stage_with(batches: bool, settings: SharePointSettings) -> Stage {
         connection,
         "contoso".parse().unwrap(),
         clock.clone(),
-        ServerGates::new(25),
+        Servers::new(25, clock.clone()),
         settings,
     );
     Stage {
