@@ -1,5 +1,7 @@
 //! The source side: what the sync pass needs of the place where tasks live, whatever its protocol.
 
+pub mod sharepoint;
+
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;

@@ -1,0 +1,63 @@
+//! Questions of the doctor: does each site answer, what may the account do, does the source know a person.
+
+use futures::StreamExt as _;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+use super::errors::Scope;
+use super::presence::Permissions;
+use super::wire::Ask;
+use super::{SharePointSource, Site, changes};
+use crate::source::{Person, SiteCheck, SiteFacts};
+
+/// Sites checked at once.
+const SITES_AT_ONCE: usize = 4;
+
+impl SharePointSource {
+    pub(super) async fn check_sites(&self) -> Vec<SiteCheck> {
+        let checks = self.sites.iter().map(|site| async move {
+            SiteCheck {
+                site: site.address.clone(),
+                result: self.check_site(site).await,
+            }
+        });
+        futures::stream::iter(checks.collect::<Vec<_>>())
+            .buffered(SITES_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn check_site(&self, site: &Site) -> Result<SiteFacts, Failure> {
+        let ask = Ask::get(
+            &site.address,
+            "web?$select=Id,EffectiveBasePermissions",
+            Scope::Site,
+        );
+        let web = self.client.send(&ask).await?.value;
+        let mask = web.get("EffectiveBasePermissions").and_then(Permissions::read);
+        let permissions = mask.ok_or_else(|| {
+            let detail = format!("{}: the answer about permissions has no mask", site.address);
+            Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
+        })?;
+        site.catalogue.forget();
+        let found = self.lists(site).await?;
+        Ok(SiteFacts {
+            title: found.title.clone(),
+            lists: found.lists.len(),
+            may_edit: permissions.edit,
+            clock_offset_ms: i64::try_from(self.client.clock_offset().as_millis()).unwrap_or(i64::MAX),
+        })
+    }
+
+    pub(super) async fn check_login(&self, person: &Person) -> Result<(), Failure> {
+        for site in &self.sites {
+            let user = site
+                .people
+                .user(&self.client, site, &person.login, &self.settings, true)
+                .await?;
+            if user.is_some() {
+                return Ok(());
+            }
+        }
+        Err(changes::unknown(person))
+    }
+}

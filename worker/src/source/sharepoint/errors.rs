@@ -1,0 +1,559 @@
+//! What an answer that is no success means: one table from HTTP status and SharePoint error code to class and code.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+
+use crate::http::CallError;
+
+/// What a request was about: the same status means different things for a site and for an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The site or its webs.
+    Site,
+    /// The change feed.
+    Feed,
+    /// A list.
+    List,
+    /// One item.
+    Item,
+    /// A person, or their permissions.
+    Person,
+}
+
+/// Whether a lost answer leaves something open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// Nothing changes at the server, or doing it twice is the same as once.
+    Read,
+    /// A write.
+    Write,
+}
+
+/// SharePoint's error codes that mean something of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// 0x80070005: the account may not.
+    AccessDenied,
+    /// 0x81020015, 0x81020037: somebody else saved first.
+    SaveConflict,
+    /// 0x81020016, 0x80070002: no such item.
+    ItemMissing,
+    /// 0x81020026: no such list.
+    ListMissing,
+    /// 0x810200BC, 0x810200BB: a change token of the wrong form, or of something else.
+    TokenRefused,
+    /// 0x8102006C, 0x8102006D: the form digest is stale.
+    StaleDigest,
+    /// 0x80070024: the list view threshold.
+    Threshold,
+    /// 0x81020014 and the validation codes: a value is refused.
+    InvalidData,
+    /// Any other code.
+    Other,
+    /// No code at all: perhaps not SharePoint answered.
+    Absent,
+}
+
+/// Sorts a code, the number left of the comma in SharePoint's `code`.
+pub(super) fn known(code: Option<i64>) -> Known {
+    match code {
+        Some(-2_147_024_891) => Known::AccessDenied,
+        Some(-2_130_575_339 | -2_130_575_305) => Known::SaveConflict,
+        Some(-2_130_575_338 | -2_147_024_894) => Known::ItemMissing,
+        Some(-2_130_575_322) => Known::ListMissing,
+        Some(-2_130_575_172 | -2_130_575_173) => Known::TokenRefused,
+        Some(-2_130_575_252 | -2_130_575_251) => Known::StaleDigest,
+        Some(-2_147_024_860) => Known::Threshold,
+        Some(-2_130_575_340 | -2_130_575_163) => Known::InvalidData,
+        Some(_) => Known::Other,
+        None => Known::Absent,
+    }
+}
+
+/// The body of an error answer, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ErrorBody {
+    /// SharePoint's code, when there is one.
+    pub(super) code: Option<i64>,
+    /// What stands behind the code, for example `System.UnauthorizedAccessException`.
+    pub(super) kind: String,
+    /// The message, cleaned and cut.
+    pub(super) message: String,
+}
+
+/// Reads an error body in any of its shapes: verbose, `odata.error`, OAuth's `error_description`, XML.
+pub(super) fn read_body(body: &[u8]) -> ErrorBody {
+    let text = String::from_utf8_lossy(body.get(..body.len().min(16_384)).unwrap_or(body));
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return read_xml(&text);
+    };
+    let Some(error) = value.get("odata.error").or_else(|| value.get("error")) else {
+        return ErrorBody {
+            message: clean(
+                value
+                    .get("error_description")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+                200,
+            ),
+            ..ErrorBody::default()
+        };
+    };
+    let message = match error.get("message") {
+        Some(Value::Object(inner)) => inner.get("value").and_then(Value::as_str).unwrap_or_default(),
+        Some(Value::String(text)) => text,
+        _ => error.as_str().unwrap_or_default(),
+    };
+    let code = match error.get("code") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    parts(&code, message)
+}
+
+fn read_xml(text: &str) -> ErrorBody {
+    let between = |name: &str| -> Option<&str> {
+        let (_, rest) = text.split_once(&format!("{name}>")).or_else(|| {
+            let (_, rest) = text.split_once(&format!("{name} "))?;
+            let (_, rest) = rest.split_once('>')?;
+            Some(("", rest))
+        })?;
+        rest.split_once('<').map(|(inner, _)| inner)
+    };
+    parts(
+        between("<m:code")
+            .or_else(|| between("<code"))
+            .unwrap_or_default(),
+        between("<m:message")
+            .or_else(|| between("<message"))
+            .unwrap_or_default(),
+    )
+}
+
+fn parts(code: &str, message: &str) -> ErrorBody {
+    let (number, kind) = code.split_once(',').unwrap_or((code, ""));
+    ErrorBody {
+        code: number.trim().parse().ok(),
+        kind: clean(kind, 80),
+        message: clean(message, 200),
+    }
+}
+
+/// Text for a message: control characters and runs of blanks become one blank; at most `limit` characters.
+pub(super) fn clean(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    let mut blank = false;
+    for character in text.chars() {
+        if character.is_whitespace() || character.is_control() {
+            blank = !out.is_empty();
+            continue;
+        }
+        if out.chars().count() + usize::from(blank) >= limit {
+            out.push('…');
+            break;
+        }
+        if std::mem::take(&mut blank) {
+            out.push(' ');
+        }
+        out.push(character);
+    }
+    out
+}
+
+/// Whether the message says that a change token has expired; the product gives a general exception for it.
+fn says_too_old(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("too old") || message.contains("change token") || message.contains("changetoken")
+}
+
+/// The table. 429 and 503 are sorted before ([`throttled`]).
+pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Intent) -> (ErrorClass, Code) {
+    use ErrorClass::{
+        Conflict, CursorInvalid, Gone, ItemPermanent, MailboxPermanent, OutcomeUnknown, TenantPermanent,
+        Transient,
+    };
+    let missing = match scope {
+        Scope::Site | Scope::Feed => (TenantPermanent, Code::SharePointSiteMissing),
+        Scope::List => (Gone, Code::SharePointListGone),
+        Scope::Item => (Gone, Code::SharePointItemGone),
+        Scope::Person => (MailboxPermanent, Code::SharePointUserUnknown),
+    };
+    let denied = match scope {
+        Scope::Site | Scope::Feed | Scope::Person => (TenantPermanent, Code::SharePointDenied),
+        // The next walk drops a list that was closed to the account; the tenant's other lists go on.
+        Scope::List => (Transient, Code::SharePointDenied),
+        Scope::Item => (ItemPermanent, Code::SharePointDenied),
+    };
+    let found = known(body.code);
+    match found {
+        Known::AccessDenied => return denied,
+        Known::SaveConflict => return (Conflict, Code::SharePointConflict),
+        Known::ItemMissing => return missing,
+        Known::ListMissing => return (Gone, Code::SharePointListGone),
+        Known::TokenRefused => return (CursorInvalid, Code::SharePointTokenExpired),
+        Known::StaleDigest | Known::Threshold => return (Transient, Code::SharePointError),
+        Known::InvalidData => return (ItemPermanent, Code::SharePointItemRefused),
+        Known::Other | Known::Absent => {}
+    }
+    if scope == Scope::Feed && matches!(status, 400 | 500) && says_too_old(&body.message) {
+        return (CursorInvalid, Code::SharePointTokenExpired);
+    }
+    match status {
+        401 => (TenantPermanent, Code::SharePointSignInRefused),
+        403 => denied,
+        404 => missing,
+        410 => (Gone, missing.1),
+        409 | 412 => (Conflict, Code::SharePointConflict),
+        400 | 405 | 411 | 413 | 414 | 415 | 422 | 431 => match (scope, intent) {
+            (Scope::Item, _) => (ItemPermanent, Code::SharePointItemRefused),
+            (Scope::Person, _) => (MailboxPermanent, Code::SharePointUserUnknown),
+            (Scope::Site | Scope::Feed | Scope::List, Intent::Read | Intent::Write) => {
+                (Transient, Code::SharePointError)
+            }
+        },
+        300..=399 => (TenantPermanent, Code::SharePointBadAnswer),
+        // The server itself speaks: nothing was done. A gateway, or an error without SharePoint's code, leaves it open.
+        500 => match (scope, found, intent) {
+            (Scope::Person, Known::Other, _) => (MailboxPermanent, Code::SharePointUserUnknown),
+            (_, Known::Absent, Intent::Write) => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
+            _ => (Transient, Code::SharePointError),
+        },
+        408 | 502 | 504 => match intent {
+            Intent::Read => (Transient, Code::SharePointTimeout),
+            Intent::Write => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
+        },
+        _ => (Transient, Code::SharePointError),
+    }
+}
+
+/// Sorts a call that got no answer.
+pub(super) fn unanswered(error: &CallError, intent: Intent) -> Failure {
+    let (class, code) = match (error, intent) {
+        (CallError::AddressRefused(_), _) => (ErrorClass::TenantPermanent, Code::AddressRefused),
+        (CallError::NotConnected { .. }, _) => (ErrorClass::Transient, Code::SharePointUnreachable),
+        (
+            CallError::TimedOut { .. } | CallError::Broken { .. } | CallError::TooLarge { .. },
+            Intent::Write,
+        ) => (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown),
+        (CallError::TimedOut { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointTimeout),
+        (CallError::Broken { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointUnreachable),
+        (CallError::TooLarge { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointAnswerTooLarge),
+    };
+    Failure::new(class, code, error.to_string())
+}
+
+/// A pause asked for; `left` is what the server named, in full.
+pub(super) fn throttled(left: Option<Duration>, detail: String) -> Failure {
+    Failure::new(
+        ErrorClass::Throttled { retry_after: left },
+        Code::SharePointBusy,
+        detail,
+    )
+}
+
+/// An answer that should have been JSON and is not: names what came back, as far as that is safe to show.
+pub(super) fn bad_answer(what: &str, content_type: Option<&str>, body: &[u8]) -> Failure {
+    let shown = clean(
+        &String::from_utf8_lossy(body.get(..body.len().min(1_000)).unwrap_or(body)),
+        80,
+    );
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointBadAnswer,
+        format!(
+            "{what}: expected JSON, got {} beginning \"{shown}\"",
+            clean(content_type.unwrap_or("no content type"), 60)
+        ),
+    )
+}
+
+/// The longest pause a server can impose; a longer one is a mistake of the server or of something in between.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads `Retry-After`: seconds (a fraction is tolerated) or a date, which is compared with `server_now`.
+pub(super) fn retry_after(text: &str, server_now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let pause = match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
+            Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE)
+        }
+        Ok(_) => return None,
+        Err(_) => {
+            let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            let left: SignedDuration = server_now.duration_until(until);
+            left.max(SignedDuration::ZERO).unsigned_abs()
+        }
+    };
+    Some(pause.min(LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body(code: i64) -> ErrorBody {
+        ErrorBody {
+            code: Some(code),
+            ..ErrorBody::default()
+        }
+    }
+
+    #[test]
+    fn bodies_in_every_shape() {
+        for text in [
+            r#"{"error":{"code":"-2147024891, System.UnauthorizedAccessException","message":{"lang":"en-US","value":"Access  denied.\r\n"}}}"#,
+            r#"{"odata.error":{"code":"-2147024891, System.UnauthorizedAccessException","message":{"value":"Access denied."}}}"#,
+            r#"<?xml version="1.0"?><m:error xmlns:m="x"><m:code>-2147024891, System.UnauthorizedAccessException</m:code><m:message xml:lang="en-US">Access denied.</m:message></m:error>"#,
+        ] {
+            let body = read_body(text.as_bytes());
+            assert_eq!(body.code, Some(-2_147_024_891), "{text}");
+            assert_eq!(body.kind, "System.UnauthorizedAccessException");
+            assert_eq!(body.message, "Access denied.");
+        }
+        let oauth = read_body(br#"{"error_description":"Invalid JWT token."}"#);
+        assert_eq!((oauth.code, oauth.message.as_str()), (None, "Invalid JWT token."));
+        assert_eq!(read_body(b"<html>no</html>"), ErrorBody::default());
+    }
+
+    #[test]
+    fn the_table_says_what_each_answer_means() {
+        use ErrorClass as C;
+        let none = ErrorBody::default();
+        let old = ErrorBody {
+            code: Some(-1),
+            message: "The changeToken refers to a time before the start of the current change log.".into(),
+            ..none.clone()
+        };
+        for (status, body, scope, intent, class, code) in [
+            (
+                401,
+                &none,
+                Scope::Site,
+                Intent::Read,
+                C::TenantPermanent,
+                Code::SharePointSignInRefused,
+            ),
+            (
+                403,
+                &none,
+                Scope::Site,
+                Intent::Read,
+                C::TenantPermanent,
+                Code::SharePointDenied,
+            ),
+            (
+                403,
+                &body(-2_147_024_891),
+                Scope::Item,
+                Intent::Write,
+                C::ItemPermanent,
+                Code::SharePointDenied,
+            ),
+            (
+                404,
+                &none,
+                Scope::Site,
+                Intent::Read,
+                C::TenantPermanent,
+                Code::SharePointSiteMissing,
+            ),
+            (
+                404,
+                &none,
+                Scope::List,
+                Intent::Read,
+                C::Gone,
+                Code::SharePointListGone,
+            ),
+            (
+                404,
+                &body(-2_130_575_338),
+                Scope::Item,
+                Intent::Write,
+                C::Gone,
+                Code::SharePointItemGone,
+            ),
+            (
+                404,
+                &body(-2_130_575_322),
+                Scope::Item,
+                Intent::Write,
+                C::Gone,
+                Code::SharePointListGone,
+            ),
+            (
+                412,
+                &none,
+                Scope::Item,
+                Intent::Write,
+                C::Conflict,
+                Code::SharePointConflict,
+            ),
+            (
+                500,
+                &body(-2_130_575_305),
+                Scope::Item,
+                Intent::Write,
+                C::Conflict,
+                Code::SharePointConflict,
+            ),
+            (
+                400,
+                &body(-1),
+                Scope::Item,
+                Intent::Write,
+                C::ItemPermanent,
+                Code::SharePointItemRefused,
+            ),
+            (
+                500,
+                &body(-2_146_232_832),
+                Scope::Person,
+                Intent::Read,
+                C::MailboxPermanent,
+                Code::SharePointUserUnknown,
+            ),
+            (
+                500,
+                &body(-2_130_575_172),
+                Scope::Feed,
+                Intent::Read,
+                C::CursorInvalid,
+                Code::SharePointTokenExpired,
+            ),
+            (
+                500,
+                &body(-2_130_575_173),
+                Scope::Feed,
+                Intent::Read,
+                C::CursorInvalid,
+                Code::SharePointTokenExpired,
+            ),
+            (
+                500,
+                &old,
+                Scope::Feed,
+                Intent::Read,
+                C::CursorInvalid,
+                Code::SharePointTokenExpired,
+            ),
+            (
+                500,
+                &none,
+                Scope::Item,
+                Intent::Write,
+                C::OutcomeUnknown,
+                Code::SharePointOutcomeUnknown,
+            ),
+            (
+                500,
+                &body(-1),
+                Scope::Item,
+                Intent::Write,
+                C::Transient,
+                Code::SharePointError,
+            ),
+            (
+                500,
+                &none,
+                Scope::Item,
+                Intent::Read,
+                C::Transient,
+                Code::SharePointError,
+            ),
+            (
+                502,
+                &none,
+                Scope::Item,
+                Intent::Write,
+                C::OutcomeUnknown,
+                Code::SharePointOutcomeUnknown,
+            ),
+            (
+                504,
+                &none,
+                Scope::List,
+                Intent::Read,
+                C::Transient,
+                Code::SharePointTimeout,
+            ),
+            (
+                302,
+                &none,
+                Scope::Site,
+                Intent::Read,
+                C::TenantPermanent,
+                Code::SharePointBadAnswer,
+            ),
+        ] {
+            assert_eq!(
+                classify(status, body, scope, intent),
+                (class, code),
+                "{status} {body:?} {scope:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lost_answers_of_writes_stay_open_and_refused_connections_do_not() {
+        let timeout = CallError::TimedOut {
+            host: "h".into(),
+            seconds: 1,
+        };
+        assert_eq!(
+            unanswered(&timeout, Intent::Write).class,
+            ErrorClass::OutcomeUnknown
+        );
+        assert_eq!(unanswered(&timeout, Intent::Read).class, ErrorClass::Transient);
+        let refused = CallError::NotConnected {
+            host: "h".into(),
+            reason: "r".into(),
+        };
+        assert_eq!(unanswered(&refused, Intent::Write).class, ErrorClass::Transient);
+    }
+
+    #[test]
+    fn retry_after_is_exact() {
+        let now = "2026-11-22T14:00:00Z".parse().unwrap();
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("0.5", now), Some(Duration::from_millis(500)));
+        assert_eq!(
+            retry_after("Sun, 22 Nov 2026 14:01:30 GMT", now),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(
+            retry_after("Sun, 22 Nov 2026 13:00:00 GMT", now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after("99999999999999999999999", now), Some(LONGEST_PAUSE));
+        assert_eq!(retry_after("-1", now), None);
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn a_foreign_page_is_shown_cleaned_and_cut() {
+        let failure = bad_answer(
+            "GET x",
+            Some("text/html"),
+            &b"<html>\r\n\t<body>Sign in ".repeat(20),
+        );
+        assert_eq!(failure.code, Code::SharePointBadAnswer);
+        assert!(failure.detail.contains("text/html") && failure.detail.contains("<html> <body>"));
+        assert!(failure.detail.len() < 200, "{}", failure.detail);
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), status in 100_u16..600) {
+            let body = read_body(&bytes);
+            let _ = classify(status, &body, Scope::Item, Intent::Write);
+            let _ = retry_after(&String::from_utf8_lossy(&bytes), Timestamp::UNIX_EPOCH);
+        }
+    }
+}

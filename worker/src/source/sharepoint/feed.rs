@@ -1,0 +1,474 @@
+//! The change feed of one site, read once for all users of the tenant.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use uuid::Uuid;
+
+use super::client::Client;
+use super::cursor::{self, Token};
+use super::errors::Scope;
+use super::log::{Change, Delta, Log};
+use super::wire::Ask;
+use super::{SharePointSettings, locked, odata};
+
+/// What a user's cursor is answered with.
+#[derive(Debug, Clone)]
+pub(super) struct Answered {
+    /// What changed since the cursor.
+    pub(super) delta: Delta,
+    /// The token the user goes on from.
+    pub(super) token: String,
+    /// When that token was current.
+    pub(super) birth: Timestamp,
+    /// The changes were read past the shared log, which does not know them all: what is cached cannot be trusted.
+    pub(super) apart: bool,
+}
+
+/// When the feed was last read, and how that ended: shared by everybody who asks within the window.
+#[derive(Debug, Default)]
+struct Turn {
+    last: Option<(Timestamp, Option<Failure>)>,
+}
+
+struct State {
+    log: Option<Log>,
+    /// When the log's head was current, by our clock.
+    birth: Timestamp,
+    /// Where the places of a new log begin: they only grow.
+    next_place: i64,
+}
+
+/// See the module.
+pub(super) struct Feed {
+    /// Address of the site collection.
+    site: String,
+    limit: usize,
+    window: SignedDuration,
+    pages: usize,
+    /// Held while the feed is read: only one reads, the others wait and use what was read.
+    turn: tokio::sync::Mutex<Turn>,
+    state: Mutex<State>,
+    /// The site's id, for tokens of our own making.
+    site_id: Mutex<Option<Uuid>>,
+    /// The server refuses the query with everything; only items and lists are asked for.
+    plain: AtomicBool,
+    /// The server does not tell its current token (SharePoint 2013).
+    no_current_token: AtomicBool,
+}
+
+/// Changes asked for at once (`FetchLimit`).
+const PAGE: usize = 1_000;
+/// A token of our own making begins this much before now, for clocks that differ.
+const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// A head older than this is replaced by the current token although nothing changed, so that no token grows too old
+/// for the server.
+const HEAD_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// A feed read longer ago than this is read again before a cursor is answered, whether or not somebody asked.
+const STALE: SignedDuration = SignedDuration::from_secs(60);
+/// A failure is told again without asking for this long: those who waited for the same reading failed with it.
+const FAILURE_WINDOW: SignedDuration = SignedDuration::from_secs(5);
+/// So many cursors are tried as the beginning of a new log.
+const BEGINNINGS: usize = 4;
+
+impl Feed {
+    pub(super) fn new(site: &str, settings: &SharePointSettings, sites: usize) -> Self {
+        Self {
+            site: site.to_owned(),
+            limit: (settings.log_changes / sites.max(1)).max(PAGE),
+            window: SignedDuration::try_from(settings.feed_window).unwrap_or_default(),
+            pages: settings.feed_pages.max(1),
+            turn: tokio::sync::Mutex::default(),
+            state: Mutex::new(State {
+                log: None,
+                birth: Timestamp::UNIX_EPOCH,
+                next_place: 1,
+            }),
+            site_id: Mutex::default(),
+            plain: AtomicBool::new(false),
+            no_current_token: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads the feed forward; what was read less than the window ago is enough. `tokens` are where users stand: the
+    /// first reading begins at the oldest of them.
+    pub(super) async fn refresh(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+        self.read(client, tokens, self.window).await?;
+        let unknown = {
+            let state = locked(&self.state);
+            let Some(log) = &state.log else { return Ok(()) };
+            tokens
+                .iter()
+                .filter(|token| log.locate(token).is_none())
+                .min_by_key(|token| Token::parse(token).map_or(i64::MAX, |token| token.ticks))
+                .copied()
+        };
+        match unknown {
+            None => Ok(()),
+            // The user whose token is refused is told when they ask.
+            Some(token) => match self.reach_back(client, token).await {
+                Err(failure) if failure.class != ErrorClass::CursorInvalid => Err(failure),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    async fn read(&self, client: &Client, tokens: &[&str], window: SignedDuration) -> Result<(), Failure> {
+        let mut turn = self.turn.lock().await;
+        let now = client.now();
+        if let Some((at, outcome)) = &turn.last {
+            let age = at.duration_until(now);
+            if age < window && !age.is_negative() {
+                match outcome {
+                    Some(failure) if age < FAILURE_WINDOW => return Err(failure.clone()),
+                    Some(_) => {}
+                    None if locked(&self.state).log.is_some() => return Ok(()),
+                    None => {}
+                }
+            }
+        }
+        let outcome = self.read_forward(client, tokens).await;
+        turn.last = Some((client.now(), outcome.as_ref().err().cloned()));
+        outcome
+    }
+
+    async fn read_forward(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+        if locked(&self.state).log.is_some() {
+            return match self.advance(client).await {
+                // The site was restored or the log is broken: begin again where the site is now.
+                Err(failure) if failure.class == ErrorClass::CursorInvalid => {
+                    locked(&self.state).log = None;
+                    self.begin(client, &[]).await
+                }
+                other => other,
+            };
+        }
+        self.begin(client, tokens).await
+    }
+
+    async fn begin(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+        let mut candidates: Vec<&str> = tokens
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        // Oldest first, as far as that can be said; the order of what cannot be compared does not matter.
+        candidates.sort_by_key(|token| Token::parse(token).map_or(i64::MAX, |token| token.ticks));
+        for token in candidates.into_iter().take(BEGINNINGS) {
+            let birth = token_time(token).unwrap_or_else(|| client.server_now());
+            self.start(token, birth);
+            match self.advance(client).await {
+                Err(failure) if failure.class == ErrorClass::CursorInvalid => {
+                    // Its user is told when they ask; the others are not kept waiting.
+                    locked(&self.state).log = None;
+                }
+                other => return other,
+            }
+        }
+        let birth = client.server_now();
+        let token = self.current_token(client).await?;
+        self.start(&token, birth);
+        Ok(())
+    }
+
+    fn start(&self, token: &str, birth: Timestamp) {
+        let mut state = locked(&self.state);
+        let log = Log::new(token, state.next_place, self.limit);
+        state.birth = birth;
+        state.log = Some(log);
+    }
+
+    /// Reads from the head to the end, at most the settings' number of pages; the rest comes with the next reading.
+    async fn advance(&self, client: &Client) -> Result<(), Failure> {
+        let (mut head, birth) = {
+            let state = locked(&self.state);
+            match &state.log {
+                Some(log) => (log.head().to_owned(), state.birth),
+                None => return Ok(()),
+            }
+        };
+        // Taken before reading, so that nothing can fall between it and the last page.
+        let asked = client.server_now();
+        let renewed = if birth.duration_until(asked) > HEAD_AGE {
+            Some(self.current_token(client).await?)
+        } else {
+            None
+        };
+        let mut read_any = false;
+        for _ in 0..self.pages {
+            let (last, changes) = self.page(client, &head).await?;
+            let Some(last) = last.filter(|last| *last != head) else {
+                let mut state = locked(&self.state);
+                if let (Some(token), false) = (renewed, read_any) {
+                    if let Some(log) = &mut state.log {
+                        log.move_head(&token);
+                    }
+                    state.birth = asked;
+                }
+                return Ok(());
+            };
+            read_any = true;
+            let mut state = locked(&self.state);
+            state.birth = token_time(&last).unwrap_or(asked).min(asked).max(state.birth);
+            if let Some(log) = &mut state.log {
+                for change in changes {
+                    log.push(change);
+                }
+                log.move_head(&last);
+                state.next_place = log.end() + 1;
+            }
+            head = last;
+        }
+        tracing::warn!(
+            site = self.site,
+            pages = self.pages,
+            "the change feed is longer than one reading"
+        );
+        Ok(())
+    }
+
+    /// One page after `token`: its last token, and the changes that matter.
+    async fn page(&self, client: &Client, token: &str) -> Result<(Option<String>, Vec<Change>), Failure> {
+        let plain = self.plain.load(Ordering::Relaxed);
+        let reply = match client.send(&self.query(token, plain)).await {
+            Ok(reply) => reply,
+            Err(refusal)
+                if !plain
+                    && refusal.status == Some(400)
+                    && refusal.failure.class != ErrorClass::CursorInvalid =>
+            {
+                let reply = client.send(&self.query(token, true)).await?;
+                self.plain.store(true, Ordering::Relaxed);
+                reply
+            }
+            Err(refusal) => return Err(refusal.failure),
+        };
+        let Some(entries) = odata::entries(odata::result_of(&reply.value, "GetChanges")) else {
+            return Err(self.bad("the change feed is no list"));
+        };
+        let mut changes = Vec::with_capacity(entries.len());
+        let mut last = None;
+        for entry in entries {
+            let (token, change) =
+                Change::read(entry).map_err(|()| self.bad("an entry of the change feed has no token"))?;
+            changes.extend(change);
+            last = Some(String::from(token));
+        }
+        Ok((last, changes))
+    }
+
+    fn bad(&self, reason: &str) -> Failure {
+        Failure::new(
+            ErrorClass::Transient,
+            Code::SharePointBadAnswer,
+            format!("{}: {reason}", self.site),
+        )
+    }
+
+    fn query(&self, token: &str, plain: bool) -> Ask {
+        let mut query = json!({
+            "__metadata": {"type": "SP.ChangeQuery"},
+            "Item": true, "List": true,
+            "Add": true, "Update": true, "SystemUpdate": true, "DeleteObject": true, "Restore": true, "Move": true,
+            "Rename": true,
+            "ChangeTokenStart": {"__metadata": {"type": "SP.ChangeToken"}, "StringValue": token},
+        });
+        if !plain && let Value::Object(query) = &mut query {
+            query.insert("FetchLimit".to_owned(), json!(PAGE));
+            for flag in [
+                "Web",
+                "Group",
+                "RoleAssignmentAdd",
+                "RoleAssignmentDelete",
+                "RoleDefinitionUpdate",
+                "GroupMembershipAdd",
+                "GroupMembershipDelete",
+            ] {
+                query.insert(flag.to_owned(), json!(true));
+            }
+        }
+        Ask::query(
+            &self.site,
+            "site/getchanges",
+            json!({"query": query}),
+            Scope::Feed,
+        )
+    }
+
+    /// The site's token of this moment; self-made where the server does not tell it.
+    async fn current_token(&self, client: &Client) -> Result<String, Failure> {
+        if !self.no_current_token.load(Ordering::Relaxed) {
+            match client
+                .send(&Ask::get(
+                    &self.site,
+                    "site?$select=Id,CurrentChangeToken",
+                    Scope::Site,
+                ))
+                .await
+            {
+                Ok(reply) => {
+                    *locked(&self.site_id) = odata::guid(&reply.value, "Id");
+                    let token = reply.value.get("CurrentChangeToken");
+                    if let Some(token) = token.and_then(|token| odata::text(token, "StringValue")) {
+                        return Ok(token);
+                    }
+                }
+                Err(refusal) if refusal.status == Some(400) => {}
+                Err(refusal) => return Err(refusal.failure),
+            }
+            self.no_current_token.store(true, Ordering::Relaxed);
+        }
+        let known = *locked(&self.site_id);
+        let site_id = match known {
+            Some(id) => id,
+            None => {
+                let reply = client
+                    .send(&Ask::get(&self.site, "site?$select=Id", Scope::Site))
+                    .await?;
+                let id = odata::guid(&reply.value, "Id").ok_or_else(|| self.bad("the site has no id"))?;
+                *locked(&self.site_id) = Some(id);
+                id
+            }
+        };
+        let now = client.server_now();
+        Ok(Token::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
+    }
+
+    /// Where a user who lists everything now goes on from: nothing after this token is missing from a listing that
+    /// begins later.
+    pub(super) async fn position(&self, client: &Client) -> Result<(String, Timestamp), Failure> {
+        self.refresh(client, &[]).await?;
+        let state = locked(&self.state);
+        match &state.log {
+            Some(log) => Ok((log.head().to_owned(), state.birth)),
+            None => Err(self.bad("the change feed has no position")),
+        }
+    }
+
+    /// Answers a user's cursor.
+    ///
+    /// # Errors
+    /// `CursorInvalid` when the server refuses the token, or too much happened since.
+    pub(super) async fn since(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
+        self.read(client, &[token], STALE).await?;
+        if let Some(answered) = self.answer(token) {
+            return Ok(answered);
+        }
+        // Somebody further ahead, or read by another process: our own end may be older than the window allows.
+        self.read(client, &[token], self.window).await?;
+        if let Some(answered) = self.answer(token) {
+            return Ok(answered);
+        }
+        self.reach_back(client, token).await
+    }
+
+    fn answer(&self, token: &str) -> Option<Answered> {
+        let state = locked(&self.state);
+        let log = state.log.as_ref()?;
+        let place = log.locate(token)?;
+        Some(Answered {
+            delta: log.since(place),
+            token: log.head().to_owned(),
+            birth: state.birth,
+            apart: false,
+        })
+    }
+
+    /// Asks the server what came after a token the log does not know, and puts it in front of the log.
+    async fn reach_back(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
+        let _turn = self.turn.lock().await;
+        if let Some(answered) = self.answer(token) {
+            return Ok(answered);
+        }
+        let (base, first) = {
+            let state = locked(&self.state);
+            let Some(log) = &state.log else {
+                return Err(self.bad("the change feed has no position"));
+            };
+            (log.base().to_owned(), log.first_token().map(str::to_owned))
+        };
+        let mut older: Vec<Change> = Vec::new();
+        let mut from = token.to_owned();
+        for _ in 0..self.pages {
+            let (last, changes) = self.page(client, &from).await?;
+            let Some(last) = last.filter(|last| *last != from) else {
+                return self.answer_apart(token, older);
+            };
+            for change in changes {
+                let met = *change.token == *base || first.as_deref() == Some(&*change.token);
+                let is_first = first.as_deref() == Some(&*change.token);
+                if !is_first {
+                    older.push(change);
+                }
+                if met {
+                    let mut state = locked(&self.state);
+                    let joined = state.log.as_mut().is_some_and(|log| log.prepend(token, older));
+                    drop(state);
+                    return self
+                        .answer(token)
+                        .filter(|_| joined)
+                        .ok_or_else(|| self.too_much());
+                }
+            }
+            if older.len() > self.limit {
+                return Err(self.too_much());
+            }
+            from = last;
+        }
+        Err(self.too_much())
+    }
+
+    /// The feed ended before it met the log. What was read is the answer; and when it certainly began before the log
+    /// does, it becomes the log, so that the next user of that age need not ask again.
+    fn answer_apart(&self, token: &str, changes: Vec<Change>) -> Result<Answered, Failure> {
+        let mut state = locked(&self.state);
+        let older = state
+            .log
+            .as_ref()
+            .is_some_and(|log| cursor::compare(token, log.base()) == Some(std::cmp::Ordering::Less));
+        let mut log = Log::new(token, state.next_place, self.limit.max(changes.len()));
+        for change in changes {
+            log.push(change);
+        }
+        let delta = log.since(log.first());
+        let head = log.head().to_owned();
+        let birth = token_time(&head).unwrap_or(state.birth);
+        if older {
+            state.next_place = log.end() + 1;
+            state.birth = birth;
+            state.log = Some(log);
+        }
+        Ok(Answered {
+            delta,
+            token: head,
+            birth,
+            apart: !older,
+        })
+    }
+
+    fn too_much(&self) -> Failure {
+        cursor::invalid(format!(
+            "{}: more than {} changes since the stored position",
+            self.site, self.limit
+        ))
+    }
+
+    /// Looks at the log; `None` before it was first read.
+    pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log) -> T) -> Option<T> {
+        locked(&self.state).log.as_ref().map(look)
+    }
+
+    /// The place of the log's end: what is read from now on knows of everything below it.
+    pub(super) fn end(&self) -> i64 {
+        self.with_log(Log::end).unwrap_or(0)
+    }
+}
+
+fn token_time(token: &str) -> Option<Timestamp> {
+    Token::parse(token)?.instant()
+}

@@ -1,0 +1,553 @@
+//! The bounded memory of a site's change feed, from which the cursor of every user is answered. Pure.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::cursor;
+use super::odata;
+
+/// What a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Subject {
+    /// An item of a list.
+    Item(Uuid, i64),
+    /// A list.
+    List(Uuid),
+    /// A web.
+    Web(Uuid),
+    /// The whole site: its groups, roles or itself.
+    Site,
+}
+
+/// What happened to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anything that makes it worth reading again.
+    Changed,
+    /// It was deleted or moved away.
+    Deleted,
+    /// Who may see or edit it changed.
+    Roles,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The change's own token.
+    pub(super) token: Box<str>,
+    /// What it is about.
+    pub(super) subject: Subject,
+    /// What happened.
+    pub(super) kind: Kind,
+}
+
+impl Change {
+    /// Reads an entry of `GetChanges`. `Err` without a token (nothing could go on from there); `Ok(None)` for an entry
+    /// with a token that concerns nothing here.
+    pub(super) fn read(entry: &Value) -> Result<(Box<str>, Option<Self>), ()> {
+        let token: Box<str> = entry
+            .get("ChangeToken")
+            .and_then(|token| odata::text(token, "StringValue"))
+            .filter(|token| !token.is_empty() && token.len() <= 300)
+            .ok_or(())?
+            .into();
+        // SP.ChangeType: 3 delete, 5 move away, 8–10 role definitions, 11–12 role assignments, 13–14 group members,
+        // 17–18 permission inheritance broken or restored.
+        let kind = match odata::integer(entry, "ChangeType") {
+            Some(0) => return Ok((token, None)),
+            Some(3 | 5) => Kind::Deleted,
+            Some(8..=14 | 17 | 18) => Kind::Roles,
+            _ => Kind::Changed,
+        };
+        let list = odata::guid(entry, "ListId").filter(|list| !list.is_nil());
+        let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
+        let subject = match (list, odata::integer(entry, "ItemId").filter(|id| *id > 0)) {
+            (Some(list), Some(item)) => Subject::Item(list, item),
+            (Some(list), None) => Subject::List(list),
+            (None, _) if has("GroupId") || has("UserId") => Subject::Site,
+            (None, _) => match odata::guid(entry, "WebId") {
+                // A column of the web: the lists of the web may read differently now.
+                Some(web) => Subject::Web(web),
+                None => Subject::Site,
+            },
+        };
+        let change = Self {
+            token: token.clone(),
+            subject,
+            kind,
+        };
+        Ok((token, Some(change)))
+    }
+}
+
+/// What changed between two places of the log, each thing once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Delta {
+    /// Items by list; `true` when the last thing that happened is that the item went away.
+    pub(super) items: BTreeMap<Uuid, BTreeMap<i64, bool>>,
+    /// Lists that changed (were made, restored, renamed, got columns) and are not deleted.
+    pub(super) lists: BTreeSet<Uuid>,
+    /// Lists that were deleted.
+    pub(super) lists_deleted: BTreeSet<Uuid>,
+    /// Lists whose permissions changed.
+    pub(super) roles_lists: BTreeSet<Uuid>,
+    /// Webs whose permissions changed.
+    pub(super) roles_webs: BTreeSet<Uuid>,
+    /// Permissions changed somewhere in the site.
+    pub(super) roles_site: bool,
+}
+
+impl Delta {
+    fn add(&mut self, change: &Change) {
+        match (change.subject, change.kind) {
+            (Subject::Item(list, item), kind) => {
+                self.items
+                    .entry(list)
+                    .or_default()
+                    .insert(item, kind == Kind::Deleted);
+            }
+            (Subject::List(list), Kind::Changed) => {
+                self.lists_deleted.remove(&list);
+                self.lists.insert(list);
+            }
+            (Subject::List(list), Kind::Deleted) => {
+                self.lists.remove(&list);
+                self.roles_lists.remove(&list);
+                self.items.remove(&list);
+                self.lists_deleted.insert(list);
+            }
+            (Subject::List(list), Kind::Roles) => {
+                self.roles_lists.insert(list);
+            }
+            (Subject::Web(web), Kind::Roles) => {
+                self.roles_webs.insert(web);
+            }
+            (Subject::Site, Kind::Roles) => self.roles_site = true,
+            // These only make the lists be looked for again.
+            (Subject::Web(_) | Subject::Site, Kind::Changed | Kind::Deleted) => {}
+        }
+    }
+
+    /// Whether nothing changed.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The log of one site: every change between `base` and `head`. Places are numbers that only grow, also over resets;
+/// the place of an entry is its number, and "at place n" means that everything below n has been seen.
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    base: Box<str>,
+    head: Box<str>,
+    first: i64,
+    changes: VecDeque<Change>,
+    limit: usize,
+    items: HashMap<(Uuid, i64), i64>,
+    roles: HashMap<Subject, i64>,
+    /// Everything about permissions known from before this place is void.
+    roles_floor: i64,
+    /// The last place at which lists, webs or the site changed.
+    structure: i64,
+    /// Tokens that were heads once, and their places.
+    former: VecDeque<(Box<str>, i64)>,
+}
+
+const FORMER_HEADS: usize = 64;
+const ROLE_SUBJECTS: usize = 10_000;
+
+impl Log {
+    /// An empty log from `token` on, whose places begin at `place`.
+    pub(super) fn new(token: &str, place: i64, limit: usize) -> Self {
+        Self {
+            base: token.into(),
+            head: token.into(),
+            first: place,
+            changes: VecDeque::new(),
+            limit: limit.max(1),
+            items: HashMap::new(),
+            roles: HashMap::new(),
+            roles_floor: place,
+            structure: place - 1,
+            former: VecDeque::new(),
+        }
+    }
+
+    /// The token everything up to which is in the log.
+    pub(super) fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// The token after which the log begins.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The place after the last change.
+    pub(super) fn end(&self) -> i64 {
+        self.first.saturating_add_unsigned(self.changes.len() as u64)
+    }
+
+    /// The place of the first change.
+    pub(super) fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// The first change's token.
+    pub(super) fn first_token(&self) -> Option<&str> {
+        self.changes.front().map(|change| &*change.token)
+    }
+
+    /// Adds a change at the end and forgets the oldest beyond the limit.
+    pub(super) fn push(&mut self, change: Change) {
+        let place = self.end();
+        self.note(&change, place);
+        self.move_head(&change.token);
+        self.changes.push_back(change);
+        while self.changes.len() > self.limit {
+            self.drop_first();
+        }
+    }
+
+    /// Moves the head to a token after which nothing is known, without a change.
+    pub(super) fn move_head(&mut self, token: &str) {
+        if *self.head == *token {
+            return;
+        }
+        let former = std::mem::replace(&mut self.head, token.into());
+        // A change's own token is found in the log.
+        if self.changes.back().is_none_or(|last| last.token != former) {
+            self.former.push_back((former, self.end()));
+            if self.former.len() > FORMER_HEADS {
+                self.former.pop_front();
+            }
+        }
+    }
+
+    /// Puts older changes in front; `base` is the token they were read from. `false` when they do not fit.
+    pub(super) fn prepend(&mut self, base: &str, older: Vec<Change>) -> bool {
+        if older.len() + self.changes.len() > self.limit {
+            return false;
+        }
+        for change in older.into_iter().rev() {
+            self.first -= 1;
+            if let Subject::Item(list, item) = change.subject {
+                self.items.entry((list, item)).or_insert(self.first);
+            }
+            self.changes.push_front(change);
+        }
+        self.base = base.into();
+        true
+    }
+
+    fn note(&mut self, change: &Change, place: i64) {
+        match change.subject {
+            Subject::Item(list, item) => {
+                self.items.insert((list, item), place);
+            }
+            Subject::List(_) | Subject::Web(_) | Subject::Site => {
+                if change.kind != Kind::Roles {
+                    self.structure = place;
+                }
+            }
+        }
+        if change.kind == Kind::Roles {
+            self.roles.insert(change.subject, place);
+            if self.roles.len() > ROLE_SUBJECTS {
+                self.roles.clear();
+                self.roles_floor = place + 1;
+            }
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some(change) = self.changes.pop_front() else {
+            return;
+        };
+        if let Subject::Item(list, item) = change.subject
+            && self.items.get(&(list, item)) == Some(&self.first)
+        {
+            self.items.remove(&(list, item));
+        }
+        self.first += 1;
+        self.base = change.token;
+        self.former.retain(|(_, place)| *place >= self.first);
+    }
+
+    /// The place of a token: everything that happened after it is at this place or later. `None` when the log cannot
+    /// say, and the server has to be asked.
+    pub(super) fn locate(&self, token: &str) -> Option<i64> {
+        if *self.head == *token {
+            return Some(self.end());
+        }
+        if *self.base == *token {
+            return Some(self.first);
+        }
+        if let Some((_, place)) = self.former.iter().rev().find(|(former, _)| **former == *token) {
+            return Some(*place);
+        }
+        // From the end: most users are nearly up to date. Of entries that share a token, the first.
+        let mut found = None;
+        for (at, change) in self.changes.iter().enumerate().rev() {
+            if *change.token == *token {
+                found = Some(at + 1);
+            } else if found.is_some() {
+                break;
+            }
+        }
+        if let Some(at) = found {
+            return Some(self.first.saturating_add_unsigned(at as u64));
+        }
+        self.locate_by_comparison(token)
+    }
+
+    /// A token that is not in the log but provably between its ends. When in doubt an earlier place: what is told
+    /// twice is read twice and does no harm.
+    fn locate_by_comparison(&self, token: &str) -> Option<i64> {
+        let after_base = matches!(
+            cursor::compare(&self.base, token)?,
+            Ordering::Less | Ordering::Equal
+        );
+        let before_head = matches!(
+            cursor::compare(token, &self.head)?,
+            Ordering::Less | Ordering::Equal
+        );
+        if !after_base || !before_head {
+            return None;
+        }
+        for (at, change) in self.changes.iter().enumerate() {
+            // Equal only in time: the change may be before or after.
+            if matches!(
+                cursor::compare(token, &change.token)?,
+                Ordering::Less | Ordering::Equal
+            ) {
+                return Some(self.first.saturating_add_unsigned(at as u64));
+            }
+        }
+        Some(self.end())
+    }
+
+    /// What changed from a place on.
+    pub(super) fn since(&self, place: i64) -> Delta {
+        let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(0);
+        let mut delta = Delta::default();
+        for change in self.changes.iter().skip(skip) {
+            delta.add(change);
+        }
+        delta
+    }
+
+    /// Whether what was read of an item when the log ended at `as_of` is still all that is known.
+    pub(super) fn item_is_fresh(&self, list: Uuid, item: i64, as_of: i64) -> bool {
+        as_of >= self.first
+            && self.structure < as_of
+            && self.items.get(&(list, item)).is_none_or(|place| *place < as_of)
+    }
+
+    /// Whether permissions read when the log ended at `as_of` still hold for these subjects (item, list, web, site).
+    pub(super) fn roles_are_fresh(&self, subjects: &[Subject], as_of: i64) -> bool {
+        as_of >= self.roles_floor
+            && subjects
+                .iter()
+                .all(|subject| self.roles.get(subject).is_none_or(|place| *place < as_of))
+    }
+
+    /// Whether lists may have come, gone or changed since the log ended at `as_of`.
+    pub(super) fn structure_changed(&self, as_of: i64) -> bool {
+        self.structure >= as_of
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const LIST: Uuid = Uuid::from_u128(7);
+
+    fn token(number: i64) -> String {
+        format!(
+            "1;1;00000000-0000-4000-8000-000000000001;{};{number}",
+            1_000 + number
+        )
+    }
+
+    fn change(number: i64, subject: Subject, kind: Kind) -> Change {
+        Change {
+            token: token(number).into(),
+            subject,
+            kind,
+        }
+    }
+
+    fn item(number: i64, id: i64) -> Change {
+        change(number, Subject::Item(LIST, id), Kind::Changed)
+    }
+
+    #[test]
+    fn entries_of_every_kind_are_read() {
+        let entry = |change_type: i64, more: &str| -> Value {
+            serde_json::from_str(&format!(
+                r#"{{"ChangeToken":{{"StringValue":"t"}},"ChangeType":{change_type},"WebId":"00000000-0000-0000-0000-000000000002"{more}}}"#
+            ))
+            .unwrap()
+        };
+        let list = r#","ListId":"00000000-0000-0000-0000-000000000007""#;
+        let web = Subject::Web(Uuid::from_u128(2));
+        for (value, subject, kind) in [
+            (
+                entry(2, &format!("{list},\"ItemId\":17")),
+                Subject::Item(LIST, 17),
+                Kind::Changed,
+            ),
+            (
+                entry(3, &format!("{list},\"ItemId\":17")),
+                Subject::Item(LIST, 17),
+                Kind::Deleted,
+            ),
+            (
+                entry(11, &format!("{list},\"ItemId\":17")),
+                Subject::Item(LIST, 17),
+                Kind::Roles,
+            ),
+            (
+                entry(15, &format!("{list},\"ItemId\":17")),
+                Subject::Item(LIST, 17),
+                Kind::Changed,
+            ),
+            (entry(1, list), Subject::List(LIST), Kind::Changed),
+            (entry(3, list), Subject::List(LIST), Kind::Deleted),
+            (entry(11, ""), web, Kind::Roles),
+            (entry(2, ""), web, Kind::Changed),
+            (entry(13, ",\"GroupId\":4"), Subject::Site, Kind::Roles),
+        ] {
+            let (_, change) = Change::read(&value).unwrap();
+            assert_eq!(
+                change.map(|change| (change.subject, change.kind)),
+                Some((subject, kind)),
+                "{value}"
+            );
+        }
+        assert!(Change::read(&json!({"ChangeType": 1})).is_err());
+        assert!(matches!(Change::read(&entry(0, "")), Ok((_, None))));
+    }
+
+    #[test]
+    fn a_cursor_is_answered_with_what_came_after_it_each_thing_once() {
+        let mut log = Log::new(&token(0), 0, 100);
+        for (number, id) in [(1, 17), (2, 18), (3, 17)] {
+            log.push(item(number, id));
+        }
+        log.push(change(4, Subject::Item(LIST, 18), Kind::Deleted));
+        let all = log.since(log.locate(&token(0)).unwrap());
+        assert_eq!(all.items[&LIST], BTreeMap::from([(17, false), (18, true)]));
+        let late = log.since(log.locate(&token(3)).unwrap());
+        assert_eq!(late.items[&LIST], BTreeMap::from([(18, true)]));
+        assert!(log.since(log.locate(&token(4)).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn trimming_forgets_the_oldest_and_says_so() {
+        let mut log = Log::new(&token(0), 0, 3);
+        for number in 1..=5 {
+            log.push(item(number, number));
+        }
+        assert_eq!((log.first(), log.end()), (2, 5));
+        assert_eq!(log.locate(&token(1)), None);
+        assert_eq!(log.locate(&token(2)), Some(2));
+        assert_eq!(log.base(), token(2));
+        assert_eq!(log.items.len(), 3);
+        // What was read before the forgotten changes is not known to be fresh any more.
+        assert!(!log.item_is_fresh(LIST, 99, 1));
+        assert!(log.item_is_fresh(LIST, 99, 2));
+        assert!(!log.item_is_fresh(LIST, 4, 3) && log.item_is_fresh(LIST, 4, 4));
+    }
+
+    #[test]
+    fn tokens_between_are_found_only_by_proof() {
+        let mut log = Log::new(&token(0), 0, 100);
+        log.push(item(10, 1));
+        log.push(item(20, 2));
+        assert_eq!(log.locate(&token(15)), Some(1));
+        assert_eq!(log.locate(&token(25)), None);
+        assert_eq!(
+            log.locate("1;1;00000000-0000-4000-8000-000000000009;1015;15"),
+            None
+        );
+        // Only a time: at or before the change with this time.
+        assert_eq!(
+            log.locate("1;1;00000000-0000-4000-8000-000000000001;1020;-1"),
+            Some(1)
+        );
+        // Number and time contradict each other.
+        assert_eq!(
+            log.locate("1;1;00000000-0000-4000-8000-000000000001;1030;15"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_moved_head_stays_known() {
+        let mut log = Log::new("a", 0, 100);
+        log.move_head("b");
+        log.push(item(1, 17));
+        assert_eq!((log.locate("a"), log.locate("b")), (Some(0), Some(0)));
+        log.move_head("c");
+        assert_eq!(log.locate(&token(1)), Some(1));
+        assert_eq!(log.locate("c"), Some(1));
+    }
+
+    #[test]
+    fn older_changes_are_put_in_front() {
+        let mut log = Log::new(&token(10), 100, 4);
+        log.push(item(11, 5));
+        assert!(log.prepend(&token(7), vec![item(8, 5), item(9, 6), item(10, 7)]));
+        assert_eq!(log.locate(&token(7)), Some(97));
+        assert_eq!(log.since(97).items[&LIST].len(), 3);
+        assert_eq!(log.locate(&token(10)), Some(100));
+        // The later change of item 5 still decides what is fresh.
+        assert!(!log.item_is_fresh(LIST, 5, 100));
+        assert!(!log.prepend(&token(6), vec![item(7, 1)]));
+    }
+
+    #[test]
+    fn structure_and_roles_are_remembered_apart() {
+        let mut log = Log::new("a", 0, 100);
+        log.push(change(1, Subject::List(LIST), Kind::Roles));
+        assert!(!log.structure_changed(0));
+        assert!(!log.roles_are_fresh(&[Subject::List(LIST)], 0));
+        assert!(log.roles_are_fresh(&[Subject::List(LIST)], 1));
+        log.push(change(2, Subject::List(LIST), Kind::Changed));
+        assert!(log.structure_changed(1) && !log.structure_changed(2));
+        log.push(item(3, 1));
+        log.push(change(4, Subject::List(LIST), Kind::Deleted));
+        let delta = log.since(0);
+        assert!(delta.items.is_empty() && delta.lists.is_empty() && delta.roles_lists.is_empty());
+        assert!(delta.lists_deleted.contains(&LIST));
+    }
+
+    proptest! {
+        /// Whatever the limit, a cursor that is found is answered with everything after it.
+        #[test]
+        fn nothing_is_left_out(limit in 1_usize..30, numbers in proptest::collection::vec(1_i64..20, 1..60), from in 0_usize..60) {
+            let mut log = Log::new(&token(0), 0, limit);
+            for (at, id) in numbers.iter().enumerate() {
+                log.push(item(at as i64 + 1, *id));
+            }
+            let from = from.min(numbers.len());
+            if let Some(place) = log.locate(&token(from as i64)) {
+                let told: BTreeSet<i64> = log.since(place).items.remove(&LIST).unwrap_or_default().into_keys().collect();
+                let expected: BTreeSet<i64> = numbers[from..].iter().copied().collect();
+                prop_assert_eq!(told, expected);
+            } else {
+                prop_assert!(numbers.len() - from > limit);
+            }
+            prop_assert!(log.changes.len() <= limit && log.items.len() <= limit);
+        }
+    }
+}

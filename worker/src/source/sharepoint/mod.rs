@@ -1,0 +1,262 @@
+//! SharePoint task lists as a source, over its REST interface (2013 to Subscription Edition, and Online).
+//!
+//! One [`SharePointSource`] per tenant serves all its users. What is the same for everybody is read once: the change
+//! feed of each site (`feed`, `log`), the task lists (`lists`), and items that changed (`items`). What a person may see
+//! is asked per person and remembered (`people`). Decisions are pure (`presence`, `cursor`, `fields`, `zone`).
+
+mod batch;
+mod body;
+mod changes;
+mod check;
+mod choices;
+mod client;
+mod cursor;
+mod errors;
+mod feed;
+mod fields;
+mod items;
+mod lists;
+mod log;
+mod odata;
+mod people;
+mod presence;
+mod wire;
+mod write;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::model::{LocationKey, SourceKey, TenantId};
+use tasksync_common::registry::SharePointConnection;
+
+use crate::auth::Authenticator;
+use crate::http::Http;
+use crate::source::{Location, Person, Presence, SiteCheck, Source, SourceChanges, TaskChanges, Written};
+use crate::throttle::Servers;
+
+/// Limits of one tenant's source. The defaults suit a tenant of some thousand users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharePointSettings {
+    /// Sites are walked for task lists at least this often, and permissions asked again.
+    pub discovery_interval: Duration,
+    /// One request may take this long, and wait as long for a place among those in flight.
+    pub request_timeout: Duration,
+    /// A change feed read less than this ago is not read again.
+    pub feed_window: Duration,
+    /// Pages of 1,000 changes read at once.
+    pub feed_pages: usize,
+    /// Changes remembered per tenant, shared by its sites (at least 1,000 each).
+    pub log_changes: usize,
+    /// A cursor older than this is refused before the server is asked; the product keeps changes for 60 days at most.
+    pub cursor_lifetime: Duration,
+    /// Requests per `$batch`, at most 100; 1 for none.
+    pub batch_size: usize,
+    /// Items per page of a listing, at most 5,000.
+    pub page_size: usize,
+    /// Pages per listing.
+    pub pages_per_list: usize,
+    /// Webs walked per site, the root web included; 1 for the root web alone.
+    pub webs_per_site: usize,
+    /// Task lists per site.
+    pub lists_per_site: usize,
+    /// Items remembered per tenant.
+    pub items: usize,
+    /// Memory for them, in bytes.
+    pub item_bytes: usize,
+    /// People remembered per tenant, shared by its sites (at least 100 each).
+    pub people: usize,
+    /// Answers about permissions remembered per tenant, shared by its sites (at least 1,000 each).
+    pub permissions: usize,
+}
+
+impl Default for SharePointSettings {
+    fn default() -> Self {
+        Self {
+            discovery_interval: Duration::from_secs(3 * 3600),
+            request_timeout: Duration::from_secs(30),
+            feed_window: Duration::from_secs(2),
+            feed_pages: 60,
+            log_changes: 50_000,
+            cursor_lifetime: Duration::from_secs(30 * 24 * 3600),
+            batch_size: 20,
+            page_size: 100,
+            pages_per_list: 200,
+            webs_per_site: 50,
+            lists_per_site: 1_000,
+            items: 20_000,
+            item_bytes: 32 * 1024 * 1024,
+            people: 50_000,
+            permissions: 100_000,
+        }
+    }
+}
+
+/// A site collection and what is known of it.
+struct Site {
+    /// Address without a final slash.
+    address: String,
+    /// Its name inside cursors.
+    name: String,
+    feed: feed::Feed,
+    catalogue: lists::Catalogue,
+    people: people::People,
+}
+
+/// The source of one tenant; see the module.
+pub struct SharePointSource {
+    client: client::Client,
+    /// In the order of their names.
+    sites: Vec<Site>,
+    items: items::Items,
+    settings: SharePointSettings,
+    tenant: TenantId,
+}
+
+impl SharePointSource {
+    /// The source of `tenant`. Nothing is asked yet. `servers` are shared by the whole process.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a connection belongs to its source")]
+    pub fn new(
+        http: Http,
+        auth: Authenticator,
+        connection: SharePointConnection,
+        tenant: TenantId,
+        clock: SharedClock,
+        servers: Servers,
+        mut settings: SharePointSettings,
+    ) -> Self {
+        let mut addresses: Vec<(String, String)> = connection
+            .sites
+            .iter()
+            .map(|url| {
+                let mut url = url.clone();
+                url.set_query(None);
+                url.set_fragment(None);
+                let address = url.as_str().trim_end_matches('/').to_owned();
+                (cursor::site_name(&address), address)
+            })
+            .collect();
+        addresses.sort();
+        addresses.dedup_by(|one, other| one.0 == other.0);
+        let count = addresses.len().max(1);
+        settings.people = (settings.people / count).max(100);
+        settings.permissions = (settings.permissions / count).max(1_000);
+        let sites = addresses
+            .into_iter()
+            .map(|(name, address)| Site {
+                feed: feed::Feed::new(&address, &settings, count),
+                address,
+                name,
+                catalogue: lists::Catalogue::default(),
+                people: people::People::default(),
+            })
+            .collect();
+        let client = client::Client::new(
+            http,
+            auth,
+            connection.credentials.clone(),
+            clock,
+            servers,
+            settings.request_timeout,
+            settings.batch_size,
+        );
+        Self {
+            client,
+            sites,
+            items: items::Items::new(&settings),
+            settings,
+            tenant,
+        }
+    }
+
+    fn of_tenant(&self, failure: Failure) -> Failure {
+        failure.within(&self.tenant)
+    }
+}
+
+#[async_trait]
+impl Source for SharePointSource {
+    fn clock_offset(&self) -> SignedDuration {
+        self.client.clock_offset()
+    }
+
+    async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure> {
+        self.refresh_feeds(cursors)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn changes(
+        &self,
+        person: &Person,
+        cursor: &str,
+        linked: &BTreeSet<SourceKey>,
+    ) -> Result<SourceChanges, Failure> {
+        self.changes_since(person, cursor, linked)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn everything(&self, person: &Person) -> Result<SourceChanges, Failure> {
+        self.everything_of(person)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn tasks(
+        &self,
+        person: &Person,
+        keys: &[SourceKey],
+    ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
+        self.single_tasks(person, keys)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
+        self.find_location(key)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn update(
+        &self,
+        key: &SourceKey,
+        version: &str,
+        changes: &TaskChanges,
+    ) -> Result<Written, Failure> {
+        self.write_task(key, version, changes)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure> {
+        self.recycle(key, version)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+
+    async fn check(&self) -> Vec<SiteCheck> {
+        self.check_sites().await
+    }
+
+    async fn check_person(&self, person: &Person) -> Result<(), Failure> {
+        self.check_login(person)
+            .await
+            .map_err(|failure| self.of_tenant(failure))
+    }
+}
+
+/// Locks; what a panicking holder left behind is plain data and stays usable.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

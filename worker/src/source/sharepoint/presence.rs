@@ -1,0 +1,120 @@
+//! Whether a task is a person's: the decision, from what was read. Pure.
+
+use serde_json::Value;
+
+use super::odata;
+use crate::source::Absence;
+
+/// What a person may do with a list or an item, from SharePoint's 64-bit permission mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Permissions {
+    /// ViewListItems, bit 0 of the low half.
+    pub(super) view: bool,
+    /// EditListItems, bit 2 of the low half.
+    pub(super) edit: bool,
+}
+
+impl Permissions {
+    /// Reads `{"High": …, "Low": …}`; the halves are numbers or text.
+    pub(super) fn read(value: &Value) -> Option<Self> {
+        let low = odata::integer(value, "Low")?;
+        odata::integer(value, "High")?;
+        Some(Self {
+            view: low & 1 != 0,
+            edit: low & 4 != 0,
+        })
+    }
+}
+
+/// What is known of a task when the decision is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was read.
+    There {
+        /// Assigned to the person directly; groups do not count.
+        assigned: bool,
+        /// What the person may do with it.
+        permissions: Permissions,
+    },
+    /// The list is there, the item is not.
+    ItemMissing,
+    /// The list is not there.
+    ListMissing,
+}
+
+/// The decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is the person's.
+    Present {
+        /// Whether they may edit it.
+        writable: bool,
+    },
+    /// It is not.
+    Absent(Absence),
+}
+
+/// Decides. That it is not assigned is told before that it may not be seen: the person loses it either way, and access
+/// that comes back does not bring back a task of somebody else.
+pub(super) fn decide(found: Found) -> Verdict {
+    match found {
+        Found::ListMissing => Verdict::Absent(Absence::LocationGone),
+        Found::ItemMissing => Verdict::Absent(Absence::Deleted),
+        Found::There { assigned: false, .. } => Verdict::Absent(Absence::NotAssigned),
+        Found::There {
+            assigned: true,
+            permissions: Permissions { view: false, .. },
+        } => Verdict::Absent(Absence::NoAccess),
+        Found::There {
+            assigned: true,
+            permissions: Permissions { view: true, edit },
+        } => Verdict::Present { writable: edit },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_combination() {
+        let there = |assigned, view, edit| Found::There {
+            assigned,
+            permissions: Permissions { view, edit },
+        };
+        for (found, verdict) in [
+            (Found::ListMissing, Verdict::Absent(Absence::LocationGone)),
+            (Found::ItemMissing, Verdict::Absent(Absence::Deleted)),
+            (there(false, true, true), Verdict::Absent(Absence::NotAssigned)),
+            (there(false, false, false), Verdict::Absent(Absence::NotAssigned)),
+            (there(true, false, true), Verdict::Absent(Absence::NoAccess)),
+            (there(true, true, false), Verdict::Present { writable: false }),
+            (there(true, true, true), Verdict::Present { writable: true }),
+        ] {
+            assert_eq!(decide(found), verdict, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn masks_in_both_spellings() {
+        let reader = Permissions {
+            view: true,
+            edit: false,
+        };
+        assert_eq!(
+            Permissions::read(&json!({"High": "176", "Low": "138612833"})),
+            Some(reader)
+        );
+        assert_eq!(
+            Permissions::read(&json!({"High": 432, "Low": 1_011_030_767})).map(|mask| mask.edit),
+            Some(true)
+        );
+        assert_eq!(
+            Permissions::read(&json!({"High": 0, "Low": 0})),
+            Some(Permissions::default())
+        );
+        assert_eq!(Permissions::read(&json!({})), None);
+    }
+}

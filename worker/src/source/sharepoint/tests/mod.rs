@@ -1,0 +1,550 @@
+//! The whole source against a small server of canned answers: what is asked, how often, and what comes of it.
+
+mod fake;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tasksync_common::clock::ManualClock;
+use tasksync_common::error::{Code, ErrorClass};
+use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task};
+use tasksync_common::registry::{Credentials, SecretRef};
+use tasksync_common::settings::OutboundSettings;
+
+use super::*;
+use crate::source::Absence;
+
+use fake::{Answer, Fake, LIST, SITE, error, serve, token};
+
+struct Stage {
+    fake: Arc<Fake>,
+    source: SharePointSource,
+    clock: Arc<ManualClock>,
+    _secret: tempfile::NamedTempFile,
+}
+
+async fn stage(batches: bool) -> Stage {
+    stage_with(batches, SharePointSettings::default()).await
+}
+
+async fn stage_with(batches: bool, settings: SharePointSettings) -> Stage {
+    let fake = Arc::new(Fake {
+        requests: Mutex::default(),
+        items: Mutex::default(),
+        changes: Mutex::default(),
+        permissions: Mutex::new(HashMap::from([("ana".into(), 5), ("bo".into(), 1)])),
+        special: Mutex::default(),
+        batches,
+        digests: AtomicUsize::new(0),
+        verbose: AtomicBool::new(false),
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(Arc::clone(&fake), listener));
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "pw").unwrap();
+    let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
+    let outbound = OutboundSettings {
+        allow_plain_http: true,
+        allowed_networks: vec!["127.0.0.0/8".into()],
+        ..OutboundSettings::default()
+    };
+    let http = Http::new(outbound, clock.clone()).unwrap();
+    let connection = SharePointConnection {
+        sites: vec![format!("http://{address}/sites/p/").parse().unwrap()],
+        credentials: Credentials::Basic {
+            user: "svc".into(),
+            password: SecretRef::File(secret.path().into()),
+        },
+    };
+    let source = SharePointSource::new(
+        http.clone(),
+        Authenticator::new(http),
+        connection,
+        "contoso".parse().unwrap(),
+        clock.clone(),
+        Servers::new(25, clock.clone()),
+        settings,
+    );
+    Stage {
+        fake,
+        source,
+        clock,
+        _secret: secret,
+    }
+}
+
+fn person(login: &str) -> Person {
+    Person { login: login.into() }
+}
+
+fn key(id: i64) -> SourceKey {
+    LocationKey::sharepoint_list(LIST).task(id)
+}
+
+fn present(changes: &SourceChanges) -> Vec<(i64, bool)> {
+    changes
+        .tasks
+        .iter()
+        .filter_map(|(key, presence)| match presence {
+            Presence::Present(item) => Some((key.item_id().unwrap(), item.writable)),
+            Presence::Absent(_) => None,
+        })
+        .collect()
+}
+
+impl Stage {
+    fn later(&self) {
+        self.clock.advance(SignedDuration::from_secs(300));
+    }
+
+    async fn changes(&self, login: &str, cursor: &str, linked: &[i64]) -> SourceChanges {
+        let linked: BTreeSet<SourceKey> = linked.iter().map(|id| key(*id)).collect();
+        self.source.refresh(&[cursor]).await.unwrap();
+        self.source
+            .changes(&person(login), cursor, &linked)
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn everything_then_idle_then_changes_for_two_people() {
+    for batches in [false, true] {
+        let stage = stage(batches).await;
+        stage.fake.put(17, 5, &[12, 13], "both");
+        stage.fake.put(18, 1, &[13], "bo's");
+        let ana = stage.source.everything(&person("ana")).await.unwrap();
+        assert!(ana.complete);
+        assert_eq!(present(&ana), [(17, true)]);
+        assert_eq!(ana.locations[0].name, "Projects - Tasks");
+        let (_, Presence::Present(item)) = &ana.tasks[0] else {
+            panic!()
+        };
+        assert_eq!(
+            (item.version.as_str(), item.task.due),
+            ("5", Some("2026-12-04".parse().unwrap()))
+        );
+        let bo = stage.source.everything(&person("bo")).await.unwrap();
+        assert_eq!(present(&bo), [(17, false), (18, false)]);
+
+        // Nothing happened: one request, the feed, for both.
+        stage.later();
+        let before = stage.fake.total();
+        let idle = stage.changes("ana", &ana.cursor, &[17]).await;
+        assert!(idle.tasks.is_empty() && !idle.complete);
+        assert!(stage.changes("bo", &bo.cursor, &[17, 18]).await.tasks.is_empty());
+        assert_eq!(stage.fake.total() - before, 1);
+
+        // One item is given from Bo to Ana, one deleted: the item is read once for both.
+        stage.later();
+        stage.fake.put(18, 2, &[12], "ana's now");
+        stage.fake.change(2, Some(18));
+        stage.fake.items.lock().unwrap().remove(&17);
+        stage.fake.change(3, Some(17));
+        let before = stage.fake.count("getitems");
+        let ana = stage.changes("ana", &idle.cursor, &[17]).await;
+        assert_eq!(present(&ana), [(18, true)]);
+        assert!(ana.tasks.contains(&(key(17), Presence::Absent(Absence::Deleted))));
+        let bo = stage.changes("bo", &bo.cursor, &[17, 18]).await;
+        assert!(
+            bo.tasks
+                .contains(&(key(18), Presence::Absent(Absence::NotAssigned)))
+        );
+        assert_eq!(stage.fake.count("getitems") - before, 1);
+    }
+}
+
+#[tokio::test]
+async fn access_that_comes_later_brings_the_task() {
+    let stage = stage(true).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.permissions.lock().unwrap().insert("ana".into(), 0);
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    assert!(first.tasks.is_empty());
+    stage.later();
+    stage.fake.permissions.lock().unwrap().insert("ana".into(), 5);
+    stage.fake.change(11, None);
+    let second = stage.changes("ana", &first.cursor, &[]).await;
+    assert_eq!(present(&second), [(17, true)]);
+    stage.later();
+    stage.fake.permissions.lock().unwrap().insert("ana".into(), 0);
+    stage.fake.change(12, None);
+    let third = stage.changes("ana", &second.cursor, &[17]).await;
+    assert_eq!(third.tasks, [(key(17), Presence::Absent(Absence::NoAccess))]);
+}
+
+#[tokio::test]
+async fn a_deleted_list_takes_its_linked_tasks_along() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    stage.later();
+    stage.fake.change(3, None);
+    stage.fake.special(|request| {
+        if request.path.contains("/_api/web/lists?") {
+            return Some(Answer::Json(200, json!({"value": []})));
+        }
+        let gone = request.path.contains(LIST);
+        gone.then(|| {
+            error(
+                404,
+                "-2130575322, Microsoft.SharePoint.SPException",
+                "List does not exist.",
+            )
+        })
+    });
+    let second = stage.changes("ana", &first.cursor, &[17]).await;
+    assert_eq!(second.tasks, [(key(17), Presence::Absent(Absence::LocationGone))]);
+}
+
+#[tokio::test]
+async fn a_listing_is_complete_or_an_error() {
+    let settings = SharePointSettings {
+        page_size: 2,
+        ..SharePointSettings::default()
+    };
+    let stage = stage_with(false, settings).await;
+    for id in 1..=5 {
+        stage.fake.put(id, 1, &[12], "t");
+    }
+    assert_eq!(
+        stage.source.everything(&person("ana")).await.unwrap().tasks.len(),
+        5
+    );
+    stage.fake.special(|request| {
+        let second_page = request.body.contains("<Gt>");
+        second_page.then(|| error(500, "-1, System.Exception", "broken"))
+    });
+    let failure = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::SharePointError)
+    );
+    assert!(failure.detail.starts_with("contoso: "));
+}
+
+#[tokio::test]
+async fn a_list_beyond_the_threshold_is_read_whole() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.put(18, 5, &[13], "t");
+    stage.fake.special(|request| {
+        if request.path.contains("getitems") && request.body.contains("LookupId") {
+            return Some(error(
+                500,
+                "-2147024860, Microsoft.SharePoint.SPQueryThrottledException",
+                "threshold",
+            ));
+        }
+        request.path.contains("getitems").then(|| {
+            Answer::Json(
+                200,
+                json!({"value": [
+                    {"Id": 17, "odata.etag": "\"5\"", "AssignedToId": [12], "Title": "t"},
+                    {"Id": 18, "odata.etag": "\"5\"", "AssignedToId": [13], "Title": "t"},
+                ]}),
+            )
+        })
+    });
+    assert_eq!(
+        present(&stage.source.everything(&person("ana")).await.unwrap()),
+        [(17, true)]
+    );
+}
+
+#[tokio::test]
+async fn a_pause_is_kept_by_everybody_without_asking_again() {
+    let stage = stage(false).await;
+    stage
+        .fake
+        .special(|_| Some(Answer::With(429, "Retry-After", "120", String::new())));
+    let throttled = |failure: Failure| match failure.class {
+        ErrorClass::Throttled { retry_after } => retry_after,
+        other => panic!("{other:?}"),
+    };
+    let first = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(throttled(first), Some(Duration::from_secs(120)));
+    let asked = stage.fake.total();
+    stage.clock.advance(SignedDuration::from_secs(20));
+    let second = stage.source.everything(&person("bo")).await.unwrap_err();
+    assert_eq!(throttled(second), Some(Duration::from_secs(100)));
+    assert_eq!(stage.fake.total(), asked);
+    stage.clock.advance(SignedDuration::from_secs(100));
+    stage.fake.normal();
+    assert!(stage.source.everything(&person("bo")).await.is_ok());
+}
+
+fn progress() -> TaskChanges {
+    TaskChanges {
+        task: Task {
+            status: Status::Completed,
+            percent: Percent::DONE,
+            ..Task::default()
+        },
+        fields: FieldSet::of(&[Field::Progress]),
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_conditional_and_tells_the_new_version() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+    assert_eq!(written.version, "77");
+    let request = stage.fake.last("items(17)");
+    assert_eq!(request.headers["x-http-method"], "MERGE");
+    assert_eq!(request.headers["if-match"], "\"5\"");
+    assert_eq!(request.headers["x-requestdigest"], "digest-0");
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    assert_eq!(body, json!({"Status": "Completed", "PercentComplete": 1.0}));
+    let class = |failure: Failure| failure.class;
+    let conflict = stage.source.update(&key(17), "4", &progress()).await.unwrap_err();
+    assert_eq!(class(conflict), ErrorClass::Conflict);
+    let gone = stage.source.update(&key(99), "4", &progress()).await.unwrap_err();
+    assert_eq!(class(gone), ErrorClass::Gone);
+    stage
+        .fake
+        .special(|request| request.headers.contains_key("if-match").then_some(Answer::Cut));
+    let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(
+        (open.class, open.code),
+        (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
+    );
+    stage.fake.special(|request| {
+        let write = request.headers.contains_key("if-match");
+        write.then(|| {
+            error(
+                400,
+                "-2130575340, Microsoft.SharePoint.SPException",
+                "Invalid data.",
+            )
+        })
+    });
+    let refused = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(
+        (refused.class, refused.code),
+        (ErrorClass::ItemPermanent, Code::SharePointItemRefused)
+    );
+}
+
+#[tokio::test]
+async fn a_stale_digest_is_renewed_once() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        let stale = request
+            .headers
+            .get("x-requestdigest")
+            .is_some_and(|digest| digest == "digest-0");
+        stale.then(|| {
+            error(
+                403,
+                "-2130575252, Microsoft.SharePoint.SPException",
+                "The security validation is invalid.",
+            )
+        })
+    });
+    assert!(stage.source.update(&key(17), "5", &progress()).await.is_ok());
+    assert_eq!(
+        stage.fake.last("items(17)").headers["x-requestdigest"],
+        "digest-1"
+    );
+    stage.fake.special(|request| {
+        let write = request.headers.contains_key("if-match");
+        write.then(|| {
+            error(
+                403,
+                "-2130575252, Microsoft.SharePoint.SPException",
+                "The security validation is invalid.",
+            )
+        })
+    });
+    let before = stage.fake.count("items(17)");
+    assert_eq!(
+        stage
+            .source
+            .update(&key(17), "5", &progress())
+            .await
+            .unwrap_err()
+            .class,
+        ErrorClass::Transient
+    );
+    assert_eq!(stage.fake.count("items(17)") - before, 2);
+}
+
+#[tokio::test]
+async fn a_delete_compares_the_version_first_and_recycles() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    assert_eq!(
+        stage.source.delete(&key(17), "4").await.unwrap_err().class,
+        ErrorClass::Conflict
+    );
+    assert_eq!(stage.fake.count("recycle"), 0);
+    stage.source.delete(&key(17), "5").await.unwrap();
+    assert_eq!(stage.fake.count("recycle"), 1);
+    stage.source.delete(&key(99), "5").await.unwrap();
+    stage
+        .source
+        .delete(&SourceKey::from_stored("other"), "5")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn refused_and_old_cursors_are_invalid() {
+    let stage = stage(false).await;
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    stage.clock.advance(SignedDuration::from_hours(24 * 31));
+    let asked = stage.fake.total();
+    let linked = BTreeSet::new();
+    let old = stage
+        .source
+        .changes(&person("ana"), &first.cursor, &linked)
+        .await
+        .unwrap_err();
+    assert_eq!(old.class, ErrorClass::CursorInvalid);
+    assert_eq!(stage.fake.total(), asked);
+    let other = first
+        .cursor
+        .replace(SITE, "00000000-0000-4000-8000-00000000000a")
+        .replace("\"b\":1", "\"b\":2");
+    stage.fake.special(|request| {
+        let foreign = request.body.contains("00000000000a");
+        foreign.then(|| {
+            error(
+                500,
+                "-2130575173, Microsoft.SharePoint.SPException",
+                "Invalid change token.",
+            )
+        })
+    });
+    let foreign = stage
+        .source
+        .changes(&person("ana"), &other, &linked)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (foreign.class, foreign.code),
+        (ErrorClass::CursorInvalid, Code::SharePointTokenExpired)
+    );
+}
+
+#[tokio::test]
+async fn a_new_process_answers_old_cursors_and_reaches_back_for_older_ones() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.put(18, 5, &[12], "t");
+    let at = |number: usize| {
+        let tokens = [(stage.source.sites[0].name.clone(), token(number))].into();
+        cursor::Cursor::new("2026-11-22T13:00:00Z".parse().unwrap(), tokens).to_text()
+    };
+    stage.fake.change(2, Some(17));
+    stage.fake.change(2, Some(18));
+    assert_eq!(present(&stage.changes("ana", &at(1), &[]).await), [(18, true)]);
+    let before = stage.fake.count("getchanges");
+    assert_eq!(
+        present(&stage.changes("ana", &at(0), &[]).await),
+        [(17, true), (18, true)]
+    );
+    assert!(stage.fake.count("getchanges") > before);
+    let before = stage.fake.count("getchanges");
+    assert_eq!(present(&stage.changes("ana", &at(0), &[]).await).len(), 2);
+    assert_eq!(stage.fake.count("getchanges"), before);
+}
+
+#[tokio::test]
+async fn users_at_the_same_moment_share_one_reading_of_the_feed() {
+    let stage = stage(false).await;
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    stage.later();
+    let before = stage.fake.count("getchanges");
+    let linked = BTreeSet::new();
+    let ana = person("ana");
+    let calls = (0..20).map(|_| stage.source.changes(&ana, &first.cursor, &linked));
+    for result in futures::future::join_all(calls).await {
+        assert!(result.unwrap().tasks.is_empty());
+    }
+    assert_eq!(stage.fake.count("getchanges") - before, 1);
+}
+
+#[tokio::test]
+async fn an_idle_site_gets_a_new_token_before_the_old_one_grows_too_old() {
+    let stage = stage(false).await;
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    stage.clock.advance(SignedDuration::from_hours(25));
+    let second = stage.changes("ana", &first.cursor, &[]).await;
+    let birth = |cursor: &str| cursor::Cursor::parse(cursor).unwrap().birth();
+    assert!(birth(&first.cursor).duration_until(birth(&second.cursor)) >= SignedDuration::from_hours(24));
+}
+
+#[tokio::test]
+async fn single_tasks_are_read_anew() {
+    let stage = stage(true).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.put(18, 5, &[13], "t");
+    let keys = [key(99), key(18), key(17), SourceKey::from_stored("x")];
+    let told = stage.source.tasks(&person("ana"), &keys).await.unwrap();
+    assert_eq!(told.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), keys);
+    assert_eq!(told[0].1, Presence::Absent(Absence::Deleted));
+    assert_eq!(told[1].1, Presence::Absent(Absence::NotAssigned));
+    assert!(matches!(&told[2].1, Presence::Present(item) if item.version == "5"));
+    assert_eq!(told[3].1, Presence::Absent(Absence::LocationGone));
+}
+
+#[tokio::test]
+async fn the_doctor_learns_what_is_wrong() {
+    let stage = stage(false).await;
+    let checks = stage.source.check().await;
+    let facts = checks[0].result.as_ref().unwrap();
+    assert_eq!(
+        (facts.title.as_str(), facts.lists, facts.may_edit),
+        ("Projects", 1, true)
+    );
+    assert!(stage.source.check_person(&person("ana")).await.is_ok());
+    let unknown = stage.source.check_person(&person("nobody")).await.unwrap_err();
+    assert_eq!(
+        (unknown.class, unknown.code),
+        (ErrorClass::MailboxPermanent, Code::SharePointUserUnknown)
+    );
+    let listing = stage.source.everything(&person("nobody")).await.unwrap_err();
+    assert_eq!(listing.code, Code::SharePointUserUnknown);
+    stage.fake.special(|_| {
+        Some(Answer::With(
+            200,
+            "Content-Type",
+            "text/html",
+            "<html>Sign in</html>".into(),
+        ))
+    });
+    let failure = stage.source.check().await.remove(0).result.unwrap_err();
+    assert_eq!(failure.code, Code::SharePointBadAnswer);
+    assert!(failure.detail.contains("text/html") && failure.detail.contains("<html>Sign in"));
+    stage.fake.special(|_| Some(Answer::Json(401, json!({}))));
+    let failure = stage.source.check().await.remove(0).result.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::TenantPermanent, Code::SharePointSignInRefused)
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_light_odata_is_spoken_to_in_its_own_way() {
+    let stage = stage(false).await;
+    stage.fake.verbose.store(true, Ordering::SeqCst);
+    stage.fake.put(17, 5, &[12], "t");
+    assert_eq!(
+        present(&stage.source.everything(&person("ana")).await.unwrap()),
+        [(17, true)]
+    );
+    stage.source.update(&key(17), "5", &progress()).await.unwrap();
+    let body: Value = serde_json::from_str(&stage.fake.last("items(17)").body).unwrap();
+    assert_eq!(body["__metadata"]["type"], "SP.Data.TasksListItem");
+    // A POST without a body says so: some servers insist.
+    assert_eq!(stage.fake.last("contextinfo").headers["content-length"], "0");
+}

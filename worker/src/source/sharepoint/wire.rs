@@ -1,0 +1,263 @@
+//! What is asked and what comes back: requests, answers, and the forms of JSON the product's versions want. Pure.
+
+use serde_json::Value;
+use tasksync_common::error::{ErrorClass, Failure};
+
+use super::errors::{self, ErrorBody, Intent, Known, Scope};
+use super::odata;
+
+/// How much OData metadata is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metadata {
+    /// None; the smallest answers.
+    None,
+    /// Entity tags of entries.
+    Minimal,
+}
+
+/// What happens to a thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// GET.
+    Get,
+    /// POST with a JSON body.
+    Post(Value),
+    /// POST tunnelling MERGE, if the version still matches.
+    Merge(Value, String),
+}
+
+/// One request, relative to a web.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    /// Address of the web, without a final slash.
+    pub(super) web: String,
+    /// Path and query behind `/_api/`.
+    pub(super) path: String,
+    /// What happens.
+    pub(super) verb: Verb,
+    /// Metadata wanted.
+    pub(super) metadata: Metadata,
+    /// What it is about.
+    pub(super) scope: Scope,
+    /// Whether a lost answer leaves something open.
+    pub(super) intent: Intent,
+}
+
+impl Ask {
+    /// A GET about `scope`.
+    pub(super) fn get(web: &str, path: impl Into<String>, scope: Scope) -> Self {
+        Self {
+            web: web.to_owned(),
+            path: path.into(),
+            verb: Verb::Get,
+            metadata: Metadata::None,
+            scope,
+            intent: Intent::Read,
+        }
+    }
+
+    /// A POST that changes nothing that matters: a query, or something that may be done twice.
+    pub(super) fn query(web: &str, path: impl Into<String>, body: Value, scope: Scope) -> Self {
+        Self {
+            verb: Verb::Post(body),
+            ..Self::get(web, path, scope)
+        }
+    }
+
+    /// The same with entity tags in the answer.
+    pub(super) fn with_versions(mut self) -> Self {
+        self.metadata = Metadata::Minimal;
+        self
+    }
+
+    /// The request in messages: without the query, which may name a person.
+    pub(super) fn name(&self) -> String {
+        let verb = match self.verb {
+            Verb::Get => "GET",
+            Verb::Post(_) => "POST",
+            Verb::Merge(..) => "MERGE",
+        };
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{verb} {}/_api/{path}", self.web)
+    }
+}
+
+/// A successful answer.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    /// Entity tag of the header, as a version.
+    pub(super) version: Option<String>,
+    /// JSON body, `d` unwrapped; `Null` when there is none.
+    pub(super) value: Value,
+}
+
+/// An answer that is no success, with what some callers need to choose another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The sorted failure.
+    pub(super) failure: Failure,
+    /// HTTP status, when there was an answer.
+    pub(super) status: Option<u16>,
+    /// SharePoint's code.
+    pub(super) known: Known,
+}
+
+impl Refusal {
+    /// Whether the server understood the request and does not offer what was asked.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self.status, Some(400 | 404 | 405 | 415 | 500 | 501)) && self.known != Known::TokenRefused
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            status: None,
+            known: Known::Absent,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        refusal.failure
+    }
+}
+
+/// Whether the server refused because it speaks `odata=verbose` only.
+pub(super) fn wants_verbose(refusal: &Refusal) -> bool {
+    match refusal.status {
+        Some(406) => true,
+        Some(400 | 415) => {
+            let detail = refusal.failure.detail.to_ascii_lowercase();
+            detail.contains("accept is missing")
+                || detail.contains("header accept")
+                || detail.contains("nometadata")
+        }
+        _ => false,
+    }
+}
+
+/// `Accept` for JSON.
+pub(super) fn accept(metadata: Metadata, verbose: bool) -> &'static str {
+    match (verbose, metadata) {
+        (true, _) => "application/json;odata=verbose",
+        (false, Metadata::None) => "application/json;odata=nometadata",
+        (false, Metadata::Minimal) => "application/json;odata=minimalmetadata",
+    }
+}
+
+/// `Content-Type` of a JSON body.
+pub(super) fn json_type(verbose: bool) -> &'static str {
+    if verbose {
+        "application/json;odata=verbose"
+    } else {
+        "application/json;odata=nometadata"
+    }
+}
+
+/// The body as text. `__metadata` is written by every caller and taken out where the server does not want it.
+pub(super) fn json_body(value: &Value, verbose: bool) -> String {
+    if value.is_null() {
+        return String::new();
+    }
+    if verbose {
+        value.to_string()
+    } else {
+        without_metadata(value).to_string()
+    }
+}
+
+fn without_metadata(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(name, _)| name.as_str() != "__metadata")
+                .map(|(name, inner)| (name.clone(), without_metadata(inner)))
+                .collect(),
+        ),
+        Value::Array(list) => Value::Array(list.iter().map(without_metadata).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// Sorts an answer that is no success.
+pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
+    let error: ErrorBody = errors::read_body(body);
+    let (class, code) = errors::classify(status, &error, scope, intent);
+    let mut detail = format!("{name}: HTTP {status}");
+    if let Some(number) = error.code {
+        detail.push_str(&format!(", {number} {}", error.kind));
+    }
+    if !error.message.is_empty() {
+        detail.push_str(&format!(": {}", error.message));
+    }
+    Refusal {
+        failure: Failure::new(class, code, detail),
+        status: Some(status),
+        known: errors::known(error.code),
+    }
+}
+
+/// Reads a successful answer; a body that is no JSON is none.
+pub(super) fn read_json(
+    name: &str,
+    content_type: Option<&str>,
+    body: &[u8],
+    version: Option<String>,
+    intent: Intent,
+) -> Result<Reply, Failure> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Reply {
+            version,
+            value: Value::Null,
+        });
+    }
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(Reply {
+            version,
+            value: odata::unwrap(value),
+        }),
+        Err(_) => {
+            let mut failure = errors::bad_answer(name, content_type, body);
+            if intent == Intent::Write {
+                failure.class = ErrorClass::OutcomeUnknown;
+            }
+            Err(failure)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tasksync_common::error::Code;
+
+    use super::*;
+
+    #[test]
+    fn metadata_is_written_only_for_verbose_servers() {
+        let body = json!({"query": {"__metadata": {"type": "SP.CamlQuery"}, "ViewXml": "<View/>"}});
+        assert_eq!(json_body(&body, false), r#"{"query":{"ViewXml":"<View/>"}}"#);
+        assert!(json_body(&body, true).contains("SP.CamlQuery"));
+        assert_eq!(json_body(&Value::Null, true), "");
+    }
+
+    #[test]
+    fn the_name_of_a_request_leaves_the_query_out() {
+        let ask = Ask::get("https://h/s", "web/x(@u)?@u='ana'", Scope::Person);
+        assert_eq!(ask.name(), "GET https://h/s/_api/web/x(@u)");
+    }
+
+    #[test]
+    fn a_page_instead_of_json_is_a_bad_answer_and_leaves_a_write_open() {
+        let read = read_json("GET x", Some("text/html"), b"<html>", None, Intent::Read).unwrap_err();
+        assert_eq!(
+            (read.class, read.code),
+            (ErrorClass::Transient, Code::SharePointBadAnswer)
+        );
+        let write = read_json("POST x", Some("text/html"), b"<html>", None, Intent::Write).unwrap_err();
+        assert_eq!(write.class, ErrorClass::OutcomeUnknown);
+    }
+}

@@ -1,0 +1,374 @@
+//! The time zone of a web, and calendar dates in it.
+//!
+//! A date-only column holds midnight in the web's zone as a UTC instant. SharePoint names its zones by numbers of its
+//! own with a description in the site's language, so the number is looked up here and becomes a Windows zone, hence an
+//! IANA zone with right rules for every year. The number is believed only if today's rules of that zone have the
+//! biases the server tells; otherwise (an unknown number, or a server whose zone rules are older or newer than ours)
+//! the biases alone are used: reading takes the bias under which the instant is a midnight, and writing asks the
+//! server itself (`localtimetoutc`).
+
+use jiff::civil::{Date, Time};
+use jiff::tz::{Offset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use windows_timezones::WindowsTimezone;
+
+use super::odata;
+
+/// The zone of a web.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Zone {
+    /// A zone with known rules.
+    Known(TimeZone),
+    /// Only the server knows the rules: its standard and daylight offsets.
+    Biased {
+        /// Offset outside daylight saving time.
+        standard: Offset,
+        /// Offset in daylight saving time; the same when there is none.
+        daylight: Offset,
+    },
+}
+
+/// Midnight of a date as an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Midnight {
+    /// It is this instant.
+    At(Timestamp),
+    /// The server has to be asked; this is right outside daylight saving time.
+    AskServer(Timestamp),
+}
+
+impl Zone {
+    /// Reads `regionalsettings/timezone`. `now` tells which year's rules are compared with the biases.
+    /// Without readable information it is UTC.
+    pub(super) fn read(value: &Value, now: Timestamp) -> Self {
+        let information = value.get("Information").unwrap_or(value);
+        let minutes =
+            |name: &str| odata::integer(information, name).filter(|minutes| minutes.abs() <= 24 * 60);
+        let bias = minutes("Bias").map(|bias| {
+            let standard = bias + minutes("StandardBias").unwrap_or(0);
+            // No daylight bias told means no daylight saving time.
+            let daylight = bias + minutes("DaylightBias").unwrap_or(0);
+            (offset(-standard), offset(-daylight))
+        });
+        let known = odata::integer(value, "Id")
+            .and_then(windows_name)
+            .and_then(|name| name.parse::<WindowsTimezone>().ok())
+            .and_then(|windows| TimeZone::get(windows.tzdb_id()).ok());
+        match (known, bias) {
+            (Some(zone), None) => Self::Known(zone),
+            (Some(zone), Some((standard, daylight))) if agrees(&zone, standard, daylight, now) => {
+                Self::Known(zone)
+            }
+            (_, Some((standard, daylight))) => Self::Biased { standard, daylight },
+            (None, None) => Self::Known(TimeZone::UTC),
+        }
+    }
+
+    /// The calendar date of a value of a date-only column: the nearest midnight in the zone, which forgives writers
+    /// that were an hour off at a daylight saving change, or wrote UTC midnight.
+    pub(super) fn date_of_midnight(&self, instant: Timestamp) -> Option<Date> {
+        let half_day = SignedDuration::from_hours(12);
+        match self {
+            Self::Known(zone) => {
+                let local = zone.to_datetime(instant);
+                Some(local.checked_add(half_day).ok()?.date())
+            }
+            Self::Biased { standard, daylight } => {
+                let exact = [standard, daylight]
+                    .into_iter()
+                    .map(|offset| offset.to_datetime(instant))
+                    .find(|local| local.time() == Time::midnight());
+                match exact {
+                    Some(local) => Some(local.date()),
+                    None => Some(standard.to_datetime(instant).checked_add(half_day).ok()?.date()),
+                }
+            }
+        }
+    }
+
+    /// The calendar date on which an instant falls.
+    pub(super) fn date_of_instant(&self, instant: Timestamp) -> Date {
+        match self {
+            Self::Known(zone) => zone.to_datetime(instant).date(),
+            Self::Biased { standard, .. } => standard.to_datetime(instant).date(),
+        }
+    }
+
+    /// Midnight of a date: the first moment of the day where daylight saving time skips midnight.
+    pub(super) fn midnight(&self, date: Date) -> Option<Midnight> {
+        let local = date.to_datetime(Time::midnight());
+        match self {
+            Self::Known(zone) => Some(Midnight::At(zone.to_timestamp(local).ok()?)),
+            Self::Biased { standard, daylight } => {
+                let instant = standard.to_timestamp(local).ok()?;
+                Some(if standard == daylight {
+                    Midnight::At(instant)
+                } else {
+                    Midnight::AskServer(instant)
+                })
+            }
+        }
+    }
+}
+
+fn offset(minutes: i64) -> Offset {
+    let seconds = i32::try_from(minutes * 60).unwrap_or(0);
+    Offset::from_seconds(seconds).unwrap_or(Offset::UTC)
+}
+
+/// Whether the zone's offsets within a year from `now` are the server's.
+fn agrees(zone: &TimeZone, standard: Offset, daylight: Offset, now: Timestamp) -> bool {
+    let mut seen = Vec::new();
+    for month in 0..12 {
+        let Ok(instant) = now.checked_add(SignedDuration::from_hours(24 * 30 * month)) else {
+            return false;
+        };
+        let offset = zone.to_offset(instant);
+        if !seen.contains(&offset) {
+            seen.push(offset);
+        }
+    }
+    match seen.as_slice() {
+        // Some Windows zones keep a daylight bias without ever using it.
+        [only] => *only == standard,
+        _ => seen.contains(&standard) && seen.contains(&daylight) && seen.len() <= 2,
+    }
+}
+
+/// The Windows zone of SharePoint's zone number (TIMEZONE.XML).
+fn windows_name(id: i64) -> Option<&'static str> {
+    Some(match id {
+        2 => "GMT Standard Time",
+        3 => "Romance Standard Time",
+        4 => "W. Europe Standard Time",
+        5 => "GTB Standard Time",
+        6 => "Central Europe Standard Time",
+        8 => "E. South America Standard Time",
+        9 => "Atlantic Standard Time",
+        10 => "Eastern Standard Time",
+        11 => "Central Standard Time",
+        12 => "Mountain Standard Time",
+        13 => "Pacific Standard Time",
+        14 => "Alaskan Standard Time",
+        15 => "Hawaiian Standard Time",
+        16 => "Samoa Standard Time",
+        17 => "New Zealand Standard Time",
+        18 => "E. Australia Standard Time",
+        19 => "Cen. Australia Standard Time",
+        20 => "Tokyo Standard Time",
+        21 => "Singapore Standard Time",
+        22 => "SE Asia Standard Time",
+        23 => "India Standard Time",
+        24 => "Arabian Standard Time",
+        25 => "Iran Standard Time",
+        26 => "Arabic Standard Time",
+        27 => "Israel Standard Time",
+        28 => "Newfoundland Standard Time",
+        29 => "Azores Standard Time",
+        31 => "Greenwich Standard Time",
+        32 => "SA Eastern Standard Time",
+        33 => "SA Western Standard Time",
+        34 => "US Eastern Standard Time",
+        35 => "SA Pacific Standard Time",
+        36 => "Canada Central Standard Time",
+        37 => "Central Standard Time (Mexico)",
+        38 => "US Mountain Standard Time",
+        39 => "Dateline Standard Time",
+        40 => "Fiji Standard Time",
+        41 => "Central Pacific Standard Time",
+        42 => "Tasmania Standard Time",
+        43 => "West Pacific Standard Time",
+        44 => "AUS Central Standard Time",
+        45 => "China Standard Time",
+        46 => "N. Central Asia Standard Time",
+        47 => "West Asia Standard Time",
+        48 => "Afghanistan Standard Time",
+        49 => "Egypt Standard Time",
+        50 => "South Africa Standard Time",
+        51 => "Russian Standard Time",
+        53 => "Cape Verde Standard Time",
+        54 => "Azerbaijan Standard Time",
+        55 => "Central America Standard Time",
+        56 => "E. Africa Standard Time",
+        57 => "Central European Standard Time",
+        58 => "Ekaterinburg Standard Time",
+        59 => "FLE Standard Time",
+        60 => "Greenland Standard Time",
+        61 => "Myanmar Standard Time",
+        62 => "Nepal Standard Time",
+        63 => "North Asia East Standard Time",
+        64 => "North Asia Standard Time",
+        65 => "Pacific SA Standard Time",
+        66 => "Sri Lanka Standard Time",
+        67 => "Tonga Standard Time",
+        68 => "Vladivostok Standard Time",
+        69 => "W. Central Africa Standard Time",
+        70 => "Yakutsk Standard Time",
+        71 => "Central Asia Standard Time",
+        72 => "Korea Standard Time",
+        73 => "W. Australia Standard Time",
+        74 => "Arab Standard Time",
+        75 => "Taipei Standard Time",
+        76 => "AUS Eastern Standard Time",
+        77 => "Mountain Standard Time (Mexico)",
+        78 => "Pacific Standard Time (Mexico)",
+        79 => "Jordan Standard Time",
+        80 => "Middle East Standard Time",
+        81 => "Central Brazilian Standard Time",
+        82 => "Georgian Standard Time",
+        83 => "Namibia Standard Time",
+        84 => "Caucasus Standard Time",
+        85 => "Argentina Standard Time",
+        86 => "Morocco Standard Time",
+        87 => "Pakistan Standard Time",
+        88 => "Venezuela Standard Time",
+        89 => "Mauritius Standard Time",
+        90 => "Montevideo Standard Time",
+        91 => "Paraguay Standard Time",
+        93 => "UTC",
+        94 => "Ulaanbaatar Standard Time",
+        98 => "Syria Standard Time",
+        99 => "Magadan Standard Time",
+        100 => "Kaliningrad Standard Time",
+        101 => "Turkey Standard Time",
+        102 => "Bangladesh Standard Time",
+        103 => "Bahia Standard Time",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T14:00:00Z".parse().unwrap()
+    }
+
+    fn zone(id: i64, bias: i64, daylight: i64) -> Zone {
+        Zone::read(
+            &json!({"Id": id, "Information": {"Bias": bias, "StandardBias": 0, "DaylightBias": daylight}}),
+            now(),
+        )
+    }
+
+    #[test]
+    fn every_number_names_a_zone_that_exists() {
+        for id in 0..200 {
+            if let Some(name) = windows_name(id) {
+                let windows: WindowsTimezone = name.parse().unwrap_or_else(|_| panic!("{id} {name}"));
+                assert!(TimeZone::get(windows.tzdb_id()).is_ok(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn dates_go_round_over_every_daylight_saving_change() {
+        for (id, bias, daylight, name) in [
+            (4, -60, -60, "Berlin"),
+            (13, 480, -60, "Pacific"),
+            (10, 300, -60, "Eastern"),
+            (23, -330, 0, "India"),
+            (17, -720, -60, "Auckland"),
+            (19, -570, -60, "Adelaide"),
+            (62, -345, 0, "Nepal"),
+            (
+                65,
+                240,
+                -60,
+                "Santiago, where daylight saving time skips midnight",
+            ),
+            (93, 0, 0, "UTC"),
+        ] {
+            let zone = zone(id, bias, daylight);
+            assert!(matches!(zone, Zone::Known(_)), "{name}");
+            let mut date: Date = "2026-01-01".parse().unwrap();
+            for _ in 0..400 {
+                let Some(Midnight::At(instant)) = zone.midnight(date) else {
+                    panic!("{name} {date}")
+                };
+                assert_eq!(zone.date_of_midnight(instant), Some(date), "{name}");
+                date = date.tomorrow().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn known_instants() {
+        let berlin = zone(4, -60, -60);
+        let december: Date = "2026-12-04".parse().unwrap();
+        assert_eq!(
+            berlin.midnight(december),
+            Some(Midnight::At("2026-12-03T23:00:00Z".parse().unwrap()))
+        );
+        let july: Date = "2026-07-04".parse().unwrap();
+        assert_eq!(
+            berlin.midnight(july),
+            Some(Midnight::At("2026-07-03T22:00:00Z".parse().unwrap()))
+        );
+        // Written an hour off, or as UTC midnight: still the same day.
+        for text in [
+            "2026-07-03T23:00:00Z",
+            "2026-07-03T21:00:00Z",
+            "2026-07-04T00:00:00Z",
+        ] {
+            assert_eq!(
+                berlin.date_of_midnight(text.parse().unwrap()),
+                Some(july),
+                "{text}"
+            );
+        }
+        let pacific = zone(13, 480, -60);
+        assert_eq!(
+            pacific.date_of_midnight("2026-07-04T00:00:00Z".parse().unwrap()),
+            Some(july)
+        );
+        assert_eq!(
+            pacific.date_of_midnight("2026-07-04T07:00:00Z".parse().unwrap()),
+            Some(july)
+        );
+        assert_eq!(
+            berlin.date_of_instant("2026-07-04T15:00:00Z".parse().unwrap()),
+            july
+        );
+    }
+
+    #[test]
+    fn an_unknown_zone_reads_by_its_biases_and_writes_by_asking() {
+        for unknown in [zone(9_999, -60, -60), zone(4, -120, -60)] {
+            assert!(matches!(unknown, Zone::Biased { .. }));
+        }
+        let unknown = zone(9_999, -60, -60);
+        for (text, date) in [
+            ("2026-12-03T23:00:00Z", "2026-12-04"),
+            ("2026-07-03T22:00:00Z", "2026-07-04"),
+            ("2026-07-04T00:10:00Z", "2026-07-04"),
+        ] {
+            assert_eq!(
+                unknown.date_of_midnight(text.parse().unwrap()),
+                date.parse().ok(),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            unknown.midnight("2026-07-04".parse().unwrap()),
+            Some(Midnight::AskServer(_))
+        ));
+        assert_eq!(Zone::read(&json!({}), now()), Zone::Known(TimeZone::UTC));
+    }
+
+    proptest! {
+        #[test]
+        fn no_zone_and_no_date_panics(id in -5_i64..300, bias in any::<i64>(), daylight in -2_000_i64..2_000, second in -377_705_023_201_i64..253_402_207_200, day in -3_000_i32..3_000) {
+            let zone = zone(id, bias, daylight);
+            let instant = Timestamp::from_second(second).unwrap();
+            let _ = (zone.date_of_midnight(instant), zone.date_of_instant(instant));
+            let date = Date::constant(2026, 1, 1).saturating_add(jiff::Span::new().days(day));
+            let _ = zone.midnight(date);
+        }
+    }
+}
