@@ -207,7 +207,7 @@ impl Default for ScheduleSettings {
             discovery_interval: Duration::from_secs(3 * 3600),
             claim_lifetime: Duration::from_secs(120),
             tenant_in_flight: 1_000,
-            leader_lifetime: Duration::from_secs(15),
+            leader_lifetime: Duration::from_secs(12),
         }
     }
 }

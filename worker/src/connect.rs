@@ -63,7 +63,11 @@ fn account(tenant: &Tenant, credentials: &Credentials) -> String {
 impl Connector for ServerConnector {
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure> {
         let SourceConnection::SharePoint(sharepoint) = &tenant.source;
-        let MailboxConnection::Ews { url, credentials, access } = &tenant.mailbox;
+        let MailboxConnection::Ews {
+            url,
+            credentials,
+            access,
+        } = &tenant.mailbox;
         let source = SharePointSource::new(
             self.http.clone(),
             self.auth.clone(),
@@ -87,10 +91,16 @@ impl Connector for ServerConnector {
                 access: *access,
             },
             Arc::clone(&self.clock),
-            EwsLimits { request_timeout: self.request_timeout, ..EwsLimits::default() },
+            EwsLimits {
+                request_timeout: self.request_timeout,
+                ..EwsLimits::default()
+            },
             self.servers.of(url, &account(tenant, credentials)),
             self.mailboxes.clone(),
         );
-        Ok(Connections { source: Arc::new(source), mailbox: Arc::new(mailbox) })
+        Ok(Connections {
+            source: Arc::new(source),
+            mailbox: Arc::new(mailbox),
+        })
     }
 }

@@ -54,7 +54,10 @@ pub(crate) fn connect(
         Arc::clone(clock),
         SyncSettings::new(&settings.worker, &settings.guard),
     );
-    Ok(Connected { sync: Arc::new(sync), checks: Arc::new(Checks { connector }) })
+    Ok(Connected {
+        sync: Arc::new(sync),
+        checks: Arc::new(Checks { connector }),
+    })
 }
 
 /// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
@@ -69,7 +72,10 @@ impl TenantChecks for Checks {
             Ok(connections) => connections,
             Err(failure) => {
                 let SourceConnection::SharePoint(source) = &tenant.source;
-                let refused = |site: &url::Url| SiteCheck { site: site.to_string(), result: Err(failure.clone()) };
+                let refused = |site: &url::Url| SiteCheck {
+                    site: site.to_string(),
+                    result: Err(failure.clone()),
+                };
                 return source.sites.iter().map(refused).collect();
             }
         };
@@ -93,10 +99,20 @@ impl TenantChecks for Checks {
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
         let connections = match self.connector.connect(tenant) {
             Ok(connections) => connections,
-            Err(failure) => return UserCheck { person: Err(failure.clone()), mailbox: Err(failure) },
+            Err(failure) => {
+                return UserCheck {
+                    person: Err(failure.clone()),
+                    mailbox: Err(failure),
+                };
+            }
         };
-        let context = TenantContext { tenant: tenant.clone(), connections };
-        let person = Person { login: user.source_login.clone() };
+        let context = TenantContext {
+            tenant: tenant.clone(),
+            connections,
+        };
+        let person = Person {
+            login: user.source_login.clone(),
+        };
         let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
         let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
         let mailbox: Result<_, Failure> = mailbox.map(|facts| MailboxFacts {

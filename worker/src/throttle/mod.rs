@@ -1,12 +1,9 @@
-//! Limits towards the tenants' servers: so many requests at once, pauses that everybody keeps, one request per mailbox,
-//! and a circuit that stops asking a server that fails for everyone.
+//! Limits towards the tenants' servers: so many requests at once, pauses that everybody keeps, one request per mailbox.
 
-mod circuit;
 mod mailboxes;
 mod pause;
 mod servers;
 
-pub use circuit::{Circuit, Decision, concerns_everybody};
 pub use mailboxes::{MailboxGuard, MailboxLocks};
 pub use pause::{LONGEST_PAUSE, SHORTEST_PAUSE, pause};
 pub use servers::{ServerCounts, ServerLimits, ServerPermit, Servers};

@@ -388,7 +388,11 @@ impl State {
                 self.intervals.percentiles([50, 99])
             }
         };
-        summary.attempts = if of.is_some() && summary.tenants == 0 { 0 } else { attempts };
+        summary.attempts = if of.is_some() && summary.tenants == 0 {
+            0
+        } else {
+            attempts
+        };
         [summary.interval_p50_seconds, summary.interval_p99_seconds] = percentiles;
         summary.oldest_due_seconds = head
             .filter(|stamp| *stamp <= cutoff)
