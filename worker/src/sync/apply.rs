@@ -28,6 +28,8 @@ pub(super) struct Outcome {
     pub(super) again: bool,
     /// A failure that concerns more than one task; the rest is pending.
     pub(super) stopped_by: Option<Failure>,
+    /// Tasks whose action was not done.
+    unfinished: BTreeSet<SourceKey>,
 }
 
 /// What one action left to remember.
@@ -54,17 +56,19 @@ impl SyncEngine {
         self.rename_folders(context, loaded, report).await;
         self.note_own_removals(loaded, &plan).await?;
 
-        loaded.state.pending.clear();
+        // Everything is unfinished until it was done: progress saved on the way must not forget what is still to come.
+        let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
+        loaded.state.pending = planned.map(|(_, action)| action.key().clone()).collect();
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for (_, action) in plan.actions {
             let key = action.key().clone();
             let late = Instant::now() >= deadline;
             let homeless =
                 matches!(action, Action::CreateInMailbox { .. }) && without_folder.contains(&key.location());
-            let remembers = matches!(action, Action::Remember { .. } | Action::Forget { .. });
+            let remembers = remembers(&action);
             if !remembers && (outcome.stopped_by.is_some() || late || homeless) {
                 report.unfinished |= late;
-                loaded.state.pending.insert(key);
+                outcome.unfinished.insert(key);
                 continue;
             }
             let result = self.perform(context, loaded, &action).await;
@@ -75,6 +79,10 @@ impl SyncEngine {
             match result {
                 Ok(done) => {
                     failures = 0;
+                    if matches!(action, Action::CreateInMailbox { .. }) {
+                        loaded.confirmed.remove(&key);
+                        loaded.state.fresh.insert(key.clone());
+                    }
                     remember(loaded, &key, done);
                 }
                 Err(failure) => {
@@ -91,6 +99,7 @@ impl SyncEngine {
                 self.save_progress(loaded).await?;
             }
         }
+        loaded.state.pending = std::mem::take(&mut outcome.unfinished);
         Ok(outcome)
     }
 
@@ -402,6 +411,11 @@ fn count(action: &Action, report: &mut SyncReport) {
     }
 }
 
+/// Whether an action writes nothing outside.
+fn remembers(action: &Action) -> bool {
+    matches!(action, Action::Remember { .. } | Action::Forget { .. })
+}
+
 fn is_of_the_server(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Transient | ErrorClass::OutcomeUnknown => true,
@@ -430,7 +444,7 @@ fn sort_failure(
         class = failure.class.name(), detail = %failure.detail, "a task could not be written");
     match failure.class {
         ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
-            loaded.state.pending.insert(key);
+            outcome.unfinished.insert(key);
             outcome.again = true;
         }
         ErrorClass::ItemPermanent => {
@@ -445,13 +459,13 @@ fn sort_failure(
             );
         }
         ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
-            loaded.state.pending.insert(key);
+            outcome.unfinished.insert(key);
             if failures_in_a_row >= FAILURES_IN_A_ROW {
                 outcome.stopped_by.get_or_insert(failure);
             }
         }
         ErrorClass::Throttled { .. } | ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => {
-            loaded.state.pending.insert(key);
+            outcome.unfinished.insert(key);
             outcome.stopped_by.get_or_insert(failure);
         }
     }
