@@ -5,6 +5,8 @@
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 
+mod broken_servers;
+mod gate;
 mod kill;
 mod plan;
 mod rig;
