@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::assemble::{Plan, Step};
-use super::decide::Action;
+use super::action::Action;
 use super::sides::Absence;
 use crate::model::{LocationKey, SourceKey};
 use crate::state::Link;

@@ -23,8 +23,8 @@ pub(super) struct MailboxReading {
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
     /// Linked items that are not in their folder any more.
     pub(super) gone: BTreeSet<SourceKey>,
-    /// Linked items whose folder is gone or was made anew.
-    pub(super) folder_gone: BTreeSet<SourceKey>,
+    /// Folders of the items that were listed, by the items' ids.
+    pub(super) places: BTreeMap<String, String>,
     /// How far each folder was read.
     pub(super) reached: BTreeMap<LocationKey, Reached>,
 }
@@ -32,23 +32,51 @@ pub(super) struct MailboxReading {
 impl MailboxReading {
     /// Tasks something is known of.
     pub(super) fn keys(&self) -> impl Iterator<Item = &SourceKey> {
-        self.items.keys().chain(&self.gone).chain(&self.folder_gone)
+        self.items.keys().chain(&self.gone)
     }
 
-    /// Tasks the source has to be asked about: unlinked copies, and whatever is missing here.
+    /// Tasks the source has to be asked about: unlinked copies, refused ones, and whatever is missing here.
     pub(super) fn questions_for_source(
         &self,
         state: &SyncState,
         known: &BTreeMap<SourceKey, Presence>,
     ) -> BTreeSet<SourceKey> {
-        let unlinked = self.items.keys().filter(|key| !state.links.contains_key(*key));
-        unlinked
+        // Of a refused task the source may hold a change that was never carried over.
+        let open = |key: &&SourceKey| !state.links.contains_key(*key) || state.parked.contains_key(*key);
+        self.items
+            .keys()
+            .filter(open)
             .chain(&self.gone)
-            .chain(&self.folder_gone)
+            .chain(lost_with_their_folder(state))
             .filter(|key| !known.contains_key(*key))
             .cloned()
             .collect()
     }
+
+    /// Whether a linked item left its folder and was not met in another one.
+    fn misses_an_item(&self) -> bool {
+        self.gone.iter().any(|key| !self.items.contains_key(key))
+    }
+
+    /// Items that are not in the folder any more in which they were read.
+    fn drop_items(&mut self, gone: &BTreeSet<String>) {
+        for id in gone {
+            self.places.remove(id);
+        }
+        for items in self.items.values_mut() {
+            items.retain(|item| !gone.contains(&item.item.id));
+        }
+        self.items.retain(|_, items| !items.is_empty());
+    }
+}
+
+/// Linked items whose folder is gone.
+pub(super) fn lost_with_their_folder(state: &SyncState) -> impl Iterator<Item = &SourceKey> {
+    state
+        .links
+        .iter()
+        .filter(|(_, link)| link.has_lost_its_folder())
+        .map(|(key, _)| key)
 }
 
 impl SyncEngine {
@@ -71,8 +99,7 @@ impl SyncEngine {
             matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
         });
         if look_for_folders || new_location {
-            self.find_folders(context, owner, state, source, &mut reading)
-                .await?;
+            self.find_folders(context, owner, state, source).await?;
         }
         self.probe_unknown(context, owner, state, &mut signs).await?;
         for (location, place) in state.locations.clone() {
@@ -85,8 +112,37 @@ impl SyncEngine {
             self.read_folder(context, owner, state, &location, &place, now, &mut reading)
                 .await?;
         }
-        self.read_by_id(context, owner, state, &mut reading).await?;
+        if reading.misses_an_item() && state.locations.len() > 1 {
+            self.look_again(context, owner, state, &signs, &mut reading, deadline)
+                .await?;
+        }
+        self.read_by_id(context, owner, state, source, &mut reading)
+            .await?;
         Ok(reading)
+    }
+
+    /// Reads what changed in the folders meanwhile: an item that was moved while they were read one after the other may
+    /// have left one after it was missed in another.
+    async fn look_again(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &mut SyncState,
+        signs: &BTreeMap<String, Option<Signs>>,
+        reading: &mut MailboxReading,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        for (location, mut place) in state.locations.clone() {
+            in_time(deadline)?;
+            let mut before = signs.get(&place.folder).copied().flatten();
+            if let Some(reached) = reading.reached.get(&location) {
+                place.cursor = Some(reached.cursor.clone());
+                before = reached.signs;
+            }
+            self.read_folder(context, owner, state, &location, &place, before, reading)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
@@ -96,7 +152,6 @@ impl SyncEngine {
         owner: &Owner,
         state: &mut SyncState,
         source: &SourceReading,
-        reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
@@ -118,9 +173,7 @@ impl SyncEngine {
             .map(|(location, _)| location.clone())
             .collect();
         for location in lost {
-            state.locations.remove(&location);
-            let links = state.links.keys().filter(|key| key.location() == location);
-            reading.folder_gone.extend(links.cloned());
+            state.forget_folder(&location);
         }
         for (location, (folder, name)) in found {
             let holds = source
@@ -199,13 +252,14 @@ impl SyncEngine {
             Ok(changes) => changes,
             Err(failure) if failure.class == ErrorClass::Gone => {
                 // The folder went between the probe and now.
-                state.locations.remove(location);
-                let links = state.links.keys().filter(|key| key.location() == *location);
-                reading.folder_gone.extend(links.cloned());
+                state.forget_folder(location);
                 return Ok(());
             }
             Err(failure) => return Err(failure),
         };
+        reading.drop_items(&gone);
+        let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
+        reading.places.extend(listed);
         let linked: HashMap<&str, (&SourceKey, &str)> = state
             .links
             .iter()
@@ -227,7 +281,7 @@ impl SyncEngine {
             .collect();
         self.read_items(context, owner, state, &unread, reading).await?;
         if complete {
-            self.missing_from_listing(context, owner, state, location, &present, reading)
+            self.missing_from_listing(context, owner, state, (location, &folder), &present, reading)
                 .await?;
         }
         reading
@@ -287,34 +341,38 @@ impl SyncEngine {
         context: &TenantContext,
         owner: &Owner,
         state: &SyncState,
-        location: &LocationKey,
+        (location, folder): (&LocationKey, &FolderId),
         present: &BTreeMap<String, String>,
         reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
         let missing: Vec<String> = state
-            .links
-            .iter()
-            .filter(|(key, link)| key.location() == *location && !present.contains_key(&link.item))
-            .filter(|(key, _)| !reading.folder_gone.contains(*key))
+            .links_in(location, &folder.0)
+            .filter(|(_, link)| !link.has_lost_its_folder() && !present.contains_key(&link.item))
             .map(|(_, link)| link.item.clone())
             .collect();
         self.read_items(context, owner, state, &missing, reading).await
     }
 
-    /// Pending, held and half-removed tasks are looked at whatever the folders report.
+    /// Pending, held and unsettled tasks are looked at whatever the folders report; refused ones when the source
+    /// reports them.
     async fn read_by_id(
         &self,
         context: &TenantContext,
         owner: &Owner,
         state: &SyncState,
+        source: &SourceReading,
         reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
-        let wanted = |key: &SourceKey| state.pending.contains(key) || state.held.contains(key);
+        let wanted = |key: &SourceKey| {
+            state.pending.contains(key)
+                || state.held.contains(key)
+                || (state.parked.contains_key(key) && source.tasks.contains_key(key))
+        };
         let ids: Vec<String> = state
             .links
             .iter()
-            .filter(|(key, link)| wanted(key) || link.removing)
-            .filter(|(key, _)| !reading.folder_gone.contains(*key) && !reading.gone.contains(*key))
+            .filter(|(key, link)| wanted(key) || link.is_unsettled())
+            .filter(|(key, link)| !link.has_lost_its_folder() && !reading.gone.contains(*key))
             .filter(|(key, link)| {
                 !reading
                     .items
