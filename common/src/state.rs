@@ -83,6 +83,12 @@ impl Link {
         self.removing || !self.is_agreed() || self.has_lost_its_folder()
     }
 
+    /// The item's folder went: nothing is known of the item any more.
+    pub fn lose_folder(&mut self) {
+        self.item.clear();
+        self.elsewhere = None;
+    }
+
     /// Whether the item's folder went and the item was not made again yet.
     #[must_use]
     pub fn has_lost_its_folder(&self) -> bool {
@@ -230,10 +236,12 @@ impl SyncState {
         location: &'a LocationKey,
         folder: &'a str,
     ) -> impl Iterator<Item = (&'a SourceKey, &'a Link)> {
-        self.links.iter().filter(move |(key, link)| match &link.elsewhere {
-            Some(elsewhere) => elsewhere == folder,
-            None => key.location() == *location,
-        })
+        self.links
+            .iter()
+            .filter(move |(key, link)| match &link.elsewhere {
+                Some(elsewhere) => elsewhere == folder,
+                None => key.location() == *location,
+            })
     }
 
     /// Forgets a folder that is gone. That what was in it is missing is nobody's wish, which is remembered until each
@@ -248,8 +256,7 @@ impl SyncState {
             .collect();
         for key in &lost {
             if let Some(link) = self.links.get_mut(key) {
-                link.item.clear();
-                link.elsewhere = None;
+                link.lose_folder();
             }
         }
     }

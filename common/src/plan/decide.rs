@@ -1,5 +1,7 @@
 //! What is to be done about one task.
 
+use jiff::civil::Date;
+
 use super::action::Action;
 use super::agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
 use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
@@ -187,15 +189,13 @@ fn found_before(pair: &Pair, link: &Link, common: FieldSet) -> Option<Action> {
         (SourceSide::Present(source), MailboxSide::Gone | MailboxSide::FolderGone) => {
             Some(create(key, source, None, !link.removing))
         }
-        (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-            Some(Action::RemoveFromMailbox {
-                key: key.clone(),
-                item: mailbox.id.clone(),
-                change_key: mailbox.change_key.clone(),
-                absence: *absence,
-                edited: Some(Box::new(mailbox.task.clone())),
-            })
-        }
+        (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => Some(Action::RemoveFromMailbox {
+            key: key.clone(),
+            item: mailbox.id.clone(),
+            change_key: mailbox.change_key.clone(),
+            absence: *absence,
+            edited: Some(Box::new(mailbox.task.clone())),
+        }),
         (SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone) => {
             Some(Action::Forget { key: key.clone() })
         }
@@ -238,7 +238,11 @@ fn mailbox_edits(link: &Link, mailbox: &MailboxValue, common: FieldSet) -> Field
         return FieldSet::EMPTY;
     }
     let shared = shared(mailbox, common);
-    let edits = changed(&link.agreed.in_mailbox(), &mailbox.task, shared);
+    let edits = changed(
+        &link.agreed.in_mailbox(own_start(mailbox, common)),
+        &mailbox.task,
+        shared,
+    );
     // An empty title is no title: sources refuse it.
     let edits = if mailbox.task.title.trim().is_empty() {
         edits.without(Field::Title)
@@ -270,6 +274,11 @@ fn own(mailbox: &MailboxValue) -> FieldSet {
         own = own.or(DATES).with(Field::Progress);
     }
     own
+}
+
+/// The item's start, where the source cannot hold one.
+fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date> {
+    mailbox.task.start.filter(|_| !common.contains(Field::Start))
 }
 
 /// The fields that travel between this item and the source.
@@ -347,7 +356,8 @@ fn settle(
     common: FieldSet,
 ) -> Action {
     let shared = shared(mailbox, common);
-    let differing = changed(&Agreed::of(&mailbox_form(&task)), &mailbox.task, shared);
+    let form = mailbox_form(&task, own_start(mailbox, common));
+    let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
     if differing.is_empty() {
         remember(key, link)
     } else if mailbox_wins(source, mailbox) {

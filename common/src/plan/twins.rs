@@ -11,7 +11,7 @@ pub(super) fn twins(pair: &Pair) -> Vec<Action> {
     let original = match (&pair.mailbox, &pair.link) {
         (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),
         (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, Some(link)) => {
-            Some(link.agreed.in_mailbox())
+            Some(link.agreed.in_mailbox(None))
         }
         (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, None) => None,
     };

@@ -56,7 +56,7 @@ impl SyncEngine {
             .create_folders(context, loaded, &plan.folders, report, &mut outcome)
             .await;
         self.rename_folders(context, loaded, report).await;
-        self.note_own_removals(loaded, &plan).await?;
+        self.note_before_writing(loaded, &plan).await?;
 
         // What was pending stays so until all is done: a pass that is cut off must not forget it.
         let (mut writes, mut failures) = (0_u32, 0_u32);
@@ -167,9 +167,10 @@ impl SyncEngine {
         }
     }
 
-    /// Our own removals are written down before they happen, so that they are never taken for the person's wish.
-    async fn note_own_removals(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
-        let mut noted = false;
+    /// Our own removals are written down before they happen, so that they are never taken for the person's wish; and
+    /// folders before anything is put into them, so that it is found again even if its task went meanwhile.
+    async fn note_before_writing(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
+        let mut noted = loaded.state.locations != loaded.before.locations;
         for (_, action) in &plan.actions {
             if let Action::RemoveFromMailbox { key, .. } = action
                 && let Some(link) = loaded.state.links.get_mut(key)

@@ -1,6 +1,6 @@
 //! Reading the mailbox's side of one user.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
@@ -23,6 +23,8 @@ pub(super) struct MailboxReading {
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
     /// Linked items that are not in their folder any more.
     pub(super) gone: BTreeSet<SourceKey>,
+    /// A folder is gone.
+    pub(super) folder_vanished: bool,
     /// Folders of the items that were listed, by the items' ids.
     pub(super) places: BTreeMap<String, String>,
     /// How far each folder was read.
@@ -53,18 +55,24 @@ impl MailboxReading {
             .collect()
     }
 
-    /// Whether a linked item left its folder and was not met in another one.
-    fn misses_an_item(&self) -> bool {
-        self.gone.iter().any(|key| !self.items.contains_key(key))
+    /// Whether a linked item left its folder and was not met in another one, or one task was met twice: either may
+    /// come from a move while the folders were read one after the other.
+    fn is_doubtful(&self) -> bool {
+        let missed = self.gone.iter().any(|key| !self.items.contains_key(key));
+        missed || self.items.values().any(|items| items.len() > 1)
     }
 
     /// Items that are not in the folder any more in which they were read.
-    fn drop_items(&mut self, gone: &BTreeSet<String>) {
+    fn drop_gone(&mut self, gone: &BTreeSet<String>) {
         for id in gone {
             self.places.remove(id);
         }
+        self.drop_items(|id| gone.contains(id));
+    }
+
+    fn drop_items(&mut self, dropped: impl Fn(&String) -> bool) {
         for items in self.items.values_mut() {
-            items.retain(|item| !gone.contains(&item.item.id));
+            items.retain(|item| !dropped(&item.item.id));
         }
         self.items.retain(|_, items| !items.is_empty());
     }
@@ -95,11 +103,17 @@ impl SyncEngine {
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
-        let new_location = source.tasks.iter().any(|(key, presence)| {
-            matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
-        });
-        if look_for_folders || new_location {
-            self.find_folders(context, owner, state, source).await?;
+        // A pending task may have a folder from a pass that was cut off before it was remembered.
+        let present = source
+            .tasks
+            .iter()
+            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
+            .map(|(key, _)| key);
+        let unknown_folder = present
+            .chain(&state.pending)
+            .any(|key| !state.locations.contains_key(&key.location()));
+        if look_for_folders || unknown_folder {
+            reading.folder_vanished = self.find_folders(context, owner, state, source).await?;
         }
         self.probe_unknown(context, owner, state, &mut signs).await?;
         for (location, place) in state.locations.clone() {
@@ -112,17 +126,26 @@ impl SyncEngine {
             self.read_folder(context, owner, state, &location, &place, now, &mut reading)
                 .await?;
         }
-        if reading.misses_an_item() && state.locations.len() > 1 {
+        if reading.is_doubtful() && state.locations.len() > 1 {
             self.look_again(context, owner, state, &signs, &mut reading, deadline)
                 .await?;
         }
         self.read_by_id(context, owner, state, source, &mut reading)
             .await?;
+        if reading.folder_vanished {
+            // What is missing elsewhere may have been moved into that folder before.
+            reading.gone.retain(|key| {
+                let met = reading.items.contains_key(key);
+                if !met && let Some(link) = state.links.get_mut(key) {
+                    link.lose_folder();
+                }
+                met
+            });
+        }
         Ok(reading)
     }
 
-    /// Reads what changed in the folders meanwhile: an item that was moved while they were read one after the other may
-    /// have left one after it was missed in another.
+    /// Reads what changed in the folders meanwhile.
     async fn look_again(
         &self,
         context: &TenantContext,
@@ -146,13 +169,14 @@ impl SyncEngine {
     }
 
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
+    /// `true` when one is.
     async fn find_folders(
         &self,
         context: &TenantContext,
         owner: &Owner,
         state: &mut SyncState,
         source: &SourceReading,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
         for folder in context.connections.mailbox.folders(owner).await? {
@@ -172,6 +196,7 @@ impl SyncEngine {
             .filter(|(_, place)| !ids.contains(&place.folder))
             .map(|(location, _)| location.clone())
             .collect();
+        let vanished = !lost.is_empty();
         for location in lost {
             state.forget_folder(&location);
         }
@@ -188,7 +213,7 @@ impl SyncEngine {
                 signs: None,
             });
         }
-        Ok(())
+        Ok(vanished)
     }
 
     /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
@@ -253,11 +278,12 @@ impl SyncEngine {
             Err(failure) if failure.class == ErrorClass::Gone => {
                 // The folder went between the probe and now.
                 state.forget_folder(location);
+                reading.folder_vanished = true;
                 return Ok(());
             }
             Err(failure) => return Err(failure),
         };
-        reading.drop_items(&gone);
+        reading.drop_gone(&gone);
         let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
         reading.places.extend(listed);
         let linked: HashMap<&str, (&SourceKey, &str)> = state
@@ -354,7 +380,7 @@ impl SyncEngine {
     }
 
     /// Pending, held and unsettled tasks are looked at whatever the folders report; refused ones when the source
-    /// reports them.
+    /// reports them; and those of which another item turned up, which is a copy only if the linked one is still there.
     async fn read_by_id(
         &self,
         context: &TenantContext,
@@ -367,6 +393,7 @@ impl SyncEngine {
             state.pending.contains(key)
                 || state.held.contains(key)
                 || (state.parked.contains_key(key) && source.tasks.contains_key(key))
+                || reading.items.contains_key(key)
         };
         let ids: Vec<String> = state
             .links
@@ -401,6 +428,9 @@ impl SyncEngine {
             .iter()
             .map(|(key, link)| (link.item.as_str(), key))
             .collect();
+        // Of an item that is read twice in one pass the later values count.
+        let again: HashSet<&String> = ids.iter().collect();
+        reading.drop_items(|id| again.contains(id));
         let answers = context.connections.mailbox.items(owner, ids).await?;
         for (id, answer) in ids.iter().zip(answers) {
             let link = linked.get(id.as_str()).map(|key| (*key).clone());

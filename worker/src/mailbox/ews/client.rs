@@ -243,8 +243,14 @@ impl Client {
         };
         let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
         let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
-        let pause = SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
-        self.server.pause_until(self.clock.now().checked_add(pause).unwrap_or(jiff::Timestamp::MAX));
+        let pause =
+            SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
+        self.server.pause_until(
+            self.clock
+                .now()
+                .checked_add(pause)
+                .unwrap_or(jiff::Timestamp::MAX),
+        );
     }
 
     /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several
@@ -259,7 +265,11 @@ impl Client {
         sorted.dedup();
         let mut guards = Vec::with_capacity(sorted.len());
         for mailbox in sorted {
-            guards.push(self.mailboxes.lock(&self.connection.tenant, mailbox.as_str(), deadline).await?);
+            guards.push(
+                self.mailboxes
+                    .lock(&self.connection.tenant, mailbox.as_str(), deadline)
+                    .await?,
+            );
         }
         Ok(guards)
     }
