@@ -40,7 +40,8 @@ pub struct LocationState {
 /// One task on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Id of the mailbox item.
+    /// Id of the mailbox item; empty when its folder went and it was not made again yet. (By its old id it can still be
+    /// read in the deleted items.)
     pub item: String,
     /// Version of the mailbox item that was last agreed.
     pub change_key: String,
@@ -52,6 +53,53 @@ pub struct Link {
     pub source_progress: Progress,
     /// tasksync is about to remove the mailbox copy itself: its absence says nothing about the person's wishes.
     pub removing: bool,
+    /// Fields that are the person's own in this item, private or recurring as it is: not written there.
+    #[serde(default)]
+    pub own: FieldSet,
+    /// Id of the folder the item lies in, if the person moved it out of its location's into another of ours.
+    #[serde(default)]
+    pub elsewhere: Option<String>,
+}
+
+impl Link {
+    /// A copy that was found and is not brought into agreement yet.
+    #[must_use]
+    pub fn found(item: &str, change_key: &str, elsewhere: Option<String>) -> Self {
+        Self {
+            item: item.to_owned(),
+            change_key: change_key.to_owned(),
+            version: String::new(),
+            agreed: Agreed::default(),
+            source_progress: Progress::default(),
+            removing: false,
+            own: FieldSet::EMPTY,
+            elsewhere,
+        }
+    }
+
+    /// Whether both sides are to be looked at whatever is reported.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.removing || !self.is_agreed() || self.has_lost_its_folder()
+    }
+
+    /// The item's folder went: nothing is known of the item any more.
+    pub fn lose_folder(&mut self) {
+        self.item.clear();
+        self.elsewhere = None;
+    }
+
+    /// Whether the item's folder went and the item was not made again yet.
+    #[must_use]
+    pub fn has_lost_its_folder(&self) -> bool {
+        self.item.is_empty()
+    }
+
+    /// Whether both sides ever agreed; if not, the link only tells where the copy is.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        !self.version.is_empty()
+    }
 }
 
 /// A task whose own write was refused: left alone until it changes on either side.
@@ -99,7 +147,7 @@ pub struct Fingerprint {
     pub folders: Vec<(String, Option<Signs>)>,
     /// Ids of linked tasks, by location.
     pub linked: Vec<(LocationKey, Vec<i64>)>,
-    /// Something is pending or held: never idle.
+    /// Something is pending, held or not settled: never idle.
     pub unfinished: bool,
 }
 
@@ -173,7 +221,43 @@ impl SyncState {
                 .map(|place| (place.folder.clone(), place.signs))
                 .collect(),
             linked: linked.into_iter().collect(),
-            unfinished: !self.pending.is_empty() || !self.held.is_empty(),
+            unfinished: !self.pending.is_empty()
+                || !self.held.is_empty()
+                || self
+                    .links
+                    .iter()
+                    .any(|(key, link)| link.is_unsettled() && !self.parked.contains_key(key)),
+        }
+    }
+
+    /// Links whose items lie in this folder, which is the location's.
+    pub fn links_in<'a>(
+        &'a self,
+        location: &'a LocationKey,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'a SourceKey, &'a Link)> {
+        self.links
+            .iter()
+            .filter(move |(key, link)| match &link.elsewhere {
+                Some(elsewhere) => elsewhere == folder,
+                None => key.location() == *location,
+            })
+    }
+
+    /// Forgets a folder that is gone. That what was in it is missing is nobody's wish, which is remembered until each
+    /// copy is made again.
+    pub fn forget_folder(&mut self, location: &LocationKey) {
+        let Some(place) = self.locations.remove(location) else {
+            return;
+        };
+        let lost: BTreeSet<SourceKey> = self
+            .links_in(location, &place.folder)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &lost {
+            if let Some(link) = self.links.get_mut(key) {
+                link.lose_folder();
+            }
         }
     }
 

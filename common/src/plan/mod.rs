@@ -4,14 +4,17 @@
 //! puts the actions into the order of the original service; [`guard`] holds deletions back when there are too many. No
 //! function here does I/O or reads a clock.
 
+mod action;
 mod agreed;
 mod assemble;
 mod decide;
 mod guard;
 mod sides;
+mod twins;
 
+pub use action::Action;
 pub use agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
 pub use assemble::{Plan, Step, assemble};
-pub use decide::{Action, Rules, decide};
+pub use decide::{Rules, decide};
 pub use guard::{Held, Limits, Side, guard};
 pub use sides::{Absence, MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};

@@ -114,7 +114,7 @@ impl SyncEngine {
     }
 }
 
-use super::mailbox_side::MailboxReading;
+use super::mailbox_side::{MailboxReading, lost_with_their_folder};
 use super::pairs::pairs_of;
 use super::source_side::SourceReading;
 
@@ -126,6 +126,7 @@ fn all_keys(
     source
         .keys()
         .chain(mailbox.keys())
+        .chain(lost_with_their_folder(state))
         .chain(&state.pending)
         .chain(&state.held)
         .cloned()

@@ -153,6 +153,10 @@ impl SyncEngine {
         loaded.state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
         report.held += u32::try_from(loaded.state.held.len()).unwrap_or(u32::MAX);
         let outcome = self.apply(context, &mut loaded, plan, deadline, report).await?;
+        if outcome.twin_left {
+            // Where the folders were read up to before stays stored, so that they report it again.
+            loaded.folders.clear();
+        }
         self.commit(&mut loaded).await?;
         match outcome.stopped_by {
             Some(failure) => Err(failure),
