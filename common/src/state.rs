@@ -132,6 +132,10 @@ pub struct SyncState {
     pub held: BTreeSet<SourceKey>,
     /// Tasks that were refused.
     pub parked: BTreeMap<SourceKey, Parked>,
+    /// Tasks whose mailbox copy was made after the position in its folder: until the next reading of the folder shows the
+    /// copy, its deletion would not be reported, because an item that comes and goes between two positions never is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub fresh: BTreeSet<SourceKey>,
 }
 
 /// What the idle check needs: small, and readable without the state.

@@ -58,14 +58,16 @@ impl SyncEngine {
         self.rename_folders(context, loaded, report).await;
         self.note_before_writing(loaded, &plan).await?;
 
-        // What was pending stays so until all is done: a pass that is cut off must not forget it.
+        // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
+        let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
+        loaded.state.pending.extend(planned.map(|(_, action)| action.key().clone()));
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for (_, action) in plan.actions {
             let key = action.key().clone();
             let late = Instant::now() >= deadline;
             let homeless =
                 matches!(action, Action::CreateInMailbox { .. }) && without_folder.contains(&key.location());
-            let remembers = matches!(action, Action::Remember { .. } | Action::Forget { .. });
+            let remembers = remembers(&action);
             if !remembers && (outcome.stopped_by.is_some() || late || homeless) {
                 report.unfinished |= late;
                 put_off(loaded, &mut outcome, &action);
@@ -79,6 +81,10 @@ impl SyncEngine {
             match result {
                 Ok(done) => {
                     failures = 0;
+                    if matches!(action, Action::CreateInMailbox { .. }) {
+                        loaded.confirmed.remove(&key);
+                        loaded.state.fresh.insert(key.clone());
+                    }
                     remember(loaded, &key, done);
                 }
                 Err(failure) => {
@@ -362,6 +368,11 @@ fn count(action: &Action, report: &mut SyncReport) {
         | Action::DisownTwin { .. } => report.mailbox_writes += 1,
         Action::Remember { .. } | Action::Forget { .. } => {}
     }
+}
+
+/// Whether an action writes nothing outside.
+fn remembers(action: &Action) -> bool {
+    matches!(action, Action::Remember { .. } | Action::Forget { .. })
 }
 
 fn is_of_the_server(class: ErrorClass) -> bool {

@@ -53,6 +53,11 @@ impl SyncEngine {
                 place.signs = reached.signs;
             }
         }
+        for key in std::mem::take(&mut loaded.confirmed) {
+            state.fresh.remove(&key);
+        }
+        let links = &state.links;
+        state.fresh.retain(|key| links.contains_key(key));
         if state.source_cursor.as_ref() != Some(&loaded.source_cursor) || state.source_cursor_at.is_none() {
             state.source_cursor = Some(loaded.source_cursor.clone());
             state.source_cursor_at = Some(now);

@@ -35,6 +35,8 @@ pub(super) struct Loaded {
     /// Positions reached, stored last.
     pub(super) source_cursor: String,
     pub(super) folders: BTreeMap<LocationKey, Reached>,
+    /// Fresh copies that are fresh no more when these positions are stored.
+    pub(super) confirmed: BTreeSet<SourceKey>,
     /// What is known of the locations.
     pub(super) locations: BTreeMap<LocationKey, Location>,
     /// The tasks.
@@ -92,6 +94,7 @@ impl SyncEngine {
             full,
             source_cursor: source.cursor,
             folders: mailbox.reached,
+            confirmed: mailbox.confirmed,
             locations,
             pairs,
             started,

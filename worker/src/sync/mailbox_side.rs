@@ -27,6 +27,8 @@ pub(super) struct MailboxReading {
     pub(super) folder_vanished: bool,
     /// Folders of the items that were listed, by the items' ids.
     pub(super) places: BTreeMap<String, String>,
+    /// Fresh copies that were shown by their folder, or were looked for by id.
+    pub(super) confirmed: BTreeSet<SourceKey>,
     /// How far each folder was read.
     pub(super) reached: BTreeMap<LocationKey, Reached>,
 }
@@ -309,7 +311,12 @@ impl SyncEngine {
         if complete {
             self.missing_from_listing(context, owner, state, (location, &folder), &present, reading)
                 .await?;
+        } else {
+            self.fresh_in_listing(context, owner, state, location, &present, reading)
+                .await?;
         }
+        let fresh = state.fresh.iter().filter(|key| key.location() == *location);
+        reading.confirmed.extend(fresh.cloned());
         reading
             .reached
             .insert(location.clone(), Reached { cursor, signs });
@@ -375,6 +382,27 @@ impl SyncEngine {
             .links_in(location, &folder.0)
             .filter(|(_, link)| !link.has_lost_its_folder() && !present.contains_key(&link.item))
             .map(|(_, link)| link.item.clone())
+            .collect();
+        self.read_items(context, owner, state, &missing, reading).await
+    }
+
+    /// Fresh copies that the changes of their folder do not show are asked for by id: they may be gone already.
+    async fn fresh_in_listing(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        location: &LocationKey,
+        present: &BTreeMap<String, String>,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        let missing: Vec<String> = state
+            .fresh
+            .iter()
+            .filter(|key| key.location() == *location && !reading.gone.contains(*key))
+            .filter_map(|key| state.links.get(key))
+            .filter(|link| !present.contains_key(&link.item))
+            .map(|link| link.item.clone())
             .collect();
         self.read_items(context, owner, state, &missing, reading).await
     }
