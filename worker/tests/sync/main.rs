@@ -1,0 +1,9 @@
+//! The sync pass over real HTTP against simulated servers; an oracle of its own compares both sides after each scenario.
+
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod rig;
+
+#[cfg(test)]
+mod first;
