@@ -6,4 +6,8 @@ mod registry;
 mod rig;
 
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
 mod first;
+#[cfg(test)]
+mod lists;

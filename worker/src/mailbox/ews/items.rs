@@ -93,16 +93,18 @@ impl EwsMailbox {
         batch: &[usize],
     ) -> Result<Vec<Entry>, EwsError> {
         let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
-        let zone = super::zones::owner_zone(&owner.zone).zone;
+        // Named when reading too: a server that keeps dates in the request's zone answers in it, and beyond UTC+12 no
+        // rounding would find the day again.
+        let zone = super::zones::owner_zone(&owner.zone);
         let answered = self
             .run(
                 &get_item::OPERATION,
                 &owner.mailbox,
-                None,
+                Some(zone.windows),
                 false,
                 |header| get_item::request(header, &asked),
                 |xml| {
-                    let messages = get_item::read(xml, asked.len(), &zone)?;
+                    let messages = get_item::read(xml, asked.len(), &zone.zone)?;
                     get_item::check(&messages, &asked)?;
                     Ok(messages)
                 },
