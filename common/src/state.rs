@@ -84,6 +84,10 @@ pub struct SyncState {
     pub held: BTreeSet<SourceKey>,
     /// Tasks that were refused.
     pub parked: BTreeMap<SourceKey, Parked>,
+    /// Linked tasks whose item the person moved out of its location's folder, with the folder it lies in now; `None`
+    /// is the mailbox's own task folder.
+    #[serde(default)]
+    pub elsewhere: BTreeMap<SourceKey, Option<String>>,
 }
 
 /// What the idle check needs: small, and readable without the state.
@@ -99,7 +103,7 @@ pub struct Fingerprint {
     pub folders: Vec<(String, Option<Signs>)>,
     /// Ids of linked tasks, by location.
     pub linked: Vec<(LocationKey, Vec<i64>)>,
-    /// Something is pending or held: never idle.
+    /// Something is pending or held, or lies in a folder whose signs are not watched: never idle.
     pub unfinished: bool,
 }
 
@@ -173,8 +177,17 @@ impl SyncState {
                 .map(|place| (place.folder.clone(), place.signs))
                 .collect(),
             linked: linked.into_iter().collect(),
-            unfinished: !self.pending.is_empty() || !self.held.is_empty(),
+            unfinished: !self.pending.is_empty() || !self.held.is_empty() || self.unwatched(),
         }
+    }
+
+    /// Whether a linked item lies outside our folders, where no sign tells of changes.
+    fn unwatched(&self) -> bool {
+        self.elsewhere.values().any(|folder| {
+            folder
+                .as_deref()
+                .is_none_or(|folder| self.location_of_folder(folder).is_none())
+        })
     }
 
     /// The location whose folder has this id.

@@ -61,6 +61,8 @@ impl SyncEngine {
         {
             state.source_cursor_at = Some(now);
         }
+        let links = &state.links;
+        state.elsewhere.retain(|key, _| links.contains_key(key));
         if loaded.full {
             state.full_check_at = Some(now);
         }

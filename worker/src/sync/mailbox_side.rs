@@ -25,6 +25,8 @@ pub(super) struct MailboxReading {
     pub(super) gone: BTreeSet<SourceKey>,
     /// Linked items whose folder is gone or was made anew.
     pub(super) folder_gone: BTreeSet<SourceKey>,
+    /// Every task folder below the mailbox's own, when they were listed.
+    pub(super) task_folders: Option<Vec<FolderId>>,
     /// How far each folder was read.
     pub(super) reached: BTreeMap<LocationKey, Reached>,
 }
@@ -63,10 +65,12 @@ impl SyncEngine {
         state: &mut SyncState,
         source: &SourceReading,
         mut signs: BTreeMap<String, Option<Signs>>,
-        look_for_folders: bool,
+        full: bool,
+        folder_gone: bool,
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
+        let look_for_folders = full || folder_gone;
         let new_location = source.tasks.iter().any(|(key, presence)| {
             matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
         });
@@ -86,6 +90,9 @@ impl SyncEngine {
                 .await?;
         }
         self.read_by_id(context, owner, state, &mut reading).await?;
+        in_time(deadline)?;
+        self.find_moved(context, owner, state, source, full, &mut reading)
+            .await?;
         Ok(reading)
     }
 
@@ -100,7 +107,9 @@ impl SyncEngine {
     ) -> Result<(), Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
-        for folder in context.connections.mailbox.folders(owner).await? {
+        let listed = context.connections.mailbox.folders(owner).await?;
+        reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
+        for folder in listed {
             ids.insert(folder.id.0.clone());
             if let Some(location) = folder.location {
                 // Two folders with one marker: always the same one is taken.
@@ -295,7 +304,7 @@ impl SyncEngine {
             .links
             .iter()
             .filter(|(key, link)| key.location() == *location && !present.contains_key(&link.item))
-            .filter(|(key, _)| !reading.folder_gone.contains(*key))
+            .filter(|(key, _)| !reading.folder_gone.contains(*key) && !state.elsewhere.contains_key(*key))
             .map(|(_, link)| link.item.clone())
             .collect();
         self.read_items(context, owner, state, &missing, reading).await
@@ -327,7 +336,7 @@ impl SyncEngine {
     }
 
     /// Reads items and sorts them by the task they stand for; the person's own are left alone.
-    async fn read_items(
+    pub(super) async fn read_items(
         &self,
         context: &TenantContext,
         owner: &Owner,

@@ -11,3 +11,9 @@ mod edits;
 mod first;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod conflicts;
+#[cfg(test)]
+mod deletions;
+#[cfg(test)]
+mod mailbox;

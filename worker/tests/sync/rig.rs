@@ -546,6 +546,7 @@ impl Rig {
         entries.into_iter().map(|entry| entry.kind).collect()
     }
 
+
     /// Moves our clock and both servers' on together.
     pub(crate) fn pass_time(&self, by: SignedDuration) {
         self.clock.advance(by);
