@@ -56,7 +56,7 @@ pub struct Link {
     /// Fields that are the person's own in this item, private or recurring as it is: not written there.
     #[serde(default)]
     pub own: FieldSet,
-    /// Id of the folder the item lies in, if the person moved it out of its location's into another of ours.
+    /// Id of the folder the item lies in, if the person moved it out of its location's.
     #[serde(default)]
     pub elsewhere: Option<String>,
 }
@@ -151,7 +151,7 @@ pub struct Fingerprint {
     pub folders: Vec<(String, Option<Signs>)>,
     /// Ids of linked tasks, by location.
     pub linked: Vec<(LocationKey, Vec<i64>)>,
-    /// Something is pending, held or not settled: never idle.
+    /// Something is pending, held or not settled, or lies in a folder whose signs are not watched: never idle.
     pub unfinished: bool,
 }
 
@@ -230,7 +230,8 @@ impl SyncState {
                 || self
                     .links
                     .iter()
-                    .any(|(key, link)| link.is_unsettled() && !self.parked.contains_key(key)),
+                    .any(|(key, link)| link.is_unsettled() && !self.parked.contains_key(key))
+                || self.outside().next().is_some(),
         }
     }
 
@@ -263,6 +264,20 @@ impl SyncState {
                 link.lose_folder();
             }
         }
+    }
+
+    /// Tasks whose item the person moved into a folder that is none of ours, where no sign tells of changes.
+    pub fn outside(&self) -> impl Iterator<Item = &SourceKey> {
+        self.links
+            .iter()
+            .filter(|(_, link)| self.is_outside(link))
+            .map(|(key, _)| key)
+    }
+
+    fn is_outside(&self, link: &Link) -> bool {
+        link.elsewhere
+            .as_deref()
+            .is_some_and(|folder| self.location_of_folder(folder).is_none())
     }
 
     /// The location whose folder has this id.

@@ -60,7 +60,10 @@ impl SyncEngine {
 
         // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
         let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
-        loaded.state.pending.extend(planned.map(|(_, action)| action.key().clone()));
+        loaded
+            .state
+            .pending
+            .extend(planned.map(|(_, action)| action.key().clone()));
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for (_, action) in plan.actions {
             let key = action.key().clone();

@@ -73,7 +73,8 @@ impl SyncEngine {
                 &mut state,
                 &source,
                 work.signs,
-                full || work.folder_gone,
+                full,
+                work.folder_gone,
                 deadline,
             )
             .await?;

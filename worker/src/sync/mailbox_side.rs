@@ -29,6 +29,8 @@ pub(super) struct MailboxReading {
     pub(super) places: BTreeMap<String, String>,
     /// Fresh copies that were shown by their folder, or were looked for by id.
     pub(super) confirmed: BTreeSet<SourceKey>,
+    /// Every task folder below the mailbox's own, when they were listed.
+    pub(super) task_folders: Option<Vec<FolderId>>,
     /// How far each folder was read.
     pub(super) reached: BTreeMap<LocationKey, Reached>,
 }
@@ -101,10 +103,12 @@ impl SyncEngine {
         state: &mut SyncState,
         source: &SourceReading,
         mut signs: BTreeMap<String, Option<Signs>>,
-        look_for_folders: bool,
+        full: bool,
+        folder_gone: bool,
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
+        let look_for_folders = full || folder_gone;
         // A pending task may have a folder from a pass that was cut off before it was remembered.
         let present = source
             .tasks
@@ -115,7 +119,8 @@ impl SyncEngine {
             .chain(&state.pending)
             .any(|key| !state.locations.contains_key(&key.location()));
         if look_for_folders || unknown_folder {
-            reading.folder_vanished = self.find_folders(context, owner, state, source).await?;
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
         }
         self.probe_unknown(context, owner, state, &mut signs).await?;
         for (location, place) in state.locations.clone() {
@@ -133,6 +138,9 @@ impl SyncEngine {
                 .await?;
         }
         self.read_by_id(context, owner, state, source, &mut reading)
+            .await?;
+        in_time(deadline)?;
+        self.find_moved(context, owner, state, source, full, &mut reading)
             .await?;
         if reading.folder_vanished {
             // What is missing elsewhere may have been moved into that folder before.
@@ -171,17 +179,19 @@ impl SyncEngine {
     }
 
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
-    /// `true` when one is.
     async fn find_folders(
         &self,
         context: &TenantContext,
         owner: &Owner,
         state: &mut SyncState,
         source: &SourceReading,
-    ) -> Result<bool, Failure> {
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
-        for folder in context.connections.mailbox.folders(owner).await? {
+        let listed = context.connections.mailbox.folders(owner).await?;
+        reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
+        for folder in listed {
             ids.insert(folder.id.0.clone());
             if let Some(location) = folder.location {
                 // Two folders with one marker: always the same one is taken.
@@ -198,7 +208,7 @@ impl SyncEngine {
             .filter(|(_, place)| !ids.contains(&place.folder))
             .map(|(location, _)| location.clone())
             .collect();
-        let vanished = !lost.is_empty();
+        reading.folder_vanished = !lost.is_empty();
         for location in lost {
             state.forget_folder(&location);
         }
@@ -215,7 +225,7 @@ impl SyncEngine {
                 signs: None,
             });
         }
-        Ok(vanished)
+        Ok(())
     }
 
     /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
@@ -440,7 +450,7 @@ impl SyncEngine {
     }
 
     /// Reads items and sorts them by the task they stand for; the person's own are left alone.
-    async fn read_items(
+    pub(super) async fn read_items(
         &self,
         context: &TenantContext,
         owner: &Owner,

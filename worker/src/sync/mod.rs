@@ -7,6 +7,7 @@ mod apply;
 mod commit;
 mod load;
 mod mailbox_side;
+mod moved;
 mod pairs;
 mod source_side;
 mod survey;

@@ -53,8 +53,8 @@ use self::messages::{EwsError, Message};
 use self::operation::Operation;
 use self::xml::{Parsed, Xml};
 use super::{
-    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, ProbeRequest, Probed,
-    ServerFacts,
+    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem,
+    ProbeRequest, Probed, ServerFacts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
@@ -345,6 +345,10 @@ impl Mailbox for EwsMailbox {
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, Failure> {
         about(owner, self.find_items(owner, folders, key).await)
+    }
+
+    async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure> {
+        about(owner, self.keyed_items(owner, folders).await)
     }
 
     async fn create(
