@@ -56,10 +56,7 @@ impl ServerConnector {
 
     /// The same connector with other limits of the two clients, for farms that are unusual in size.
     #[must_use]
-    pub fn with_limits(
-        mut self,
-        change: impl FnOnce(&mut SharePointSettings, &mut EwsLimits),
-    ) -> Self {
+    pub fn with_limits(mut self, change: impl FnOnce(&mut SharePointSettings, &mut EwsLimits)) -> Self {
         change(&mut self.sharepoint, &mut self.ews);
         self
     }

@@ -57,7 +57,10 @@ fn missing(
     full: bool,
     reading: &MailboxReading,
 ) -> BTreeSet<SourceKey> {
-    let moved = state.elsewhere.keys().filter(|key| state.links.contains_key(*key));
+    let moved = state
+        .elsewhere
+        .keys()
+        .filter(|key| state.links.contains_key(*key));
     let mut missing: BTreeSet<SourceKey> = reading
         .gone
         .iter()

@@ -65,11 +65,19 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
             rig.cycle(0).await.report();
             let title = rig.original(list, item).title;
             let case = format!("{source_skew} {mailbox_skew} source last: {source_last}");
-            assert_eq!(title, if source_last { "By a colleague" } else { "By me" }, "{case}");
+            assert_eq!(
+                title,
+                if source_last { "By a colleague" } else { "By me" },
+                "{case}"
+            );
             // Per task, not per field: the loser's other fields are gone too.
             let high = rig.original(list, item).priority == 1;
             assert_eq!(high, !source_last, "{case}");
-            let kind = if source_last { "conflict_lost_in_mailbox" } else { "conflict_lost_at_source" };
+            let kind = if source_last {
+                "conflict_lost_in_mailbox"
+            } else {
+                "conflict_lost_at_source"
+            };
             assert!(rig.journal(0).await.contains(&kind.to_owned()), "{case}");
             rig.calm().await;
         }

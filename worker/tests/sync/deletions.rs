@@ -11,7 +11,9 @@ use crate::rig::{Rig, Spec};
 async fn a_deletion_travels_and_can_be_undone() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let items: Vec<ItemId> = (0..5).map(|number| rig.add_task(list, 0, &format!("Task {number}"))).collect();
+    let items: Vec<ItemId> = (0..5)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
     rig.cycle(0).await;
     rig.calm().await;
     rig.delete_copy(0, list, items[0]);
@@ -24,10 +26,16 @@ async fn a_deletion_travels_and_can_be_undone() {
     assert_eq!(report.mailbox_writes, 1);
     let key = tasksync_loadtest::trial::Farm::key(list, items[1]);
     let kept = rig.farm.exchange.items(rig.smtp(0));
-    assert!(kept.iter().any(|item| item.in_deleted_items && item.named.get("TaskSyncSourceKey") == Some(&key)));
+    assert!(
+        kept.iter()
+            .any(|item| item.in_deleted_items && item.named.get("TaskSyncSourceKey") == Some(&key))
+    );
     rig.calm().await;
     // Restored from the recycle bin: it is a task like any other again.
-    rig.farm.sharepoint.person_restores(rig.site(), list, items[1]).unwrap();
+    rig.farm
+        .sharepoint
+        .person_restores(rig.site(), list, items[1])
+        .unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.copies(0, list, items[1]).len(), 1);
     rig.calm().await;
@@ -48,7 +56,10 @@ async fn a_deletion_for_good_travels() {
     rig.cycle(0).await;
     rig.calm().await;
     let copy = rig.copy(0, list, item);
-    rig.farm.exchange.person_deletes(rig.smtp(0), &copy.id, false).unwrap();
+    rig.farm
+        .exchange
+        .person_deletes(rig.smtp(0), &copy.id, false)
+        .unwrap();
     rig.cycle(0).await.report();
     assert!(rig.original(list, item).recycled);
     rig.calm().await;
@@ -82,7 +93,11 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
     rig.retitle_copy(0, list, item, "My words");
     rig.cycle(0).await.report();
     assert!(rig.copies(0, list, item).is_empty());
-    assert!(rig.journal(0).await.contains(&"edit_removed_from_mailbox".to_owned()));
+    assert!(
+        rig.journal(0)
+            .await
+            .contains(&"edit_removed_from_mailbox".to_owned())
+    );
     rig.calm().await;
 }
 
@@ -91,7 +106,9 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
 async fn many_deletions_wait_for_a_yes() {
     let mut rig = Rig::new(Spec::default()).await;
     let (list, other) = (rig.tasks_list("Plan"), rig.tasks_list("Other"));
-    let items: Vec<ItemId> = (0..13).map(|number| rig.add_task(list, 0, &format!("Task {number}"))).collect();
+    let items: Vec<ItemId> = (0..13)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
     let edited = rig.add_task(other, 0, "Edited");
     rig.cycle(0).await;
     rig.calm().await;
@@ -105,7 +122,10 @@ async fn many_deletions_wait_for_a_yes() {
         assert_eq!(rig.original(other, edited).title, "Not held up");
         assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
         let alerts = rig.registry.alerts(None, 10).await.unwrap();
-        assert!(alerts.len() == 1 && alerts[0].failure.code == Code::GuardHeld, "{alerts:#?}");
+        assert!(
+            alerts.len() == 1 && alerts[0].failure.code == Code::GuardHeld,
+            "{alerts:#?}"
+        );
     }
     // A new edit passes as well while the deletions are held.
     rig.retitle_original(list, items[12], "Also not held up");
@@ -123,7 +143,9 @@ async fn many_deletions_wait_for_a_yes() {
 async fn a_yes_counts_once() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let items: Vec<ItemId> = (0..24).map(|number| rig.add_task(list, 0, &format!("Task {number}"))).collect();
+    let items: Vec<ItemId> = (0..24)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
     rig.cycle(0).await;
     for (from, to) in [(0, 11), (11, 22)] {
         for item in &items[from..to] {
@@ -141,7 +163,9 @@ async fn a_yes_counts_once() {
 async fn an_emptied_folder_is_held() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let items: Vec<ItemId> = (0..4).map(|number| rig.add_task(list, 0, &format!("Task {number}"))).collect();
+    let items: Vec<ItemId> = (0..4)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
     rig.cycle(0).await;
     rig.calm().await;
     for item in &items {
@@ -152,7 +176,10 @@ async fn an_emptied_folder_is_held() {
     // Taken out of the deleted items again.
     let folder = rig.our_folders(0).pop().unwrap().id;
     for item in rig.farm.exchange.items(rig.smtp(0)) {
-        rig.farm.exchange.person_moves(rig.smtp(0), &item.id, &folder).unwrap();
+        rig.farm
+            .exchange
+            .person_moves(rig.smtp(0), &item.id, &folder)
+            .unwrap();
     }
     rig.cycle(0).await;
     assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());

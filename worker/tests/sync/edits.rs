@@ -26,25 +26,85 @@ async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
 async fn edits_at_the_source_reach_the_mailbox() {
     let (rig, list, item) = full_list(Spec::default()).await;
     let edits = [
-        ItemEdit { title: Some("Übergabe & <Abnahme> 📷".into()), ..ItemEdit::default() },
-        ItemEdit { body: Some("<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into()), ..ItemEdit::default() },
-        ItemEdit { body: Some(String::new()), ..ItemEdit::default() },
-        ItemEdit { start: Some(Some(day(11, 5))), ..ItemEdit::default() },
-        ItemEdit { due: Some(Some(day(12, 24))), ..ItemEdit::default() },
-        ItemEdit { start: Some(Some(day(12, 30))), ..ItemEdit::default() },
-        ItemEdit { start: Some(None), ..ItemEdit::default() },
-        ItemEdit { due: Some(None), ..ItemEdit::default() },
-        ItemEdit { start: Some(Some(day(3, 29))), ..ItemEdit::default() },
-        ItemEdit { status: Some(2), ..ItemEdit::default() },
-        ItemEdit { percent: Some(0.33), ..ItemEdit::default() },
-        ItemEdit { status: Some(4), ..ItemEdit::default() },
-        ItemEdit { status: Some(5), ..ItemEdit::default() },
-        ItemEdit { status: Some(3), percent: Some(1.0), ..ItemEdit::default() },
-        ItemEdit { status: Some(1), percent: Some(0.0), ..ItemEdit::default() },
-        ItemEdit { priority: Some(1), ..ItemEdit::default() },
-        ItemEdit { priority: Some(3), ..ItemEdit::default() },
-        ItemEdit { actual_work: Some(Some(90.0)), total_work: Some(Some(480.0)), ..ItemEdit::default() },
-        ItemEdit { actual_work: Some(None), ..ItemEdit::default() },
+        ItemEdit {
+            title: Some("Übergabe & <Abnahme> 📷".into()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            body: Some("<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            body: Some(String::new()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(11, 5))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            due: Some(Some(day(12, 24))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(12, 30))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(None),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            due: Some(None),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(3, 29))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(2),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            percent: Some(0.33),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(4),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(5),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(3),
+            percent: Some(1.0),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(1),
+            percent: Some(0.0),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            priority: Some(1),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            priority: Some(3),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            actual_work: Some(Some(90.0)),
+            total_work: Some(Some(480.0)),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            actual_work: Some(None),
+            ..ItemEdit::default()
+        },
     ];
     for edit in edits {
         let what = format!("{edit:?}");
@@ -53,8 +113,16 @@ async fn edits_at_the_source_reach_the_mailbox() {
         assert_eq!(report.source_writes, 0, "{what}");
         rig.agrees();
         let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
-        assert_eq!(copy.actual_work.unwrap_or(0), minutes(original.actual_work), "{what}");
-        assert_eq!(copy.total_work.unwrap_or(0), minutes(original.total_work), "{what}");
+        assert_eq!(
+            copy.actual_work.unwrap_or(0),
+            minutes(original.actual_work),
+            "{what}"
+        );
+        assert_eq!(
+            copy.total_work.unwrap_or(0),
+            minutes(original.total_work),
+            "{what}"
+        );
     }
     rig.calm().await;
 }
@@ -69,23 +137,75 @@ fn minutes(work: Option<f64>) -> i32 {
 async fn edits_in_the_mailbox_reach_the_source() {
     let (rig, list, item) = full_list(Spec::default()).await;
     let edits = [
-        CopyEdit { subject: Some("Übergabe & <Abnahme> 📷".into()), ..CopyEdit::default() },
-        CopyEdit { body: Some(Some("Plain text & <more>\r\nsecond line".into())), ..CopyEdit::default() },
-        CopyEdit { body: Some(None), ..CopyEdit::default() },
-        CopyEdit { start: Some(Some(day(11, 5))), ..CopyEdit::default() },
-        CopyEdit { due: Some(Some(day(12, 24))), ..CopyEdit::default() },
-        CopyEdit { start: Some(Some(day(12, 30))), ..CopyEdit::default() },
-        CopyEdit { start: Some(None), ..CopyEdit::default() },
-        CopyEdit { due: Some(None), ..CopyEdit::default() },
-        CopyEdit { status: Some(TaskStatus::InProgress), ..CopyEdit::default() },
-        CopyEdit { percent: Some(40.0), ..CopyEdit::default() },
-        CopyEdit { status: Some(TaskStatus::Deferred), ..CopyEdit::default() },
-        CopyEdit { status: Some(TaskStatus::WaitingOnOthers), ..CopyEdit::default() },
-        CopyEdit { status: Some(TaskStatus::Completed), ..CopyEdit::default() },
-        CopyEdit { status: Some(TaskStatus::NotStarted), ..CopyEdit::default() },
-        CopyEdit { importance: Some("High".into()), ..CopyEdit::default() },
-        CopyEdit { importance: Some("Low".into()), ..CopyEdit::default() },
-        CopyEdit { actual_work: Some(Some(90)), total_work: Some(Some(480)), ..CopyEdit::default() },
+        CopyEdit {
+            subject: Some("Übergabe & <Abnahme> 📷".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            body: Some(Some("Plain text & <more>\r\nsecond line".into())),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            body: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(Some(day(11, 5))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            due: Some(Some(day(12, 24))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(Some(day(12, 30))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            due: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::InProgress),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            percent: Some(40.0),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::Deferred),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::WaitingOnOthers),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::Completed),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::NotStarted),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            importance: Some("High".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            importance: Some("Low".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            actual_work: Some(Some(90)),
+            total_work: Some(Some(480)),
+            ..CopyEdit::default()
+        },
     ];
     for edit in edits {
         let what = format!("{edit:?}");
@@ -94,8 +214,16 @@ async fn edits_in_the_mailbox_reach_the_source() {
         assert_eq!(report.mailbox_writes, 0, "{what}");
         rig.agrees();
         let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
-        assert_eq!(copy.actual_work.unwrap_or(0), minutes(original.actual_work), "{what}");
-        assert_eq!(copy.total_work.unwrap_or(0), minutes(original.total_work), "{what}");
+        assert_eq!(
+            copy.actual_work.unwrap_or(0),
+            minutes(original.actual_work),
+            "{what}"
+        );
+        assert_eq!(
+            copy.total_work.unwrap_or(0),
+            minutes(original.total_work),
+            "{what}"
+        );
     }
     rig.calm().await;
 }
@@ -123,7 +251,10 @@ async fn what_one_side_cannot_hold_stays_on_the_other() {
     rig.retitle_original(list, item, "Report 2");
     rig.cycle(0).await;
     let copy = rig.copy(0, list, item);
-    assert_eq!((copy.categories, copy.actual_work), (vec!["Mine".to_owned()], Some(30)));
+    assert_eq!(
+        (copy.categories, copy.actual_work),
+        (vec!["Mine".to_owned()], Some(30))
+    );
     rig.calm().await;
 }
 
@@ -131,18 +262,33 @@ async fn what_one_side_cannot_hold_stays_on_the_other() {
 #[tokio::test]
 async fn dates_are_days_in_every_zone() {
     for date_zone in [DateZone::Mailbox, DateZone::Request] {
-        for site_zone in ["Europe/Berlin", "America/Los_Angeles", "Asia/Kolkata", "Australia/Sydney"] {
+        for site_zone in [
+            "Europe/Berlin",
+            "America/Los_Angeles",
+            "Asia/Kolkata",
+            "Australia/Sydney",
+        ] {
             zone(date_zone, site_zone).await;
         }
     }
 }
 
 async fn zone(date_zone: DateZone, site_zone: &'static str) {
-    let zones: &[&str] = &["Europe/London", "America/New_York", "Asia/Tokyo", "Pacific/Auckland"];
+    let zones: &[&str] = &[
+        "Europe/London",
+        "America/New_York",
+        "Asia/Tokyo",
+        "Pacific/Auckland",
+    ];
     let mut rig = Rig::new(Spec {
         people: 4,
         site_zone,
-        mailbox_zones: &["Europe/London", "America/New_York", "Asia/Tokyo", "Pacific/Auckland"],
+        mailbox_zones: &[
+            "Europe/London",
+            "America/New_York",
+            "Asia/Tokyo",
+            "Pacific/Auckland",
+        ],
         exchange: ExchangeSettings {
             date_zone,
             ..ExchangeSettings::default()
@@ -152,10 +298,19 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
     .await;
     let list = rig.tasks_list("Plan");
     // Days on which clocks change somewhere, and the edges of a year.
-    let days: Vec<Date> = [(1, 1), (3, 8), (3, 29), (4, 5), (10, 4), (10, 25), (11, 1), (12, 31)]
-        .into_iter()
-        .map(|(month, of)| day(month, of))
-        .collect();
+    let days: Vec<Date> = [
+        (1, 1),
+        (3, 8),
+        (3, 29),
+        (4, 5),
+        (10, 4),
+        (10, 25),
+        (11, 1),
+        (12, 31),
+    ]
+    .into_iter()
+    .map(|(month, of)| day(month, of))
+    .collect();
     let items: Vec<ItemId> = days
         .iter()
         .map(|date| {
@@ -188,7 +343,11 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
         );
         rig.cycle_all().await;
         rig.cycle_all().await;
-        assert_eq!(rig.original(list, item).due, Some(date), "{site_zone} {zone} {date_zone:?}");
+        assert_eq!(
+            rig.original(list, item).due,
+            Some(date),
+            "{site_zone} {zone} {date_zone:?}"
+        );
         rig.agrees();
     }
     rig.calm().await;

@@ -61,7 +61,11 @@ async fn a_renamed_list_renames_its_folder() {
     rig.calm().await;
     rename_list(&rig, list, "Plan B").await;
     rig.cycle(0).await;
-    let names: Vec<String> = rig.our_folders(0).into_iter().map(|folder| folder.display_name).collect();
+    let names: Vec<String> = rig
+        .our_folders(0)
+        .into_iter()
+        .map(|folder| folder.display_name)
+        .collect();
     assert!(names.len() == 1 && names[0].contains("Plan B"), "{names:?}");
     rig.calm().await;
 }
@@ -117,7 +121,11 @@ async fn a_deleted_list_takes_its_copies_along() {
     rig.cycle(0).await.report();
     let live = rig.farm.exchange.items(rig.smtp(0));
     assert_eq!(live.iter().filter(|item| !item.in_deleted_items).count(), 1);
-    assert_eq!(live.iter().filter(|item| item.in_deleted_items).count(), 2, "recoverable");
+    assert_eq!(
+        live.iter().filter(|item| item.in_deleted_items).count(),
+        2,
+        "recoverable"
+    );
     rig.calm().await;
 }
 

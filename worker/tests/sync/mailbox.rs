@@ -8,7 +8,9 @@ use crate::rig::Rig;
 async fn three() -> (Rig, ListId, Vec<ItemId>) {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let items = (0..3).map(|number| rig.add_task(list, 0, &format!("Task {number}"))).collect();
+    let items = (0..3)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
     rig.cycle(0).await;
     rig.calm().await;
     (rig, list, items)
@@ -19,7 +21,10 @@ async fn three() -> (Rig, ListId, Vec<ItemId>) {
 async fn a_deleted_folder_comes_back_and_deletes_nothing() {
     let (rig, list, items) = three().await;
     let folder = rig.our_folders(0).pop().unwrap().id;
-    rig.farm.exchange.person_deletes_folder(rig.smtp(0), &folder).unwrap();
+    rig.farm
+        .exchange
+        .person_deletes_folder(rig.smtp(0), &folder)
+        .unwrap();
     rig.pass_time(jiff::SignedDuration::from_hours(7));
     rig.cycle(0).await;
     assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
@@ -32,7 +37,10 @@ async fn a_deleted_folder_comes_back_and_deletes_nothing() {
 async fn a_renamed_folder_stays_ours() {
     let (rig, list, items) = three().await;
     let folder = rig.our_folders(0).pop().unwrap().id;
-    rig.farm.exchange.person_renames_folder(rig.smtp(0), &folder, "My work").unwrap();
+    rig.farm
+        .exchange
+        .person_renames_folder(rig.smtp(0), &folder, "My work")
+        .unwrap();
     rig.retitle_original(list, items[0], "New title");
     rig.cycle(0).await;
     rig.calm().await;
@@ -47,9 +55,17 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
     rig.add_task(other, 0, "Elsewhere");
     rig.cycle(0).await;
     let home = rig.copy(0, list, items[0]).folder_id;
-    let target = rig.our_folders(0).into_iter().find(|folder| folder.id != home).unwrap().id;
+    let target = rig
+        .our_folders(0)
+        .into_iter()
+        .find(|folder| folder.id != home)
+        .unwrap()
+        .id;
     let copy = rig.copy(0, list, items[0]);
-    rig.farm.exchange.person_moves(rig.smtp(0), &copy.id, &target).unwrap();
+    rig.farm
+        .exchange
+        .person_moves(rig.smtp(0), &copy.id, &target)
+        .unwrap();
     rig.cycle(0).await;
     rig.calm().await;
     rig.retitle_copy(0, list, items[0], "Edited there");
@@ -59,7 +75,10 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
     rig.cycle(0).await;
     rig.calm().await;
     // The folder it came from goes: the moved one is not made a second time.
-    rig.farm.exchange.person_deletes_folder(rig.smtp(0), &home).unwrap();
+    rig.farm
+        .exchange
+        .person_deletes_folder(rig.smtp(0), &home)
+        .unwrap();
     rig.pass_time(jiff::SignedDuration::from_hours(7));
     rig.cycle(0).await;
     rig.calm().await;
@@ -77,7 +96,10 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     let home = rig.copy(0, list, items[0]).folder_id;
     let moved = |folder: &str| {
         let copy = rig.copy(0, list, items[0]);
-        rig.farm.exchange.person_moves(rig.smtp(0), &copy.id, folder).unwrap();
+        rig.farm
+            .exchange
+            .person_moves(rig.smtp(0), &copy.id, folder)
+            .unwrap();
     };
     moved(&own);
     let report = rig.cycle(0).await.report();
@@ -121,7 +143,10 @@ async fn a_moved_item_follows_its_task() {
     let own = rig.own_folder(0).id;
     for item in &items[..2] {
         let copy = rig.copy(0, list, *item);
-        rig.farm.exchange.person_moves(rig.smtp(0), &copy.id, &own).unwrap();
+        rig.farm
+            .exchange
+            .person_moves(rig.smtp(0), &copy.id, &own)
+            .unwrap();
     }
     rig.retitle_copy(0, list, items[0], "Moved and edited");
     rig.cycle(0).await;
@@ -138,13 +163,20 @@ async fn of_copies_one_is_the_task() {
     let (rig, list, items) = three().await;
     for (item, edited) in [(items[0], false), (items[1], true)] {
         let copy = rig.copy(0, list, item);
-        let twin = rig.farm.exchange.person_copies(rig.smtp(0), &copy.id, None).unwrap();
+        let twin = rig
+            .farm
+            .exchange
+            .person_copies(rig.smtp(0), &copy.id, None)
+            .unwrap();
         if edited {
             let edit = CopyEdit {
                 subject: Some("My version".into()),
                 ..CopyEdit::default()
             };
-            rig.farm.exchange.person_edits(rig.smtp(0), &twin.id, edit).unwrap();
+            rig.farm
+                .exchange
+                .person_edits(rig.smtp(0), &twin.id, edit)
+                .unwrap();
         }
         rig.cycle(0).await;
         assert_eq!(rig.copy(0, list, item).id, copy.id, "the linked item stays");

@@ -131,12 +131,7 @@ impl Registry for CountingRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         self.inner.raise_alert(alert).await
     }
-    async fn end_alert(
-        &self,
-        tenant: &TenantId,
-        user: Option<&UserId>,
-        code: Code,
-    ) -> Result<u64, Failure> {
+    async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
         self.inner.end_alert(tenant, user, code).await
     }
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {

@@ -189,8 +189,20 @@ impl Rig {
         });
         let folder = tempfile::tempdir().unwrap();
         let (_, password) = farm.write_secrets(folder.path()).unwrap();
-        let settings = change(&farm, farm.tenant_settings(&farm.population.tenants[0], &password));
-        Self::connect(spec.guard, spec.limits, spec.request_timeout, farm, folder, settings, omits_signs).await
+        let settings = change(
+            &farm,
+            farm.tenant_settings(&farm.population.tenants[0], &password),
+        );
+        Self::connect(
+            spec.guard,
+            spec.limits,
+            spec.request_timeout,
+            farm,
+            folder,
+            settings,
+            omits_signs,
+        )
+        .await
     }
 
     async fn connect(
@@ -342,7 +354,11 @@ impl Rig {
     pub(crate) async fn silent(&self) {
         let before = self.writes();
         self.cycle_all().await;
-        assert_eq!(self.writes(), before, "a second pass wrote (Exchange, SharePoint)");
+        assert_eq!(
+            self.writes(),
+            before,
+            "a second pass wrote (Exchange, SharePoint)"
+        );
         self.idle().await;
         for person in 0..self.farm.population.tenants[0].people.len() {
             if let Err(failure) = self.cycle_of(&self.thorough, person).await {
@@ -483,9 +499,7 @@ impl Rig {
     pub(crate) fn copies(&self, person: usize, list: ListId, item: ItemId) -> Vec<Copy> {
         let key = Farm::key(list, item);
         let mut copies = self.farm.exchange.items(self.smtp(person));
-        copies.retain(|copy| {
-            !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key)
-        });
+        copies.retain(|copy| !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key));
         copies
     }
 
@@ -545,7 +559,6 @@ impl Rig {
         let entries = self.registry.journal_of(&self.user(person), 100).await.unwrap();
         entries.into_iter().map(|entry| entry.kind).collect()
     }
-
 
     /// Moves our clock and both servers' on together.
     pub(crate) fn pass_time(&self, by: SignedDuration) {

@@ -6,9 +6,9 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 
 use super::client::throttled;
+use super::find_item::Wanted;
 use super::messages::EwsError;
 use super::{EwsMailbox, find_item, get_item};
-use super::find_item::Wanted;
 use crate::mailbox::{FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.

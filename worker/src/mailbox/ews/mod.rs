@@ -53,8 +53,8 @@ use self::messages::{EwsError, Message};
 use self::operation::Operation;
 use self::xml::{Parsed, Xml};
 use super::{
-    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem, ProbeRequest,
-    Probed, ServerFacts,
+    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem,
+    ProbeRequest, Probed, ServerFacts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
