@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
 use tasksync_common::state::{LocationState, Signs, SyncState};
 use tokio::time::Instant;
 
-use super::load::{Reached, in_time};
 use super::source_side::SourceReading;
-use super::{SyncEngine, TenantContext};
+use super::{SyncEngine, TenantContext, in_time};
 use crate::mailbox::{FolderId, ItemChange, MailboxItem, Owner, ProbeRequest, Probed};
 use crate::source::Presence;
 
 /// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
+
+/// How far a folder was read in this pass; stored when everything was applied.
+pub(super) struct Reached {
+    pub(super) cursor: String,
+    pub(super) signs: Option<Signs>,
+}
 
 /// The mailbox's side as far as it was read.
 #[derive(Default)]
@@ -370,7 +375,7 @@ impl SyncEngine {
         }
         Err(Failure::new(
             ErrorClass::Transient,
-            tasksync_common::error::Code::ExchangeBadAnswer,
+            Code::ExchangeBadAnswer,
             format!(
                 "the changes of a folder of {} do not come to an end",
                 owner.mailbox

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::Failure;
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::plan::{Held, Limits, Plan, Rules, assemble, guard};
 use tasksync_common::registry::Registry;
@@ -164,4 +164,16 @@ impl SyncEngine {
             None => Ok(outcome.again),
         }
     }
+}
+
+/// A pass that cannot even read both sides in its time is tried again from the start.
+fn in_time(deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorClass::Transient,
+        Code::BudgetExhausted,
+        "the time was used up before both sides were read; nothing was written",
+    ))
 }
