@@ -16,6 +16,14 @@ use crate::source::Presence;
 /// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
 
+/// Whether a folder lies under another folder than before: perhaps in the deleted items, where it keeps its id.
+fn moved_away(state: &SyncState, signs: &BTreeMap<String, Option<Signs>>) -> bool {
+    state.locations.values().any(|place| {
+        let now = signs.get(&place.folder).copied().flatten();
+        matches!((now, place.signs), (Some(now), Some(before)) if now.parent != before.parent)
+    })
+}
+
 /// The mailbox's side as far as it was read.
 #[derive(Default)]
 pub(super) struct MailboxReading {
@@ -70,7 +78,8 @@ impl SyncEngine {
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
-        let look_for_folders = full || folder_gone;
+        self.probe_unknown(context, owner, state, &mut signs).await?;
+        let look_for_folders = full || folder_gone || moved_away(state, &signs);
         let new_location = source.tasks.iter().any(|(key, presence)| {
             matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
         });
