@@ -20,6 +20,10 @@ pub struct Signs {
     pub latest_commit_us: i64,
     /// Deletions so far.
     pub deletions: i64,
+    /// Digest of the id of the folder above; 0 when the server does not tell it. A folder that is moved to the deleted
+    /// items keeps its id and its other signs.
+    #[serde(default)]
+    pub parent: u64,
 }
 
 /// A location of the user's tasks and its folder in the mailbox.

@@ -21,6 +21,14 @@ pub(super) struct Reached {
     pub(super) signs: Option<Signs>,
 }
 
+/// Whether a folder lies under another folder than before: perhaps in the deleted items, where it keeps its id.
+fn moved_away(state: &SyncState, signs: &BTreeMap<String, Option<Signs>>) -> bool {
+    state.locations.values().any(|place| {
+        let now = signs.get(&place.folder).copied().flatten();
+        matches!((now, place.signs), (Some(now), Some(before)) if now.parent != before.parent)
+    })
+}
+
 /// The mailbox's side as far as it was read.
 #[derive(Default)]
 pub(super) struct MailboxReading {
@@ -113,7 +121,8 @@ impl SyncEngine {
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
-        let look_for_folders = full || folder_gone;
+        self.probe_unknown(context, owner, state, &mut signs).await?;
+        let look_for_folders = full || folder_gone || moved_away(state, &signs);
         // A pending task may have a folder from a pass that was cut off before it was remembered.
         let present = source
             .tasks

@@ -254,3 +254,36 @@ async fn a_damaged_item_holds_up_nobody() {
     converge(&rig, "damaged").await;
     done(&rig, list, &items, "damaged");
 }
+
+/// An item that cannot be read is left out, the others go on; when it changes it is read again.
+#[tokio::test]
+async fn an_unreadable_item_holds_up_nobody() {
+    let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+    rig.retitle_copy(0, list, items[4], "Edited as well");
+    rig.farm
+        .exchange
+        .faults
+        .next(Some("GetItem"), 1, Fault::Error("ErrorItemCorrupt".into()));
+    rig.cycle(0).await.report();
+    let edited = [items[2], items[4]].map(|item| rig.original(list, item).title.starts_with("Edited"));
+    assert_eq!(
+        edited.iter().filter(|edited| **edited).count(),
+        1,
+        "one of the two was read"
+    );
+    for (item, title) in [(items[2], "Edited in the mailbox"), (items[4], "Edited as well")] {
+        rig.edit_copy(
+            0,
+            list,
+            item,
+            tasksync_loadtest::exchange::ItemEdit {
+                subject: Some(title.into()),
+                importance: Some("High".into()),
+                ..Default::default()
+            },
+        );
+    }
+    converge(&rig, "unreadable").await;
+    done(&rig, list, &items, "unreadable");
+    assert_eq!(rig.original(list, items[4]).title, "Edited as well");
+}
