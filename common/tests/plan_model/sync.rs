@@ -267,6 +267,11 @@ fn read_folder(
     if !world.folders.contains_key(&folder) {
         state.forget_folder(location);
         reading.folder_vanished = true;
+        let places = &reading.places;
+        for items in reading.items.values_mut() {
+            items.retain(|(item, _)| places.get(item) != Some(&folder));
+        }
+        reading.items.retain(|_, items| !items.is_empty());
         return;
     }
     let (mut present, mut gone) = (BTreeMap::new(), BTreeSet::new());
