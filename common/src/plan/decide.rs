@@ -36,24 +36,28 @@ pub fn decide(pair: &Pair, rules: Rules) -> Vec<Action> {
     };
     // Written down before the write, so that the copy is found again whatever becomes of the write.
     if !matches!(main, Action::Remember { .. } | Action::Forget { .. }) {
-        actions.extend(found(pair));
+        actions.extend(found(pair, matches!(main, Action::RemoveFromMailbox { .. })));
     }
     actions.push(main);
     actions
 }
 
 /// A copy nothing is remembered of, or a linked one in another place than remembered (a move gives it a new id): where
-/// it is, with nothing more agreed than before.
-fn found(pair: &Pair) -> Option<Action> {
+/// it is, with nothing more agreed than before, and whether tasksync is about to remove it.
+fn found(pair: &Pair, removing: bool) -> Option<Action> {
     let MailboxSide::Present(mailbox) = &pair.mailbox else {
         return None;
     };
     let link = match &pair.link {
-        None => Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone()),
+        None => Link {
+            removing,
+            ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
+        },
         Some(link) if link.item == mailbox.id => return None,
         Some(link) => Link {
             item: mailbox.id.clone(),
             elsewhere: mailbox.elsewhere.clone(),
+            removing: link.removing || removing,
             ..link.clone()
         },
     };

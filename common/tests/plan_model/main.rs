@@ -1,10 +1,12 @@
 //! The plan over two drifting sides: whatever a person does and whatever goes wrong, both sides come to rest with the
 //! same tasks, nothing is deleted that nobody deleted, nothing is there twice, and no edit is lost without a trace.
 //!
-//! `world` holds both sides and what a person does to them, `sync` drives the plan as the worker does, `oracle` judges
-//! by what the person did and what both sides show. More cases: `PROPTEST_CASES=100000 cargo test --test plan_model`.
+//! `world` holds both sides and what a person does to them, `reading` and `sync` drive the plan as the worker does,
+//! `oracle` judges by what the person did and what both sides show. More cases: `PROPTEST_CASES=100000 cargo test --test plan_model`.
 
 mod oracle;
+mod reading;
+mod regressions;
 mod sync;
 mod world;
 
@@ -12,7 +14,8 @@ use proptest::prelude::*;
 use tasksync_common::model::{Importance, Status};
 
 use oracle::Oracle;
-use sync::{Fault, Way, load, plan, sync};
+use reading::load;
+use sync::{Fault, Way, plan, sync};
 use world::{Act, Edit, Place, World};
 
 #[derive(Debug, Clone)]

@@ -135,7 +135,8 @@ impl Oracle {
             "{key} is deleted although its title {title} was new"
         );
         if let Some(equal) = self.equal.get(key).filter(|_| !self.unclear.contains(key)) {
-            let of = |task: &Task| (task.title.clone(), task.start, task.due, task.importance);
+            let due = |task: &Task| task.due.max(task.start);
+            let of = |task: &Task| (task.title.clone(), task.start, due(task), task.importance);
             assert_eq!(of(equal), of(task), "{key} is deleted although it was edited");
         }
     }

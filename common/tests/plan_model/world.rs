@@ -318,7 +318,11 @@ impl World {
         let item = &self.items[&id];
         let link = self.saved.as_ref().and_then(|state| state.links.get(key));
         let linked = link.is_some_and(|link| {
-            link.item == id.to_string() && link.is_agreed() && !link.removing && link.elsewhere.is_none()
+            link.item == id.to_string()
+                && link.change_key == item.change_key.to_string()
+                && link.is_agreed()
+                && !link.removing
+                && link.elsewhere.is_none()
         });
         let folders_known = self.saved.as_ref().is_some_and(|state| {
             let known = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());

@@ -87,6 +87,14 @@ impl MailboxReading {
         self.drop_items(|id| gone.contains(id));
     }
 
+    /// Items that were read in a folder that went since.
+    fn drop_folder(&mut self, folder: &str) {
+        self.folder_vanished = true;
+        let places = std::mem::take(&mut self.places);
+        self.drop_items(|id| places.get(id).is_some_and(|place| place == folder));
+        self.places = places;
+    }
+
     fn drop_items(&mut self, dropped: impl Fn(&String) -> bool) {
         for items in self.items.values_mut() {
             items.retain(|item| !dropped(&item.item.id));
@@ -304,7 +312,7 @@ impl SyncEngine {
             Err(failure) if failure.class == ErrorClass::Gone => {
                 // The folder went between the probe and now.
                 state.forget_folder(location);
-                reading.folder_vanished = true;
+                reading.drop_folder(&folder.0);
                 return Ok(());
             }
             Err(failure) => return Err(failure),
