@@ -267,7 +267,7 @@ catalogue! {
     GuardHeld "guard-held" Operator
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."
-        "Look at the plan with `tasksync user status`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
+        "Look at the plan with `tasksync user plan`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
     TimeZoneUnknown "time-zone-unknown" TenantAdministrator
         "The time zone of a mailbox is not known"
         "The name in the enrolment or the tenant is neither an IANA nor a Windows time zone."

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use serde_json::Value;
 use tasksync_common::error::Failure;
+use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
 
 /// What one site of the source says about itself.
@@ -57,4 +59,10 @@ pub trait TenantChecks: Send + Sync + 'static {
     /// Asks whether the source knows the person and whether tasksync may use the mailbox. The user need not be
     /// enrolled yet.
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck;
+    /// What a sync of this enrolled user would do now: `folders` to be made, `steps` in order, and the deletions the guard
+    /// would hold back (`held`). Reads both sides and writes nothing.
+    ///
+    /// # Errors
+    /// As a sync that fails while reading.
+    async fn preview(&self, user: &UserKey) -> Result<Value, Failure>;
 }

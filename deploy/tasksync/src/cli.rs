@@ -157,6 +157,13 @@ pub(crate) enum UserCommand {
         /// Name of the user.
         user: String,
     },
+    /// Shows what a sync of the user would do now, task by task and field by field; writes nothing.
+    Plan {
+        /// Name of the tenant.
+        tenant: String,
+        /// Name of the user.
+        user: String,
+    },
     /// Lets deletions that were held back pass, once.
     AllowDeletions {
         /// Name of the tenant.

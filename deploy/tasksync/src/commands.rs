@@ -8,7 +8,7 @@ use tasksync_common::registry::Tenant;
 use crate::cli::{Remote, TenantCommand, UserCommand};
 use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
-use crate::show;
+use crate::{preview, show};
 
 /// Entries asked for at once.
 const PAGE: &str = "1000";
@@ -139,6 +139,12 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
         UserCommand::Status { tenant, user } => {
             let answer = client.get(&["tenants", &tenant, "users", &user], &[]).await?;
             say(client, &answer, || show::user(&answer))
+        }
+        UserCommand::Plan { tenant, user } => {
+            let answer = client
+                .get(&["tenants", &tenant, "users", &user, "plan"], &[])
+                .await?;
+            say(client, &answer, || preview::text(&answer))
         }
         UserCommand::AllowDeletions { tenant, user } => {
             let answer = client

@@ -6,6 +6,7 @@ mod commands;
 mod docs;
 mod exit;
 mod lock;
+mod preview;
 mod show;
 mod standalone;
 mod token;

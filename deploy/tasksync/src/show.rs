@@ -23,12 +23,12 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-fn entries<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
+pub(crate) fn entries<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A value as one cell; control characters would let foreign text write over the screen.
-fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => plain(text),
@@ -166,9 +166,46 @@ pub(crate) fn user(answer: &Value) -> String {
             text.push_str(&format!("{:#}\n", alert["evidence"]));
         }
     }
+    text.push_str(&tasks(&answer["tasks"]));
     if !entries(answer, "journal").is_empty() {
         text.push_str("\nLast in the journal:\n");
         text.push_str(&journal(answer));
+    }
+    text
+}
+
+/// What is remembered of the tasks; the refused ones with their reasons.
+fn tasks(tasks: &Value) -> String {
+    if tasks.is_null() {
+        return "\nTasks: nothing yet, the first sync is to come.\n".to_owned();
+    }
+    if !tasks["unreadable"].is_null() {
+        return format!(
+            "\nTasks: {}; the next sync compares everything and finds the copies again.\n",
+            cell(&tasks["unreadable"])
+        );
+    }
+    let mut text = format!(
+        "\nTasks: {} on both sides, {} unfinished, {} deletions held back, {} refused\n",
+        cell(&tasks["linked"]),
+        cell(&tasks["unfinished"]),
+        cell(&tasks["held"]),
+        cell(&tasks["refused"]),
+    );
+    let shown = entries(tasks, "refused_tasks");
+    for refused in shown {
+        text.push_str(&format!(
+            "Refused, left alone until it is changed: {}\n{}",
+            cell(&refused["task"]),
+            failure(&refused["failure"])
+        ));
+    }
+    let more = tasks["refused"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(shown.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
     }
     text
 }

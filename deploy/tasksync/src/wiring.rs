@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
@@ -16,6 +18,7 @@ use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, TenantContext, 
 use tasksync_worker::work::UserSync;
 
 use crate::exit::Stop;
+use crate::preview;
 
 /// Tenants whose connections are kept open at once.
 const TENANTS_CONNECTED: usize = 10_000;
@@ -48,21 +51,22 @@ pub(crate) fn connect(
         TENANTS_CONNECTED,
         TENANT_RECHECK,
     ));
-    let sync = SyncEngine::new(
+    let sync = Arc::new(SyncEngine::new(
         Arc::clone(registry),
         tenants,
         Arc::clone(clock),
         SyncSettings::new(&settings.worker, &settings.guard),
-    );
+    ));
     Ok(Connected {
-        sync: Arc::new(sync),
-        checks: Arc::new(Checks { connector }),
+        sync: Arc::clone(&sync),
+        checks: Arc::new(Checks { connector, sync }),
     })
 }
 
 /// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
 struct Checks {
     connector: Arc<dyn Connector>,
+    sync: Arc<SyncEngine>,
 }
 
 #[async_trait]
@@ -122,5 +126,10 @@ impl TenantChecks for Checks {
             idle_check: facts.probe,
         });
         UserCheck { person, mailbox }
+    }
+
+    async fn preview(&self, user: &UserKey) -> Result<Value, Failure> {
+        let (plan, held) = self.sync.preview(user).await?;
+        Ok(preview::json(user, &plan, &held))
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}",
-            "One user: enrolment, place in the order of work, next sync, open alerts, newest journal entries.",
+            "One user: enrolment, place in the order of work, next sync, open alerts, what is remembered of the tasks (unfinished, held back, refused), newest journal entries.",
             OWN,
             get(users::show),
         ),
@@ -102,6 +102,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Lets the next deletions that were held back pass, once. 202.",
             OWN,
             post(users::allow_deletions),
+        ),
+        endpoint(
+            "GET",
+            "/tenants/{tenant}/users/{user}/plan",
+            "What a sync of the user would do now: `folders` to be made, `steps` in order, and the deletions that would be held back (`held`). Reads both sides in full and writes nothing.",
+            ASKS_SERVERS,
+            get(users::plan),
         ),
         endpoint(
             "GET",

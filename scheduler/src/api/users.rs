@@ -14,7 +14,7 @@ use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
 use super::tenants::known;
-use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
+use super::views::{AlertView, EnrolmentView, JournalView, OrderView, TasksView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared};
 use crate::Requested;
 
@@ -215,6 +215,22 @@ pub(super) async fn allow_deletions(
     Ok((StatusCode::ACCEPTED, Json(json!({ "result": "allowed" }))))
 }
 
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    UserPath(key): UserPath,
+    _: Params<Nothing>,
+) -> Result<Json<Value>, ApiError> {
+    let parts = &shared.parts;
+    let (tenant, _) = enrolled(parts, &key).await?;
+    if !tenant.enabled {
+        return Err(ApiError::new(
+            ApiCode::TenantDisabled,
+            format!("{} is disabled", key.tenant),
+        ));
+    }
+    Ok(Json(parts.checks.preview(&key).await?))
+}
+
 pub(super) async fn journal(
     State(shared): State<Shared>,
     UserPath(key): UserPath,
@@ -275,7 +291,9 @@ async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError
     let now = parts.schedule.now().await?;
     let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
     let journal = parts.registry.journal_of(key, JOURNAL_SHOWN).await?;
+    let stored = parts.registry.sync_state(key).await?;
     Ok(UserView {
+        tasks: stored.map(|stored| TasksView::read(&stored.blob)),
         enrolment: enrolment.into(),
         next_sync: next_sync(
             status.as_ref(),

@@ -42,6 +42,10 @@ impl TenantChecks for Servers {
         }]
     }
 
+    async fn preview(&self, user: &UserKey) -> Result<Value, Failure> {
+        Ok(json!({ "user": user.to_string(), "folders": [], "steps": [], "held": [] }))
+    }
+
     async fn check_user(&self, _tenant: &Tenant, _user: &Enrolment) -> UserCheck {
         *self.asked.lock().unwrap() += 1;
         UserCheck {

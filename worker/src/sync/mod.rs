@@ -86,7 +86,9 @@ impl SyncEngine {
     /// As a sync that fails while reading.
     pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<Held>), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
-        let work = self.whole(&context, user).await?;
+        let mut work = self.whole(&context, user).await?;
+        // Whoever asks wants to see an edit made a moment ago, which the shared change feed may not show yet.
+        work.full = true;
         let loaded = self
             .load(&context, work, Instant::now() + Duration::from_secs(300))
             .await?;

@@ -11,9 +11,6 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::TenantId;
 use tokio::time::Instant;
 
-/// The pause after the first failure; it grows by the same amount with every failed probe.
-const STEP: Duration = Duration::from_secs(5 * 60);
-
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
@@ -87,13 +84,26 @@ struct Tenants {
 }
 
 /// Every tenant's circuit in this process.
-#[derive(Debug, Default)]
-pub(super) struct Circuits(Mutex<Tenants>);
+#[derive(Debug)]
+pub(super) struct Circuits {
+    /// The pause after the first failure; it grows by the same amount with every failed probe.
+    step: Duration,
+    tenants: Mutex<Tenants>,
+}
 
 impl Circuits {
+    /// All closed. `step` is the shortest time between two syncs of a user: a tenant is not tried more often than a user
+    /// would be.
+    pub(super) fn new(step: Duration) -> Self {
+        Self {
+            step,
+            tenants: Mutex::default(),
+        }
+    }
+
     fn tenants(&self) -> MutexGuard<'_, Tenants> {
         // The maps are whole after every change, so a panic elsewhere does not spoil them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks before a batch. A batch somebody waits for (`urgent`) always tries, with one user first.
@@ -128,11 +138,11 @@ impl Circuits {
                     failure: failure.clone(),
                     failures: 1,
                     opened_at: now,
-                    until: now + STEP,
+                    until: now + self.step,
                 },
             );
             return Opened {
-                pause: STEP,
+                pause: self.step,
                 first: true,
                 alert: failure.class == ErrorClass::TenantPermanent,
             };
@@ -142,7 +152,7 @@ impl Circuits {
         if later {
             circuit.failures = circuit.failures.saturating_add(1);
             circuit.opened_at = now;
-            circuit.until = now + STEP.saturating_mul(circuit.failures).min(LONGEST);
+            circuit.until = now + self.step.saturating_mul(circuit.failures).min(LONGEST);
         }
         let other = circuit.failure.code != failure.code;
         circuit.failure = failure.clone();
@@ -188,6 +198,8 @@ impl Circuits {
 mod tests {
     use super::*;
 
+    const STEP: Duration = Duration::from_secs(5 * 60);
+
     fn refused() -> Failure {
         Failure::new(
             ErrorClass::TenantPermanent,
@@ -198,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_circuit_opens_probes_grows_and_closes() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(STEP);
         let tenant: TenantId = "contoso".parse().unwrap();
         let start = Instant::now();
         assert_eq!(circuits.ask(&tenant, false, start), Permission::Closed);
@@ -248,7 +260,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(STEP);
         let tenant: TenantId = "contoso".parse().unwrap();
         let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
         let start = Instant::now();

@@ -53,10 +53,8 @@ struct Shared<S: UserSync> {
 pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     let background = worker.limits.batches_at_once;
     let interactive = worker.limits.interactive_batches_at_once;
-    let shared = Arc::new(Shared {
-        worker,
-        circuits: Circuits::default(),
-    });
+    let circuits = Circuits::new(worker.limits.pace.minimum);
+    let shared = Arc::new(Shared { worker, circuits });
     tokio::join!(
         consume(&shared, QueueName::Background, background, &stop),
         consume(&shared, QueueName::Interactive, interactive, &stop),

@@ -1,141 +1,14 @@
-//! The service is killed (SIGKILL) again and again while people edit on both sides: nothing is lost, nothing doubled.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
-)]
+//! The service is killed (SIGKILL) again and again: nothing is lost, nothing doubled.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::sharepoint::people::ItemEdit;
 use tasksync_loadtest::sim::faults::Fault;
-use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec};
+use tasksync_loadtest::trial::{Farm, Ledger};
 
-/// Everything may take this long to arrive; generous, because the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Numbers that look like chance, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
-async fn farm(seed: u64, tenants: usize, users: usize, tasks: f64) -> Arc<Farm> {
-    let spec = FarmSpec {
-        population: PopulationSpec {
-            tenants,
-            users_per_tenant: users,
-            tasks_per_user: tasks,
-            seed,
-            ..PopulationSpec::default()
-        },
-        ..FarmSpec::default()
-    };
-    Arc::new(Farm::start(spec).await.unwrap())
-}
-
-async fn service(folder: &Path, farm: &Farm, more: &str) -> Service {
-    let spec = ServiceSpec {
-        executable: env!("CARGO_BIN_EXE_tasksync").into(),
-        folder: folder.to_owned(),
-        minimum_interval: Duration::from_secs(1),
-        maximum_interval: Duration::from_millis(1_500),
-        more: more.to_owned(),
-    };
-    let service = Service::start(spec, farm).await.unwrap();
-    service.enrol(farm).await.unwrap();
-    service
-}
-
-/// People who edit on both sides until they are told to stop; each edit is watched until the other side shows it.
-struct People {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Ledger>,
-}
-
-impl People {
-    fn start(farm: &Arc<Farm>, seed: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (farm, stopping) = (Arc::clone(farm), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let (mut editor, mut ledger) = (Editor::new(seed), Ledger::default());
-            while !stopping.load(Ordering::Relaxed) {
-                editor.act(&farm, &mut ledger).unwrap();
-                watch(&farm, &mut ledger);
-                std::thread::sleep(Duration::from_millis(60));
-            }
-            ledger
-        });
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Ledger {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-fn watch(farm: &Farm, ledger: &mut Ledger) {
-    let oracle = Oracle::new(farm);
-    for edit in ledger.open() {
-        if oracle.shows(edit) {
-            edit.seen = Some(Instant::now());
-        }
-    }
-}
-
-/// Waits until both sides agree and every edit was seen; says what is wrong when that does not happen.
-async fn settles(farm: &Farm, service: &Service, ledger: &mut Ledger) {
-    let oracle = Oracle::new(farm);
-    let started = Instant::now();
-    loop {
-        watch(farm, ledger);
-        let verdict = oracle.verdict();
-        let unseen = ledger.unseen(20);
-        if verdict.agrees() && unseen.is_empty() {
-            return;
-        }
-        assert!(
-            started.elapsed() < PATIENCE,
-            "the sides do not come together:\n{}\n{}\nlog:\n{}",
-            verdict.lines(20).join("\n"),
-            unseen.join("\n"),
-            service.log_tail(40)
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-fn writes(farm: &Farm) -> u64 {
-    farm.exchange.stats.snapshot().writes + farm.sharepoint.stats.item_writes()
-}
-
-/// After our own last writes came back, further syncs write nothing.
-async fn stays_quiet(farm: &Farm) {
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = writes(farm);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(
-        writes(farm),
-        before,
-        "something was written although nobody edited"
-    );
-    let verdict = Oracle::new(farm).verdict();
-    assert!(verdict.agrees(), "{}", verdict.lines(20).join("\n"));
-}
+use crate::rig::{Dice, People, eventually, farm, service, settles, stays_quiet};
 
 async fn killed_under_edits(seed: u64, kills: u32) {
     let folder = tempfile::tempdir().unwrap();
@@ -250,15 +123,4 @@ async fn a_copy_deleted_before_its_folder_was_read_again_is_deleted_at_the_sourc
     .await;
     settles(&farm, &service, &mut Ledger::default()).await;
     farm.stop().await;
-}
-
-async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "{what} does not come");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }

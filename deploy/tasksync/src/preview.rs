@@ -1,0 +1,263 @@
+//! The plan of a user's next sync, as JSON and as text.
+
+use serde_json::{Value, json};
+use tasksync_common::model::{Field, UserKey};
+use tasksync_common::plan::{Action, Held, Plan, Step};
+
+use crate::show::{cell, entries};
+
+/// The fields of a task in plans, with the names people know.
+const FIELDS: [(&str, &[&str]); 9] = [
+    ("title", &["title"]),
+    ("body", &["body"]),
+    ("start", &["start"]),
+    ("due", &["due"]),
+    ("progress", &["status", "percent"]),
+    ("importance", &["importance"]),
+    ("actual_work", &["actual_work"]),
+    ("total_work", &["total_work"]),
+    ("categories", &["categories"]),
+];
+/// Longest description shown, in characters.
+const BODY_SHOWN: usize = 80;
+
+/// The plan as the API answers it.
+pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
+    let steps: Vec<Value> = plan
+        .actions
+        .iter()
+        .map(|(step, action)| one_step(*step, action))
+        .collect();
+    json!({
+        "tenant": user.tenant.as_str(),
+        "user": user.user.as_str(),
+        "writes_nothing": plan.writes_nothing(),
+        "folders": plan.folders,
+        "steps": steps,
+        "held": held,
+    })
+}
+
+fn one_step(step: Step, action: &Action) -> Value {
+    let mut value = serde_json::to_value(action).unwrap_or_else(|_| json!({ "key": action.key() }));
+    if let Some(object) = value.as_object_mut() {
+        object.insert("step".to_owned(), json!(step));
+        // Names instead of the bits they are stored as.
+        if let Action::UpdateSource { fields, .. } | Action::UpdateMailbox { fields, .. } = action {
+            let names: Vec<&str> = fields.iter().map(Field::name).collect();
+            object.insert("fields".to_owned(), json!(names));
+        }
+    }
+    value
+}
+
+/// The plan for people.
+pub(crate) fn text(answer: &Value) -> String {
+    let mut text = format!(
+        "What a sync of {} of {} would do now (nothing was written):\n",
+        cell(&answer["user"]),
+        cell(&answer["tenant"])
+    );
+    for folder in entries(answer, "folders") {
+        text.push_str(&format!(
+            "new_locations        make a folder for {}\n",
+            cell(folder)
+        ));
+    }
+    let mut agreed = 0_usize;
+    for step in entries(answer, "steps") {
+        if step["step"] == "agreed" {
+            agreed += 1;
+            continue;
+        }
+        text.push_str(&line(step));
+    }
+    for held in entries(answer, "held") {
+        text.push_str(&format!(
+            "HELD BACK on the side of the {}: {} of {} tasks would be deleted\n",
+            cell(&held["side"]),
+            entries(held, "keys").len(),
+            cell(&held["of"])
+        ));
+        for key in entries(held, "keys") {
+            text.push_str(&format!("    {}\n", cell(key)));
+        }
+        for location in entries(held, "emptied") {
+            text.push_str(&format!("    would lose everything: {}\n", cell(location)));
+        }
+    }
+    if answer["writes_nothing"] == true && entries(answer, "held").is_empty() {
+        text.push_str("Nothing.\n");
+    }
+    if agreed > 0 {
+        text.push_str(&format!(
+            "{agreed} tasks are the same on both sides; only their versions would be remembered.\n"
+        ));
+    }
+    if !entries(answer, "held").is_empty() {
+        text.push_str(&format!(
+            "If this is meant: tasksync user allow-deletions {} {}\n",
+            cell(&answer["tenant"]),
+            cell(&answer["user"])
+        ));
+    }
+    text
+}
+
+fn line(step: &Value) -> String {
+    let mut text = format!(
+        "{:<20} {}: {}",
+        cell(&step["step"]),
+        words(step["action"].as_str().unwrap_or_default()),
+        cell(&step["key"])
+    );
+    let title = &step["task"]["title"];
+    if title.is_string() {
+        text.push_str(&format!(" \"{}\"", cell(title)));
+    }
+    if !step["absence"].is_null() {
+        text.push_str(&format!(" ({})", cell(&step["absence"])));
+    }
+    if step["restored"] == true {
+        text.push_str(" (was deleted in the mailbox, but changed at the source since)");
+    }
+    text.push('\n');
+    let named: Vec<&str> = entries(step, "fields").iter().filter_map(Value::as_str).collect();
+    for (field, values) in FIELDS {
+        // A new task is shown with everything it has.
+        let sent = if step["fields"].is_array() {
+            named.contains(&field)
+        } else {
+            step["action"] == "create_in_mailbox" && has(&step["task"], values)
+        };
+        if !sent {
+            continue;
+        }
+        text.push_str(&format!("    {field}: {}", shown(&step["task"], values)));
+        if !step["lost"].is_null() {
+            text.push_str(&format!("  (loses: {})", shown(&step["lost"], values)));
+        }
+        text.push('\n');
+    }
+    if !step["edited"].is_null() {
+        text.push_str("    the copy was edited in the mailbox; the edit goes to the journal\n");
+    }
+    text
+}
+
+fn has(task: &Value, values: &[&str]) -> bool {
+    values
+        .iter()
+        .any(|name| !task[*name].is_null() && task[*name] != json!([]))
+}
+
+fn shown(task: &Value, values: &[&str]) -> String {
+    let all: Vec<String> = values
+        .iter()
+        .map(|name| match *name {
+            "body" if task["body"].is_null() => "none".to_owned(),
+            "body" => {
+                let content = cell(&task["body"]["content"]);
+                let short: String = content.chars().take(BODY_SHOWN).collect();
+                if short.len() < content.len() {
+                    format!("{short}…")
+                } else {
+                    short
+                }
+            }
+            "percent" => task["percent"].as_u64().map_or_else(
+                || "-".to_owned(),
+                |hundredths| format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+            ),
+            "start" | "due" if task[*name].is_null() => "none".to_owned(),
+            name => cell(&task[name]),
+        })
+        .collect();
+    all.join(", ")
+}
+
+fn words(action: &str) -> &str {
+    match action {
+        "create_in_mailbox" => "create in the mailbox",
+        "remove_from_mailbox" => "move to the mailbox's deleted items",
+        "delete_at_source" => "move to the source's recycle bin",
+        "update_source" => "write to the source",
+        "update_mailbox" => "write to the mailbox",
+        "remove_twin" => "remove a second copy",
+        "disown_twin" => "leave an edited copy to the person",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::model::{FieldSet, LocationKey, Task};
+    use tasksync_common::plan::Side;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_is_told_task_by_task_and_field_by_field() {
+        let list = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
+        let user = UserKey::new("contoso".parse().unwrap(), "ana".parse().unwrap());
+        let task = Task {
+            title: "New title".to_owned(),
+            due: Some(jiff::civil::date(2026, 3, 1)),
+            ..Task::default()
+        };
+        let removed = Action::RemoveFromMailbox {
+            key: list.task(2),
+            item: "i2".to_owned(),
+            change_key: "c2".to_owned(),
+            absence: tasksync_common::plan::Absence::NotAssigned,
+            edited: Some(Box::new(task.clone())),
+        };
+        let plan = Plan {
+            folders: vec![list.clone()],
+            actions: vec![
+                (Step::Agreed, Action::Forget { key: list.task(9) }),
+                (Step::SourceDeletions, removed),
+            ],
+        };
+        let held = Held {
+            side: Side::Source,
+            keys: vec![list.task(7)],
+            of: 3,
+            emptied: vec![list.clone()],
+        };
+        let mut answer = json(&user, &plan, &[held]);
+        assert_eq!(answer["writes_nothing"], false);
+        // As an update looks, whatever else it carries.
+        let update = json!({
+            "step": "conflicts", "action": "update_source", "key": list.task(1), "task": task,
+            "fields": FieldSet::of(&[Field::Title, Field::Due]).iter().map(Field::name).collect::<Vec<_>>(),
+            "lost": Task { title: "Old title".to_owned(), ..Task::default() },
+        });
+        answer["steps"].as_array_mut().unwrap().push(update);
+        let shown = text(&answer);
+        for expected in [
+            "make a folder for sp|3f1c2f0e-0000-4000-8000-000000000001\n",
+            "move to the mailbox's deleted items: sp|3f1c2f0e-0000-4000-8000-000000000001|2 (NotAssigned)",
+            "the copy was edited",
+            "write to the source: sp|3f1c2f0e-0000-4000-8000-000000000001|1 \"New title\"\n",
+            "    title: New title  (loses: Old title)\n    due: 2026-03-01  (loses: none)\n",
+            "HELD BACK on the side of the source: 1 of 3",
+            "1 tasks are the same",
+            "tasksync user allow-deletions contoso ana",
+        ] {
+            assert!(shown.contains(expected), "{expected:?} in:\n{shown}");
+        }
+        assert!(!shown.contains("importance"), "{shown}");
+    }
+
+    #[test]
+    fn an_answer_of_another_form_never_panics() {
+        for answer in [
+            json!(null),
+            json!({"steps": 1}),
+            json!({"steps": [null, {"fields": 3}], "held": [1]}),
+        ] {
+            assert!(!text(&answer).is_empty());
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Broken servers and wrong settings of many tenants at once, beside a healthy one: each is told with the right code and
+//! place, nothing grows, the healthy tenant goes on, and everything recovers by itself.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::ItemEdit;
+use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
+
+use crate::gate::{Gate, Mode};
+use crate::rig::{PATIENCE, ask, farm, settles, start, stays_quiet};
+
+const HTML: Mode = Mode::Answer(404, "text/html", "<html><title>Not Found</title></html>");
+const PORTAL: Mode = Mode::Answer(
+    200,
+    "text/html",
+    "<html><form>Please sign in to the guest network</form></html>",
+);
+const OTHER: Mode = Mode::Answer(200, "application/json", "{\"service\": \"something else\"}");
+const XML: &str = "text/xml; charset=utf-8";
+const JSON: &str = "application/json;odata=nometadata;charset=utf-8";
+
+/// What is done to a tenant.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Something else answers in the place of Exchange.
+    Exchange(Mode),
+    /// The same for SharePoint.
+    SharePoint(Mode),
+    /// A value of the tenant's settings is replaced.
+    Setting(&'static str, &'static str),
+}
+
+/// The fault, the code people are told, and a part of the detail that says what is wrong; `@` stands for the place.
+const FAULTS: &[(Fault, &str, &str)] = &[
+    (Fault::Exchange(HTML), "exchange-bad-answer", "HTTP 404"),
+    (Fault::Exchange(PORTAL), "exchange-bad-answer", "guest network"),
+    (Fault::Exchange(OTHER), "exchange-bad-answer", "something else"),
+    (
+        Fault::Exchange(Mode::Bytes("SSH-2.0-OpenSSH_9.9\r\n")),
+        "exchange-unreachable",
+        "@",
+    ),
+    (Fault::Exchange(Mode::Closed), "exchange-unreachable", "@"),
+    (
+        Fault::Exchange(Mode::Answer(200, XML, "\u{1}%<!not an answer {[")),
+        "exchange-bad-answer",
+        "not an answer",
+    ),
+    (Fault::Exchange(Mode::Huge(XML)), "exchange-answer-too-large", "@"),
+    (Fault::Exchange(Mode::Drip(XML)), "exchange-timeout", "@"),
+    (Fault::Exchange(Mode::Silent), "exchange-timeout", "@"),
+    (Fault::SharePoint(HTML), "sharepoint-site-missing", "404"),
+    (
+        Fault::SharePoint(PORTAL),
+        "sharepoint-bad-answer",
+        "guest network",
+    ),
+    (Fault::SharePoint(Mode::Closed), "sharepoint-unreachable", "@"),
+    (
+        Fault::SharePoint(Mode::Answer(200, JSON, "\u{1}%<!not an answer {[")),
+        "sharepoint-bad-answer",
+        "not an answer",
+    ),
+    (
+        Fault::SharePoint(Mode::Huge(JSON)),
+        "sharepoint-answer-too-large",
+        "@",
+    ),
+    (Fault::SharePoint(Mode::Drip(JSON)), "sharepoint-timeout", "@"),
+    (Fault::SharePoint(Mode::Silent), "sharepoint-timeout", "@"),
+    (
+        Fault::Setting("/mailbox/url", "http://no-such-host.invalid/EWS/Exchange.asmx"),
+        "exchange-unreachable",
+        "no-such-host.invalid",
+    ),
+    (
+        Fault::Setting("/source/sites/0", "http://no-such-host.invalid/sites/x"),
+        "sharepoint-unreachable",
+        "no-such-host.invalid",
+    ),
+    (
+        Fault::Setting("/mailbox/url", "http://10.1.2.3/EWS/Exchange.asmx"),
+        "address-refused",
+        "10.1.2.3",
+    ),
+    (
+        Fault::Setting("/source/sites/0", "http://10.1.2.3/sites/x"),
+        "address-refused",
+        "10.1.2.3",
+    ),
+    (
+        Fault::Setting("/mailbox/credentials/password", "file:WRONG"),
+        "exchange-sign-in-refused",
+        "401",
+    ),
+    (
+        Fault::Setting("/source/credentials/password", "file:WRONG"),
+        "sharepoint-sign-in-refused",
+        "401",
+    ),
+    (
+        Fault::Setting("/mailbox/credentials/password", "env:NO_SUCH_SECRET"),
+        "secret-unavailable",
+        "NO_SUCH_SECRET",
+    ),
+    (
+        Fault::Setting("/source/credentials/password", "file:/no/such/secret"),
+        "secret-unavailable",
+        "/no/such/secret",
+    ),
+];
+
+/// A tenant between two gates.
+struct Site {
+    slug: String,
+    settings: Value,
+    exchange: Gate,
+    sharepoint: Gate,
+}
+
+fn authority(url: &str) -> SocketAddr {
+    url.split('/').nth(2).unwrap().parse().unwrap()
+}
+
+impl Site {
+    async fn new(farm: &Farm, at: usize, folder: &std::path::Path) -> Self {
+        let tenant = &farm.population.tenants[at];
+        let (_, password) = farm.write_secrets(folder).unwrap();
+        let mut settings = farm.tenant_settings(tenant, &password);
+        let exchange = Gate::before(authority(&farm.ews_url())).await;
+        let sharepoint = Gate::before(authority(&farm.site_url(tenant))).await;
+        settings["mailbox"]["url"] = json!(format!("http://{}/EWS/Exchange.asmx", exchange.authority()));
+        settings["source"]["sites"] = json!([format!("http://{}{}", sharepoint.authority(), tenant.site)]);
+        Self {
+            slug: tenant.slug.clone(),
+            settings,
+            exchange,
+            sharepoint,
+        }
+    }
+
+    async fn put(&self, service: &Service, settings: &Value) {
+        let path = format!("/api/v1/tenants/{}", self.slug);
+        service
+            .call(reqwest::Method::PUT, &path, Some(settings.clone()))
+            .await
+            .unwrap();
+    }
+
+    async fn breaks(&self, service: &Service, fault: Fault) {
+        match fault {
+            Fault::Exchange(mode) => self.exchange.set(mode),
+            Fault::SharePoint(mode) => self.sharepoint.set(mode),
+            Fault::Setting(pointer, value) => {
+                let mut settings = self.settings.clone();
+                let wrong = service.folder().join("wrong.password");
+                std::fs::write(&wrong, "no such password").unwrap();
+                *settings.pointer_mut(pointer).unwrap() =
+                    json!(value.replace("WRONG", &wrong.display().to_string()));
+                self.put(service, &settings).await;
+            }
+        }
+    }
+
+    async fn heals(&self, service: &Service) {
+        self.exchange.set(Mode::Open);
+        self.sharepoint.set(Mode::Open);
+        self.put(service, &self.settings).await;
+    }
+
+    fn place(&self, fault: Fault) -> String {
+        match fault {
+            Fault::Exchange(_) => self.exchange.authority(),
+            Fault::SharePoint(_) => self.sharepoint.authority(),
+            Fault::Setting(..) => String::new(),
+        }
+    }
+}
+
+/// Every failure people can see of a user: the last attempt's, and open alerts.
+fn told(status: &Value) -> Vec<(String, String)> {
+    let alerts = status["alerts"].as_array().cloned().unwrap_or_default();
+    let alerts = alerts.iter().map(|alert| alert["failure"].clone());
+    std::iter::once(status["schedule"]["last_failure"].clone())
+        .chain(alerts)
+        .filter(|failure| !failure.is_null())
+        .map(|failure| {
+            let text = |field: &str| failure[field].as_str().unwrap_or_default().to_owned();
+            (text("code"), text("detail"))
+        })
+        .collect()
+}
+
+/// Somebody edits a task of this tenant on each side.
+fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
+    let (tenant, applied) = (&farm.population.tenants[at], &farm.applied[at]);
+    let mut edited = Vec::new();
+    'found: for person in &tenant.people {
+        for copy in farm.exchange.items(&person.smtp) {
+            let Some(key) = copy
+                .named
+                .get("TaskSyncSourceKey")
+                .filter(|_| !copy.in_deleted_items)
+            else {
+                continue;
+            };
+            if !edited
+                .iter()
+                .any(|(_, _, known): &(String, String, String)| known == key)
+            {
+                edited.push((person.smtp.clone(), copy.id.clone(), key.clone()));
+            }
+            if edited.len() == 2 {
+                break 'found;
+            }
+        }
+    }
+    let [first, second] = <[_; 2]>::try_from(edited).unwrap();
+    let (here, there) = (
+        format!("at the source {round}"),
+        format!("in the mailbox {round}"),
+    );
+    let (list, item) = first.2.rsplit_once('|').unwrap();
+    let list = list.trim_start_matches("sp|").parse().unwrap();
+    let edit = ItemEdit {
+        title: Some(here.clone()),
+        ..ItemEdit::default()
+    };
+    farm.sharepoint
+        .person_edits(&tenant.site, list, item.parse().unwrap(), edit, applied.users[0])
+        .unwrap();
+    let edit = CopyEdit {
+        subject: Some(there.clone()),
+        ..CopyEdit::default()
+    };
+    farm.exchange.person_edits(&second.0, &second.1, edit).unwrap();
+    (here, there)
+}
+
+/// Whether both edits are on both sides.
+fn mirrored(farm: &Farm, at: usize, (here, there): &(String, String)) -> bool {
+    let (tenant, applied) = (&farm.population.tenants[at], &farm.applied[at]);
+    let in_mailbox = tenant
+        .people
+        .iter()
+        .flat_map(|person| farm.exchange.items(&person.smtp))
+        .any(|copy| copy.subject == *here);
+    let at_source = applied
+        .lists
+        .iter()
+        .flat_map(|(list, _)| farm.sharepoint.items(&tenant.site, *list).unwrap())
+        .any(|item| item.title == *there);
+    in_mailbox && at_source
+}
+
+fn resident_megabytes(service: &Service) -> u64 {
+    let path = format!("/proc/{}/status", service.process_id().unwrap());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = farm(7, FAULTS.len() + 1, 2, 3.0).await;
+    let more = "request_timeout = \"2s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"6s\"\n";
+    let service = start(folder.path(), &farm, Duration::from_secs(1), more).await;
+    service.enrol(&farm).await.unwrap();
+    let mut sites = Vec::new();
+    for at in 0..=FAULTS.len() {
+        let site = Site::new(&farm, at, folder.path()).await;
+        site.put(&service, &site.settings).await;
+        sites.push(site);
+    }
+    settles(&farm, &service, &mut Ledger::default()).await;
+    // Until every tenant's new address is in use.
+    let untouched = Instant::now();
+    while untouched.elapsed() < Duration::from_secs(11) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    let (sick, healthy) = (sites[..FAULTS.len()].iter(), FAULTS.len());
+    let mut edits = Vec::new();
+    for (at, (site, (fault, ..))) in sick.clone().zip(FAULTS).enumerate() {
+        site.breaks(&service, *fault).await;
+        edits.push(edit_both_sides(&farm, at, "while broken"));
+    }
+    // The healthy tenant's edits arrive while the others are sick, and everybody's sickness is told.
+    let started = Instant::now();
+    let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
+    let (mut round, mut own) = (1, edit_both_sides(&farm, healthy, "round 1"));
+    let mut last = String::new();
+    while round < 6 || !waiting.is_empty() {
+        if mirrored(&farm, healthy, &own) && round < 6 {
+            round += 1;
+            own = edit_both_sides(&farm, healthy, &format!("round {round}"));
+        }
+        let mut still = Vec::new();
+        for at in waiting {
+            let (fault, code, part) = FAULTS[at];
+            let person = &farm.population.tenants[at].people[0];
+            let path = format!(
+                "/api/v1/tenants/{}/users/{}",
+                sites[at].slug,
+                Farm::user_name(person)
+            );
+            let status = service.call(reqwest::Method::GET, &path, None).await.unwrap();
+            let part = part.replace('@', &sites[at].place(fault));
+            let told = told(&status);
+            if !told
+                .iter()
+                .any(|(known, detail)| known == code && detail.contains(&part))
+            {
+                last.push_str(&format!(
+                    "{fault:?}: expected {code} with {part:?}, told {told:?}\n"
+                ));
+                still.push(at);
+            }
+        }
+        waiting = still;
+        assert!(
+            started.elapsed() < PATIENCE,
+            "round {round} of the healthy tenant; not told:\n{last}"
+        );
+        last.clear();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    println!(
+        "told after {:?}, {} MB",
+        started.elapsed(),
+        resident_megabytes(&service)
+    );
+    assert!(
+        resident_megabytes(&service) < 300,
+        "{} MB",
+        resident_megabytes(&service)
+    );
+    // The command and the doctor say it too.
+    let person = Farm::user_name(&farm.population.tenants[0].people[0]);
+    let status = ask(&service, &["user", "status", &sites[0].slug, &person]);
+    assert!(
+        status.out.contains("[exchange-bad-answer]") && status.out.contains("What to do:"),
+        "{status:?}"
+    );
+    let alerts = ask(&service, &["alerts", "--tenant", &sites[20].slug]);
+    assert!(alerts.out.contains("[exchange-sign-in-refused]"), "{alerts:?}");
+    let doctor = ask(&service, &["doctor", "--tenant", &sites[11].slug]);
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(
+        doctor.out.contains(&sites[11].sharepoint.authority()),
+        "{}",
+        doctor.out
+    );
+
+    for site in sick {
+        site.heals(&service).await;
+    }
+    let healed = Instant::now();
+    loop {
+        let verdict = Oracle::new(&farm).verdict();
+        let open: Vec<usize> = (0..FAULTS.len())
+            .filter(|&at| !mirrored(&farm, at, &edits[at]))
+            .collect();
+        if verdict.agrees() && open.is_empty() {
+            break;
+        }
+        assert!(
+            healed.elapsed() < PATIENCE * 2,
+            "{}\nnot recovered: {:?}\n{}",
+            verdict.lines(20).join("\n"),
+            open.iter().map(|&at| FAULTS[at]).collect::<Vec<_>>(),
+            service.log_tail(20)
+        );
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    println!("recovered after {:?}", healed.elapsed());
+    stays_quiet(&farm).await;
+    let alerts = service
+        .call(reqwest::Method::GET, "/api/v1/alerts", None)
+        .await
+        .unwrap();
+    assert_eq!(alerts["alerts"], json!([]), "alerts end by themselves");
+    farm.stop().await;
+}

@@ -1,0 +1,181 @@
+//! A farm, the service between its servers, people who edit, and what every trial asks at its end.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tasksync_loadtest::population::PopulationSpec;
+use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec};
+
+/// Everything may take this long to arrive; generous, because the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers that look like chance, the same for the same seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+pub(crate) async fn farm(seed: u64, tenants: usize, users: usize, tasks: f64) -> Arc<Farm> {
+    let spec = FarmSpec {
+        population: PopulationSpec {
+            tenants,
+            users_per_tenant: users,
+            tasks_per_user: tasks,
+            seed,
+            ..PopulationSpec::default()
+        },
+        ..FarmSpec::default()
+    };
+    Arc::new(Farm::start(spec).await.unwrap())
+}
+
+/// The service with everybody enrolled, each synced every 1 to 1.5 seconds.
+pub(crate) async fn service(folder: &Path, farm: &Farm, more: &str) -> Service {
+    let service = start(folder, farm, Duration::from_secs(1), more).await;
+    service.enrol(farm).await.unwrap();
+    service
+}
+
+/// The service with nobody enrolled; `minimum` is the shortest time between two syncs of a user.
+pub(crate) async fn start(folder: &Path, farm: &Farm, minimum: Duration, more: &str) -> Service {
+    let spec = ServiceSpec {
+        executable: env!("CARGO_BIN_EXE_tasksync").into(),
+        folder: folder.to_owned(),
+        minimum_interval: minimum,
+        maximum_interval: minimum * 3 / 2,
+        more: more.to_owned(),
+    };
+    Service::start(spec, farm).await.unwrap()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs a command against the service.
+pub(crate) fn ask(service: &Service, arguments: &[&str]) -> Ended {
+    let mut command = tasksync();
+    command
+        .args(arguments)
+        .env("TASKSYNC_URL", service.url())
+        .env("TASKSYNC_TOKEN", service.token());
+    run(&mut command)
+}
+
+/// The executable with a clean environment.
+pub(crate) fn tasksync() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasksync"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(command: &mut Command) -> Ended {
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// People who edit on both sides until they are told to stop; each edit is watched until the other side shows it.
+pub(crate) struct People {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Ledger>,
+}
+
+impl People {
+    pub(crate) fn start(farm: &Arc<Farm>, seed: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (farm, stopping) = (Arc::clone(farm), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut editor, mut ledger) = (Editor::new(seed), Ledger::default());
+            while !stopping.load(Ordering::Relaxed) {
+                editor.act(&farm, &mut ledger).unwrap();
+                watch(&farm, &mut ledger);
+                std::thread::sleep(Duration::from_millis(60));
+            }
+            ledger
+        });
+        Self { stop, thread }
+    }
+
+    pub(crate) fn stop(self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+pub(crate) fn watch(farm: &Farm, ledger: &mut Ledger) {
+    let oracle = Oracle::new(farm);
+    for edit in ledger.open() {
+        if oracle.shows(edit) {
+            edit.seen = Some(Instant::now());
+        }
+    }
+}
+
+/// Waits until both sides agree and every edit was seen; says what is wrong when that does not happen.
+pub(crate) async fn settles(farm: &Farm, service: &Service, ledger: &mut Ledger) {
+    let oracle = Oracle::new(farm);
+    let started = Instant::now();
+    loop {
+        watch(farm, ledger);
+        let verdict = oracle.verdict();
+        let unseen = ledger.unseen(20);
+        if verdict.agrees() && unseen.is_empty() {
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the sides do not come together:\n{}\n{}\nlog:\n{}",
+            verdict.lines(20).join("\n"),
+            unseen.join("\n"),
+            service.log_tail(40)
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+pub(crate) fn writes(farm: &Farm) -> u64 {
+    farm.exchange.stats.snapshot().writes + farm.sharepoint.stats.item_writes()
+}
+
+/// After our own last writes came back, further syncs write nothing.
+pub(crate) async fn stays_quiet(farm: &Farm) {
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = writes(farm);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(
+        writes(farm),
+        before,
+        "something was written although nobody edited"
+    );
+    let verdict = Oracle::new(farm).verdict();
+    assert!(verdict.agrees(), "{}", verdict.lines(20).join("\n"));
+}
+
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "{what} does not come");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
