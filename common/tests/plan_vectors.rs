@@ -1,5 +1,11 @@
 //! What is decided about one task: a table, one sentence a row.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this is a test; its helper functions may fail loudly, too"
+)]
+
 use serde::Deserialize;
 use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
