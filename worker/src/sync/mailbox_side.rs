@@ -121,7 +121,8 @@ impl SyncEngine {
             .chain(&state.pending)
             .any(|key| !state.locations.contains_key(&key.location()));
         if look_for_folders || unknown_folder {
-            reading.folder_vanished = self.find_folders(context, owner, state, source).await?;
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
         }
         self.probe_unknown(context, owner, state, &mut signs).await?;
         for (location, place) in state.locations.clone() {
@@ -134,7 +135,10 @@ impl SyncEngine {
             self.read_folder(context, owner, state, &location, &place, now, &mut reading)
                 .await?;
         }
-        if reading.is_doubtful() && state.locations.len() > 1 {
+        if reading.is_doubtful() {
+            // Among all folders of ours, also one that a pass which was cut off left behind.
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
             self.look_again(context, owner, state, &signs, &mut reading, deadline)
                 .await?;
         }
@@ -177,14 +181,14 @@ impl SyncEngine {
     }
 
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
-    /// `true` when one is.
     async fn find_folders(
         &self,
         context: &TenantContext,
         owner: &Owner,
         state: &mut SyncState,
         source: &SourceReading,
-    ) -> Result<bool, Failure> {
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
         for folder in context.connections.mailbox.folders(owner).await? {
@@ -198,15 +202,15 @@ impl SyncEngine {
                     .or_insert(candidate);
             }
         }
-        let lost: Vec<LocationKey> = state
+        let lost: Vec<(LocationKey, String)> = state
             .locations
             .iter()
             .filter(|(_, place)| !ids.contains(&place.folder))
-            .map(|(location, _)| location.clone())
+            .map(|(location, place)| (location.clone(), place.folder.clone()))
             .collect();
-        let vanished = !lost.is_empty();
-        for location in lost {
+        for (location, folder) in lost {
             state.forget_folder(&location);
+            reading.drop_folder(&folder);
         }
         for (location, (folder, name)) in found {
             let holds = source
@@ -221,7 +225,7 @@ impl SyncEngine {
                 signs: None,
             });
         }
-        Ok(vanished)
+        Ok(())
     }
 
     /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
