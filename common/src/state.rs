@@ -318,3 +318,90 @@ impl Fingerprint {
             .flat_map(|(location, ids)| ids.iter().map(|&id| location.task(id)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(item: &str, elsewhere: Option<&str>) -> Link {
+        Link {
+            version: "1".to_owned(),
+            ..Link::found(item, "ck", elsewhere.map(str::to_owned))
+        }
+    }
+
+    fn state() -> SyncState {
+        let (a, b) = (
+            LocationKey::sharepoint_list("a"),
+            LocationKey::sharepoint_list("b"),
+        );
+        let place = |folder: &str| LocationState {
+            name: folder.to_owned(),
+            holds: FieldSet::ALL,
+            folder: folder.to_owned(),
+            cursor: Some("1".to_owned()),
+            signs: None,
+        };
+        SyncState {
+            locations: BTreeMap::from([(a.clone(), place("folder a")), (b.clone(), place("folder b"))]),
+            links: BTreeMap::from([
+                (a.task(1), link("at home", None)),
+                (a.task(2), link("moved", Some("folder b"))),
+                (b.task(3), link("in b", None)),
+            ]),
+            ..SyncState::default()
+        }
+    }
+
+    #[test]
+    fn what_lay_in_a_folder_is_lost_with_it_and_nothing_else() {
+        let (a, b) = (
+            LocationKey::sharepoint_list("a"),
+            LocationKey::sharepoint_list("b"),
+        );
+        let lost = |location: &LocationKey| {
+            let mut state = state();
+            state.forget_folder(location);
+            assert!(!state.locations.contains_key(location));
+            let lost = state.links.iter().filter(|(_, link)| link.has_lost_its_folder());
+            lost.map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&a), [a.task(1)]);
+        assert_eq!(lost(&b), [a.task(2), b.task(3)]);
+    }
+
+    #[test]
+    fn a_user_with_an_open_end_is_never_idle() {
+        let mut open = [state(), state(), state(), state()];
+        assert!(!state().fingerprint().unfinished);
+        let key = LocationKey::sharepoint_list("a").task(1);
+        open[0].pending.insert(key.clone());
+        open[1].held.insert(key.clone());
+        open[2].links.insert(key.clone(), Link::found("item", "ck", None));
+        open[3].forget_folder(&key.location());
+        assert!(open.iter().all(|state| state.fingerprint().unfinished));
+    }
+
+    #[test]
+    fn links_of_an_earlier_build_are_read() {
+        #[derive(Serialize)]
+        struct Earlier {
+            item: &'static str,
+            change_key: &'static str,
+            version: &'static str,
+            agreed: Agreed,
+            source_progress: Progress,
+            removing: bool,
+        }
+        let bytes = rmp_serde::to_vec_named(&Earlier {
+            item: "item",
+            change_key: "ck",
+            version: "1",
+            agreed: Agreed::default(),
+            source_progress: Progress::default(),
+            removing: false,
+        });
+        let read: Link = rmp_serde::from_slice(&bytes.unwrap()).unwrap();
+        assert_eq!(read, link("item", None));
+    }
+}

@@ -27,6 +27,21 @@ struct Reading {
     reached: BTreeMap<LocationKey, usize>,
 }
 
+impl Reading {
+    fn drop_folder(&mut self, folder: u32) {
+        self.folder_vanished = true;
+        let places = self.places.clone();
+        self.drop_items(|item| places.get(&item) == Some(&folder));
+    }
+
+    fn drop_items(&mut self, dropped: impl Fn(u32) -> bool) {
+        for items in self.items.values_mut() {
+            items.retain(|(item, _)| !dropped(*item));
+        }
+        self.items.retain(|_, items| !items.is_empty());
+    }
+}
+
 /// Ids and folders are numbers here; an empty one is none.
 pub(crate) fn id(text: &str) -> u32 {
     text.parse().unwrap_or(u32::MAX)
@@ -121,24 +136,12 @@ fn read_mailbox(
     let unknown_folder = present
         .chain(&state.pending)
         .any(|key| !state.locations.contains_key(&key.location()));
-    let gone = |state: &SyncState, world: &World| -> Vec<LocationKey> {
-        let lost = state
-            .locations
-            .iter()
-            .filter(|(_, place)| !world.folders.contains_key(&id(&place.folder)));
-        lost.map(|(location, _)| location.clone()).collect()
-    };
-    if full || unknown_folder || !gone(state, world).is_empty() {
-        for location in gone(state, world) {
-            reading.folder_vanished = true;
-            state.forget_folder(&location);
-        }
-        for (folder, location) in &world.folders {
-            state
-                .locations
-                .entry(location.clone())
-                .or_insert_with(|| place(location, *folder));
-        }
+    let folder_gone = state
+        .locations
+        .values()
+        .any(|place| !world.folders.contains_key(&id(&place.folder)));
+    if full || unknown_folder || folder_gone {
+        find_folders(world, state, &mut reading);
     }
     if way.relist {
         for place in state.locations.values_mut() {
@@ -154,7 +157,8 @@ fn read_mailbox(
     }
     let missed = reading.gone.iter().any(|key| !reading.items.contains_key(key));
     let twice = reading.items.values().any(|items| items.len() > 1);
-    if (missed || twice) && state.locations.len() > 1 {
+    if missed || twice {
+        find_folders(world, state, &mut reading);
         for (location, mut place) in state.locations.clone() {
             if let Some(reached) = reading.reached.get(&location) {
                 place.cursor = Some(reached.to_string());
@@ -195,6 +199,25 @@ fn read_mailbox(
     reading
 }
 
+fn find_folders(world: &World, state: &mut SyncState, reading: &mut Reading) {
+    let lost: Vec<(LocationKey, u32)> = state
+        .locations
+        .iter()
+        .filter(|(_, place)| !world.folders.contains_key(&id(&place.folder)))
+        .map(|(location, place)| (location.clone(), id(&place.folder)))
+        .collect();
+    for (location, folder) in lost {
+        state.forget_folder(&location);
+        reading.drop_folder(folder);
+    }
+    for (folder, location) in &world.folders {
+        state
+            .locations
+            .entry(location.clone())
+            .or_insert_with(|| place(location, *folder));
+    }
+}
+
 pub(crate) fn place(location: &LocationKey, folder: u32) -> LocationState {
     LocationState {
         name: String::new(),
@@ -215,12 +238,7 @@ fn read_folder(
     let folder = id(&place.folder);
     if !world.folders.contains_key(&folder) {
         state.forget_folder(location);
-        reading.folder_vanished = true;
-        let places = &reading.places;
-        for items in reading.items.values_mut() {
-            items.retain(|(item, _)| places.get(item) != Some(&folder));
-        }
-        reading.items.retain(|_, items| !items.is_empty());
+        reading.drop_folder(folder);
         return;
     }
     let (mut present, mut gone) = (BTreeMap::new(), BTreeSet::new());
@@ -237,10 +255,7 @@ fn read_folder(
         let all = world.items.iter().filter(|(_, item)| item.folder == folder);
         present.extend(all.map(|(item, found)| (*item, found.change_key)));
     }
-    for items in reading.items.values_mut() {
-        items.retain(|(item, _)| !gone.contains(item));
-    }
-    reading.items.retain(|_, items| !items.is_empty());
+    reading.drop_items(|item| gone.contains(&item));
     reading.places.retain(|item, _| !gone.contains(item));
     reading.places.extend(present.keys().map(|item| (*item, folder)));
     let linked: BTreeMap<u32, (&SourceKey, &str)> = state
@@ -272,10 +287,7 @@ fn read_folder(
 }
 
 fn read_items(world: &World, state: &SyncState, ids: &[u32], reading: &mut Reading) {
-    for items in reading.items.values_mut() {
-        items.retain(|(item, _)| !ids.contains(item));
-    }
-    reading.items.retain(|_, items| !items.is_empty());
+    reading.drop_items(|item| ids.contains(&item));
     for item in ids {
         let link = state.links.iter().find(|(_, link)| id(&link.item) == *item);
         let link = link.map(|(key, _)| key.clone());

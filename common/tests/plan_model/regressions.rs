@@ -302,6 +302,23 @@ fn a_crash_after_the_first_copy_in_a_new_folder() {
     );
 }
 
+/// A copy moved into a folder of ours that nothing was remembered of was missed, and its task deleted.
+#[test]
+fn a_move_into_a_folder_left_by_a_crash() {
+    run(
+        0,
+        &[
+            act(Create(1)),
+            SYNC,
+            act(Create(0)),
+            failing(Fault::Crash(1)),
+            act(DeleteTask(0)),
+            act(Move(0, Place::Ours(0))),
+            SYNC,
+        ],
+    );
+}
+
 /// A start moved in the mailbox took a due date along that the source did not get.
 #[test]
 fn dates_that_move_each_other() {

@@ -155,7 +155,10 @@ impl SyncEngine {
             self.read_folder(context, owner, state, &location, &place, now, &mut reading)
                 .await?;
         }
-        if reading.is_doubtful() && state.locations.len() > 1 {
+        if reading.is_doubtful() {
+            // Among all folders of ours, also one that a pass which was cut off left behind.
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
             self.look_again(context, owner, state, &signs, &mut reading, deadline)
                 .await?;
         }
@@ -224,15 +227,15 @@ impl SyncEngine {
                     .or_insert(candidate);
             }
         }
-        let lost: Vec<LocationKey> = state
+        let lost: Vec<(LocationKey, String)> = state
             .locations
             .iter()
             .filter(|(_, place)| !ids.contains(&place.folder))
-            .map(|(location, _)| location.clone())
+            .map(|(location, place)| (location.clone(), place.folder.clone()))
             .collect();
-        reading.folder_vanished = !lost.is_empty();
-        for location in lost {
+        for (location, folder) in lost {
             state.forget_folder(&location);
+            reading.drop_folder(&folder);
         }
         for (location, (folder, name)) in found {
             let holds = source
