@@ -1,7 +1,7 @@
 //! The plan of one user's sync: pure, total, and a value that can be printed and compared.
 //!
-//! [`decide`] looks at one task on both sides and says what is to be done about it; [`assemble`] does so for all tasks and
-//! puts the actions into the order of the original service; [`guard`] holds deletions back when there are too many. No
+//! [`decide()`] looks at one task on both sides and says what is to be done about it; [`assemble()`] does so for all tasks and
+//! puts the actions into the order of the original service; [`guard()`] holds deletions back when there are too many. No
 //! function here does I/O or reads a clock.
 
 mod action;
