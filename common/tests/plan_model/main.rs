@@ -108,11 +108,12 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn one_sync(world: &mut World, way: &Way) {
-    if way.fault == Fault::None && way.while_reading.is_none() && way.before_writing.is_none() {
+    let clean = way.fault == Fault::None && way.while_reading.is_none() && way.before_writing.is_none();
+    if clean {
         Oracle::expect_winners(world);
     }
     sync(world, way);
-    Oracle::observe(world);
+    Oracle::observe(world, clean);
 }
 
 /// Runs a history to its end and judges it.

@@ -22,8 +22,9 @@ pub(crate) struct Oracle {
     open: BTreeMap<u32, (SourceKey, Side)>,
     /// The latest title both sides held.
     settled: BTreeMap<SourceKey, u32>,
-    /// The source's values when both sides were last equal.
-    equal: BTreeMap<SourceKey, Task>,
+    /// The source's values when both sides were equal: the last time, and before if what was last was not remembered
+    /// for sure. A task changed back to one of them counts as not edited.
+    equal: BTreeMap<SourceKey, Vec<Task>>,
     /// Tasks with several copies or a private one: which of the titles counts is not told here.
     unclear: BTreeSet<SourceKey>,
     /// Of these, those whose titles do not travel, as the copy is or was private.
@@ -107,7 +108,7 @@ impl Oracle {
 
     /// The person's values were sent to the source, whatever happened to the copy meanwhile.
     pub(crate) fn sent(&mut self, key: &SourceKey, task: Task) {
-        self.equal.insert(key.clone(), task);
+        self.equal.entry(key.clone()).or_default().push(task);
     }
 
     /// What goes into the journal before the plan is carried out.
@@ -137,7 +138,11 @@ impl Oracle {
         if let Some(equal) = self.equal.get(key).filter(|_| !self.unclear.contains(key)) {
             let due = |task: &Task| task.due.max(task.start);
             let of = |task: &Task| (task.title.clone(), task.start, due(task), task.importance);
-            assert_eq!(of(equal), of(task), "{key} is deleted although it was edited");
+            let known = equal.iter().any(|equal| of(equal) == of(task));
+            assert!(
+                known,
+                "{key} is deleted although it was edited: {task:?}, not {equal:?}"
+            );
         }
     }
 
@@ -161,8 +166,8 @@ impl Oracle {
         world.oracle.winners = winners;
     }
 
-    /// After a sync, whatever went wrong in it.
-    pub(crate) fn observe(world: &mut World) {
+    /// After a sync; `clean` when nothing went wrong in it.
+    pub(crate) fn observe(world: &mut World, clean: bool) {
         let winners = std::mem::take(&mut world.oracle.winners);
         for (key, winner) in winners {
             let titles: Vec<u32> = world
@@ -197,7 +202,13 @@ impl Oracle {
             world.oracle.open.remove(&number);
             world.oracle.settled.insert(key, number);
         }
-        world.oracle.equal.extend(equal);
+        for (key, task) in equal {
+            let known = world.oracle.equal.entry(key).or_default();
+            if clean {
+                known.clear();
+            }
+            known.push(task);
+        }
     }
 
     /// Whether every task says by itself what it means: status and percent that contradict each other mean what they
