@@ -18,8 +18,8 @@ use tasksync_common::registry::{
 use tasksync_common::settings::{OutboundSettings, Settings};
 use tasksync_worker::connect::ServerConnector;
 use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, Tenants};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// Tenants of the farm.
 pub(crate) const TENANTS: usize = 4;
@@ -49,6 +49,8 @@ impl Setting {
         format!("{access}, {}", if self.tls { "HTTPS" } else { "plain HTTP" })
     }
 }
+
+type Output = Lines<BufReader<ChildStdout>>;
 
 /// What the farm says of itself.
 #[derive(Deserialize)]
@@ -86,8 +88,9 @@ pub(crate) struct Bed {
     /// The service account's `Authorization` header.
     pub(crate) authorization: String,
     connector: Arc<ServerConnector>,
-    // Ends with the bed.
+    // Both end with the bed; a program that cannot print any more ends too early.
     _farm: Child,
+    _output: Output,
     _folder: tempfile::TempDir,
 }
 
@@ -95,7 +98,7 @@ impl Bed {
     /// Starts the servers, fills the registry and connects the engine.
     pub(crate) async fn start(setting: Setting) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-        let (farm, facts) = simulate(setting, folder.path().join("farm")).await?;
+        let (farm, output, facts) = simulate(setting, folder.path().join("farm")).await?;
         let settings = Settings {
             outbound: OutboundSettings {
                 allowed_networks: vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
@@ -161,6 +164,7 @@ impl Bed {
             authorization: authorization.ok_or("the farm has no tenant")?,
             connector,
             _farm: farm,
+            _output: output,
             _folder: folder,
         })
     }
@@ -202,7 +206,7 @@ impl Bed {
 }
 
 /// Starts the servers as a child process that ends with its handle.
-async fn simulate(setting: Setting, folder: PathBuf) -> Result<(Child, Facts), String> {
+async fn simulate(setting: Setting, folder: PathBuf) -> Result<(Child, Output, Facts), String> {
     let executable = match std::env::var_os("TASKSYNC_LOADTEST") {
         Some(path) => PathBuf::from(path),
         // Benchmarks lie in `deps`, programs beside it.
@@ -251,7 +255,7 @@ async fn simulate(setting: Setting, folder: PathBuf) -> Result<(Child, Facts), S
         .await
         .map_err(|_| "the simulated servers are not up in time".to_owned())??;
     let facts = serde_json::from_str(&text).map_err(|error| format!("the servers' addresses: {error}"))?;
-    Ok((child, facts))
+    Ok((child, lines, facts))
 }
 
 fn basic(credentials: &Credentials, password: &str) -> Result<String, String> {

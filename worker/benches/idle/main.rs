@@ -69,10 +69,18 @@ async fn run() -> Result<(), String> {
     say(
         "                             EWS  SharePoint    tasksync  bare 1+1  bare 0+1   bare 1+1   bare 0+1  aim",
     );
+    // As `cargo bench … -- delegate`; cargo adds options of its own.
+    let only: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|part| !part.starts_with('-'))
+        .collect();
     for tls in [true, false] {
         for delegate in [false, true] {
             let setting = Setting { delegate, tls };
             let name = setting.name();
+            if !only.is_empty() && !only.iter().any(|part| name.contains(part.as_str())) {
+                continue;
+            }
             let row = measure(setting)
                 .await
                 .map_err(|error| format!("{name}: {error}"))?;
