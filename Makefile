@@ -25,8 +25,11 @@ demo:
 test: setup format lint docs unit
 
 bench:
-	cargo build --locked --quiet --release --bin tasksync --bin tasksync-loadtest
-	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" bench
+	cargo build --locked --quiet --release --bin tasksync-loadtest
+	cargo bench --locked --quiet -p tasksync-worker --features bench --bench parse
+	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" \
+		cargo bench --locked --quiet -p tasksync-worker --features bench --bench idle
+	cargo bench --locked --quiet -p tasksync-common --bench select
 
 setup:
 	@deploy/dev/setup.sh

@@ -178,19 +178,15 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
 }
 
 fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, StateError> {
-    let unreadable = |error: rmp_serde::decode::Error| StateError::Unreadable(error.to_string());
-    // The version stands first, so that a newer form is told from a damaged one.
-    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    let found = match rmp_serde::from_slice::<(u16, serde::de::IgnoredAny)>(bytes) {
-        Ok((found, _)) => found,
-        Err(error) => return Err(unreadable(error)),
-    };
-    if found > VERSION {
-        return Err(StateError::NewerVersion { found });
+    match rmp_serde::from_slice::<(u16, T)>(bytes) {
+        Ok((found, value)) if found <= VERSION => Ok(value),
+        Ok((found, _)) => Err(StateError::NewerVersion { found }),
+        // The version stands first, so that a newer form is told from a damaged one.
+        Err(error) => match rmp_serde::from_slice::<(u16, serde::de::IgnoredAny)>(bytes) {
+            Ok((found, _)) if found > VERSION => Err(StateError::NewerVersion { found }),
+            _ => Err(StateError::Unreadable(error.to_string())),
+        },
     }
-    <(u16, T)>::deserialize(&mut reader)
-        .map(|(_, value)| value)
-        .map_err(unreadable)
 }
 
 impl SyncState {

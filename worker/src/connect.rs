@@ -60,6 +60,12 @@ impl ServerConnector {
         change(&mut self.sharepoint, &mut self.ews);
         self
     }
+
+    /// The limits and counters of every server this connector's connections call.
+    #[must_use]
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
 }
 
 /// Whom a server counts requests for: a company's own server counts all of them together, a shared cloud those of each

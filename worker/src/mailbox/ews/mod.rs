@@ -4,6 +4,8 @@
 //! which order they are used. Facts of the wire are Microsoft's (Exchange 2013 SP1 and later, Exchange Online).
 
 mod access;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod client;
 mod containers;
 mod create_folder;
