@@ -11,6 +11,11 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tasksync/target
 export CARGO_TERM_COLOR ?= auto
 
+# Microsoft's schema of EWS, if it lies beside the checkout; the tests say so when they skip it.
+ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
+export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
+endif
+
 .PHONY: demo test bench format lint docs unit setup docs-generated
 
 demo:
@@ -20,8 +25,11 @@ demo:
 test: setup format lint docs unit
 
 bench:
-	cargo build --locked --quiet --release --bin tasksync --bin tasksync-loadtest
-	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" bench
+	cargo build --locked --quiet --release --bin tasksync-loadtest
+	cargo bench --locked --quiet -p tasksync-worker --features bench --bench parse
+	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" \
+		cargo bench --locked --quiet -p tasksync-worker --features bench --bench idle
+	cargo bench --locked --quiet -p tasksync-common --bench select
 
 setup:
 	@deploy/dev/setup.sh
@@ -33,12 +41,14 @@ lint:
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 unit:
 	cargo test --locked --workspace --all-features
 
 # Pages generated from the code; a test compares them.
 docs-generated:
-	cargo run --locked --quiet --bin tasksync -- docs errors > docs/errors.md
-	cargo run --locked --quiet --bin tasksync -- docs settings > docs/settings.md
+	cargo build --locked --quiet --bin tasksync
+	for page in errors settings api doctor commands; do \
+		"$(CARGO_TARGET_DIR)/debug/tasksync" docs $$page > docs/$$page.md; \
+	done

@@ -20,6 +20,10 @@ pub struct Signs {
     pub latest_commit_us: i64,
     /// Deletions so far.
     pub deletions: i64,
+    /// Digest of the id of the folder above; 0 when the server does not tell it. A folder that is moved to the deleted
+    /// items keeps its id and its other signs.
+    #[serde(default)]
+    pub parent: u64,
 }
 
 /// A location of the user's tasks and its folder in the mailbox.
@@ -40,7 +44,8 @@ pub struct LocationState {
 /// One task on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Id of the mailbox item.
+    /// Id of the mailbox item; empty when its folder went and it was not made again yet. (By its old id it can still be
+    /// read in the deleted items.)
     pub item: String,
     /// Version of the mailbox item that was last agreed.
     pub change_key: String,
@@ -52,6 +57,53 @@ pub struct Link {
     pub source_progress: Progress,
     /// tasksync is about to remove the mailbox copy itself: its absence says nothing about the person's wishes.
     pub removing: bool,
+    /// Fields that are the person's own in this item, private or recurring as it is: not written there.
+    #[serde(default)]
+    pub own: FieldSet,
+    /// Id of the folder the item lies in, if the person moved it out of its location's.
+    #[serde(default)]
+    pub elsewhere: Option<String>,
+}
+
+impl Link {
+    /// A copy that was found and is not brought into agreement yet.
+    #[must_use]
+    pub fn found(item: &str, change_key: &str, elsewhere: Option<String>) -> Self {
+        Self {
+            item: item.to_owned(),
+            change_key: change_key.to_owned(),
+            version: String::new(),
+            agreed: Agreed::default(),
+            source_progress: Progress::default(),
+            removing: false,
+            own: FieldSet::EMPTY,
+            elsewhere,
+        }
+    }
+
+    /// Whether both sides are to be looked at whatever is reported.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.removing || !self.is_agreed() || self.has_lost_its_folder()
+    }
+
+    /// The item's folder went: nothing is known of the item any more.
+    pub fn lose_folder(&mut self) {
+        self.item.clear();
+        self.elsewhere = None;
+    }
+
+    /// Whether the item's folder went and the item was not made again yet.
+    #[must_use]
+    pub fn has_lost_its_folder(&self) -> bool {
+        self.item.is_empty()
+    }
+
+    /// Whether both sides ever agreed; if not, the link only tells where the copy is.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        !self.version.is_empty()
+    }
 }
 
 /// A task whose own write was refused: left alone until it changes on either side.
@@ -103,7 +155,7 @@ pub struct Fingerprint {
     pub folders: Vec<(String, Option<Signs>)>,
     /// Ids of linked tasks, by location.
     pub linked: Vec<(LocationKey, Vec<i64>)>,
-    /// Something is pending or held: never idle.
+    /// Something is pending, held or not settled, or lies in a folder whose signs are not watched: never idle.
     pub unfinished: bool,
 }
 
@@ -126,19 +178,15 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StateError> {
 }
 
 fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, StateError> {
-    let unreadable = |error: rmp_serde::decode::Error| StateError::Unreadable(error.to_string());
-    // The version stands first, so that a newer form is told from a damaged one.
-    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    let found = match rmp_serde::from_slice::<(u16, serde::de::IgnoredAny)>(bytes) {
-        Ok((found, _)) => found,
-        Err(error) => return Err(unreadable(error)),
-    };
-    if found > VERSION {
-        return Err(StateError::NewerVersion { found });
+    match rmp_serde::from_slice::<(u16, T)>(bytes) {
+        Ok((found, value)) if found <= VERSION => Ok(value),
+        Ok((found, _)) => Err(StateError::NewerVersion { found }),
+        // The version stands first, so that a newer form is told from a damaged one.
+        Err(error) => match rmp_serde::from_slice::<(u16, serde::de::IgnoredAny)>(bytes) {
+            Ok((found, _)) if found > VERSION => Err(StateError::NewerVersion { found }),
+            _ => Err(StateError::Unreadable(error.to_string())),
+        },
     }
-    <(u16, T)>::deserialize(&mut reader)
-        .map(|(_, value)| value)
-        .map_err(unreadable)
 }
 
 impl SyncState {
@@ -177,8 +225,59 @@ impl SyncState {
                 .map(|place| (place.folder.clone(), place.signs))
                 .collect(),
             linked: linked.into_iter().collect(),
-            unfinished: !self.pending.is_empty() || !self.held.is_empty(),
+            unfinished: !self.pending.is_empty()
+                || !self.held.is_empty()
+                || self
+                    .links
+                    .iter()
+                    .any(|(key, link)| link.is_unsettled() && !self.parked.contains_key(key))
+                || self.outside().next().is_some(),
         }
+    }
+
+    /// Links whose items lie in this folder, which is the location's.
+    pub fn links_in<'a>(
+        &'a self,
+        location: &'a LocationKey,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'a SourceKey, &'a Link)> {
+        self.links
+            .iter()
+            .filter(move |(key, link)| match &link.elsewhere {
+                Some(elsewhere) => elsewhere == folder,
+                None => key.location() == *location,
+            })
+    }
+
+    /// Forgets a folder that is gone. That what was in it is missing is nobody's wish, which is remembered until each
+    /// copy is made again.
+    pub fn forget_folder(&mut self, location: &LocationKey) {
+        let Some(place) = self.locations.remove(location) else {
+            return;
+        };
+        let lost: BTreeSet<SourceKey> = self
+            .links_in(location, &place.folder)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &lost {
+            if let Some(link) = self.links.get_mut(key) {
+                link.lose_folder();
+            }
+        }
+    }
+
+    /// Tasks whose item the person moved into a folder that is none of ours, where no sign tells of changes.
+    pub fn outside(&self) -> impl Iterator<Item = &SourceKey> {
+        self.links
+            .iter()
+            .filter(|(_, link)| self.is_outside(link))
+            .map(|(key, _)| key)
+    }
+
+    fn is_outside(&self, link: &Link) -> bool {
+        link.elsewhere
+            .as_deref()
+            .is_some_and(|folder| self.location_of_folder(folder).is_none())
     }
 
     /// The location whose folder has this id.
@@ -213,5 +312,92 @@ impl Fingerprint {
         self.linked
             .iter()
             .flat_map(|(location, ids)| ids.iter().map(|&id| location.task(id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(item: &str, elsewhere: Option<&str>) -> Link {
+        Link {
+            version: "1".to_owned(),
+            ..Link::found(item, "ck", elsewhere.map(str::to_owned))
+        }
+    }
+
+    fn state() -> SyncState {
+        let (a, b) = (
+            LocationKey::sharepoint_list("a"),
+            LocationKey::sharepoint_list("b"),
+        );
+        let place = |folder: &str| LocationState {
+            name: folder.to_owned(),
+            holds: FieldSet::ALL,
+            folder: folder.to_owned(),
+            cursor: Some("1".to_owned()),
+            signs: None,
+        };
+        SyncState {
+            locations: BTreeMap::from([(a.clone(), place("folder a")), (b.clone(), place("folder b"))]),
+            links: BTreeMap::from([
+                (a.task(1), link("at home", None)),
+                (a.task(2), link("moved", Some("folder b"))),
+                (b.task(3), link("in b", None)),
+            ]),
+            ..SyncState::default()
+        }
+    }
+
+    #[test]
+    fn what_lay_in_a_folder_is_lost_with_it_and_nothing_else() {
+        let (a, b) = (
+            LocationKey::sharepoint_list("a"),
+            LocationKey::sharepoint_list("b"),
+        );
+        let lost = |location: &LocationKey| {
+            let mut state = state();
+            state.forget_folder(location);
+            assert!(!state.locations.contains_key(location));
+            let lost = state.links.iter().filter(|(_, link)| link.has_lost_its_folder());
+            lost.map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&a), [a.task(1)]);
+        assert_eq!(lost(&b), [a.task(2), b.task(3)]);
+    }
+
+    #[test]
+    fn a_user_with_an_open_end_is_never_idle() {
+        let mut open = [state(), state(), state(), state()];
+        assert!(!state().fingerprint().unfinished);
+        let key = LocationKey::sharepoint_list("a").task(1);
+        open[0].pending.insert(key.clone());
+        open[1].held.insert(key.clone());
+        open[2].links.insert(key.clone(), Link::found("item", "ck", None));
+        open[3].forget_folder(&key.location());
+        assert!(open.iter().all(|state| state.fingerprint().unfinished));
+    }
+
+    #[test]
+    fn links_of_an_earlier_build_are_read() {
+        #[derive(Serialize)]
+        struct Earlier {
+            item: &'static str,
+            change_key: &'static str,
+            version: &'static str,
+            agreed: Agreed,
+            source_progress: Progress,
+            removing: bool,
+        }
+        let bytes = rmp_serde::to_vec_named(&Earlier {
+            item: "item",
+            change_key: "ck",
+            version: "1",
+            agreed: Agreed::default(),
+            source_progress: Progress::default(),
+            removing: false,
+        });
+        let read: Link = rmp_serde::from_slice(&bytes.unwrap()).unwrap();
+        assert_eq!(read, link("item", None));
     }
 }

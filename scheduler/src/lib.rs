@@ -12,11 +12,13 @@ pub mod doctor;
 mod leader;
 mod limits;
 mod metrics;
+mod parts;
 mod requests;
 mod run;
 mod search;
 
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
+pub use parts::{Leadership, Parts};
 pub use requests::{REQUESTS_PER_MINUTE, Requested, Requests};
 pub use run::{Scheduler, Stores};

@@ -1,7 +1,6 @@
 //! Making the two sides of a tenant from its settings; everything that is shared in the process comes together here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
@@ -22,8 +21,8 @@ pub struct ServerConnector {
     servers: Servers,
     mailboxes: MailboxLocks,
     clock: SharedClock,
-    request_timeout: Duration,
-    discovery_interval: Duration,
+    sharepoint: SharePointSettings,
+    ews: EwsLimits,
 }
 
 impl ServerConnector {
@@ -43,9 +42,29 @@ impl ServerConnector {
             servers: Servers::new(outbound.requests_per_server, Arc::clone(&clock)),
             mailboxes: MailboxLocks::new(Arc::clone(&clock)),
             clock,
-            request_timeout: outbound.request_timeout,
-            discovery_interval: schedule.discovery_interval,
+            sharepoint: SharePointSettings {
+                discovery_interval: schedule.discovery_interval,
+                request_timeout: outbound.request_timeout,
+                ..SharePointSettings::default()
+            },
+            ews: EwsLimits {
+                request_timeout: outbound.request_timeout,
+                ..EwsLimits::default()
+            },
         })
+    }
+
+    /// The same connector with other limits of the two clients, for farms that are unusual in size.
+    #[must_use]
+    pub fn with_limits(mut self, change: impl FnOnce(&mut SharePointSettings, &mut EwsLimits)) -> Self {
+        change(&mut self.sharepoint, &mut self.ews);
+        self
+    }
+
+    /// The limits and counters of every server this connector's connections call.
+    #[must_use]
+    pub fn servers(&self) -> &Servers {
+        &self.servers
     }
 }
 
@@ -75,11 +94,7 @@ impl Connector for ServerConnector {
             tenant.id.clone(),
             Arc::clone(&self.clock),
             self.servers.clone(),
-            SharePointSettings {
-                discovery_interval: self.discovery_interval,
-                request_timeout: self.request_timeout,
-                ..SharePointSettings::default()
-            },
+            self.sharepoint.clone(),
         );
         let mailbox = EwsMailbox::new(
             self.http.clone(),
@@ -91,10 +106,7 @@ impl Connector for ServerConnector {
                 access: *access,
             },
             Arc::clone(&self.clock),
-            EwsLimits {
-                request_timeout: self.request_timeout,
-                ..EwsLimits::default()
-            },
+            self.ews.clone(),
             self.servers.of(url, &account(tenant, credentials)),
             self.mailboxes.clone(),
         );

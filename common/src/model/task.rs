@@ -203,6 +203,12 @@ impl FieldSet {
     /// Every field.
     pub const ALL: Self = Self(511);
 
+    /// This set without the fields of another.
+    #[must_use]
+    pub const fn except(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The set of these fields.
     #[must_use]
     pub fn of(fields: &[Field]) -> Self {
@@ -211,7 +217,7 @@ impl FieldSet {
 
     /// This set and one field more.
     #[must_use]
-    pub fn with(self, field: Field) -> Self {
+    pub const fn with(self, field: Field) -> Self {
         Self(self.0 | field as u16)
     }
 

@@ -74,10 +74,10 @@ impl Agreed {
         self.progress
     }
 
-    /// This as a mailbox would hold it (see [`mailbox_form`]).
+    /// This as a mailbox would hold it in an item with a start of its own (see [`mailbox_form`]).
     #[must_use]
-    pub fn in_mailbox(&self) -> Self {
-        let (start, due) = mailbox_dates(self.start, self.due);
+    pub fn in_mailbox(&self, own_start: Option<Date>) -> Self {
+        let (start, due) = mailbox_dates(self.start, self.due, own_start);
         Self {
             start,
             due,
@@ -158,10 +158,10 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
 }
 
 /// The task as a mailbox would hold it after it was written: a start without a due date is due on the same day, and
-/// nothing is due before it starts (MS-OXOTASK).
+/// nothing is due before it starts (MS-OXOTASK). `own_start` is the item's start where the source holds none.
 #[must_use]
-pub fn mailbox_form(task: &Task) -> Task {
-    let (start, due) = mailbox_dates(task.start, task.due);
+pub fn mailbox_form(task: &Task, own_start: Option<Date>) -> Task {
+    let (start, due) = mailbox_dates(task.start, task.due, own_start);
     Task {
         start,
         due,
@@ -169,8 +169,12 @@ pub fn mailbox_form(task: &Task) -> Task {
     }
 }
 
-fn mailbox_dates(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) {
-    match (start, due) {
+fn mailbox_dates(
+    start: Option<Date>,
+    due: Option<Date>,
+    own_start: Option<Date>,
+) -> (Option<Date>, Option<Date>) {
+    match (start.or(own_start.filter(|_| due.is_none())), due) {
         (Some(start), None) => (Some(start), Some(start)),
         (Some(start), Some(due)) if due < start => (Some(start), Some(start)),
         other => other,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::decide::{Action, Rules, decide};
+use super::action::Action;
+use super::decide::{Rules, decide};
 use super::sides::Pair;
 use crate::model::LocationKey;
 

@@ -1,9 +1,11 @@
 //! What is to be done about one task.
 
-use serde::Serialize;
+use jiff::civil::Date;
 
+use super::action::Action;
 use super::agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
-use super::sides::{Absence, MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
+use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
+use super::twins::twins;
 use crate::model::{Field, FieldSet, SourceKey, Task};
 use crate::state::Link;
 
@@ -15,146 +17,54 @@ pub struct Rules {
 }
 
 /// The fields both sides can hold: only those are compared and carried. What one side cannot hold stays as it is on the
-/// other and is never cleared.
+/// other and is never cleared; a mailbox's labels are the person's own.
 fn common(pair: &Pair, rules: Rules) -> FieldSet {
-    pair.source_holds.and(rules.mailbox_holds)
-}
-
-/// One thing to do, or to remember.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
-pub enum Action {
-    /// Create the task in the mailbox.
-    CreateInMailbox {
-        /// The task.
-        key: SourceKey,
-        /// Its values at the source.
-        task: Task,
-        /// Version at the source.
-        version: String,
-        /// Status and percent as the source holds them.
-        source_progress: Progress,
-        /// Address people can open.
-        web_url: String,
-        /// The person had deleted it, but it was changed at the source since: it comes back.
-        restored: bool,
-    },
-    /// Move the mailbox copy to the deleted items.
-    RemoveFromMailbox {
-        /// The task.
-        key: SourceKey,
-        /// The item.
-        item: String,
-        /// Its version.
-        change_key: String,
-        /// Why.
-        absence: Absence,
-        /// The copy's values, when the person had changed them.
-        edited: Option<Box<Task>>,
-    },
-    /// Put the task at the source into the recycle bin.
-    DeleteAtSource {
-        /// The task.
-        key: SourceKey,
-        /// Version that may be deleted.
-        version: String,
-        /// Its values, for the journal.
-        task: Box<Task>,
-    },
-    /// Send changed fields to the source.
-    UpdateSource {
-        /// The task.
-        key: SourceKey,
-        /// Version that may be changed.
-        version: String,
-        /// New values.
-        task: Box<Task>,
-        /// Which of them are sent.
-        fields: FieldSet,
-        /// Version of the mailbox item they came from.
-        change_key: String,
-        /// Id of that item.
-        item: String,
-        /// The source's values that lose, in a conflict.
-        lost: Option<Box<Task>>,
-    },
-    /// Write changed fields into the mailbox.
-    UpdateMailbox {
-        /// The task.
-        key: SourceKey,
-        /// The item.
-        item: String,
-        /// Version that may be changed.
-        change_key: String,
-        /// New values.
-        task: Box<Task>,
-        /// Which of them are written.
-        fields: FieldSet,
-        /// Version at the source they came from.
-        version: String,
-        /// Status and percent as the source holds them.
-        source_progress: Progress,
-        /// The mailbox's values that lose, in a conflict.
-        lost: Option<Box<Task>>,
-    },
-    /// Both sides agree: remember it.
-    Remember {
-        /// The task.
-        key: SourceKey,
-        /// What is remembered from now on.
-        link: Box<Link>,
-    },
-    /// Neither side has it any more: forget it.
-    Forget {
-        /// The task.
-        key: SourceKey,
-    },
-    /// An untouched second item of ours with the same key: a write that happened twice.
-    RemoveTwin {
-        /// The task.
-        key: SourceKey,
-        /// The item.
-        item: String,
-        /// Its version.
-        change_key: String,
-    },
-    /// A changed copy: take our key off, it is the person's own.
-    DisownTwin {
-        /// The task.
-        key: SourceKey,
-        /// The item.
-        item: String,
-        /// Its version.
-        change_key: String,
-    },
-}
-
-impl Action {
-    /// The task it is about.
-    #[must_use]
-    pub fn key(&self) -> &SourceKey {
-        match self {
-            Self::CreateInMailbox { key, .. }
-            | Self::RemoveFromMailbox { key, .. }
-            | Self::DeleteAtSource { key, .. }
-            | Self::UpdateSource { key, .. }
-            | Self::UpdateMailbox { key, .. }
-            | Self::Remember { key, .. }
-            | Self::Forget { key }
-            | Self::RemoveTwin { key, .. }
-            | Self::DisownTwin { key, .. } => key,
-        }
-    }
+    pair.source_holds
+        .and(rules.mailbox_holds)
+        .without(Field::Categories)
 }
 
 /// What is to be done about one task. Empty: nothing.
 #[must_use]
 pub fn decide(pair: &Pair, rules: Rules) -> Vec<Action> {
     let mut actions = twins(pair);
-    if !is_parked(pair) {
-        actions.extend(main(pair, rules));
+    if is_parked(pair) {
+        return actions;
     }
+    let Some(main) = main(pair, rules) else {
+        return actions;
+    };
+    // Written down before the write, so that the copy is found again whatever becomes of the write.
+    if !matches!(main, Action::Remember { .. } | Action::Forget { .. }) {
+        actions.extend(found(pair, matches!(main, Action::RemoveFromMailbox { .. })));
+    }
+    actions.push(main);
     actions
+}
+
+/// A copy nothing is remembered of, or a linked one in another place than remembered (a move gives it a new id): where
+/// it is, with nothing more agreed than before, and whether tasksync is about to remove it.
+fn found(pair: &Pair, removing: bool) -> Option<Action> {
+    let MailboxSide::Present(mailbox) = &pair.mailbox else {
+        return None;
+    };
+    let link = match &pair.link {
+        None => Link {
+            removing,
+            ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
+        },
+        Some(link) if link.item == mailbox.id => return None,
+        Some(link) => Link {
+            item: mailbox.id.clone(),
+            elsewhere: mailbox.elsewhere.clone(),
+            removing: link.removing || removing,
+            ..link.clone()
+        },
+    };
+    Some(Action::Remember {
+        key: pair.key.clone(),
+        link: Box::new(link),
+    })
 }
 
 /// A refused task is left alone until one side changes.
@@ -176,6 +86,11 @@ fn is_parked(pair: &Pair) -> bool {
 fn main(pair: &Pair, rules: Rules) -> Option<Action> {
     let key = &pair.key;
     let common = common(pair, rules);
+    if let Some(link) = &pair.link
+        && !link.is_agreed()
+    {
+        return found_before(pair, link, common);
+    }
     match (&pair.link, &pair.source, &pair.mailbox) {
         // --- Not linked ---
         // Nothing is known of it on either side.
@@ -265,6 +180,32 @@ fn main(pair: &Pair, rules: Rules) -> Option<Action> {
     }
 }
 
+/// A copy that was found earlier and not brought into agreement yet.
+fn found_before(pair: &Pair, link: &Link, common: FieldSet) -> Option<Action> {
+    let key = &pair.key;
+    match (&pair.source, &pair.mailbox) {
+        // It differs or it would be agreed, but nobody looked at both values: nothing on a guess.
+        (SourceSide::Unchanged, _) | (_, MailboxSide::Unchanged) => None,
+        (SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
+            Some(adopt(key, source, mailbox, common))
+        }
+        // Nothing was ever agreed, so there is no agreement the person could have ended by deleting it.
+        (SourceSide::Present(source), MailboxSide::Gone | MailboxSide::FolderGone) => {
+            Some(create(key, source, None, !link.removing))
+        }
+        (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => Some(Action::RemoveFromMailbox {
+            key: key.clone(),
+            item: mailbox.id.clone(),
+            change_key: mailbox.change_key.clone(),
+            absence: *absence,
+            edited: Some(Box::new(mailbox.task.clone())),
+        }),
+        (SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone) => {
+            Some(Action::Forget { key: key.clone() })
+        }
+    }
+}
+
 /// The source's task with status and percent brought together.
 fn meant(source: &SourceValue, link: Option<&Link>) -> Task {
     let raw = raw_progress(source);
@@ -296,36 +237,57 @@ fn source_edits(link: &Link, source: &SourceValue, common: FieldSet) -> FieldSet
 }
 
 /// What the person changed in the mailbox that may travel.
-fn mailbox_edits(link: &Link, mailbox: &MailboxValue, holds: FieldSet) -> FieldSet {
+fn mailbox_edits(link: &Link, mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
     if mailbox.change_key == link.change_key && mailbox.id == link.item {
         return FieldSet::EMPTY;
     }
+    let shared = shared(mailbox, common);
     let edits = changed(
-        &link.agreed.in_mailbox(),
+        &link.agreed.in_mailbox(own_start(mailbox, common)),
         &mailbox.task,
-        travelling(mailbox, holds),
+        shared,
     );
     // An empty title is no title: sources refuse it.
-    if mailbox.task.title.trim().is_empty() {
+    let edits = if mailbox.task.title.trim().is_empty() {
         edits.without(Field::Title)
     } else {
         edits
+    };
+    with_moved_date(edits, &link.agreed, mailbox, shared)
+}
+
+/// A mailbox moves one date with the other: with the one that was edited goes the other, if the source's differs.
+fn with_moved_date(fields: FieldSet, source: &Agreed, mailbox: &MailboxValue, shared: FieldSet) -> FieldSet {
+    if fields.and(DATES).is_empty() {
+        fields
+    } else {
+        fields.or(changed(source, &mailbox.task, shared.and(DATES)))
     }
 }
 
-/// Fields of the item that may travel to the source at all.
-fn travelling(mailbox: &MailboxValue, holds: FieldSet) -> FieldSet {
-    let mut fields = holds.without(Field::Categories);
+/// The two dates; a mailbox keeps them in order.
+const DATES: FieldSet = FieldSet::EMPTY.with(Field::Start).with(Field::Due);
+
+/// Fields of an item that are the person's own: they travel neither way.
+fn own(mailbox: &MailboxValue) -> FieldSet {
+    let mut own = FieldSet::EMPTY;
     if mailbox.private {
-        fields = fields.without(Field::Title).without(Field::Body);
+        own = own.with(Field::Title).with(Field::Body);
     }
     if mailbox.recurring {
-        fields = fields
-            .without(Field::Start)
-            .without(Field::Due)
-            .without(Field::Progress);
+        own = own.or(DATES).with(Field::Progress);
     }
-    fields
+    own
+}
+
+/// The item's start, where the source cannot hold one.
+fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date> {
+    mailbox.task.start.filter(|_| !common.contains(Field::Start))
+}
+
+/// The fields that travel between this item and the source.
+fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
+    common.except(own(mailbox))
 }
 
 fn create(key: &SourceKey, source: &SourceValue, link: Option<&Link>, restored: bool) -> Action {
@@ -339,133 +301,147 @@ fn create(key: &SourceKey, source: &SourceValue, link: Option<&Link>, restored: 
     }
 }
 
-fn remember(key: &SourceKey, source: &SourceValue, mailbox: (&str, &str), task: &Task) -> Action {
-    Action::Remember {
-        key: key.clone(),
-        link: Box::new(Link {
-            item: mailbox.0.to_owned(),
-            change_key: mailbox.1.to_owned(),
-            version: source.version.clone(),
-            agreed: Agreed::of(task),
-            source_progress: raw_progress(source),
-            removing: false,
-        }),
+/// What is remembered of an item once both sides agree on `task` in the `common` fields.
+fn link_of(
+    link: Option<&Link>,
+    source: &SourceValue,
+    mailbox: &MailboxValue,
+    task: &Task,
+    common: FieldSet,
+) -> Link {
+    let agreed = match link {
+        // Agreed fields the source cannot hold are kept.
+        Some(link) => {
+            let mut agreed = link.agreed.clone();
+            agreed.take(task, common);
+            agreed
+        }
+        None => Agreed::of(task),
+    };
+    Link {
+        item: mailbox.id.clone(),
+        change_key: mailbox.change_key.clone(),
+        version: source.version.clone(),
+        agreed,
+        source_progress: raw_progress(source),
+        removing: false,
+        own: own(mailbox),
+        elsewhere: mailbox.elsewhere.clone(),
     }
 }
 
-/// Whether the mailbox's edit is the later one. Sources keep whole seconds, so only those are compared; a tie goes to
-/// the source.
-fn mailbox_is_later(source: &SourceValue, mailbox: &MailboxValue) -> bool {
-    mailbox.modified.as_second() > source.modified.as_second()
+fn remember(key: &SourceKey, link: Link) -> Action {
+    Action::Remember {
+        key: key.clone(),
+        link: Box::new(link),
+    }
+}
+
+/// Whether the mailbox's edit is the later one and one that can be sent. Sources keep whole seconds, so only those are
+/// compared; a tie goes to the source.
+fn mailbox_wins(source: &SourceValue, mailbox: &MailboxValue) -> bool {
+    mailbox.modified.as_second() > source.modified.as_second() && !mailbox.task.title.trim().is_empty()
 }
 
 /// Found on both sides without a link: where they differ, the later edit wins.
 fn adopt(key: &SourceKey, source: &SourceValue, mailbox: &MailboxValue, common: FieldSet) -> Action {
     let task = meant(source, None);
-    let differing = changed(&Agreed::of(&mailbox_form(&task)), &mailbox.task, common);
-    let travelling = differing.and(travelling(mailbox, common));
+    let link = link_of(None, source, mailbox, &task, common);
+    settle(key, source, mailbox, task, link, common)
+}
+
+/// Both have their own values: where they differ, the later edit wins the whole task, not single fields.
+fn settle(
+    key: &SourceKey,
+    source: &SourceValue,
+    mailbox: &MailboxValue,
+    task: Task,
+    link: Link,
+    common: FieldSet,
+) -> Action {
+    let shared = shared(mailbox, common);
+    let form = mailbox_form(&task, own_start(mailbox, common));
+    let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
     if differing.is_empty() {
-        remember(key, source, (&mailbox.id, &mailbox.change_key), &task)
-    } else if mailbox_is_later(source, mailbox)
-        && !travelling.is_empty()
-        && !mailbox.task.title.trim().is_empty()
-    {
-        update_source(
-            key,
-            source.version.clone(),
-            mailbox,
-            travelling,
-            Some(Box::new(task)),
-        )
+        remember(key, link)
+    } else if mailbox_wins(source, mailbox) {
+        let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
+        let lost = Some(Box::new(task));
+        update_source(key, mailbox, outgoing, link, lost)
     } else {
-        update_mailbox(
-            key,
-            source,
-            task,
-            mailbox,
-            differing,
-            Some(Box::new(mailbox.task.clone())),
-        )
+        let lost = Some(Box::new(mailbox.task.clone()));
+        let incoming = with_both_dates(differing, shared);
+        update_mailbox(key, mailbox, task, incoming, link, lost)
     }
 }
 
 fn source_changed(key: &SourceKey, link: &Link, source: &SourceValue, common: FieldSet) -> Option<Action> {
     let task = meant(source, Some(link));
-    let fields = source_edits(link, source, common);
+    let fields = source_edits(link, source, common).except(link.own);
+    let mut agreed = link.agreed.clone();
+    agreed.take(&task, common);
+    let now = Link {
+        version: source.version.clone(),
+        agreed,
+        source_progress: raw_progress(source),
+        removing: false,
+        ..link.clone()
+    };
     if fields.is_empty() {
         // Only the version moved, or nothing did.
-        let same =
-            source.version == link.version && raw_progress(source) == link.source_progress && !link.removing;
-        return (!same)
-            .then(|| remember_over(key, link, source, (&link.item, &link.change_key), &task, common));
+        return (now != *link).then(|| remember(key, now));
     }
     Some(Action::UpdateMailbox {
         key: key.clone(),
         item: link.item.clone(),
         change_key: link.change_key.clone(),
         task: Box::new(task),
-        fields: with_both_dates(fields),
+        fields: with_both_dates(fields, common),
         version: source.version.clone(),
-        source_progress: raw_progress(source),
+        link: Box::new(now),
         lost: None,
     })
 }
 
-/// Remembers newer versions without losing agreed fields the source cannot hold.
-fn remember_over(
-    key: &SourceKey,
-    link: &Link,
-    source: &SourceValue,
-    mailbox: (&str, &str),
-    task: &Task,
-    common: FieldSet,
-) -> Action {
-    let mut agreed = link.agreed.clone();
-    agreed.take(task, common);
-    Action::Remember {
-        key: key.clone(),
-        link: Box::new(Link {
-            item: mailbox.0.to_owned(),
-            change_key: mailbox.1.to_owned(),
-            version: source.version.clone(),
-            agreed,
-            source_progress: raw_progress(source),
-            removing: false,
-        }),
-    }
-}
-
-/// A mailbox moves one date with the other, so both are written together.
-fn with_both_dates(fields: FieldSet) -> FieldSet {
-    if fields.contains(Field::Start) || fields.contains(Field::Due) {
-        fields.with(Field::Start).with(Field::Due)
-    } else {
+/// A mailbox moves one date with the other, so both are written together, if the source holds both.
+fn with_both_dates(fields: FieldSet, common: FieldSet) -> FieldSet {
+    if fields.and(DATES).is_empty() {
         fields
+    } else {
+        fields.or(DATES.and(common))
     }
 }
 
 fn mailbox_changed(key: &SourceKey, link: &Link, mailbox: &MailboxValue, common: FieldSet) -> Action {
     let fields = mailbox_edits(link, mailbox, common);
+    let link = Link {
+        item: mailbox.id.clone(),
+        change_key: mailbox.change_key.clone(),
+        removing: false,
+        own: own(mailbox),
+        elsewhere: mailbox.elsewhere.clone(),
+        ..link.clone()
+    };
     if fields.is_empty() {
-        let mut link = link.clone();
-        link.item.clone_from(&mailbox.id);
-        link.change_key.clone_from(&mailbox.change_key);
-        link.removing = false;
-        return Action::Remember {
-            key: key.clone(),
-            link: Box::new(link),
-        };
+        remember(key, link)
+    } else {
+        update_source(key, mailbox, fields, link, None)
     }
-    update_source(key, link.version.clone(), mailbox, fields, None)
 }
 
+/// `link` is what holds without this write.
 fn update_source(
     key: &SourceKey,
-    version: String,
     mailbox: &MailboxValue,
     fields: FieldSet,
+    mut link: Link,
     lost: Option<Box<Task>>,
 ) -> Action {
+    let version = link.version.clone();
+    link.agreed.take(&mailbox.task, fields);
+    if fields.contains(Field::Progress) {
+        link.source_progress = link.agreed.progress();
+    }
     Action::UpdateSource {
         key: key.clone(),
         version,
@@ -473,16 +449,17 @@ fn update_source(
         fields,
         change_key: mailbox.change_key.clone(),
         item: mailbox.id.clone(),
+        link: Box::new(link),
         lost,
     }
 }
 
 fn update_mailbox(
     key: &SourceKey,
-    source: &SourceValue,
-    task: Task,
     mailbox: &MailboxValue,
+    task: Task,
     fields: FieldSet,
+    link: Link,
     lost: Option<Box<Task>>,
 ) -> Action {
     Action::UpdateMailbox {
@@ -490,9 +467,9 @@ fn update_mailbox(
         item: mailbox.id.clone(),
         change_key: mailbox.change_key.clone(),
         task: Box::new(task),
-        fields: with_both_dates(fields),
-        version: source.version.clone(),
-        source_progress: raw_progress(source),
+        fields,
+        version: link.version.clone(),
+        link: Box::new(link),
         lost,
     }
 }
@@ -505,77 +482,16 @@ fn both_seen(
     common: FieldSet,
 ) -> Action {
     let task = meant(source, Some(link));
-    let at_source = source_edits(link, source, common);
+    let at_source = source_edits(link, source, common).except(own(mailbox));
     let in_mailbox = mailbox_edits(link, mailbox, common);
-    let differing = changed(&Agreed::of(&mailbox_form(&task)), &mailbox.task, common);
-    if at_source.is_empty() && in_mailbox.is_empty() || differing.is_empty() {
-        return remember_over(
-            key,
-            link,
-            source,
-            (&mailbox.id, &mailbox.change_key),
-            &task,
-            common,
-        );
-    }
-    if at_source.is_empty() {
-        return update_source(key, source.version.clone(), mailbox, in_mailbox, None);
-    }
-    if in_mailbox.is_empty() {
-        return update_mailbox(key, source, task, mailbox, at_source, None);
-    }
-    // Both were edited, differently: the later edit wins the whole task, not single fields.
-    let outgoing = differing.and(travelling(mailbox, common));
-    if mailbox_is_later(source, mailbox) && !outgoing.is_empty() && !mailbox.task.title.trim().is_empty() {
-        update_source(
-            key,
-            source.version.clone(),
-            mailbox,
-            outgoing,
-            Some(Box::new(source.task.clone())),
-        )
-    } else {
-        update_mailbox(
-            key,
-            source,
-            task,
-            mailbox,
-            differing,
-            Some(Box::new(mailbox.task.clone())),
-        )
-    }
-}
-
-/// Further items with the same key: an untouched one is a write that happened twice and goes; a changed one is a copy
-/// the person made and becomes their own.
-fn twins(pair: &Pair) -> Vec<Action> {
-    let original = match (&pair.mailbox, &pair.link) {
-        (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),
-        (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, Some(link)) => {
-            Some(link.agreed.in_mailbox())
+    let now = link_of(Some(link), source, mailbox, &task, common);
+    match (at_source.is_empty(), in_mailbox.is_empty()) {
+        (true, true) => remember(key, now),
+        (true, false) => update_source(key, mailbox, in_mailbox, now, None),
+        (false, true) => {
+            let incoming = with_both_dates(at_source, shared(mailbox, common));
+            update_mailbox(key, mailbox, task, incoming, now, None)
         }
-        (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, None) => None,
-    };
-    pair.twins
-        .iter()
-        .map(|twin| {
-            let same = original
-                .as_ref()
-                .is_some_and(|original| changed(original, &twin.task, FieldSet::ALL).is_empty());
-            let (key, item, change_key) = (pair.key.clone(), twin.id.clone(), twin.change_key.clone());
-            if same {
-                Action::RemoveTwin {
-                    key,
-                    item,
-                    change_key,
-                }
-            } else {
-                Action::DisownTwin {
-                    key,
-                    item,
-                    change_key,
-                }
-            }
-        })
-        .collect()
+        (false, false) => settle(key, source, mailbox, task, now, common),
+    }
 }

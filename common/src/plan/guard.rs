@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::action::Action;
 use super::assemble::{Plan, Step};
-use super::decide::Action;
 use super::sides::Absence;
 use crate::model::{LocationKey, SourceKey};
 use crate::state::Link;

@@ -61,6 +61,8 @@ pub struct MailboxValue {
     pub recurring: bool,
     /// Private: its title and description are the person's own.
     pub private: bool,
+    /// The folder it lies in, if that is not its location's: the person moved it there.
+    pub elsewhere: Option<String>,
 }
 
 /// The source's side of one task.
@@ -83,7 +85,7 @@ pub enum MailboxSide {
     Present(Box<MailboxValue>),
     /// The item is not in its folder any more, and the folder is the one it was in: somebody deleted it.
     Gone,
-    /// The folder itself is gone or new: says nothing about the task.
+    /// The folder it lay in is gone or new: says nothing about the task.
     FolderGone,
 }
 

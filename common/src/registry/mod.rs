@@ -4,6 +4,8 @@ mod open;
 mod sql;
 mod tenant;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -182,6 +184,24 @@ pub trait Registry: Send + Sync + 'static {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<(UserId, StoredState)>, Failure>;
+    /// What a survey begins with: the enrolments of these users, each with its fingerprint if a state is stored, as
+    /// [`Self::enrolments_of`] and [`Self::fingerprints`] give them. A database answers it in one query.
+    async fn enrolments_with_fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        let enrolments = self.enrolments_of(tenant, users).await?;
+        let mut stored: HashMap<UserId, StoredState> =
+            self.fingerprints(tenant, users).await?.into_iter().collect();
+        Ok(enrolments
+            .into_iter()
+            .map(|enrolment| {
+                let stored = stored.remove(&enrolment.key.user);
+                (enrolment, stored)
+            })
+            .collect())
+    }
     /// A user's whole state.
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure>;
     /// Saves a state when the stored version is `expected` (0: none is stored) and the user is still enrolled.

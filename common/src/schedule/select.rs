@@ -73,11 +73,14 @@ impl Selected {
     }
 }
 
-/// What a selection needs to go on: at most `limit` oldest due users of `tenant`, counted from its very oldest.
+/// What a selection needs to go on: at most `limit` oldest users of `tenant` whose stamps are not after `not_after`,
+/// counted from its very oldest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     /// The tenant.
     pub tenant: TenantId,
+    /// The youngest stamp that can be taken.
+    pub not_after: Timestamp,
     /// How many.
     pub limit: usize,
 }
@@ -101,6 +104,7 @@ struct Candidate {
 #[derive(Debug)]
 pub struct Selection {
     limits: Limits,
+    /// The youngest stamp that can be taken: users beyond it are not even asked for.
     not_after: Timestamp,
     candidates: Vec<Candidate>,
     /// The candidates by the stamp of their next user (or a lower bound of it), ties by tenant.
@@ -131,6 +135,7 @@ impl Selection {
                 continue;
             }
             if selection.candidates.len() >= limits.tenants {
+                selection.not_after = selection.not_after.min(head.stamp);
                 selection.boundary = Some((head.stamp, head.tenant));
                 break;
             }
@@ -178,6 +183,7 @@ impl Selection {
                 candidate.asked = candidate.asked.saturating_mul(2).max(batch).min(most);
                 return Some(Need {
                     tenant,
+                    not_after: self.not_after,
                     limit: candidate.asked,
                 });
             }
@@ -271,10 +277,9 @@ impl Selection {
 /// The schedule's own.
 pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Result<Selected, Failure> {
     let heads = leading(schedule, limits, now).await?;
-    let not_after = cutoff(limits, now);
     let mut selection = Selection::new(limits, now, heads);
     while let Some(need) = selection.needs() {
-        let users = schedule.oldest(&need.tenant, not_after, need.limit).await?;
+        let users = schedule.oldest(&need.tenant, need.not_after, need.limit).await?;
         selection.feed(&need, users);
     }
     Ok(selection.into_selected())

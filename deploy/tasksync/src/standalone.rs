@@ -12,7 +12,7 @@ use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{StampSaver, open_schedule, rebuild};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
-use tasksync_scheduler::{DispatchLimits, Scheduler, Stores, api};
+use tasksync_scheduler::{DispatchLimits, Parts, Scheduler, Stores, api};
 use tasksync_worker::work::{self, UserSync, WorkLimits, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl<S: UserSync> Service<S> {
             format!("standalone-{}-{}", std::process::id(), Uuid::now_v7()),
             Arc::default(),
         );
-        let router = api::router(api::Parts {
+        let parts = Parts {
             registry: Arc::clone(&stores.registry),
             schedule: Arc::clone(&stores.schedule),
             queue: Arc::clone(&stores.queue),
@@ -136,9 +136,9 @@ impl<S: UserSync> Service<S> {
             clock: Arc::clone(&stores.clock),
             leading: scheduler.leading(),
             requests: scheduler.requests(),
-            token,
             stopping: lifecycle.soft().clone(),
-        });
+        };
+        let router = api::router(parts, token);
         let worker = Worker {
             schedule: stores.schedule,
             queue: stores.queue,

@@ -1,5 +1,10 @@
 //! The dependency rules: known licences, one registry, one version of what must be one, nothing that is banned.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code outside test functions: a panic is how it fails"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

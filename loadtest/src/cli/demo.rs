@@ -78,6 +78,8 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         folder: path,
         minimum_interval: Duration::from_secs(1),
         maximum_interval: Duration::from_secs(2),
+        // Runs only, so that a tenant's people are asked about together, as they are when there are many of them.
+        top_up_interval: Duration::ZERO,
         more: String::new(),
     };
     let mut service = Service::start(spec, &farm).await?;

@@ -31,7 +31,7 @@ pub(crate) struct SimulateArguments {
     /// Only impersonation, no delegate access to mailboxes.
     #[arg(long)]
     impersonation: bool,
-    /// Folder for the certificate, the password and one JSON file for each tenant.
+    /// Folder for the certificate, the password and one TOML file for each tenant.
     #[arg(long, default_value = "simulation")]
     folder: PathBuf,
 }
@@ -63,10 +63,10 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     let (authority, password) = farm.write_secrets(&folder)?;
     let mut tenants = Vec::new();
     for tenant in &farm.population.tenants {
-        let path = folder.join(format!("{}.json", tenant.slug));
-        let settings = farm.tenant_settings(tenant, &password);
-        std::fs::write(&path, format!("{settings:#}\n"))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let path = folder.join(format!("{}.toml", tenant.slug));
+        let settings =
+            toml::to_string(&farm.tenant_settings(tenant, &password)).map_err(|error| error.to_string())?;
+        std::fs::write(&path, settings).map_err(|error| format!("{}: {error}", path.display()))?;
         let people: Vec<_> = tenant
             .people
             .iter()

@@ -23,6 +23,8 @@ pub struct ServiceSpec {
     pub minimum_interval: Duration,
     /// An idle user is synced at least this often.
     pub maximum_interval: Duration,
+    /// The leader looks for more work this often between its runs; zero leaves it at the runs, one a second.
+    pub top_up_interval: Duration,
     /// Further settings in TOML, appended to the file.
     pub more: String,
 }
@@ -50,10 +52,11 @@ impl Service {
             .unwrap_or_else(|| "allow_plain_http = true\n".to_owned());
         let milliseconds = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         let text = format!(
-            "[registry]\nurl = \"sqlite:{}\"\n\n[schedule]\nrun_interval = \"1s\"\ntop_up_interval = \"100ms\"\n\
+            "[registry]\nurl = \"sqlite:{}\"\n\n[schedule]\nrun_interval = \"1s\"\ntop_up_interval = {}\n\
              minimum_time_between_user_syncs = {}\nmaximum_time_between_user_syncs = {}\n\n\
              [api]\nlisten = \"127.0.0.1:{port}\"\n\n[outbound]\nallowed_networks = [\"127.0.0.0/8\", \"::1/128\"]\n{authorities}\n{}",
             spec.folder.join("registry.sqlite").display(),
+            milliseconds(spec.top_up_interval),
             milliseconds(spec.minimum_interval),
             milliseconds(spec.maximum_interval),
             spec.more,

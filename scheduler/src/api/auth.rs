@@ -71,7 +71,7 @@ fn same(secret: &[u8], given: &[u8]) -> bool {
 
 /// Lets a request pass when it carries the token.
 pub(super) async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let Some(token) = &shared.parts.token else {
+    let Some(token) = &shared.token else {
         return ApiError::new(
             ApiCode::TokenNotConfigured,
             "neither TASKSYNC_TOKEN nor TASKSYNC_TOKEN_FILE is set",

@@ -16,22 +16,12 @@ mod views;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use tasksync_common::clock::SharedClock;
-use tasksync_common::queue::JobQueue;
-use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Epoch, Schedule};
-use tasksync_common::settings::Settings;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
 pub use auth::{ApiToken, MINIMUM_TOKEN_LENGTH, TokenError};
 pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
 pub use routes::{markdown, router};
 pub use serve::serve;
 
-use crate::Requests;
-use crate::checks::TenantChecks;
+use crate::parts::{Leadership, Parts};
 
 /// Largest request body in bytes.
 pub const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -40,62 +30,12 @@ const MAXIMUM_ALERTS: u32 = 1_000;
 /// Doctors at work at once.
 const DOCTORS: usize = 2;
 
-/// Who leads, as far as this process knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Leadership {
-    /// This process leads.
-    Leading {
-        /// Number of the leadership.
-        epoch: u64,
-    },
-    /// This process does not lead; others share its order of work, and one of them should.
-    NotHere,
-    /// Nobody leads: this process is the only one and was not elected yet.
-    Nobody,
-}
-
-/// What the API works with.
-#[derive(Clone)]
-pub struct Parts {
-    /// The truth.
-    pub registry: Arc<dyn Registry>,
-    /// The order of work.
-    pub schedule: Arc<dyn Schedule>,
-    /// Jobs in flight.
-    pub queue: Arc<dyn JobQueue>,
-    /// Asks the tenants' servers.
-    pub checks: Arc<dyn TenantChecks>,
-    /// The settings the process was started with.
-    pub settings: Arc<Settings>,
-    /// This machine's clock.
-    pub clock: SharedClock,
-    /// Under which epoch this process leads, if it does.
-    pub leading: watch::Receiver<Option<Epoch>>,
-    /// Takes "sync now".
-    pub requests: Arc<Requests>,
-    /// The operator token; without one the API is closed.
-    pub token: Option<ApiToken>,
-    /// Cancelled when the process takes nothing new: readiness then says so.
-    pub stopping: CancellationToken,
-}
-
-impl Parts {
-    /// Who leads.
-    pub(crate) fn leadership(&self) -> Leadership {
-        let epoch = *self.leading.borrow();
-        match epoch {
-            Some(epoch) => Leadership::Leading { epoch: epoch.0 },
-            None if self.settings.schedule.url.starts_with("memory:") => Leadership::Nobody,
-            None => Leadership::NotHere,
-        }
-    }
-}
-
 /// State of the handlers.
 #[derive(Clone)]
 struct Shared {
     parts: Arc<Parts>,
+    /// The operator token; without one the API is closed.
+    token: Option<Arc<ApiToken>>,
     readiness: Arc<status::Readiness>,
     /// Places for doctors: each asks many servers.
     doctors: Arc<tokio::sync::Semaphore>,

@@ -149,9 +149,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 /// The whole service: the API behind its token, and the two addresses for whoever watches the process.
-pub fn router(parts: Parts) -> Router {
+pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
     let shared = Shared {
         parts: Arc::new(parts),
+        token: token.map(Arc::new),
         readiness: Arc::default(),
         doctors: Arc::new(Semaphore::new(DOCTORS)),
     };

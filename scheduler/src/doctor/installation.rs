@@ -7,7 +7,7 @@ use tasksync_common::settings::Settings;
 
 use super::catalogue::definitions as check;
 use super::{Finding, Outcome, Trouble, judge_clock, own};
-use crate::api::{Leadership, Parts};
+use crate::parts::{Leadership, Parts};
 
 const SUBJECT: &str = "installation";
 /// Dead letters and alerts counted.

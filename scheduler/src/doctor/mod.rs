@@ -17,7 +17,7 @@ use tasksync_common::registry::Tenant;
 pub use catalogue::markdown;
 use catalogue::{Definition, definitions};
 
-use crate::api::Parts;
+use crate::parts::Parts;
 
 /// Tenants whose servers are asked when no tenant is named.
 const TENANTS_ASKED: u32 = 20;

@@ -9,8 +9,8 @@ use tasksync_common::registry::{Enrolment, Tenant};
 
 use super::catalogue::definitions as check;
 use super::{Definition, Finding, Outcome, judge_clock, own};
-use crate::api::Parts;
 use crate::checks::{SiteCheck, UserCheck};
+use crate::parts::Parts;
 
 /// Users whose mailbox and person are asked for.
 const SAMPLE: u32 = 3;

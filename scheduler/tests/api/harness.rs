@@ -13,9 +13,12 @@ use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::api::{self, ApiToken, Parts};
 use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
+use tasksync_scheduler::{
+    Parts,
+    api::{self, ApiToken},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef-token";
@@ -109,7 +112,7 @@ impl Service {
         };
         let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "test", Arc::default());
         let stopping = CancellationToken::new();
-        let router = api::router(Parts {
+        let parts = Parts {
             registry: Arc::clone(&registry),
             schedule: Arc::clone(&schedule),
             queue: Arc::clone(&queue),
@@ -118,9 +121,9 @@ impl Service {
             clock,
             leading: scheduler.leading(),
             requests: scheduler.requests(),
-            token: token.map(|token| ApiToken::new(token).unwrap()),
             stopping: stopping.clone(),
-        });
+        };
+        let router = api::router(parts, token.map(|token| ApiToken::new(token).unwrap()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

@@ -85,6 +85,17 @@ pub struct MailboxItem {
     pub private: bool,
 }
 
+/// An item that carries a key of ours, and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedItem {
+    /// Id and version.
+    pub item: ItemRef,
+    /// The key.
+    pub key: SourceKey,
+    /// Its folder; `None` for the mailbox's own task folder.
+    pub folder: Option<FolderId>,
+}
+
 /// One change of a folder since a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemChange {
@@ -155,13 +166,16 @@ pub trait Mailbox: Send + Sync + 'static {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<MailboxItem, Failure>>, Failure>;
-    /// Items that carry this key in any of these folders (at most 20), oldest first.
+    /// Items that carry this key in any of these folders, oldest first.
     async fn find(
         &self,
         owner: &Owner,
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, Failure>;
+    /// Every item that carries a key of ours in any of these folders or in the mailbox's own task folder, oldest first.
+    /// Complete: what is missing here is in none of them.
+    async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure>;
     /// Creates a task with our key.
     async fn create(
         &self,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
-use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Plan, Progress};
+use tasksync_common::model::{LocationKey, SourceKey, Task};
+use tasksync_common::plan::{Action, Agreed, Plan};
 use tasksync_common::registry::JournalEntry;
 use tasksync_common::state::{Link, LocationState, Parked};
 use tokio::time::Instant;
@@ -28,7 +28,9 @@ pub(super) struct Outcome {
     pub(super) again: bool,
     /// A failure that concerns more than one task; the rest is pending.
     pub(super) stopped_by: Option<Failure>,
-    /// Tasks whose action was not done.
+    /// A second copy was not dealt with. Nothing but its folder's changes tells of it, so they have to be read again.
+    pub(super) twin_left: bool,
+    /// Tasks whose actions were not carried out.
     unfinished: BTreeSet<SourceKey>,
 }
 
@@ -54,11 +56,14 @@ impl SyncEngine {
             .create_folders(context, loaded, &plan.folders, report, &mut outcome)
             .await;
         self.rename_folders(context, loaded, report).await;
-        self.note_own_removals(loaded, &plan).await?;
+        self.note_before_writing(loaded, &plan).await?;
 
-        // Everything is unfinished until it was done: progress saved on the way must not forget what is still to come.
+        // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
         let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
-        loaded.state.pending = planned.map(|(_, action)| action.key().clone()).collect();
+        loaded
+            .state
+            .pending
+            .extend(planned.map(|(_, action)| action.key().clone()));
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for (_, action) in plan.actions {
             let key = action.key().clone();
@@ -68,7 +73,7 @@ impl SyncEngine {
             let remembers = remembers(&action);
             if !remembers && (outcome.stopped_by.is_some() || late || homeless) {
                 report.unfinished |= late;
-                outcome.unfinished.insert(key);
+                put_off(loaded, &mut outcome, &action);
                 continue;
             }
             let result = self.perform(context, loaded, &action).await;
@@ -171,9 +176,10 @@ impl SyncEngine {
         }
     }
 
-    /// Our own removals are written down before they happen, so that they are never taken for the person's wish.
-    async fn note_own_removals(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
-        let mut noted = false;
+    /// Our own removals are written down before they happen, so that they are never taken for the person's wish; and
+    /// folders before anything is put into them, so that it is found again even if its task went meanwhile.
+    async fn note_before_writing(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
+        let mut noted = loaded.state.locations != loaded.before.locations;
         for (_, action) in &plan.actions {
             if let Action::RemoveFromMailbox { key, .. } = action
                 && let Some(link) = loaded.state.links.get_mut(key)
@@ -214,8 +220,12 @@ impl SyncEngine {
                 ..
             } => {
                 let item = self.create(context, loaded, key, task, web_url).await?;
-                let agreed = Agreed::of(task);
-                Ok(linked(item, version.clone(), agreed, *source_progress))
+                Ok(Done::Linked(Box::new(Link {
+                    version: version.clone(),
+                    agreed: Agreed::of(task),
+                    source_progress: *source_progress,
+                    ..Link::found(&item.id, &item.change_key, None)
+                })))
             }
             Action::RemoveFromMailbox { item, change_key, .. }
             | Action::RemoveTwin { item, change_key, .. } => {
@@ -236,46 +246,24 @@ impl SyncEngine {
                 version,
                 task,
                 fields,
-                change_key,
-                item,
-                lost,
+                link,
+                ..
             } => {
                 let changes = TaskChanges {
                     task: (**task).clone(),
                     fields: *fields,
                 };
                 let written = source.update(key, version, &changes).await?;
-                let link = loaded.state.links.get(key);
-                let agreed = agreed_after_source_update(
-                    link,
-                    lost.as_deref(),
-                    task,
-                    *fields,
-                    common(context, loaded, key),
-                );
-                let progress = if fields.contains(tasksync_common::model::Field::Progress) {
-                    Progress {
-                        status: task.status,
-                        percent: task.percent,
-                    }
-                } else {
-                    link.map_or_else(|| agreed.progress(), |link| link.source_progress)
-                };
-                Ok(linked(
-                    item_ref(item, change_key),
-                    written.version,
-                    agreed,
-                    progress,
-                ))
+                let mut link = link.clone();
+                link.version = written.version;
+                Ok(Done::Linked(link))
             }
             Action::UpdateMailbox {
-                key,
                 item,
                 change_key,
                 task,
                 fields,
-                version,
-                source_progress,
+                link,
                 ..
             } => {
                 let changes = ItemChanges {
@@ -285,13 +273,10 @@ impl SyncEngine {
                 let item = mailbox
                     .update(owner, &item_ref(item, change_key), &changes)
                     .await?;
-                let mut agreed = loaded
-                    .state
-                    .links
-                    .get(key)
-                    .map_or_else(|| Agreed::of(task), |link| link.agreed.clone());
-                agreed.take(task, common(context, loaded, key));
-                Ok(linked(item, version.clone(), agreed, *source_progress))
+                let mut link = link.clone();
+                link.item = item.id;
+                link.change_key = item.change_key;
+                Ok(Done::Linked(link))
             }
         }
     }
@@ -341,47 +326,24 @@ impl SyncEngine {
     }
 }
 
-/// The fields both sides can hold for this task.
-fn common(context: &TenantContext, loaded: &Loaded, key: &SourceKey) -> FieldSet {
-    let holds = loaded
-        .state
-        .locations
-        .get(&key.location())
-        .map_or(FieldSet::ALL, |place| place.holds);
-    holds.and(context.connections.mailbox.holds())
+/// An action that was not carried out is planned anew the next time.
+fn put_off(loaded: &mut Loaded, outcome: &mut Outcome, action: &Action) {
+    loaded.state.pending.insert(action.key().clone());
+    outcome.unfinished.insert(action.key().clone());
+    outcome.twin_left |= is_about_a_twin(action);
 }
 
-fn linked(item: ItemRef, version: String, agreed: Agreed, source_progress: Progress) -> Done {
-    Done::Linked(Box::new(Link {
-        item: item.id,
-        change_key: item.change_key,
-        version,
-        agreed,
-        source_progress,
-        removing: false,
-    }))
-}
-
-/// After the mailbox's values went to the source, both sides hold the source's values with the sent fields replaced.
-fn agreed_after_source_update(
-    link: Option<&Link>,
-    lost: Option<&Task>,
-    task: &Task,
-    fields: FieldSet,
-    common: FieldSet,
-) -> Agreed {
-    let mut agreed = match (link, lost) {
-        (Some(link), Some(lost)) => {
-            let mut agreed = link.agreed.clone();
-            agreed.take(lost, common);
-            agreed
-        }
-        (Some(link), None) => link.agreed.clone(),
-        (None, Some(lost)) => Agreed::of(lost),
-        (None, None) => Agreed::of(task),
-    };
-    agreed.take(task, fields);
-    agreed
+fn is_about_a_twin(action: &Action) -> bool {
+    match action {
+        Action::RemoveTwin { .. } | Action::DisownTwin { .. } => true,
+        Action::CreateInMailbox { .. }
+        | Action::RemoveFromMailbox { .. }
+        | Action::DeleteAtSource { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::Remember { .. }
+        | Action::Forget { .. } => false,
+    }
 }
 
 fn remember(loaded: &mut Loaded, key: &SourceKey, done: Done) {
@@ -444,9 +406,11 @@ fn sort_failure(
         class = failure.class.name(), detail = %failure.detail, "a task could not be written");
     match failure.class {
         ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
-            outcome.unfinished.insert(key);
+            put_off(loaded, outcome, action);
             outcome.again = true;
         }
+        // A second copy that cannot be dealt with is no reason to leave the task alone.
+        ErrorClass::ItemPermanent if is_about_a_twin(action) => {}
         ErrorClass::ItemPermanent => {
             let (version, change_key) = versions(loaded, action);
             loaded.state.parked.insert(
@@ -459,13 +423,13 @@ fn sort_failure(
             );
         }
         ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
-            outcome.unfinished.insert(key);
+            put_off(loaded, outcome, action);
             if failures_in_a_row >= FAILURES_IN_A_ROW {
                 outcome.stopped_by.get_or_insert(failure);
             }
         }
         ErrorClass::Throttled { .. } | ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => {
-            outcome.unfinished.insert(key);
+            put_off(loaded, outcome, action);
             outcome.stopped_by.get_or_insert(failure);
         }
     }

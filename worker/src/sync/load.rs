@@ -3,22 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{LocationKey, SourceKey, UserKey};
 use tasksync_common::plan::Pair;
-use tasksync_common::state::{Signs, SyncState};
+use tasksync_common::state::SyncState;
 use tokio::time::Instant;
 
+use super::mailbox_side::{MailboxReading, Reached, lost_with_their_folder};
+use super::pairs::pairs_of;
+use super::source_side::SourceReading;
 use super::survey::Work;
-use super::{SyncEngine, TenantContext};
+use super::{SyncEngine, TenantContext, in_time};
 use crate::mailbox::Owner;
-use crate::source::{Location, Person};
-
-/// How far a folder was read in this pass; stored when everything was applied.
-pub(super) struct Reached {
-    pub(super) cursor: String,
-    pub(super) signs: Option<Signs>,
-}
+use crate::source::{Location, Person, Presence};
 
 /// Both sides of one user.
 pub(super) struct Loaded {
@@ -73,7 +70,8 @@ impl SyncEngine {
                 &mut state,
                 &source,
                 work.signs,
-                full || work.folder_gone,
+                full,
+                work.folder_gone,
                 deadline,
             )
             .await?;
@@ -115,27 +113,7 @@ impl SyncEngine {
             }
         }
     }
-}
 
-use super::mailbox_side::MailboxReading;
-use super::pairs::pairs_of;
-use super::source_side::SourceReading;
-
-fn all_keys(
-    state: &SyncState,
-    source: &BTreeMap<SourceKey, crate::source::Presence>,
-    mailbox: &MailboxReading,
-) -> BTreeSet<SourceKey> {
-    source
-        .keys()
-        .chain(mailbox.keys())
-        .chain(&state.pending)
-        .chain(&state.held)
-        .cloned()
-        .collect()
-}
-
-impl SyncEngine {
     async fn known_locations(
         &self,
         context: &TenantContext,
@@ -146,7 +124,7 @@ impl SyncEngine {
         let wanted: BTreeSet<LocationKey> = source
             .tasks
             .iter()
-            .filter(|(_, presence)| matches!(presence, crate::source::Presence::Present(_)))
+            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
             .map(|(key, _)| key.location())
             .filter(|location| !known.contains_key(location) && !state.locations.contains_key(location))
             .collect();
@@ -159,14 +137,17 @@ impl SyncEngine {
     }
 }
 
-/// A pass that cannot even read both sides in its time is tried again from the start.
-pub(super) fn in_time(deadline: Instant) -> Result<(), Failure> {
-    if Instant::now() < deadline {
-        return Ok(());
-    }
-    Err(Failure::new(
-        ErrorClass::Transient,
-        Code::BudgetExhausted,
-        "the time was used up before both sides were read; nothing was written",
-    ))
+fn all_keys(
+    state: &SyncState,
+    source: &BTreeMap<SourceKey, Presence>,
+    mailbox: &MailboxReading,
+) -> BTreeSet<SourceKey> {
+    source
+        .keys()
+        .chain(mailbox.keys())
+        .chain(lost_with_their_folder(state))
+        .chain(&state.pending)
+        .chain(&state.held)
+        .cloned()
+        .collect()
 }

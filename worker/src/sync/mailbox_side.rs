@@ -1,20 +1,33 @@
 //! Reading the mailbox's side of one user.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
 use tasksync_common::state::{LocationState, Signs, SyncState};
 use tokio::time::Instant;
 
-use super::load::{Reached, in_time};
 use super::source_side::SourceReading;
-use super::{SyncEngine, TenantContext};
+use super::{SyncEngine, TenantContext, in_time};
 use crate::mailbox::{FolderId, ItemChange, MailboxItem, Owner, ProbeRequest, Probed};
 use crate::source::Presence;
 
 /// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
+
+/// How far a folder was read in this pass; stored when everything was applied.
+pub(super) struct Reached {
+    pub(super) cursor: String,
+    pub(super) signs: Option<Signs>,
+}
+
+/// Whether a folder lies under another folder than before: perhaps in the deleted items, where it keeps its id.
+fn moved_away(state: &SyncState, signs: &BTreeMap<String, Option<Signs>>) -> bool {
+    state.locations.values().any(|place| {
+        let now = signs.get(&place.folder).copied().flatten();
+        matches!((now, place.signs), (Some(now), Some(before)) if now.parent != before.parent)
+    })
+}
 
 /// The mailbox's side as far as it was read.
 #[derive(Default)]
@@ -23,10 +36,14 @@ pub(super) struct MailboxReading {
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
     /// Linked items that are not in their folder any more.
     pub(super) gone: BTreeSet<SourceKey>,
-    /// Linked items whose folder is gone or was made anew.
-    pub(super) folder_gone: BTreeSet<SourceKey>,
+    /// A folder is gone.
+    pub(super) folder_vanished: bool,
+    /// Folders of the items that were listed, by the items' ids.
+    pub(super) places: BTreeMap<String, String>,
     /// Fresh copies that were shown by their folder, or were looked for by id.
     pub(super) confirmed: BTreeSet<SourceKey>,
+    /// Every task folder below the mailbox's own, when they were listed.
+    pub(super) task_folders: Option<Vec<FolderId>>,
     /// How far each folder was read.
     pub(super) reached: BTreeMap<LocationKey, Reached>,
 }
@@ -34,23 +51,65 @@ pub(super) struct MailboxReading {
 impl MailboxReading {
     /// Tasks something is known of.
     pub(super) fn keys(&self) -> impl Iterator<Item = &SourceKey> {
-        self.items.keys().chain(&self.gone).chain(&self.folder_gone)
+        self.items.keys().chain(&self.gone)
     }
 
-    /// Tasks the source has to be asked about: unlinked copies, and whatever is missing here.
+    /// Tasks the source has to be asked about: unlinked copies, refused ones, and whatever is missing here.
     pub(super) fn questions_for_source(
         &self,
         state: &SyncState,
         known: &BTreeMap<SourceKey, Presence>,
     ) -> BTreeSet<SourceKey> {
-        let unlinked = self.items.keys().filter(|key| !state.links.contains_key(*key));
-        unlinked
+        // Of a refused task the source may hold a change that was never carried over.
+        let open = |key: &&SourceKey| !state.links.contains_key(*key) || state.parked.contains_key(*key);
+        self.items
+            .keys()
+            .filter(open)
             .chain(&self.gone)
-            .chain(&self.folder_gone)
+            .chain(lost_with_their_folder(state))
             .filter(|key| !known.contains_key(*key))
             .cloned()
             .collect()
     }
+
+    /// Whether a linked item left its folder and was not met in another one, or one task was met twice: either may
+    /// come from a move while the folders were read one after the other.
+    fn is_doubtful(&self) -> bool {
+        let missed = self.gone.iter().any(|key| !self.items.contains_key(key));
+        missed || self.items.values().any(|items| items.len() > 1)
+    }
+
+    /// Items that are not in the folder any more in which they were read.
+    fn drop_gone(&mut self, gone: &BTreeSet<String>) {
+        for id in gone {
+            self.places.remove(id);
+        }
+        self.drop_items(|id| gone.contains(id));
+    }
+
+    /// Items that were read in a folder that went since.
+    fn drop_folder(&mut self, folder: &str) {
+        self.folder_vanished = true;
+        let places = std::mem::take(&mut self.places);
+        self.drop_items(|id| places.get(id).is_some_and(|place| place == folder));
+        self.places = places;
+    }
+
+    fn drop_items(&mut self, dropped: impl Fn(&String) -> bool) {
+        for items in self.items.values_mut() {
+            items.retain(|item| !dropped(&item.item.id));
+        }
+        self.items.retain(|_, items| !items.is_empty());
+    }
+}
+
+/// Linked items whose folder is gone.
+pub(super) fn lost_with_their_folder(state: &SyncState) -> impl Iterator<Item = &SourceKey> {
+    state
+        .links
+        .iter()
+        .filter(|(_, link)| link.has_lost_its_folder())
+        .map(|(key, _)| key)
 }
 
 impl SyncEngine {
@@ -65,14 +124,23 @@ impl SyncEngine {
         state: &mut SyncState,
         source: &SourceReading,
         mut signs: BTreeMap<String, Option<Signs>>,
-        look_for_folders: bool,
+        full: bool,
+        folder_gone: bool,
         deadline: Instant,
     ) -> Result<MailboxReading, Failure> {
         let mut reading = MailboxReading::default();
-        let new_location = source.tasks.iter().any(|(key, presence)| {
-            matches!(presence, Presence::Present(_)) && !state.locations.contains_key(&key.location())
-        });
-        if look_for_folders || new_location {
+        self.probe_unknown(context, owner, state, &mut signs).await?;
+        let look_for_folders = full || folder_gone || moved_away(state, &signs);
+        // A pending task may have a folder from a pass that was cut off before it was remembered.
+        let present = source
+            .tasks
+            .iter()
+            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
+            .map(|(key, _)| key);
+        let unknown_folder = present
+            .chain(&state.pending)
+            .any(|key| !state.locations.contains_key(&key.location()));
+        if look_for_folders || unknown_folder {
             self.find_folders(context, owner, state, source, &mut reading)
                 .await?;
         }
@@ -87,8 +155,52 @@ impl SyncEngine {
             self.read_folder(context, owner, state, &location, &place, now, &mut reading)
                 .await?;
         }
-        self.read_by_id(context, owner, state, &mut reading).await?;
+        if reading.is_doubtful() {
+            // Among all folders of ours, also one that a pass which was cut off left behind.
+            self.find_folders(context, owner, state, source, &mut reading)
+                .await?;
+            self.look_again(context, owner, state, &signs, &mut reading, deadline)
+                .await?;
+        }
+        self.read_by_id(context, owner, state, source, &mut reading)
+            .await?;
+        in_time(deadline)?;
+        self.find_moved(context, owner, state, source, full, &mut reading)
+            .await?;
+        if reading.folder_vanished {
+            // What is missing elsewhere may have been moved into that folder before.
+            reading.gone.retain(|key| {
+                let met = reading.items.contains_key(key);
+                if !met && let Some(link) = state.links.get_mut(key) {
+                    link.lose_folder();
+                }
+                met
+            });
+        }
         Ok(reading)
+    }
+
+    /// Reads what changed in the folders meanwhile.
+    async fn look_again(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &mut SyncState,
+        signs: &BTreeMap<String, Option<Signs>>,
+        reading: &mut MailboxReading,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        for (location, mut place) in state.locations.clone() {
+            in_time(deadline)?;
+            let mut before = signs.get(&place.folder).copied().flatten();
+            if let Some(reached) = reading.reached.get(&location) {
+                place.cursor = Some(reached.cursor.clone());
+                before = reached.signs;
+            }
+            self.read_folder(context, owner, state, &location, &place, before, reading)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
@@ -102,7 +214,9 @@ impl SyncEngine {
     ) -> Result<(), Failure> {
         let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
         let mut ids = BTreeSet::new();
-        for folder in context.connections.mailbox.folders(owner).await? {
+        let listed = context.connections.mailbox.folders(owner).await?;
+        reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
+        for folder in listed {
             ids.insert(folder.id.0.clone());
             if let Some(location) = folder.location {
                 // Two folders with one marker: always the same one is taken.
@@ -113,16 +227,15 @@ impl SyncEngine {
                     .or_insert(candidate);
             }
         }
-        let lost: Vec<LocationKey> = state
+        let lost: Vec<(LocationKey, String)> = state
             .locations
             .iter()
             .filter(|(_, place)| !ids.contains(&place.folder))
-            .map(|(location, _)| location.clone())
+            .map(|(location, place)| (location.clone(), place.folder.clone()))
             .collect();
-        for location in lost {
-            state.locations.remove(&location);
-            let links = state.links.keys().filter(|key| key.location() == location);
-            reading.folder_gone.extend(links.cloned());
+        for (location, folder) in lost {
+            state.forget_folder(&location);
+            reading.drop_folder(&folder);
         }
         for (location, (folder, name)) in found {
             let holds = source
@@ -201,13 +314,15 @@ impl SyncEngine {
             Ok(changes) => changes,
             Err(failure) if failure.class == ErrorClass::Gone => {
                 // The folder went between the probe and now.
-                state.locations.remove(location);
-                let links = state.links.keys().filter(|key| key.location() == *location);
-                reading.folder_gone.extend(links.cloned());
+                state.forget_folder(location);
+                reading.drop_folder(&folder.0);
                 return Ok(());
             }
             Err(failure) => return Err(failure),
         };
+        reading.drop_gone(&gone);
+        let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
+        reading.places.extend(listed);
         let linked: HashMap<&str, (&SourceKey, &str)> = state
             .links
             .iter()
@@ -229,7 +344,7 @@ impl SyncEngine {
             .collect();
         self.read_items(context, owner, state, &unread, reading).await?;
         if complete {
-            self.missing_from_listing(context, owner, state, location, &present, reading)
+            self.missing_from_listing(context, owner, state, (location, &folder), &present, reading)
                 .await?;
         } else {
             self.fresh_in_listing(context, owner, state, location, &present, reading)
@@ -280,7 +395,7 @@ impl SyncEngine {
         }
         Err(Failure::new(
             ErrorClass::Transient,
-            tasksync_common::error::Code::ExchangeBadAnswer,
+            Code::ExchangeBadAnswer,
             format!(
                 "the changes of a folder of {} do not come to an end",
                 owner.mailbox
@@ -294,15 +409,13 @@ impl SyncEngine {
         context: &TenantContext,
         owner: &Owner,
         state: &SyncState,
-        location: &LocationKey,
+        (location, folder): (&LocationKey, &FolderId),
         present: &BTreeMap<String, String>,
         reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
         let missing: Vec<String> = state
-            .links
-            .iter()
-            .filter(|(key, link)| key.location() == *location && !present.contains_key(&link.item))
-            .filter(|(key, _)| !reading.folder_gone.contains(*key))
+            .links_in(location, &folder.0)
+            .filter(|(_, link)| !link.has_lost_its_folder() && !present.contains_key(&link.item))
             .map(|(_, link)| link.item.clone())
             .collect();
         self.read_items(context, owner, state, &missing, reading).await
@@ -329,20 +442,27 @@ impl SyncEngine {
         self.read_items(context, owner, state, &missing, reading).await
     }
 
-    /// Pending, held and half-removed tasks are looked at whatever the folders report.
+    /// Pending, held and unsettled tasks are looked at whatever the folders report; refused ones when the source
+    /// reports them; and those of which another item turned up, which is a copy only if the linked one is still there.
     async fn read_by_id(
         &self,
         context: &TenantContext,
         owner: &Owner,
         state: &SyncState,
+        source: &SourceReading,
         reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
-        let wanted = |key: &SourceKey| state.pending.contains(key) || state.held.contains(key);
+        let wanted = |key: &SourceKey| {
+            state.pending.contains(key)
+                || state.held.contains(key)
+                || (state.parked.contains_key(key) && source.tasks.contains_key(key))
+                || reading.items.contains_key(key)
+        };
         let ids: Vec<String> = state
             .links
             .iter()
-            .filter(|(key, link)| wanted(key) || link.removing)
-            .filter(|(key, _)| !reading.folder_gone.contains(*key) && !reading.gone.contains(*key))
+            .filter(|(key, link)| wanted(key) || link.is_unsettled())
+            .filter(|(key, link)| !link.has_lost_its_folder() && !reading.gone.contains(*key))
             .filter(|(key, link)| {
                 !reading
                     .items
@@ -355,7 +475,7 @@ impl SyncEngine {
     }
 
     /// Reads items and sorts them by the task they stand for; the person's own are left alone.
-    async fn read_items(
+    pub(super) async fn read_items(
         &self,
         context: &TenantContext,
         owner: &Owner,
@@ -371,6 +491,9 @@ impl SyncEngine {
             .iter()
             .map(|(key, link)| (link.item.as_str(), key))
             .collect();
+        // Of an item that is read twice in one pass the later values count.
+        let again: HashSet<&String> = ids.iter().collect();
+        reading.drop_items(|id| again.contains(id));
         let answers = context.connections.mailbox.items(owner, ids).await?;
         for (id, answer) in ids.iter().zip(answers) {
             let link = linked.get(id.as_str()).map(|key| (*key).clone());

@@ -7,6 +7,7 @@ mod apply;
 mod commit;
 mod load;
 mod mailbox_side;
+mod moved;
 mod pairs;
 mod source_side;
 mod survey;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::Failure;
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::plan::{Held, Limits, Plan, Rules, assemble, guard};
 use tasksync_common::registry::Registry;
@@ -155,10 +156,26 @@ impl SyncEngine {
         loaded.state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
         report.held += u32::try_from(loaded.state.held.len()).unwrap_or(u32::MAX);
         let outcome = self.apply(context, &mut loaded, plan, deadline, report).await?;
+        if outcome.twin_left {
+            // Where the folders were read up to before stays stored, so that they report it again.
+            loaded.folders.clear();
+        }
         self.commit(&mut loaded).await?;
         match outcome.stopped_by {
             Some(failure) => Err(failure),
             None => Ok(outcome.again),
         }
     }
+}
+
+/// A pass that cannot even read both sides in its time is tried again from the start.
+fn in_time(deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorClass::Transient,
+        Code::BudgetExhausted,
+        "the time was used up before both sides were read; nothing was written",
+    ))
 }

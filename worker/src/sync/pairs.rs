@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
 use tasksync_common::plan::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
-use tasksync_common::state::SyncState;
+use tasksync_common::state::{Link, SyncState};
 
 use super::TenantContext;
 use super::mailbox_side::MailboxReading;
@@ -29,10 +29,13 @@ pub(super) fn pairs_of(
             let items = mailbox.items.remove(key).unwrap_or_default();
             let items = items
                 .into_iter()
-                .map(|item| mailbox_value(item, mailbox_offset))
+                .map(|item| {
+                    let elsewhere = elsewhere(&item, key, link.as_ref(), state, &mailbox.places);
+                    mailbox_value(item, mailbox_offset, elsewhere)
+                })
                 .collect();
             let linked_id = link.as_ref().map(|link| link.item.as_str());
-            let missing = if mailbox.folder_gone.contains(key) {
+            let missing = if link.as_ref().is_some_and(Link::has_lost_its_folder) {
                 MailboxSide::FolderGone
             } else if mailbox.gone.contains(key) {
                 MailboxSide::Gone
@@ -90,6 +93,26 @@ fn sort_items(
     }
 }
 
+/// The folder an item lies in, if it is not its location's.
+fn elsewhere(
+    item: &MailboxItem,
+    key: &SourceKey,
+    link: Option<&Link>,
+    state: &SyncState,
+    places: &BTreeMap<String, String>,
+) -> Option<String> {
+    let home = state
+        .locations
+        .get(&key.location())
+        .map(|place| place.folder.as_str());
+    match (places.get(&item.item.id), link) {
+        (Some(folder), _) => (home != Some(folder)).then(|| folder.clone()),
+        // Read by its id: where it was.
+        (None, Some(link)) if link.item == item.item.id => link.elsewhere.clone(),
+        (None, _) => None,
+    }
+}
+
 /// The same moment by our clock.
 fn corrected(server: Timestamp, offset: SignedDuration) -> Timestamp {
     server.checked_sub(offset).unwrap_or(server)
@@ -104,7 +127,7 @@ fn source_value(item: &SourceItem, offset: SignedDuration) -> SourceValue {
     }
 }
 
-fn mailbox_value(item: MailboxItem, offset: SignedDuration) -> MailboxValue {
+fn mailbox_value(item: MailboxItem, offset: SignedDuration, elsewhere: Option<String>) -> MailboxValue {
     MailboxValue {
         id: item.item.id,
         change_key: item.item.change_key,
@@ -113,6 +136,7 @@ fn mailbox_value(item: MailboxItem, offset: SignedDuration) -> MailboxValue {
         created: corrected(item.created, offset),
         recurring: item.recurring,
         private: item.private,
+        elsewhere,
     }
 }
 
@@ -131,6 +155,7 @@ mod tests {
             created: Timestamp::from_second(created).unwrap(),
             recurring: false,
             private: false,
+            elsewhere: None,
         }
     }
 

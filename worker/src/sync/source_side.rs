@@ -43,16 +43,16 @@ impl SyncEngine {
                 .collect(),
             cursor: changes.cursor,
         };
-        let removing = state
+        let unsettled = state
             .links
             .iter()
-            .filter(|(_, link)| link.removing)
+            .filter(|(_, link)| link.is_unsettled())
             .map(|(key, _)| key);
         let mut questions: BTreeSet<SourceKey> = state
             .pending
             .iter()
             .chain(&state.held)
-            .chain(removing)
+            .chain(unsettled)
             .cloned()
             .collect();
         if complete {

@@ -87,20 +87,14 @@ impl SyncEngine {
         users: &[UserId],
     ) -> Result<(Arc<TenantContext>, BTreeMap<UserId, Candidate>), Failure> {
         let context = self.tenants.get(tenant).await?;
-        let enrolments = self.registry.enrolments_of(tenant, users).await?;
-        let mut fingerprints: BTreeMap<UserId, Fingerprint> = BTreeMap::new();
-        for (user, stored) in self.registry.fingerprints(tenant, users).await? {
-            // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
-            if let Ok(fingerprint) = Fingerprint::decode(&stored.fingerprint) {
-                fingerprints.insert(user, fingerprint);
-            }
-        }
+        let found = self.registry.enrolments_with_fingerprints(tenant, users).await?;
         let now = self.clock.now();
-        let candidates = enrolments
+        let candidates = found
             .into_iter()
-            .map(|enrolment| {
+            .map(|(enrolment, stored)| {
                 let user = enrolment.key.user.clone();
-                let fingerprint = fingerprints.remove(&user);
+                // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
+                let fingerprint = stored.and_then(|stored| Fingerprint::decode(&stored.fingerprint).ok());
                 let busy = fingerprint
                     .as_ref()
                     .is_none_or(|fingerprint| self.must_look(fingerprint, now));

@@ -138,6 +138,28 @@ pub async fn fingerprints_come_without_blobs(registry: Arc<dyn Registry>) {
         found,
         [(user_id("ana"), state(b"fa")), (user_id("cem"), state(b""))]
     );
+    registry.forget_sync_state(&key("a", "cem")).await.unwrap();
+    let users = ["cem", "nobody", "ana", "ben", "ana"].map(user_id);
+    let mut found = registry
+        .enrolments_with_fingerprints(&tenant_id("a"), &users)
+        .await
+        .unwrap();
+    found.sort_by(|one, other| one.0.key.user.cmp(&other.0.key.user));
+    assert_eq!(
+        found,
+        [
+            (enrolment("a", "ana"), Some(state(b"fa"))),
+            (enrolment("a", "ben"), None),
+            (enrolment("a", "cem"), None)
+        ]
+    );
+    assert_eq!(
+        registry
+            .enrolments_with_fingerprints(&tenant_id("b"), &users)
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(
         registry.sync_state(&key("a", "ana")).await.unwrap().unwrap().blob,
         blob

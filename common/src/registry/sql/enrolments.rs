@@ -6,7 +6,7 @@ use super::errors::is_missing_reference;
 use super::{SqliteRegistry, USERS_PER_STATEMENT, push_users, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState};
+use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, StoredState};
 
 const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
 const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user_id = $2";
@@ -18,6 +18,12 @@ const UPDATE: &str = "UPDATE enrolments SET source_login = $3, mailbox = $4, tim
 const WITHDRAW: &str = "DELETE FROM enrolments WHERE tenant = $1 AND user_id = $2";
 const COLUMNS: &str =
     "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments";
+/// One statement for any number of users, so that it is prepared once per connection: a survey asks it for every ten
+/// users.
+const WITH_FINGERPRINTS: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
+        e.disabled_since, e.failure, s.version, s.fingerprint \
+    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = 1 \
+    WHERE e.tenant = $1 AND e.user_id IN (SELECT value FROM json_each($2)) ORDER BY e.user_id";
 const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
 const SET_STATE: &str =
@@ -37,6 +43,20 @@ type Row = (
     Option<i64>,
     Option<String>,
 );
+
+/// The columns of [`WITH_FINGERPRINTS`].
+#[derive(sqlx::FromRow)]
+struct RowWithFingerprint {
+    user_id: String,
+    source_login: String,
+    mailbox: String,
+    time_zone: Option<String>,
+    opted_in_at: i64,
+    disabled_since: Option<i64>,
+    failure: Option<String>,
+    version: Option<i64>,
+    fingerprint: Option<Vec<u8>>,
+}
 
 impl SqliteRegistry {
     pub(super) async fn do_enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
@@ -154,6 +174,46 @@ impl SqliteRegistry {
                 .map_err(|error| self.failure(&doing, &error))?;
             for row in rows {
                 found.push(self.enrolment_from(tenant, row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn do_enrolments_with_fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        let doing = format!("reading enrolments and fingerprints of {tenant}");
+        let mut found = Vec::with_capacity(users.len());
+        let mut connection = self.read(&doing).await?;
+        for users in users.chunks(USERS_PER_STATEMENT) {
+            let rows: Vec<RowWithFingerprint> = sqlx::query_as(WITH_FINGERPRINTS)
+                .bind(tenant.as_str())
+                .bind(self.written("the users", &users)?)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            for row in rows {
+                let stored = match (row.version, row.fingerprint) {
+                    (Some(version), Some(fingerprint)) => Some(StoredState {
+                        version: self.number(version)?,
+                        fingerprint,
+                        blob: Vec::new(),
+                    }),
+                    // The table allows both or neither.
+                    _ => None,
+                };
+                let row = (
+                    row.user_id,
+                    row.source_login,
+                    row.mailbox,
+                    row.time_zone,
+                    row.opted_in_at,
+                    row.disabled_since,
+                    row.failure,
+                );
+                found.push((self.enrolment_from(tenant, row)?, stored));
             }
         }
         Ok(found)

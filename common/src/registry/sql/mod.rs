@@ -154,6 +154,13 @@ impl Registry for SqliteRegistry {
     ) -> Result<Vec<(UserId, StoredState)>, Failure> {
         self.do_fingerprints(tenant, users).await
     }
+    async fn enrolments_with_fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        self.do_enrolments_with_fingerprints(tenant, users).await
+    }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         self.do_sync_state(user).await
     }

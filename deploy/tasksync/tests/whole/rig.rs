@@ -54,6 +54,7 @@ pub(crate) async fn start(folder: &Path, farm: &Farm, minimum: Duration, more: &
         folder: folder.to_owned(),
         minimum_interval: minimum,
         maximum_interval: minimum * 3 / 2,
+        top_up_interval: Duration::from_millis(100),
         more: more.to_owned(),
     };
     Service::start(spec, farm).await.unwrap()

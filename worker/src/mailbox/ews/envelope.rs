@@ -136,17 +136,19 @@ fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {
     let mut version = None;
     while let Some(element) = xml.child()? {
         if element.name() == "ServerVersionInfo" {
-            let number = |name: &str| -> Parsed<u32> {
-                Ok(element
-                    .attribute(name)?
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or(0))
-            };
+            let parts = element.attributes([
+                "MajorVersion",
+                "MinorVersion",
+                "MajorBuildNumber",
+                "MinorBuildNumber",
+            ])?;
+            let [major, minor, build, revision] =
+                parts.map(|text| text.and_then(|text| text.parse().ok()).unwrap_or(0));
             version = Some(ServerVersion {
-                major: number("MajorVersion")?,
-                minor: number("MinorVersion")?,
-                build: number("MajorBuildNumber")?,
-                revision: number("MinorBuildNumber")?,
+                major,
+                minor,
+                build,
+                revision,
             });
         }
         xml.skip()?;

@@ -33,6 +33,7 @@ pub(super) fn request(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
         );
         write_field(out, "folder:DisplayName");
         write_field(out, "folder:FolderClass");
+        write_field(out, "folder:ParentFolderId");
         Property::Location.write_uri(out);
         Property::LatestCommit.write_uri(out);
         Property::Deletions.write_uri(out);

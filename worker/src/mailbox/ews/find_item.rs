@@ -1,4 +1,4 @@
-//! `FindItem`: items by our key.
+//! `FindItem`: items by our key, and every item that bears one.
 
 use std::fmt::Write as _;
 
@@ -41,16 +41,25 @@ pub(super) struct Page {
     pub(super) next: Option<u32>,
 }
 
-/// Asks for the items with this key in each of these folders, from `offset` on.
+/// Which items are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// Those that bear this key.
+    Key(&'a SourceKey),
+    /// Those that bear any key of ours.
+    AnyKey,
+}
+
+/// Asks for the wanted items in each of these folders, from `offset` on; `None` is the mailbox's own task folder.
 pub(super) fn request(
     header: &Header<'_>,
-    folders: &[&str],
-    key: &SourceKey,
+    folders: &[Option<&str>],
+    wanted: Wanted<'_>,
     offset: u32,
     size: u32,
 ) -> Bytes {
-    let room = 900 + key.as_str().len() + folders.iter().map(|id| id.len() + 24).sum::<usize>();
-    header.envelope(room, |out| {
+    let ids = folders.iter().map(|id| id.map_or(120, str::len) + 24);
+    header.envelope(1_000 + ids.sum::<usize>(), |out| {
         out.push_str(
             "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
         );
@@ -61,10 +70,20 @@ pub(super) fn request(
             out,
             "<m:IndexedPageItemView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
         );
-        write_key_restriction(out, key);
+        match wanted {
+            Wanted::Key(key) => write_key_restriction(out, key),
+            Wanted::AnyKey => {
+                out.push_str("<m:Restriction><t:Exists>");
+                Property::SourceKey.write_uri(out);
+                out.push_str("</t:Exists></m:Restriction>");
+            }
+        }
         out.push_str("<m:ParentFolderIds>");
         for folder in folders {
-            folders::write_id(out, folder);
+            match folder {
+                Some(id) => folders::write_id(out, id),
+                None => folders::write_tasks_folder(out, header),
+            }
         }
         out.push_str("</m:ParentFolderIds></m:FindItem>");
     })

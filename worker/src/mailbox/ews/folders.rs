@@ -16,6 +16,7 @@ pub(super) struct ReadFolder {
     holds_tasks: bool,
     latest_commit_us: Option<i64>,
     deletions: Option<i64>,
+    parent: u64,
 }
 
 impl ReadFolder {
@@ -24,6 +25,7 @@ impl ReadFolder {
         Some(Signs {
             latest_commit_us: self.latest_commit_us?,
             deletions: self.deletions?,
+            parent: self.parent,
         })
     }
 
@@ -54,6 +56,10 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
                 read.id = Some(part.required("Id")?);
                 xml.skip()?;
             }
+            "ParentFolderId" => {
+                read.parent = digest(&part.required("Id")?);
+                xml.skip()?;
+            }
             "DisplayName" => read.name = xml.text()?.into_owned(),
             "FolderClass" => {
                 let class = xml.text()?;
@@ -74,6 +80,13 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
         }
     }
     Ok(read)
+}
+
+/// FNV-1a, 64 bits: stored digests must be the same in every build and on every machine.
+fn digest(id: &str) -> u64 {
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Reads the single folder in an opened `Folders` element.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
 use super::messages::{self, Message};
-use super::operation::{Operation, operation};
+use super::operation::{Operation, operation, write_field};
 use super::properties::Property;
 use super::xml::{BadAnswer, Parsed, Xml};
 
@@ -18,6 +18,7 @@ const BYTES_PER_FOLDER: usize = 200;
 fn write(header: &Header<'_>, count: usize, ids: impl FnOnce(&mut String)) -> Bytes {
     header.envelope(500 + count * BYTES_PER_FOLDER, |out| {
         out.push_str("<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>");
+        write_field(out, "folder:ParentFolderId");
         Property::LatestCommit.write_uri(out);
         Property::Deletions.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:FolderShape><m:FolderIds>");

@@ -6,14 +6,17 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 
 use super::client::throttled;
+use super::find_item::Wanted;
 use super::messages::EwsError;
 use super::{EwsMailbox, find_item, get_item};
-use crate::mailbox::{FolderId, ItemRef, MailboxItem, Owner};
+use crate::mailbox::{FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
 /// Items asked for at once when looking for a key; more than one is rare.
 const FOUND_PER_PAGE: u32 = 50;
+/// Items asked for at once when looking for everything of ours.
+const KEYED_PER_PAGE: u32 = 500;
 /// Folders that one search may name.
 const MAXIMUM_FOLDERS: usize = 20;
 
@@ -93,16 +96,18 @@ impl EwsMailbox {
         batch: &[usize],
     ) -> Result<Vec<Entry>, EwsError> {
         let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
-        let zone = super::zones::owner_zone(&owner.zone).zone;
+        // Named when reading too: a server that keeps dates in the request's zone answers in it, and beyond UTC+12 no
+        // rounding would find the day again.
+        let zone = super::zones::owner_zone(&owner.zone);
         let answered = self
             .run(
                 &get_item::OPERATION,
                 &owner.mailbox,
-                None,
+                Some(zone.windows),
                 false,
                 |header| get_item::request(header, &asked),
                 |xml| {
-                    let messages = get_item::read(xml, asked.len(), &zone)?;
+                    let messages = get_item::read(xml, asked.len(), &zone.zone)?;
                     get_item::check(&messages, &asked)?;
                     Ok(messages)
                 },
@@ -140,18 +145,58 @@ impl EwsMailbox {
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, EwsError> {
+        let places: Vec<Option<&str>> = folders.iter().map(|folder| Some(folder.0.as_str())).collect();
+        let mut found = self
+            .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
+            .await?;
+        // A server may compare without case; keys differ only as written.
+        found.retain(|(_, item)| item.key.as_ref().is_none_or(|found| found == key));
+        Ok(found.into_iter().map(|(_, found)| found.item).collect())
+    }
+
+    /// See [`crate::mailbox::Mailbox::ours`].
+    pub(super) async fn keyed_items(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<PlacedItem>, EwsError> {
+        let places: Vec<Option<&str>> = std::iter::once(None)
+            .chain(folders.iter().map(|folder| Some(folder.0.as_str())))
+            .collect();
+        let found = self
+            .search(owner, &places, Wanted::AnyKey, KEYED_PER_PAGE)
+            .await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(folder, found)| {
+                Some(PlacedItem {
+                    item: found.item,
+                    key: found.key.filter(|key| !key.as_str().is_empty())?,
+                    folder: folder.map(|id| FolderId(id.to_owned())),
+                })
+            })
+            .collect())
+    }
+
+    /// The wanted items of these folders with the folder each is in, oldest first; complete or an error.
+    async fn search<'a>(
+        &self,
+        owner: &Owner,
+        folders: &[Option<&'a str>],
+        wanted: Wanted<'_>,
+        size: u32,
+    ) -> Result<Vec<(Option<&'a str>, find_item::Found)>, EwsError> {
         let mut found = Vec::new();
         for group in folders.chunks(MAXIMUM_FOLDERS) {
-            let ids: Vec<&str> = group.iter().map(|folder| folder.0.as_str()).collect();
-            let pages = self.find_pages(owner, &ids, key, 0).await?;
-            for (id, first) in ids.iter().zip(pages) {
+            let pages = self.find_pages(owner, group, wanted, 0, size).await?;
+            for (&folder, first) in group.iter().zip(pages) {
                 let mut page = first;
                 let mut offset = 0;
                 let mut pages_left = self.limits.pages;
-                while let Some(mut present) = page.take() {
+                while let Some(present) = page.take() {
                     offset = next_offset(offset, present.items.len(), present.next);
                     let empty = present.items.is_empty();
-                    found.append(&mut present.items);
+                    found.extend(present.items.into_iter().map(|item| (folder, item)));
                     if present.last {
                         break;
                     }
@@ -160,37 +205,41 @@ impl EwsMailbox {
                         return Err(incomplete("FindItem"));
                     }
                     pages_left -= 1;
-                    page = self.find_pages(owner, &[id], key, offset).await?.pop().flatten();
+                    page = self
+                        .find_pages(owner, &[folder], wanted, offset, size)
+                        .await?
+                        .pop()
+                        .flatten();
                 }
             }
         }
-        // A server may compare without case; keys differ only as written.
-        found.retain(|item| item.key.as_ref().is_none_or(|found| found == key));
-        found.sort_by(|left, right| {
+        found.sort_by(|(_, left), (_, right)| {
             let created = |item: &find_item::Found| item.created.unwrap_or(jiff::Timestamp::MAX);
             created(left)
                 .cmp(&created(right))
                 .then_with(|| left.item.cmp(&right.item))
         });
-        found.dedup_by(|right, left| right.item.id == left.item.id);
-        Ok(found.into_iter().map(|found| found.item).collect())
+        found.dedup_by(|(_, right), (_, left)| right.item.id == left.item.id);
+        Ok(found)
     }
 
     /// One page of each folder; `None` for a folder that is gone, in which nothing can be found.
     async fn find_pages(
         &self,
         owner: &Owner,
-        folders: &[&str],
-        key: &SourceKey,
+        folders: &[Option<&str>],
+        wanted: Wanted<'_>,
         offset: u32,
+        size: u32,
     ) -> Result<Vec<Option<find_item::Page>>, EwsError> {
+        let own_folder = folders.contains(&None);
         let answered = self
             .run(
                 &find_item::OPERATION,
                 &owner.mailbox,
                 None,
-                false,
-                |header| find_item::request(header, folders, key, offset, FOUND_PER_PAGE),
+                own_folder,
+                |header| find_item::request(header, folders, wanted, offset, size),
                 |xml| find_item::read(xml, folders.len()),
             )
             .await?;

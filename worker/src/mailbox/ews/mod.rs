@@ -4,6 +4,8 @@
 //! which order they are used. Facts of the wire are Microsoft's (Exchange 2013 SP1 and later, Exchange Online).
 
 mod access;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod client;
 mod containers;
 mod create_folder;
@@ -53,8 +55,8 @@ use self::messages::{EwsError, Message};
 use self::operation::Operation;
 use self::xml::{Parsed, Xml};
 use super::{
-    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, ProbeRequest, Probed,
-    ServerFacts,
+    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem,
+    ProbeRequest, Probed, ServerFacts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
@@ -345,6 +347,10 @@ impl Mailbox for EwsMailbox {
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, Failure> {
         about(owner, self.find_items(owner, folders, key).await)
+    }
+
+    async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure> {
+        about(owner, self.keyed_items(owner, folders).await)
     }
 
     async fn create(

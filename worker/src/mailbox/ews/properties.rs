@@ -52,7 +52,8 @@ impl Property {
     }
 
     fn of(uri: &Element<'_>) -> Parsed<Option<Self>> {
-        if let Some(tag) = uri.attribute("PropertyTag")? {
+        let [tag, set, name] = uri.attributes(["PropertyTag", "PropertySetId", "PropertyName"])?;
+        if let Some(tag) = tag {
             let tag = tag.trim();
             let number = match tag.strip_prefix("0x").or_else(|| tag.strip_prefix("0X")) {
                 Some(digits) => u16::from_str_radix(digits, 16).ok(),
@@ -64,13 +65,11 @@ impl Property {
                 _ => None,
             });
         }
-        let ours = uri
-            .attribute("PropertySetId")?
-            .is_some_and(|set| set.trim().eq_ignore_ascii_case(OUR_SET));
+        let ours = set.is_some_and(|set| set.trim().eq_ignore_ascii_case(OUR_SET));
         if !ours {
             return Ok(None);
         }
-        Ok(match uri.attribute("PropertyName")?.as_deref() {
+        Ok(match name.as_deref() {
             Some("TaskSyncLocation") => Some(Self::Location),
             Some("TaskSyncSourceKey") => Some(Self::SourceKey),
             Some("TaskSyncWebLink") => Some(Self::WebLink),

@@ -312,9 +312,10 @@ impl ReadItem {
 
 /// Reads an `ItemId`.
 pub(super) fn item_ref(element: &super::xml::Element<'_>) -> Parsed<ItemRef> {
+    let [id, change_key] = element.attributes(["Id", "ChangeKey"])?;
     Ok(ItemRef {
-        id: element.required("Id")?,
-        change_key: element.attribute("ChangeKey")?.unwrap_or_default().into_owned(),
+        id: element.present("Id", id)?,
+        change_key: change_key.unwrap_or_default().into_owned(),
     })
 }
 

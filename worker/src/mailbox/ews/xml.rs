@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::attributes::Attribute;
+use quick_xml::events::{BytesEnd, BytesStart, Event};
+use quick_xml::name::QName;
 use quick_xml::reader::Reader;
 
 /// Deepest nesting read.
@@ -27,39 +29,116 @@ pub(super) type Parsed<T> = Result<T, BadAnswer>;
 pub(super) struct Xml<'a> {
     reader: Reader<&'a [u8]>,
     depth: usize,
+    /// An element without content was opened; its end is still to be told.
+    ends: bool,
 }
 
 /// An opened element.
-pub(super) struct Element<'a>(BytesStart<'a>);
+pub(super) struct Element<'a> {
+    start: BytesStart<'a>,
+    /// Bytes of the name's prefix, colon included.
+    prefix: usize,
+}
+
+impl<'a> From<BytesStart<'a>> for Element<'a> {
+    fn from(start: BytesStart<'a>) -> Self {
+        // Names are short: looking at each byte is faster than a vectorised search.
+        let colon = start.name().into_inner().bytes().position(|byte| byte == b':');
+        Self {
+            start,
+            prefix: colon.map_or(0, |colon| colon + 1),
+        }
+    }
+}
 
 impl Element<'_> {
     /// Its name without prefix.
     pub(super) fn name(&self) -> &str {
-        self.0.local_name().into_inner()
+        self.start
+            .name()
+            .into_inner()
+            .get(self.prefix..)
+            .unwrap_or_default()
     }
 
     /// The value of an attribute by its name without prefix.
     pub(super) fn attribute(&self, name: &str) -> Parsed<Option<Cow<'_, str>>> {
-        for attribute in self.0.attributes().with_checks(false) {
-            let attribute =
-                attribute.map_err(|error| BadAnswer(format!("a malformed attribute: {error}")))?;
-            if attribute.key.local_name().into_inner() == name {
-                return attribute
-                    .normalized_value(quick_xml::XmlVersion::Implicit1_0)
-                    .map(Some)
-                    .map_err(|error| BadAnswer(format!("a malformed attribute: {error}")));
+        let [value] = self.attributes([name])?;
+        Ok(value)
+    }
+
+    /// The values of attributes by their names without prefix, in one pass that ends when all are found.
+    pub(super) fn attributes<const N: usize>(&self, names: [&str; N]) -> Parsed<[Option<Cow<'_, str>>; N]> {
+        let mut values = [const { None }; N];
+        let mut missing = N;
+        let mut rest = self.start.attributes_raw();
+        while missing > 0 {
+            let Some((name, value, after)) = next_attribute(rest)? else {
+                break;
+            };
+            rest = after;
+            for (wanted, found) in names.iter().zip(&mut values) {
+                if *wanted == name && found.is_none() {
+                    *found = Some(normal(value)?);
+                    missing -= 1;
+                }
             }
         }
-        Ok(None)
+        Ok(values)
     }
 
     /// The value of an attribute that must be there.
     pub(super) fn required(&self, name: &str) -> Parsed<String> {
-        match self.attribute(name)? {
+        let value = self.attribute(name)?;
+        self.present(name, value)
+    }
+
+    /// Refuses a missing or empty value of the attribute `name`.
+    pub(super) fn present(&self, name: &str, value: Option<Cow<'_, str>>) -> Parsed<String> {
+        match value {
             Some(value) if !value.is_empty() => Ok(value.into_owned()),
             _ => Err(BadAnswer(format!("{} without {name}", self.name()))),
         }
     }
+}
+
+/// Takes the first attribute off a list: its name without prefix, its value as written, and what follows. The library's
+/// own iterator looks at every byte of a value alone, and Exchange's ids are long.
+fn next_attribute(list: &str) -> Parsed<Option<(&str, &str, &str)>> {
+    let list = list.trim_ascii_start();
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let malformed = || BadAnswer(format!("a malformed attribute: {}", for_message(list, 40)));
+    // Names are short: each byte is looked at alone.
+    let end = list.bytes().position(|byte| byte == b'=').ok_or_else(malformed)?;
+    let (name, value) = (list[..end].trim_ascii_end(), &list[end + 1..]);
+    let strange = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
+    if name.is_empty() || name.bytes().any(strange) {
+        return Err(malformed());
+    }
+    let value = value.trim_ascii_start();
+    let quoted = |quote| value.strip_prefix(quote)?.split_once(quote);
+    let (value, after) = quoted('"').or_else(|| quoted('\'')).ok_or_else(malformed)?;
+    let name = name.rsplit_once(':').map_or(name, |(_, local)| local);
+    Ok(Some((name, value, after)))
+}
+
+/// An attribute's value as XML means it: references resolved, line breaks made blanks.
+fn normal(value: &str) -> Parsed<Cow<'_, str>> {
+    // No early end, so that many bytes are looked at together.
+    let special = value.bytes().fold(false, |special, byte| {
+        special | matches!(byte, b'&' | b'\t' | b'\n' | b'\r')
+    });
+    if !special {
+        return Ok(Cow::Borrowed(value));
+    }
+    Attribute {
+        key: QName(""),
+        value: Cow::Borrowed(value),
+    }
+    .normalized_value(quick_xml::XmlVersion::Implicit1_0)
+    .map_err(|error| BadAnswer(format!("a malformed attribute: {error}")))
 }
 
 impl<'a> Xml<'a> {
@@ -67,18 +146,30 @@ impl<'a> Xml<'a> {
     pub(super) fn new(body: &'a [u8]) -> Parsed<Self> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         let text = std::str::from_utf8(body).map_err(|error| BadAnswer(format!("not UTF-8: {error}")))?;
-        let mut reader = Reader::from_str(text);
-        reader.config_mut().expand_empty_elements = true;
-        Ok(Self { reader, depth: 0 })
+        Ok(Self {
+            reader: Reader::from_str(text),
+            depth: 0,
+            ends: false,
+        })
     }
 
+    /// The next event; an element without content comes as a start and an end. (The library does the same if asked, but
+    /// allocates the name of each.)
     fn event(&mut self) -> Parsed<Event<'a>> {
-        let event = self.reader.read_event().map_err(|error| {
+        if std::mem::take(&mut self.ends) {
+            self.depth = self.depth.saturating_sub(1);
+            return Ok(Event::End(BytesEnd::new("")));
+        }
+        let mut event = self.reader.read_event().map_err(|error| {
             BadAnswer(format!(
                 "not well-formed at byte {}: {error}",
                 self.reader.error_position()
             ))
         })?;
+        if let Event::Empty(start) = event {
+            self.ends = true;
+            event = Event::Start(start);
+        }
         match &event {
             Event::Start(start) => {
                 self.depth += 1;
@@ -116,7 +207,7 @@ impl<'a> Xml<'a> {
     pub(super) fn root(&mut self) -> Parsed<Element<'a>> {
         loop {
             match self.event() {
-                Ok(Event::Start(start)) => return Ok(Element(start)),
+                Ok(Event::Start(start)) => return Ok(start.into()),
                 Ok(Event::Text(text)) if !text.trim().is_empty() => {
                     return Err(BadAnswer("not XML".to_owned()));
                 }
@@ -134,7 +225,7 @@ impl<'a> Xml<'a> {
     pub(super) fn child(&mut self) -> Parsed<Option<Element<'a>>> {
         loop {
             match self.event()? {
-                Event::Start(start) => return Ok(Some(Element(start))),
+                Event::Start(start) => return Ok(Some(start.into())),
                 Event::End(_) => return Ok(None),
                 _ => {}
             }
@@ -202,6 +293,14 @@ fn is_xml_character(character: char) -> bool {
 /// Appends `text` escaped, for element content and for attribute values in double quotes. Characters that XML does
 /// not allow are left out; line breaks and tabs survive normalisation as references.
 pub(super) fn escape(out: &mut String, text: &str) {
+    // Nearly everything is plain: ids most of all. No early end, so that many bytes are looked at together.
+    let plain = text.bytes().fold(true, |plain, byte| {
+        plain & matches!(byte, b' '..=b'~') & !matches!(byte, b'&' | b'<' | b'>' | b'"')
+    });
+    if plain {
+        out.push_str(text);
+        return;
+    }
     let mut clean_from = 0;
     for (at, character) in text.char_indices() {
         let replacement = match character {
@@ -303,6 +402,50 @@ mod tests {
         for wrong in ["", "  ", "plain", "<a>", "<a></b>", "<a", "<a>&", "\u{0}"] {
             assert!(first_text(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn attributes_are_found_in_any_form_and_refused_when_malformed() {
+        fn values(xml: &str) -> Parsed<[Option<String>; 2]> {
+            let mut reader = Xml::new(xml.as_bytes())?;
+            let root = reader.root()?;
+            let values = root.attributes(["Id", "Key"])?;
+            Ok(values.map(|value| value.map(Cow::into_owned)))
+        }
+        let both = |id: &str, key: &str| Ok([Some(id.to_owned()), Some(key.to_owned())]);
+        assert_eq!(values("<a Id=\"1\" Key=\"2\"/>"), both("1", "2"));
+        assert_eq!(
+            values("<a x='\"' \n Key = '=>' t:Id\t=\n\"'\" />"),
+            both("'", "=>")
+        );
+        assert_eq!(values("<a Id='&lt;&#65;\t\n' Key=''/>"), both("<A  ", ""));
+        // Of two with one local name the first counts.
+        assert_eq!(values("<a p:Id='1' Id='2' Key='3'/>"), both("1", "3"));
+        assert_eq!(values("<a Id2='1' id='2'>"), Ok([None, None]));
+        for wrong in [
+            "Id",
+            "Id=",
+            "Id=1",
+            "=\"1\"",
+            "x Id='1'",
+            "x='1' Id",
+            "Id='&nix;'",
+            "Id='&'",
+            "'Id'='1'",
+        ] {
+            assert!(values(&format!("<a {wrong}/>")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_empty_element_opens_and_closes() {
+        let mut reader = Xml::new(b"<a><b/><c><d/></c>t</a>").unwrap();
+        reader.root().unwrap();
+        for name in ["b", "c"] {
+            assert_eq!(reader.child().unwrap().unwrap().name(), name);
+            reader.skip().unwrap();
+        }
+        assert_eq!(reader.text().unwrap(), "t");
     }
 
     #[test]

@@ -65,9 +65,10 @@ pub(super) struct Feed {
 const PAGE: usize = 1_000;
 /// A token of our own making begins this much before now, for clocks that differ.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// A head older than this is replaced by the current token although nothing changed, so that no token grows too old
-/// for the server.
-const HEAD_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// A head older than this is replaced by the current token although nothing changed: no token grows too old for the
+/// server, and one that the server silently answers with nothing (it was restored, or forgot its log) does not hide
+/// changes for longer.
+const HEAD_AGE: SignedDuration = SignedDuration::from_hours(1);
 /// A feed read longer ago than this is read again before a cursor is answered, whether or not somebody asked.
 const STALE: SignedDuration = SignedDuration::from_secs(60);
 /// A failure is told again without asking for this long: those who waited for the same reading failed with it.

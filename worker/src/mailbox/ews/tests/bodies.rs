@@ -43,8 +43,13 @@ fn requests() -> Vec<Bytes> {
         ));
         all.push(get_item::request(header, &["AAMk="]));
         all.push(get_item::request(header, &many));
-        all.push(find_item::request(header, &["AAMk="], &key(), 0, 50));
-        all.push(find_item::request(header, &many[..20], &key(), 50, 50));
+        let twenty: Vec<Option<&str>> = many[..20].iter().map(|id| Some(*id)).collect();
+        let key_wanted = key();
+        for wanted in [find_item::Wanted::Key(&key_wanted), find_item::Wanted::AnyKey] {
+            all.push(find_item::request(header, &[Some("AAMk=")], wanted, 0, 50));
+            all.push(find_item::request(header, &[None, Some("AAMk=")], wanted, 0, 50));
+            all.push(find_item::request(header, &twenty, wanted, 50, 50));
+        }
         all.push(create_item::request(
             header,
             "AAMk=",

@@ -24,6 +24,7 @@ pub(super) fn signs(deletions: i64) -> Probed {
             .unwrap()
             .as_microsecond(),
         deletions,
+        parent: 0,
     })
 }
 

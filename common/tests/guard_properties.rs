@@ -1,0 +1,355 @@
+//! The brake before deletions: what it lets through, for any plan.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "this is a test; its helper functions may fail loudly, too"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tasksync_common::model::{LocationKey, SourceKey, Task};
+use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Progress, Side, Step, guard};
+use tasksync_common::state::Link;
+
+/// What a plan wants of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    DeleteAtSource,
+    Remove(Absence),
+    RemoveTwin,
+    Disown,
+    Create,
+    Forget,
+}
+
+/// A task of a user: its location, whether it is linked, and what is planned for it.
+type Planned = (u8, bool, Option<Wish>);
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        4 => Just(Wish::DeleteAtSource),
+        2 => Just(Wish::Remove(Absence::Deleted)),
+        1 => Just(Wish::Remove(Absence::NotAssigned)),
+        1 => Just(Wish::Remove(Absence::NoAccess)),
+        3 => Just(Wish::Remove(Absence::LocationGone)),
+        1 => Just(Wish::RemoveTwin),
+        1 => Just(Wish::Disown),
+        1 => Just(Wish::Create),
+        1 => Just(Wish::Forget),
+    ]
+}
+
+fn planned() -> impl Strategy<Value = Vec<Planned>> {
+    let task = (
+        0..4_u8,
+        prop::bool::weighted(0.9),
+        prop::option::weighted(0.6, wish()),
+    );
+    prop::collection::vec(task, 0..60)
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (0..20_usize, 0..=100_u8, 0..8_usize).prop_map(|(deletions, percent, emptied_from)| Limits {
+        deletions,
+        percent,
+        emptied_from,
+    })
+}
+
+fn key(location: u8, number: usize) -> SourceKey {
+    LocationKey::sharepoint_list(&location.to_string()).task(i64::try_from(number).unwrap())
+}
+
+fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
+    let (item, change_key) = ("item".to_owned(), "ck".to_owned());
+    match wish {
+        Wish::DeleteAtSource => {
+            let (version, task) = (String::new(), Box::default());
+            (
+                Step::MailboxDeletions,
+                Action::DeleteAtSource { key, version, task },
+            )
+        }
+        Wish::Remove(absence) => {
+            let action = Action::RemoveFromMailbox {
+                key,
+                item,
+                change_key,
+                absence,
+                edited: None,
+            };
+            (Step::SourceDeletions, action)
+        }
+        Wish::RemoveTwin => (
+            Step::MailboxCreations,
+            Action::RemoveTwin {
+                key,
+                item,
+                change_key,
+            },
+        ),
+        Wish::Disown => (
+            Step::MailboxCreations,
+            Action::DisownTwin {
+                key,
+                item,
+                change_key,
+            },
+        ),
+        Wish::Create => {
+            let action = Action::CreateInMailbox {
+                key,
+                task: Task::default(),
+                version: String::new(),
+                source_progress: Progress::default(),
+                web_url: String::new(),
+                restored: false,
+            };
+            (Step::NewSourceTasks, action)
+        }
+        Wish::Forget => (Step::Agreed, Action::Forget { key }),
+    }
+}
+
+fn plan_of(planned: &[Planned]) -> (Plan, BTreeMap<SourceKey, Link>) {
+    let (mut plan, mut links) = (Plan::default(), BTreeMap::new());
+    for (number, (location, linked, wish)) in planned.iter().enumerate() {
+        let key = key(*location, number);
+        if *linked {
+            links.insert(key.clone(), Link::found("item", "ck", None));
+        }
+        plan.actions.extend(wish.map(|wish| action(key, wish)));
+    }
+    (plan, links)
+}
+
+fn side(action: &Action) -> Option<Side> {
+    match action {
+        Action::DeleteAtSource { .. } => Some(Side::Source),
+        Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
+        _ => None,
+    }
+}
+
+fn deletions(plan: &Plan, on: Side) -> Vec<&Action> {
+    let actions = plan.actions.iter().map(|(_, action)| action);
+    actions.filter(|action| side(action) == Some(on)).collect()
+}
+
+/// A deletion nobody said task by task: it follows from what a folder or list does not show.
+fn follows(action: &Action) -> bool {
+    match action {
+        Action::DeleteAtSource { .. } => true,
+        Action::RemoveFromMailbox { absence, .. } => *absence == Absence::LocationGone,
+        _ => false,
+    }
+}
+
+/// Linked and unlinked tasks the guard counts on one side.
+fn tasks_on(plan: &Plan, links: &BTreeMap<SourceKey, Link>, on: Side) -> usize {
+    let unlinked = deletions(plan, on)
+        .iter()
+        .filter(|action| !links.contains_key(action.key()))
+        .count();
+    links.len() + unlinked
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_more_than_the_limit_or_the_share(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, _) = guard(plan.clone(), &links, limits);
+        for on in [Side::Source, Side::Mailbox] {
+            let of = tasks_on(&plan, &links, on);
+            let share = of * usize::from(limits.percent) / 100;
+            prop_assert!(deletions(&passed, on).len() <= limits.deletions.max(share));
+        }
+    }
+
+    #[test]
+    fn a_side_with_too_many_deletions_has_none(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, held) = guard(plan.clone(), &links, limits);
+        for on in [Side::Source, Side::Mailbox] {
+            let share = tasks_on(&plan, &links, on) * usize::from(limits.percent) / 100;
+            if deletions(&plan, on).len() > limits.deletions.max(share) {
+                prop_assert!(deletions(&passed, on).is_empty());
+                prop_assert!(held.iter().any(|held| held.side == on && held.emptied.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_passes_in_its_order(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, _) = guard(plan.clone(), &links, limits);
+        prop_assert_eq!(&passed.folders, &plan.folders);
+        let others = |plan: &Plan| -> Vec<(Step, Action)> {
+            plan.actions.iter().filter(|(_, action)| side(action).is_none()).cloned().collect()
+        };
+        prop_assert_eq!(others(&passed), others(&plan));
+        // What passed stands in the order it stood in.
+        let mut rest = plan.actions.iter();
+        for action in &passed.actions {
+            prop_assert!(rest.any(|planned| planned == action));
+        }
+    }
+
+    #[test]
+    fn held_keys_are_the_missing_ones(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, held) = guard(plan.clone(), &links, limits);
+        for on in [Side::Source, Side::Mailbox] {
+            let keys = |plan: &Plan| -> BTreeSet<SourceKey> {
+                deletions(plan, on).iter().map(|action| action.key().clone()).collect()
+            };
+            let missing: BTreeSet<SourceKey> = keys(&plan).difference(&keys(&passed)).cloned().collect();
+            let told: Vec<&Held> = held.iter().filter(|held| held.side == on).collect();
+            prop_assert!(told.len() <= 1);
+            let keys: BTreeSet<SourceKey> = told.iter().flat_map(|held| held.keys.iter().cloned()).collect();
+            prop_assert_eq!(keys.len(), told.iter().map(|held| held.keys.len()).sum::<usize>());
+            prop_assert_eq!(keys, missing);
+            for held in told {
+                prop_assert!(!held.keys.is_empty());
+                prop_assert_eq!(held.of, tasks_on(&plan, &links, on));
+            }
+        }
+    }
+
+    #[test]
+    fn no_container_is_emptied_at_once(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, _) = guard(plan, &links, limits);
+        for on in [Side::Source, Side::Mailbox] {
+            for number in 0..4 {
+                let location = key(number, 0).location();
+                let following = deletions(&passed, on)
+                    .iter()
+                    .filter(|action| follows(action) && action.key().location() == location)
+                    .count();
+                let linked = links.keys().filter(|key| key.location() == location).count();
+                prop_assert!(following < limits.emptied_from.max(1) || following < linked);
+            }
+        }
+    }
+
+    #[test]
+    fn few_deletions_pass_whole(planned in planned()) {
+        let (plan, links) = plan_of(&planned);
+        let limits = Limits { deletions: 60, percent: 0, emptied_from: 61 };
+        prop_assert_eq!(guard(plan.clone(), &links, limits), (plan, vec![]));
+    }
+
+    #[test]
+    fn a_second_look_holds_nothing_more(planned in planned(), limits in limits()) {
+        let (plan, links) = plan_of(&planned);
+        let (passed, _) = guard(plan, &links, limits);
+        let unlinked = passed.actions.iter().any(|(_, action)| !links.contains_key(action.key()));
+        // Without unlinked tasks, the number of tasks is the same and so is the answer.
+        if !unlinked {
+            prop_assert_eq!(guard(passed.clone(), &links, limits), (passed, vec![]));
+        }
+    }
+}
+
+const USUAL: Limits = Limits {
+    deletions: 10,
+    percent: 20,
+    emptied_from: 3,
+};
+
+fn many(count: usize, location: u8, wish: Option<Wish>) -> Vec<Planned> {
+    vec![(location, true, wish); count]
+}
+
+#[test]
+fn nothing_on_either_side() {
+    let (plan, held) = guard(Plan::default(), &BTreeMap::new(), USUAL);
+    assert!(plan.actions.is_empty() && held.is_empty());
+}
+
+#[test]
+fn a_first_sync_creates_what_it_likes_and_removes_little() {
+    let creating: Vec<Planned> = vec![(0, false, Some(Wish::Create)); 500];
+    let (plan, links) = plan_of(&creating);
+    assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+    // Nothing remembered, and the source shows nothing of what is in the mailbox.
+    let removing: Vec<Planned> = vec![(0, false, Some(Wish::Remove(Absence::Deleted))); 50];
+    let (plan, links) = plan_of(&removing);
+    let (passed, held) = guard(plan, &links, USUAL);
+    assert!(passed.actions.is_empty());
+    assert_eq!(
+        (held.len(), held[0].side, held[0].keys.len(), held[0].of),
+        (1, Side::Mailbox, 50, 50)
+    );
+}
+
+#[test]
+fn ten_pass_and_eleven_do_not_unless_they_are_a_fifth() {
+    for (deleted, kept, passes) in [
+        (10, 0, true),
+        (10, 5, true),
+        (11, 40, false),
+        (11, 44, true),
+        (20, 80, true),
+        (21, 79, false),
+    ] {
+        let mut tasks: Vec<Planned> = Vec::new();
+        // Spread over locations with a task that stays, so that none is emptied.
+        for number in 0..deleted {
+            tasks.push((
+                u8::try_from(number % 4).unwrap(),
+                true,
+                Some(Wish::Remove(Absence::Deleted)),
+            ));
+        }
+        tasks.extend(many(kept, 0, None));
+        let (plan, links) = plan_of(&tasks);
+        let (_, held) = guard(plan, &links, USUAL);
+        assert_eq!(held.is_empty(), passes, "{deleted} of {}", deleted + kept);
+    }
+}
+
+#[test]
+fn an_emptied_folder_is_held_and_others_pass() {
+    let mut tasks = many(3, 0, Some(Wish::DeleteAtSource));
+    tasks.extend(many(3, 1, Some(Wish::DeleteAtSource)));
+    tasks.extend(many(1, 1, None));
+    let (plan, links) = plan_of(&tasks);
+    let (passed, held) = guard(plan, &links, USUAL);
+    assert_eq!(passed.actions.len(), 3);
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].emptied, vec![key(0, 0).location()]);
+    assert!(
+        held[0]
+            .keys
+            .iter()
+            .all(|held| held.location() == key(0, 0).location())
+    );
+}
+
+#[test]
+fn a_few_tasks_deleted_one_by_one_are_no_accident() {
+    // Two tasks are too few to be called a folder; three that the source itself calls deleted are no accident.
+    for tasks in [
+        many(2, 0, Some(Wish::DeleteAtSource)),
+        many(3, 0, Some(Wish::Remove(Absence::Deleted))),
+    ] {
+        let (plan, links) = plan_of(&tasks);
+        assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+    }
+    let (plan, links) = plan_of(&many(3, 0, Some(Wish::Remove(Absence::LocationGone))));
+    assert_eq!(guard(plan, &links, USUAL).1[0].keys.len(), 3);
+}
+
+#[test]
+fn sides_are_counted_apart() {
+    let mut tasks = many(10, 0, Some(Wish::DeleteAtSource));
+    tasks.extend(many(10, 1, Some(Wish::Remove(Absence::Deleted))));
+    tasks.extend(many(1, 0, None));
+    let (plan, links) = plan_of(&tasks);
+    assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+}

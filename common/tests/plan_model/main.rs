@@ -1,0 +1,182 @@
+//! The plan over two drifting sides: whatever a person does and whatever goes wrong, both sides come to rest with the
+//! same tasks, nothing is deleted that nobody deleted, nothing is there twice, and no edit is lost without a trace.
+//!
+//! `world` holds both sides and what a person does to them, `reading` and `sync` drive the plan as the worker does,
+//! `oracle` judges by what the person did and what both sides show. More histories: `PROPTEST_CASES=10000 cargo test --test plan_model`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "this is a test; its helper functions may fail loudly, too"
+)]
+
+mod oracle;
+mod reading;
+mod regressions;
+mod sync;
+mod world;
+
+use proptest::prelude::*;
+use tasksync_common::model::{Importance, Status};
+
+use oracle::Oracle;
+use reading::load;
+use sync::{Fault, Way, plan, sync};
+use world::{Act, Edit, Place, World};
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// A person does something, so many milliseconds after what was before.
+    Act(i64, Act),
+    Sync(Way),
+    LoseState,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let day = prop::option::of(1..28_i8);
+    let status = prop::sample::select(vec![
+        Status::NotStarted,
+        Status::InProgress,
+        Status::Completed,
+        Status::WaitingOnOthers,
+        Status::Deferred,
+    ]);
+    let percent = prop::sample::select(vec![0, 1, 2, 50, 100_u8]);
+    let importance = prop::sample::select(vec![Importance::Low, Importance::Normal, Importance::High]);
+    prop_oneof![
+        6 => Just(Edit::Title),
+        3 => day.clone().prop_map(Edit::Start),
+        3 => day.prop_map(Edit::Due),
+        4 => (status, percent).prop_map(|(status, percent)| Edit::Progress(status, percent)),
+        1 => importance.prop_map(Edit::Importance),
+        1 => Just(Edit::Label),
+        1 => any::<bool>().prop_map(Edit::Private),
+    ]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let which = 0..6_usize;
+    let place = prop_oneof![
+        1 => Just(Place::Own),
+        4 => (0..2_usize).prop_map(Place::Ours),
+    ];
+    prop_oneof![
+        6 => (0..2_usize).prop_map(Act::Create),
+        10 => (which.clone(), edit()).prop_map(|(which, edit)| Act::EditSource(which, edit)),
+        10 => (which.clone(), edit()).prop_map(|(which, edit)| Act::EditItem(which, edit)),
+        2 => which.clone().prop_map(Act::DeleteTask),
+        4 => which.clone().prop_map(Act::DeleteItem),
+        2 => which.clone().prop_map(Act::Unassign),
+        2 => which.clone().prop_map(Act::Reassign),
+        3 => (which.clone(), place).prop_map(|(which, place)| Act::Move(which, place)),
+        2 => which.prop_map(Act::Copy),
+        1 => (0..2_usize).prop_map(Act::DeleteFolder),
+    ]
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    let at = 1..8_u32;
+    let fault = prop_oneof![
+        3 => Just(Fault::None),
+        2 => at.clone().prop_map(Fault::Crash),
+        2 => at.clone().prop_map(Fault::LostAnswer),
+        2 => at.clone().prop_map(Fault::Busy),
+        1 => at.clone().prop_map(Fault::Refused),
+        1 => at.prop_map(Fault::Late),
+    ];
+    (
+        fault,
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+        prop::option::weighted(0.15, act()),
+        prop::option::weighted(0.15, act()),
+    )
+        .prop_map(|(fault, full, relist, while_reading, before_writing)| Way {
+            fault,
+            full,
+            relist,
+            while_reading,
+            before_writing,
+        })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (0..2_500_i64, act()).prop_map(|(later, act)| Op::Act(later, act)),
+        6 => way().prop_map(Op::Sync),
+        1 => Just(Op::LoseState),
+    ]
+}
+
+fn one_sync(world: &mut World, way: &Way) {
+    let clean = way.fault == Fault::None && way.while_reading.is_none() && way.before_writing.is_none();
+    if clean {
+        Oracle::expect_winners(world);
+    }
+    sync(world, way);
+    Oracle::observe(world, clean);
+}
+
+/// Runs a history to its end and judges it.
+fn run(skew: i64, history: &[Op]) {
+    let mut world = World::new(skew);
+    for op in history {
+        match op {
+            Op::Act(later, act) => {
+                world.now += later;
+                world.act(act);
+            }
+            Op::Sync(way) => one_sync(&mut world, way),
+            Op::LoseState => {
+                world.saved = None;
+                world.oracle.lost_state();
+            }
+        }
+    }
+    // What was refused is left alone until it is edited.
+    world.now += 60_000;
+    world.edit_refused();
+    for _ in 0..4 {
+        one_sync(&mut world, &Way::PLAIN);
+    }
+    Oracle::check_at_rest(&world);
+    for (full, relist) in [(false, false), (true, false), (true, true)] {
+        let way = Way {
+            full,
+            relist,
+            ..Way::PLAIN
+        };
+        let plan = plan(&load(&mut world, &way));
+        assert!(
+            plan.writes_nothing(),
+            "at rest, full {full}, relisted {relist}: {plan:#?}"
+        );
+        one_sync(&mut world, &way);
+    }
+    // A loss of the state costs a comparison and nothing else.
+    world.saved = None;
+    let plan = plan(&load(&mut world, &Way::PLAIN));
+    assert!(
+        plan.writes_nothing() || !Oracle::is_clear(&world),
+        "after a loss of state: {plan:#?}"
+    );
+    one_sync(&mut world, &Way::PLAIN);
+    Oracle::check_at_rest(&world);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // Six histories for each case asked for (`PROPTEST_CASES`, else 256).
+        cases: ProptestConfig::default().cases.saturating_mul(6),
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn both_sides_come_to_rest_and_nothing_is_lost(
+        skew in -3_000..3_000_i64,
+        history in prop::collection::vec(op(), 1..40),
+    ) {
+        run(skew, &history);
+    }
+}

@@ -1,0 +1,281 @@
+//! What has to hold, told from what the person did and what both sides show. Uses no plan code.
+//!
+//! Every title a person gives is a new number, so a title tells which edit it came from and whether it got lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tasksync_common::model::{Field, Percent, SourceKey, Status, Task};
+use tasksync_common::plan::Action;
+
+use crate::world::{Item, World, holds, number_of};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Source,
+    Mailbox,
+}
+
+/// What the oracle remembers.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// Titles that have to reach the other side or the journal.
+    open: BTreeMap<u32, (SourceKey, Side)>,
+    /// The latest title both sides held.
+    settled: BTreeMap<SourceKey, u32>,
+    /// The source's values when both sides were equal: the last time, and before if what was last was not remembered
+    /// for sure. A task changed back to one of them counts as not edited.
+    equal: BTreeMap<SourceKey, Vec<Task>>,
+    /// Tasks with several copies or a private one: which of the titles counts is not told here.
+    unclear: BTreeSet<SourceKey>,
+    /// Of these, those whose titles do not travel, as the copy is or was private.
+    private: BTreeSet<SourceKey>,
+    /// Tasks whose copy a person took away.
+    taken: BTreeSet<SourceKey>,
+    /// Of these, tasks that have to go at the source, as nothing else happened to them.
+    pub(crate) must_go: BTreeSet<SourceKey>,
+    /// Tasks a write of which was refused for good.
+    pub(crate) refused: BTreeSet<SourceKey>,
+    /// Titles in conflict before a sync: the one that has to win.
+    winners: BTreeMap<SourceKey, u32>,
+}
+
+impl Oracle {
+    fn forget_open(&mut self, key: &SourceKey, side: Side) {
+        self.open.retain(|_, (of, on)| of != key || *on != side);
+    }
+
+    pub(crate) fn wrote_task(&mut self, key: &SourceKey, task: &Task, titled: bool) {
+        self.must_go.remove(key);
+        if titled {
+            self.forget_open(key, Side::Source);
+            if !self.private.contains(key) {
+                self.open.insert(number_of(task), (key.clone(), Side::Source));
+            }
+        }
+    }
+
+    pub(crate) fn wrote_item(&mut self, key: &SourceKey, task: &Task, titled: bool, private: bool) {
+        self.must_go.remove(key);
+        if private {
+            self.unclear.insert(key.clone());
+            self.private.insert(key.clone());
+            self.forget_open(key, Side::Source);
+        }
+        if titled || private {
+            self.forget_open(key, Side::Mailbox);
+        }
+        if titled && !self.unclear.contains(key) {
+            self.open.insert(number_of(task), (key.clone(), Side::Mailbox));
+        }
+    }
+
+    pub(crate) fn deleted_task(&mut self, key: &SourceKey) {
+        self.must_go.remove(key);
+        self.forget_open(key, Side::Source);
+    }
+
+    pub(crate) fn took_away(&mut self, key: &SourceKey, _task: &Task, must_go: bool) {
+        self.forget_open(key, Side::Mailbox);
+        self.taken.insert(key.clone());
+        if must_go {
+            self.must_go.insert(key.clone());
+        }
+    }
+
+    pub(crate) fn lost_folder(&mut self, key: &SourceKey, _task: &Task) {
+        self.must_go.remove(key);
+        self.forget_open(key, Side::Mailbox);
+    }
+
+    pub(crate) fn copied(&mut self, key: &SourceKey) {
+        self.must_go.remove(key);
+        self.unclear.insert(key.clone());
+        self.forget_open(key, Side::Mailbox);
+    }
+
+    pub(crate) fn lost_state(&mut self) {
+        self.must_go.clear();
+    }
+
+    /// An item was removed that a person edited in that very moment.
+    pub(crate) fn raced(&mut self, _key: &SourceKey, task: &Task) {
+        self.open.remove(&number_of(task));
+    }
+
+    pub(crate) fn created(&mut self, key: &SourceKey) {
+        self.taken.remove(key);
+    }
+
+    /// The person's values were sent to the source, whatever happened to the copy meanwhile.
+    pub(crate) fn sent(&mut self, key: &SourceKey, task: Task) {
+        self.equal.entry(key.clone()).or_default().push(task);
+    }
+
+    /// What goes into the journal before the plan is carried out.
+    pub(crate) fn journal(&mut self, action: &Action) {
+        let lost = match action {
+            Action::UpdateSource { lost, .. } | Action::UpdateMailbox { lost, .. } => lost.as_deref(),
+            Action::RemoveFromMailbox { edited, .. } => edited.as_deref(),
+            _ => None,
+        };
+        if let Some(lost) = lost {
+            self.open.remove(&number_of(lost));
+        }
+    }
+
+    /// tasksync deletes a task at the source.
+    pub(crate) fn recycles(&self, key: &SourceKey, task: &Task, copies: usize) {
+        assert!(
+            self.taken.contains(key),
+            "{key} is deleted and nobody took its copy away"
+        );
+        assert_eq!(copies, 0, "{key} is deleted while a copy of it is there");
+        let title = number_of(task);
+        assert!(
+            !self.open.contains_key(&title),
+            "{key} is deleted although its title {title} was new"
+        );
+        if let Some(equal) = self.equal.get(key).filter(|_| !self.unclear.contains(key)) {
+            let due = |task: &Task| task.due.max(task.start);
+            let of = |task: &Task| (task.title.clone(), task.start, due(task), task.importance);
+            let known = equal.iter().any(|equal| of(equal) == of(task));
+            assert!(
+                known,
+                "{key} is deleted although it was edited: {task:?}, not {equal:?}"
+            );
+        }
+    }
+
+    /// Before a sync in which nothing goes wrong: who has to win.
+    pub(crate) fn expect_winners(world: &mut World) {
+        let mut winners = BTreeMap::new();
+        for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
+            let oracle = &world.oracle;
+            if let [(_, item)] = world.copies_of(key)[..]
+                && !oracle.unclear.contains(key)
+                && !oracle.refused.contains(key)
+            {
+                let (at_source, in_mailbox) = (number_of(&task.task), number_of(&item.task));
+                let open = |number, side| oracle.open.get(&number).is_some_and(|(_, on)| *on == side);
+                if open(at_source, Side::Source) && open(in_mailbox, Side::Mailbox) {
+                    let later = item.modified.div_euclid(1000) > task.modified;
+                    winners.insert(key.clone(), if later { in_mailbox } else { at_source });
+                }
+            }
+        }
+        world.oracle.winners = winners;
+    }
+
+    /// After a sync; `clean` when nothing went wrong in it.
+    pub(crate) fn observe(world: &mut World, clean: bool) {
+        let winners = std::mem::take(&mut world.oracle.winners);
+        for (key, winner) in winners {
+            let titles: Vec<u32> = world
+                .copies_of(&key)
+                .iter()
+                .map(|(_, item)| number_of(&item.task))
+                .chain([number_of(&world.source[&key].task)])
+                .collect();
+            assert_eq!(titles, [winner, winner], "{key}: the later edit has to win");
+        }
+        let World { source, oracle, .. } = &*world;
+        let (mut settled, mut equal) = (Vec::new(), Vec::new());
+        for (key, task) in source {
+            let copies = world.copies_of(key);
+            let number = number_of(&task.task);
+            if copies.iter().any(|(_, item)| number_of(&item.task) == number) {
+                settled.push((key.clone(), number));
+            }
+            if let [(_, item)] = copies[..] {
+                let before = oracle.settled.get(key).copied().unwrap_or_default();
+                let now = number.min(number_of(&item.task));
+                assert!(
+                    now >= before || oracle.unclear.contains(key),
+                    "{key}: the title went back from {before} to {now}"
+                );
+                if difference(key, &task.task, item).is_none() {
+                    equal.push((key.clone(), task.task.clone()));
+                }
+            }
+        }
+        for (key, number) in settled {
+            world.oracle.open.remove(&number);
+            world.oracle.settled.insert(key, number);
+        }
+        for (key, task) in equal {
+            let known = world.oracle.equal.entry(key).or_default();
+            if clean {
+                known.clear();
+            }
+            known.push(task);
+        }
+    }
+
+    /// Whether every task says by itself what it means: status and percent that contradict each other mean what they
+    /// came from, which is lost with the state.
+    pub(crate) fn is_clear(world: &World) -> bool {
+        world.source.values().all(|task| consistent(&task.task))
+    }
+
+    /// When nobody edited any more and syncs went through.
+    pub(crate) fn check_at_rest(world: &World) {
+        let oracle = &world.oracle;
+        for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
+            let copies = world.copies_of(key);
+            assert_eq!(copies.len(), 1, "{key} has one copy: {copies:?}");
+            let difference = difference(key, &task.task, copies[0].1);
+            assert_eq!(
+                difference, None,
+                "{key}: {:?} and {:?}",
+                task.task, copies[0].1.task
+            );
+            assert!(!oracle.must_go.contains(key), "{key} was deleted in the mailbox");
+        }
+        for (_, key, item) in world.copies() {
+            let source = world.source.get(key);
+            assert!(
+                source.is_some_and(|task| task.assigned),
+                "{key} is not the person's: {item:?}"
+            );
+        }
+        for (number, (key, side)) in &oracle.open {
+            let source = world.source.get(key);
+            let hidden = *side == Side::Source && source.is_some_and(|task| !task.assigned);
+            assert!(hidden, "{key}: title {number} of the {side:?} got lost");
+        }
+    }
+}
+
+/// The first common field in which a task and its copy differ.
+fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
+    let held = holds(&key.location());
+    let start = task.start.filter(|_| held.contains(Field::Start));
+    // A start that only the mailbox holds makes a due date there.
+    let own_start = item.task.start.filter(|_| !held.contains(Field::Start));
+    let same = |field: Field| match field {
+        Field::Title => item.private || item.task.title == task.title,
+        Field::Start => item.task.start == start,
+        Field::Due => item.task.due == task.due.or(own_start).max(start),
+        Field::Progress => same_progress(task, &item.task),
+        Field::Importance => item.task.importance == task.importance,
+        Field::Body | Field::ActualWork | Field::TotalWork | Field::Categories => true,
+    };
+    held.iter().find(|field| !same(*field))
+}
+
+/// Whether status and percent say the same.
+fn consistent(task: &Task) -> bool {
+    match task.status {
+        Status::NotStarted => task.percent == Percent::ZERO,
+        Status::InProgress | Status::WaitingOnOthers | Status::Deferred => task.percent < Percent::DONE,
+        Status::Completed => task.percent == Percent::DONE,
+    }
+}
+
+/// Status and percent that contradict each other at the source mean what they came from; that is not told here.
+fn same_progress(task: &Task, item: &Task) -> bool {
+    let barely = |task: &Task| task.status == Status::InProgress && task.percent.as_percent() <= 1.0;
+    !consistent(task)
+        || (task.status, task.percent) == (item.status, item.percent)
+        || (barely(task) && barely(item))
+}

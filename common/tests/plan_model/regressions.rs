@@ -1,0 +1,387 @@
+//! Histories that once ended badly.
+
+use tasksync_common::model::Status;
+
+use crate::Op::{self, LoseState};
+use crate::run;
+use crate::sync::{Fault, Way};
+use crate::world::Act::{
+    Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
+};
+use crate::world::{Act, Edit, Place};
+
+const SYNC: Op = Op::Sync(Way::PLAIN);
+
+fn act(act: Act) -> Op {
+    Op::Act(0, act)
+}
+
+/// Later by more than a second.
+fn later(act: Act) -> Op {
+    Op::Act(2_000, act)
+}
+
+fn failing(fault: Fault) -> Op {
+    Op::Sync(Way { fault, ..Way::PLAIN })
+}
+
+fn meanwhile(act: Act) -> Op {
+    Op::Sync(Way {
+        while_reading: Some(act),
+        ..Way::PLAIN
+    })
+}
+
+const TITLE: Edit = Edit::Title;
+
+/// The folder was made anew and the copies were not: their absence in it deleted the tasks at the source.
+#[test]
+fn a_deleted_folder_and_a_busy_server() {
+    for fault in [
+        Fault::Busy(2),
+        Fault::LostAnswer(2),
+        Fault::Late(2),
+        Fault::Crash(1),
+        Fault::Crash(3),
+    ] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(DeleteFolder(0)),
+                failing(fault),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// Copies found again after a loss of the state were created a second time when the first write to them failed.
+#[test]
+fn a_lost_state_and_a_busy_server() {
+    for fault in [
+        Fault::Busy(1),
+        Fault::Refused(1),
+        Fault::LostAnswer(1),
+        Fault::Crash(1),
+    ] {
+        for edit in [EditItem(0, TITLE), EditSource(0, TITLE)] {
+            run(
+                0,
+                &[
+                    act(Create(0)),
+                    act(Create(0)),
+                    SYNC,
+                    later(edit),
+                    LoseState,
+                    failing(fault),
+                    SYNC,
+                ],
+            );
+        }
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(DeleteTask(0)),
+                LoseState,
+                failing(fault),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// A copy moved and edited was missed under its old id when sending the edit failed, and its task deleted.
+#[test]
+fn a_moved_copy_and_a_busy_server() {
+    for fault in [
+        Fault::Busy(1),
+        Fault::Refused(1),
+        Fault::LostAnswer(1),
+        Fault::Crash(1),
+    ] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(1)),
+                SYNC,
+                act(Move(0, Place::Ours(1))),
+                later(EditItem(1, TITLE)),
+                later(EditItem(0, TITLE)),
+                failing(fault),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// A moved copy is lost with the folder it lies in, not with the one it came from.
+#[test]
+fn a_moved_copy_and_its_folder() {
+    for (folder, synced) in [(0, true), (1, true), (0, false), (1, false)] {
+        let mut history = vec![
+            act(Create(0)),
+            act(Create(0)),
+            act(Create(1)),
+            SYNC,
+            act(Move(0, Place::Ours(1))),
+        ];
+        history.extend(synced.then_some(SYNC));
+        history.extend([act(DeleteFolder(folder)), SYNC]);
+        run(0, &history);
+    }
+}
+
+/// The copy met in its new folder passed for a second one, was removed, and then its task too.
+#[test]
+fn a_copy_moved_while_the_folders_are_read() {
+    for place in [0, 1] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(1)),
+                SYNC,
+                meanwhile(Move(0, Place::Ours(1 - place))),
+                SYNC,
+            ],
+        );
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(1)),
+                SYNC,
+                act(Move(1 - place, Place::Ours(place))),
+                meanwhile(Move(1, Place::Ours(1 - place))),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// What changed between two readings of one folder was told once and taken with the older values.
+#[test]
+fn an_edit_while_the_folders_are_read() {
+    run(
+        0,
+        &[
+            act(Create(0)),
+            act(Create(1)),
+            SYNC,
+            LoseState,
+            act(Copy(0)),
+            meanwhile(EditItem(0, TITLE)),
+        ],
+    );
+    run(
+        0,
+        &[
+            act(Create(0)),
+            act(Create(0)),
+            act(Create(1)),
+            SYNC,
+            act(DeleteItem(0)),
+            act(EditItem(0, TITLE)),
+            meanwhile(DeleteFolder(0)),
+        ],
+    );
+}
+
+/// Our own removal of a moved copy was forgotten before it was done, and its result taken for the person's wish.
+#[test]
+fn a_moved_copy_that_is_removed() {
+    for fault in [
+        Fault::Refused(1),
+        Fault::Busy(1),
+        Fault::LostAnswer(1),
+        Fault::Crash(1),
+    ] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(1)),
+                SYNC,
+                act(Move(0, Place::Ours(1))),
+                act(Unassign(0)),
+                failing(fault),
+                act(Act::Reassign(0)),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// A second copy was not told of again when its removal failed.
+#[test]
+fn a_second_copy_and_a_busy_server() {
+    for fault in [
+        Fault::Busy(1),
+        Fault::Late(1),
+        Fault::LostAnswer(1),
+        Fault::Crash(1),
+    ] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(Copy(0)),
+                failing(fault),
+                SYNC,
+            ],
+        );
+        run(
+            0,
+            &[
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(Copy(0)),
+                act(EditItem(0, TITLE)),
+                failing(fault),
+                SYNC,
+            ],
+        );
+    }
+}
+
+/// A pass cut off after a save forgot what an earlier one had left to do.
+#[test]
+fn work_left_from_an_earlier_pass() {
+    run(
+        0,
+        &[
+            act(Create(0)),
+            act(Create(0)),
+            act(Create(0)),
+            act(Create(0)),
+            SYNC,
+            act(DeleteItem(3)),
+            failing(Fault::Busy(1)),
+            act(EditSource(0, TITLE)),
+            act(Create(0)),
+            act(Create(0)),
+            failing(Fault::Crash(2)),
+            SYNC,
+        ],
+    );
+}
+
+/// A folder nothing was remembered of held a copy whose task went.
+#[test]
+fn a_crash_after_the_first_copy_in_a_new_folder() {
+    run(
+        0,
+        &[
+            SYNC,
+            act(Create(0)),
+            failing(Fault::Crash(2)),
+            act(DeleteTask(0)),
+            SYNC,
+        ],
+    );
+    run(
+        0,
+        &[
+            act(Create(0)),
+            failing(Fault::LostAnswer(1)),
+            failing(Fault::Crash(1)),
+            act(DeleteTask(0)),
+            SYNC,
+        ],
+    );
+}
+
+/// A copy moved into a folder of ours that nothing was remembered of was missed, and its task deleted.
+#[test]
+fn a_move_into_a_folder_left_by_a_crash() {
+    run(
+        0,
+        &[
+            act(Create(1)),
+            SYNC,
+            act(Create(0)),
+            failing(Fault::Crash(1)),
+            act(DeleteTask(0)),
+            act(Move(0, Place::Ours(0))),
+            SYNC,
+        ],
+    );
+}
+
+/// A start moved in the mailbox took a due date along that the source did not get.
+#[test]
+fn dates_that_move_each_other() {
+    for (source, item) in [
+        (Edit::Start(Some(10)), Edit::Start(Some(5))),
+        (Edit::Start(Some(10)), Edit::Due(Some(5))),
+        (Edit::Due(Some(10)), Edit::Start(Some(12))),
+    ] {
+        for place in [0, 1] {
+            run(
+                0,
+                &[
+                    act(Create(place)),
+                    act(EditSource(0, source)),
+                    SYNC,
+                    later(EditItem(0, item)),
+                    SYNC,
+                ],
+            );
+            // In a conflict, won by either side; and a source's change into an item with a start of its own.
+            run(
+                0,
+                &[
+                    act(Create(place)),
+                    act(EditSource(0, source)),
+                    SYNC,
+                    later(EditSource(0, TITLE)),
+                    later(EditItem(0, item)),
+                    SYNC,
+                    later(EditSource(0, Edit::Due(None))),
+                    SYNC,
+                ],
+            );
+            run(
+                0,
+                &[
+                    act(Create(place)),
+                    act(EditSource(0, source)),
+                    SYNC,
+                    later(EditItem(0, item)),
+                    later(EditSource(0, TITLE)),
+                    SYNC,
+                ],
+            );
+        }
+    }
+}
+
+/// Contradicting status and percent at the source, kept through a conflict the mailbox wins.
+#[test]
+fn progress_that_contradicts_itself() {
+    let progress = |status, percent| EditSource(0, Edit::Progress(status, percent));
+    run(
+        0,
+        &[
+            act(Create(0)),
+            SYNC,
+            act(progress(Status::Completed, 50)),
+            later(EditItem(0, Edit::Progress(Status::Completed, 100))),
+            later(EditItem(0, TITLE)),
+            SYNC,
+            later(EditItem(0, TITLE)),
+            SYNC,
+        ],
+    );
+}

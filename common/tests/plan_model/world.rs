@@ -1,0 +1,449 @@
+//! The two sides as a person and the servers see them, in memory, and what a person does to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::Date;
+use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, SourceKey, Status, Task};
+use tasksync_common::state::SyncState;
+
+use crate::oracle::Oracle;
+
+/// A task at the source.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceTask {
+    pub(crate) task: Task,
+    pub(crate) version: u64,
+    /// Seconds.
+    pub(crate) modified: i64,
+    pub(crate) assigned: bool,
+}
+
+/// An item in the mailbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) key: Option<SourceKey>,
+    pub(crate) folder: u32,
+    pub(crate) task: Task,
+    pub(crate) change_key: u64,
+    /// Milliseconds.
+    pub(crate) modified: i64,
+    pub(crate) created: i64,
+    pub(crate) private: bool,
+}
+
+/// One field's new value. Values a side cannot hold change nothing there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Edit {
+    Title,
+    Start(Option<i8>),
+    Due(Option<i8>),
+    Progress(Status, u8),
+    Importance(Importance),
+    Label,
+    Private(bool),
+}
+
+/// Where an item is moved or copied to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    /// A folder of the person's own.
+    Own,
+    /// The folder of a location of ours.
+    Ours(usize),
+}
+
+/// What a person does. Numbers pick one of what is there.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    Create(usize),
+    EditSource(usize, Edit),
+    EditItem(usize, Edit),
+    DeleteTask(usize),
+    DeleteItem(usize),
+    Unassign(usize),
+    Reassign(usize),
+    Move(usize, Place),
+    Copy(usize),
+    DeleteFolder(usize),
+}
+
+pub(crate) const OWN_FOLDER: u32 = 0;
+
+/// Everything there is.
+pub(crate) struct World {
+    /// True time in milliseconds.
+    pub(crate) now: i64,
+    /// What is left of the mailbox clock's error after correction, in milliseconds.
+    pub(crate) skew: i64,
+    pub(crate) source: BTreeMap<SourceKey, SourceTask>,
+    pub(crate) source_log: Vec<SourceKey>,
+    /// Folders of ours that exist, with their markers.
+    pub(crate) folders: BTreeMap<u32, LocationKey>,
+    pub(crate) items: BTreeMap<u32, Item>,
+    /// Items of deleted folders: still there under their ids, for who asks by id.
+    pub(crate) binned: BTreeMap<u32, Item>,
+    pub(crate) mailbox_log: Vec<(u32, u32)>,
+    pub(crate) counter: u32,
+    pub(crate) saved: Option<SyncState>,
+    pub(crate) oracle: Oracle,
+}
+
+/// The two locations: one holds every field, one only a few.
+pub(crate) fn location(number: usize) -> LocationKey {
+    LocationKey::sharepoint_list(if number.is_multiple_of(2) { "a" } else { "b" })
+}
+
+pub(crate) fn holds(location: &LocationKey) -> FieldSet {
+    if *location == self::location(0) {
+        FieldSet::ALL.without(Field::Categories)
+    } else {
+        FieldSet::of(&[Field::Title, Field::Due, Field::Progress])
+    }
+}
+
+fn date(day: Option<i8>) -> Option<Date> {
+    day.map(|day| Date::new(2026, 3, day.clamp(1, 28)).unwrap())
+}
+
+/// The number in a title.
+pub(crate) fn number_of(task: &Task) -> u32 {
+    task.title[1..].parse().unwrap()
+}
+
+impl World {
+    pub(crate) fn new(skew: i64) -> Self {
+        Self {
+            now: 1_000_000,
+            skew,
+            source: BTreeMap::new(),
+            source_log: Vec::new(),
+            folders: BTreeMap::new(),
+            items: BTreeMap::new(),
+            binned: BTreeMap::new(),
+            mailbox_log: Vec::new(),
+            counter: 0,
+            saved: None,
+            oracle: Oracle::default(),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> u32 {
+        self.counter += 1;
+        self.counter
+    }
+
+    fn new_title(&mut self) -> String {
+        format!("t{}", self.next())
+    }
+
+    /// Live items of ours: with a key, in a folder of ours.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (u32, &SourceKey, &Item)> {
+        self.items.iter().filter_map(|(id, item)| {
+            let key = item.key.as_ref()?;
+            self.folders
+                .contains_key(&item.folder)
+                .then_some((*id, key, item))
+        })
+    }
+
+    pub(crate) fn copies_of(&self, key: &SourceKey) -> Vec<(u32, &Item)> {
+        self.copies()
+            .filter(|(_, other, _)| *other == key)
+            .map(|(id, _, item)| (id, item))
+            .collect()
+    }
+
+    fn nth_task(&self, number: usize) -> Option<SourceKey> {
+        let keys: Vec<&SourceKey> = self.source.keys().collect();
+        keys.get(number % keys.len().max(1)).map(|key| (*key).clone())
+    }
+
+    fn nth_copy(&self, number: usize) -> Option<(u32, SourceKey)> {
+        let copies: Vec<(u32, SourceKey)> = self.copies().map(|(id, key, _)| (id, key.clone())).collect();
+        copies.get(number % copies.len().max(1)).cloned()
+    }
+
+    fn folder_of(&self, location: &LocationKey) -> Option<u32> {
+        let found = self.folders.iter().find(|(_, marker)| *marker == location);
+        found.map(|(id, _)| *id)
+    }
+
+    /// A task was written at the source.
+    pub(crate) fn touch_task(&mut self, key: &SourceKey) -> u64 {
+        let (version, now) = (u64::from(self.next()), self.now);
+        let task = self.source.get_mut(key).unwrap();
+        task.version = version;
+        task.modified = now.div_euclid(1000);
+        self.source_log.push(key.clone());
+        version
+    }
+
+    /// An item was written in the mailbox.
+    pub(crate) fn touch_item(&mut self, id: u32) -> u64 {
+        let change_key = u64::from(self.next());
+        let modified = self.now + self.skew;
+        if let Some(item) = self.items.get_mut(&id) {
+            item.change_key = change_key;
+            item.modified = modified;
+            self.mailbox_log.push((item.folder, id));
+        } else if let Some(item) = self.binned.get_mut(&id) {
+            item.change_key = change_key;
+        }
+        change_key
+    }
+
+    pub(crate) fn add_item(&mut self, item: Item) -> u32 {
+        let id = self.next();
+        self.items.insert(id, item);
+        id
+    }
+
+    pub(crate) fn remove_item(&mut self, id: u32) -> Option<Item> {
+        let item = self.items.remove(&id)?;
+        self.mailbox_log.push((item.folder, id));
+        Some(item)
+    }
+
+    /// A person does something.
+    pub(crate) fn act(&mut self, act: &Act) {
+        match act {
+            Act::Create(place) => {
+                let key = location(*place).task(i64::from(self.next()));
+                let task = Task {
+                    title: self.new_title(),
+                    ..Task::default()
+                };
+                self.oracle.wrote_task(&key, &task, true);
+                let new = SourceTask {
+                    task,
+                    version: 0,
+                    modified: 0,
+                    assigned: true,
+                };
+                self.source.insert(key.clone(), new);
+                self.touch_task(&key);
+            }
+            Act::EditSource(number, edit) => {
+                if let Some(key) = self.nth_task(*number) {
+                    self.edit_task(&key, *edit);
+                }
+            }
+            Act::EditItem(number, edit) => {
+                if let Some((id, key)) = self.nth_copy(*number) {
+                    self.edit_item(id, &key, *edit);
+                }
+            }
+            Act::DeleteTask(number) => {
+                if let Some(key) = self.nth_task(*number) {
+                    self.source.remove(&key);
+                    self.source_log.push(key.clone());
+                    self.oracle.deleted_task(&key);
+                }
+            }
+            Act::DeleteItem(number) => {
+                if let Some((id, key)) = self.nth_copy(*number) {
+                    self.oracle_of_loss(id, &key);
+                    self.remove_item(id);
+                }
+            }
+            Act::Unassign(number) | Act::Reassign(number) => {
+                if let Some(key) = self.nth_task(*number) {
+                    self.source.get_mut(&key).unwrap().assigned = matches!(act, Act::Reassign(_));
+                    self.touch_task(&key);
+                    self.oracle.must_go.remove(&key);
+                }
+            }
+            Act::Move(number, place) => {
+                if let Some((id, key)) = self.nth_copy(*number) {
+                    self.move_item(id, &key, *place);
+                }
+            }
+            Act::Copy(number) => {
+                if let Some((id, key)) = self.nth_copy(*number) {
+                    let now = self.now + self.skew;
+                    let copy = Item {
+                        created: now,
+                        modified: now,
+                        change_key: 0,
+                        ..self.items[&id].clone()
+                    };
+                    let copy = self.add_item(copy);
+                    self.touch_item(copy);
+                    self.oracle.copied(&key);
+                }
+            }
+            Act::DeleteFolder(place) => {
+                if let Some(folder) = self.folder_of(&location(*place)) {
+                    self.folders.remove(&folder);
+                    self.oracle.must_go.clear();
+                    let gone: Vec<u32> = self
+                        .items
+                        .iter()
+                        .filter(|(_, item)| item.folder == folder)
+                        .map(|(id, _)| *id)
+                        .collect();
+                    for id in gone {
+                        let item = self.items.remove(&id).unwrap();
+                        if let Some(key) = &item.key {
+                            self.oracle.lost_folder(key, &item.task);
+                        }
+                        self.binned.insert(id, item);
+                    }
+                }
+            }
+        }
+    }
+
+    fn move_item(&mut self, id: u32, key: &SourceKey, place: Place) {
+        let to = match place {
+            Place::Own => Some(OWN_FOLDER),
+            Place::Ours(number) => self.folder_of(&location(number)),
+        };
+        let Some(to) = to.filter(|to| *to != self.items[&id].folder) else {
+            return;
+        };
+        if to == OWN_FOLDER {
+            self.oracle_of_loss(id, key);
+        } else {
+            self.oracle.must_go.remove(key);
+        }
+        let mut item = self.remove_item(id).unwrap();
+        item.folder = to;
+        let moved = self.add_item(item);
+        self.touch_item(moved);
+    }
+
+    /// The person takes a copy away. Whether its task has to go too is clear when nothing else happened.
+    fn oracle_of_loss(&mut self, id: u32, key: &SourceKey) {
+        let item = &self.items[&id];
+        let link = self.saved.as_ref().and_then(|state| state.links.get(key));
+        let linked = link.is_some_and(|link| {
+            link.item == id.to_string()
+                && link.change_key == item.change_key.to_string()
+                && link.is_agreed()
+                && !link.removing
+                && link.elsewhere.is_none()
+        });
+        let folders_known = self.saved.as_ref().is_some_and(|state| {
+            let known = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());
+            state.locations.values().all(|place| known(&place.folder))
+        });
+        let alone = self.copies_of(key).len() == 1;
+        let unedited = self.source.get(key).is_some_and(|task| {
+            task.assigned && link.is_some_and(|link| link.version == task.version.to_string())
+        });
+        self.oracle
+            .took_away(key, &item.task, linked && folders_known && alone && unedited);
+    }
+
+    /// The person edits, at the source, every task a write of which was refused.
+    pub(crate) fn edit_refused(&mut self) {
+        for key in std::mem::take(&mut self.oracle.refused) {
+            if self.source.contains_key(&key) {
+                self.edit_task(&key, Edit::Title);
+            }
+        }
+    }
+
+    fn edit_task(&mut self, key: &SourceKey, edit: Edit) {
+        let title = self.new_title();
+        let held = holds(&key.location());
+        let task = &mut self.source.get_mut(key).unwrap().task;
+        let before = task.clone();
+        match edit {
+            Edit::Title => task.title = title,
+            Edit::Start(day) if held.contains(Field::Start) => task.start = date(day),
+            Edit::Due(day) => task.due = date(day),
+            Edit::Progress(status, percent) => {
+                task.status = status;
+                task.percent = Percent::from_percent(f64::from(percent));
+            }
+            Edit::Importance(importance) if held.contains(Field::Importance) => task.importance = importance,
+            Edit::Start(_) | Edit::Importance(_) | Edit::Label | Edit::Private(_) => {}
+        }
+        let (task, titled) = (task.clone(), task.title != before.title);
+        self.touch_task(key);
+        self.oracle.wrote_task(key, &task, titled);
+    }
+
+    fn edit_item(&mut self, id: u32, key: &SourceKey, edit: Edit) {
+        let title = self.new_title();
+        let item = self.items.get_mut(&id).unwrap();
+        match edit {
+            Edit::Title => item.task.title = title,
+            Edit::Start(day) => set_start(&mut item.task, date(day)),
+            Edit::Due(day) => set_due(&mut item.task, date(day)),
+            Edit::Progress(status, percent) => {
+                if matches!(status, Status::WaitingOnOthers | Status::Deferred) {
+                    item.task.percent = Percent::from_percent(f64::from(percent.min(99)));
+                    item.task.status = status;
+                } else {
+                    set_progress(&mut item.task, status, Percent::from_percent(f64::from(percent)));
+                }
+            }
+            Edit::Importance(importance) => item.task.importance = importance,
+            Edit::Label => item.task.categories = BTreeSet::from([title]),
+            Edit::Private(private) => item.private = private,
+        }
+        let (task, private) = (item.task.clone(), item.private);
+        self.touch_item(id);
+        let titled = matches!(edit, Edit::Title) && !private;
+        self.oracle
+            .wrote_item(key, &task, titled, matches!(edit, Edit::Private(_)) || private);
+    }
+
+    /// tasksync writes fields of an item, as a mailbox server takes them.
+    pub(crate) fn write_item(&mut self, id: u32, task: &Task, fields: FieldSet) -> u64 {
+        let found = self.items.get_mut(&id).or_else(|| self.binned.get_mut(&id));
+        apply_fields(&mut found.unwrap().task, task, fields);
+        self.touch_item(id)
+    }
+}
+
+/// What a mailbox server makes of fields written to it.
+pub(crate) fn apply_fields(item: &mut Task, task: &Task, fields: FieldSet) {
+    for field in fields.iter() {
+        match field {
+            Field::Start => set_start(item, task.start),
+            Field::Due => set_due(
+                item,
+                if fields.contains(Field::Start) {
+                    task.due.max(task.start)
+                } else {
+                    task.due
+                },
+            ),
+            Field::Progress => set_progress(item, task.status, task.percent),
+            Field::Title
+            | Field::Body
+            | Field::Importance
+            | Field::ActualWork
+            | Field::TotalWork
+            | Field::Categories => item.take(task, FieldSet::of(&[field])),
+        }
+    }
+}
+
+fn set_start(item: &mut Task, start: Option<Date>) {
+    item.start = start;
+    item.due = item.due.max(start);
+}
+
+fn set_due(item: &mut Task, due: Option<Date>) {
+    item.due = due.or(item.start);
+    if item.start > item.due {
+        item.start = item.due;
+    }
+}
+
+/// Mailboxes keep status and percent in step.
+fn set_progress(item: &mut Task, status: Status, percent: Percent) {
+    let one = Percent::from_percent(1.0);
+    (item.status, item.percent) = match (status, percent) {
+        (Status::Completed, _) | (_, Percent::DONE) => (Status::Completed, Percent::DONE),
+        (Status::WaitingOnOthers | Status::Deferred, percent) => (status, percent),
+        (Status::NotStarted, Percent::ZERO) => (status, percent),
+        (Status::InProgress, Percent::ZERO) => (status, one),
+        (Status::NotStarted | Status::InProgress, percent) => (Status::InProgress, percent),
+    };
+}

@@ -1,0 +1,388 @@
+//! What syncing people costs when nobody edited anything: client CPU per idle user, against a bare keep-alive loop.
+//!
+//! The simulated servers run in a process of their own (`tasksync-loadtest simulate`), so the CPU time of this process is
+//! the client's alone. The baseline uses the same HTTP library, client settings, runtime and requests in flight, and
+//! sends for every user one SharePoint GET and one EWS `GetFolder` about the same folders; it reads the answers and
+//! parses nothing. tasksync sends fewer requests than that: the tenant's change feed is read once for everybody, and with
+//! delegate access one `GetFolder` serves ten mailboxes. So the cost per request is shown too, as the stricter baseline of
+//! one EWS call per user and no SharePoint call at all.
+
+mod cpu;
+mod farm;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use farm::{Bed, Setting};
+use futures::{StreamExt as _, TryStreamExt as _};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use std::process::ExitCode;
+use support::{median, say, verdict};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::Registry as _;
+use tasksync_common::state::Fingerprint;
+use tasksync_worker::work::{Survey, UserSync as _};
+
+/// Rounds of each side, alternating.
+const ROUNDS: usize = 7;
+/// A round repeats whole passes over everybody for at least this time.
+const ROUND: Duration = Duration::from_millis(1_200);
+/// Users surveyed together, as `worker.users_at_once`.
+const GROUP: usize = 10;
+/// Groups in flight: enough to use every place of the server's limit.
+const GROUPS_AT_ONCE: usize = 8;
+/// Passes of whole syncs until everybody must be idle.
+const PASSES: usize = 10;
+/// With impersonation an idle user costs at most so many times the bare loop.
+const AIM_IMPERSONATION: f64 = 1.3;
+/// With delegate access an idle user costs at most so many EWS requests.
+const AIM_REQUESTS: f64 = 0.1;
+
+fn main() -> ExitCode {
+    let measured = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(run()));
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("idle: could not be measured: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), String> {
+    say("Client CPU per idle user sync, against a bare keep-alive loop with the same HTTP client");
+    say(&format!(
+        "(median of {ROUNDS} alternating rounds; {} people with about {} tasks each; surveys in groups of {GROUP}, counted:\n\
+         registry (SQLite), change feed, probe, parsing, comparing; not counted: queue and order of work.\n\
+         bare 1+1: one SharePoint GET and one EWS call per user; bare 0+1: the EWS call alone)\n",
+        farm::TENANTS * farm::USERS,
+        farm::TASKS,
+    ));
+    say("                         requests per user      CPU per user              against    against");
+    say(
+        "                             EWS  SharePoint    tasksync  bare 1+1  bare 0+1   bare 1+1   bare 0+1  aim",
+    );
+    // As `cargo bench … -- delegate`; cargo adds options of its own.
+    let only: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|part| !part.starts_with('-'))
+        .collect();
+    for tls in [true, false] {
+        for delegate in [false, true] {
+            let setting = Setting { delegate, tls };
+            let name = setting.name();
+            if !only.is_empty() && !only.iter().any(|part| name.contains(part.as_str())) {
+                continue;
+            }
+            let row = measure(setting)
+                .await
+                .map_err(|error| format!("{name}: {error}"))?;
+            let aim = if delegate {
+                let met = row.exchange <= AIM_REQUESTS && row.ratio < 1.0;
+                format!("≤ {AIM_REQUESTS} EWS requests: {}", verdict(met))
+            } else {
+                format!(
+                    "≤ {AIM_IMPERSONATION}x: {}",
+                    verdict(row.ratio <= AIM_IMPERSONATION)
+                )
+            };
+            say(&format!(
+                "  {name:<24} {:>5.2} {:>11.3} {:>8.1} µs {:>6.1} µs {:>6.1} µs {:>9.2}x {:>9.2}x  {aim}",
+                row.exchange,
+                row.sharepoint,
+                row.ours * 1e6,
+                row.bare * 1e6,
+                row.bare_exchange * 1e6,
+                row.ratio,
+                row.strict,
+            ));
+        }
+    }
+    say("");
+    Ok(())
+}
+
+/// The figures of one setting; CPU seconds and requests per idle user.
+struct Row {
+    exchange: f64,
+    sharepoint: f64,
+    ours: f64,
+    bare: f64,
+    bare_exchange: f64,
+    ratio: f64,
+    strict: f64,
+}
+
+async fn measure(setting: Setting) -> Result<Row, String> {
+    let bed = Arc::new(Bed::start(setting).await?);
+    settle(&bed).await?;
+    let calls = Calls::prepare(&bed).await?;
+    let (mut ours, mut bare, mut bare_exchange) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut stricts) = (Vec::new(), Vec::new());
+    let mut requests = (0, 0);
+    let mut surveyed = 0;
+    for round in 0..=ROUNDS {
+        let before = bed.requests();
+        let (users, survey_cost) = timed(|| survey_everybody(&bed)).await?;
+        let after = bed.requests();
+        let (_, both_cost) = timed(|| calls.everybody(true)).await?;
+        let (_, exchange_cost) = timed(|| calls.everybody(false)).await?;
+        // The first round opens connections and warms caches.
+        if round == 0 {
+            continue;
+        }
+        requests = (requests.0 + after.0 - before.0, requests.1 + after.1 - before.1);
+        surveyed += users;
+        ratios.push(survey_cost / both_cost);
+        stricts.push(survey_cost / exchange_cost);
+        ours.push(survey_cost);
+        bare.push(both_cost);
+        bare_exchange.push(exchange_cost);
+    }
+    Ok(Row {
+        exchange: requests.0 as f64 / surveyed as f64,
+        sharepoint: requests.1 as f64 / surveyed as f64,
+        ours: median(&ours),
+        bare: median(&bare),
+        bare_exchange: median(&bare_exchange),
+        ratio: median(&ratios),
+        strict: median(&stricts),
+    })
+}
+
+/// Repeats `pass`, which says how many users it served, for a round: users served, and CPU seconds for each.
+async fn timed<F: Future<Output = Result<usize, String>>>(
+    pass: impl Fn() -> F,
+) -> Result<(usize, f64), String> {
+    let (started, cpu) = (Instant::now(), cpu::seconds()?);
+    let mut users = 0;
+    while started.elapsed() < ROUND {
+        users += pass().await?;
+    }
+    Ok((users, (cpu::seconds()? - cpu) / users as f64))
+}
+
+/// Syncs until nobody has anything to do.
+async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
+    for _ in 0..PASSES {
+        let busy: usize = groups(bed)
+            .map(|(tenant, users)| async move {
+                let mut busy = 0;
+                for (user, survey) in users.iter().zip(bed.engine.survey(tenant, users).await) {
+                    if let Survey::Work(work) = survey.map_err(|failure| failure.to_string())? {
+                        busy += 1;
+                        let key = UserKey::new(tenant.clone(), user.clone());
+                        bed.engine
+                            .sync(&key, work, Duration::from_secs(60))
+                            .await
+                            .map_err(|failure| failure.to_string())?;
+                    }
+                }
+                Ok::<_, String>(busy)
+            })
+            .buffer_unordered(GROUPS_AT_ONCE)
+            .try_fold(0, |sum, busy| async move { Ok(sum + busy) })
+            .await?;
+        if busy == 0 {
+            return Ok(());
+        }
+        // Our own writes come back once, when the feed is read anew.
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+    }
+    Err(format!(
+        "not everybody is idle after {PASSES} syncs of a quiet farm"
+    ))
+}
+
+fn groups(bed: &Bed) -> futures::stream::Iter<std::vec::IntoIter<(&TenantId, &[UserId])>> {
+    let groups: Vec<_> = bed
+        .people
+        .iter()
+        .flat_map(|(tenant, users)| users.chunks(GROUP).map(move |users| (tenant, users)))
+        .collect();
+    futures::stream::iter(groups)
+}
+
+/// One survey of everybody; how many.
+async fn survey_everybody(bed: &Arc<Bed>) -> Result<usize, String> {
+    let owned: Vec<(TenantId, Vec<UserId>)> = groups(bed)
+        .map(|(tenant, users)| (tenant.clone(), users.to_vec()))
+        .collect()
+        .await;
+    // Tasks of their own, as the worker's batches are.
+    futures::stream::iter(owned)
+        .map(|(tenant, users)| {
+            let bed = Arc::clone(bed);
+            tokio::spawn(async move {
+                for survey in bed.engine.survey(&tenant, &users).await {
+                    match survey {
+                        Ok(Survey::Idle) => {}
+                        Ok(Survey::Work(_)) => return Err("somebody is not idle".to_owned()),
+                        Err(failure) => return Err(failure.to_string()),
+                    }
+                }
+                Ok(users.len())
+            })
+        })
+        .buffer_unordered(GROUPS_AT_ONCE)
+        .map(|joined| joined.map_err(|error| error.to_string())?)
+        .try_fold(0, |sum, users| async move { Ok(sum + users) })
+        .await
+}
+
+/// What the bare loop sends.
+struct Calls {
+    http: reqwest::Client,
+    exchange: reqwest::Url,
+    exchange_headers: HeaderMap,
+    sharepoint_headers: HeaderMap,
+    at_once: usize,
+    /// For each user, the SharePoint address and the EWS body.
+    users: Vec<(reqwest::Url, Bytes)>,
+}
+
+impl Calls {
+    async fn prepare(bed: &Bed) -> Result<Arc<Self>, String> {
+        let header = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
+        let authorization = header(&bed.authorization)?;
+        let sharepoint_headers = HeaderMap::from_iter([
+            (AUTHORIZATION, authorization.clone()),
+            (
+                reqwest::header::ACCEPT,
+                HeaderValue::from_static("application/json;odata=nometadata"),
+            ),
+        ]);
+        let exchange_headers = HeaderMap::from_iter([
+            (AUTHORIZATION, authorization),
+            (CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8")),
+        ]);
+        let mut users = Vec::new();
+        for (tenant, people) in &bed.people {
+            let site = bed.sites.get(tenant).ok_or("a tenant without site")?;
+            let address = format!("{site}/_api/site?$select=Id,CurrentChangeToken");
+            let address = reqwest::Url::parse(&address).map_err(|error| format!("{address}: {error}"))?;
+            let enrolments = bed.registry.enrolments_of(tenant, people).await;
+            let fingerprints = bed.registry.fingerprints(tenant, people).await;
+            let mut fingerprints: std::collections::HashMap<UserId, Fingerprint> = fingerprints
+                .map_err(|failure| failure.to_string())?
+                .into_iter()
+                .map(|(user, stored)| Ok((user, Fingerprint::decode(&stored.fingerprint)?)))
+                .collect::<Result<_, tasksync_common::state::StateError>>()
+                .map_err(|error| error.to_string())?;
+            for enrolment in enrolments.map_err(|failure| failure.to_string())? {
+                let user = &enrolment.key.user;
+                let folders = fingerprints.remove(user).map(|known| known.folders);
+                let folders = folders.filter(|folders| !folders.is_empty());
+                let folders = folders.ok_or_else(|| format!("{user} has no folder"))?;
+                let ids: Vec<&str> = folders.iter().map(|(id, _)| id.as_str()).collect();
+                let owner = (!bed.setting.delegate).then_some(enrolment.mailbox.as_str());
+                users.push((address.clone(), get_folder(owner, &ids)));
+            }
+        }
+        let calls = Self {
+            http: bed.bare_client()?,
+            exchange: bed.exchange.clone(),
+            exchange_headers,
+            sharepoint_headers,
+            at_once: bed.outbound.requests_per_server,
+            users,
+        };
+        calls.try_one().await?;
+        Ok(Arc::new(calls))
+    }
+
+    /// Sends the first user's calls and looks at the answers once.
+    async fn try_one(&self) -> Result<(), String> {
+        let (site, body) = self.users.first().ok_or("nobody is there")?;
+        let answer = self.sharepoint(site).await?;
+        if !String::from_utf8_lossy(&answer).contains("CurrentChangeToken") {
+            return Err("SharePoint's answer to the bare loop is not as expected".to_owned());
+        }
+        let answer = self.exchange(body).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        if answer.contains("NoError") && !answer.contains("ResponseClass=\"Error\"") {
+            Ok(())
+        } else {
+            Err("Exchange's answer to the bare loop is not as expected".to_owned())
+        }
+    }
+
+    async fn sharepoint(&self, address: &reqwest::Url) -> Result<Bytes, String> {
+        let request = self
+            .http
+            .get(address.clone())
+            .headers(self.sharepoint_headers.clone());
+        read(request).await
+    }
+
+    async fn exchange(&self, body: &Bytes) -> Result<Bytes, String> {
+        let request = self
+            .http
+            .post(self.exchange.clone())
+            .headers(self.exchange_headers.clone())
+            .body(body.clone());
+        read(request).await
+    }
+
+    /// The calls of everybody once, by as many loops as the server takes requests; how many users.
+    async fn everybody(self: &Arc<Self>, sharepoint: bool) -> Result<usize, String> {
+        let loops: Vec<_> = (0..self.at_once)
+            .map(|first| {
+                let calls = Arc::clone(self);
+                tokio::spawn(async move {
+                    for (site, body) in calls.users.iter().skip(first).step_by(calls.at_once) {
+                        if sharepoint {
+                            calls.sharepoint(site).await?;
+                        }
+                        calls.exchange(body).await?;
+                    }
+                    Ok::<_, String>(())
+                })
+            })
+            .collect();
+        for ended in loops {
+            ended.await.map_err(|error| error.to_string())??;
+        }
+        Ok(self.users.len())
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Result<Bytes, String> {
+    let answer = request.send().await.map_err(|error| error.to_string())?;
+    if answer.status() != 200 {
+        return Err(format!("{} answered {}", answer.url(), answer.status()));
+    }
+    answer.bytes().await.map_err(|error| error.to_string())
+}
+
+/// The survey's request for one mailbox.
+fn get_folder(owner: Option<&str>, folders: &[&str]) -> Bytes {
+    let owner = owner.map_or_else(String::new, |owner| {
+        format!(
+            "<t:ExchangeImpersonation><t:ConnectingSID><t:PrimarySmtpAddress>{owner}</t:PrimarySmtpAddress>\
+             </t:ConnectingSID></t:ExchangeImpersonation>"
+        )
+    });
+    let folders: String = folders
+        .iter()
+        .map(|id| format!("<t:FolderId Id=\"{id}\"/>"))
+        .collect();
+    Bytes::from(format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
+         xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\"><s:Header>\
+         <t:RequestServerVersion Version=\"Exchange2013_SP1\"/>{owner}\
+         <t:DateTimePrecision>Milliseconds</t:DateTimePrecision></s:Header><s:Body><m:GetFolder><m:FolderShape>\
+         <t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
+         <t:ExtendedFieldURI PropertyTag=\"0x670A\" PropertyType=\"SystemTime\"/>\
+         <t:ExtendedFieldURI PropertyTag=\"0x670B\" PropertyType=\"Integer\"/>\
+         </t:AdditionalProperties></m:FolderShape><m:FolderIds>{folders}</m:FolderIds></m:GetFolder></s:Body></s:Envelope>"
+    ))
+}

@@ -1,0 +1,98 @@
+//! Both sides changed between two syncs.
+
+use jiff::SignedDuration;
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
+
+use crate::rig::{Rig, day};
+
+async fn one(source_skew: SignedDuration, mailbox_skew: SignedDuration) -> (Rig, ListId, ItemId) {
+    let mut rig = Rig::plain().await;
+    rig.farm.sharepoint.clock.set_skew(source_skew);
+    rig.farm.exchange.clock.set_skew(mailbox_skew);
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    (rig, list, item)
+}
+
+/// The later edit wins the whole task, also when a server's clock is wrong by minutes; the loser is in the journal.
+#[tokio::test]
+async fn the_later_edit_wins_whatever_the_clocks_say() {
+    let minutes = SignedDuration::from_mins;
+    for (source_skew, mailbox_skew) in [
+        (minutes(0), minutes(0)),
+        (minutes(7), minutes(0)),
+        (minutes(-7), minutes(0)),
+        (minutes(0), minutes(9)),
+        (minutes(-4), minutes(9)),
+    ] {
+        for source_last in [true, false] {
+            let (rig, list, item) = one(source_skew, mailbox_skew).await;
+            let set = |on: SignedDuration| {
+                rig.farm.sharepoint.clock.set_skew(source_skew + on);
+                rig.farm.exchange.clock.set_skew(mailbox_skew + on);
+            };
+            let at_source = || {
+                let edit = ItemEdit {
+                    title: Some("By a colleague".into()),
+                    due: Some(Some(day(12, 1))),
+                    ..ItemEdit::default()
+                };
+                rig.edit_original(list, item, edit);
+            };
+            let in_mailbox = || {
+                let edit = CopyEdit {
+                    subject: Some("By me".into()),
+                    importance: Some("High".into()),
+                    ..CopyEdit::default()
+                };
+                rig.edit_copy(0, list, item, edit);
+            };
+            if source_last {
+                in_mailbox();
+            } else {
+                at_source();
+            }
+            set(minutes(1));
+            rig.clock.advance(minutes(1));
+            if source_last {
+                at_source();
+            } else {
+                in_mailbox();
+            }
+            rig.cycle(0).await.report();
+            let title = rig.original(list, item).title;
+            let case = format!("{source_skew} {mailbox_skew} source last: {source_last}");
+            assert_eq!(
+                title,
+                if source_last { "By a colleague" } else { "By me" },
+                "{case}"
+            );
+            // Per task, not per field: the loser's other fields are gone too.
+            let high = rig.original(list, item).priority == 1;
+            assert_eq!(high, !source_last, "{case}");
+            let kind = if source_last {
+                "conflict_lost_in_mailbox"
+            } else {
+                "conflict_lost_at_source"
+            };
+            assert!(rig.journal(0).await.contains(&kind.to_owned()), "{case}");
+            rig.calm().await;
+        }
+    }
+}
+
+/// The same edit on both sides is no conflict.
+#[tokio::test]
+async fn the_same_edit_on_both_sides_writes_nothing() {
+    let (rig, list, item) = one(SignedDuration::ZERO, SignedDuration::ZERO).await;
+    rig.retitle_original(list, item, "Agreed");
+    rig.retitle_copy(0, list, item, "Agreed");
+    let before = rig.writes();
+    rig.cycle(0).await.report();
+    assert_eq!(rig.writes(), before);
+    assert!(rig.journal(0).await.is_empty());
+    rig.calm().await;
+}

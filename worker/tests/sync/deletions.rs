@@ -1,0 +1,187 @@
+//! Deletions on either side, deletions against edits, and the guard.
+
+use tasksync_common::error::Code;
+use tasksync_common::registry::Registry;
+use tasksync_loadtest::sharepoint::people::ItemId;
+
+use crate::rig::{Rig, Spec};
+
+/// A deletion travels, and both products keep the thing where people look for it.
+#[tokio::test]
+async fn a_deletion_travels_and_can_be_undone() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..5)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    rig.calm().await;
+    rig.delete_copy(0, list, items[0]);
+    let report = rig.cycle(0).await.report();
+    assert_eq!(report.source_writes, 1);
+    assert!(rig.original(list, items[0]).recycled);
+    rig.calm().await;
+    rig.delete_original(list, items[1]);
+    let report = rig.cycle(0).await.report();
+    assert_eq!(report.mailbox_writes, 1);
+    let key = tasksync_loadtest::trial::Farm::key(list, items[1]);
+    let kept = rig.farm.exchange.items(rig.smtp(0));
+    assert!(
+        kept.iter()
+            .any(|item| item.in_deleted_items && item.named.get("TaskSyncSourceKey") == Some(&key))
+    );
+    rig.calm().await;
+    // Restored from the recycle bin: it is a task like any other again.
+    rig.farm
+        .sharepoint
+        .person_restores(rig.site(), list, items[1])
+        .unwrap();
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copies(0, list, items[1]).len(), 1);
+    rig.calm().await;
+    // Deleted on both sides meanwhile.
+    rig.delete_original(list, items[2]);
+    rig.delete_copy(0, list, items[2]);
+    rig.cycle(0).await;
+    rig.calm().await;
+    assert!(rig.journal(0).await.contains(&"deleted_at_source".to_owned()));
+}
+
+/// Deleted for good, without a stop in the deleted items, is deleted as well.
+#[tokio::test]
+async fn a_deletion_for_good_travels() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let copy = rig.copy(0, list, item);
+    rig.farm
+        .exchange
+        .person_deletes(rig.smtp(0), &copy.id, false)
+        .unwrap();
+    rig.cycle(0).await.report();
+    assert!(rig.original(list, item).recycled);
+    rig.calm().await;
+}
+
+/// Deleted in the mailbox but edited by a colleague: the edit wins, the copy comes back, and the journal says so.
+#[tokio::test]
+async fn an_edit_at_the_source_outlives_a_deletion_in_the_mailbox() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    rig.retitle_original(list, item, "Report, really");
+    rig.delete_copy(0, list, item);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copy(0, list, item).subject, "Report, really");
+    assert!(rig.journal(0).await.contains(&"restored_in_mailbox".to_owned()));
+    rig.calm().await;
+}
+
+/// Deleted at the source but edited in the mailbox: the source says what exists; the lost edit is in the journal.
+#[tokio::test]
+async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    rig.delete_original(list, item);
+    rig.retitle_copy(0, list, item, "My words");
+    rig.cycle(0).await.report();
+    assert!(rig.copies(0, list, item).is_empty());
+    assert!(
+        rig.journal(0)
+            .await
+            .contains(&"edit_removed_from_mailbox".to_owned())
+    );
+    rig.calm().await;
+}
+
+/// More than ten deletions at once are somebody's accident until somebody says otherwise; nothing else waits for that.
+#[tokio::test]
+async fn many_deletions_wait_for_a_yes() {
+    let mut rig = Rig::new(Spec::default()).await;
+    let (list, other) = (rig.tasks_list("Plan"), rig.tasks_list("Other"));
+    let items: Vec<ItemId> = (0..13)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    let edited = rig.add_task(other, 0, "Edited");
+    rig.cycle(0).await;
+    rig.calm().await;
+    for item in &items[..12] {
+        rig.delete_copy(0, list, *item);
+    }
+    rig.retitle_copy(0, other, edited, "Not held up");
+    for _ in 0..2 {
+        let report = rig.cycle(0).await.report();
+        assert_eq!(report.held, 12);
+        assert_eq!(rig.original(other, edited).title, "Not held up");
+        assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
+        let alerts = rig.registry.alerts(None, 10).await.unwrap();
+        assert!(
+            alerts.len() == 1 && alerts[0].failure.code == Code::GuardHeld,
+            "{alerts:#?}"
+        );
+    }
+    // A new edit passes as well while the deletions are held.
+    rig.retitle_original(list, items[12], "Also not held up");
+    rig.cycle(0).await;
+    assert_eq!(rig.copy(0, list, items[12]).subject, "Also not held up");
+    assert!(rig.registry.allow_deletions(&rig.user(0)).await.unwrap());
+    let report = rig.cycle(0).await.report();
+    assert_eq!((report.source_writes, report.held), (12, 0));
+    assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());
+    rig.calm().await;
+}
+
+/// A permission counts once: the next accident is held again.
+#[tokio::test]
+async fn a_yes_counts_once() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..24)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    for (from, to) in [(0, 11), (11, 22)] {
+        for item in &items[from..to] {
+            rig.delete_original(list, *item);
+        }
+        assert_eq!(rig.cycle(0).await.report().held, 11);
+        rig.registry.allow_deletions(&rig.user(0)).await.unwrap();
+        assert_eq!(rig.cycle(0).await.report().held, 0);
+    }
+    rig.calm().await;
+}
+
+/// A folder that is suddenly empty is held back, however few tasks were in it; put back, all is well again.
+#[tokio::test]
+async fn an_emptied_folder_is_held() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..4)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    rig.calm().await;
+    for item in &items {
+        rig.delete_copy(0, list, *item);
+    }
+    assert_eq!(rig.cycle(0).await.report().held, 4);
+    assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
+    // Taken out of the deleted items again.
+    let folder = rig.our_folders(0).pop().unwrap().id;
+    for item in rig.farm.exchange.items(rig.smtp(0)) {
+        rig.farm
+            .exchange
+            .person_moves(rig.smtp(0), &item.id, &folder)
+            .unwrap();
+    }
+    rig.cycle(0).await;
+    assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());
+    rig.calm().await;
+}

@@ -1,0 +1,409 @@
+//! Every field travels both ways, in every zone.
+
+use jiff::civil::Date;
+use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, ItemEdit as CopyEdit, TaskStatus};
+use tasksync_loadtest::sharepoint::Language;
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId, ListSpec};
+
+use crate::rig::{Rig, Spec, day};
+
+/// A list with every column there is, and a task in it that was synced.
+async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
+    let mut rig = Rig::new(spec).await;
+    let list = rig.add_list(&ListSpec {
+        with_work: true,
+        with_date_completed: true,
+        ..ListSpec::new("Plan", 171)
+    });
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    (rig, list, item)
+}
+
+/// Whatever a colleague changes in SharePoint is in the mailbox after one sync.
+#[tokio::test]
+async fn edits_at_the_source_reach_the_mailbox() {
+    let (rig, list, item) = full_list(Spec::default()).await;
+    let edits = [
+        ItemEdit {
+            title: Some("Übergabe & <Abnahme> 📷".into()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            body: Some("<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            body: Some(String::new()),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(11, 5))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            due: Some(Some(day(12, 24))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(12, 30))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(None),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            due: Some(None),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            start: Some(Some(day(3, 29))),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(2),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            percent: Some(0.33),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(4),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(5),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(3),
+            percent: Some(1.0),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            status: Some(1),
+            percent: Some(0.0),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            priority: Some(1),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            priority: Some(3),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            actual_work: Some(Some(90.0)),
+            total_work: Some(Some(480.0)),
+            ..ItemEdit::default()
+        },
+        ItemEdit {
+            actual_work: Some(None),
+            ..ItemEdit::default()
+        },
+    ];
+    for edit in edits {
+        let what = format!("{edit:?}");
+        rig.edit_original(list, item, edit);
+        let report = rig.cycle(0).await.report();
+        assert_eq!(report.source_writes, 0, "{what}");
+        rig.agrees();
+        let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
+        assert_eq!(
+            copy.actual_work.unwrap_or(0),
+            minutes(original.actual_work),
+            "{what}"
+        );
+        assert_eq!(
+            copy.total_work.unwrap_or(0),
+            minutes(original.total_work),
+            "{what}"
+        );
+    }
+    rig.calm().await;
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
+fn minutes(work: Option<f64>) -> i32 {
+    work.unwrap_or(0.0) as i32
+}
+
+/// Whatever the person changes in Outlook is in SharePoint after one sync.
+#[tokio::test]
+async fn edits_in_the_mailbox_reach_the_source() {
+    let (rig, list, item) = full_list(Spec::default()).await;
+    let edits = [
+        CopyEdit {
+            subject: Some("Übergabe & <Abnahme> 📷".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            body: Some(Some("Plain text & <more>\r\nsecond line".into())),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            body: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(Some(day(11, 5))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            due: Some(Some(day(12, 24))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(Some(day(12, 30))),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            start: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            due: Some(None),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::InProgress),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            percent: Some(40.0),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::Deferred),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::WaitingOnOthers),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::Completed),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            status: Some(TaskStatus::NotStarted),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            importance: Some("High".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            importance: Some("Low".into()),
+            ..CopyEdit::default()
+        },
+        CopyEdit {
+            actual_work: Some(Some(90)),
+            total_work: Some(Some(480)),
+            ..CopyEdit::default()
+        },
+    ];
+    for edit in edits {
+        let what = format!("{edit:?}");
+        rig.edit_copy(0, list, item, edit);
+        let report = rig.cycle(0).await.report();
+        assert_eq!(report.mailbox_writes, 0, "{what}");
+        rig.agrees();
+        let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
+        assert_eq!(
+            copy.actual_work.unwrap_or(0),
+            minutes(original.actual_work),
+            "{what}"
+        );
+        assert_eq!(
+            copy.total_work.unwrap_or(0),
+            minutes(original.total_work),
+            "{what}"
+        );
+    }
+    rig.calm().await;
+}
+
+/// The person's own labels and a list's missing columns are nobody else's business: they stay, and cause no write.
+#[tokio::test]
+async fn what_one_side_cannot_hold_stays_on_the_other() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.edit_copy(
+        0,
+        list,
+        item,
+        CopyEdit {
+            categories: Some(vec!["Mine".into()]),
+            actual_work: Some(Some(30)),
+            ..CopyEdit::default()
+        },
+    );
+    let before = rig.writes();
+    rig.cycle(0).await;
+    assert_eq!(rig.writes(), before);
+    rig.retitle_original(list, item, "Report 2");
+    rig.cycle(0).await;
+    let copy = rig.copy(0, list, item);
+    assert_eq!(
+        (copy.categories, copy.actual_work),
+        (vec!["Mine".to_owned()], Some(30))
+    );
+    rig.calm().await;
+}
+
+/// A due date is a day, not an instant: it is the same day in every pair of zones, on the days the clocks change too.
+#[tokio::test]
+async fn dates_are_days_in_every_zone() {
+    for date_zone in [DateZone::Mailbox, DateZone::Request] {
+        for site_zone in [
+            "Europe/Berlin",
+            "America/Los_Angeles",
+            "Asia/Kolkata",
+            "Australia/Sydney",
+        ] {
+            zone(date_zone, site_zone).await;
+        }
+    }
+}
+
+async fn zone(date_zone: DateZone, site_zone: &'static str) {
+    let zones: &[&str] = &[
+        "Europe/London",
+        "America/New_York",
+        "Asia/Tokyo",
+        "Pacific/Auckland",
+    ];
+    let mut rig = Rig::new(Spec {
+        people: 4,
+        site_zone,
+        mailbox_zones: &[
+            "Europe/London",
+            "America/New_York",
+            "Asia/Tokyo",
+            "Pacific/Auckland",
+        ],
+        exchange: ExchangeSettings {
+            date_zone,
+            ..ExchangeSettings::default()
+        },
+        ..Spec::default()
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    // Days on which clocks change somewhere, and the edges of a year.
+    let days: Vec<Date> = [
+        (1, 1),
+        (3, 8),
+        (3, 29),
+        (4, 5),
+        (10, 4),
+        (10, 25),
+        (11, 1),
+        (12, 31),
+    ]
+    .into_iter()
+    .map(|(month, of)| day(month, of))
+    .collect();
+    let items: Vec<ItemId> = days
+        .iter()
+        .map(|date| {
+            rig.add_task_with(
+                list,
+                0,
+                ItemEdit {
+                    title: Some(date.to_string()),
+                    start: Some(Some(*date)),
+                    due: Some(Some(*date)),
+                    assigned_to: Some((0..4).map(|person| rig.site_user(person)).collect()),
+                    ..ItemEdit::default()
+                },
+            )
+        })
+        .collect();
+    rig.cycle_all().await;
+    rig.calm().await;
+    // Each person moves one task's due date by a day; everybody else must see that day.
+    for (person, zone) in zones.iter().enumerate() {
+        let (item, date) = (items[person * 2], days[person * 2 + 1]);
+        rig.edit_copy(
+            person,
+            list,
+            item,
+            CopyEdit {
+                due: Some(Some(date)),
+                ..CopyEdit::default()
+            },
+        );
+        rig.cycle_all().await;
+        rig.cycle_all().await;
+        assert_eq!(
+            rig.original(list, item).due,
+            Some(date),
+            "{site_zone} {zone} {date_zone:?}"
+        );
+        rig.agrees();
+    }
+    rig.calm().await;
+}
+
+/// A German site has German choices, and columns may be renamed: the meaning stays.
+#[tokio::test]
+async fn a_german_site_with_renamed_columns_means_the_same() {
+    let mut rig = Rig::new(Spec {
+        language: Language::German,
+        ..Spec::default()
+    })
+    .await;
+    for with_mappings in [true, false] {
+        let list = rig.add_list(&ListSpec {
+            renamed_columns: true,
+            with_mappings,
+            ..ListSpec::new(if with_mappings { "Aufgaben" } else { "Weitere" }, 171)
+        });
+        let item = rig.add_task(list, 0, "Bericht");
+        rig.cycle(0).await;
+        for status in [2, 4, 5, 3, 1] {
+            rig.edit_original(
+                list,
+                item,
+                ItemEdit {
+                    status: Some(status),
+                    percent: Some(if status == 3 { 1.0 } else { 0.0 }),
+                    priority: Some(if status > 3 { 1 } else { 3 }),
+                    ..ItemEdit::default()
+                },
+            );
+            rig.cycle(0).await.report();
+            rig.agrees();
+        }
+        for status in [
+            TaskStatus::InProgress,
+            TaskStatus::Deferred,
+            TaskStatus::WaitingOnOthers,
+            TaskStatus::Completed,
+            TaskStatus::NotStarted,
+        ] {
+            rig.edit_copy(
+                0,
+                list,
+                item,
+                CopyEdit {
+                    status: Some(status),
+                    due: Some(Some(day(12, 1))),
+                    importance: Some("High".into()),
+                    ..CopyEdit::default()
+                },
+            );
+            rig.cycle(0).await.report();
+            rig.agrees();
+        }
+    }
+    rig.calm().await;
+}

@@ -1,0 +1,289 @@
+//! Servers in their worst moods. Whatever they do, both sides agree afterwards and nothing is lost or doubled.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tasksync_common::error::ErrorClass;
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
+use tasksync_loadtest::sim::faults::Fault;
+
+use crate::rig::{Rig, Spec};
+
+/// One task waits for every kind of write: a new folder, a new item, an update and a deletion in the mailbox, an update and
+/// a deletion at the source.
+async fn every_write(request_timeout: Duration) -> (Rig, ListId, Vec<ItemId>) {
+    let mut rig = Rig::new(Spec {
+        request_timeout,
+        ..Spec::default()
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..8)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    rig.calm().await;
+    let second = rig.tasks_list("Second");
+    rig.add_task(second, 0, "In a new folder");
+    rig.add_task(list, 0, "New");
+    rig.retitle_original(list, items[0], "Edited at the source");
+    rig.delete_original(list, items[1]);
+    rig.retitle_copy(0, list, items[2], "Edited in the mailbox");
+    rig.delete_copy(0, list, items[3]);
+    (rig, list, items)
+}
+
+/// Cycles until both sides agree; a failed cycle is the worker's to repeat later.
+async fn converge(rig: &Rig, what: &str) {
+    rig.farm.exchange.faults.clear();
+    rig.farm.sharepoint.faults.clear();
+    for _ in 0..4 {
+        rig.pass_time(SignedDuration::from_mins(10));
+        match rig.try_cycle(0).await {
+            Ok(_) => {}
+            Err(failure) => panic!("{what}: {failure}"),
+        }
+    }
+    rig.calm().await;
+}
+
+fn done(rig: &Rig, list: ListId, items: &[ItemId], what: &str) {
+    assert_eq!(
+        rig.copy(0, list, items[0]).subject,
+        "Edited at the source",
+        "{what}"
+    );
+    assert!(rig.copies(0, list, items[1]).is_empty(), "{what}");
+    assert_eq!(
+        rig.original(list, items[2]).title,
+        "Edited in the mailbox",
+        "{what}"
+    );
+    assert!(rig.original(list, items[3]).recycled, "{what}");
+    assert!(
+        [4, 5, 6, 7]
+            .iter()
+            .all(|at| !rig.original(list, items[*at]).recycled),
+        "{what}"
+    );
+}
+
+const MAILBOX_WRITES: [&str; 4] = ["CreateFolder", "CreateItem", "UpdateItem", "DeleteItem"];
+const SOURCE_WRITES: [&str; 2] = ["items.update", "items.recycle"];
+
+/// A write whose answer is lost may have happened: it is looked for, never blindly repeated.
+#[tokio::test]
+async fn lost_answers_double_nothing() {
+    for operation in MAILBOX_WRITES {
+        let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+        rig.farm
+            .exchange
+            .faults
+            .next(Some(operation), 1, Fault::LoseResponse);
+        let _ = rig.try_cycle(0).await;
+        assert_eq!(rig.farm.exchange.stats.snapshot().faults, 1, "{operation}");
+        converge(&rig, operation).await;
+        done(&rig, list, &items, operation);
+    }
+    for operation in SOURCE_WRITES {
+        let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+        rig.farm
+            .sharepoint
+            .faults
+            .next(Some(operation), 1, Fault::LoseResponse);
+        let _ = rig.try_cycle(0).await;
+        assert_eq!(rig.farm.sharepoint.stats.faults(), 1, "{operation}");
+        converge(&rig, operation).await;
+        done(&rig, list, &items, operation);
+    }
+}
+
+/// Every other way a request can go wrong, on every operation there is.
+#[tokio::test]
+async fn no_fault_of_any_operation_loses_or_doubles_a_task() {
+    let faults = [
+        Fault::Cut,
+        Fault::Garbage,
+        Fault::Huge(40_000_000),
+        Fault::Status(500),
+        Fault::Status(502),
+        Fault::LoseResponse,
+    ];
+    let exchange = [
+        "GetFolder",
+        "FindFolder",
+        "SyncFolderItems",
+        "GetItem",
+        "FindItem",
+        "CreateFolder",
+        "CreateItem",
+        "UpdateItem",
+        "DeleteItem",
+    ];
+    let sharepoint = [
+        "getchanges",
+        "items.update",
+        "items.recycle",
+        "batch",
+        "getitems",
+        "items.list",
+    ];
+    for (at, fault) in faults.iter().enumerate() {
+        let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+        for operation in exchange {
+            rig.farm.exchange.faults.next(Some(operation), 1, fault.clone());
+        }
+        for operation in sharepoint {
+            rig.farm.sharepoint.faults.next(Some(operation), 1, fault.clone());
+        }
+        for _ in 0..12 {
+            let _ = rig.try_cycle(0).await;
+            rig.pass_time(SignedDuration::from_mins(10));
+        }
+        let what = format!("fault {at}: {fault:?}");
+        converge(&rig, &what).await;
+        done(&rig, list, &items, &what);
+    }
+}
+
+/// A busy server names its pause; until it is over no request is sent, and afterwards work goes on where it was.
+#[tokio::test]
+async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
+    let pause = Some(Duration::from_secs(120));
+    for (inside, operation) in [
+        (true, "UpdateItem"),
+        (false, "CreateItem"),
+        (false, "SyncFolderItems"),
+        (true, "GetFolder"),
+    ] {
+        let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+        let busy = Fault::Busy {
+            pause,
+            inside,
+            status: 503,
+        };
+        rig.farm.exchange.faults.next(Some(operation), 1, busy);
+        let failure = rig.try_cycle(0).await.unwrap_err();
+        assert!(matches!(failure.class, ErrorClass::Throttled { .. }), "{failure}");
+        let before = rig.farm.exchange.stats.snapshot().total;
+        let failure = rig.try_cycle(0).await.unwrap_err();
+        assert!(matches!(failure.class, ErrorClass::Throttled { .. }), "{failure}");
+        assert_eq!(
+            rig.farm.exchange.stats.snapshot().total,
+            before,
+            "{operation}: asked during the pause"
+        );
+        converge(&rig, operation).await;
+        done(&rig, list, &items, operation);
+    }
+    for (status, operation) in [(429, "getchanges"), (503, "items.update"), (429, "items.recycle")] {
+        let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+        let busy = Fault::Busy {
+            pause,
+            inside: false,
+            status,
+        };
+        rig.farm.sharepoint.faults.next(Some(operation), 1, busy);
+        let failure = rig.try_cycle(0).await.unwrap_err();
+        assert!(matches!(failure.class, ErrorClass::Throttled { .. }), "{failure}");
+        let before = rig.farm.sharepoint.stats.requests();
+        rig.try_cycle(0).await.unwrap_err();
+        assert_eq!(
+            rig.farm.sharepoint.stats.requests(),
+            before,
+            "{operation}: asked during the pause"
+        );
+        converge(&rig, operation).await;
+        done(&rig, list, &items, operation);
+    }
+}
+
+/// Somebody edits at the very moment of writing: the write is refused, read again, and decided again.
+#[tokio::test]
+async fn an_edit_at_the_moment_of_writing_is_not_overwritten() {
+    let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+    rig.farm.exchange.faults.next(
+        Some("UpdateItem"),
+        1,
+        Fault::Error("ErrorIrresolvableConflict".into()),
+    );
+    rig.farm.exchange.faults.next(
+        Some("DeleteItem"),
+        1,
+        Fault::Error("ErrorIrresolvableConflict".into()),
+    );
+    rig.farm
+        .sharepoint
+        .faults
+        .next(Some("items.update"), 1, Fault::Status(412));
+    rig.cycle(0).await.report();
+    converge(&rig, "conflict").await;
+    done(&rig, list, &items, "conflict");
+}
+
+/// One damaged item is set aside and the others go on; it is tried again when it changes.
+#[tokio::test]
+async fn a_damaged_item_holds_up_nobody() {
+    let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+    rig.farm
+        .exchange
+        .faults
+        .next(Some("UpdateItem"), 1, Fault::Error("ErrorItemCorrupt".into()));
+    let report = rig.cycle(0).await.report();
+    assert_eq!(report.items_failed, 1);
+    assert_eq!(
+        rig.original(list, items[2]).title,
+        "Edited in the mailbox",
+        "the others went on"
+    );
+    let before = rig.writes();
+    rig.cycle(0).await;
+    assert_eq!(rig.writes(), before, "left alone until it changes");
+    assert_eq!(rig.state(0).await.parked.len(), 1);
+    rig.retitle_original(list, items[0], "Edited at the source");
+    rig.edit_original(
+        list,
+        items[0],
+        tasksync_loadtest::sharepoint::people::ItemEdit {
+            priority: Some(1),
+            ..Default::default()
+        },
+    );
+    rig.cycle(0).await.report();
+    assert!(rig.state(0).await.parked.is_empty());
+    converge(&rig, "damaged").await;
+    done(&rig, list, &items, "damaged");
+}
+
+/// An item that cannot be read is left out, the others go on; when it changes it is read again.
+#[tokio::test]
+async fn an_unreadable_item_holds_up_nobody() {
+    let (rig, list, items) = every_write(Duration::from_secs(10)).await;
+    rig.retitle_copy(0, list, items[4], "Edited as well");
+    rig.farm
+        .exchange
+        .faults
+        .next(Some("GetItem"), 1, Fault::Error("ErrorItemCorrupt".into()));
+    rig.cycle(0).await.report();
+    let edited = [items[2], items[4]].map(|item| rig.original(list, item).title.starts_with("Edited"));
+    assert_eq!(
+        edited.iter().filter(|edited| **edited).count(),
+        1,
+        "one of the two was read"
+    );
+    for (item, title) in [(items[2], "Edited in the mailbox"), (items[4], "Edited as well")] {
+        rig.edit_copy(
+            0,
+            list,
+            item,
+            tasksync_loadtest::exchange::ItemEdit {
+                subject: Some(title.into()),
+                importance: Some("High".into()),
+                ..Default::default()
+            },
+        );
+    }
+    converge(&rig, "unreadable").await;
+    done(&rig, list, &items, "unreadable");
+    assert_eq!(rig.original(list, items[4]).title, "Edited as well");
+}

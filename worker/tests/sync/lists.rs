@@ -1,0 +1,205 @@
+//! Which lists count, and what happens to lists as a whole.
+
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::{ListSpec, Target};
+
+use crate::rig::{Cycle, Rig, Spec};
+
+/// Task lists of every template count, and custom lists whose default content type is Task; nothing else does.
+#[tokio::test]
+async fn lists_count_by_template_or_default_content_type() {
+    let mut rig = Rig::plain().await;
+    for (title, template) in [("Tasks", 107), ("Gantt", 150), ("Timeline", 171), ("Custom", 100)] {
+        let list = rig.add_list(&ListSpec::new(title, template));
+        rig.add_task(list, 0, title);
+    }
+    // Not in the oracle's lists: nothing of these may be in the mailbox.
+    let other = ListSpec {
+        task_not_default: true,
+        ..ListSpec::new("Issues", 100)
+    };
+    let list = rig.farm.sharepoint.add_list(rig.site(), &other).unwrap();
+    rig.add_task(list, 0, "not a task list");
+    let hidden = ListSpec {
+        hidden: true,
+        ..ListSpec::new("Hidden", 171)
+    };
+    let list = rig.farm.sharepoint.add_list(rig.site(), &hidden).unwrap();
+    rig.add_task(list, 0, "hidden");
+    let library = ListSpec {
+        task_content_type: false,
+        ..ListSpec::new("Documents", 101)
+    };
+    rig.farm.sharepoint.add_list(rig.site(), &library).unwrap();
+    rig.cycle(0).await;
+    assert_eq!(rig.our_folders(0).len(), 4);
+    rig.calm().await;
+}
+
+/// A new list is reported by the change feed: nobody waits for the next walk over the site.
+#[tokio::test]
+async fn a_new_list_is_found_by_the_feed() {
+    let mut rig = Rig::plain().await;
+    let first = rig.tasks_list("Plan");
+    rig.add_task(first, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let second = rig.add_list(&ListSpec::new("Later", 107));
+    rig.add_task(second, 0, "New here");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.our_folders(0).len(), 2);
+    rig.calm().await;
+}
+
+/// People know a folder by its list's name.
+#[tokio::test]
+async fn a_renamed_list_renames_its_folder() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    rename_list(&rig, list, "Plan B").await;
+    rig.cycle(0).await;
+    let names: Vec<String> = rig
+        .our_folders(0)
+        .into_iter()
+        .map(|folder| folder.display_name)
+        .collect();
+    assert!(names.len() == 1 && names[0].contains("Plan B"), "{names:?}");
+    rig.calm().await;
+}
+
+async fn rename_list(rig: &Rig, list: uuid::Uuid, title: &str) {
+    rename(rig, list, title).await;
+}
+
+/// Renames a list over the product's own interface, as a site owner's browser would.
+async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let site = rig.farm.site_url(&rig.farm.population.tenants[0]);
+    let password = std::fs::read_to_string(rig.folder.path().join("service-account.password")).unwrap();
+    let call = |url: String| client.post(url).basic_auth("svc-tasksync", Some(&password));
+    let json = "application/json;odata=verbose";
+    let digest: serde_json::Value = call(format!("{site}/_api/contextinfo"))
+        .header("accept", json)
+        .header("content-length", "0")
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let digest = digest["d"]["GetContextWebInformation"]["FormDigestValue"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let answer = call(format!("{site}/_api/web/lists(guid'{list}')"))
+        .header("accept", json)
+        .header("content-type", json)
+        .header("x-requestdigest", digest)
+        .header("x-http-method", "MERGE")
+        .header("if-match", "*")
+        .body(serde_json::json!({"__metadata": {"type": "SP.List"}, "Title": title}).to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
+/// A deleted list takes its copies along; a large one only after somebody agreed.
+#[tokio::test]
+async fn a_deleted_list_takes_its_copies_along() {
+    let mut rig = Rig::plain().await;
+    let (small, kept) = (rig.tasks_list("Small"), rig.tasks_list("Kept"));
+    rig.add_task(small, 0, "One");
+    rig.add_task(small, 0, "Two");
+    rig.add_task(kept, 0, "Kept");
+    rig.cycle(0).await;
+    rig.calm().await;
+    rig.farm.sharepoint.delete_list(rig.site(), small).unwrap();
+    rig.cycle(0).await.report();
+    let live = rig.farm.exchange.items(rig.smtp(0));
+    assert_eq!(live.iter().filter(|item| !item.in_deleted_items).count(), 1);
+    assert_eq!(
+        live.iter().filter(|item| item.in_deleted_items).count(),
+        2,
+        "recoverable"
+    );
+    rig.calm().await;
+}
+
+/// A task given to somebody else moves from one mailbox to the other, and back.
+#[tokio::test]
+async fn a_reassigned_task_moves_and_comes_back() {
+    let mut rig = Rig::new(Spec {
+        people: 2,
+        ..Spec::default()
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle_all().await;
+    rig.calm().await;
+    for owner in [1, 0, 1] {
+        rig.assign(list, item, &[owner]);
+        rig.cycle_all().await;
+        assert_eq!(rig.copies(owner, list, item).len(), 1);
+        assert!(rig.copies(1 - owner, list, item).is_empty());
+        rig.calm().await;
+    }
+    rig.assign(list, item, &[0, 1]);
+    rig.cycle_all().await;
+    rig.calm().await;
+    assert!(!rig.original(list, item).recycled);
+}
+
+/// Who may no longer see a task loses the copy; who may see it again gets it, without any edit of the task.
+#[tokio::test]
+async fn access_decides_and_may_come_later() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Secret");
+    let other = rig.add_task(list, 0, "Open");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let user = rig.site_user(0);
+    // The item second: from then on it has rights of its own and does not follow the list.
+    for target in [Target::List(list), Target::Item(list, item)] {
+        rig.farm.sharepoint.revoke(rig.site(), target, user).unwrap();
+        rig.cycle(0).await.report();
+        assert!(rig.copies(0, list, item).is_empty(), "{target:?}");
+        let rest = usize::from(matches!(target, Target::Item(..)));
+        assert_eq!(rig.copies(0, list, other).len(), rest);
+        rig.silent().await;
+        rig.farm.sharepoint.grant(rig.site(), target, user).unwrap();
+        rig.cycle(0).await.report();
+        rig.calm().await;
+    }
+}
+
+/// A task somebody makes in the mailbox is their own, in our folders too: it never reaches the source.
+#[tokio::test]
+async fn what_the_person_makes_in_the_mailbox_is_their_own() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let folder = rig.our_folders(0).pop().unwrap().id;
+    for place in [Some(folder.as_str()), None] {
+        let values = CopyEdit {
+            subject: Some("Mine".into()),
+            ..CopyEdit::default()
+        };
+        rig.farm
+            .exchange
+            .person_creates(rig.smtp(0), place, values)
+            .unwrap();
+    }
+    let before = rig.writes();
+    let cycle = rig.cycle(0).await;
+    assert!(matches!(cycle, Cycle::Synced(_)));
+    assert_eq!(rig.writes(), before);
+    rig.calm().await;
+}

@@ -1,0 +1,31 @@
+//! The sync pass over real HTTP against simulated servers; an oracle of its own compares both sides after each scenario.
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod rig;
+
+#[cfg(test)]
+mod cancel;
+#[cfg(test)]
+mod conflicts;
+#[cfg(test)]
+mod deletions;
+#[cfg(test)]
+mod edits;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod first;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod mailbox;
+#[cfg(test)]
+mod probes;
+#[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod states;

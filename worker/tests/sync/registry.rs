@@ -1,0 +1,149 @@
+//! The SQLite registry with a count of how often whole sync states are read and written.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tasksync_common::error::{Code, Failure};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{
+    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
+    SqliteRegistry, StoredState, Tenant,
+};
+
+pub(crate) struct CountingRegistry {
+    inner: SqliteRegistry,
+    states_read: AtomicU64,
+    states_written: AtomicU64,
+}
+
+impl CountingRegistry {
+    pub(crate) fn new(inner: SqliteRegistry) -> Self {
+        Self {
+            inner,
+            states_read: AtomicU64::new(0),
+            states_written: AtomicU64::new(0),
+        }
+    }
+
+    /// Whole states read and written so far.
+    pub(crate) fn states(&self) -> (u64, u64) {
+        (
+            self.states_read.load(Ordering::Relaxed),
+            self.states_written.load(Ordering::Relaxed),
+        )
+    }
+}
+
+#[async_trait]
+impl Registry for CountingRegistry {
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
+        self.inner.put_tenant(tenant).await
+    }
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
+        self.inner.tenant(id).await
+    }
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure> {
+        self.inner.tenants(after, limit).await
+    }
+    async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
+        self.inner.remove_tenant(id).await
+    }
+    async fn active_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+        self.inner.active_tenants(after, limit).await
+    }
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
+        self.inner.enrol(enrolment).await
+    }
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
+        self.inner.withdraw(user).await
+    }
+    async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
+        self.inner.enrolment(user).await
+    }
+    async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
+        self.inner.enrolments_of(tenant, users).await
+    }
+    async fn enrolments(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Enrolment>, Failure> {
+        self.inner.enrolments(tenant, after, limit).await
+    }
+    async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
+        self.inner.enrolment_counts(tenant).await
+    }
+    async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
+        self.inner.set_enrolment_state(user, state).await
+    }
+    async fn fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, StoredState)>, Failure> {
+        self.inner.fingerprints(tenant, users).await
+    }
+    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
+        self.states_read.fetch_add(1, Ordering::Relaxed);
+        self.inner.sync_state(user).await
+    }
+    async fn save_sync_state(
+        &self,
+        user: &UserKey,
+        expected: u64,
+        fingerprint: &[u8],
+        blob: &[u8],
+    ) -> Result<Saved, Failure> {
+        self.states_written.fetch_add(1, Ordering::Relaxed);
+        self.inner
+            .save_sync_state(user, expected, fingerprint, blob)
+            .await
+    }
+    async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
+        self.inner.forget_sync_state(user).await
+    }
+    async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
+        self.inner.save_stamps(tenant, stamps).await
+    }
+    async fn stamps(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<SavedStamp>, Failure> {
+        self.inner.stamps(tenant, after, limit).await
+    }
+    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
+        self.inner.journal(entries).await
+    }
+    async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure> {
+        self.inner.journal_of(user, limit).await
+    }
+    async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
+        self.inner.prune_journal(before, limit).await
+    }
+    async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
+        self.inner.raise_alert(alert).await
+    }
+    async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
+        self.inner.end_alert(tenant, user, code).await
+    }
+    async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
+        self.inner.alerts(tenant, limit).await
+    }
+    async fn allow_deletions(&self, user: &UserKey) -> Result<bool, Failure> {
+        self.inner.allow_deletions(user).await
+    }
+    async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
+        self.inner.take_deletion_permit(user).await
+    }
+    async fn check_writable(&self) -> Result<(), Failure> {
+        self.inner.check_writable().await
+    }
+}

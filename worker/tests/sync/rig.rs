@@ -1,0 +1,582 @@
+//! One tenant on both simulated servers, and the engine with everything real between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::civil::{Date, date};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tasksync_common::clock::{Clock, SharedClock, SystemClock};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{Enrolment, EnrolmentState, Registry, SqliteRegistry, Tenant};
+use tasksync_common::settings::{GuardSettings, OutboundSettings, Settings, WorkerSettings};
+use tasksync_common::state::SyncState;
+use tasksync_loadtest::exchange::{
+    ExchangeSettings, FolderView, ItemEdit as CopyEdit, ItemView as Copy, MailboxSpec,
+};
+use tasksync_loadtest::population::{AppliedTenant, Person, PopulationSpec, Tenant as SimTenant};
+use tasksync_loadtest::sharepoint::people::{
+    ItemEdit, ItemId, ItemView as Original, ListId, ListSpec, SiteSpec,
+};
+use tasksync_loadtest::sharepoint::{Language, Settings as SharePointSettings};
+use tasksync_loadtest::trial::{Farm, FarmSpec, Oracle, TenantPlan};
+use tasksync_worker::connect::ServerConnector;
+use tasksync_worker::sync::{SyncEngine, SyncSettings, Tenants, Work};
+use tasksync_worker::work::{Survey, SyncReport, UserSync};
+use tempfile::TempDir;
+
+use crate::registry::CountingRegistry;
+
+/// Time one user's sync may take in a test.
+pub(crate) const BUDGET: Duration = Duration::from_secs(30);
+
+/// The computer's clock, moved on by the test.
+#[derive(Default)]
+pub(crate) struct MovedClock(AtomicI64);
+
+impl MovedClock {
+    pub(crate) fn advance(&self, by: SignedDuration) {
+        self.0
+            .fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for MovedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// What the farm and the engine are to be.
+pub(crate) struct Spec {
+    pub(crate) people: usize,
+    pub(crate) site_zone: &'static str,
+    /// The mailboxes' zones, in turn.
+    pub(crate) mailbox_zones: &'static [&'static str],
+    /// The mailboxes' back-end servers, in turn.
+    pub(crate) servers: &'static [&'static str],
+    pub(crate) language: Language,
+    pub(crate) plan: TenantPlan,
+    pub(crate) exchange: ExchangeSettings,
+    pub(crate) sharepoint: SharePointSettings,
+    pub(crate) guard: GuardSettings,
+    pub(crate) limits: fn(
+        &mut tasksync_worker::source::sharepoint::SharePointSettings,
+        &mut tasksync_worker::mailbox::ews::EwsLimits,
+    ),
+    pub(crate) request_timeout: Duration,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            people: 1,
+            site_zone: "Europe/Berlin",
+            mailbox_zones: &["Europe/Berlin"],
+            servers: &["EX01"],
+            language: Language::English,
+            plan: TenantPlan::Delegate,
+            exchange: ExchangeSettings::default(),
+            sharepoint: SharePointSettings::default(),
+            guard: GuardSettings::default(),
+            limits: |_, _| {},
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How one cycle of a user ended.
+#[derive(Debug, Clone)]
+pub(crate) enum Cycle {
+    Idle,
+    Synced(SyncReport),
+}
+
+impl Cycle {
+    /// The report; panics for an idle cycle.
+    pub(crate) fn report(self) -> SyncReport {
+        match self {
+            Self::Synced(report) => report,
+            Self::Idle => panic!("the survey found nothing to do"),
+        }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) farm: Farm,
+    pub(crate) registry: Arc<CountingRegistry>,
+    pub(crate) clock: Arc<MovedClock>,
+    pub(crate) engine: SyncEngine,
+    /// Compares everything in every pass.
+    pub(crate) thorough: SyncEngine,
+    pub(crate) folder: TempDir,
+    omits_signs: bool,
+}
+
+impl Rig {
+    /// A farm with one person and nothing else.
+    pub(crate) async fn plain() -> Self {
+        Self::new(Spec::default()).await
+    }
+
+    /// A farm with people and no list.
+    pub(crate) async fn new(spec: Spec) -> Self {
+        Self::with_settings(spec, |_, settings| settings).await
+    }
+
+    /// As [`Self::new`], with the tenant's settings changed before they are stored.
+    pub(crate) async fn with_settings(spec: Spec, change: impl FnOnce(&Farm, Value) -> Value) -> Self {
+        let omits_signs = spec.exchange.omit_probe_tags;
+        let mut farm = Farm::start(FarmSpec {
+            population: PopulationSpec {
+                tenants: 0,
+                ..PopulationSpec::default()
+            },
+            tls: false,
+            plan: spec.plan,
+            exchange: spec.exchange,
+            sharepoint: spec.sharepoint,
+        })
+        .await
+        .unwrap();
+        let people: Vec<Person> = (0..spec.people)
+            .map(|id| {
+                let smtp = format!("user{id:02}@contoso.example");
+                Person {
+                    id,
+                    name: format!("Person {id}"),
+                    login: format!("i:0#.f|membership|{smtp}"),
+                    smtp,
+                    time_zone: spec.mailbox_zones[id % spec.mailbox_zones.len()],
+                }
+            })
+            .collect();
+        let tenant = SimTenant {
+            slug: "contoso".to_owned(),
+            domain: "contoso.example".to_owned(),
+            site: "/sites/contoso".to_owned(),
+            time_zone: spec.site_zone,
+            language: spec.language,
+            people: people.clone(),
+            lists: Vec::new(),
+        };
+        farm.sharepoint
+            .add_site(&SiteSpec {
+                path: tenant.site.clone(),
+                title: "Contoso".to_owned(),
+                time_zone: spec.site_zone.to_owned(),
+                language: spec.language,
+            })
+            .unwrap();
+        let mut users = Vec::new();
+        for (at, person) in people.iter().enumerate() {
+            let user = farm
+                .sharepoint
+                .add_user(&tenant.site, &person.login, &person.name, &person.smtp);
+            users.push(user.unwrap());
+            farm.exchange.add_mailbox(MailboxSpec {
+                time_zone: person.time_zone.to_owned(),
+                server: spec.servers[at % spec.servers.len()].to_owned(),
+                ..MailboxSpec::new(&person.smtp, &person.name)
+            });
+        }
+        farm.population.tenants.push(tenant);
+        farm.applied.push(AppliedTenant {
+            users,
+            lists: Vec::new(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let (_, password) = farm.write_secrets(folder.path()).unwrap();
+        let settings = change(
+            &farm,
+            farm.tenant_settings(&farm.population.tenants[0], &password),
+        );
+        Self::connect(
+            spec.guard,
+            spec.limits,
+            spec.request_timeout,
+            farm,
+            folder,
+            settings,
+            omits_signs,
+        )
+        .await
+    }
+
+    async fn connect(
+        guard: GuardSettings,
+        limits: fn(
+            &mut tasksync_worker::source::sharepoint::SharePointSettings,
+            &mut tasksync_worker::mailbox::ews::EwsLimits,
+        ),
+        request_timeout: Duration,
+        farm: Farm,
+        folder: TempDir,
+        settings: Value,
+        omits_signs: bool,
+    ) -> Self {
+        let tenant: Tenant = serde_json::from_value(settings).unwrap();
+        let clock = Arc::new(MovedClock::default());
+        let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+        let url = format!("sqlite:{}", folder.path().join("registry.sqlite").display());
+        let registry = Arc::new(CountingRegistry::new(SqliteRegistry::open(&url).await.unwrap()));
+        registry.put_tenant(&tenant).await.unwrap();
+        for person in &farm.population.tenants[0].people {
+            let enrolment = Enrolment {
+                key: key_of(person),
+                source_login: person.login.clone(),
+                mailbox: person.smtp.parse().unwrap(),
+                time_zone: Some(person.time_zone.to_owned()),
+                opted_in_at: clock.now(),
+                state: EnrolmentState::Enabled,
+            };
+            registry.enrol(&enrolment).await.unwrap();
+        }
+        let outbound = OutboundSettings {
+            allowed_networks: vec!["127.0.0.0/8".to_owned()],
+            allow_plain_http: true,
+            request_timeout,
+            ..OutboundSettings::default()
+        };
+        let connector = ServerConnector::new(&outbound, &Settings::default().schedule, Arc::clone(&shared))
+            .unwrap()
+            .with_limits(|source, mailbox| {
+                source.feed_window = Duration::ZERO;
+                limits(source, mailbox);
+            });
+        let tenants = Arc::new(Tenants::new(
+            Arc::clone(&registry) as Arc<dyn Registry>,
+            Arc::new(connector),
+            Arc::clone(&shared),
+            10,
+            Duration::from_secs(10),
+        ));
+        let engine = |worker: &WorkerSettings| {
+            SyncEngine::new(
+                Arc::clone(&registry) as Arc<dyn Registry>,
+                Arc::clone(&tenants),
+                Arc::clone(&shared),
+                SyncSettings::new(worker, &guard),
+            )
+        };
+        let thorough = WorkerSettings {
+            full_check_interval: Duration::ZERO,
+            ..WorkerSettings::default()
+        };
+        Self {
+            engine: engine(&WorkerSettings::default()),
+            thorough: engine(&thorough),
+            farm,
+            registry,
+            clock,
+            folder,
+            omits_signs,
+        }
+    }
+
+    // --- The sync ---
+
+    pub(crate) fn tenant_id(&self) -> TenantId {
+        "contoso".parse().unwrap()
+    }
+
+    pub(crate) fn user(&self, person: usize) -> UserKey {
+        key_of(self.person(person))
+    }
+
+    pub(crate) fn everybody(&self) -> Vec<UserId> {
+        let people = &self.farm.population.tenants[0].people;
+        people.iter().map(|person| key_of(person).user).collect()
+    }
+
+    /// The survey of one user.
+    pub(crate) async fn survey(&self, person: usize) -> Result<Survey<Work>, Failure> {
+        let users = [self.user(person).user];
+        let mut answers = self.engine.survey(&self.tenant_id(), &users).await;
+        answers.pop().unwrap()
+    }
+
+    /// Survey and, if it is needed, sync, as the worker's batch does.
+    pub(crate) async fn try_cycle(&self, person: usize) -> Result<Cycle, Failure> {
+        self.cycle_of(&self.engine, person).await
+    }
+
+    async fn cycle_of(&self, engine: &SyncEngine, person: usize) -> Result<Cycle, Failure> {
+        let user = self.user(person);
+        let mut answers = engine
+            .survey(&self.tenant_id(), std::slice::from_ref(&user.user))
+            .await;
+        match answers.pop().unwrap()? {
+            Survey::Idle => Ok(Cycle::Idle),
+            Survey::Work(work) => engine.sync(&user, work, BUDGET).await.map(Cycle::Synced),
+        }
+    }
+
+    /// A cycle that must not fail.
+    pub(crate) async fn cycle(&self, person: usize) -> Cycle {
+        match self.try_cycle(person).await {
+            Ok(cycle) => cycle,
+            Err(failure) => panic!("the sync of person {person} failed: {failure}"),
+        }
+    }
+
+    /// A cycle of everybody that must not fail.
+    pub(crate) async fn cycle_all(&self) {
+        for person in 0..self.farm.population.tenants[0].people.len() {
+            self.cycle(person).await;
+        }
+    }
+
+    /// Items and folders written by clients so far: Exchange, SharePoint.
+    pub(crate) fn writes(&self) -> (u64, u64) {
+        (
+            self.farm.exchange.stats.snapshot().writes,
+            self.farm.sharepoint.stats.item_writes(),
+        )
+    }
+
+    /// Both sides agree, further passes write nothing, and a survey says idle.
+    pub(crate) async fn calm(&self) {
+        self.agrees();
+        self.silent().await;
+        self.agrees();
+    }
+
+    /// The oracle finds nothing to say.
+    pub(crate) fn agrees(&self) {
+        let verdict = Oracle::new(&self.farm).verdict();
+        assert!(verdict.agrees(), "{:#?}", verdict.lines(20));
+    }
+
+    /// Further passes write nothing, and a survey says idle.
+    pub(crate) async fn silent(&self) {
+        let before = self.writes();
+        self.cycle_all().await;
+        assert_eq!(
+            self.writes(),
+            before,
+            "a second pass wrote (Exchange, SharePoint)"
+        );
+        self.idle().await;
+        for person in 0..self.farm.population.tenants[0].people.len() {
+            if let Err(failure) = self.cycle_of(&self.thorough, person).await {
+                panic!("the full pass of person {person} failed: {failure}");
+            }
+        }
+        assert_eq!(self.writes(), before, "a full pass wrote (Exchange, SharePoint)");
+        self.idle().await;
+    }
+
+    /// A survey of everybody says idle, where the server gives the signs.
+    pub(crate) async fn idle(&self) {
+        if self.omits_signs {
+            return;
+        }
+        let users = self.everybody();
+        for (user, answer) in users
+            .iter()
+            .zip(self.engine.survey(&self.tenant_id(), &users).await)
+        {
+            match answer {
+                Ok(Survey::Idle) => {}
+                Ok(Survey::Work(_)) => panic!("{user} is not idle: {:#?}", self.state_of(user).await),
+                Err(failure) => panic!("the survey of {user} failed: {failure}"),
+            }
+        }
+    }
+
+    pub(crate) async fn state(&self, person: usize) -> SyncState {
+        self.state_of(&self.user(person).user).await
+    }
+
+    async fn state_of(&self, user: &UserId) -> SyncState {
+        let key = UserKey::new(self.tenant_id(), user.clone());
+        match self.registry.sync_state(&key).await.unwrap() {
+            Some(stored) => SyncState::decode(&stored.blob).unwrap(),
+            None => SyncState::default(),
+        }
+    }
+
+    // --- The farm ---
+
+    pub(crate) fn person(&self, person: usize) -> &Person {
+        &self.farm.population.tenants[0].people[person]
+    }
+
+    pub(crate) fn smtp(&self, person: usize) -> &str {
+        &self.person(person).smtp
+    }
+
+    /// The person's id on the site.
+    pub(crate) fn site_user(&self, person: usize) -> i32 {
+        self.farm.applied[0].users[person]
+    }
+
+    pub(crate) fn site(&self) -> &str {
+        &self.farm.population.tenants[0].site
+    }
+
+    pub(crate) fn add_list(&mut self, spec: &ListSpec) -> ListId {
+        let list = self.farm.sharepoint.add_list(self.site(), spec).unwrap();
+        self.farm.applied[0].lists.push((list, Vec::new()));
+        list
+    }
+
+    /// A list made by the template for tasks.
+    pub(crate) fn tasks_list(&mut self, title: &str) -> ListId {
+        self.add_list(&ListSpec::new(title, 171))
+    }
+
+    /// A task of a person.
+    pub(crate) fn add_task(&self, list: ListId, person: usize, title: &str) -> ItemId {
+        self.add_task_with(
+            list,
+            person,
+            ItemEdit {
+                title: Some(title.to_owned()),
+                body: Some(format!("<p>About <b>{title}</b></p>")),
+                start: Some(Some(date(2026, 11, 2))),
+                due: Some(Some(date(2026, 11, 20))),
+                ..ItemEdit::default()
+            },
+        )
+    }
+
+    pub(crate) fn add_task_with(&self, list: ListId, person: usize, edit: ItemEdit) -> ItemId {
+        let user = self.site_user(person);
+        let edit = ItemEdit {
+            assigned_to: edit.assigned_to.or_else(|| Some(vec![user])),
+            ..edit
+        };
+        self.farm
+            .sharepoint
+            .person_creates(self.site(), list, edit, user)
+            .unwrap()
+    }
+
+    pub(crate) fn edit_original(&self, list: ListId, item: ItemId, edit: ItemEdit) {
+        let by = self.site_user(0);
+        self.farm
+            .sharepoint
+            .person_edits(self.site(), list, item, edit, by)
+            .unwrap();
+    }
+
+    pub(crate) fn retitle_original(&self, list: ListId, item: ItemId, title: &str) {
+        self.edit_original(
+            list,
+            item,
+            ItemEdit {
+                title: Some(title.to_owned()),
+                ..ItemEdit::default()
+            },
+        );
+    }
+
+    pub(crate) fn assign(&self, list: ListId, item: ItemId, people: &[usize]) {
+        let to: Vec<i32> = people.iter().map(|person| self.site_user(*person)).collect();
+        self.farm
+            .sharepoint
+            .person_assigns(self.site(), list, item, &to, self.site_user(0))
+            .unwrap();
+    }
+
+    pub(crate) fn delete_original(&self, list: ListId, item: ItemId) {
+        self.farm
+            .sharepoint
+            .person_deletes(self.site(), list, item)
+            .unwrap();
+    }
+
+    pub(crate) fn original(&self, list: ListId, item: ItemId) -> Original {
+        let items = self.farm.sharepoint.items(self.site(), list).unwrap();
+        items.into_iter().find(|found| found.id == item).unwrap()
+    }
+
+    /// Every copy of a task in a mailbox that is not in the deleted items.
+    pub(crate) fn copies(&self, person: usize, list: ListId, item: ItemId) -> Vec<Copy> {
+        let key = Farm::key(list, item);
+        let mut copies = self.farm.exchange.items(self.smtp(person));
+        copies.retain(|copy| !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key));
+        copies
+    }
+
+    /// The one copy of a task.
+    pub(crate) fn copy(&self, person: usize, list: ListId, item: ItemId) -> Copy {
+        let mut copies = self.copies(person, list, item);
+        assert_eq!(copies.len(), 1, "{copies:#?}");
+        copies.pop().unwrap()
+    }
+
+    pub(crate) fn edit_copy(&self, person: usize, list: ListId, item: ItemId, edit: CopyEdit) -> Copy {
+        let copy = self.copy(person, list, item);
+        self.farm
+            .exchange
+            .person_edits(self.smtp(person), &copy.id, edit)
+            .unwrap()
+    }
+
+    pub(crate) fn retitle_copy(&self, person: usize, list: ListId, item: ItemId, title: &str) -> Copy {
+        self.edit_copy(
+            person,
+            list,
+            item,
+            CopyEdit {
+                subject: Some(title.to_owned()),
+                ..CopyEdit::default()
+            },
+        )
+    }
+
+    /// A person deletes a copy as Outlook does.
+    pub(crate) fn delete_copy(&self, person: usize, list: ListId, item: ItemId) {
+        let copy = self.copy(person, list, item);
+        self.farm
+            .exchange
+            .person_deletes(self.smtp(person), &copy.id, true)
+            .unwrap();
+    }
+
+    /// The mailbox's own task folder.
+    pub(crate) fn own_folder(&self, person: usize) -> FolderView {
+        let folders = self.farm.exchange.folders(self.smtp(person));
+        folders
+            .into_iter()
+            .find(|folder| folder.distinguished == Some("tasks"))
+            .unwrap()
+    }
+
+    /// Our folders in a mailbox.
+    pub(crate) fn our_folders(&self, person: usize) -> Vec<FolderView> {
+        let mut folders = self.farm.exchange.folders(self.smtp(person));
+        folders.retain(|folder| !folder.in_deleted_items && folder.named.contains_key("TaskSyncLocation"));
+        folders
+    }
+
+    pub(crate) async fn journal(&self, person: usize) -> Vec<String> {
+        let entries = self.registry.journal_of(&self.user(person), 100).await.unwrap();
+        entries.into_iter().map(|entry| entry.kind).collect()
+    }
+
+    /// Moves our clock and both servers' on together.
+    pub(crate) fn pass_time(&self, by: SignedDuration) {
+        self.clock.advance(by);
+        let skew = SignedDuration::from_millis(self.clock.0.load(Ordering::SeqCst));
+        self.farm.exchange.clock.set_skew(skew);
+        self.farm.sharepoint.clock.set_skew(skew);
+    }
+}
+
+fn key_of(person: &Person) -> UserKey {
+    UserKey::new(
+        "contoso".parse().unwrap(),
+        Farm::user_name(person).parse().unwrap(),
+    )
+}
+
+/// A day of 2026.
+pub(crate) fn day(month: i8, day: i8) -> Date {
+    date(2026, month, day)
+}
