@@ -1,6 +1,6 @@
 //! People who edit their tasks on both sides, the same for the same seed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
@@ -30,6 +30,7 @@ pub struct Editor {
     dice: u64,
     number: u64,
     deletions: usize,
+    rest: Duration,
 }
 
 /// A task somebody could edit.
@@ -48,6 +49,17 @@ impl Editor {
             dice: seed,
             number: 0,
             deletions: 0,
+            rest: Duration::ZERO,
+        }
+    }
+
+    /// The same, leaving a task alone for `rest` after each edit. Servers tell times in whole seconds: of two edits on
+    /// both sides within that time nobody can say which was later, once the first is not remembered any more.
+    #[must_use]
+    pub fn resting(seed: u64, rest: Duration) -> Self {
+        Self {
+            rest,
+            ..Self::new(seed)
         }
     }
 
@@ -124,7 +136,9 @@ impl Editor {
             let Some(person) = applied.users.iter().position(|known| *known == user) else {
                 continue;
             };
-            if !ledger.is_open(list, original.id) && self.copy(farm, at, person, list, original.id).is_some()
+            if !ledger.is_open(list, original.id)
+                && !ledger.is_recent(list, original.id, self.rest)
+                && self.copy(farm, at, person, list, original.id).is_some()
             {
                 return Some(Target {
                     tenant: at,

@@ -119,6 +119,15 @@ impl Ledger {
             .any(|edit| edit.seen.is_none() && edit.list == list && edit.item == item)
     }
 
+    /// Whether this task was edited less than `rest` ago.
+    #[must_use]
+    pub fn is_recent(&self, list: Uuid, item: i32, rest: Duration) -> bool {
+        self.edits
+            .iter()
+            .rev()
+            .any(|edit| edit.list == list && edit.item == item && edit.at.elapsed() < rest)
+    }
+
     /// Edits made so far.
     #[must_use]
     pub fn len(&self) -> usize {

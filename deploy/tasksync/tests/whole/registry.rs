@@ -141,12 +141,12 @@ impl Disk {
         }
         let mut file = std::fs::File::create(self.folder.path().join("filler")).unwrap();
         let chunk = [0_u8; 4_096];
-        for _ in 0..=ROOM / chunk.len() {
-            if file.write_all(&chunk).is_err() {
-                return true;
-            }
-        }
-        panic!("more than {ROOM} bytes fit into the disk")
+        let written = (0..=ROOM / chunk.len()).take_while(|_| file.write_all(&chunk).is_ok());
+        assert!(
+            written.count() <= ROOM / chunk.len(),
+            "more than {ROOM} bytes fit into the disk"
+        );
+        true
     }
 
     fn make_room(&self, service: &Service) {

@@ -13,6 +13,9 @@ use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Oracle, Service, 
 /// Everything may take this long to arrive; generous, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A task is edited no more often than this.
+const REST: Duration = Duration::from_secs(3);
+
 /// Numbers that look like chance, the same for the same seed.
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -140,7 +143,7 @@ impl People {
         let stop = Arc::new(AtomicBool::new(false));
         let (farm, stopping) = (Arc::clone(farm), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let (mut editor, mut ledger) = (Editor::new(seed), Ledger::default());
+            let (mut editor, mut ledger) = (Editor::resting(seed, REST), Ledger::default());
             while !stopping.load(Ordering::Relaxed) {
                 editor.act(&farm, &mut ledger).unwrap();
                 watch(&farm, &mut ledger);
