@@ -1,20 +1,37 @@
 //! Durations in settings always carry their unit: `60s`, `5min`, `3h`, `30d`, `250ms`, or `0`.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize as _, Deserializer};
+use serde::Deserializer;
+use serde::de::{Error, Visitor};
 
 /// Reads a duration with its unit.
 ///
 /// # Errors
 /// Says what was written and what is expected.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "\"{text}\" is not a duration: write a whole number and a unit, such as 250ms, 45s, 5min, 3h or 30d"
-        ))
-    })
+    deserializer.deserialize_any(WithUnit)
+}
+
+struct WithUnit;
+
+impl Visitor<'_> for WithUnit {
+    type Value = Duration;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(
+            "a whole number and a unit in quotes, such as \"250ms\", \"45s\", \"5min\", \"3h\" or \"30d\"",
+        )
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).ok_or_else(|| {
+            E::custom(format!(
+                "\"{text}\" is not a duration: write a whole number and a unit, such as 250ms, 45s, 5min, 3h or 30d"
+            ))
+        })
+    }
 }
 
 fn parse(text: &str) -> Option<Duration> {

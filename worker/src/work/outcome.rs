@@ -88,6 +88,16 @@ pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: Histo
             };
             return Decision::Finish(finish, change);
         }
+        // Nothing is wrong with the user: ten failures of our own stores must not disable everybody.
+        UserEnd::Failed(failure) if is_of_our_stores(failure.code) => {
+            let finish = Finish {
+                user,
+                result: Err(failure),
+                history,
+                due_after: pace.minimum,
+            };
+            return Decision::Finish(finish, Change::None);
+        }
         UserEnd::Idle => (Outcome::Idle, Ok(())),
         UserEnd::Synced(report) if report.unfinished => (Outcome::Unfinished, Ok(())),
         UserEnd::Synced(report) if report.had_work() => (Outcome::Worked, Ok(())),
@@ -114,6 +124,13 @@ pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: Histo
         due_after,
     };
     Decision::Finish(finish, change)
+}
+
+fn is_of_our_stores(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RegistryUnavailable | Code::ScheduleUnavailable | Code::QueueUnavailable
+    )
 }
 
 #[cfg(test)]
@@ -213,6 +230,16 @@ mod tests {
         };
         assert_eq!((finish.history, finish.due_after), (failing(3), MINUTE * 30));
         assert_eq!(change, Change::None);
+    }
+
+    #[test]
+    fn a_failure_of_our_own_stores_disables_nobody() {
+        let full = failure(ErrorClass::Transient, Code::RegistryUnavailable);
+        let Decision::Finish(finish, change) = decided(UserEnd::Failed(full.clone()), failing(9)) else {
+            panic!("finished")
+        };
+        assert_eq!((finish.history, finish.due_after), (failing(9), MINUTE * 5));
+        assert_eq!((finish.result, change), (Err(full), Change::None));
     }
 
     #[test]

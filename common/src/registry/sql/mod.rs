@@ -53,10 +53,17 @@ impl SqliteRegistry {
     /// A transaction that writes; dropped without [`Self::commit`] it changes nothing.
     async fn write(&self, doing: &str) -> Result<Transaction<'static, Sqlite>, Failure> {
         // A transaction that starts reading and then writes may be refused without waiting; this one waits at its start.
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|error| self.failure(doing, &error))
+        let mut begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        if matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
+            // SQLite ends a transaction by itself when the disk is full or fails, which the connection does not notice:
+            // it believes for ever to be inside. Only a new connection writes again. (A registry in memory has no disk
+            // that could fail, and is gone with its connection.)
+            if let Ok(connection) = self.writer.acquire().await {
+                connection.close().await.ok();
+            }
+            begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        }
+        begun.map_err(|error| self.failure(doing, &error))
     }
 
     async fn commit(&self, doing: &str, transaction: Transaction<'static, Sqlite>) -> Result<(), Failure> {

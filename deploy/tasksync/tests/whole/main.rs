@@ -4,8 +4,11 @@
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 
+mod bad_input;
 mod broken_servers;
+mod ending;
 mod gate;
 mod kill;
 mod plan;
+mod registry;
 mod rig;

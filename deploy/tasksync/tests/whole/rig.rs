@@ -1,5 +1,6 @@
 //! A farm, the service between its servers, people who edit, and what every trial asks at its end.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -84,12 +85,36 @@ pub(crate) fn tasksync() -> Command {
     command
 }
 
+/// Runs to the end; what does not end by itself is ended, and its code is then -1.
 pub(crate) fn run(command: &mut Command) -> Ended {
-    let output = command.output().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let reads = |mut from: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            from.read_to_string(&mut text).unwrap();
+            text
+        })
+    };
+    let out = reads(Box::new(child.stdout.take().unwrap()));
+    let err = reads(Box::new(child.stderr.take().unwrap()));
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     Ended {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+        code: status.code().unwrap_or(-1),
+        out: out.join().unwrap(),
+        err: err.join().unwrap(),
     }
 }
 

@@ -205,6 +205,11 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
     match status {
         401 => (TenantPermanent, Code::SharePointSignInRefused),
         403 => denied,
+        // SharePoint says with a code of its own that an item or list is gone. A bare 404 comes from something before it
+        // (a proxy, a web server without its application), and must not pass for a deletion.
+        404 | 410 if found == Known::Absent && matches!(scope, Scope::Item | Scope::List) => {
+            (Transient, Code::SharePointBadAnswer)
+        }
         404 => missing,
         410 => (Gone, missing.1),
         409 | 412 => (Conflict, Code::SharePointConflict),
@@ -363,9 +368,26 @@ mod tests {
                 C::TenantPermanent,
                 Code::SharePointSiteMissing,
             ),
+            // A bare 404 is no word of SharePoint's about a list or an item.
             (
                 404,
                 &none,
+                Scope::List,
+                Intent::Read,
+                C::Transient,
+                Code::SharePointBadAnswer,
+            ),
+            (
+                410,
+                &none,
+                Scope::Item,
+                Intent::Write,
+                C::Transient,
+                Code::SharePointBadAnswer,
+            ),
+            (
+                404,
+                &body(-1),
                 Scope::List,
                 Intent::Read,
                 C::Gone,

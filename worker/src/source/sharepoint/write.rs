@@ -76,6 +76,18 @@ impl SharePointSource {
         // Whatever the outcome, what was read before is not known to hold any more.
         self.items.forget(list.id, item);
         let reply = answer.map_err(|refusal| refusal.failure.within(key))?;
+        // SharePoint answers a change with nothing but a new entity tag. Anything else that calls itself a success comes
+        // from something before it, and the change may never have arrived.
+        if reply.version.is_none() && !reply.value.is_null() {
+            return Err(Failure::new(
+                ErrorClass::OutcomeUnknown,
+                Code::SharePointOutcomeUnknown,
+                format!(
+                    "{key}: {} answered the change with something else than SharePoint does",
+                    list.web
+                ),
+            ));
+        }
         let version = match reply.version.or_else(|| next_version(version)) {
             Some(version) => version,
             None => self.version_of(&list, item).await?.unwrap_or_default(),
