@@ -58,6 +58,7 @@ async fn it_ends_on_sigterm_as_process_1() {
         folder: folder.path().to_owned(),
         minimum_interval: Duration::from_secs(1),
         maximum_interval: Duration::from_millis(1_500),
+        top_up_interval: Duration::from_millis(100),
         more: DRAIN.to_owned(),
     };
     let mut service = Service::start(spec, &farm).await.unwrap();

@@ -187,6 +187,7 @@ async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() 
         folder: disk.folder.path().to_owned(),
         minimum_interval: Duration::from_secs(1),
         maximum_interval: Duration::from_millis(1_500),
+        top_up_interval: Duration::from_millis(100),
         more: String::new(),
     };
     let mut service = Service::start(spec, &farm).await.unwrap();
