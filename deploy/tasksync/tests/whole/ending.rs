@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tasksync_loadtest::sim::faults::Fault;
-use tasksync_loadtest::trial::{Ledger, Service, ServiceSpec};
+use tasksync_loadtest::trial::Ledger;
 
-use crate::rig::{PATIENCE, People, farm, service, settles, stays_quiet};
+use crate::rig::{PATIENCE, People, farm, service, settles, start_as, stays_quiet};
 
 /// The drain of these trials; the end of the process takes a little longer.
 const DRAIN: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
@@ -53,15 +53,8 @@ async fn it_ends_on_sigterm_as_process_1() {
     );
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let spec = ServiceSpec {
-        executable: script,
-        folder: folder.path().to_owned(),
-        minimum_interval: Duration::from_secs(1),
-        maximum_interval: Duration::from_millis(1_500),
-        top_up_interval: Duration::from_millis(100),
-        more: DRAIN.to_owned(),
-    };
-    let mut service = Service::start(spec, &farm).await.unwrap();
+    let second = Duration::from_secs(1);
+    let mut service = start_as(script, folder.path(), &farm, second, DRAIN).await;
     service.enrol(&farm).await.unwrap();
     settles(&farm, &service, &mut Ledger::default()).await;
     let outer = service.process_id().unwrap();

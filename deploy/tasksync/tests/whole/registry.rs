@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tasksync_loadtest::trial::{Ledger, Service, ServiceSpec};
+use tasksync_loadtest::trial::{Ledger, Service};
 
-use crate::rig::{PATIENCE, People, ask, farm, run, service, settles, stays_quiet, tasksync};
+use crate::rig::{PATIENCE, People, ask, farm, run, service, settles, start_as, stays_quiet, tasksync};
 
 async fn open(folder: &Path) -> SqliteConnection {
     let file = SqliteConnectOptions::new().filename(folder.join("registry.sqlite"));
@@ -182,15 +182,8 @@ fn limit_file_size(service: &Service, bytes: &str) -> bool {
 async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() {
     let disk = Disk::new();
     let farm = farm(11, 1, 4, 4.0).await;
-    let spec = ServiceSpec {
-        executable: disk.executable(),
-        folder: disk.folder.path().to_owned(),
-        minimum_interval: Duration::from_secs(1),
-        maximum_interval: Duration::from_millis(1_500),
-        top_up_interval: Duration::from_millis(100),
-        more: String::new(),
-    };
-    let mut service = Service::start(spec, &farm).await.unwrap();
+    let second = Duration::from_secs(1);
+    let mut service = start_as(disk.executable(), disk.folder.path(), &farm, second, "").await;
     service.enrol(&farm).await.unwrap();
     settles(&farm, &service, &mut Ledger::default()).await;
     if !disk.fill(&service) {

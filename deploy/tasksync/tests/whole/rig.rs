@@ -1,7 +1,7 @@
 //! A farm, the service between its servers, people who edit, and what every trial asks at its end.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,8 +49,19 @@ pub(crate) async fn service(folder: &Path, farm: &Farm, more: &str) -> Service {
 
 /// The service with nobody enrolled; `minimum` is the shortest time between two syncs of a user.
 pub(crate) async fn start(folder: &Path, farm: &Farm, minimum: Duration, more: &str) -> Service {
+    start_as(env!("CARGO_BIN_EXE_tasksync").into(), folder, farm, minimum, more).await
+}
+
+/// The same with a script around the executable.
+pub(crate) async fn start_as(
+    executable: PathBuf,
+    folder: &Path,
+    farm: &Farm,
+    minimum: Duration,
+    more: &str,
+) -> Service {
     let spec = ServiceSpec {
-        executable: env!("CARGO_BIN_EXE_tasksync").into(),
+        executable,
         folder: folder.to_owned(),
         minimum_interval: minimum,
         maximum_interval: minimum * 3 / 2,
