@@ -43,6 +43,8 @@ pub struct Percent(u16);
 impl Percent {
     /// Nothing done.
     pub const ZERO: Self = Self(0);
+    /// One percent.
+    pub const ONE: Self = Self(100);
     /// All done.
     pub const DONE: Self = Self(10_000);
 

@@ -407,3 +407,31 @@ async fn a_german_site_with_renamed_columns_means_the_same() {
     }
     rig.calm().await;
 }
+
+/// Work in progress that goes back to 0 % at the source shows barely begun in the mailbox, and an edit of another field
+/// there does not bring the old percentage back.
+#[tokio::test]
+async fn progress_that_went_back_to_zero_stays_there() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Tasks");
+    let item = rig.add_task(list, 0, "Report");
+    let progress = |percent| ItemEdit {
+        status: Some(2),
+        percent: Some(percent),
+        ..ItemEdit::default()
+    };
+    rig.edit_original(list, item, progress(0.5));
+    rig.cycle(0).await;
+    rig.cycle(0).await;
+    rig.edit_original(list, item, progress(0.0));
+    rig.cycle(0).await;
+    rig.agrees();
+    rig.retitle_copy(0, list, item, "Report, revised");
+    rig.cycle(0).await;
+    let original = rig.original(list, item);
+    assert_eq!(
+        (original.title.as_str(), original.percent),
+        ("Report, revised", 0.0)
+    );
+    rig.calm().await;
+}

@@ -47,6 +47,9 @@ fn subject(title: &str) -> &str {
     title
 }
 
+/// How 0 % of work in progress is written; read back, both count as the same (see `plan::changed`).
+const BARELY_BEGUN: Percent = Percent::ONE;
+
 /// Which of the coupled properties are sent. `CompleteDate` never is: the server sets it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Progress {
@@ -75,9 +78,14 @@ fn progress_of_new(status: Status, percent: Percent) -> Progress {
             percent: Some(percent),
             status: None,
         },
-        Status::NotStarted | Status::InProgress => Progress {
+        // Work in progress has a percentage above 0 (MS-OXOTASK); the state alone would leave an old one standing.
+        Status::InProgress => Progress {
+            percent: Some(BARELY_BEGUN),
+            status: None,
+        },
+        Status::NotStarted => Progress {
             percent: None,
-            status: Some(status),
+            status: Some(Status::NotStarted),
         },
     }
 }

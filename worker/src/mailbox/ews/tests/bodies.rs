@@ -212,7 +212,7 @@ fn progress_is_written_so_that_the_last_word_is_right() {
     let rows: &[(Status, f64, &[&str])] = &[
         (Status::NotStarted, 0.0, &["task:Status"]),
         (Status::NotStarted, 20.0, &["task:Status", "task:PercentComplete"]),
-        (Status::InProgress, 0.0, &["task:Status"]),
+        (Status::InProgress, 0.0, &["task:Status", "task:PercentComplete"]),
         (Status::InProgress, 20.0, &["task:Status", "task:PercentComplete"]),
         (Status::InProgress, 100.0, &["task:Status"]),
         (Status::Completed, 100.0, &["task:Status"]),
@@ -239,7 +239,7 @@ fn progress_is_written_so_that_the_last_word_is_right() {
             Status::NotStarted if percent > 0.0 => "<t:PercentComplete>20",
             Status::NotStarted => "<t:Status>NotStarted",
             Status::InProgress if percent > 0.0 => "<t:PercentComplete>20",
-            Status::InProgress => "<t:Status>InProgress",
+            Status::InProgress => "<t:PercentComplete>1<",
             Status::Completed => "<t:Status>Completed",
             Status::WaitingOnOthers => "<t:Status>WaitingOnOthers",
             Status::Deferred => "<t:Status>Deferred",
