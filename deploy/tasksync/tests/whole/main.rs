@@ -1,7 +1,6 @@
 //! The whole process between simulated servers: kills, bad input, broken servers, full disks, ends under load.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 
