@@ -97,7 +97,9 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
             item.class = known(text, &["IPM.Task"]);
         }
         "item:Subject" => item.subject = Some(text.to_owned()),
-        "item:Sensitivity" => item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"]),
+        "item:Sensitivity" => {
+            item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"])
+        }
         "item:Body" => {
             item.body = Some(Body {
                 html: element.attribute("BodyType") == Some("HTML"),

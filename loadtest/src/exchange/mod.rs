@@ -172,7 +172,11 @@ impl Exchange {
                 .entry(alias.to_lowercase().into())
                 .or_insert((number, false));
         }
-        let server = directory.servers.iter().find(|server| ***server == *spec.server).cloned();
+        let server = directory
+            .servers
+            .iter()
+            .find(|server| ***server == *spec.server)
+            .cloned();
         let server = server.unwrap_or_else(|| {
             let server: Arc<str> = spec.server.as_str().into();
             directory.servers.push(Arc::clone(&server));

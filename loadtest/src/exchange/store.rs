@@ -151,8 +151,7 @@ impl Store {
 
     /// Every folder there is, by number.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
-        self.folders_ever()
-            .filter(|folder| folder.place() != Place::Gone)
+        self.folders_ever().filter(|folder| folder.place() != Place::Gone)
     }
 
     /// Every folder there is or was.

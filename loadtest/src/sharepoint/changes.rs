@@ -172,13 +172,16 @@ impl ChangeLog {
             (Some(token), _) => self.entries.partition_point(|change| change.ticks <= token.ticks),
             (None, _) => 0,
         };
-        let wanted = self.entries.range(skip.min(self.entries.len())..).filter(|change| {
-            change.ticks > oldest
-                && scope.covers(change)
-                && query.wants(change)
-                && start.is_none_or(|token| after(change, token))
-                && end.is_none_or(|token| !after(change, token))
-        });
+        let wanted = self
+            .entries
+            .range(skip.min(self.entries.len())..)
+            .filter(|change| {
+                change.ticks > oldest
+                    && scope.covers(change)
+                    && query.wants(change)
+                    && start.is_none_or(|token| after(change, token))
+                    && end.is_none_or(|token| !after(change, token))
+            });
         let limit = query.limit.clamp(1, MAXIMUM_FETCH);
         Ok(if query.latest_first {
             wanted.rev().take(limit).copied().collect()

@@ -491,7 +491,9 @@ impl Query {
 /// Ids of the only items that can fulfil a condition, in order, when an index tells; every one of them is still tested.
 fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
     let id = |cell: &Cell| match cell {
-        Cell::Number(number) if number.fract() == 0.0 && number.abs() < 2e9 => format!("{number:.0}").parse().ok(),
+        Cell::Number(number) if number.fract() == 0.0 && number.abs() < 2e9 => {
+            format!("{number:.0}").parse().ok()
+        }
         Cell::Text(text) => text.parse::<i32>().ok(),
         _ => None,
     };
@@ -505,7 +507,9 @@ fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
         }
         Test::Compare(name, Comparison::Equal, wanted) if by_id(name) => Some(BTreeSet::from([id(wanted)?])),
         Test::In(name, wanted) if by_id(name) => wanted.iter().map(id).collect(),
-        Test::Compare(name, Comparison::Equal, wanted) if matches!(name.as_str(), "AssignedTo/Id" | "AssignedToId") => {
+        Test::Compare(name, Comparison::Equal, wanted)
+            if matches!(name.as_str(), "AssignedTo/Id" | "AssignedToId") =>
+        {
             let items = list.by_person.get(&id(wanted)?);
             Some(items.into_iter().flatten().copied().collect())
         }

@@ -130,10 +130,7 @@ impl List {
     }
 
     pub(crate) fn live_items(&self) -> impl Iterator<Item = &Item> {
-        self.items
-            .values()
-            .map(Box::as_ref)
-            .filter(|item| !item.recycled)
+        self.items.values().map(Box::as_ref).filter(|item| !item.recycled)
     }
 
     /// Remembers to whom an item is assigned.

@@ -11,8 +11,8 @@ use super::model::{Access, Item, List, Restrictions, Site, Web};
 pub use super::specs::{ItemEdit, ItemId, ItemView, ListId, ListSpec, ListView, SiteSpec, Target, UserId};
 use super::write::Patch;
 use super::zones::SiteZone;
-use crate::sim::conditions::GroupId;
 use super::{SharePoint, lock};
+use crate::sim::conditions::GroupId;
 
 fn text(error: &SpError) -> String {
     format!("{}: {}", error.code, error.message)
@@ -214,7 +214,11 @@ impl SharePoint {
         self.with_site(site, |site| {
             let list = site.list(list)?;
             let live = |(_, item): &(&ItemId, &Box<Item>)| !item.recycled;
-            let found = list.items.range(from..).find(live).or_else(|| list.items.iter().find(live));
+            let found = list
+                .items
+                .range(from..)
+                .find(live)
+                .or_else(|| list.items.iter().find(live));
             Ok(found.map(|(_, item)| view(site, item)))
         })
         .ok()
@@ -224,7 +228,8 @@ impl SharePoint {
     /// The highest id an item of the list was given.
     #[must_use]
     pub fn last_item(&self, site: &str, list: ListId) -> ItemId {
-        self.with_site(site, |site| Ok(site.list(list)?.next_item - 1)).unwrap_or(0)
+        self.with_site(site, |site| Ok(site.list(list)?.next_item - 1))
+            .unwrap_or(0)
     }
 
     /// Puts a site into a group of tenants.

@@ -212,7 +212,9 @@ impl SharePoint {
                 Met::Turn(turn) => return turn,
             }
         }
-        let turn = self.serve_request(incoming, &address, &identity, host, mode).await;
+        let turn = self
+            .serve_request(incoming, &address, &identity, host, mode)
+            .await;
         if lost { Turn::Cut } else { turn }
     }
 

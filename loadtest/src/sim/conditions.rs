@@ -41,7 +41,9 @@ impl Latency {
                 let (median, p99) = (median.as_secs_f64().max(1e-6), p99.as_secs_f64());
                 let sigma = (p99.max(median) / median).ln() / Z99;
                 // Two halves of the dice make one normal number (Box and Muller).
-                let half = |bits: u64| (f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) + 0.5) / 4_294_967_296.0;
+                let half = |bits: u64| {
+                    (f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) + 0.5) / 4_294_967_296.0
+                };
                 let (first, second) = (half(dice >> 32), half(dice));
                 let normal = (-2.0 * first.ln()).sqrt() * (2.0 * std::f64::consts::PI * second).cos();
                 // Nothing takes longer than ten times the 99th percentile.
@@ -138,7 +140,11 @@ impl Groups {
         }
         let roll = || crate::sharepoint::mix(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
         let hit = |trouble: &&Trouble| roll() % 1000 < u64::from(trouble.per_mille);
-        let fault = conditions.trouble.iter().find(hit).map(|trouble| trouble.fault.clone());
+        let fault = conditions
+            .trouble
+            .iter()
+            .find(hit)
+            .map(|trouble| trouble.fault.clone());
         if fault.is_some() {
             group.hit.fetch_add(1, Ordering::Relaxed);
         }
@@ -159,10 +165,20 @@ mod tests {
             median: Duration::from_millis(20),
             p99: Duration::from_millis(200),
         };
-        let mut drawn: Vec<Duration> = (0..20_000).map(|at| latency.draw(crate::sharepoint::mix(at))).collect();
+        let mut drawn: Vec<Duration> = (0..20_000)
+            .map(|at| latency.draw(crate::sharepoint::mix(at)))
+            .collect();
         drawn.sort_unstable();
-        assert!((18..=22).contains(&drawn[10_000].as_millis()), "{:?}", drawn[10_000]);
-        assert!((160..=250).contains(&drawn[19_800].as_millis()), "{:?}", drawn[19_800]);
+        assert!(
+            (18..=22).contains(&drawn[10_000].as_millis()),
+            "{:?}",
+            drawn[10_000]
+        );
+        assert!(
+            (160..=250).contains(&drawn[19_800].as_millis()),
+            "{:?}",
+            drawn[19_800]
+        );
         assert!(drawn[19_999] <= Duration::from_secs(2));
     }
 
@@ -171,11 +187,16 @@ mod tests {
         let groups = Groups::default();
         let conditions = Conditions {
             latency: Latency::Fixed(Duration::from_millis(5)),
-            trouble: vec![Trouble { per_mille: 500, fault: Fault::Cut }],
+            trouble: vec![Trouble {
+                per_mille: 500,
+                fault: Fault::Cut,
+            }],
         };
         groups.set(2, conditions);
         assert_eq!(groups.meet(1), Draw::default());
-        let hits = (0..2_000).filter(|_| groups.meet(2).fault == Some(Fault::Cut)).count();
+        let hits = (0..2_000)
+            .filter(|_| groups.meet(2).fault == Some(Fault::Cut))
+            .count();
         assert!((900..1_100).contains(&hits), "{hits}");
         assert_eq!(groups.requests()[&2], (2_000, u64::try_from(hits).unwrap()));
         groups.set(2, Conditions::default());

@@ -5,6 +5,6 @@ pub mod conditions;
 pub mod faults;
 pub mod http;
 pub mod tls;
-pub(crate) mod vec_map;
 pub mod token;
+pub(crate) mod vec_map;
 mod x509;

@@ -93,7 +93,10 @@ mod tests {
             map.insert(key, key * 10);
         }
         map.insert(9, 91);
-        assert_eq!(map.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+        assert_eq!(
+            map.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
+            [1, 3, 5, 7, 9]
+        );
         assert_eq!((map.get(&9), map.get(&4), map.len()), (Some(&91), None, 5));
         *map.get_mut(&1).unwrap() += 1;
         assert_eq!((map.remove(&1), map.remove(&1)), (Some(11), None));

@@ -8,7 +8,7 @@ mod ledger;
 mod oracle;
 mod service;
 
-pub use editor::Editor;
+pub use editor::{Editor, Habits};
 pub use farm::{Farm, FarmSpec, TenantPlan};
 pub use ledger::{Counts, Edit, Kind, Ledger, Where};
 pub use oracle::{Oracle, Verdict};

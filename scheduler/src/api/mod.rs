@@ -6,6 +6,7 @@
 mod auth;
 mod error;
 mod extract;
+mod import;
 mod middleware;
 mod routes;
 mod serve;

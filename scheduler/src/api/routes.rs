@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
-use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, status, tenants, users};
+use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, import, middleware, status, tenants, users};
 
 /// Where the API's addresses begin.
 const BASE: &str = "/api/v1";
@@ -18,6 +18,8 @@ const BASE: &str = "/api/v1";
 const OWN: Duration = Duration::from_secs(30);
 /// Time for a request that asks a tenant's servers.
 const ASKS_SERVERS: Duration = Duration::from_secs(90);
+/// Time for a request about many users.
+const IMPORT: Duration = Duration::from_secs(120);
 /// Time for the doctor.
 const DOCTOR: Duration = Duration::from_secs(150);
 
@@ -67,6 +69,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "The tenant's users in order of name. Parameters as for tenants.",
             OWN,
             get(users::list),
+        ),
+        endpoint(
+            "POST",
+            "/tenants/{tenant}/users",
+            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Answers how many were `added` and `updated`, and who was `refused` because the mailbox belongs to somebody else.",
+            IMPORT,
+            post(import::import),
         ),
         endpoint(
             "PUT",
