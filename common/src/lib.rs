@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod model;
 pub mod plan;
 pub mod queue;
+pub mod redis;
 pub mod registry;
 pub mod schedule;
 pub mod settings;
