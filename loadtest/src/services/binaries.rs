@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ServiceError;
+use super::{ServiceError, ServicesPlan};
 
 /// Folders programs are looked for in.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +12,25 @@ pub struct Binaries {
 }
 
 impl Binaries {
+    /// Whether the programs of all servers of `plan` are there.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotInstalled`] for the first that is missing.
+    pub fn check(&self, plan: &ServicesPlan) -> Result<(), ServiceError> {
+        if plan.redis.is_some() || plan.redis_cluster {
+            self.redis_server()?;
+        }
+        if plan.rabbitmq {
+            self.epmd()?;
+            self.rabbitmq_server()?;
+        }
+        if plan.postgres {
+            self.postgres("initdb")?;
+            self.postgres("postgres")?;
+        }
+        Ok(())
+    }
+
     /// `redis-server`.
     pub(super) fn redis_server(&self) -> Result<PathBuf, ServiceError> {
         self.find("Redis", "redis-server", "redis-server", &[])

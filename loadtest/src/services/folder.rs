@@ -30,6 +30,9 @@ descendants() {
         descendants "$child"
     done
 }
+lives() { # dead ones nobody has waited for yet do not count
+    read -r _ _ state _ 2>/dev/null </proc/"$1"/stat && [ "$state" != Z ]
+}
 # Some servers clean up system resources at once when asked.
 asked=
 for one in $living; do
@@ -40,7 +43,7 @@ done
 rounds=0
 while [ -n "$asked" ] && [ $rounds -lt 20 ]; do
     rest=
-    for pid in $asked; do kill -0 "$pid" 2>/dev/null && rest="$rest $pid"; done
+    for pid in $asked; do lives "$pid" && rest="$rest $pid"; done
     asked=$rest rounds=$((rounds + 1))
     [ -z "$asked" ] || sleep 0.1
 done

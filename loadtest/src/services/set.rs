@@ -64,6 +64,7 @@ impl Services {
     /// # Errors
     /// Why one of them does not come up; the others are ended then.
     pub async fn start(plan: &ServicesPlan) -> Result<Self, ServiceError> {
+        plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
         let (redis, redis_cluster, rabbitmq, postgres) = futures::try_join!(
