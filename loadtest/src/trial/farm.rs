@@ -245,6 +245,12 @@ impl Farm {
         )
     }
 
+    /// Writes both servers carried out so far because they were asked over HTTP.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.exchange.stats.snapshot().writes + self.sharepoint.stats.item_writes()
+    }
+
     /// Stops both servers.
     pub async fn stop(&self) {
         self.exchange_listener.stop().await;

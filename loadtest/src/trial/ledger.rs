@@ -129,6 +129,12 @@ impl Ledger {
         self.waiting.len()
     }
 
+    /// Edits that were not seen yet, as far as they were looked at.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn latest(&self, list: Uuid, item: i32) -> Option<&Edit> {
         self.latest.get(&(list, item)).and_then(|at| self.edits.get(*at))
     }

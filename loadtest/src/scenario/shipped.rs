@@ -1,0 +1,50 @@
+//! The scenarios that come with the program.
+
+macro_rules! shipped {
+    ($($name:literal,)*) => {
+        /// Names and texts of the scenarios that come with the program.
+        pub const SHIPPED: &[(&str, &str)] = &[
+            $(($name, include_str!(concat!("../../scenarios/", $name, ".toml"))),)*
+        ];
+    };
+}
+
+shipped! {
+    "smoke",
+    "skew",
+    "slow-tenant",
+    "split-tenant",
+    "outage",
+    "scale-1-8",
+    "million",
+    "calamity",
+    "small-calamity",
+}
+
+/// The text of a shipped scenario.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static str> {
+    SHIPPED
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scenario;
+    use super::*;
+
+    #[test]
+    fn every_shipped_scenario_can_be_read_and_has_its_own_name() {
+        for (name, text) in SHIPPED {
+            let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(scenario.name, *name);
+            assert!(!scenario.expect.is_empty(), "{name} expects nothing");
+        }
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(files, SHIPPED.len(), "a scenario in the folder is not in the list");
+        assert!(find("smoke").is_some() && find("no").is_none());
+    }
+}
