@@ -43,7 +43,7 @@ macro_rules! bench_or_skip {
 }
 
 mod contract {
-    crate::registry_contract!(async { bench_or_skip!(super::bench().await) });
+    crate::registry_contract!(std::future::ready(bench_or_skip!(super::bench().await)));
 }
 
 fn enrolment(user: &str, mailbox: &str) -> Enrolment {
