@@ -10,7 +10,9 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
-use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, status, tenants, users};
+use super::{
+    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, probes, status, tenants, users,
+};
 
 /// Where the API's addresses begin.
 const BASE: &str = "/api/v1";
@@ -150,10 +152,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// The whole service: the API behind its token, and the two addresses for whoever watches the process.
 pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
+    let probes = probes(parts.health.clone(), Detail::Hidden);
     let shared = Shared {
         parts: Arc::new(parts),
         token: token.map(Arc::new),
-        readiness: Arc::default(),
         doctors: Arc::new(Semaphore::new(DOCTORS)),
     };
     let mut api = Router::new();
@@ -172,12 +174,11 @@ pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
         .layer(from_fn_with_state(shared.clone(), auth::require));
     Router::new()
         .nest(BASE, api)
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
+        .with_state(shared)
+        .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(middleware::observe))
-        .with_state(shared)
 }
 
 async fn not_found() -> ApiError {
