@@ -170,6 +170,13 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         schedule.leader_lifetime >= second,
         "schedule.leader_lifetime must be at least 1s",
     )?;
+    relation(
+        (1..=64).contains(&schedule.key_prefix.len())
+            && schedule.key_prefix.chars().all(|character| {
+                character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | ':')
+            }),
+        "schedule.key_prefix must be 1 to 64 letters, digits, \"-\", \"_\", \".\" or \":\"",
+    )?;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
         (
