@@ -1,5 +1,6 @@
 //! Which role may use which stores.
 
+use tasksync_common::registry::Company;
 use tasksync_common::settings::Settings;
 
 use super::variable;
@@ -35,16 +36,6 @@ impl Role {
     pub(crate) fn works(self) -> bool {
         matches!(self, Self::Worker | Self::Standalone)
     }
-}
-
-/// With whom a process may share its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Company {
-    /// Every store is shared: any number of processes, whatever their roles.
-    Many,
-    /// At least one store is inside the process or on its disk, so nobody else sees what it holds. This process must be
-    /// the only one: another with an order of work of its own would sync the same people at the same time.
-    Alone,
 }
 
 /// Whether a store lives inside one process or on its disk. A kind that does not exist counts as shared here and is

@@ -10,6 +10,7 @@ mod stores;
 mod wiring;
 mod worker;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use axum::Router;
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
+use tasksync_common::registry::{Company, Occupancy};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::api::{self, ApiToken, Gate};
@@ -40,6 +42,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(2);
 /// One process, before and while its parts run.
 struct Process {
     role: Role,
+    company: Company,
     /// Unique per process and start.
     name: String,
     settings: Arc<Settings>,
@@ -55,7 +58,7 @@ struct Process {
 pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> {
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
-    check(role, &settings)?;
+    let company = check(role, &settings)?;
     telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
     let token = operator_token(role)?;
     let lifecycle = Lifecycle::new();
@@ -65,6 +68,7 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
     let signals = tokio::spawn(signals);
     let process = Process {
         role,
+        company,
         name: identity::name(role),
         settings: Arc::new(settings),
         clock: Arc::new(SystemClock),
@@ -121,7 +125,7 @@ impl Process {
             None => (None, None),
         };
         tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
-        let Some(stores) = stores::open(&self).await? else {
+        let Some((stores, occupancy)) = stores::open(&self, self.company).await? else {
             // Asked to end before there was anything to do.
             return Ok(self.ended(over, [serving_api, Some(serving_probes), None]).await);
         };
@@ -157,7 +161,14 @@ impl Process {
                 self.part_ended(working, "worker").await;
             }
         };
+        let kept = keep(occupancy, &self.lifecycle);
         let work = async { tokio::join!(scheduling, working) };
+        let work = async {
+            tokio::select! {
+                _ = work => {}
+                never = kept => match never {},
+            }
+        };
         self.lifecycle.hard().run_until_cancelled(work).await;
         Ok(self
             .ended(over, [saving, serving_api, Some(serving_probes)])
@@ -214,6 +225,17 @@ impl Process {
         tracing::info!(code, "tasksync ended");
         End::Role(code)
     }
+}
+
+/// Keeps the place on the registry while the work runs, its end included. When somebody else took it meanwhile, the
+/// process ends: two orders of work would send the same people twice.
+async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible {
+    if let Some(mut occupancy) = occupancy {
+        let failure = occupancy.keep().await;
+        tracing::error!(%failure, action = failure.code.action(), "another process took the registry, this one ends");
+        lifecycle.fail();
+    }
+    std::future::pending().await
 }
 
 /// As opened: port 0 in the settings takes a free one.

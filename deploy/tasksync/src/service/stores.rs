@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::health::Health;
 use tasksync_common::queue::{QueueName, open_queue};
-use tasksync_common::registry::open_registry;
+use tasksync_common::registry::{Company, Occupancy, occupy, open_registry};
 use tasksync_common::schedule::{open_schedule, rebuild};
 use tasksync_scheduler::Stores;
 use tokio_util::sync::CancellationToken;
@@ -17,29 +17,39 @@ use crate::exit::Stop;
 
 /// One attempt may take this long.
 const ATTEMPT: Duration = Duration::from_secs(30);
+/// An attempt at the registry may take longer: it brings the tables up to date, which has its own limit of 10 minutes.
+const REGISTRY_ATTEMPT: Duration = Duration::from_secs(12 * 60);
 /// First and longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Opens all three stores, side by side, and asks each something; an order of work in memory is filled. `None` when the
-/// process was told to end before they were there.
+/// Takes the place on the registry, opens all three stores, side by side, and asks each something; an order of work in
+/// memory is filled. `None` when the process was told to end before they were there.
 ///
 /// # Errors
 /// A setting that cannot be right, or an embedded store that cannot be used.
-pub(super) async fn open(process: &Process) -> Result<Option<Stores>, Stop> {
+pub(super) async fn open(
+    process: &Process,
+    company: Company,
+) -> Result<Option<(Stores, Option<Occupancy>)>, Stop> {
     let settings = &process.settings;
     let waiting = |what, code, url: &str| Waiting {
         what,
         code,
+        limit: ATTEMPT,
         patient: !embedded(url),
         health: &process.health,
         stop: process.lifecycle.soft(),
     };
-    let wait_registry = waiting("registry", Code::RegistryUnavailable, &settings.registry.url);
+    let wait_registry = Waiting {
+        limit: REGISTRY_ATTEMPT,
+        ..waiting("registry", Code::RegistryUnavailable, &settings.registry.url)
+    };
     let registry = wait_registry.until_there(async || {
+        let occupancy = occupy(&settings.registry, company).await?;
         let registry = open_registry(&settings.registry).await?;
         registry.check_writable().await?;
-        Ok(registry)
+        Ok((registry, occupancy))
     });
     let schedule = waiting("schedule", Code::ScheduleUnavailable, &settings.schedule.url);
     let schedule = schedule.until_there(async || {
@@ -53,7 +63,9 @@ pub(super) async fn open(process: &Process) -> Result<Option<Stores>, Stop> {
         queue.depth(QueueName::Background).await?;
         Ok(queue)
     });
-    let (Some(registry), Some(schedule), Some(queue)) = tokio::try_join!(registry, schedule, queue)? else {
+    let (Some((registry, occupancy)), Some(schedule), Some(queue)) =
+        tokio::try_join!(registry, schedule, queue)?
+    else {
         return Ok(None);
     };
     if embedded(&settings.schedule.url) {
@@ -69,12 +81,13 @@ pub(super) async fn open(process: &Process) -> Result<Option<Stores>, Stop> {
             "the order of work was rebuilt from the registry"
         );
     }
-    Ok(Some(Stores {
+    let stores = Stores {
         schedule,
         queue,
         registry,
         clock: Arc::clone(&process.clock),
-    }))
+    };
+    Ok(Some((stores, occupancy)))
 }
 
 /// How one store is waited for.
@@ -82,6 +95,8 @@ struct Waiting<'a> {
     what: &'static str,
     /// Stands for no answer.
     code: Code,
+    /// One attempt may take this long.
+    limit: Duration,
     /// Whether it may come later; an embedded store is there or will never be.
     patient: bool,
     health: &'a Health,
@@ -98,7 +113,7 @@ impl Waiting<'_> {
         let mut wait = FIRST_PAUSE;
         self.health.tell(self.what, Err(self.failure("not asked yet")));
         loop {
-            let tried = tokio::time::timeout(ATTEMPT, attempt());
+            let tried = tokio::time::timeout(self.limit, attempt());
             let Some(tried) = self.stop.run_until_cancelled(tried).await else {
                 return Ok(None);
             };
@@ -112,7 +127,7 @@ impl Waiting<'_> {
                 }
                 Ok(Err(failure)) if self.patient && may_pass(failure.class) => failure,
                 Ok(Err(failure)) => return Err(start(&failure)),
-                Err(_) => self.failure(&format!("no answer within {} s", ATTEMPT.as_secs())),
+                Err(_) => self.failure(&format!("no answer within {} s", self.limit.as_secs())),
             };
             if said.as_ref() != Some(&failure) {
                 tracing::warn!(store = self.what, %failure, action = failure.code.action(), "cannot start yet, trying again");
@@ -164,6 +179,7 @@ mod tests {
         Waiting {
             what: "registry",
             code: Code::RegistryUnavailable,
+            limit: ATTEMPT,
             patient,
             health,
             stop,
