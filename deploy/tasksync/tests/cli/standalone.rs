@@ -58,7 +58,7 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
         ("TASKSYNC_REGISTRY__URL", registry, "missing/registry.sqlite"),
         (
             "TASKSYNC_SCHEDULE__URL",
-            "redis://127.0.0.1".to_owned(),
+            "etcd://127.0.0.1".to_owned(),
             "schedule.url",
         ),
         ("TASKSYNC_TOKEN", "short".to_owned(), "16"),
