@@ -191,7 +191,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         ),
         ("queue.maximum_length", queue.maximum_length, 1_000_000),
         ("queue.delivery_limit", queue.delivery_limit as usize, 100),
-        ("queue.maximum_dead_letters", queue.maximum_dead_letters, 100_000),
+        ("queue.maximum_dead_letters", queue.maximum_dead_letters, 50_000),
         ("queue.unconfirmed", queue.unconfirmed, 10_000),
     ] {
         relation(

@@ -1,20 +1,30 @@
-//! The dead letters: listing, replaying and discarding them. The broker has no way to look without taking, so each is
-//! lent out (`basic.get` without acknowledgement) and given back in the same order.
+//! The dead letters: listing, replaying and discarding them. The broker has no way to look without taking, so they are
+//! lent out to a consumer that lives only as long as one look, and given back in the same order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use lapin::Acker;
 use lapin::Channel;
-use lapin::message::BasicGetMessage;
-use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::link::{Core, Lasting};
 use super::message;
 use super::publisher::Publisher;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::queue::{DeadLetter, JobError, Letters, SyncJob};
+
+/// What was given back is there again within this time, unless somebody else took it.
+const BACK: Duration = Duration::from_secs(2);
+const BACK_STEP: Duration = Duration::from_millis(10);
 
 /// What becomes of a letter that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +44,11 @@ pub(super) struct DeadLetters {
 struct Lent {
     job: Result<SyncJob, JobError>,
     id: String,
-    message: BasicGetMessage,
+    message: Delivery,
 }
 
 impl Lent {
-    fn new(message: BasicGetMessage) -> Self {
+    fn new(message: Delivery) -> Self {
         let job = SyncJob::decode(&message.data);
         let id = message::letter_id(&job, &message.properties, &message.data);
         Self { job, id, message }
@@ -55,13 +65,10 @@ impl DeadLetters {
 
     pub(super) async fn list(&self, link: &Lasting, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         let _alone = self.lending.lock().await;
-        let (channel, count) = self.open(link).await?;
+        let mut look = Look::open(&self.core, link, limit).await?;
         let mut letters = Vec::new();
         let mut lent = Vec::new();
-        for _ in 0..count.min(limit as u64) {
-            let Some(letter) = self.borrow(&channel).await? else {
-                break;
-            };
+        while let Some(letter) = look.next().await {
             letters.push(DeadLetter {
                 id: letter.id,
                 reason: message::letter_reason(&letter.message.properties),
@@ -69,9 +76,9 @@ impl DeadLetters {
                     .and_then(|queue| self.core.topology.queue(&queue)),
                 job: letter.job,
             });
-            lent.push(letter.message.delivery.acker.clone());
+            lent.push(letter.message.acker);
         }
-        self.give_back(&channel, lent).await?;
+        look.end(lent, 0).await?;
         Ok(letters)
     }
 
@@ -96,19 +103,19 @@ impl DeadLetters {
         fate: Fate,
     ) -> Result<u64, Failure> {
         let _alone = self.lending.lock().await;
-        let (channel, count) = self.open(link).await?;
+        let most = match which {
+            Letters::Id(_) => usize::MAX,
+            Letters::Oldest(limit) => *limit,
+        };
+        let mut look = Look::open(&self.core, link, most).await?;
         let mut settled = 0;
         let mut lent = Vec::new();
         let mut failed = None;
-        // Letters that come in meanwhile are for the next time, so this ends.
-        for _ in 0..count {
-            if which.are_complete(settled) {
-                break;
-            }
-            let Some(letter) = self.borrow(&channel).await? else {
+        while !which.are_complete(settled) {
+            let Some(letter) = look.next().await else {
                 break;
             };
-            let acker = letter.message.delivery.acker.clone();
+            let acker = letter.message.acker.clone();
             if !which.include(&letter.id, settled) {
                 lent.push(acker);
                 continue;
@@ -127,7 +134,7 @@ impl DeadLetters {
                 .await?;
             settled += 1;
         }
-        self.give_back(&channel, lent).await?;
+        look.end(lent, settled).await?;
         match failed {
             None => Ok(settled),
             Some(failure) => Err(failure.within(format!("after {settled} dead letters were replayed"))),
@@ -157,23 +164,78 @@ impl DeadLetters {
             )
             .await
     }
+}
 
-    /// A channel of its own: whatever goes wrong, its end gives back what was lent.
-    async fn open(&self, link: &Lasting) -> Result<(Channel, u64), Failure> {
+/// One look at the dead letters, over a channel of its own: whatever goes wrong, its end gives back what was lent.
+struct Look<'a> {
+    core: &'a Core,
+    channel: Channel,
+    consumer: Option<lapin::Consumer>,
+    /// Letters there were at the start.
+    count: u64,
+    /// Letters still to come; those that come in meanwhile are for the next look, so this ends.
+    left: u64,
+}
+
+impl<'a> Look<'a> {
+    async fn open(core: &'a Core, link: &Lasting, most: usize) -> Result<Self, Failure> {
         let link = link.get().await?;
-        let channel = link.another_channel(&self.core).await?;
-        let count = count(&self.core, &channel).await?;
-        Ok((channel, count))
+        let channel = link.another_channel(core).await?;
+        let count = count(core, &channel).await?;
+        let left = count.min(most as u64).min(u64::from(u16::MAX));
+        let mut look = Self {
+            core,
+            channel,
+            consumer: None,
+            count,
+            left,
+        };
+        if left > 0 {
+            let doing = "reading the dead letters";
+            let prefetch = u16::try_from(left).unwrap_or(u16::MAX);
+            let qos = look.channel.basic_qos(prefetch, BasicQosOptions::default());
+            core.answer(doing, qos).await?;
+            let consume = look.channel.basic_consume(
+                core.topology.dead().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            look.consumer = Some(core.answer(doing, consume).await?);
+        }
+        Ok(look)
     }
 
-    async fn borrow(&self, channel: &Channel) -> Result<Option<Lent>, Failure> {
-        let get = channel.basic_get(self.core.topology.dead().into(), BasicGetOptions::default());
-        let message = self.core.answer("reading a dead letter", get).await?;
-        Ok(message.map(Lent::new))
+    /// The next letter; `None` when all came, or the rest is with somebody else.
+    async fn next(&mut self) -> Option<Lent> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let next = timeout(BACK, self.consumer.as_mut()?.next()).await;
+        match next {
+            Ok(Some(Ok(message))) => Some(Lent::new(message)),
+            Ok(Some(Err(_)) | None) | Err(_) => {
+                self.left = 0;
+                None
+            }
+        }
     }
 
-    /// In the order they came, so that the oldest stays first.
-    async fn give_back(&self, channel: &Channel, lent: Vec<Acker>) -> Result<(), Failure> {
+    /// Gives back what was lent, in the order it came, so that the oldest stays first; returns when it is there again.
+    async fn end(mut self, mut lent: Vec<Acker>, gone: u64) -> Result<(), Failure> {
+        if let Some(mut consumer) = self.consumer.take() {
+            let cancel = self
+                .channel
+                .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+            self.core
+                .answer("ending a look at the dead letters", cancel)
+                .await?;
+            while let Ok(Some(Ok(message))) = timeout(BACK, consumer.next()).await {
+                lent.push(message.acker);
+            }
+        }
+        let any = !lent.is_empty();
         for acker in lent {
             let options = BasicNackOptions {
                 multiple: false,
@@ -183,8 +245,18 @@ impl DeadLetters {
                 .answer("giving a dead letter back", acker.nack(options))
                 .await?;
         }
+        let until = Instant::now() + BACK;
+        while any
+            && count(self.core, &self.channel).await? < self.count.saturating_sub(gone)
+            && Instant::now() < until
+        {
+            sleep(BACK_STEP).await;
+        }
         self.core
-            .answer("closing a channel", channel.close(200, "done".into()))
+            .answer(
+                "ending a look at the dead letters",
+                self.channel.close(200, "done".into()),
+            )
             .await
     }
 }
