@@ -118,7 +118,14 @@ impl Bench {
             users: users.into_iter().map(|claimed| claimed.user).collect(),
             issued_at: self.clock.now(),
         };
-        self.memory.publish(QueueName::Background, &job).await.unwrap();
+        self.memory
+            .publish(
+                QueueName::Background,
+                &job,
+                &tasksync_common::trace::TraceContext::default(),
+            )
+            .await
+            .unwrap();
         token
     }
 
@@ -130,7 +137,7 @@ impl Bench {
     pub(crate) async fn settled(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();
-            if depth.ready + depth.unacknowledged == 0 {
+            if depth.ready + depth.unacknowledged.unwrap() == 0 {
                 return;
             }
             sleep(Duration::from_millis(100)).await;

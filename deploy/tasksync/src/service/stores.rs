@@ -59,7 +59,7 @@ pub(super) async fn open(
     });
     let queue = waiting("queue", Code::QueueUnavailable, &settings.queue.url);
     let queue = queue.until_there(async || {
-        let queue = open_queue(&settings.queue).await?;
+        let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime).await?;
         queue.depth(QueueName::Background).await?;
         Ok(queue)
     });
