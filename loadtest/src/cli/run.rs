@@ -34,7 +34,9 @@ pub(crate) struct RunArguments {
 pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, String> {
     let Some(name) = &arguments.scenario else {
         for (name, text) in SHIPPED {
-            let about = Scenario::parse(text).map_err(|error| format!("{name}: {error}"))?.about;
+            let about = Scenario::parse(text)
+                .map_err(|error| format!("{name}: {error}"))?
+                .about;
             say(&format!("{name:<16} {about}"));
         }
         return Ok(ExitCode::SUCCESS);
@@ -66,7 +68,11 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, String> {
     let (json, html) = report.write(&arguments.output)?;
     summary(&outcome);
     say(&format!("Report: {} and {}", html.display(), json.display()));
-    Ok(if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcome.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn summary(outcome: &Outcome) {
@@ -114,7 +120,8 @@ impl Progress for Bars {
             say(&format!("  {part} …"));
         }
         let bar = ProgressBar::new(length);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:40}] {pos}/{len} {msg} {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:40}] {pos}/{len} {msg} {elapsed}")
+        {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(part.to_owned());

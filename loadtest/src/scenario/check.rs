@@ -39,8 +39,8 @@ impl Scenario {
     /// # Errors
     /// Names the key and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self =
-            toml::from_str(text).map_err(|error| ScenarioError::Syntax(error.to_string().trim_end().to_owned()))?;
+        let scenario: Self = toml::from_str(text)
+            .map_err(|error| ScenarioError::Syntax(error.to_string().trim_end().to_owned()))?;
         scenario.check()?;
         Ok(scenario)
     }
@@ -49,18 +49,29 @@ impl Scenario {
         let plain = |name: &str| {
             !name.is_empty()
                 && name.len() <= 40
-                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         };
         if !plain(&self.name) {
-            return Err(wrong("name", "use lower-case letters, digits and hyphens, at most 40"));
+            return Err(wrong(
+                "name",
+                "use lower-case letters, digits and hyphens, at most 40",
+            ));
         }
         for (key, count) in [("schedulers", self.schedulers), ("workers", self.workers)] {
             if !(1..=MAXIMUM_PROCESSES).contains(&count) {
-                return Err(wrong(key, format!("{count} is not between 1 and {MAXIMUM_PROCESSES}")));
+                return Err(wrong(
+                    key,
+                    format!("{count} is not between 1 and {MAXIMUM_PROCESSES}"),
+                ));
             }
         }
         if self.mode == Mode::Standalone && (self.schedulers, self.workers) != (1, 1) {
-            return Err(wrong("mode", "standalone is one process; more need mode = \"distributed\""));
+            return Err(wrong(
+                "mode",
+                "standalone is one process; more need mode = \"distributed\"",
+            ));
         }
         if self.servers == Servers::PerTenant && self.tls {
             return Err(wrong("tls", "servers = \"per-tenant\" speak plain HTTP only"));
@@ -76,8 +87,18 @@ impl Scenario {
             if !self.kills.is_empty() {
                 return Err(wrong("steps", "cannot be together with kills"));
             }
-            if let Some(step) = self.steps.iter().find(|step| !(1..=MAXIMUM_PROCESSES).contains(&step.workers)) {
-                return Err(wrong("steps", format!("{} workers are not between 1 and {MAXIMUM_PROCESSES}", step.workers)));
+            if let Some(step) = self
+                .steps
+                .iter()
+                .find(|step| !(1..=MAXIMUM_PROCESSES).contains(&step.workers))
+            {
+                return Err(wrong(
+                    "steps",
+                    format!(
+                        "{} workers are not between 1 and {MAXIMUM_PROCESSES}",
+                        step.workers
+                    ),
+                ));
             }
         }
         if !(0.0..=10_000.0).contains(&self.edits.per_second) {
@@ -91,21 +112,38 @@ impl Scenario {
             self.edits.reassign,
             self.edits.conflict,
         ];
-        if parts.iter().any(|part| *part > 1_000) || self.edits.per_second > 0.0 && parts.iter().sum::<u64>() == 0 {
+        if parts.iter().any(|part| *part > 1_000)
+            || self.edits.per_second > 0.0 && parts.iter().sum::<u64>() == 0
+        {
             return Err(wrong("edits", "the parts are 0 to 1,000, and not all 0"));
         }
         for key in ["registry", "queue", "api"] {
-            if self.settings.get(key).and_then(|part| part.get("url").or_else(|| part.get("listen"))).is_some() {
-                return Err(wrong(format!("settings.{key}"), "addresses are chosen by the run itself"));
+            if self
+                .settings
+                .get(key)
+                .and_then(|part| part.get("url").or_else(|| part.get("listen")))
+                .is_some()
+            {
+                return Err(wrong(
+                    format!("settings.{key}"),
+                    "addresses are chosen by the run itself",
+                ));
             }
         }
         for (at, text) in self.expect.iter().enumerate() {
-            let expectation = expect::parse(text).map_err(|problem| wrong(format!("expect[{at}]"), problem))?;
+            let expectation =
+                expect::parse(text).map_err(|problem| wrong(format!("expect[{at}]"), problem))?;
             if expectation.metric.needs_baseline() && self.baseline.is_none() {
-                return Err(wrong(format!("expect[{at}]"), format!("{text}: needs a [baseline]")));
+                return Err(wrong(
+                    format!("expect[{at}]"),
+                    format!("{text}: needs a [baseline]"),
+                ));
             }
             if expectation.metric.needs_steps() && self.steps.len() < 2 {
-                return Err(wrong(format!("expect[{at}]"), format!("{text}: needs at least two [[steps]]")));
+                return Err(wrong(
+                    format!("expect[{at}]"),
+                    format!("{text}: needs at least two [[steps]]"),
+                ));
             }
         }
         Ok(())
@@ -115,14 +153,30 @@ impl Scenario {
         let (mut users, mut tenants) = (0_u64, 0_u64);
         for (at, group) in self.tenants.iter().enumerate() {
             let key = |name: &str| format!("tenants[{at}].{name}");
-            if !plain(&group.name) || self.tenants.iter().filter(|other| other.name == group.name).count() > 1 {
-                return Err(wrong(key("name"), "use lower-case letters, digits and hyphens, each name once"));
+            if !plain(&group.name)
+                || self
+                    .tenants
+                    .iter()
+                    .filter(|other| other.name == group.name)
+                    .count()
+                    > 1
+            {
+                return Err(wrong(
+                    key("name"),
+                    "use lower-case letters, digits and hyphens, each name once",
+                ));
             }
             if group.count == 0 || group.users == 0 {
-                return Err(wrong(key("count"), "there must be somebody: count and users are at least 1"));
+                return Err(wrong(
+                    key("count"),
+                    "there must be somebody: count and users are at least 1",
+                ));
             }
             if !(0.0..=1_000.0).contains(&group.tasks) || !(0.0..=5.0).contains(&group.skew) {
-                return Err(wrong(key("tasks"), "tasks are 0 to 1,000 for each person, skew is 0 to 5"));
+                return Err(wrong(
+                    key("tasks"),
+                    "tasks are 0 to 1,000 for each person, skew is 0 to 5",
+                ));
             }
             for fault in &group.faults {
                 if !(0.0..=1.0).contains(&fault.share) {
@@ -135,7 +189,9 @@ impl Scenario {
         if users == 0 || users > MAXIMUM_USERS || tenants > MAXIMUM_TENANTS {
             return Err(wrong(
                 "tenants",
-                format!("{users} people in {tenants} tenants; 1 to {MAXIMUM_USERS} in at most {MAXIMUM_TENANTS} can be simulated"),
+                format!(
+                    "{users} people in {tenants} tenants; 1 to {MAXIMUM_USERS} in at most {MAXIMUM_TENANTS} can be simulated"
+                ),
             ));
         }
         if let Some(baseline) = &self.baseline {
@@ -143,7 +199,11 @@ impl Scenario {
             if let Some(name) = baseline.without.iter().find(|name| !known(name)) {
                 return Err(wrong("baseline.without", format!("there is no group \"{name}\"")));
             }
-            if self.tenants.iter().all(|group| baseline.without.contains(&group.name)) {
+            if self
+                .tenants
+                .iter()
+                .all(|group| baseline.without.contains(&group.name))
+            {
                 return Err(wrong("baseline.without", "nobody would be left"));
             }
         }
@@ -156,7 +216,10 @@ impl Scenario {
             return Err(wrong(key, "in standalone mode there is only the leader to kill"));
         }
         if kill.how == Method::Wipe && !matches!(kill.what, Victim::Rabbitmq | Victim::Redis) {
-            return Err(wrong(key, "only redis and rabbitmq can be wiped: the registry is the truth"));
+            return Err(wrong(
+                key,
+                "only redis and rabbitmq can be wiped: the registry is the truth",
+            ));
         }
         if store && kill.how == Method::Terminate {
             return Err(wrong(key, "stores are killed, wiped or paused"));
@@ -192,7 +255,10 @@ mod tests {
     #[test]
     fn a_small_file_is_enough() {
         let scenario = Scenario::parse(SMALL).unwrap();
-        assert_eq!((scenario.mode, scenario.users(), scenario.workers), (Mode::Standalone, 3, 1));
+        assert_eq!(
+            (scenario.mode, scenario.users(), scenario.workers),
+            (Mode::Standalone, 3, 1)
+        );
     }
 
     #[test]

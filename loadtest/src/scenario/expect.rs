@@ -254,9 +254,18 @@ mod tests {
         assert!(!holds("lost = 0", &[(Metric::Lost, 1.0)]));
         assert!(holds("failover <= 15s", &[(Metric::Failover, 15.0)]));
         assert!(!holds("failover <= 15s", &[(Metric::Failover, 15.01)]));
-        assert!(holds("everybody_within<=30min", &[(Metric::EverybodyWithin, 1_799.0)]));
-        assert!(holds("throughput_ratio >= 7.5", &[(Metric::ThroughputRatio, 7.5)]));
-        assert!(!holds("throughput_ratio >= 7.5", &[(Metric::ThroughputRatio, f64::NAN)]));
+        assert!(holds(
+            "everybody_within<=30min",
+            &[(Metric::EverybodyWithin, 1_799.0)]
+        ));
+        assert!(holds(
+            "throughput_ratio >= 7.5",
+            &[(Metric::ThroughputRatio, 7.5)]
+        ));
+        assert!(!holds(
+            "throughput_ratio >= 7.5",
+            &[(Metric::ThroughputRatio, f64::NAN)]
+        ));
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     let verdict = &trial.verdict;
     put(
         Metric::Lost,
-        Some(count(verdict.missing_count + trial.edits.saturating_sub(trial.mirrored))),
+        Some(count(
+            verdict.missing_count + trial.edits.saturating_sub(trial.mirrored),
+        )),
     );
     put(Metric::Doubled, Some(count(verdict.doubled_count)));
     put(Metric::LeftOver, Some(count(verdict.extra_count)));
@@ -41,8 +43,14 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     put(Metric::IntervalP50, some(intervals, trial.interval.p50));
     put(Metric::IntervalP99, some(intervals, trial.interval.p99));
     put(Metric::IntervalMax, some(intervals, trial.interval.max));
-    put(Metric::OvertakingP99, some(trial.overtaking.count > 0, trial.overtaking.p99));
-    put(Metric::StalenessMax, some(trial.measured_seconds > 0.0, trial.staleness_max));
+    put(
+        Metric::OvertakingP99,
+        some(trial.overtaking.count > 0, trial.overtaking.p99),
+    );
+    put(
+        Metric::StalenessMax,
+        some(trial.measured_seconds > 0.0, trial.staleness_max),
+    );
     put(
         Metric::OthersIntervalP99Ratio,
         baseline.and_then(|baseline| others_ratio(trial, baseline)),
@@ -77,7 +85,10 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
         );
     }
     let users: u64 = trial.groups.iter().map(|group| group.users).sum();
-    put(Metric::EnrolledPerSecond, ratio(number(users), trial.enrol_seconds));
+    put(
+        Metric::EnrolledPerSecond,
+        ratio(number(users), trial.enrol_seconds),
+    );
     put(
         Metric::CpuPerSync,
         ratio(trial.measured_cpu_seconds, number(trial.measured_syncs)),
@@ -101,7 +112,8 @@ fn others_ratio(trial: &TrialResult, baseline: &TrialResult) -> Option<f64> {
 }
 
 fn steps_ratio(trial: &TrialResult) -> Option<f64> {
-    let rate = |at: Option<&super::report::StepResult>| at.and_then(|step| ratio(number(step.syncs), step.seconds));
+    let rate =
+        |at: Option<&super::report::StepResult>| at.and_then(|step| ratio(number(step.syncs), step.seconds));
     if trial.steps.len() < 2 {
         return None;
     }

@@ -76,7 +76,10 @@ impl Fleet {
         let (authority, _) = farm.write_secrets(folder)?;
         let process = |name: String, role: &'static str, with_api: bool| -> Result<Arc<Process>, String> {
             let ports = free_ports(2)?;
-            let (health, api) = (ports.first().copied().unwrap_or(0), ports.last().copied().unwrap_or(0));
+            let (health, api) = (
+                ports.first().copied().unwrap_or(0),
+                ports.last().copied().unwrap_or(0),
+            );
             let table = settings(scenario, &stores, authority.as_deref(), health, api);
             let text = toml::to_string(&table).map_err(|error| error.to_string())?;
             let path = folder.join(format!("{name}.toml"));
@@ -95,7 +98,10 @@ impl Fleet {
             )))
         };
         let (schedulers, workers) = match scenario.mode {
-            Mode::Standalone => (vec![process("tasksync".to_owned(), "standalone", true)?], Vec::new()),
+            Mode::Standalone => (
+                vec![process("tasksync".to_owned(), "standalone", true)?],
+                Vec::new(),
+            ),
             Mode::Distributed => {
                 let most = scenario.steps.iter().map(|step| step.workers).max();
                 let schedulers = (1..=scenario.schedulers)
@@ -119,7 +125,10 @@ impl Fleet {
         for process in &fleet.schedulers {
             process.ready().await?;
         }
-        let first = scenario.steps.first().map_or(scenario.workers, |step| step.workers);
+        let first = scenario
+            .steps
+            .first()
+            .map_or(scenario.workers, |step| step.workers);
         fleet.scale(first).await?;
         Ok(fleet)
     }
@@ -155,8 +164,14 @@ impl Fleet {
         };
         vec![
             ("redis", services.redis().ok().and_then(|server| server.pid())),
-            ("rabbitmq", services.rabbitmq().ok().and_then(|server| server.pid())),
-            ("postgres", services.postgres().ok().and_then(|server| server.pid())),
+            (
+                "rabbitmq",
+                services.rabbitmq().ok().and_then(|server| server.pid()),
+            ),
+            (
+                "postgres",
+                services.postgres().ok().and_then(|server| server.pid()),
+            ),
         ]
     }
 
@@ -175,7 +190,10 @@ impl Fleet {
             let (Some(api), Some(_)) = (&process.api, process.pid()) else {
                 continue;
             };
-            match self.ask(api, method.clone(), path, body, Duration::from_secs(130)).await {
+            match self
+                .ask(api, method.clone(), path, body, Duration::from_secs(130))
+                .await
+            {
                 Ok(value) => return Ok(value),
                 Err(error) => last = error,
             }
@@ -238,7 +256,10 @@ impl Fleet {
         for process in self.schedulers.iter().filter(|process| process.pid().is_some()) {
             let Some(api) = &process.api else { continue };
             let patience = Duration::from_secs(1);
-            if let Ok(status) = self.ask(api, reqwest::Method::GET, "/status", None, patience).await {
+            if let Ok(status) = self
+                .ask(api, reqwest::Method::GET, "/status", None, patience)
+                .await
+            {
                 return Some(status);
             }
         }
@@ -404,9 +425,14 @@ impl Fleet {
         // Workers first, as an operator does: the leader needs nobody, workers give their jobs back.
         let mut ends = Vec::new();
         let workers = self.workers.iter().filter(|worker| worker.pid().is_some());
-        let ending = workers.map(|worker| async move { (worker.name.clone(), worker.terminate().await.ok().flatten()) });
+        let ending = workers
+            .map(|worker| async move { (worker.name.clone(), worker.terminate().await.ok().flatten()) });
         ends.extend(futures::future::join_all(ending).await);
-        for scheduler in self.schedulers.iter().filter(|scheduler| scheduler.pid().is_some()) {
+        for scheduler in self
+            .schedulers
+            .iter()
+            .filter(|scheduler| scheduler.pid().is_some())
+        {
             ends.push((scheduler.name.clone(), scheduler.terminate().await.ok().flatten()));
         }
         ends
@@ -486,7 +512,10 @@ fn settings(
         ("schedule", table(vec![("url", text(&stores.schedule))])),
         ("queue", table(vec![("url", text(&stores.queue))])),
         ("api", table(vec![("listen", text(&format!("127.0.0.1:{api}")))])),
-        ("health", table(vec![("listen", text(&format!("127.0.0.1:{health}")))])),
+        (
+            "health",
+            table(vec![("listen", text(&format!("127.0.0.1:{health}")))]),
+        ),
         ("outbound", table(outbound)),
     ] {
         settings.insert(key.to_owned(), value);
@@ -516,7 +545,12 @@ fn free_ports(count: usize) -> Result<Vec<u16>, String> {
         .map_err(failed)?;
     listeners
         .iter()
-        .map(|listener| listener.local_addr().map(|address| address.port()).map_err(failed))
+        .map(|listener| {
+            listener
+                .local_addr()
+                .map(|address| address.port())
+                .map_err(failed)
+        })
         .collect()
 }
 
@@ -553,7 +587,10 @@ mod tests {
             queue: "memory:".to_owned(),
         };
         let settings = settings(&scenario, &stores, None, 1, 2);
-        assert_eq!(settings["outbound"]["requests_per_server"].as_integer(), Some(500));
+        assert_eq!(
+            settings["outbound"]["requests_per_server"].as_integer(),
+            Some(500)
+        );
         assert_eq!(settings["outbound"]["allow_plain_http"].as_bool(), Some(true));
         assert_eq!(settings["worker"]["batches_at_once"].as_integer(), Some(4));
         assert_eq!(settings["api"]["listen"].as_str(), Some("127.0.0.1:2"));

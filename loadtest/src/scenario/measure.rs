@@ -60,7 +60,8 @@ impl Look {
 
     /// CPU seconds of all processes of ours.
     pub(crate) fn cpu(&self) -> f64 {
-        let ours = |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
+        let ours =
+            |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
         self.sample
             .processes
             .iter()
@@ -95,7 +96,10 @@ impl Watch {
         let mut sample = Sample {
             at: self.began.elapsed().as_secs_f64(),
             visits: self.visits.visits(),
-            oldest: standings.iter().map(|standing| seconds(standing.oldest_ms)).collect(),
+            oldest: standings
+                .iter()
+                .map(|standing| seconds(standing.oldest_ms))
+                .collect(),
             never: standings.iter().map(|standing| standing.never).sum(),
             open_edits: locked(&self.ledger).waiting(),
             due: self.due,
@@ -108,7 +112,9 @@ impl Watch {
             sample.processes.insert(process.name.clone(), usage);
         }
         for (name, pid) in fleet.store_pids() {
-            sample.processes.insert(name.to_owned(), self.meter.read(name, pid));
+            sample
+                .processes
+                .insert(name.to_owned(), self.meter.read(name, pid));
         }
         let own = self.meter.read("simulators", Some(std::process::id()));
         sample.processes.insert("simulators".to_owned(), own);
@@ -135,7 +141,8 @@ impl People {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn begin(watch: &Watch, edits: &Edits, seed: u64) -> Result<Self, String> {
-        let (stop_editing, stop_looking) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (stop_editing, stop_looking) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let failed = |error: std::io::Error| format!("no thread for the people: {error}");
         if edits.per_second > 0.0 {
@@ -146,7 +153,12 @@ impl People {
                 edits.clone(),
             );
             let editing = move || edit(&farm, &ledger, &stop, &edits, seed);
-            threads.push(std::thread::Builder::new().name("people".to_owned()).spawn(editing).map_err(failed)?);
+            threads.push(
+                std::thread::Builder::new()
+                    .name("people".to_owned())
+                    .spawn(editing)
+                    .map_err(failed)?,
+            );
         }
         let (farm, ledger, stop) = (
             Arc::clone(&watch.farm),
@@ -161,7 +173,12 @@ impl People {
             }
             Ok(())
         };
-        threads.push(std::thread::Builder::new().name("onlooker".to_owned()).spawn(looking).map_err(failed)?);
+        threads.push(
+            std::thread::Builder::new()
+                .name("onlooker".to_owned())
+                .spawn(looking)
+                .map_err(failed)?,
+        );
         Ok(Self {
             stop_editing,
             stop_looking,
@@ -179,7 +196,9 @@ impl People {
         self.rest();
         self.stop_looking.store(true, Ordering::Relaxed);
         for thread in self.threads {
-            thread.join().map_err(|_| "a thread of the people panicked".to_owned())??;
+            thread
+                .join()
+                .map_err(|_| "a thread of the people panicked".to_owned())??;
         }
         Ok(())
     }
@@ -298,8 +317,17 @@ mod tests {
         assert!(exchange.trouble.is_empty() && matches!(exchange.latency, Latency::Spread { .. }));
         assert_eq!(sharepoint, Conditions::default());
         let (exchange, sharepoint) = weather(group, &[0, 1]);
-        assert_eq!(exchange.trouble[0], Trouble { per_mille: 250, fault: Fault::Cut });
+        assert_eq!(
+            exchange.trouble[0],
+            Trouble {
+                per_mille: 250,
+                fault: Fault::Cut
+            }
+        );
         assert_eq!((exchange.trouble.len(), sharepoint.trouble.len()), (2, 1));
-        assert!(matches!(sharepoint.trouble[0].fault, Fault::Busy { pause: Some(_), .. }));
+        assert!(matches!(
+            sharepoint.trouble[0].fault,
+            Fault::Busy { pause: Some(_), .. }
+        ));
     }
 }

@@ -6,8 +6,8 @@
 mod check;
 mod duration;
 pub mod expect;
-pub mod file;
 mod figures;
+pub mod file;
 mod fleet;
 mod kills;
 mod measure;

@@ -99,7 +99,12 @@ impl Process {
     pub(crate) async fn ready(&self) -> Result<(), String> {
         let deadline = Instant::now() + START;
         loop {
-            let asked = self.http.get(&self.health).timeout(Duration::from_secs(5)).send().await;
+            let asked = self
+                .http
+                .get(&self.health)
+                .timeout(Duration::from_secs(5))
+                .send()
+                .await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
@@ -108,7 +113,11 @@ impl Process {
                 None => return Err(format!("{} does not run", self.name)),
             };
             if let Some(status) = ended {
-                return Err(format!("{} ended with {status}:\n{}", self.name, self.log_tail(20)));
+                return Err(format!(
+                    "{} ended with {status}:\n{}",
+                    self.name,
+                    self.log_tail(20)
+                ));
             }
             if Instant::now() > deadline {
                 return Err(format!(

@@ -59,7 +59,11 @@ impl Outcome {
 ///
 /// # Errors
 /// What could not be started or was refused; a run whose expectations fail is no error.
-pub async fn run(scenario: &Scenario, options: &RunOptions, progress: &dyn Progress) -> Result<Outcome, String> {
+pub async fn run(
+    scenario: &Scenario,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, String> {
     let expectations: Vec<Expectation> = scenario
         .expect
         .iter()
@@ -69,7 +73,15 @@ pub async fn run(scenario: &Scenario, options: &RunOptions, progress: &dyn Progr
         None => None,
         Some(baseline) => {
             progress.say(&format!("Baseline: without {}.", baseline.without.join(", ")));
-            Some(once(&scenario.without(&baseline.without), options, "baseline", progress).await?)
+            Some(
+                once(
+                    &scenario.without(&baseline.without),
+                    options,
+                    "baseline",
+                    progress,
+                )
+                .await?,
+            )
         }
     };
     if baseline.is_some() {
@@ -163,7 +175,11 @@ fn farm_spec(scenario: &Scenario) -> FarmSpec {
         .filter(|(_, group)| group.access == Access::Impersonation)
         .map(|(at, _)| at)
         .collect();
-    let first = if specs.is_empty() { PopulationSpec::default() } else { specs.remove(0) };
+    let first = if specs.is_empty() {
+        PopulationSpec::default()
+    } else {
+        specs.remove(0)
+    };
     FarmSpec {
         population: first,
         more: specs,

@@ -141,10 +141,18 @@ mod tests {
             });
         }
         let samples = series.samples();
-        assert!(samples.len() <= KEPT && samples.len() > KEPT / 3, "{}", samples.len());
+        assert!(
+            samples.len() <= KEPT && samples.len() > KEPT / 3,
+            "{}",
+            samples.len()
+        );
         assert!(samples[0].at < 1.0 && samples.last().unwrap().at > 9_900.0);
         let step = samples[1].at - samples[0].at;
-        assert!(samples.windows(2).all(|pair| (pair[1].at - pair[0].at - step).abs() < 0.001));
+        assert!(
+            samples
+                .windows(2)
+                .all(|pair| (pair[1].at - pair[0].at - step).abs() < 0.001)
+        );
     }
 
     #[test]

@@ -44,7 +44,11 @@ mod tests {
         }
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let files = std::fs::read_dir(folder).unwrap().count();
-        assert_eq!(files, SHIPPED.len(), "a scenario in the folder is not in the list");
+        assert_eq!(
+            files,
+            SHIPPED.len(),
+            "a scenario in the folder is not in the list"
+        );
         assert!(find("smoke").is_some() && find("no").is_none());
     }
 }

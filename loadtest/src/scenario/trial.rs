@@ -152,7 +152,9 @@ impl<'a> Trial<'a> {
     async fn measure(&mut self) {
         self.mark("measured");
         let length = self.scenario.phases.measured.0;
-        let mut events = timeline(&self.scenario.kills, &self.scenario.tenants, length).into_iter().peekable();
+        let mut events = timeline(&self.scenario.kills, &self.scenario.tenants, length)
+            .into_iter()
+            .peekable();
         let mut hits: JoinSet<Hit> = JoinSet::new();
         self.progress.begin("measured", length.as_secs());
         self.watch.visits.measure(true);
@@ -181,7 +183,8 @@ impl<'a> Trial<'a> {
         }
         self.progress.end();
         if !hits.is_empty() {
-            self.progress.begin("mending", u64::try_from(hits.len()).unwrap_or(0));
+            self.progress
+                .begin("mending", u64::try_from(hits.len()).unwrap_or(0));
         }
         while let Some(hit) = hits.join_next().await {
             self.hits.extend(hit.ok());
@@ -192,7 +195,12 @@ impl<'a> Trial<'a> {
 
     fn happens(&self, event: Event, hits: &mut JoinSet<Hit>) {
         match event {
-            Event::Hit { what, how, turn, down } => {
+            Event::Hit {
+                what,
+                how,
+                turn,
+                down,
+            } => {
                 self.progress.say(&format!("{how:?} {what:?}"));
                 let (fleet, began) = (Arc::clone(&self.fleet), self.watch.began);
                 hits.spawn(async move { fleet.hit(what, how, turn, down, began).await });
@@ -207,11 +215,13 @@ impl<'a> Trial<'a> {
             self.mark(&format!("{} workers", step.workers));
             self.fleet.scale(step.workers).await?;
             let name = format!("{} workers", step.workers);
-            self.progress.begin(&name, (step.settle.0 + step.measured.0).as_secs());
+            self.progress
+                .begin(&name, (step.settle.0 + step.measured.0).as_secs());
             let began = Instant::now();
             while began.elapsed() < step.settle.0 {
                 self.look().await;
-                self.progress.at(began.elapsed().as_secs(), "finding their stride");
+                self.progress
+                    .at(began.elapsed().as_secs(), "finding their stride");
                 tokio::time::sleep(LOOK).await;
             }
             self.watch.visits.measure(true);
@@ -224,7 +234,8 @@ impl<'a> Trial<'a> {
                 let look = self.look().await;
                 self.staleness_max = self.staleness_max.max(look.oldest());
                 let made = look.visits().saturating_sub(first.visits());
-                self.progress.at(began.elapsed().as_secs(), &format!("{made} syncs"));
+                self.progress
+                    .at(began.elapsed().as_secs(), &format!("{made} syncs"));
                 last = Some(look);
             }
             self.watch.visits.measure(false);
@@ -251,8 +262,10 @@ impl<'a> Trial<'a> {
         let mut next = began;
         loop {
             let look = self.look().await;
-            self.progress
-                .at(began.elapsed().as_secs(), &format!("{} edits open", look.sample.open_edits));
+            self.progress.at(
+                began.elapsed().as_secs(),
+                &format!("{} edits open", look.sample.open_edits),
+            );
             if look.sample.open_edits == 0 && Instant::now() >= next {
                 let asked = Instant::now();
                 self.verdict = self.verdict();

@@ -112,7 +112,11 @@ impl VisitLog {
             if !fresh && stamp <= last {
                 return;
             }
-            let next = if fresh { joined(stamp, stamp) } else { joined(begun, stamp) };
+            let next = if fresh {
+                joined(stamp, stamp)
+            } else {
+                joined(begun, stamp)
+            };
             match slot.compare_exchange_weak(known, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) if fresh => return self.count(*owner, begun, stamp),
                 Ok(_) => return,
@@ -176,12 +180,18 @@ impl VisitLog {
 
     /// The recorded intervals of each group.
     pub(crate) fn intervals(&self) -> Vec<Times> {
-        self.groups.iter().map(|tally| locked(&tally.intervals).clone()).collect()
+        self.groups
+            .iter()
+            .map(|tally| locked(&tally.intervals).clone())
+            .collect()
     }
 
     /// The recorded intervals of each tenant, when there are few enough.
     pub(crate) fn tenant_intervals(&self) -> Vec<Times> {
-        self.tenants.iter().map(|tally| locked(&tally.intervals).clone()).collect()
+        self.tenants
+            .iter()
+            .map(|tally| locked(&tally.intervals).clone())
+            .collect()
     }
 
     /// How much longer than each visited user the longest-waiting one had waited.

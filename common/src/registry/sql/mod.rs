@@ -7,6 +7,7 @@ mod enrolments;
 mod errors;
 mod journal;
 mod link;
+mod occupancy;
 mod postgres;
 mod postgres_errors;
 mod probe;
@@ -23,6 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgPool, SqlitePool};
+
+pub use self::occupancy::{Company, Occupancy, occupy};
 
 use self::connection::Connection;
 use self::link::Link;

@@ -50,7 +50,11 @@ details summary { cursor: pointer; color: var(--soft); }
 /// The page.
 pub(super) fn page(report: &Report<'_>) -> String {
     let outcome = report.outcome;
-    let (badge, class) = if outcome.passed() { ("passed", "good") } else { ("failed", "bad") };
+    let (badge, class) = if outcome.passed() {
+        ("passed", "good")
+    } else {
+        ("failed", "bad")
+    };
     let mut out = String::new();
     let _ = write!(
         out,
@@ -87,7 +91,13 @@ pub(super) fn page(report: &Report<'_>) -> String {
 
 fn facts(out: &mut String, report: &Report<'_>) {
     let trial = &report.outcome.trial;
-    let figure = |metric: Metric| report.outcome.figures.get(&metric).map(|value| metric.say(*value));
+    let figure = |metric: Metric| {
+        report
+            .outcome
+            .figures
+            .get(&metric)
+            .map(|value| metric.say(*value))
+    };
     let users: u64 = trial.groups.iter().map(|group| group.users).sum();
     let tenants: u64 = trial.groups.iter().map(|group| group.tenants).sum();
     let mut facts = vec![
@@ -99,7 +109,10 @@ fn facts(out: &mut String, report: &Report<'_>) {
         (figure(Metric::MirroredP99), "99 % of edits mirrored within"),
         (figure(Metric::CpuPerSync), "CPU time of a sync"),
         (figure(Metric::Failover), "longest time without a leader"),
-        (figure(Metric::IdleExchangeRequests), "Exchange requests of an idle sync"),
+        (
+            figure(Metric::IdleExchangeRequests),
+            "Exchange requests of an idle sync",
+        ),
     ];
     if trial.edits > 0 {
         facts.push((Some(trial.edits.to_string()), "edits on both sides"));
@@ -107,7 +120,12 @@ fn facts(out: &mut String, report: &Report<'_>) {
     out.push_str("<div class=\"facts\">");
     for (value, name) in facts {
         if let Some(value) = value {
-            let _ = write!(out, "<div><b>{}</b><span>{}</span></div>", escape(&value), escape(name));
+            let _ = write!(
+                out,
+                "<div><b>{}</b><span>{}</span></div>",
+                escape(&value),
+                escape(name)
+            );
         }
     }
     out.push_str("</div>");
@@ -118,7 +136,11 @@ fn expectations(out: &mut String, report: &Report<'_>) {
         "<h2>Expectations</h2><div class=\"wide\"><table><tr><th>expected</th><th class=\"number\">found</th><th></th><th>what it is</th></tr>",
     );
     let row = |out: &mut String, text: &str, found: &str, holds: bool, what: &str| {
-        let (class, word) = if holds { ("good", "holds") } else { ("bad", "does not hold") };
+        let (class, word) = if holds {
+            ("good", "holds")
+        } else {
+            ("bad", "does not hold")
+        };
         let _ = write!(
             out,
             "<tr><td><code>{}</code></td><td class=\"number\">{}</td><td class=\"{class}\">{word}</td><td>{}</td></tr>",
@@ -137,8 +159,16 @@ fn expectations(out: &mut String, report: &Report<'_>) {
     );
     for judgement in &report.outcome.judgements {
         let metric = judgement.expectation.metric;
-        let found = judgement.found.map_or_else(|| "not measured".to_owned(), |value| metric.say(value));
-        row(out, &judgement.expectation.text, &found, judgement.holds, metric.what());
+        let found = judgement
+            .found
+            .map_or_else(|| "not measured".to_owned(), |value| metric.say(value));
+        row(
+            out,
+            &judgement.expectation.text,
+            &found,
+            judgement.holds,
+            metric.what(),
+        );
     }
     out.push_str("</table></div>");
 }
@@ -148,9 +178,10 @@ fn rate(samples: &[Sample], count: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     samples
         .windows(2)
         .filter_map(|pair| match pair {
-            [before, after] if after.at > before.at => {
-                Some((after.at, ((count(after) - count(before)) / (after.at - before.at)).max(0.0)))
-            }
+            [before, after] if after.at > before.at => Some((
+                after.at,
+                ((count(after) - count(before)) / (after.at - before.at)).max(0.0),
+            )),
             _ => None,
         })
         .collect()
@@ -191,7 +222,11 @@ fn charts(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
     draw(
         "Throughput",
         "syncs per second",
-        by_group(&|at| rate(samples, |sample| sample.visits.get(at).copied().map_or(0.0, number))),
+        by_group(&|at| {
+            rate(samples, |sample| {
+                sample.visits.get(at).copied().map_or(0.0, number)
+            })
+        }),
     );
     draw(
         "Staleness: the longest wait of any user",
@@ -201,7 +236,10 @@ fn charts(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
             samples.iter().filter_map(point).collect()
         }),
     );
-    let processes: BTreeSet<&String> = samples.iter().flat_map(|sample| sample.processes.keys()).collect();
+    let processes: BTreeSet<&String> = samples
+        .iter()
+        .flat_map(|sample| sample.processes.keys())
+        .collect();
     let mut processes: Vec<&String> = processes.into_iter().collect();
     processes.sort_by_key(|name| (!is_ours(name), name.len(), (*name).clone()));
     let by_process = |value: &dyn Fn(&str) -> Vec<(f64, f64)>| -> Vec<Line> {
@@ -286,10 +324,15 @@ fn distributions(out: &mut String, trial: &TrialResult, baseline: Option<&TrialR
             points: points(&group.interval.line),
         })
         .collect();
-    lines.extend(baseline.iter().flat_map(|baseline| &baseline.groups).map(|group| Line {
-        name: format!("{} (baseline)", group.name),
-        points: points(&group.interval.line),
-    }));
+    lines.extend(
+        baseline
+            .iter()
+            .flat_map(|baseline| &baseline.groups)
+            .map(|group| Line {
+                name: format!("{} (baseline)", group.name),
+                points: points(&group.interval.line),
+            }),
+    );
     let chart = Chart {
         title: "Sync interval: how many users wait how long",
         x: "per cent of the intervals that are shorter",
@@ -392,9 +435,21 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
             .collect()
     };
     let mut rows = groups(trial, "");
-    rows.extend(baseline.into_iter().flat_map(|baseline| groups(baseline, " (baseline)")));
+    rows.extend(
+        baseline
+            .into_iter()
+            .flat_map(|baseline| groups(baseline, " (baseline)")),
+    );
     let heads = [
-        "group", "tenants", "people", "interval p50", "p90", "p99", "longest", "Exchange requests", "SharePoint requests",
+        "group",
+        "tenants",
+        "people",
+        "interval p50",
+        "p90",
+        "p99",
+        "longest",
+        "Exchange requests",
+        "SharePoint requests",
         "met trouble",
     ];
     table(out, "Groups of tenants", &heads, rows);
@@ -411,7 +466,12 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
             ]
         })
         .collect();
-    table(out, "Steps", &["workers", "syncs", "window", "rate", "cores used by tasksync"], steps);
+    table(
+        out,
+        "Steps",
+        &["workers", "syncs", "window", "rate", "cores used by tasksync"],
+        steps,
+    );
     let seconds = |value: Option<f64>| value.map_or_else(String::new, time);
     let hits = trial
         .hits
@@ -427,7 +487,12 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
             ]
         })
         .collect();
-    table(out, "What was hit", &["who", "how", "at", "back after", "without a leader", "problem"], hits);
+    table(
+        out,
+        "What was hit",
+        &["who", "how", "at", "back after", "without a leader", "problem"],
+        hits,
+    );
 }
 
 fn figures(out: &mut String, report: &Report<'_>) {
@@ -435,7 +500,13 @@ fn figures(out: &mut String, report: &Report<'_>) {
         .outcome
         .figures
         .iter()
-        .map(|(metric, value)| vec![metric.what().to_owned(), metric.name().to_owned(), metric.say(*value)])
+        .map(|(metric, value)| {
+            vec![
+                metric.what().to_owned(),
+                metric.name().to_owned(),
+                metric.say(*value),
+            ]
+        })
         .collect();
     table(out, "All figures", &["figure", "name", "value"], rows);
 }
@@ -454,11 +525,21 @@ fn problems(out: &mut String, trial: &TrialResult) {
 
 fn machine(out: &mut String, report: &Report<'_>) {
     let machine = &report.machine;
-    let build = if machine.optimised { "optimised build" } else { "debug build: figures are not comparable" };
+    let build = if machine.optimised {
+        "optimised build"
+    } else {
+        "debug build: figures are not comparable"
+    };
     let rows = vec![
         vec!["date".to_owned(), machine.date.clone()],
-        vec!["revision".to_owned(), format!("{} ({}, {build})", machine.commit, machine.version)],
-        vec!["processors".to_owned(), format!("{} × {}", machine.processors, machine.processor)],
+        vec![
+            "revision".to_owned(),
+            format!("{} ({}, {build})", machine.commit, machine.version),
+        ],
+        vec![
+            "processors".to_owned(),
+            format!("{} × {}", machine.processors, machine.processor),
+        ],
         vec!["memory".to_owned(), format!("{:.1} GiB", machine.memory_gib)],
         vec!["kernel".to_owned(), machine.kernel.clone()],
         vec![

@@ -214,11 +214,18 @@ impl TrialResult {
     /// What was hit, a line each.
     #[must_use]
     pub fn hits(&self) -> Vec<String> {
-        let seconds = |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"));
+        let seconds =
+            |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"));
         self.hits
             .iter()
             .map(|hit| {
-                let mut line = format!("{:>7.1} s  {} {:?}, back after {}", hit.at, hit.name, hit.how, seconds(hit.back_after));
+                let mut line = format!(
+                    "{:>7.1} s  {} {:?}, back after {}",
+                    hit.at,
+                    hit.name,
+                    hit.how,
+                    seconds(hit.back_after)
+                );
                 if hit.what == super::file::Victim::Leader {
                     line.push_str(&format!(", without a leader for {}", seconds(hit.failover)));
                 }
@@ -316,7 +323,10 @@ impl Report<'_> {
                 .map_err(|error| format!("{}: {error}", path.display()))
                 .map(|()| path)
         };
-        let json = write(format!("{}.json", self.scenario.name), format!("{:#}\n", self.json()))?;
+        let json = write(
+            format!("{}.json", self.scenario.name),
+            format!("{:#}\n", self.json()),
+        )?;
         let html = write(format!("{}.html", self.scenario.name), self.html())?;
         Ok((json, html))
     }

@@ -53,7 +53,11 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Round positions of an axis from 0 to at least `largest`: between four and ten.
 fn ticks(largest: f64) -> Vec<f64> {
-    let largest = if largest.is_finite() && largest > 0.0 { largest } else { 1.0 };
+    let largest = if largest.is_finite() && largest > 0.0 {
+        largest
+    } else {
+        1.0
+    };
     let rough = largest / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0]
@@ -98,13 +102,23 @@ impl Chart<'_> {
             return String::new();
         }
         let largest = |pick: fn(&(f64, f64)) -> f64| {
-            points().map(pick).filter(|value| value.is_finite()).fold(0.0, f64::max)
+            points()
+                .map(pick)
+                .filter(|value| value.is_finite())
+                .fold(0.0, f64::max)
         };
-        let (x_ticks, y_ticks) = (self.x_ticks(largest(|point| point.0)), ticks(largest(|point| point.1)));
+        let (x_ticks, y_ticks) = (
+            self.x_ticks(largest(|point| point.0)),
+            ticks(largest(|point| point.1)),
+        );
         let x_end = if self.bars {
             largest(|point| point.0) + 1.0
         } else {
-            x_ticks.last().copied().unwrap_or(1.0).min(largest(|point| point.0).max(1e-9))
+            x_ticks
+                .last()
+                .copied()
+                .unwrap_or(1.0)
+                .min(largest(|point| point.0).max(1e-9))
         };
         let y_end = y_ticks.last().copied().unwrap_or(1.0);
         let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
@@ -276,7 +290,10 @@ mod tests {
         assert_eq!(ticks(0.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         for largest in [0.003, 1.0, 7.0, 99.0, 12_345.0, 9e8] {
             let ticks = ticks(largest);
-            assert!((5..=11).contains(&ticks.len()) && *ticks.last().unwrap() >= largest, "{ticks:?}");
+            assert!(
+                (5..=11).contains(&ticks.len()) && *ticks.last().unwrap() >= largest,
+                "{ticks:?}"
+            );
         }
         assert_eq!(ticks(f64::NAN).len(), 6);
     }
@@ -302,7 +319,11 @@ mod tests {
         };
         assert_eq!(chart(Vec::new()).render(), "");
         let text = chart(vec![(0.0, 1.0), (2.0, f64::NAN), (3.0, 5.0)]).render();
-        assert!(text.contains("a &lt; b") && text.contains("\u{fffd}x&amp;y") && text.contains("&quot;redis&quot;"));
+        assert!(
+            text.contains("a &lt; b")
+                && text.contains("\u{fffd}x&amp;y")
+                && text.contains("&quot;redis&quot;")
+        );
         assert!(!text.contains("NaN"));
     }
 }

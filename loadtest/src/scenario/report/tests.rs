@@ -148,17 +148,34 @@ fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
 #[test]
 fn the_json_has_every_field_of_its_version() {
     let json = with_report(Report::json);
-    assert_eq!((json["version"].as_u64(), json["passed"].as_bool()), (Some(1), Some(false)));
+    assert_eq!(
+        (json["version"].as_u64(), json["passed"].as_bool()),
+        (Some(1), Some(false))
+    );
     assert_eq!(json["expectations"][0]["holds"], false);
     assert_eq!(json["figures"]["failover"]["unit"], "seconds");
     let mut found = Vec::new();
     paths(&json, "", &mut found);
     // The names of processes are data.
-    let found: Vec<_> = found.into_iter().filter(|path| !path.contains(".processes.")).collect();
+    let found: Vec<_> = found
+        .into_iter()
+        .filter(|path| !path.contains(".processes."))
+        .collect();
     let fixture = include_str!("schema-1.txt");
-    let missing: Vec<_> = fixture.lines().filter(|path| !found.iter().any(|known| known == path)).collect();
-    assert_eq!(missing, Vec::<&str>::new(), "a field went: raise the version. There are:\n{}", found.join("\n"));
-    let new: Vec<_> = found.iter().filter(|path| !fixture.lines().any(|known| known == *path)).collect();
+    let missing: Vec<_> = fixture
+        .lines()
+        .filter(|path| !found.iter().any(|known| known == path))
+        .collect();
+    assert_eq!(
+        missing,
+        Vec::<&str>::new(),
+        "a field went: raise the version. There are:\n{}",
+        found.join("\n")
+    );
+    let new: Vec<_> = found
+        .iter()
+        .filter(|path| !fixture.lines().any(|known| known == *path))
+        .collect();
     assert!(new.is_empty(), "add to schema-1.txt: {new:?}");
 }
 
@@ -181,7 +198,10 @@ fn the_page_is_well_formed_and_loads_nothing() {
     assert_eq!(depth, 0);
     assert!(figures >= 15, "{figures} charts");
     for word in ["<script", "http://", "https://", "url(", "NaN", "inf"] {
-        assert!(!page.contains(&format!("\"{word}")) && !page.contains("<script"), "{word}");
+        assert!(
+            !page.contains(&format!("\"{word}")) && !page.contains("<script"),
+            "{word}"
+        );
     }
     assert!(page.contains("A &lt;made-up&gt; run &amp; its report."));
     assert!(page.contains("does not hold") && page.contains("9.5 s"));
