@@ -111,7 +111,12 @@ async fn once(
         Some(folder) => folder.join(name),
         None => temporary.path().to_owned(),
     };
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let unusable = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(unusable)?;
+    // Stores of an earlier run would take part in this one.
+    if std::fs::read_dir(&folder).map_err(unusable)?.next().is_some() {
+        return Err(format!("{} is not empty: name another folder", folder.display()));
+    }
 
     progress.begin("population", scenario.users());
     let started = Instant::now();

@@ -52,3 +52,39 @@ mod tests {
         assert!(find("smoke").is_some() && find("no").is_none());
     }
 }
+
+#[cfg(test)]
+mod page {
+    use super::super::expect::Metric;
+    use super::SHIPPED;
+
+    const PAGE: &str = include_str!("../../../docs/scenarios.md");
+    const FILE: &str = include_str!("file.rs");
+
+    #[test]
+    fn the_page_has_every_scenario_and_every_figure() {
+        for (name, _) in SHIPPED {
+            assert!(PAGE.contains(&format!("\n| `{name}` |")), "{name} is missing");
+        }
+        let rows: String = Metric::ALL
+            .iter()
+            .map(|metric| format!("| `{}` | {} |\n", metric.name(), metric.what()))
+            .collect();
+        assert!(PAGE.ends_with(&rows), "the table of figures must be:\n{rows}");
+    }
+
+    #[test]
+    fn the_page_has_every_key() {
+        let keys = FILE
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub "))
+            .filter(|line| !line.starts_with("struct") && !line.starts_with("enum"))
+            .filter_map(|line| line.split_once(':'))
+            .map(|(key, _)| key);
+        for key in keys {
+            let named = PAGE.contains(&format!(".{key}` |")) || PAGE.contains(&format!("| `{key}` |"));
+            let table = ["phases", "tenants", "edits", "steps", "kills", "baseline", "faults", "exchange", "sharepoint"];
+            assert!(named || table.contains(&key), "{key} is missing");
+        }
+    }
+}
