@@ -158,7 +158,7 @@ impl VisitLog {
     pub(crate) fn scan(&self) -> Vec<Standing> {
         let now = self.now_ms().saturating_add(1);
         let mut standings = vec![Standing::default(); self.groups.len()];
-        let mut oldest = now;
+        let mut oldest = u32::MAX;
         for (slot, owner) in self.slots.iter().zip(&self.owners) {
             let (begun, _) = halves(slot.load(Ordering::Relaxed));
             if let Some(standing) = standings.get_mut(usize::from(owner.group)) {

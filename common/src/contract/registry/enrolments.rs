@@ -45,12 +45,22 @@ pub async fn many_are_enrolled_together_and_each_is_answered(registry: Arc<dyn R
         source_login: "other".to_owned(),
         ..enrolment("b", "ana")
     };
-    let all = [enrolment("b", "ben"), thief.clone(), renamed.clone(), enrolment("b", "ben")];
+    let all = [
+        enrolment("b", "ben"),
+        thief.clone(),
+        renamed.clone(),
+        enrolment("b", "ben"),
+    ];
     let answers = registry.enrol_many(&all).await.unwrap();
     let owner = key("a", "ana");
     assert_eq!(
         answers,
-        [Enrolled::Added, Enrolled::MailboxTaken(owner), Enrolled::Updated, Enrolled::Updated]
+        [
+            Enrolled::Added,
+            Enrolled::MailboxTaken(owner),
+            Enrolled::Updated,
+            Enrolled::Updated
+        ]
     );
     assert!(registry.enrolment(&key("b", "ben")).await.unwrap().is_some());
     assert_eq!(registry.enrolment(&thief.key).await.unwrap(), None);

@@ -32,8 +32,8 @@ td.good { color: var(--good); font-weight: 600; } td.bad { color: var(--bad); fo
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(34rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--panel); border: 1px solid var(--edge); border-radius: .5rem; padding: .7rem .8rem .5rem; min-width: 0; }
 figcaption { font-weight: 600; margin-bottom: .25rem; } svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--soft); font-size: 12px; font-family: inherit; } .end { text-anchor: end; } .middle { text-anchor: middle; }
-.grid { stroke: var(--edge); stroke-width: 1; } .mark { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; } text.marked { font-size: 11px; }
+svg text { fill: var(--soft); font-size: 15px; font-family: inherit; } .end { text-anchor: end; } .middle { text-anchor: middle; }
+.grid { stroke: var(--edge); stroke-width: 1; } .mark { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; } text.marked { font-size: 13px; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .dashed { stroke-dasharray: 6 3; }
 .line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); } .line.c3 { stroke: var(--c3); }
 .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); } .line.c6 { stroke: var(--c6); } .line.c7 { stroke: var(--c7); }
@@ -391,20 +391,28 @@ fn distributions(out: &mut String, trial: &TrialResult, baseline: Option<&TrialR
     out.push_str(&chart.render());
 }
 
-fn table(out: &mut String, title: &str, heads: &[&str], rows: Vec<Vec<String>>) {
+fn table(out: &mut String, title: &str, heads: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }
     let _ = write!(out, "<h2>{}</h2><div class=\"wide\"><table><tr>", escape(title));
+    // A column whose cells all begin with a digit is one of numbers.
+    let digits = |cell: Option<&String>| {
+        cell.is_some_and(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let class = |at: usize| {
+        let numbers = rows.iter().all(|row| digits(row.get(at)));
+        if numbers { " class=\"number\"" } else { "" }
+    };
     for (at, head) in heads.iter().enumerate() {
-        let class = if at == 0 { "" } else { " class=\"number\"" };
+        let class = class(at);
         let _ = write!(out, "<th{class}>{}</th>", escape(head));
     }
     out.push_str("</tr>");
     for row in rows {
         out.push_str("<tr>");
         for (at, cell) in row.iter().enumerate() {
-            let class = if at == 0 { "" } else { " class=\"number\"" };
+            let class = class(at);
             let _ = write!(out, "<td{class}>{}</td>", escape(cell));
         }
         out.push_str("</tr>");
@@ -452,8 +460,8 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
         "SharePoint requests",
         "met trouble",
     ];
-    table(out, "Groups of tenants", &heads, rows);
-    let steps = trial
+    table(out, "Groups of tenants", &heads, &rows);
+    let steps: Vec<Vec<String>> = trial
         .steps
         .iter()
         .map(|step| {
@@ -470,10 +478,10 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
         out,
         "Steps",
         &["workers", "syncs", "window", "rate", "cores used by tasksync"],
-        steps,
+        &steps,
     );
     let seconds = |value: Option<f64>| value.map_or_else(String::new, time);
-    let hits = trial
+    let hits: Vec<Vec<String>> = trial
         .hits
         .iter()
         .map(|hit| {
@@ -491,12 +499,12 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
         out,
         "What was hit",
         &["who", "how", "at", "back after", "without a leader", "problem"],
-        hits,
+        &hits,
     );
 }
 
 fn figures(out: &mut String, report: &Report<'_>) {
-    let rows = report
+    let rows: Vec<Vec<String>> = report
         .outcome
         .figures
         .iter()
@@ -508,7 +516,7 @@ fn figures(out: &mut String, report: &Report<'_>) {
             ]
         })
         .collect();
-    table(out, "All figures", &["figure", "name", "value"], rows);
+    table(out, "All figures", &["figure", "name", "value"], &rows);
 }
 
 fn problems(out: &mut String, trial: &TrialResult) {
@@ -547,5 +555,5 @@ fn machine(out: &mut String, report: &Report<'_>) {
             "run on the same machine; their CPU is shown as \u{201c}simulators\u{201d}".to_owned(),
         ],
     ];
-    table(out, "Machine", &["", ""], rows);
+    table(out, "Machine", &["", ""], &rows);
 }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 /// Width and height of a chart.
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 260.0;
+const HEIGHT: f64 = 290.0;
 /// Room for the axes.
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 18.0;
-const BOTTOM: f64 = 40.0;
+const TOP: f64 = 36.0;
+const BOTTOM: f64 = 46.0;
 /// Colours are CSS classes, so that light and dark differ; after so many they begin again, dashed.
 const COLOURS: usize = 8;
 
@@ -192,7 +192,8 @@ impl Chart<'_> {
 
     /// Vertical lines with their names above.
     fn marks(&self, out: &mut String, x_end: f64, x_at: &dyn Fn(f64) -> f64) {
-        let mut free_from = f64::NEG_INFINITY;
+        // Two rows of names; one that fits into neither is left to the title.
+        let mut free_from = [f64::NEG_INFINITY; 2];
         for (at, name) in self.marks.iter().filter(|(at, _)| (0.0..=x_end).contains(at)) {
             let x = x_at(*at);
             let _ = write!(
@@ -201,17 +202,20 @@ impl Chart<'_> {
                 HEIGHT - BOTTOM,
                 escape(name)
             );
-            // Labels that would lie over each other are left to the title.
-            let room = f64::from(u32::try_from(name.chars().count()).unwrap_or(u32::MAX)) * 6.0;
-            if x >= free_from && x + room < WIDTH {
+            let room = f64::from(u32::try_from(name.chars().count()).unwrap_or(u32::MAX)) * 7.5;
+            let row = free_from.iter().position(|free| x >= *free);
+            if let Some((row, free)) = row.and_then(|row| Some((row, free_from.get_mut(row)?)))
+                && x + room < WIDTH
+            {
+                let above = if row == 0 { 5.0 } else { 20.0 };
                 let _ = write!(
                     out,
                     "<text class=\"marked\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
                     x + 3.0,
-                    TOP - 5.0,
+                    TOP - above,
                     escape(name)
                 );
-                free_from = x + room + 6.0;
+                *free = x + room + 8.0;
             }
         }
     }
@@ -291,7 +295,7 @@ mod tests {
         for largest in [0.003, 1.0, 7.0, 99.0, 12_345.0, 9e8] {
             let ticks = ticks(largest);
             assert!(
-                (5..=11).contains(&ticks.len()) && *ticks.last().unwrap() >= largest,
+                (4..=11).contains(&ticks.len()) && *ticks.last().unwrap() >= largest,
                 "{ticks:?}"
             );
         }
