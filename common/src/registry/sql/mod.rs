@@ -6,6 +6,7 @@ mod connect;
 mod enrolments;
 mod errors;
 mod journal;
+mod marks;
 mod stamps;
 mod states;
 mod tenants;
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::error::{Code, Failure};
 use crate::model::{TenantId, UserId, UserKey};
+use crate::schedule::Mark;
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;
@@ -214,6 +216,13 @@ impl Registry for SqliteRegistry {
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
         self.do_take_deletion_permit(user).await
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.do_mark().await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        self.do_save_mark(mark).await
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {
