@@ -63,8 +63,11 @@ pub struct RegistrySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
-    /// `memory:` for one machine.
+    /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
+    /// `redis+cluster://H1:P,H2:P,H3:P`, with `rediss` for TLS and `USER:PASSWORD@` (percent-encoded) before the hosts.
     pub url: String,
+    /// Names of everything kept in Redis begin with this, so that several installations can share one Redis.
+    pub key_prefix: String,
     /// The leader wakes this often (the original's timer job period).
     #[serde(with = "duration")]
     pub run_interval: Duration,
@@ -233,6 +236,7 @@ impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
             url: "memory:".to_owned(),
+            key_prefix: "tasksync".to_owned(),
             run_interval: Duration::from_secs(60),
             top_up_interval: Duration::from_secs(1),
             tenants_per_run: 50,

@@ -179,6 +179,13 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
         "registry.acquire_timeout + registry.statement_timeout must be below worker.user_budget: a sync must be able to save what it did",
     )?;
+    relation(
+        (1..=64).contains(&schedule.key_prefix.len())
+            && schedule.key_prefix.chars().all(|character| {
+                character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | ':')
+            }),
+        "schedule.key_prefix must be 1 to 64 letters, digits, \"-\", \"_\", \".\" or \":\"",
+    )?;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
         (
