@@ -41,9 +41,7 @@ fn number(delivery: &dyn Delivery) -> u128 {
 }
 
 async fn publish(queue: &dyn JobQueue, number: u128) -> Result<(), Failure> {
-    queue
-        .publish(QUEUE, &job(number), &TraceContext::default())
-        .await
+    queue.publish(QUEUE, &job(number), &TraceContext::default()).await
 }
 
 /// Tries until the broker takes it.
