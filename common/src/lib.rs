@@ -16,5 +16,6 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;
