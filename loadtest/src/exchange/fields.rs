@@ -98,7 +98,7 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
         }
         "item:Subject" => item.subject = Some(text.to_owned()),
         "item:Sensitivity" => {
-            item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"])
+            item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"]);
         }
         "item:Body" => {
             item.body = Some(Body {

@@ -127,7 +127,7 @@ impl Metric {
     pub fn say(self, value: f64) -> String {
         match self.unit() {
             Unit::Count => format!("{value:.0}"),
-            Unit::Seconds if value >= 0.0 && value < 0.01 => format!("{:.0} µs", value * 1e6),
+            Unit::Seconds if (0.0..0.01).contains(&value) => format!("{:.0} µs", value * 1e6),
             Unit::Seconds => match std::time::Duration::try_from_secs_f64(value) {
                 Ok(time) => duration::words(time),
                 Err(_) => format!("{value} s"),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::file::{Method, Mode, Scenario, Victim};
 use super::processes::{Process, ProcessSpec, TOKEN};
 use crate::population::Tenant;
-use crate::services::{Services, ServicesPlan};
+use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan};
 use crate::trial::Farm;
 
 /// Users opted in with one request.
@@ -163,15 +163,9 @@ impl Fleet {
             return Vec::new();
         };
         vec![
-            ("redis", services.redis().ok().and_then(|server| server.pid())),
-            (
-                "rabbitmq",
-                services.rabbitmq().ok().and_then(|server| server.pid()),
-            ),
-            (
-                "postgres",
-                services.postgres().ok().and_then(|server| server.pid()),
-            ),
+            ("redis", services.redis().ok().and_then(Redis::pid)),
+            ("rabbitmq", services.rabbitmq().ok().and_then(RabbitMq::pid)),
+            ("postgres", services.postgres().ok().and_then(Postgres::pid)),
         ]
     }
 

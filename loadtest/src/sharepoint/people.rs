@@ -213,13 +213,11 @@ impl SharePoint {
     pub fn item_from(&self, site: &str, list: ListId, from: ItemId) -> Option<ItemView> {
         self.with_site(site, |site| {
             let list = site.list(list)?;
-            let live = |(_, item): &(&ItemId, &Box<Item>)| !item.recycled;
-            let found = list
-                .items
-                .range(from..)
-                .find(live)
-                .or_else(|| list.items.iter().find(live));
-            Ok(found.map(|(_, item)| view(site, item)))
+            let mut behind = list.items.range(from..).map(|(_, item)| item.as_ref());
+            let found = behind
+                .find(|item| !item.recycled)
+                .or_else(|| list.live_items().next());
+            Ok(found.map(|item| view(site, item)))
         })
         .ok()
         .flatten()

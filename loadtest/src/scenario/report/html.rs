@@ -81,9 +81,9 @@ pub(super) fn page(report: &Report<'_>) -> String {
     figures(&mut out, report);
     problems(&mut out, &outcome.trial);
     machine(&mut out, report);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<h2>The scenario</h2><pre>{}</pre></body></html>\n",
+        "<h2>The scenario</h2><pre>{}</pre></body></html>",
         escape(report.text)
     );
     out
