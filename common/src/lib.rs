@@ -5,6 +5,7 @@ pub mod clock;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
 pub mod error;
+pub mod facts;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
@@ -15,5 +16,6 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;

@@ -4,6 +4,7 @@ mod duration;
 mod load;
 mod store_url;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use load::{SettingsError, check, load, parse};
 pub(crate) use store_url::unsupported_url;
+pub use store_url::without_password;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -36,11 +38,22 @@ pub struct Settings {
 }
 
 /// Where the truth is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// `sqlite:PATH` for one machine.
+    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The PostgreSQL URL may also
+    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine `verify-full` unless
+    /// named), `sslrootcert`, `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
+    /// `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a session per connection.
     pub url: String,
+    /// PostgreSQL: most connections of one process.
+    pub connections: u32,
+    /// PostgreSQL: a call waits this long for a connection before it fails.
+    #[serde(with = "duration")]
+    pub acquire_timeout: Duration,
+    /// PostgreSQL: the server ends a statement that takes longer.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
     /// How long journal entries are kept.
     #[serde(with = "duration")]
     pub journal_lifetime: Duration,
@@ -91,12 +104,49 @@ pub struct ScheduleSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// `memory:` for one machine.
+    /// `memory:` for one machine; RabbitMQ as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://…` over TLS. Several
+    /// hosts of one cluster are separated by commas and tried in turn. Special characters of user, password and vhost are
+    /// percent-encoded. Give it in the environment (`TASKSYNC_QUEUE__URL`) when it holds a password.
     pub url: String,
     /// Most jobs that wait in one queue.
     pub maximum_length: usize,
     /// A job is given to a worker at most this often before it goes to the dead letters.
     pub delivery_limit: u32,
+    /// Most dead letters kept; then the oldest makes room.
+    pub maximum_dead_letters: usize,
+    /// RabbitMQ: a dead letter is kept this long.
+    #[serde(with = "duration")]
+    pub dead_letter_lifetime: Duration,
+    /// RabbitMQ: `create` declares the queues at start; `check` only looks whether they exist, because an operator made
+    /// them (deploy/rabbitmq/definitions.json). Nothing is ever deleted.
+    pub declare: DeclareQueues,
+    /// RabbitMQ: what the names of the queues begin with; they are `PREFIX.tasks.background`, `PREFIX.tasks.interactive`
+    /// and `PREFIX.tasks.dead`.
+    pub name_prefix: String,
+    /// RabbitMQ: opening a connection may take this long, per host.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// RabbitMQ: an answer or a confirmation may take this long.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// RabbitMQ: a connection over which nothing comes for this long is given up (whole seconds).
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    /// RabbitMQ: most jobs of this process whose confirmation is awaited at once; further ones wait their turn.
+    pub unconfirmed: usize,
+    /// RabbitMQ: further certificate authorities to trust for `amqps://`, a PEM file.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Who makes the broker's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeclareQueues {
+    /// tasksync.
+    #[default]
+    Create,
+    /// An operator; tasksync only looks.
+    Check,
 }
 
 /// What one worker process does at once, and for how long.
@@ -187,10 +237,33 @@ pub struct LogSettings {
     pub filter: String,
 }
 
+impl fmt::Debug for RegistrySettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url,
+            connections,
+            acquire_timeout,
+            statement_timeout,
+            journal_lifetime,
+        } = self;
+        formatter
+            .debug_struct("RegistrySettings")
+            .field("url", &without_password(url))
+            .field("connections", connections)
+            .field("acquire_timeout", acquire_timeout)
+            .field("statement_timeout", statement_timeout)
+            .field("journal_lifetime", journal_lifetime)
+            .finish()
+    }
+}
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             url: "sqlite:tasksync.sqlite".to_owned(),
+            connections: 10,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(15),
             journal_lifetime: Duration::from_secs(30 * 24 * 3600),
         }
     }
@@ -222,6 +295,15 @@ impl Default for QueueSettings {
             url: "memory:".to_owned(),
             maximum_length: 10_000,
             delivery_limit: 5,
+            maximum_dead_letters: 1_000,
+            dead_letter_lifetime: Duration::from_secs(7 * 24 * 3600),
+            declare: DeclareQueues::Create,
+            name_prefix: "tasksync".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            unconfirmed: 256,
+            authorities: None,
         }
     }
 }

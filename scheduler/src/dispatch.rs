@@ -11,6 +11,7 @@ use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSIO
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::select::{Batch, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
+use tasksync_common::trace::TraceContext;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Uuid};
@@ -105,7 +106,7 @@ impl Dispatcher {
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
         let job = self.job(tenant, reason, token, users);
-        let published = timeout(PUBLISH, self.queue.publish(queue, &job))
+        let published = timeout(PUBLISH, self.queue.publish(queue, &job, &TraceContext::default()))
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::new(

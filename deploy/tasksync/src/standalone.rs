@@ -81,7 +81,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
     ));
     let stores = Stores {
         schedule: order,
-        queue: open_queue(&settings.queue)
+        queue: open_queue(&settings.queue, settings.schedule.claim_lifetime)
             .await
             .map_err(|failure| start(&failure))?,
         registry,

@@ -115,7 +115,14 @@ impl Bench {
             users: users.into_iter().map(|claimed| claimed.user).collect(),
             issued_at: self.clock.now(),
         };
-        self.memory.publish(QueueName::Background, &job).await.unwrap();
+        self.memory
+            .publish(
+                QueueName::Background,
+                &job,
+                &tasksync_common::trace::TraceContext::default(),
+            )
+            .await
+            .unwrap();
         token
     }
 
@@ -127,7 +134,7 @@ impl Bench {
     pub(crate) async fn settled(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();
-            if depth.ready + depth.unacknowledged == 0 {
+            if depth.ready + depth.unacknowledged.unwrap() == 0 {
                 return;
             }
             sleep(Duration::from_millis(100)).await;

@@ -1,6 +1,6 @@
 //! What other stores' data were known by when they were last looked at.
 
-use super::SqliteRegistry;
+use super::SqlRegistry;
 use crate::error::Failure;
 use crate::schedule::Mark;
 
@@ -11,13 +11,14 @@ const READ: &str = "SELECT data_id, number FROM marks WHERE store = $1";
 const SAVE: &str = "INSERT INTO marks (store, data_id, number) VALUES ($1, $2, $3) \
     ON CONFLICT (store) DO UPDATE SET data_id = excluded.data_id, number = excluded.number";
 
-impl SqliteRegistry {
+impl SqlRegistry {
     pub(super) async fn do_mark(&self) -> Result<Option<Mark>, Failure> {
         const DOING: &str = "reading the mark of the order of work";
         let mut connection = self.read(DOING).await?;
-        let row: Option<(String, i64)> = sqlx::query_as(READ)
+        let row: Option<(String, i64)> = connection
+            .query(READ)
             .bind(SCHEDULE)
-            .fetch_optional(&mut *connection)
+            .fetch_optional()
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         Ok(row.map(|(id, number)| Mark {
@@ -28,14 +29,15 @@ impl SqliteRegistry {
 
     pub(super) async fn do_save_mark(&self, mark: &Mark) -> Result<(), Failure> {
         const DOING: &str = "saving the mark of the order of work";
-        let mut transaction = self.write(DOING).await?;
-        sqlx::query(SAVE)
+        let mut connection = self.single(DOING).await?;
+        connection
+            .query(SAVE)
             .bind(SCHEDULE)
             .bind(mark.id.as_str())
             .bind(i64::try_from(mark.number).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
+            .execute()
             .await
             .map_err(|error| self.failure(DOING, &error))?;
-        self.commit(DOING, transaction).await
+        self.commit(DOING, connection).await
     }
 }
