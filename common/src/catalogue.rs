@@ -236,10 +236,18 @@ catalogue! {
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
         "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+    RegistryOccupied "registry-occupied" Operator
+        "The registry is in use by processes this one cannot work beside"
+        "One of them keeps its order of work or its queue in memory, where nobody else sees it, so it must be alone."
+        "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
     ScheduleUnavailable "schedule-unavailable" Operator
         "The order of work cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."
         "Look at the detail; bring the store back. Nothing is lost: the order is rebuilt from the registry.";
+    RedisUnavailable "redis-unavailable" Operator
+        "Redis cannot be used"
+        "It is down, restarting, out of memory or overloaded, a node of the cluster is missing, or it refuses the login."
+        "Look at the detail; bring Redis back or correct the URL. Nothing is lost: the order of work is rebuilt from the registry.";
     QueueUnavailable "queue-unavailable" Operator
         "The job queue cannot be reached"
         "The broker is down, restarting, or blocks publishers because it runs out of memory or disk."

@@ -4,6 +4,7 @@ mod duration;
 mod load;
 mod store_url;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use load::{SettingsError, check, load, parse};
 pub(crate) use store_url::unsupported_url;
+pub use store_url::without_password;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -27,6 +29,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// The REST API and the pages.
     pub api: ApiSettings,
+    /// Probes of whoever watches the process.
+    pub health: HealthSettings,
     /// Calls to the tenants' servers.
     pub outbound: OutboundSettings,
     /// The brake before deletions.
@@ -36,11 +40,22 @@ pub struct Settings {
 }
 
 /// Where the truth is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// `sqlite:PATH` for one machine.
+    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The PostgreSQL URL may also
+    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine `verify-full` unless
+    /// named), `sslrootcert`, `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
+    /// `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a session per connection.
     pub url: String,
+    /// PostgreSQL: most connections of one process.
+    pub connections: u32,
+    /// PostgreSQL: a call waits this long for a connection before it fails.
+    #[serde(with = "duration")]
+    pub acquire_timeout: Duration,
+    /// PostgreSQL: the server ends a statement that takes longer.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
     /// How long journal entries are kept.
     #[serde(with = "duration")]
     pub journal_lifetime: Duration,
@@ -50,8 +65,11 @@ pub struct RegistrySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
-    /// `memory:` for one machine.
+    /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
+    /// `redis+cluster://H1:P,H2:P,H3:P`, with `rediss` for TLS and `USER:PASSWORD@` (percent-encoded) before the hosts.
     pub url: String,
+    /// Names of everything kept in Redis begin with this, so that several installations can share one Redis.
+    pub key_prefix: String,
     /// The leader wakes this often (the original's timer job period).
     #[serde(with = "duration")]
     pub run_interval: Duration,
@@ -96,6 +114,10 @@ pub struct QueueSettings {
     pub maximum_length: usize,
     /// A job is given to a worker at most this often before it goes to the dead letters.
     pub delivery_limit: u32,
+    /// How long the broker lets a worker keep a job unsettled (RabbitMQ's `consumer_timeout`); tasksync does not set it
+    /// there, it only checks that its own deadlines lie below.
+    #[serde(with = "duration")]
+    pub consumer_timeout: Duration,
     /// Most dead letters kept; then the oldest makes room.
     pub maximum_dead_letters: usize,
     /// RabbitMQ: a dead letter is kept this long.
@@ -166,6 +188,14 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
 }
 
+/// Probes of whoever watches the process: `/livez` and `/readyz`, without a token, in every role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Address and port listened on; every process on one machine needs its own.
+    pub listen: SocketAddr,
+}
+
 /// Calls to the tenants' servers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -221,10 +251,33 @@ pub struct LogSettings {
     pub filter: String,
 }
 
+impl fmt::Debug for RegistrySettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url,
+            connections,
+            acquire_timeout,
+            statement_timeout,
+            journal_lifetime,
+        } = self;
+        formatter
+            .debug_struct("RegistrySettings")
+            .field("url", &without_password(url))
+            .field("connections", connections)
+            .field("acquire_timeout", acquire_timeout)
+            .field("statement_timeout", statement_timeout)
+            .field("journal_lifetime", journal_lifetime)
+            .finish()
+    }
+}
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             url: "sqlite:tasksync.sqlite".to_owned(),
+            connections: 10,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(15),
             journal_lifetime: Duration::from_secs(30 * 24 * 3600),
         }
     }
@@ -234,6 +287,7 @@ impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
             url: "memory:".to_owned(),
+            key_prefix: "tasksync".to_owned(),
             run_interval: Duration::from_secs(60),
             top_up_interval: Duration::from_secs(1),
             tenants_per_run: 50,
@@ -255,6 +309,7 @@ impl Default for QueueSettings {
             url: "memory:".to_owned(),
             maximum_length: 10_000,
             delivery_limit: 5,
+            consumer_timeout: Duration::from_secs(30 * 60),
             maximum_dead_letters: 1_000,
             dead_letter_lifetime: Duration::from_secs(7 * 24 * 3600),
             declare: DeclareQueues::Create,
@@ -286,6 +341,14 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+        }
+    }
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8481)),
         }
     }
 }

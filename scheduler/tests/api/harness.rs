@@ -8,12 +8,14 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
+use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
+use tasksync_common::health::Health;
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
 use tasksync_scheduler::{
     Parts,
@@ -123,7 +125,11 @@ impl Service {
             clock,
             leading: scheduler.leading(),
             requests: scheduler.requests(),
-            stopping: stopping.clone(),
+            health: {
+                let health = Health::new(stopping.clone());
+                health.ask_stores(Arc::clone(&registry), Arc::clone(&schedule), Arc::clone(&queue));
+                health
+            },
         };
         let router = api::router(parts, token.map(|token| ApiToken::new(token).unwrap()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

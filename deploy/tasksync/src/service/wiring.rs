@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_worker::connect::ServerConnector;
 use tasksync_worker::source::Person;
 use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, TenantContext, Tenants};
@@ -26,27 +26,31 @@ const TENANTS_CONNECTED: usize = 10_000;
 const TENANT_RECHECK: Duration = Duration::from_secs(10);
 
 /// The sync of users, and the checks of tenants' servers.
-pub(crate) struct Connected<S: UserSync> {
-    pub(crate) sync: Arc<S>,
-    pub(crate) checks: Arc<dyn TenantChecks>,
+pub(super) struct Connected<S: UserSync> {
+    pub(super) sync: Arc<S>,
+    pub(super) checks: Arc<dyn TenantChecks>,
 }
 
-/// Makes the clients and what is built on them.
+/// Makes the clients.
 ///
 /// # Errors
 /// Names the setting that cannot be used.
-pub(crate) fn connect(
+pub(super) fn connector(settings: &Settings, clock: &SharedClock) -> Result<Arc<dyn Connector>, Stop> {
+    let connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
+        .map_err(|error| Stop::settings(error.to_string()))?;
+    Ok(Arc::new(connector))
+}
+
+/// Makes what is built on the clients.
+pub(super) fn connect(
+    connector: &Arc<dyn Connector>,
     settings: &Settings,
     registry: &Arc<dyn Registry>,
     clock: &SharedClock,
-) -> Result<Connected<SyncEngine>, Stop> {
-    let connector: Arc<dyn Connector> = Arc::new(
-        ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
-            .map_err(|error| Stop::settings(error.to_string()))?,
-    );
+) -> Connected<SyncEngine> {
     let tenants = Arc::new(Tenants::new(
         Arc::clone(registry),
-        Arc::clone(&connector),
+        Arc::clone(connector),
         Arc::clone(clock),
         TENANTS_CONNECTED,
         TENANT_RECHECK,
@@ -57,10 +61,13 @@ pub(crate) fn connect(
         Arc::clone(clock),
         SyncSettings::new(&settings.worker, &settings.guard),
     ));
-    Ok(Connected {
+    Connected {
         sync: Arc::clone(&sync),
-        checks: Arc::new(Checks { connector, sync }),
-    })
+        checks: Arc::new(Checks {
+            connector: Arc::clone(connector),
+            sync,
+        }),
+    }
 }
 
 /// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
@@ -83,21 +90,7 @@ impl TenantChecks for Checks {
                 return source.sites.iter().map(refused).collect();
             }
         };
-        connections
-            .source
-            .check()
-            .await
-            .into_iter()
-            .map(|check| SiteCheck {
-                site: check.site,
-                result: check.result.map(|facts| SiteFacts {
-                    title: facts.title,
-                    lists: facts.lists,
-                    may_edit: facts.may_edit,
-                    clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
-                }),
-            })
-            .collect()
+        connections.source.check().await
     }
 
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
@@ -119,12 +112,6 @@ impl TenantChecks for Checks {
         };
         let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
         let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
-        let mailbox: Result<_, Failure> = mailbox.map(|facts| MailboxFacts {
-            version: facts.version,
-            access: facts.access,
-            clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
-            idle_check: facts.probe,
-        });
         UserCheck { person, mailbox }
     }
 
