@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Uuid};
 
+use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 
@@ -37,6 +38,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) continuity: Continuity,
 }
 
 /// What became of users that were to be sent.

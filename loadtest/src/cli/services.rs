@@ -51,7 +51,7 @@ impl ServicesArguments {
         };
         ServicesPlan {
             redis: (all || self.redis).then_some(persistence),
-            redis_cluster: all || self.redis_cluster,
+            redis_cluster: (all || self.redis_cluster).then_some(persistence),
             rabbitmq: all || self.rabbitmq,
             postgres: all || self.postgres,
             parent: self.folder.clone(),

@@ -62,6 +62,9 @@ pub(super) struct Launch {
 /// Waits for leave to run, so that the watchdog knows the process before it does anything.
 const GATE: &str = "read -r leave && [ \"$leave\" = go ] && exec \"$@\" </dev/null";
 
+/// Time a killed process has to disappear.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -146,10 +149,16 @@ impl Process {
         }
         // Frozen first: what does not run starts nothing that the look at its children would miss.
         self.send(Signal::Stop);
-        send(Signal::Kill, &self.tree());
+        let tree = self.tree();
+        send(Signal::Kill, &tree);
         send_group(Signal::Kill, self.pid());
         self.child.wait().ok();
         self.status();
+        // The others are not our children; they end within moments.
+        let started = Instant::now();
+        while tree.iter().any(|pid| runs(*pid)) && started.elapsed() < KILL_LIMIT {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for the end, at most `limit`, where nothing can be awaited.
@@ -204,6 +213,14 @@ fn shell_kill(signal: Signal, targets: Vec<String>) {
         .ok();
 }
 
+/// Whether a process is there and does not just wait to be asked how it ended.
+fn runs(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| field_in(&stat, 0).map(|state| !matches!(state, "Z" | "X")))
+        .unwrap_or(false)
+}
+
 /// Parent of every process.
 fn parents() -> BTreeMap<u32, u32> {
     std::fs::read_dir("/proc")
@@ -213,15 +230,15 @@ fn parents() -> BTreeMap<u32, u32> {
         .filter_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            Some((pid, parent_in(&stat)?))
+            Some((pid, field_in(&stat, 1)?.parse().ok()?))
         })
         .collect()
 }
 
-/// The parent in a line of `/proc/<pid>/stat`; the name in brackets may hold anything.
-fn parent_in(stat: &str) -> Option<u32> {
+/// A field of `/proc/<pid>/stat` after the name in brackets, which may hold anything: 0 is the state, 1 the parent.
+fn field_in(stat: &str, field: usize) -> Option<&str> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    rest.split_whitespace().nth(field)
 }
 
 /// `root` and all processes below it.
@@ -246,9 +263,9 @@ mod tests {
 
     #[test]
     fn a_process_name_may_hold_brackets_and_spaces() {
-        assert_eq!(parent_in("42 (a) b (c)) S 7 42 42 0"), Some(7));
-        assert_eq!(parent_in("42 (postgres) Z 1 42"), Some(1));
-        assert_eq!(parent_in("nonsense"), None);
+        assert_eq!(field_in("42 (a) b (c)) S 7 42 42 0", 1), Some("7"));
+        assert_eq!(field_in("42 (postgres) Z 1 42", 0), Some("Z"));
+        assert_eq!(field_in("nonsense", 0), None);
     }
 
     #[test]

@@ -11,9 +11,12 @@ use super::{ServiceError, ServiceFolder, net, ports};
 /// What Redis keeps over a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Persistence {
-    /// An append-only file, written out every second, as operators run it.
+    /// An append-only file, synced every second, as operators run it. While a sync takes long, writes wait in memory: a
+    /// kill may lose the last two seconds, although they were answered.
     #[default]
     EverySecond,
+    /// An append-only file, synced before every answer: nothing that was answered is lost.
+    Always,
     /// Nothing.
     None,
 }
@@ -37,11 +40,7 @@ impl Redis {
     /// Why it does not come up, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
         Self::start_new(folder, "redis", || {
-            Ok(RedisRecipe {
-                port: ports::free_port()?,
-                bus: None,
-                persistence,
-            })
+            Ok(RedisRecipe::new(ports::free_port()?, None, persistence))
         })
         .await
     }
@@ -50,13 +49,11 @@ impl Redis {
     pub(super) async fn start_cluster_node(
         folder: &Arc<ServiceFolder>,
         name: &str,
+        persistence: Persistence,
     ) -> Result<Self, ServiceError> {
         Self::start_new(folder, name, || {
-            Ok(RedisRecipe {
-                port: ports::free_port()?,
-                bus: Some(ports::free_port()?),
-                persistence: Persistence::EverySecond,
-            })
+            let bus = ports::free_port()?;
+            Ok(RedisRecipe::new(ports::free_port()?, Some(bus), persistence))
         })
         .await
     }
@@ -84,6 +81,16 @@ impl Redis {
     }
 }
 
+impl RedisRecipe {
+    pub(super) fn new(port: u16, bus: Option<u16>, persistence: Persistence) -> Self {
+        Self {
+            port,
+            bus,
+            persistence,
+        }
+    }
+}
+
 impl Recipe for RedisRecipe {
     const NAME: &'static str = "Redis";
     const STOP: Signal = Signal::Terminate;
@@ -97,9 +104,10 @@ impl Recipe for RedisRecipe {
     #[expect(private_interfaces, reason = "recipes are of this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         let mut command: Vec<OsString> = vec![folder.binaries().redis_server()?.into()];
-        let append = match self.persistence {
-            Persistence::EverySecond => "yes",
-            Persistence::None => "no",
+        let (append, sync) = match self.persistence {
+            Persistence::EverySecond => ("yes", "everysec"),
+            Persistence::Always => ("yes", "always"),
+            Persistence::None => ("no", "no"),
         };
         let port = self.port.to_string();
         for (key, value) in [
@@ -107,7 +115,7 @@ impl Recipe for RedisRecipe {
             ("--port", port.as_str()),
             ("--daemonize", "no"),
             ("--appendonly", append),
-            ("--appendfsync", "everysec"),
+            ("--appendfsync", sync),
             ("--save", ""),
             ("--maxmemory-policy", "noeviction"),
         ] {
@@ -118,7 +126,7 @@ impl Recipe for RedisRecipe {
                 ("--cluster-enabled", "yes"),
                 ("--cluster-config-file", "nodes.conf"),
                 ("--cluster-port", &bus.to_string()),
-                ("--cluster-node-timeout", "2000"),
+                ("--cluster-node-timeout", "5000"),
             ] {
                 command.extend([key.into(), value.into()]);
             }

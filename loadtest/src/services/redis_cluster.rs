@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::{Redis, ServiceError, ServiceFolder};
+use super::{Persistence, Redis, ServiceError, ServiceFolder};
 
 /// Hash slots of every Redis Cluster.
 const SLOTS: u32 = 16_384;
@@ -24,10 +24,10 @@ impl RedisCluster {
     ///
     /// # Errors
     /// Why a node or the cluster does not come up.
-    pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
+    pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
         let nodes = try_join_all(
             ["redis-cluster-1", "redis-cluster-2", "redis-cluster-3"]
-                .map(|name| Redis::start_cluster_node(folder, name)),
+                .map(|name| Redis::start_cluster_node(folder, name, persistence)),
         )
         .await?;
         let cluster = Self { nodes };

@@ -357,6 +357,8 @@ fn tail(text: &str, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::redis::RedisRecipe;
+    use crate::services::{Persistence, Redis};
 
     #[test]
     fn servers_say_in_their_own_words_that_a_port_is_taken() {
@@ -367,6 +369,29 @@ mod tests {
             "{listen_error,{acceptor,{127,0,0,1},5672},eaddrinuse}"
         ));
         assert!(!port_taken("Ready to accept connections"));
+    }
+
+    #[tokio::test]
+    async fn another_port_is_taken_when_somebody_was_faster() {
+        let binaries = crate::services::Binaries::default();
+        if binaries.redis_server().is_err() {
+            println!("skipped: Redis is not installed; run make test");
+            return;
+        }
+        let folder = Arc::new(ServiceFolder::new(None, binaries).unwrap());
+        let first = Redis::start(&folder, Persistence::None).await.unwrap();
+        let ports = Mutex::new(vec![crate::services::ports::free_port().unwrap(), first.port()]);
+        let second = Redis::start_new(&folder, "second", || {
+            Ok(RedisRecipe::new(
+                ports.lock().unwrap().pop().unwrap(),
+                None,
+                Persistence::None,
+            ))
+        })
+        .await
+        .unwrap();
+        assert_ne!(second.port(), first.port());
+        assert!(ports.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct ServicesPlan {
     /// One Redis node.
     pub redis: Option<Persistence>,
     /// A Redis Cluster of three nodes.
-    pub redis_cluster: bool,
+    pub redis_cluster: Option<Persistence>,
     /// A RabbitMQ node.
     pub rabbitmq: bool,
     /// A PostgreSQL server.
@@ -30,7 +30,7 @@ impl ServicesPlan {
     pub fn all() -> Self {
         Self {
             redis: Some(Persistence::default()),
-            redis_cluster: true,
+            redis_cluster: Some(Persistence::default()),
             rabbitmq: true,
             postgres: true,
             ..Self::default()
@@ -41,7 +41,7 @@ impl ServicesPlan {
     #[must_use]
     pub fn distributed() -> Self {
         Self {
-            redis_cluster: false,
+            redis_cluster: None,
             ..Self::all()
         }
     }
@@ -69,7 +69,10 @@ impl Services {
         let optional = |wanted: bool| wanted.then_some(&folder);
         let (redis, redis_cluster, rabbitmq, postgres) = futures::try_join!(
             transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
-            transposed(optional(plan.redis_cluster).map(RedisCluster::start)),
+            transposed(
+                plan.redis_cluster
+                    .map(|persistence| RedisCluster::start(&folder, persistence))
+            ),
             transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
             transposed(optional(plan.postgres).map(Postgres::start)),
         )?;

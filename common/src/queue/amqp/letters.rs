@@ -78,7 +78,7 @@ impl DeadLetters {
             });
             lent.push(letter.message.acker);
         }
-        look.end(lent, 0).await?;
+        look.end(lent, Vec::new()).await?;
         Ok(letters)
     }
 
@@ -110,6 +110,7 @@ impl DeadLetters {
         let mut look = Look::open(&self.core, link, most).await?;
         let mut settled = 0;
         let mut lent = Vec::new();
+        let mut done = Vec::new();
         let mut failed = None;
         while !which.are_complete(settled) {
             let Some(letter) = look.next().await else {
@@ -129,12 +130,10 @@ impl DeadLetters {
                 failed = Some(failure);
                 break;
             }
-            self.core
-                .answer("settling a dead letter", acker.ack(BasicAckOptions::default()))
-                .await?;
+            done.push(acker);
             settled += 1;
         }
-        look.end(lent, settled).await?;
+        look.end(lent, done).await?;
         match failed {
             None => Ok(settled),
             Some(failure) => Err(failure.within(format!("after {settled} dead letters were replayed"))),
@@ -212,7 +211,7 @@ impl<'a> Look<'a> {
             return None;
         }
         self.left -= 1;
-        let next = timeout(BACK, self.consumer.as_mut()?.next()).await;
+        let next = timeout(self.core.request_timeout, self.consumer.as_mut()?.next()).await;
         match next {
             Ok(Some(Ok(message))) => Some(Lent::new(message)),
             Ok(Some(Err(_)) | None) | Err(_) => {
@@ -222,8 +221,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Gives back what was lent, in the order it came, so that the oldest stays first; returns when it is there again.
-    async fn end(mut self, mut lent: Vec<Acker>, gone: u64) -> Result<(), Failure> {
+    /// Settles what is done, and gives back what was lent in the order it came, so that the oldest stays first; returns
+    /// when it is there again. Nothing is settled earlier: it would make room for a further letter, which would then go
+    /// back behind the others.
+    async fn end(mut self, mut lent: Vec<Acker>, done: Vec<Acker>) -> Result<(), Failure> {
         if let Some(mut consumer) = self.consumer.take() {
             let cancel = self
                 .channel
@@ -236,6 +237,12 @@ impl<'a> Look<'a> {
             }
         }
         let any = !lent.is_empty();
+        let gone = done.len() as u64;
+        for acker in done {
+            self.core
+                .answer("settling a dead letter", acker.ack(BasicAckOptions::default()))
+                .await?;
+        }
         for acker in lent {
             let options = BasicNackOptions {
                 multiple: false,

@@ -251,7 +251,7 @@ async fn history(connection: &mut PgConnection, place: &str) -> Result<History, 
 fn is_undefined_table(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
-        .and_then(|database| database.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| code == "42P01")
 }
 

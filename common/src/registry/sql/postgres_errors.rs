@@ -84,7 +84,7 @@ fn io_meaning(kind: ErrorKind) -> &'static str {
 pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
-        .and_then(|database| database.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 

@@ -82,6 +82,9 @@ impl Node {
     pub(super) fn settings(&self, settings: QueueSettings) -> QueueSettings {
         QueueSettings {
             url: self.url(),
+            // Nothing depends on it, and a machine that tests is busy.
+            request_timeout: PATIENCE,
+            connect_timeout: PATIENCE,
             ..settings
         }
     }
