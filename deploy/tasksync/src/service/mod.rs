@@ -97,6 +97,7 @@ fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
 impl Process {
     async fn run(self, token: Option<ApiToken>) -> Result<End, Stop> {
         let settings = &self.settings;
+        stores::announce(self.role, &self.health);
         // Held to the end: a registry that is a file is this process's alone.
         let _lock = lock::take(&settings.registry.url)?;
         let connector = wiring::connector(settings, &self.clock)?;

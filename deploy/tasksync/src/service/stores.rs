@@ -11,8 +11,8 @@ use tasksync_common::schedule::{open_schedule, rebuild};
 use tasksync_scheduler::Stores;
 use tokio_util::sync::CancellationToken;
 
-use super::Process;
 use super::combination::embedded;
+use super::{Process, Role};
 use crate::exit::Stop;
 
 /// One attempt may take this long.
@@ -22,6 +22,24 @@ const REGISTRY_ATTEMPT: Duration = Duration::from_secs(12 * 60);
 /// First and longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Says that nothing the role needs is there yet, so that no probe finds a process ready that has not asked.
+pub(super) fn announce(role: Role, health: &Health) {
+    let mut needs = vec![
+        ("registry", Code::RegistryUnavailable),
+        ("schedule", Code::ScheduleUnavailable),
+        ("queue", Code::QueueUnavailable),
+    ];
+    if role.works() {
+        needs.push(("consumer", Code::QueueUnavailable));
+    }
+    for (what, code) in needs {
+        health.tell(
+            what,
+            Err(Failure::new(ErrorClass::Transient, code, "not asked yet")),
+        );
+    }
+}
 
 /// Takes the place on the registry, opens all three stores, side by side, and asks each something; an order of work in
 /// memory is filled. `None` when the process was told to end before they were there.
@@ -111,7 +129,6 @@ impl Waiting<'_> {
     ) -> Result<Option<T>, Stop> {
         let mut said: Option<Failure> = None;
         let mut wait = FIRST_PAUSE;
-        self.health.tell(self.what, Err(self.failure("not asked yet")));
         loop {
             let tried = tokio::time::timeout(self.limit, attempt());
             let Some(tried) = self.stop.run_until_cancelled(tried).await else {
