@@ -5,6 +5,7 @@ pub mod clock;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
 pub mod error;
+pub mod fleet;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
