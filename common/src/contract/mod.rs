@@ -16,6 +16,7 @@
 
 pub mod fleet;
 pub mod queue;
+pub mod redis;
 pub mod registry;
 pub mod schedule;
 
