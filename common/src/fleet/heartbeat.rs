@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Answer, Fleet, Member, Report};
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Two exchanges of one process are at least so far apart, however often it is nudged.
-const SPACING: Duration = Duration::from_millis(100);
+/// Two exchanges of one process are at least so far apart, when somebody waits and when it is enough to be told soon.
+const SPACING: Duration = Duration::from_millis(20);
+const SPACING_SOON: Duration = Duration::from_millis(200);
 
 /// The last exchange and the farewell may take this long.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -30,6 +31,25 @@ pub trait Part: Send + Sync + 'static {
     fn end(&self);
 }
 
+/// Asks for an exchange before its turn.
+#[derive(Debug, Default)]
+pub struct Nudge {
+    now: Notify,
+    soon: Notify,
+}
+
+impl Nudge {
+    /// Somebody waits for the answer, or others must know.
+    pub fn now(&self) {
+        self.now.notify_one();
+    }
+
+    /// Something changed that others should know within a fraction of a second.
+    pub fn soon(&self) {
+        self.soon.notify_one();
+    }
+}
+
 /// Keeps one process in the fleet.
 pub struct Heartbeat {
     /// The fleet.
@@ -42,8 +62,8 @@ pub struct Heartbeat {
     pub interval: Duration,
     /// After so much silence the process counts as dead.
     pub lifetime: Duration,
-    /// Notified when something cannot wait for the next turn.
-    pub nudge: Arc<Notify>,
+    /// Through which its parts ask for an exchange before its turn.
+    pub nudge: Arc<Nudge>,
 }
 
 impl Heartbeat {
@@ -102,14 +122,11 @@ impl Heartbeat {
             if !apart {
                 next = next.min(until);
             }
-            let earliest = Instant::now().max(sent + SPACING);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sleep_until(next.max(earliest)) => {}
-                () = async {
-                    self.nudge.notified().await;
-                    sleep_until(earliest).await;
-                } => {}
+                () = sleep_until(next.max(sent + SPACING)) => {}
+                () = nudged(&self.nudge.now, sent + SPACING) => {}
+                () = nudged(&self.nudge.soon, sent + SPACING_SOON) => {}
             }
         }
         self.farewell(number + 1, known).await;
@@ -155,4 +172,10 @@ impl Heartbeat {
             tracing::warn!("the fleet was not told of the end; it notices after the lifetime of a heartbeat");
         }
     }
+}
+
+/// Returns when it was notified, but not before `earliest`.
+async fn nudged(notify: &Notify, earliest: Instant) {
+    notify.notified().await;
+    sleep_until(earliest).await;
 }

@@ -17,6 +17,8 @@
 mod heartbeat;
 mod ledger;
 mod memory;
+mod open;
+mod redis;
 mod shares;
 
 use std::collections::BTreeMap;
@@ -26,8 +28,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use heartbeat::{Heartbeat, Part};
+pub use heartbeat::{Heartbeat, Nudge, Part};
 pub use memory::MemoryFleet;
+pub use open::open_fleet;
+pub use redis::RedisFleet;
 pub use shares::{TURN_MS, shares};
 
 use crate::error::Failure;

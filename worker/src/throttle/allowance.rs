@@ -49,9 +49,10 @@ impl Allowance {
         Some(self.begin(permit))
     }
 
-    /// The next permit that becomes free, in the order of asking.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Option<Permit> {
+    /// The next permit that becomes free, in the order of asking; `counted` is called when it counts as waiting.
+    pub(super) async fn acquire(self: &Arc<Self>, counted: impl FnOnce()) -> Option<Permit> {
         let waiting = Waiting::begin(self);
+        counted();
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
         drop(waiting);
         Some(self.begin(permit))
@@ -201,14 +202,14 @@ mod tests {
     #[tokio::test]
     async fn who_waits_gets_what_is_added() {
         let allowance = Allowance::new(0);
-        let mut waiting = Box::pin(allowance.acquire());
+        let mut waiting = Box::pin(allowance.acquire(|| {}));
         assert!(futures::poll!(&mut waiting).is_pending());
         assert_eq!(allowance.waiting(), 1);
         allowance.set_share(1);
         let permit = waiting.await.unwrap();
         assert_eq!((allowance.waiting(), allowance.in_flight()), (0, 1));
         drop(permit);
-        let abandoned = Box::pin(allowance.acquire());
+        let abandoned = Box::pin(allowance.acquire(|| {}));
         drop(abandoned);
         assert_eq!(allowance.waiting(), 0);
     }

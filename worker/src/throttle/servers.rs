@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tokio::sync::Notify;
+use tasksync_common::fleet::Nudge;
 use url::Url;
 
 use super::allowance::{Allowance, Permit};
@@ -64,9 +64,9 @@ impl Servers {
     }
 
     /// As [`Self::new`], for a process that shares every limit with others: it is a part of the process's
-    /// [`tasksync_common::fleet::Heartbeat`], and notifies `nudge` when it cannot wait for the next exchange.
+    /// [`tasksync_common::fleet::Heartbeat`], and uses `nudge` when it cannot wait for the next exchange.
     #[must_use]
-    pub fn shared_by_all(requests_per_server: usize, clock: SharedClock, nudge: Arc<Notify>) -> Self {
+    pub fn shared_by_all(requests_per_server: usize, clock: SharedClock, nudge: Arc<Nudge>) -> Self {
         let sharing = Arc::new(Sharing::new(nudge));
         Self::with_maximum(requests_per_server, clock, MAXIMUM_SERVERS, Some(sharing))
     }
@@ -254,7 +254,7 @@ impl ServerLimits {
 
     fn nudge(&self) {
         if let Some(sharing) = &self.sharing {
-            sharing.nudge.notify_one();
+            sharing.nudge.now();
         }
     }
 
@@ -296,11 +296,12 @@ impl ServerLimits {
     }
 
     async fn wait(&self, deadline: Timestamp) -> Option<Permit> {
-        let permit = self.allowance.acquire();
-        if self.allowance.share() < self.limit {
-            // The process may be given more.
-            self.nudge();
-        }
+        let permit = self.allowance.acquire(|| {
+            if self.allowance.share() < self.limit {
+                // The process may be given more.
+                self.nudge();
+            }
+        });
         until(deadline, &self.clock, permit).await.flatten()
     }
 

@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tasksync_common::fleet::{
-    Answer, MAXIMUM_SERVERS, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
+    Answer, MAXIMUM_SERVERS, Nudge, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
 };
-use tokio::sync::Notify;
 
 use super::servers::{ServerLimits, Servers};
 
 /// How limits are shared.
 pub(super) struct Sharing {
     /// Asks for an exchange now.
-    pub(super) nudge: Arc<Notify>,
+    pub(super) nudge: Arc<Nudge>,
     /// Workers last known, while the fleet is silent; 0 while it answers.
     apart: AtomicU32,
     /// Whose turn it is, when there are more processes than requests allowed.
@@ -28,7 +27,7 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    pub(super) fn new(nudge: Arc<Notify>) -> Self {
+    pub(super) fn new(nudge: Arc<Nudge>) -> Self {
         Self {
             nudge,
             apart: AtomicU32::new(0),

@@ -9,6 +9,7 @@ mod consume;
 mod limits;
 mod metrics;
 mod outcome;
+mod presence;
 mod report;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tasksync_common::model::{TenantId, UserId, UserKey};
 pub use consume::{Worker, run};
 pub use limits::WorkLimits;
 pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
+pub use presence::Presence;
 
 /// What a group's survey found for one user.
 pub enum Survey<W> {

@@ -32,7 +32,7 @@ impl FleetBench for Bench {
     }
 }
 
-crate::fleet_contract!(async { bench() });
+crate::fleet_contract!(async { Some(bench()) });
 
 #[tokio::test]
 async fn who_let_everything_go_leaves_nothing_behind() {
