@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tasksync_common::clock::SharedClock;
+use tasksync_common::fleet::Fleet;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
@@ -38,6 +39,8 @@ pub struct Parts {
     pub schedule: Arc<dyn Schedule>,
     /// Jobs in flight.
     pub queue: Arc<dyn JobQueue>,
+    /// What all processes share.
+    pub fleet: Arc<dyn Fleet>,
     /// Asks the tenants' servers.
     pub checks: Arc<dyn TenantChecks>,
     /// The settings the process was started with.

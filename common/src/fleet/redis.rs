@@ -1,5 +1,5 @@
 //! A fleet in Redis: every exchange is one script, by Redis' own time. All keys have one hash tag, so they are together
-//! on one node of a cluster.
+//! on one node of a cluster; no tenant's name has its underscore.
 
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl RedisFleet {
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}{{fleet}}:{name}", self.prefix)
+        format!("{}{{_fleet}}:{name}", self.prefix)
     }
 
     fn member_keys(&self) -> Vec<String> {

@@ -15,12 +15,15 @@ use tasksync_common::queue::QueueName;
 use super::error::{ApiCode, ApiError, ErrorBody};
 use super::extract::{Nothing, Params, limit};
 use super::tenants::known;
-use super::views::{AlertView, DeadLetterView, QueuesView, StatusView};
+use super::views::{AlertView, DeadLetterView, ProcessView, QueuesView, StatusView};
 use super::{MAXIMUM_ALERTS, Parts, Shared};
 use crate::doctor;
+use crate::load::Load;
 
 /// Dead letters counted for the status.
 const DEAD_LETTERS_COUNTED: usize = 1_000;
+/// Processes shown in the status.
+const PROCESSES_SHOWN: usize = 200;
 /// A store that does not answer readiness within this time is missing.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer about readiness holds this long, so that whoever may ask without a token cannot keep the stores busy.
@@ -60,9 +63,21 @@ pub(super) async fn status(
     let summary = parts.schedule.summary(tenant).await?;
     let counts = parts.registry.enrolment_counts(tenant).await?;
     let alerts = parts.registry.alerts(tenant, MAXIMUM_ALERTS).await?.len();
+    let members = parts.fleet.members().await?;
+    let load = Load::of(&members);
+    let depth = |queue, depth| {
+        // A broker cannot tell what workers would take; they do themselves.
+        if parts.fleet.is_shared() {
+            load.depth(queue, depth)
+        } else {
+            depth
+        }
+    };
+    let background = parts.queue.depth(QueueName::Background).await?;
+    let interactive = parts.queue.depth(QueueName::Interactive).await?;
     let queues = QueuesView {
-        background: parts.queue.depth(QueueName::Background).await?.into(),
-        interactive: parts.queue.depth(QueueName::Interactive).await?.into(),
+        background: depth(QueueName::Background, background).into(),
+        interactive: depth(QueueName::Interactive, interactive).into(),
         dead_letters: parts.queue.dead_letters(DEAD_LETTERS_COUNTED).await?.len(),
     };
     Ok(Json(StatusView {
@@ -73,6 +88,8 @@ pub(super) async fn status(
         alerts,
         queues,
         leader: parts.leadership(),
+        processes: members.iter().take(PROCESSES_SHOWN).map(ProcessView::from).collect(),
+        workers: load.workers,
         at: parts.schedule.now().await?,
     }))
 }
