@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::{FleetBench, tenant_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::fleet::{
-    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, Permits, Report, Role, ServerAsk, ServerGiven,
+    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, Permits, Report, Role, ServerAsk,
+    ServerGiven,
 };
 
 /// Long enough to hold for a whole test.
@@ -78,7 +79,13 @@ fn told(tenant: &str, base: u64, circuit: Option<OpenCircuit>) -> CircuitTold {
     }
 }
 
-async fn tell_circuit(fleet: &dyn Fleet, name: &str, number: u64, known: u64, told: Vec<CircuitTold>) -> Answer {
+async fn tell_circuit(
+    fleet: &dyn Fleet,
+    name: &str,
+    number: u64,
+    known: u64,
+    told: Vec<CircuitTold>,
+) -> Answer {
     let report = Report {
         circuits: told,
         known,
@@ -105,7 +112,10 @@ pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
         ..report("s1", 1, &[])
     };
     let answer = fleet.exchange(&scheduler).await.unwrap();
-    assert_eq!((answer.workers, answer.servers.len(), answer.circuits.len()), (2, 0, 0));
+    assert_eq!(
+        (answer.workers, answer.servers.len(), answer.circuits.len()),
+        (2, 0, 0)
+    );
     let members = fleet.members().await.unwrap();
     assert_eq!(members, [scheduler.member.clone(), worker("w1"), worker("w2")]);
     bench.pass_time(bench.unit() * 2).await;
@@ -125,7 +135,10 @@ pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
         name: "mail.contoso.example:443\0contoso/app".to_owned(),
         ..ask(0, 40)
     };
-    let given = fleet.exchange(&report("c", 2, &[other, ask(0, 1)])).await.unwrap();
+    let given = fleet
+        .exchange(&report("c", 2, &[other, ask(0, 1)]))
+        .await
+        .unwrap();
     let shares: Vec<u32> = given.servers.iter().map(|given| given.share).collect();
     assert_eq!(shares, [25, 0]);
 }
@@ -181,7 +194,10 @@ pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench
 /// One is told, all wait; a longer pause stays, a shorter one changes nothing.
 pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let paused = |pause_ms| ServerAsk { pause_ms, ..ask(0, 0) };
+    let paused = |pause_ms| ServerAsk {
+        pause_ms,
+        ..ask(0, 0)
+    };
     assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
     fleet
         .exchange(&report("a", 1, &[paused(1_800_000)]))
@@ -190,7 +206,11 @@ pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
     let learned = tell(fleet, "b", 2, 1, 1).await.pause_ms;
     assert!((1_700_000..=1_800_000).contains(&learned), "{learned}");
     let given = only(fleet.exchange(&report("c", 1, &[paused(1_000)])).await.unwrap());
-    assert!((1_700_000..=1_800_000).contains(&given.pause_ms), "{}", given.pause_ms);
+    assert!(
+        (1_700_000..=1_800_000).contains(&given.pause_ms),
+        "{}",
+        given.pause_ms
+    );
     fleet
         .exchange(&report("c", 2, &[paused(3_600_000)]))
         .await
@@ -205,7 +225,14 @@ pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn Fle
     let unit = u64::try_from(bench.unit().as_millis()).unwrap();
     let pause = |pause_ms| Report {
         lifetime: bench.unit(),
-        ..report("a", 1, &[ServerAsk { pause_ms, ..ask(0, 1) }])
+        ..report(
+            "a",
+            1,
+            &[ServerAsk {
+                pause_ms,
+                ..ask(0, 1)
+            }],
+        )
     };
     fleet.exchange(&pause(unit * 6)).await.unwrap();
     bench.pass_time(bench.unit() * 2).await;
@@ -218,13 +245,24 @@ pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn Fle
 /// With its failure, its age and its end; each change is told once to who knows the others.
 pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let told_both = vec![told("contoso", 0, Some(open(2))), told("fabrikam", 0, Some(open(1)))];
+    let told_both = vec![
+        told("contoso", 0, Some(open(2))),
+        told("fabrikam", 0, Some(open(1))),
+    ];
     let first = tell_circuit(fleet, "a", 1, 0, told_both).await;
-    assert_eq!(first.circuits.len(), 2, "its own changes come back with their versions");
+    assert_eq!(
+        first.circuits.len(),
+        2,
+        "its own changes come back with their versions"
+    );
     let learned = tell_circuit(fleet, "b", 1, 0, Vec::new()).await;
     let names: Vec<_> = learned.circuits.iter().map(|one| one.tenant.as_str()).collect();
     assert_eq!(names, ["contoso", "fabrikam"]);
-    let contoso = learned.circuits.first().and_then(|one| one.circuit.clone()).unwrap();
+    let contoso = learned
+        .circuits
+        .first()
+        .and_then(|one| one.circuit.clone())
+        .unwrap();
     assert_eq!((&contoso.failure, contoso.failures), (&open(2).failure, 2));
     assert!((2_900_000..=3_000_000).contains(&contoso.left_ms), "{contoso:?}");
     assert!(contoso.opened_ago_ms < 100_000);
@@ -240,7 +278,13 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     // A newcomer knows nothing yet and is told everything; so is one who remembers more than there is.
     for known in [0, closed.known + 1_000] {
         let name = format!("new{known}");
-        assert_eq!(tell_circuit(fleet, &name, 1, known, Vec::new()).await.circuits.len(), 2);
+        assert_eq!(
+            tell_circuit(fleet, &name, 1, known, Vec::new())
+                .await
+                .circuits
+                .len(),
+            2
+        );
     }
 }
 
@@ -249,12 +293,29 @@ pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBen
     let fleet = &*bench.fleet();
     let first = tell_circuit(fleet, "a", 1, 0, vec![told("contoso", 0, Some(open(1)))]).await;
     let version = first.circuits.first().unwrap().version;
-    let other = tell_circuit(fleet, "b", 1, 0, vec![told("contoso", version + 7, Some(open(9)))]).await;
+    let other = tell_circuit(
+        fleet,
+        "b",
+        1,
+        0,
+        vec![told("contoso", version + 7, Some(open(9)))],
+    )
+    .await;
     assert_eq!(other.circuits.len(), 1);
     assert_eq!(other.circuits.first().unwrap().version, version);
-    assert_eq!(other.circuits.first().unwrap().circuit.as_ref().unwrap().failures, 1);
+    assert_eq!(
+        other.circuits.first().unwrap().circuit.as_ref().unwrap().failures,
+        1
+    );
     let closed = tell_circuit(fleet, "b", 2, other.known, vec![told("contoso", version, None)]).await;
-    let again = tell_circuit(fleet, "a", 2, first.known, vec![told("contoso", version, Some(open(2)))]).await;
+    let again = tell_circuit(
+        fleet,
+        "a",
+        2,
+        first.known,
+        vec![told("contoso", version, Some(open(2)))],
+    )
+    .await;
     assert_eq!(again.circuits, closed.circuits);
 }
 
@@ -264,7 +325,10 @@ pub async fn a_report_that_comes_late_changes_nothing(bench: &dyn FleetBench) {
     assert_eq!(tell(fleet, "a", 2, 0, 10).await.share, 10);
     for number in [1, 2] {
         let late = report("a", number, &[ask(0, 0)]);
-        assert_eq!(fleet.exchange(&late).await.unwrap_err().class, ErrorClass::Transient);
+        assert_eq!(
+            fleet.exchange(&late).await.unwrap_err().class,
+            ErrorClass::Transient
+        );
     }
     assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 15);
 }
@@ -303,5 +367,10 @@ pub async fn many_servers_are_asked_about_at_once(bench: &dyn FleetBench) {
         .collect();
     let answer = fleet.exchange(&report("a", 1, &servers)).await.unwrap();
     assert_eq!(answer.servers.len(), servers.len());
-    assert!(answer.servers.iter().all(|given| given.share == 3 && given.demands == [3]));
+    assert!(
+        answer
+            .servers
+            .iter()
+            .all(|given| given.share == 3 && given.demands == [3])
+    );
 }

@@ -161,28 +161,31 @@ impl Ledger {
                 self.circuits.remove(&tenant);
             }
         }
-        let known = if report.known > self.version { 0 } else { report.known };
-        let learned: Vec<CircuitLearned> = self
-            .changes
-            .range(known.saturating_add(1)..)
-            .take(MAXIMUM_CHANGES)
-            .filter_map(|(version, tenant)| {
-                let circuit = self.circuits.get(tenant)?;
-                Some(CircuitLearned {
-                    tenant: tenant.clone(),
-                    version: *version,
-                    circuit: circuit
-                        .open
-                        .as_ref()
-                        .map(|(failure, failures, opened, until)| OpenCircuit {
-                            failure: failure.clone(),
-                            failures: *failures,
-                            opened_ago_ms: now.saturating_sub(*opened),
-                            left_ms: until.saturating_sub(now),
+        let known = if report.known > self.version {
+            0
+        } else {
+            report.known
+        };
+        let learned: Vec<CircuitLearned> =
+            self.changes
+                .range(known.saturating_add(1)..)
+                .take(MAXIMUM_CHANGES)
+                .filter_map(|(version, tenant)| {
+                    let circuit = self.circuits.get(tenant)?;
+                    Some(CircuitLearned {
+                        tenant: tenant.clone(),
+                        version: *version,
+                        circuit: circuit.open.as_ref().map(|(failure, failures, opened, until)| {
+                            OpenCircuit {
+                                failure: failure.clone(),
+                                failures: *failures,
+                                opened_ago_ms: now.saturating_sub(*opened),
+                                left_ms: until.saturating_sub(now),
+                            }
                         }),
+                    })
                 })
-            })
-            .collect();
+                .collect();
         let known = match learned.last() {
             Some(last) if learned.len() >= MAXIMUM_CHANGES => last.version,
             Some(_) | None => self.version,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{crowded, late};
 use super::{
-    Answer, CircuitLearned, Fleet, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, MAXIMUM_SERVERS, Member,
-    OpenCircuit, Report, ServerAsk, ServerGiven,
+    Answer, CircuitLearned, Fleet, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, MAXIMUM_SERVERS,
+    Member, OpenCircuit, Report, ServerAsk, ServerGiven,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;

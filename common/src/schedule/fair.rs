@@ -70,10 +70,7 @@ impl Usage {
         if self.mean.len() > MOST_TENANTS {
             let mut means: Vec<f64> = self.mean.values().copied().collect();
             means.sort_by(f64::total_cmp);
-            let least = means
-                .get(means.len() - MOST_TENANTS)
-                .copied()
-                .unwrap_or(f64::MAX);
+            let least = means.get(means.len() - MOST_TENANTS).copied().unwrap_or(f64::MAX);
             self.mean.retain(|_, mean| *mean >= least);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Heartbeat, Member, Nudge, Role, open_fleet};
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::queue::open_queue;
 use tasksync_common::registry::open_registry;
@@ -13,7 +14,7 @@ use tasksync_common::schedule::{StampSaver, open_schedule, rebuild};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::{DispatchLimits, Parts, Scheduler, Stores, api};
-use tasksync_worker::work::{self, UserSync, WorkLimits, Worker};
+use tasksync_worker::work::{self, Presence, UserSync, WorkLimits, WorkMetrics, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -85,6 +86,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
             .await
             .map_err(|failure| start(&failure))?,
         registry,
+        fleet: open_fleet(&settings.schedule, Arc::clone(&clock)).map_err(|failure| start(&failure))?,
         clock,
     };
     let connected = wiring::connect(&settings, &stores.registry, &stores.clock)?;
@@ -121,16 +123,35 @@ impl<S: UserSync> Service<S> {
             saver,
             lifecycle,
         } = self;
+        let name = format!("standalone-{}-{}", std::process::id(), Uuid::now_v7());
         let scheduler = Scheduler::new(
             stores.clone(),
             DispatchLimits::of(&settings),
-            format!("standalone-{}-{}", std::process::id(), Uuid::now_v7()),
+            name.clone(),
             Arc::default(),
         );
+        let limits = WorkLimits::of(&settings);
+        let metrics: Arc<WorkMetrics> = Arc::default();
+        let nudge: Arc<Nudge> = Arc::default();
+        let presence = Presence::new(
+            &limits,
+            Arc::clone(&metrics),
+            Arc::clone(&stores.fleet),
+            Arc::clone(&nudge),
+        );
+        let heartbeat = Heartbeat {
+            fleet: Arc::clone(&stores.fleet),
+            member: Member::new(name, Role::Standalone, stores.clock.now()),
+            parts: vec![scheduler.presence(), Arc::<Presence>::clone(&presence)],
+            interval: settings.schedule.heartbeat_interval,
+            lifetime: settings.schedule.heartbeat_lifetime,
+            nudge,
+        };
         let parts = Parts {
             registry: Arc::clone(&stores.registry),
             schedule: Arc::clone(&stores.schedule),
             queue: Arc::clone(&stores.queue),
+            fleet: Arc::clone(&stores.fleet),
             checks: connected.checks,
             settings: Arc::clone(&settings),
             clock: Arc::clone(&stores.clock),
@@ -146,8 +167,9 @@ impl<S: UserSync> Service<S> {
             stamps: Arc::clone(&saver),
             clock: stores.clock,
             sync: connected.sync,
-            limits: WorkLimits::of(&settings),
-            metrics: Arc::default(),
+            limits,
+            metrics,
+            presence,
         };
         // The API and the saver outlive the work: status is worth most, and stamps are made, while work drains.
         let worked = CancellationToken::new();
@@ -168,6 +190,10 @@ impl<S: UserSync> Service<S> {
                 saver.run(STAMP_INTERVAL, worked).await;
             }
         });
+        let beating = tokio::spawn({
+            let worked = worked.clone();
+            async move { heartbeat.run(worked).await }
+        });
         tracing::info!(listen = %address, "tasksync runs");
         let soft = lifecycle.soft();
         let work = async {
@@ -179,7 +205,8 @@ impl<S: UserSync> Service<S> {
         let last = async {
             tokio::join!(
                 ended(saving, "stamps", &lifecycle),
-                ended(serving, "API", &lifecycle)
+                ended(serving, "API", &lifecycle),
+                ended(beating, "heartbeat", &lifecycle)
             )
         };
         if tokio::time::timeout(API_DRAIN + LAST_FLUSH, last).await.is_err() {

@@ -88,7 +88,11 @@ pub(super) async fn status(
         alerts,
         queues,
         leader: parts.leadership(),
-        processes: members.iter().take(PROCESSES_SHOWN).map(ProcessView::from).collect(),
+        processes: members
+            .iter()
+            .take(PROCESSES_SHOWN)
+            .map(ProcessView::from)
+            .collect(),
         workers: load.workers,
         at: parts.schedule.now().await?,
     }))

@@ -215,8 +215,12 @@ pub struct ServerLimits {
 
 impl ServerLimits {
     fn new(host: String, requests: usize, clock: SharedClock, sharing: Option<Arc<Sharing>>) -> Self {
-        let limit = u32::try_from(requests).unwrap_or(MOST_REQUESTS).clamp(1, MOST_REQUESTS);
-        let share = sharing.as_ref().map_or(limit, |sharing| sharing.first_share(limit));
+        let limit = u32::try_from(requests)
+            .unwrap_or(MOST_REQUESTS)
+            .clamp(1, MOST_REQUESTS);
+        let share = sharing
+            .as_ref()
+            .map_or(limit, |sharing| sharing.first_share(limit));
         Self {
             host,
             clock,

@@ -11,8 +11,12 @@ use jiff::SignedDuration;
 use tasksync_common::fleet::{
     Answer, MAXIMUM_SERVERS, Nudge, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
 };
+use tokio::time::Instant;
 
 use super::servers::{ServerLimits, Servers};
+
+/// After a silence of the fleet everybody has so long to say what it holds.
+const CAUTIOUS: Duration = Duration::from_secs(5);
 
 /// How limits are shared.
 pub(super) struct Sharing {
@@ -22,6 +26,8 @@ pub(super) struct Sharing {
     apart: AtomicU32,
     /// Whose turn it is, when there are more processes than requests allowed.
     turn: AtomicU64,
+    /// Until then nothing more is wanted than there is: others who were apart as well have yet to say what they hold.
+    cautious_until: Mutex<Option<Instant>>,
     /// Set at the end: nothing is wanted any more.
     ending: std::sync::atomic::AtomicBool,
 }
@@ -32,7 +38,21 @@ impl Sharing {
             nudge,
             apart: AtomicU32::new(0),
             turn: AtomicU64::new(0),
+            cautious_until: Mutex::new(None),
             ending: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Whether others may hold what the fleet does not know of.
+    fn is_cautious(&self) -> bool {
+        let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apart.load(Ordering::Acquire) > 0 || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn returned(&self) {
+        if self.apart.swap(0, Ordering::AcqRel) > 0 {
+            let until = Instant::now() + CAUTIOUS;
+            *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
     }
 
@@ -95,6 +115,11 @@ impl ServerLimits {
         let wants = self
             .table()
             .wants(limit, demand, sharing.turn.load(Ordering::Acquire));
+        let wants = if sharing.is_cautious() {
+            wants.min(self.allowance().share())
+        } else {
+            wants
+        };
         // What is not wanted any more is let go before it is told.
         if wants < self.allowance().share() {
             self.allowance().set_share(wants);
@@ -143,7 +168,7 @@ impl Part for Servers {
 
     fn learn(&self, report: &Report, answer: &Answer) {
         let Some(sharing) = self.sharing() else { return };
-        sharing.apart.store(0, Ordering::Release);
+        sharing.returned();
         sharing.turn.store(answer.now_ms / TURN_MS, Ordering::Release);
         for (ask, given) in report.servers.iter().zip(&answer.servers) {
             if let Some(server) = self.named(&ask.name) {
@@ -167,9 +192,7 @@ impl Part for Servers {
         let Some(sharing) = self.sharing() else { return };
         sharing.apart.store(workers.max(1), Ordering::Release);
         for (_, server) in self.all() {
-            server
-                .allowance()
-                .set_share(small_share(server.limit(), workers));
+            server.allowance().set_share(small_share(server.limit(), workers));
         }
     }
 
@@ -179,3 +202,6 @@ impl Part for Servers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,7 +230,11 @@ impl Circuits {
                 left_ms: milliseconds(circuit.until.saturating_duration_since(now)),
             });
             let base = tenants.versions.get(&tenant).copied().unwrap_or(0);
-            report.circuits.push(CircuitTold { tenant, base, circuit });
+            report.circuits.push(CircuitTold {
+                tenant,
+                base,
+                circuit,
+            });
         }
     }
 

@@ -84,7 +84,10 @@ fn what_nobody_else_needs_is_given_to_a_tenant_at_its_cap() {
     // Nobody is due; only it is due; others come, but later; others come soon.
     assert_eq!(spare(&[head(0, old(299))], &nothing, &usage), 0);
     assert_eq!(spare(&[head(0, old(400))], &nothing, &usage), 10);
-    assert_eq!(spare(&[head(0, old(400)), head(1, old(200))], &nothing, &usage), 10);
+    assert_eq!(
+        spare(&[head(0, old(400)), head(1, old(200))], &nothing, &usage),
+        10
+    );
     let soon = [head(0, old(400)), head(1, old(280))];
     assert_eq!(spare(&soon, &nothing, &usage), 2);
     // What the others hold already they need not be kept.
@@ -179,10 +182,7 @@ impl Simulation {
                 })
                 .collect();
             let tenant = tenant(job.tenant);
-            self.schedule
-                .finish(&tenant, job.token, &results)
-                .await
-                .unwrap();
+            self.schedule.finish(&tenant, job.token, &results).await.unwrap();
             self.schedule.release(&tenant, job.token, left).await.unwrap();
         }
     }
