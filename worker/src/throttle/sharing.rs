@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::servers::{ServerLimits, Servers};
 
-/// After a silence of the fleet everybody has so long to say what it holds.
+/// When the fleet falls silent, everybody has so long to let go before others take their small share; and after a silence
+/// so long to say what it holds.
 const CAUTIOUS: Duration = Duration::from_secs(5);
 
 /// How limits are shared.
@@ -26,7 +27,7 @@ pub(super) struct Sharing {
     apart: AtomicU32,
     /// Whose turn it is, when there are more processes than requests allowed.
     turn: AtomicU64,
-    /// Until then nothing more is wanted than there is: others who were apart as well have yet to say what they hold.
+    /// Until then nothing more is wanted or taken than there is: others have yet to let go, or to say what they hold.
     cautious_until: Mutex<Option<Instant>>,
     /// Set at the end: nothing is wanted any more.
     ending: std::sync::atomic::AtomicBool,
@@ -49,19 +50,26 @@ impl Sharing {
         self.apart.load(Ordering::Acquire) > 0 || until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn returned(&self) {
-        if self.apart.swap(0, Ordering::AcqRel) > 0 {
-            let until = Instant::now() + CAUTIOUS;
-            *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    fn be_cautious(&self) {
+        let until = Instant::now() + CAUTIOUS;
+        *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// The small share, while the fleet is silent and others had the time to let go.
+    fn small_share(&self, limit: u32) -> Option<u32> {
+        let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        match self.apart.load(Ordering::Acquire) {
+            0 => None,
+            workers => Some(small_share(limit, workers)),
         }
     }
 
     /// The share of a server that was not called yet.
     pub(super) fn first_share(&self, limit: u32) -> u32 {
-        match self.apart.load(Ordering::Acquire) {
-            0 => 0,
-            workers => small_share(limit, workers),
-        }
+        self.small_share(limit).unwrap_or(0)
     }
 }
 
@@ -168,7 +176,9 @@ impl Part for Servers {
 
     fn learn(&self, report: &Report, answer: &Answer) {
         let Some(sharing) = self.sharing() else { return };
-        sharing.returned();
+        if sharing.apart.swap(0, Ordering::AcqRel) > 0 {
+            sharing.be_cautious();
+        }
         sharing.turn.store(answer.now_ms / TURN_MS, Ordering::Release);
         for (ask, given) in report.servers.iter().zip(&answer.servers) {
             if let Some(server) = self.named(&ask.name) {
@@ -178,6 +188,12 @@ impl Part for Servers {
     }
 
     fn unanswered(&self, report: &Report) {
+        let Some(sharing) = self.sharing() else { return };
+        for (_, server) in self.all() {
+            if let Some(share) = sharing.small_share(server.limit()) {
+                server.allowance().set_share(share);
+            }
+        }
         for ask in &report.servers {
             if let Some(server) = self.named(&ask.name) {
                 server.set_told(true);
