@@ -206,9 +206,11 @@ impl Part for Servers {
 
     fn apart(&self, workers: u32) {
         let Some(sharing) = self.sharing() else { return };
+        sharing.be_cautious();
         sharing.apart.store(workers.max(1), Ordering::Release);
         for (_, server) in self.all() {
-            server.allowance().set_share(small_share(server.limit(), workers));
+            let allowance = server.allowance();
+            allowance.set_share(small_share(server.limit(), workers).min(allowance.share()));
         }
     }
 
