@@ -79,8 +79,8 @@ pub struct ScheduleSettings {
     pub claim_lifetime: Duration,
     /// Most users of one tenant that are claimed at once; 0 for no limit.
     pub tenant_in_flight: u64,
-    /// While others wait, one tenant may hold at most this part of all workers' batches, in percent, however slow its
-    /// servers are; 100 for no limit.
+    /// While others wait, a tenant whose users take much longer than those of the others may hold at most this part of all
+    /// workers' batches, in percent; 100 for no limit.
     pub tenant_share_percent: u8,
     /// Leadership lasts this long unless renewed.
     #[serde(with = "duration")]

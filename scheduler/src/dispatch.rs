@@ -126,7 +126,7 @@ impl Dispatcher {
             });
         match published {
             Ok(()) => {
-                self.memory().sent(queue, tenant, Instant::now());
+                self.memory().sent(queue, tenant, count, Instant::now());
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
                 Ok(Sent::Published(count))
@@ -177,8 +177,8 @@ impl Dispatcher {
         if room == 0 {
             return Ok(Filled::Users(0));
         }
-        let batches = self.batch_limit(&load, in_flight);
-        let fair = batches.most > 0;
+        let batches = self.batch_limit(&load, &in_flight);
+        let fair = !batches.in_flight.is_empty();
         let first = self.selection(room, batches);
         let first = self.round(epoch, first, usize::MAX, known, lost).await?;
         let spare = match first.filled {
@@ -223,16 +223,10 @@ impl Dispatcher {
         }
     }
 
-    /// How many batches a tenant may have while others wait.
-    fn batch_limit(&self, load: &Load, in_flight: fair::Running) -> BatchLimit {
+    /// Which tenants may have only so many batches while others wait.
+    fn batch_limit(&self, load: &Load, in_flight: &fair::Running) -> BatchLimit {
         let percent = self.limits.tenant_share_percent;
-        if percent >= 100 || load.background.permits == 0 {
-            return BatchLimit::default();
-        }
-        BatchLimit {
-            most: fair::cap(load.background.permits, percent, &self.memory().usage),
-            in_flight,
-        }
+        fair::limit(load.background.permits, percent, &self.memory().usage, in_flight)
     }
 
     /// What of the room that is left may be given to tenants that have their part already.

@@ -122,7 +122,10 @@ impl Memory {
     }
 
     /// A job was sent.
-    pub(crate) fn sent(&mut self, queue: QueueName, tenant: &TenantId, now: Instant) {
+    pub(crate) fn sent(&mut self, queue: QueueName, tenant: &TenantId, users: usize, now: Instant) {
+        if queue == QueueName::Background {
+            self.usage.sent(tenant, users);
+        }
         self.unseen(queue).add(tenant, now);
     }
 
@@ -207,8 +210,8 @@ mod tests {
         let mut memory = Memory::default();
         let contoso: TenantId = "contoso".parse().unwrap();
         let start = Instant::now();
-        memory.sent(QueueName::Background, &contoso, start);
-        memory.sent(QueueName::Interactive, &contoso, start);
+        memory.sent(QueueName::Background, &contoso, 100, start);
+        memory.sent(QueueName::Interactive, &contoso, 1, start);
         assert_eq!(memory.look(&load, start)[&contoso], 13);
         assert_eq!(memory.interactive(&load, &contoso, start), 1);
         let later = start + UNSEEN;

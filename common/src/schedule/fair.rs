@@ -4,7 +4,10 @@
 //! slow. So what is limited is a tenant's part of the permits of all workers, in batches: permits held, summed over time,
 //! *are* the processing time, whatever the number of users in a batch.
 //!
-//! A selection has two rounds. In the first every tenant may have [`cap`] batches in flight: a part of the permits
+//! Only tenants whose users cost more than those of the others are limited ([`limit`]): a tenant that is merely large gets
+//! what its users are due, or people would wait longer because they have many colleagues.
+//!
+//! A selection has two rounds. In the first a slow tenant may have [`cap`] batches in flight: a part of the permits
 //! (`schedule.tenant_share_percent`), or less when so many tenants want so much that the others would go short. Among
 //! tenants below it who has waited longest goes first, as always. When then nobody else is due, the second round gives
 //! what is left to the tenants at their cap, again by age: an idle permit helps nobody. But a slow batch keeps its
@@ -20,6 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Head;
+use super::select::BatchLimit;
 use crate::model::TenantId;
 
 /// The use of the last minute counts most.
@@ -34,10 +38,15 @@ const MOST_TENANTS: usize = 10_000;
 /// Heads to look at for [`spare`]: tenants at their cap stand in front of those that come due.
 pub const HEADS: usize = 500;
 
-/// Permits held by each tenant, in the mean of the last minute or so.
+/// A tenant is slow when its users hold permits so many times as long as those of the others.
+const SLOW: f64 = 2.0;
+
+/// Permits held by each tenant, in the mean of the last minute or so, and for how many users.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     mean: HashMap<TenantId, f64>,
+    /// Users sent, fading as the mean does.
+    users: HashMap<TenantId, f64>,
 }
 
 /// Batches in flight by tenant.
@@ -60,9 +69,10 @@ impl Usage {
     /// Looks at what runs now, so long after the last look.
     pub fn observe(&mut self, running: &Running, elapsed: Duration) {
         let kept = (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        for mean in self.mean.values_mut() {
-            *mean *= kept;
+        for value in self.mean.values_mut().chain(self.users.values_mut()) {
+            *value *= kept;
         }
+        self.users.retain(|_, users| *users >= NOTHING);
         for (tenant, batches) in running {
             *self.mean.entry(tenant.clone()).or_default() += number(*batches) * (1.0 - kept);
         }
@@ -75,6 +85,25 @@ impl Usage {
         }
     }
 
+    /// A batch with so many users was sent.
+    pub fn sent(&mut self, tenant: &TenantId, users: usize) {
+        if self.users.len() < MOST_TENANTS || self.users.contains_key(tenant) {
+            *self.users.entry(tenant.clone()).or_default() += number(users);
+        }
+    }
+
+    /// Tenants whose users hold permits much longer than those of all others. Without others nobody is slow.
+    fn slow(&self) -> impl Iterator<Item = &TenantId> {
+        let permits: f64 = self.mean.values().sum();
+        let users: f64 = self.users.values().sum();
+        self.mean.iter().filter_map(move |(tenant, mean)| {
+            let own = self.users.get(tenant).copied().unwrap_or(0.0);
+            let (other_permits, other_users) = (permits - mean, users - own);
+            // Compared crosswise, so that nothing is divided by nothing.
+            (other_users >= 1.0 && mean * other_users > SLOW * other_permits.max(0.0) * own).then_some(tenant)
+        })
+    }
+
     /// A tenant's mean.
     #[must_use]
     pub fn of(&self, tenant: &TenantId) -> f64 {
@@ -82,7 +111,22 @@ impl Usage {
     }
 }
 
-/// Most batches one tenant may have in flight while others wait: `percent` of the permits, or less, down to one, when
+/// Who is limited in the first round, and to how many batches; nobody when `percent` is 100 or no permit is known.
+#[must_use]
+pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &Running) -> BatchLimit {
+    if percent >= 100 || permits == 0 {
+        return BatchLimit::default();
+    }
+    let in_flight = usage
+        .slow()
+        .map(|tenant| (tenant.clone(), running.get(tenant).copied().unwrap_or(0)));
+    BatchLimit {
+        most: cap(permits, percent, usage),
+        in_flight: in_flight.collect(),
+    }
+}
+
+/// Most batches one slow tenant may have in flight while others wait: `percent` of the permits, or less, down to one, when
 /// tenants at that cap would leave too little for what the others use (and a tenth, for what they may use more).
 #[must_use]
 pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {

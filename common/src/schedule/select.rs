@@ -19,12 +19,12 @@ use crate::model::{TenantId, UserId};
 /// Most heads looked at in one run, whatever the settings and the number of tenants at their cap.
 const MAXIMUM_HEADS: usize = 100_000;
 
-/// How many batches of one tenant may be in flight.
+/// Tenants of which only so many batches may be in flight.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BatchLimit {
-    /// Most batches of one tenant, those in flight included; 0 for no limit.
+    /// Most batches of each of them, those in flight included.
     pub most: usize,
-    /// Those in flight.
+    /// These tenants, with what of each is in flight; the others are not limited.
     pub in_flight: HashMap<TenantId, usize>,
 }
 
@@ -41,7 +41,7 @@ pub struct Limits {
     pub users: usize,
     /// Most users of one tenant in flight, those in flight already included; 0 for no limit.
     pub tenant_in_flight: u64,
-    /// How many batches of one tenant may be in flight; see [`super::fair`].
+    /// Tenants of which only so many batches may be in flight; see [`super::fair`].
     pub batches: BatchLimit,
 }
 
@@ -326,13 +326,13 @@ fn allowance(limits: &Limits, head: &Head) -> usize {
         0 => usize::MAX,
         most => usize::try_from(most.saturating_sub(head.in_flight)).unwrap_or(usize::MAX),
     };
-    let batches = match limits.batches.most {
-        0 => usize::MAX,
-        most => {
-            let running = limits.batches.in_flight.get(&head.tenant).copied().unwrap_or(0);
-            most.saturating_sub(running)
-                .saturating_mul(limits.users_per_batch.max(1))
-        }
+    let batches = match limits.batches.in_flight.get(&head.tenant) {
+        None => usize::MAX,
+        Some(running) => limits
+            .batches
+            .most
+            .saturating_sub(*running)
+            .saturating_mul(limits.users_per_batch.max(1)),
     };
     users.min(batches)
 }

@@ -19,6 +19,7 @@ fn used(means: &[f64]) -> Usage {
             .enumerate()
             .map(|(number, mean)| (tenant(number), *mean))
             .collect(),
+        users: HashMap::new(),
     }
 }
 
@@ -61,6 +62,27 @@ proptest! {
         usage.observe(&Running::new(), Duration::from_secs(3_600));
         prop_assert!(usage.mean.is_empty());
     }
+}
+
+#[test]
+fn only_a_tenant_whose_users_cost_more_is_limited() {
+    let mut usage = used(&[8.0, 7.0, 1.0]);
+    let running: Running = [(tenant(0), 8), (tenant(1), 7)].into();
+    assert_eq!(
+        limit(16, 25, &usage, &running).in_flight,
+        HashMap::new(),
+        "nobody to compare with"
+    );
+    usage.sent(&tenant(0), 800);
+    usage.sent(&tenant(1), 700);
+    usage.sent(&tenant(2), 100);
+    let alike = limit(16, 25, &usage, &running);
+    assert_eq!(alike.in_flight, HashMap::new(), "large is not slow");
+    usage.users.insert(tenant(0), 200.0);
+    let slow = limit(16, 25, &usage, &running);
+    assert_eq!((slow.most, slow.in_flight), (4, [(tenant(0), 8)].into()));
+    assert_eq!(limit(16, 100, &usage, &running), BatchLimit::default());
+    assert_eq!(limit(0, 25, &usage, &running), BatchLimit::default());
 }
 
 fn head(number: usize, stamp: Timestamp) -> Head {
@@ -212,6 +234,7 @@ impl Simulation {
             let groups = users.len().div_ceil(10);
             let fit = (BUDGET.as_secs_f64() / service.as_secs_f64()).ceil().max(1.0) as usize;
             let worked = groups.min(fit);
+            self.usage.sent(&batch.tenant, users.len());
             self.running.push(Job {
                 tenant: number,
                 token,
@@ -239,14 +262,7 @@ impl Simulation {
             tenant_in_flight: 0,
             batches,
         };
-        let first = BatchLimit {
-            most: if fair {
-                cap(self.permits, self.percent, &self.usage)
-            } else {
-                0
-            },
-            in_flight: running,
-        };
+        let first = limit(self.permits, self.percent, &self.usage, &running);
         let started = self.start(limits(room, first), room).await;
         if fair && started < room {
             let heads = self.schedule.heads(HEADS).await.unwrap();

@@ -242,12 +242,11 @@ proptest! {
             let taken = of_tenant.get(tenant).copied().unwrap_or(0);
             (tenant_in_flight > 0
                 && in_flight.get(tenant).copied().unwrap_or(0) + taken >= tenant_in_flight)
-                || (most_batches > 0 && taken >= most_users(tenant))
+                || (running.contains_key(tenant) && taken >= most_users(tenant))
         };
         for tenant in of_tenant.keys() {
             let batches = selected.batches.iter().filter(|batch| batch.tenant.as_str() == *tenant).count();
-            let running = running.get(*tenant).copied().unwrap_or(0);
-            prop_assert!(most_batches == 0 || batches + running <= most_batches);
+            prop_assert!(running.get(*tenant).is_none_or(|running| batches + running <= most_batches));
         }
         for (tenant, count) in &of_tenant {
             let sum = in_flight.get(tenant).copied().unwrap_or(0) + count;
