@@ -7,6 +7,7 @@ pub mod contract;
 pub mod error;
 pub mod facts;
 pub mod fleet;
+pub mod health;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
@@ -17,5 +18,6 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;

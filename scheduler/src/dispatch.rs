@@ -13,10 +13,12 @@ use tasksync_common::registry::Registry;
 use tasksync_common::schedule::fair;
 use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
+use tasksync_common::trace::TraceContext;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Uuid};
 
+use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
 use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
@@ -41,6 +43,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) continuity: Continuity,
 }
 
 /// What became of users that were to be sent.
@@ -115,7 +118,7 @@ impl Dispatcher {
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
         let job = self.job(tenant, reason, token, users);
-        let published = timeout(PUBLISH, self.queue.publish(queue, &job))
+        let published = timeout(PUBLISH, self.queue.publish(queue, &job, &TraceContext::default()))
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::new(

@@ -198,7 +198,7 @@ mod tests {
         );
         let depth = Depth {
             ready: 7,
-            unacknowledged: 3,
+            unacknowledged: Some(3),
             wanted: 0,
         };
         assert_eq!(load.depth(QueueName::Interactive, depth).wanted, 6);

@@ -95,6 +95,9 @@ impl Requests {
         let Some(epoch) = *self.leading.borrow() else {
             return Ok(Requested::Due);
         };
+        if !self.dispatcher.continuity.allows(epoch) {
+            return Ok(Requested::Due);
+        }
         if !self.dispatcher.may_send_interactive(&user.tenant).await {
             // It has its part of what workers keep free for such jobs; the next look at the queue sends it.
             return Ok(Requested::Due);

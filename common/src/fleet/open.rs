@@ -8,9 +8,6 @@ use crate::error::Failure;
 use crate::redis::{RedisOptions, RedisStore, is_redis_url};
 use crate::settings::{ScheduleSettings, unsupported_url};
 
-/// Names of all keys in Redis begin with this.
-const PREFIX: &str = "tasksync:";
-
 /// Opens what processes share, beside the order of work: both are where `schedule.url` says. An order of work in memory
 /// has one process, whose time is `clock`.
 ///
@@ -22,7 +19,10 @@ pub fn open_fleet(settings: &ScheduleSettings, clock: SharedClock) -> Result<Arc
         // Connects when first used: that Redis answers is checked for the order of work.
         url if is_redis_url(url) => {
             let store = RedisStore::new("schedule.url", url, RedisOptions::default())?;
-            Ok(Arc::new(RedisFleet::new(store, PREFIX)))
+            Ok(Arc::new(RedisFleet::new(
+                store,
+                &format!("{}:", settings.key_prefix),
+            )))
         }
         url => Err(unsupported_url("schedule.url", url, "memory: and redis:")),
     }

@@ -8,17 +8,18 @@ use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
-    SqliteRegistry, StoredState, Tenant,
+    SqlRegistry, StoredState, Tenant,
 };
+use tasksync_common::schedule::Mark;
 
 pub(crate) struct CountingRegistry {
-    inner: SqliteRegistry,
+    inner: SqlRegistry,
     states_read: AtomicU64,
     states_written: AtomicU64,
 }
 
 impl CountingRegistry {
-    pub(crate) fn new(inner: SqliteRegistry) -> Self {
+    pub(crate) fn new(inner: SqlRegistry) -> Self {
         Self {
             inner,
             states_read: AtomicU64::new(0),
@@ -142,6 +143,12 @@ impl Registry for CountingRegistry {
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
         self.inner.take_deletion_permit(user).await
+    }
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.inner.mark().await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        self.inner.save_mark(mark).await
     }
     async fn check_writable(&self) -> Result<(), Failure> {
         self.inner.check_writable().await
