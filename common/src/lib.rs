@@ -6,6 +6,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod lifecycle;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod queue;
@@ -14,5 +15,6 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;

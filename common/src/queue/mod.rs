@@ -11,6 +11,7 @@ pub use message::{JobError, MAXIMUM_USERS, Reason, SyncJob, VERSION, Workload};
 pub use open::open_queue;
 
 use crate::error::Failure;
+use crate::trace::TraceContext;
 
 /// Which line a job waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +51,8 @@ pub trait Delivery: Send + 'static {
     fn job(&self) -> &Result<SyncJob, JobError>;
     /// How often it was delivered before: 0 the first time.
     fn redelivered(&self) -> u32;
+    /// The trace whoever published it belonged to.
+    fn trace(&self) -> &TraceContext;
     /// The work is done and its results are stored.
     async fn acknowledge(self: Box<Self>) -> Result<(), Failure>;
     /// The job can never be worked on: to the dead letters, with the reason.
@@ -82,7 +85,7 @@ pub struct DeadLetter {
 pub trait JobQueue: Send + Sync + 'static {
     /// Puts a job in and returns when the queue has taken responsibility for it. Fails with class `Throttled` and code
     /// `QueueFull` when too many wait, and with code `JobRefused` when the job names no user or too many.
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure>;
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure>;
     /// Opens a consumer that holds at most `permits` unsettled deliveries.
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;
     /// What waits and what is being worked on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{JobQueue, MemoryQueue};
 use crate::error::Failure;
+use crate::metrics::Metered;
 use crate::settings::{QueueSettings, unsupported_url};
 
 /// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
@@ -13,9 +14,14 @@ use crate::settings::{QueueSettings, unsupported_url};
 /// The scheme is not supported.
 pub async fn open_queue(settings: &QueueSettings) -> Result<Arc<dyn JobQueue>, Failure> {
     match settings.url.as_str() {
-        "memory:" => Ok(Arc::new(MemoryQueue::new(settings))),
+        "memory:" => Ok(metered(MemoryQueue::new(settings))),
         url => Err(unsupported_url("queue.url", url, "memory:")),
     }
+}
+
+fn metered(queue: impl JobQueue) -> Arc<dyn JobQueue> {
+    let queue: Arc<dyn JobQueue> = Arc::new(queue);
+    Arc::new(Metered(queue))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Registry, SqliteRegistry};
 use crate::error::Failure;
+use crate::metrics::Metered;
 use crate::settings::{RegistrySettings, unsupported_url};
 
 /// Opens the registry whose kind the URL's scheme names.
@@ -12,13 +13,18 @@ use crate::settings::{RegistrySettings, unsupported_url};
 /// The scheme is not supported, or the registry cannot be opened (see [`SqliteRegistry::open`]).
 pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
     match settings.url.split_once(':') {
-        Some(("sqlite", _)) => Ok(Arc::new(SqliteRegistry::open(&settings.url).await?)),
+        Some(("sqlite", _)) => Ok(metered(SqliteRegistry::open(&settings.url).await?)),
         _ => Err(unsupported_url(
             "registry.url",
             &settings.url,
             "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite",
         )),
     }
+}
+
+fn metered(registry: impl Registry) -> Arc<dyn Registry> {
+    let registry: Arc<dyn Registry> = Arc::new(registry);
+    Arc::new(Metered(registry))
 }
 
 #[cfg(test)]

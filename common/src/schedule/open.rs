@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{MemorySchedule, Schedule};
 use crate::clock::SharedClock;
 use crate::error::Failure;
+use crate::metrics::Metered;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
 /// Opens the schedule whose kind the URL's scheme names. `clock` is the time of a schedule in memory; a shared store
@@ -17,12 +18,17 @@ pub async fn open_schedule(
     clock: SharedClock,
 ) -> Result<Arc<dyn Schedule>, Failure> {
     match settings.url.as_str() {
-        "memory:" => Ok(Arc::new(MemorySchedule::new(
+        "memory:" => Ok(metered(MemorySchedule::new(
             clock,
             settings.minimum_time_between_user_syncs,
         ))),
         url => Err(unsupported_url("schedule.url", url, "memory:")),
     }
+}
+
+fn metered(schedule: impl Schedule) -> Arc<dyn Schedule> {
+    let schedule: Arc<dyn Schedule> = Arc::new(schedule);
+    Arc::new(Metered(schedule))
 }
 
 #[cfg(test)]

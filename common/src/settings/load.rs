@@ -115,6 +115,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         outbound,
         guard,
         queue,
+        telemetry,
         ..
     } = settings;
     let relation = |holds: bool, text: &str| {
@@ -169,6 +170,10 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         schedule.leader_lifetime >= second,
         "schedule.leader_lifetime must be at least 1s",
+    )?;
+    relation(
+        telemetry.metrics_interval >= second,
+        "telemetry.metrics_interval must be at least 1s",
     )?;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),

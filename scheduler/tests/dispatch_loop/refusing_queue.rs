@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{Consumer, DeadLetter, Depth, JobQueue, MemoryQueue, QueueName, SyncJob};
+use tasksync_common::trace::TraceContext;
 
 pub(crate) struct RefusingQueue {
     inner: MemoryQueue,
@@ -34,7 +35,7 @@ impl RefusingQueue {
 
 #[async_trait]
 impl JobQueue for RefusingQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
         if self.refuses.load(Ordering::SeqCst) {
             return Err(Failure::new(
                 ErrorClass::Transient,
@@ -42,7 +43,7 @@ impl JobQueue for RefusingQueue {
                 "made to fail",
             ));
         }
-        self.inner.publish(queue, job).await?;
+        self.inner.publish(queue, job, trace).await?;
         self.taken.lock().unwrap().push((queue, job.clone()));
         Ok(())
     }

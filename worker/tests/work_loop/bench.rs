@@ -12,6 +12,7 @@ use tasksync_common::schedule::{
     ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
 };
 use tasksync_common::settings::Settings;
+use tasksync_common::trace::TraceContext;
 use tasksync_worker::work::{WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -115,7 +116,7 @@ impl Bench {
             users: users.into_iter().map(|claimed| claimed.user).collect(),
             issued_at: self.clock.now(),
         };
-        self.memory.publish(QueueName::Background, &job).await.unwrap();
+        self.memory.publish(QueueName::Background, &job, &TraceContext::default()).await.unwrap();
         token
     }
 

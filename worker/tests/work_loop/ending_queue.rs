@@ -8,6 +8,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::queue::{
     Consumer, DeadLetter, Delivery, Depth, JobQueue, MemoryQueue, QueueName, SyncJob,
 };
+use tasksync_common::trace::TraceContext;
 
 pub(crate) struct EndingQueue {
     inner: MemoryQueue,
@@ -46,8 +47,8 @@ impl EndingQueue {
 
 #[async_trait]
 impl JobQueue for EndingQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
-        self.inner.publish(queue, job).await
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
+        self.inner.publish(queue, job, trace).await
     }
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
         self.opened.fetch_add(1, Ordering::SeqCst);

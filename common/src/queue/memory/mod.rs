@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, QueueName, SyncJob};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::QueueSettings;
+use crate::trace::TraceContext;
 use lane::{Lane, Message};
 
 /// Most dead letters kept; then the oldest makes room.
@@ -100,10 +101,15 @@ impl MemoryQueue {
     /// # Errors
     /// The queue is full or closed.
     pub fn publish_bytes(&self, queue: QueueName, bytes: &[u8]) -> Result<(), Failure> {
-        self.put(queue, SyncJob::decode(bytes))
+        self.put(queue, SyncJob::decode(bytes), &TraceContext::default())
     }
 
-    fn put(&self, queue: QueueName, job: Result<SyncJob, JobError>) -> Result<(), Failure> {
+    fn put(
+        &self,
+        queue: QueueName,
+        job: Result<SyncJob, JobError>,
+        trace: &TraceContext,
+    ) -> Result<(), Failure> {
         {
             let mut state = self.0.enter();
             if state.closed {
@@ -123,6 +129,7 @@ impl MemoryQueue {
             }
             lane.push(Message {
                 job: Arc::new(job),
+                trace: trace.clone(),
                 deliveries: 0,
             });
         }
@@ -141,7 +148,7 @@ fn closed() -> Failure {
 
 #[async_trait]
 impl JobQueue for MemoryQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
         job.check_users().map_err(|error| {
             Failure::new(
                 ErrorClass::ItemPermanent,
@@ -149,7 +156,7 @@ impl JobQueue for MemoryQueue {
                 format!("job {} of {}: {error}", job.id, job.tenant),
             )
         })?;
-        self.put(queue, Ok(job.clone()))
+        self.put(queue, Ok(job.clone()), trace)
     }
 
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
@@ -212,6 +219,7 @@ impl Consumer for MemoryConsumer {
                         queue: self.queue,
                         consumer: self.id,
                         job: message.job.clone(),
+                        trace: message.trace.clone(),
                         message: Some(message),
                     }));
                 }
@@ -232,6 +240,7 @@ struct MemoryDelivery {
     queue: QueueName,
     consumer: u64,
     job: Arc<Result<SyncJob, JobError>>,
+    trace: TraceContext,
     /// Taken when it is settled.
     message: Option<Message>,
 }
@@ -269,6 +278,10 @@ impl MemoryDelivery {
 impl Delivery for MemoryDelivery {
     fn job(&self) -> &Result<SyncJob, JobError> {
         &self.job
+    }
+
+    fn trace(&self) -> &TraceContext {
+        &self.trace
     }
 
     fn redelivered(&self) -> u32 {
