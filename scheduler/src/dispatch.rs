@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
+use crate::freshness::Freshness;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 
@@ -40,6 +41,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) freshness: Arc<Freshness>,
 }
 
 /// What became of users that were to be sent.

@@ -9,6 +9,7 @@ pub mod api;
 pub mod checks;
 mod dispatch;
 pub mod doctor;
+mod freshness;
 mod leader;
 mod limits;
 mod metrics;
@@ -17,6 +18,7 @@ mod requests;
 mod run;
 mod search;
 
+pub use freshness::Freshness;
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::metrics::record::{self, Dispatch};
+use tasksync_common::metrics::Metrics;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
+use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
 use crate::leader::Candidate;
@@ -71,6 +75,7 @@ impl Scheduler {
             clock: stores.clock,
             limits,
             metrics,
+            freshness: Arc::default(),
         });
         let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
         Self {
@@ -85,6 +90,12 @@ impl Scheduler {
     #[must_use]
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
+    }
+
+    /// Lets the process's metrics show what this scheduler counts and sees.
+    pub fn register(&self, metrics: &Metrics) {
+        self.dispatcher.metrics.register(metrics);
+        self.dispatcher.freshness.register(metrics);
     }
 
     /// Under which epoch this process leads, if it does.
@@ -125,7 +136,11 @@ impl Scheduler {
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
         let quiet_until = watch::Sender::new(Instant::now());
         let housekeeping = async {
-            tokio::join!(self.search_in_turn(&quiet_until), self.prune_in_turn());
+            tokio::join!(
+                self.search_in_turn(&quiet_until),
+                self.prune_in_turn(),
+                self.dispatcher.look_in_turn()
+            );
         };
         tokio::join!(
             self.dispatch_in_turn(epoch, &quiet_until, lost),
@@ -147,12 +162,14 @@ impl Scheduler {
                 next_run = began + limits.run_interval;
                 known.clear();
                 metrics.runs.add(1);
-                self.run_once(epoch, &mut known, began < quiet_until, lost).await
+                let run = self.run_once(epoch, &mut known, began < quiet_until, lost);
+                ticked(Dispatch::Run, epoch, run).await
             } else if began < quiet_until {
                 Ok(Filled::Users(0))
             } else {
                 metrics.top_ups.add(1);
-                self.dispatcher.fill(epoch, &mut known, lost).await
+                let fill = self.dispatcher.fill(epoch, &mut known, lost);
+                ticked(Dispatch::TopUp, epoch, fill).await
             };
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
@@ -266,4 +283,36 @@ impl Scheduler {
             sleep(PRUNE_INTERVAL).await;
         }
     }
+}
+
+/// Runs one look of the leader as the root of a trace, and records how long it took.
+async fn ticked(
+    kind: Dispatch,
+    epoch: Epoch,
+    look: impl Future<Output = Result<Filled, Failure>>,
+) -> Result<Filled, Failure> {
+    let span = tracing::info_span!(
+        target: spans::TARGET,
+        parent: None,
+        "tick",
+        otel.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+        tasksync.kind = kind.name(),
+        tasksync.epoch = epoch.0,
+        tasksync.users = tracing::field::Empty,
+    );
+    let began = std::time::Instant::now();
+    let result = look.instrument(span.clone()).await;
+    record::dispatch(kind, began.elapsed());
+    match &result {
+        Ok(Filled::Users(users)) => {
+            span.record("tasksync.users", users);
+        }
+        Ok(Filled::Nobody) => {
+            span.record("tasksync.users", 0);
+        }
+        Ok(Filled::StaleEpoch) => spans::failed(&span, "stale_epoch"),
+        Err(failure) => spans::failed(&span, failure.code.as_str()),
+    }
+    result
 }

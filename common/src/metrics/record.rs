@@ -21,7 +21,8 @@ macro_rules! labels {
         }
 
         impl $name {
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The label's value.
             #[must_use]
@@ -31,7 +32,9 @@ macro_rules! labels {
                 }
             }
 
-            fn index(self) -> usize {
+            /// Place in [`Self::ALL`].
+            #[must_use]
+            pub fn index(self) -> usize {
                 self as usize
             }
         }

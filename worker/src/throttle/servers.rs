@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Server};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
@@ -132,6 +133,15 @@ fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     goes.is_some_and(|name| servers.remove(&name).is_some())
 }
 
+/// The kind of server that the busy answer's code belongs to.
+fn kind_of(busy: Code) -> Server {
+    if busy == Code::ExchangeBusy {
+        Server::Ews
+    } else {
+        Server::SharePoint
+    }
+}
+
 /// What has happened with one server since it was first asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerCounts {
@@ -182,6 +192,7 @@ impl ServerLimits {
     /// - Transient `BudgetExhausted`, when nothing became free in time.
     pub async fn acquire(self: &Arc<Self>, busy: Code, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check(busy)?;
+        let began = std::time::Instant::now();
         let permit = until(deadline, &self.clock, Arc::clone(&self.permits).acquire_owned())
             .await
             .and_then(Result::ok)
@@ -195,6 +206,7 @@ impl ServerLimits {
                     ),
                 )
             })?;
+        record::throttle_wait(kind_of(busy), began.elapsed());
         // The pause may have begun while this caller waited.
         self.check(busy)?;
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -222,17 +234,20 @@ impl ServerLimits {
     pub fn check(&self, busy: Code) -> Result<(), Failure> {
         match self.pause_left(self.clock.now()) {
             None => Ok(()),
-            Some(left) => Err(Failure::new(
-                ErrorClass::Throttled {
-                    retry_after: Some(left),
-                },
-                busy,
-                format!(
-                    "{} asked for a pause, of which {} ms are left",
-                    self.host,
-                    left.as_millis()
-                ),
-            )),
+            Some(left) => {
+                record::paused(kind_of(busy));
+                Err(Failure::new(
+                    ErrorClass::Throttled {
+                        retry_after: Some(left),
+                    },
+                    busy,
+                    format!(
+                        "{} asked for a pause, of which {} ms are left",
+                        self.host,
+                        left.as_millis()
+                    ),
+                ))
+            }
         }
     }
 
