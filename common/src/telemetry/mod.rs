@@ -106,16 +106,24 @@ impl Telemetry {
     /// Sends what waits and ends sending, within `time` altogether; to be called last, when everything else has ended.
     /// What could not be sent by then is lost.
     pub async fn shut_down(self, time: Duration) {
-        // The exporters block their thread, and may not even be dropped on one of the runtime's.
-        let ending = tokio::task::spawn_blocking(move || {
-            let half = time / 2;
-            if let Some(tracer) = &self.tracer {
-                // Failures were logged by the exporter.
-                tracer.shutdown_with_timeout(half).ok();
-            }
-            self.metrics.provider().shutdown_with_timeout(half).ok();
-        });
-        if tokio::time::timeout(time, ending).await.is_err() {
+        let (told, ended) = tokio::sync::oneshot::channel();
+        // The exporters block their thread, the one of metrics for 5 seconds whatever it is told. A thread of its own is
+        // not waited for when the runtime ends.
+        let ending = std::thread::Builder::new()
+            .name("telemetry-end".to_owned())
+            .spawn(move || {
+                if let Some(tracer) = &self.tracer {
+                    // Failures were logged by the exporter.
+                    tracer.shutdown_with_timeout(time / 2).ok();
+                }
+                self.metrics.provider().shutdown_with_timeout(time / 2).ok();
+                told.send(()).ok();
+            });
+        if let Err(error) = ending {
+            tracing::warn!(%error, "the last metrics and traces cannot be sent");
+            return;
+        }
+        if tokio::time::timeout(time, ended).await.is_err() {
             tracing::debug!("the last metrics and traces were not sent in time");
         }
     }

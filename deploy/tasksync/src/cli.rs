@@ -205,4 +205,6 @@ pub(crate) enum Page {
     Doctor,
     /// The commands.
     Commands,
+    /// The metrics.
+    Metrics,
 }

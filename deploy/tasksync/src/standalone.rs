@@ -7,6 +7,7 @@ use std::time::Duration;
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::lifecycle::Lifecycle;
+use tasksync_common::metrics::Metrics;
 use tasksync_common::queue::open_queue;
 use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{StampSaver, open_schedule, rebuild};
@@ -29,6 +30,8 @@ const STAMP_BATCH: usize = 1_000;
 const STAMPS_WAITING: usize = 100_000;
 /// Requests of the API have this long to end after everything else has ended.
 const API_DRAIN: Duration = Duration::from_secs(2);
+/// The last metrics and traces have this long to be sent; part of the second kept for saying how it ended.
+const LAST_EXPORT: Duration = Duration::from_millis(900);
 /// The last stamps have this long to reach the registry.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
@@ -39,8 +42,14 @@ const LAST_FLUSH: Duration = Duration::from_secs(2);
 pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
-    telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
-    let settings = Arc::new(settings);
+    let telemetry = telemetry::init(&settings.log, &settings.telemetry, "standalone")
+        .map_err(|error| Stop::settings(error.to_string()))?;
+    let ended = serve(Arc::new(settings), telemetry.metrics()).await;
+    telemetry.shut_down(LAST_EXPORT).await;
+    ended
+}
+
+async fn serve(settings: Arc<Settings>, metrics: &Metrics) -> Result<End, Stop> {
     let token = token::read()?;
     if token.is_none() {
         tracing::warn!(
@@ -95,6 +104,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<End, Stop> {
         token,
         saver,
         lifecycle,
+        metrics: metrics.clone(),
     };
     let code = service.run(listener).await;
     signals.abort();
@@ -109,6 +119,7 @@ struct Service<S: UserSync> {
     token: Option<api::ApiToken>,
     saver: Arc<StampSaver>,
     lifecycle: Lifecycle,
+    metrics: Metrics,
 }
 
 impl<S: UserSync> Service<S> {
@@ -120,6 +131,7 @@ impl<S: UserSync> Service<S> {
             token,
             saver,
             lifecycle,
+            metrics,
         } = self;
         let scheduler = Scheduler::new(
             stores.clone(),
@@ -138,7 +150,7 @@ impl<S: UserSync> Service<S> {
             requests: scheduler.requests(),
             stopping: lifecycle.soft().clone(),
         };
-        let router = api::router(parts, token);
+        let router = api::router(parts, token).merge(api::metrics_router(metrics.clone()));
         let worker = Worker {
             schedule: stores.schedule,
             queue: stores.queue,
@@ -149,6 +161,9 @@ impl<S: UserSync> Service<S> {
             limits: WorkLimits::of(&settings),
             metrics: Arc::default(),
         };
+        scheduler.register(&metrics);
+        worker.metrics.register(&metrics);
+        saver.register(&metrics);
         // The API and the saver outlive the work: status is worth most, and stamps are made, while work drains.
         let worked = CancellationToken::new();
         // As opened: port 0 in the settings takes a free one.

@@ -6,6 +6,7 @@
 mod auth;
 mod error;
 mod extract;
+mod metrics;
 mod middleware;
 mod routes;
 mod serve;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use auth::{ApiToken, MINIMUM_TOKEN_LENGTH, TokenError};
 pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
+pub use metrics::router as metrics_router;
 pub use routes::{markdown, router};
 pub use serve::serve;
 
