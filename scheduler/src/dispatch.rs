@@ -152,7 +152,7 @@ impl Dispatcher {
             messaging.destination.name = queue.name(),
             messaging.message.id = %job.id,
             tasksync.tenant = %job.tenant,
-            tasksync.users = job.users.len(),
+            tasksync.users = spans::number(job.users.len()),
         );
         let trace = spans::context_of(&span);
         let publishing = timeout(PUBLISH, self.queue.publish(queue, job, &trace));

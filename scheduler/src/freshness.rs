@@ -89,7 +89,10 @@ fn values(sight: &Sight) -> Vec<(&'static Spec, Rows)> {
         (&["0.99"], summary.interval_p99_seconds),
     ];
     vec![
-        (&catalogue::OLDEST_DUE_AGE, one(summary.oldest_due_seconds.unwrap_or(0))),
+        (
+            &catalogue::OLDEST_DUE_AGE,
+            one(summary.oldest_due_seconds.unwrap_or(0)),
+        ),
         (
             &catalogue::OLDEST_SUCCESS_AGE,
             one(summary.oldest_success_seconds.unwrap_or(0)),
@@ -207,9 +210,8 @@ mod tests {
         let mut sight = Sight::nothing();
         sight.summary.interval_p50_seconds = Some(300);
         sight.summary.due = 7;
-        let names = |sight: &Sight| -> Vec<&str> {
-            values(sight).into_iter().map(|(spec, _)| spec.name).collect()
-        };
+        let names =
+            |sight: &Sight| -> Vec<&str> { values(sight).into_iter().map(|(spec, _)| spec.name).collect() };
         assert_eq!(names(&Sight::nothing()), names(&sight));
         let due = values(&sight)
             .into_iter()

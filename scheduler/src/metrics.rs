@@ -114,8 +114,12 @@ const TABLE: &[Row] = &[
     (&catalogue::DISPATCHES_FAILED, &[], |m| m.runs_failed.get()),
     (&catalogue::JOBS_PUBLISHED, &[], |m| m.jobs_published.get()),
     (&catalogue::USERS_DISPATCHED, &[], |m| m.users_dispatched.get()),
-    (&catalogue::PUBLISH_FAILURES, &["full"], |m| m.publish_refused.get()),
-    (&catalogue::PUBLISH_FAILURES, &["unconfirmed"], |m| m.publish_unconfirmed.get()),
+    (&catalogue::PUBLISH_FAILURES, &["full"], |m| {
+        m.publish_refused.get()
+    }),
+    (&catalogue::PUBLISH_FAILURES, &["unconfirmed"], |m| {
+        m.publish_unconfirmed.get()
+    }),
     (&catalogue::PUBLISH_FAILURES, &["unavailable"], |m| {
         let known = m.publish_refused.get() + m.publish_unconfirmed.get();
         m.publish_failures.get().saturating_sub(known)
@@ -128,7 +132,9 @@ const TABLE: &[Row] = &[
     (&catalogue::USERS_WITHDRAWN, &[], |m| m.users_withdrawn.get()),
     (&catalogue::JOURNAL_PRUNED, &[], |m| m.journal_pruned.get()),
     (&catalogue::SYNC_REQUESTS, &["taken"], |m| m.requests.get()),
-    (&catalogue::SYNC_REQUESTS, &["refused"], |m| m.requests_refused.get()),
+    (&catalogue::SYNC_REQUESTS, &["refused"], |m| {
+        m.requests_refused.get()
+    }),
 ];
 
 impl DispatchMetrics {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::metrics::Metrics;
+use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
@@ -298,7 +298,7 @@ async fn ticked(
         otel.status_code = tracing::field::Empty,
         error.type = tracing::field::Empty,
         tasksync.kind = kind.name(),
-        tasksync.epoch = epoch.0,
+        tasksync.epoch = spans::number(epoch.0),
         tasksync.users = tracing::field::Empty,
     );
     let began = std::time::Instant::now();
@@ -306,10 +306,10 @@ async fn ticked(
     record::dispatch(kind, began.elapsed());
     match &result {
         Ok(Filled::Users(users)) => {
-            span.record("tasksync.users", users);
+            span.record("tasksync.users", spans::number(*users));
         }
         Ok(Filled::Nobody) => {
-            span.record("tasksync.users", 0);
+            span.record("tasksync.users", 0_i64);
         }
         Ok(Filled::StaleEpoch) => spans::failed(&span, "stale_epoch"),
         Err(failure) => spans::failed(&span, failure.code.as_str()),

@@ -112,7 +112,10 @@ impl Metrics {
         let mut rest = table;
         while let Some((spec, _, _)) = rest.first() {
             // Rows of one metric stand together: an instrument is made once.
-            let length = rest.iter().take_while(|(other, _, _)| other.name == spec.name).count();
+            let length = rest
+                .iter()
+                .take_while(|(other, _, _)| other.name == spec.name)
+                .count();
             let (rows, others) = rest.split_at(length);
             let rows = rows.to_vec();
             let owner = Arc::clone(owner);
@@ -218,7 +221,10 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
         assert!(!text.contains("otel_scope"), "{text}");
-        assert!(text.contains("tasksync_build_info{role=\"test\",version="), "{text}");
+        assert!(
+            text.contains("tasksync_build_info{role=\"test\",version="),
+            "{text}"
+        );
     }
 
     #[test]
@@ -228,15 +234,25 @@ mod tests {
         metrics.observe_all(
             &owner,
             &[
-                (&catalogue::WRITES, &["source"], |owner| owner[0].load(Ordering::Relaxed)),
-                (&catalogue::WRITES, &["mailbox"], |owner| owner[1].load(Ordering::Relaxed)),
+                (&catalogue::WRITES, &["source"], |owner| {
+                    owner[0].load(Ordering::Relaxed)
+                }),
+                (&catalogue::WRITES, &["mailbox"], |owner| {
+                    owner[1].load(Ordering::Relaxed)
+                }),
                 (&catalogue::PANICS, &[], |_| 0),
             ],
         );
         let text = metrics.render().unwrap();
         assert_eq!(text.matches("# TYPE tasksync_writes_total").count(), 1, "{text}");
-        assert!(text.contains("tasksync_writes_total{side=\"source\"} 3"), "{text}");
-        assert!(text.contains("tasksync_writes_total{side=\"mailbox\"} 4"), "{text}");
+        assert!(
+            text.contains("tasksync_writes_total{side=\"source\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tasksync_writes_total{side=\"mailbox\"} 4"),
+            "{text}"
+        );
         assert!(text.contains("tasksync_panics_total 0"), "{text}");
     }
 

@@ -65,7 +65,9 @@ fn parse_resident(status: &str) -> Option<f64> {
 }
 
 fn parse_files_limit(limits: &str) -> Option<f64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -84,9 +86,15 @@ mod tests {
 
     #[test]
     fn memory_and_limits_are_read() {
-        assert_eq!(parse_resident("Name:\ta\nVmRSS:\t    2048 kB\n"), Some(2_097_152.0));
+        assert_eq!(
+            parse_resident("Name:\ta\nVmRSS:\t    2048 kB\n"),
+            Some(2_097_152.0)
+        );
         let limits = "Limit  Soft Limit  Hard Limit\nMax open files            1024       4096       files\n";
         assert_eq!(parse_files_limit(limits), Some(1024.0));
-        assert_eq!(parse_files_limit("Max open files unlimited unlimited files"), None);
+        assert_eq!(
+            parse_files_limit("Max open files unlimited unlimited files"),
+            None
+        );
     }
 }

@@ -49,8 +49,17 @@ impl Registry for Metered<dyn Registry> {
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
         measured(Store::Registry, "remove_tenant", self.0.remove_tenant(id)).await
     }
-    async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, u64)>, Failure> {
-        measured(Store::Registry, "active_tenants", self.0.active_tenants(after, limit)).await
+    async fn active_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+        measured(
+            Store::Registry,
+            "active_tenants",
+            self.0.active_tenants(after, limit),
+        )
+        .await
     }
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         measured(Store::Registry, "enrol", self.0.enrol(enrolment)).await
@@ -62,36 +71,100 @@ impl Registry for Metered<dyn Registry> {
         measured(Store::Registry, "enrolment", self.0.enrolment(user)).await
     }
     async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
-        measured(Store::Registry, "enrolments_of", self.0.enrolments_of(tenant, users)).await
+        measured(
+            Store::Registry,
+            "enrolments_of",
+            self.0.enrolments_of(tenant, users),
+        )
+        .await
     }
-    async fn enrolments(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<Enrolment>, Failure> {
-        measured(Store::Registry, "enrolments", self.0.enrolments(tenant, after, limit)).await
+    async fn enrolments(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Enrolment>, Failure> {
+        measured(
+            Store::Registry,
+            "enrolments",
+            self.0.enrolments(tenant, after, limit),
+        )
+        .await
     }
     async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
-        measured(Store::Registry, "enrolment_counts", self.0.enrolment_counts(tenant)).await
+        measured(
+            Store::Registry,
+            "enrolment_counts",
+            self.0.enrolment_counts(tenant),
+        )
+        .await
     }
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
-        measured(Store::Registry, "set_enrolment_state", self.0.set_enrolment_state(user, state)).await
+        measured(
+            Store::Registry,
+            "set_enrolment_state",
+            self.0.set_enrolment_state(user, state),
+        )
+        .await
     }
-    async fn fingerprints(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<(UserId, StoredState)>, Failure> {
-        measured(Store::Registry, "fingerprints", self.0.fingerprints(tenant, users)).await
+    async fn fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, StoredState)>, Failure> {
+        measured(
+            Store::Registry,
+            "fingerprints",
+            self.0.fingerprints(tenant, users),
+        )
+        .await
     }
-    async fn enrolments_with_fingerprints(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
-        measured(Store::Registry, "enrolments_with_fingerprints", self.0.enrolments_with_fingerprints(tenant, users)).await
+    async fn enrolments_with_fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        measured(
+            Store::Registry,
+            "enrolments_with_fingerprints",
+            self.0.enrolments_with_fingerprints(tenant, users),
+        )
+        .await
     }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         measured(Store::Registry, "sync_state", self.0.sync_state(user)).await
     }
-    async fn save_sync_state(&self, user: &UserKey, expected: u64, fingerprint: &[u8], blob: &[u8]) -> Result<Saved, Failure> {
-        measured(Store::Registry, "save_sync_state", self.0.save_sync_state(user, expected, fingerprint, blob)).await
+    async fn save_sync_state(
+        &self,
+        user: &UserKey,
+        expected: u64,
+        fingerprint: &[u8],
+        blob: &[u8],
+    ) -> Result<Saved, Failure> {
+        measured(
+            Store::Registry,
+            "save_sync_state",
+            self.0.save_sync_state(user, expected, fingerprint, blob),
+        )
+        .await
     }
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
-        measured(Store::Registry, "forget_sync_state", self.0.forget_sync_state(user)).await
+        measured(
+            Store::Registry,
+            "forget_sync_state",
+            self.0.forget_sync_state(user),
+        )
+        .await
     }
     async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
         measured(Store::Registry, "save_stamps", self.0.save_stamps(tenant, stamps)).await
     }
-    async fn stamps(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<SavedStamp>, Failure> {
+    async fn stamps(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<SavedStamp>, Failure> {
         measured(Store::Registry, "stamps", self.0.stamps(tenant, after, limit)).await
     }
     async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
@@ -101,7 +174,12 @@ impl Registry for Metered<dyn Registry> {
         measured(Store::Registry, "journal_of", self.0.journal_of(user, limit)).await
     }
     async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
-        measured(Store::Registry, "prune_journal", self.0.prune_journal(before, limit)).await
+        measured(
+            Store::Registry,
+            "prune_journal",
+            self.0.prune_journal(before, limit),
+        )
+        .await
     }
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         measured(Store::Registry, "raise_alert", self.0.raise_alert(alert)).await
@@ -116,7 +194,12 @@ impl Registry for Metered<dyn Registry> {
         measured(Store::Registry, "allow_deletions", self.0.allow_deletions(user)).await
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
-        measured(Store::Registry, "take_deletion_permit", self.0.take_deletion_permit(user)).await
+        measured(
+            Store::Registry,
+            "take_deletion_permit",
+            self.0.take_deletion_permit(user),
+        )
+        .await
     }
     async fn check_writable(&self) -> Result<(), Failure> {
         measured(Store::Registry, "check_writable", self.0.check_writable()).await
@@ -125,7 +208,12 @@ impl Registry for Metered<dyn Registry> {
 
 #[async_trait]
 impl Schedule for Metered<dyn Schedule> {
-    async fn enrol(&self, user: &UserKey, stamp: Timestamp, last_success: Option<Timestamp>) -> Result<bool, Failure> {
+    async fn enrol(
+        &self,
+        user: &UserKey,
+        stamp: Timestamp,
+        last_success: Option<Timestamp>,
+    ) -> Result<bool, Failure> {
         measured(Store::Schedule, "enrol", self.0.enrol(user, stamp, last_success)).await
     }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
@@ -140,19 +228,56 @@ impl Schedule for Metered<dyn Schedule> {
     async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure> {
         measured(Store::Schedule, "heads", self.0.heads(limit)).await
     }
-    async fn oldest(&self, tenant: &TenantId, not_after: Timestamp, limit: usize) -> Result<Vec<(UserId, Timestamp)>, Failure> {
+    async fn oldest(
+        &self,
+        tenant: &TenantId,
+        not_after: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Timestamp)>, Failure> {
         measured(Store::Schedule, "oldest", self.0.oldest(tenant, not_after, limit)).await
     }
-    async fn claim(&self, epoch: Epoch, tenant: &TenantId, users: &[UserId], lasts: Duration) -> Result<ClaimAnswer, Failure> {
-        measured(Store::Schedule, "claim", self.0.claim(epoch, tenant, users, lasts)).await
+    async fn claim(
+        &self,
+        epoch: Epoch,
+        tenant: &TenantId,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<ClaimAnswer, Failure> {
+        measured(
+            Store::Schedule,
+            "claim",
+            self.0.claim(epoch, tenant, users, lasts),
+        )
+        .await
     }
-    async fn renew(&self, tenant: &TenantId, token: Token, users: &[UserId], lasts: Duration) -> Result<Vec<Held>, Failure> {
-        measured(Store::Schedule, "renew", self.0.renew(tenant, token, users, lasts)).await
+    async fn renew(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<Vec<Held>, Failure> {
+        measured(
+            Store::Schedule,
+            "renew",
+            self.0.renew(tenant, token, users, lasts),
+        )
+        .await
     }
-    async fn finish(&self, tenant: &TenantId, token: Token, results: &[Finish]) -> Result<Vec<UserId>, Failure> {
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        results: &[Finish],
+    ) -> Result<Vec<UserId>, Failure> {
         measured(Store::Schedule, "finish", self.0.finish(tenant, token, results)).await
     }
-    async fn release(&self, tenant: &TenantId, token: Token, users: &[UserId]) -> Result<Vec<UserId>, Failure> {
+    async fn release(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, Failure> {
         measured(Store::Schedule, "release", self.0.release(tenant, token, users)).await
     }
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
@@ -164,7 +289,12 @@ impl Schedule for Metered<dyn Schedule> {
     async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
         measured(Store::Schedule, "tenants", self.0.tenants(after, limit)).await
     }
-    async fn users(&self, tenant: &TenantId, after: Option<&Cursor>, limit: usize) -> Result<Page<UserId>, Failure> {
+    async fn users(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<UserId>, Failure> {
         measured(Store::Schedule, "users", self.0.users(tenant, after, limit)).await
     }
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {

@@ -102,7 +102,9 @@ impl StampSaver {
     /// Lets the process's metrics show what waits and what was dropped.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         let saver = Arc::clone(self);
-        metrics.observe_value(&catalogue::STAMPS_WAITING, move || saver.waiting_and_dropped().0 as u64);
+        metrics.observe_value(&catalogue::STAMPS_WAITING, move || {
+            saver.waiting_and_dropped().0 as u64
+        });
         let saver = Arc::clone(self);
         metrics.observe_value(&catalogue::STAMPS_DROPPED, move || saver.waiting_and_dropped().1);
     }

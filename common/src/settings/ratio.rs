@@ -14,7 +14,11 @@ impl Ratio {
     /// A share in percent; above 100 it is 100.
     #[must_use]
     pub const fn percent(percent: u32) -> Self {
-        Self(if percent > 100 { 1_000_000 } else { percent * 10_000 })
+        Self(if percent > 100 {
+            1_000_000
+        } else {
+            percent * 10_000
+        })
     }
 
     /// The share.

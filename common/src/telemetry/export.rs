@@ -14,8 +14,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData,
-    SpanExporter as SendsSpans,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter as SendsSpans,
 };
 use url::Url;
 
@@ -236,7 +235,10 @@ mod tests {
 
     #[test]
     fn the_signals_have_their_own_addresses() {
-        for base in ["https://collector.example:4318", "https://collector.example:4318/"] {
+        for base in [
+            "https://collector.example:4318",
+            "https://collector.example:4318/",
+        ] {
             let (traces, metrics) = addresses(base).unwrap();
             assert_eq!(traces, "https://collector.example:4318/v1/traces");
             assert_eq!(metrics, "https://collector.example:4318/v1/metrics");

@@ -11,8 +11,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::TelemetryError;
-use crate::settings::{LogFormat, LogSettings};
 use super::spans;
+use crate::settings::{LogFormat, LogSettings};
 
 /// The layer that writes log lines.
 pub(super) fn layer<S>(settings: &LogSettings) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>

@@ -54,6 +54,12 @@ pub fn failed(span: &Span, kind: &str) {
     span.record("error.type", kind);
 }
 
+/// A number as a span's field: traces know signed numbers only, and show others as text.
+#[must_use]
+pub fn number(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
 /// The fields are at fixed places: [`TraceContext`] holds valid ones only.
 fn remote(context: &TraceContext) -> Option<SpanContext> {
     let mut parts = context.traceparent()?.split('-').skip(1);

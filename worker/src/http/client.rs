@@ -197,7 +197,7 @@ impl Http {
             http.request.method = call.method.as_str(),
             http.response.status_code = tracing::field::Empty,
             server.address = call.url.host_str(),
-            server.port = call.url.port_or_known_default(),
+            server.port = call.url.port_or_known_default().map(i64::from),
             tasksync.server = server.name(),
             tasksync.operation = call.operation,
         );
@@ -205,7 +205,7 @@ impl Http {
         let result = self.deliver(call).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(answer) => {
-                span.record("http.response.status_code", answer.status);
+                span.record("http.response.status_code", i64::from(answer.status));
                 Outcome::of_status(answer.status)
             }
             Err(error) => error.outcome(),

@@ -228,7 +228,7 @@ impl<S: UserSync> Run<'_, S> {
             otel.status_code = tracing::field::Empty,
             error.type = tracing::field::Empty,
             tasksync.tenant = %tenant,
-            tasksync.users = group.len(),
+            tasksync.users = spans::number(group.len()),
         );
         let surveying = async move {
             let began = Instant::now();
@@ -471,8 +471,8 @@ fn told(result: &Result<Result<SyncReport, Failure>, Stopped>, took: Duration) {
             SyncReport::default()
         }
     };
-    span.record("tasksync.source_writes", report.source_writes);
-    span.record("tasksync.mailbox_writes", report.mailbox_writes);
+    span.record("tasksync.source_writes", i64::from(report.source_writes));
+    span.record("tasksync.mailbox_writes", i64::from(report.mailbox_writes));
     record::sync(took, report.source_writes, report.mailbox_writes);
 }
 

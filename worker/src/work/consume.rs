@@ -158,8 +158,8 @@ fn job_span(queue: QueueName, delivery: &dyn Delivery) -> tracing::Span {
         messaging.destination.name = queue.name(),
         messaging.message.id = job.map(|job| tracing::field::display(job.id)),
         tasksync.tenant = job.map(|job| tracing::field::display(&job.tenant)),
-        tasksync.users = job.map(|job| job.users.len()),
-        tasksync.redelivered = delivery.redelivered(),
+        tasksync.users = job.map(|job| spans::number(job.users.len())),
+        tasksync.redelivered = i64::from(delivery.redelivered()),
     );
     spans::continue_from(&span, delivery.trace());
     span

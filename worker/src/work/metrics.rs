@@ -182,17 +182,27 @@ const TABLE: &[Row] = &[
     (&catalogue::JOBS_TAKEN, &[], |m| m.batches.get()),
     (&catalogue::JOBS_REDELIVERED, &[], |m| m.batches_redelivered.get()),
     (&catalogue::JOBS_FINISHED, &["done"], |m| m.batches_done.get()),
-    (&catalogue::JOBS_FINISHED, &["requeued"], |m| m.batches_requeued.get()),
-    (&catalogue::JOBS_FINISHED, &["dead"], |m| m.batches_unreadable.get()),
+    (&catalogue::JOBS_FINISHED, &["requeued"], |m| {
+        m.batches_requeued.get()
+    }),
+    (&catalogue::JOBS_FINISHED, &["dead"], |m| {
+        m.batches_unreadable.get()
+    }),
     (&catalogue::JOBS_SERIAL, &[], |m| m.batches_serial.get()),
     (&catalogue::JOBS_RUNNING, &[], |m| m.batches_running.get()),
     (&catalogue::USERS_RUNNING, &[], |m| m.users_running.get()),
     (&catalogue::USERS_FINISHED, &["idle"], |m| m.users_idle.get()),
     (&catalogue::USERS_FINISHED, &["synced"], |m| m.users_synced.get()),
     (&catalogue::USERS_FINISHED, &["failed"], |m| m.users_failed.get()),
-    (&catalogue::USERS_FINISHED, &["throttled"], |m| m.users_throttled.get()),
-    (&catalogue::USERS_FINISHED, &["postponed"], |m| m.users_postponed.get()),
-    (&catalogue::USERS_FINISHED, &["released"], |m| m.users_released.get()),
+    (&catalogue::USERS_FINISHED, &["throttled"], |m| {
+        m.users_throttled.get()
+    }),
+    (&catalogue::USERS_FINISHED, &["postponed"], |m| {
+        m.users_postponed.get()
+    }),
+    (&catalogue::USERS_FINISHED, &["released"], |m| {
+        m.users_released.get()
+    }),
     (&catalogue::USERS_FINISHED, &["gone"], |m| m.users_gone.get()),
     (&catalogue::USERS_DISABLED, &[], |m| m.users_disabled.get()),
     (&catalogue::USERS_RECOVERED, &[], |m| m.users_recovered.get()),
@@ -200,7 +210,9 @@ const TABLE: &[Row] = &[
     (&catalogue::PANICS, &[], |m| m.panics.get()),
     (&catalogue::CLAIMS_LOST, &[], |m| m.claims_lost.get()),
     (&catalogue::REPORTS_FAILED, &[], |m| m.reports_failed.get()),
-    (&catalogue::CONSUMERS_REOPENED, &[], |m| m.consumers_reopened.get()),
+    (&catalogue::CONSUMERS_REOPENED, &[], |m| {
+        m.consumers_reopened.get()
+    }),
     (&catalogue::CIRCUITS_OPENED, &[], |m| m.circuits_opened.get()),
     (&catalogue::CIRCUITS_OPEN, &[], |m| m.circuits_open.get()),
     (&catalogue::WRITES, &["source"], |m| m.source_writes.get()),

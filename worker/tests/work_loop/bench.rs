@@ -116,7 +116,10 @@ impl Bench {
             users: users.into_iter().map(|claimed| claimed.user).collect(),
             issued_at: self.clock.now(),
         };
-        self.memory.publish(QueueName::Background, &job, &TraceContext::default()).await.unwrap();
+        self.memory
+            .publish(QueueName::Background, &job, &TraceContext::default())
+            .await
+            .unwrap();
         token
     }
 

@@ -46,7 +46,10 @@ fn job(number: u128) -> SyncJob {
 
 async fn publish(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u128>) {
     for number in numbers {
-        queue.publish(name, &job(number), &TraceContext::default()).await.unwrap();
+        queue
+            .publish(name, &job(number), &TraceContext::default())
+            .await
+            .unwrap();
     }
 }
 
@@ -85,7 +88,10 @@ async fn nothing_comes(consumer: &mut Box<dyn Consumer>) -> bool {
 pub async fn a_job_is_delivered_once_and_gone_when_acknowledged(bench: &dyn QueueBench) {
     let queue = bench.queue();
     assert_eq!(queue.depth(Background).await.unwrap(), Depth::default());
-    queue.publish(Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     settles(&*queue, Background, 1, 0).await;
     let mut consumer = queue.consume(Background, 5).await.unwrap();
     let delivery = next(&mut consumer).await;
@@ -132,7 +138,10 @@ pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
         found
     });
     tokio::task::yield_now().await;
-    queue.publish(Background, &job(9), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Background, &job(9), &TraceContext::default())
+        .await
+        .unwrap();
     assert_eq!(waits.await.unwrap(), 9);
     settles(&*queue, Background, 0, 0).await;
 }
@@ -179,7 +188,10 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
     let publishing = tokio::spawn(async move {
         for number in 0..JOBS as u128 {
             loop {
-                match publisher.publish(Background, &job(number), &TraceContext::default()).await {
+                match publisher
+                    .publish(Background, &job(number), &TraceContext::default())
+                    .await
+                {
                     Ok(()) => break,
                     Err(failure) if failure.code == Code::QueueFull => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -207,7 +219,10 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
 /// By the same consumer or another, counted, and never before it was let go.
 pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    queue.publish(Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     drop(next(&mut consumer).await);
     let again = next(&mut consumer).await;
@@ -227,7 +242,10 @@ pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBen
 pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
-    queue.publish(Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut deliveries = 0;
     let letters = loop {
         let letters = queue.dead_letters(10).await.unwrap();
@@ -315,7 +333,10 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
     // A broker may let a few more in before it notices; it must not do so without end.
     let mut published = room;
     let failure = loop {
-        match queue.publish(Background, &job(published), &TraceContext::default()).await {
+        match queue
+            .publish(Background, &job(published), &TraceContext::default())
+            .await
+        {
             Ok(()) => published += 1,
             Err(failure) => break failure,
         }
@@ -329,7 +350,10 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
         ),
         "{failure:?}"
     );
-    queue.publish(Interactive, &job(500), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Interactive, &job(500), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     for expected in 0..published {
         let delivery = next(&mut consumer).await;
@@ -337,7 +361,10 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
         delivery.acknowledge().await.unwrap();
     }
     settles(&*queue, Background, 0, 0).await;
-    queue.publish(Background, &job(900), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(Background, &job(900), &TraceContext::default())
+        .await
+        .unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(
         number(&*delivery),
@@ -355,7 +382,10 @@ pub async fn a_job_that_breaks_the_rules_is_refused(bench: &dyn QueueBench) {
             users: vec![user_id("ana"); users],
             ..job(1)
         };
-        let failure = queue.publish(Background, &wrong, &TraceContext::default()).await.unwrap_err();
+        let failure = queue
+            .publish(Background, &wrong, &TraceContext::default())
+            .await
+            .unwrap_err();
         assert_eq!(failure.code, Code::JobRefused);
     }
     settles(&*queue, Background, 0, 0).await;

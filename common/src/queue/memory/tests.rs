@@ -58,7 +58,10 @@ async fn polled_once<F: Future + Unpin>(future: &mut F) -> bool {
 async fn what_comes_back_goes_to_the_front() {
     let queue = queue();
     for n in 0..3 {
-        queue.publish(QueueName::Background, &job(n), &TraceContext::default()).await.unwrap();
+        queue
+            .publish(QueueName::Background, &job(n), &TraceContext::default())
+            .await
+            .unwrap();
     }
     let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
     let first = consumer.next().await.unwrap();
@@ -79,7 +82,10 @@ async fn wanted_are_the_free_permits_of_those_who_wait() {
     let mut one = queue.consume(QueueName::Background, 3).await.unwrap();
     let mut other = queue.consume(QueueName::Background, 2).await.unwrap();
     assert_eq!(wanted().await, 0, "nobody waits yet");
-    queue.publish(QueueName::Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(QueueName::Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let held = one.next().await.unwrap();
     assert_eq!(wanted().await, 0, "one is busy, the other has not asked");
     {
@@ -102,7 +108,10 @@ async fn wanted_are_the_free_permits_of_those_who_wait() {
 #[tokio::test]
 async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
     let queue = queue();
-    queue.publish(QueueName::Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(QueueName::Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
     let held = consumer.next().await.unwrap();
     {
@@ -113,7 +122,10 @@ async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
     }
     assert!(consumer.next().await.is_none());
     held.acknowledge().await.unwrap();
-    let refused = queue.publish(QueueName::Background, &job(2), &TraceContext::default()).await.unwrap_err();
+    let refused = queue
+        .publish(QueueName::Background, &job(2), &TraceContext::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::QueueUnavailable);
     assert!(queue.consume(QueueName::Background, 1).await.is_err());
 }
@@ -121,7 +133,10 @@ async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
 #[tokio::test]
 async fn a_panicking_worker_gives_its_job_back() {
     let queue = queue();
-    queue.publish(QueueName::Background, &job(1), &TraceContext::default()).await.unwrap();
+    queue
+        .publish(QueueName::Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
     let delivery = consumer.next().await.unwrap();
     let worker = tokio::spawn(async move {
@@ -137,7 +152,10 @@ async fn dead_letters_have_a_limit() {
     let queue = queue();
     let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
     for n in 0..DEAD_LETTERS as u128 + 5 {
-        queue.publish(QueueName::Background, &job(n), &TraceContext::default()).await.unwrap();
+        queue
+            .publish(QueueName::Background, &job(n), &TraceContext::default())
+            .await
+            .unwrap();
         consumer.next().await.unwrap().reject("no").await.unwrap();
     }
     let letters = queue.dead_letters(usize::MAX).await.unwrap();

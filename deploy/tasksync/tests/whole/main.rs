@@ -12,3 +12,4 @@ mod kill;
 mod plan;
 mod registry;
 mod rig;
+mod telemetry;
