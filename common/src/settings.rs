@@ -5,6 +5,7 @@ mod load;
 mod ratio;
 mod store_url;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 pub use load::{SettingsError, check, load, parse};
 pub use ratio::Ratio;
 pub(crate) use store_url::unsupported_url;
+pub use store_url::without_password;
 
 /// Everything an operator can set. Defaults are those of the original service where it had the setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -40,11 +42,22 @@ pub struct Settings {
 }
 
 /// Where the truth is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// `sqlite:PATH` for one machine.
+    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The PostgreSQL URL may also
+    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine `verify-full` unless
+    /// named), `sslrootcert`, `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
+    /// `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a session per connection.
     pub url: String,
+    /// PostgreSQL: most connections of one process.
+    pub connections: u32,
+    /// PostgreSQL: a call waits this long for a connection before it fails.
+    #[serde(with = "duration")]
+    pub acquire_timeout: Duration,
+    /// PostgreSQL: the server ends a statement that takes longer.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
     /// How long journal entries are kept.
     #[serde(with = "duration")]
     pub journal_lifetime: Duration,
@@ -201,10 +214,33 @@ pub struct TelemetrySettings {
     pub metrics_interval: Duration,
 }
 
+impl fmt::Debug for RegistrySettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url,
+            connections,
+            acquire_timeout,
+            statement_timeout,
+            journal_lifetime,
+        } = self;
+        formatter
+            .debug_struct("RegistrySettings")
+            .field("url", &without_password(url))
+            .field("connections", connections)
+            .field("acquire_timeout", acquire_timeout)
+            .field("statement_timeout", statement_timeout)
+            .field("journal_lifetime", journal_lifetime)
+            .finish()
+    }
+}
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             url: "sqlite:tasksync.sqlite".to_owned(),
+            connections: 10,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(15),
             journal_lifetime: Duration::from_secs(30 * 24 * 3600),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Registry, SqliteRegistry};
+use super::{Registry, SqlRegistry};
 use crate::error::Failure;
 use crate::metrics::Metered;
 use crate::settings::{RegistrySettings, unsupported_url};
@@ -10,14 +10,15 @@ use crate::settings::{RegistrySettings, unsupported_url};
 /// Opens the registry whose kind the URL's scheme names.
 ///
 /// # Errors
-/// The scheme is not supported, or the registry cannot be opened (see [`SqliteRegistry::open`]).
+/// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and [`SqlRegistry::open_postgres`]).
 pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
     match settings.url.split_once(':') {
-        Some(("sqlite", _)) => Ok(metered(SqliteRegistry::open(&settings.url).await?)),
+        Some(("sqlite", _)) => Ok(metered(SqlRegistry::open_sqlite(&settings.url).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(metered(SqlRegistry::open_postgres(settings).await?)),
         _ => Err(unsupported_url(
             "registry.url",
             &settings.url,
-            "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite",
+            "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite, or postgres://USER:PASSWORD@HOST/DATABASE",
         )),
     }
 }

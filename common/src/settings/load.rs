@@ -116,6 +116,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         guard,
         queue,
         telemetry,
+        registry,
         ..
     } = settings;
     let relation = |holds: bool, text: &str| {
@@ -175,6 +176,14 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         telemetry.metrics_interval >= second,
         "telemetry.metrics_interval must be at least 1s",
     )?;
+    relation(
+        registry.acquire_timeout >= second && registry.statement_timeout >= second,
+        "registry.acquire_timeout and registry.statement_timeout must be at least 1s",
+    )?;
+    relation(
+        registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
+        "registry.acquire_timeout + registry.statement_timeout must be below worker.user_budget: a sync must be able to save what it did",
+    )?;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
         (
@@ -196,6 +205,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         ),
         ("queue.maximum_length", queue.maximum_length, 1_000_000),
         ("queue.delivery_limit", queue.delivery_limit as usize, 100),
+        ("registry.connections", registry.connections as usize, 1_000),
     ] {
         relation(
             (1..=maximum).contains(&value),

@@ -1,4 +1,6 @@
-//! The refusal of a store's URL whose kind this build does not have.
+//! URLs of stores: the refusal of a kind this build does not have, and showing one without its password.
+
+use url::Url;
 
 use crate::error::{Code, ErrorClass, Failure};
 
@@ -16,4 +18,48 @@ pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Fail
         Code::SettingsWrong,
         format!("{setting} {found}; supported: {supported}"),
     )
+}
+
+/// A store's URL as it may be shown: a password in it is replaced by `***`.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let hidden = |mut parsed: Url| {
+        if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
+            return None;
+        }
+        if parsed.query_pairs().any(|(name, _)| name == "password") {
+            parsed.set_query(Some("***"));
+        }
+        Some(parsed.to_string())
+    };
+    // What is no URL may be a secret that was put here by mistake; what names no host holds no password.
+    match Url::parse(url) {
+        Ok(parsed) if parsed.has_host() => hidden(parsed).unwrap_or_else(|| "***".to_owned()),
+        Ok(_) if !url.contains('@') => url.to_owned(),
+        _ => "***".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(
+            without_password("postgres://t:geheim@db.example:5432/t?sslmode=require"),
+            "postgres://t:***@db.example:5432/t?sslmode=require"
+        );
+        for url in [
+            "postgres://db/t?password=geheim",
+            "geheim@x",
+            "x:geheim@y",
+            "geheim",
+        ] {
+            assert!(!without_password(url).contains("geheim"), "{url}");
+        }
+        for url in ["sqlite:tasksync.sqlite", "sqlite::memory:", "memory:"] {
+            assert_eq!(without_password(url), url);
+        }
+    }
 }

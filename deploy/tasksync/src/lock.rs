@@ -80,6 +80,7 @@ mod tests {
             path("sqlite:///var/lib/t.sqlite?mode=rwc").as_deref(),
             Some("/var/lib/t.sqlite.lock")
         );
+        assert_eq!(path("postgres://tasksync@db/sqlite:x"), None);
         assert_eq!(path("sqlite::memory:"), None);
         assert_eq!(path("sqlite://:memory:"), None);
     }

@@ -13,7 +13,7 @@ use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry as _, SourceConnection,
-    SqliteRegistry, Tenant,
+    SqlRegistry, Tenant,
 };
 use tasksync_common::settings::{OutboundSettings, Settings};
 use tasksync_worker::connect::ServerConnector;
@@ -79,7 +79,7 @@ struct PersonFacts {
 pub(crate) struct Bed {
     pub(crate) setting: Setting,
     pub(crate) engine: SyncEngine,
-    pub(crate) registry: Arc<SqliteRegistry>,
+    pub(crate) registry: Arc<SqlRegistry>,
     pub(crate) outbound: OutboundSettings,
     pub(crate) people: Vec<(TenantId, Vec<UserId>)>,
     /// Address of each tenant's site, without a final slash.
@@ -109,7 +109,7 @@ impl Bed {
             ..Settings::default()
         };
         let url = format!("sqlite:{}", folder.path().join("registry.sqlite").display());
-        let registry = SqliteRegistry::open(&url)
+        let registry = SqlRegistry::open_sqlite(&url)
             .await
             .map_err(|error| error.to_string())?;
         let registry = Arc::new(registry);
@@ -273,7 +273,7 @@ fn tenant(path: &Path) -> Result<Tenant, String> {
 }
 
 async fn enrol(
-    registry: &SqliteRegistry,
+    registry: &SqlRegistry,
     clock: &SharedClock,
     tenant: &TenantId,
     people: &[PersonFacts],

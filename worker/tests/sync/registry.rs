@@ -8,17 +8,17 @@ use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
-    SqliteRegistry, StoredState, Tenant,
+    SqlRegistry, StoredState, Tenant,
 };
 
 pub(crate) struct CountingRegistry {
-    inner: SqliteRegistry,
+    inner: SqlRegistry,
     states_read: AtomicU64,
     states_written: AtomicU64,
 }
 
 impl CountingRegistry {
-    pub(crate) fn new(inner: SqliteRegistry) -> Self {
+    pub(crate) fn new(inner: SqlRegistry) -> Self {
         Self {
             inner,
             states_read: AtomicU64::new(0),

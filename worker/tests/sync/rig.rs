@@ -10,7 +10,7 @@ use serde_json::Value;
 use tasksync_common::clock::{Clock, SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::{Enrolment, EnrolmentState, Registry, SqliteRegistry, Tenant};
+use tasksync_common::registry::{Enrolment, EnrolmentState, Registry, SqlRegistry, Tenant};
 use tasksync_common::settings::{GuardSettings, OutboundSettings, Settings, WorkerSettings};
 use tasksync_common::state::SyncState;
 use tasksync_loadtest::exchange::{
@@ -221,7 +221,9 @@ impl Rig {
         let clock = Arc::new(MovedClock::default());
         let shared: SharedClock = Arc::clone(&clock) as SharedClock;
         let url = format!("sqlite:{}", folder.path().join("registry.sqlite").display());
-        let registry = Arc::new(CountingRegistry::new(SqliteRegistry::open(&url).await.unwrap()));
+        let registry = Arc::new(CountingRegistry::new(
+            SqlRegistry::open_sqlite(&url).await.unwrap(),
+        ));
         registry.put_tenant(&tenant).await.unwrap();
         for person in &farm.population.tenants[0].people {
             let enrolment = Enrolment {

@@ -1,7 +1,7 @@
 //! Open alerts.
 
 use super::errors::is_missing_reference;
-use super::{SqliteRegistry, sql_limit};
+use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 use crate::registry::Alert;
@@ -9,7 +9,7 @@ use crate::registry::Alert;
 const REFRESH: &str = "UPDATE alerts SET failure = $4, evidence = $5 \
     WHERE tenant = $1 AND COALESCE(user_id, '') = COALESCE($2, '') AND code = $3";
 const RAISE: &str = "INSERT INTO alerts (since, tenant, user_id, code, failure, evidence) \
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, COALESCE(user_id, ''), code) DO NOTHING";
+    VALUES ($1, $2, $3, $4, $5, $6)";
 const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
 const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
 const OF_TENANT: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts \
@@ -20,7 +20,7 @@ const OF_ALL: &str =
 /// Since, tenant, user, failure, evidence.
 type Row = (i64, String, Option<String>, String, Option<String>);
 
-impl SqliteRegistry {
+impl SqlRegistry {
     pub(super) async fn do_raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         let subject = alert.user.as_ref().map_or_else(
             || format!("tenant {}", alert.tenant),
@@ -34,27 +34,27 @@ impl SqliteRegistry {
             .as_ref()
             .map(|value| self.written("the evidence", value))
             .transpose()?;
-        let mut transaction = self.write(&doing).await?;
-        let refreshed = sqlx::query(REFRESH)
+        let mut transaction = self.transaction(&doing).await?;
+        let refreshed = transaction
+            .query(REFRESH)
             .bind(alert.tenant.as_str())
             .bind(user)
             .bind(alert.failure.code.as_str())
             .bind(&failure)
             .bind(&evidence)
-            .execute(&mut *transaction)
+            .execute()
             .await
-            .map_err(|error| self.failure(&doing, &error))?
-            .rows_affected();
-        let mut raised = 0;
+            .map_err(|error| self.failure(&doing, &error))?;
         if refreshed == 0 {
-            raised = sqlx::query(RAISE)
+            transaction
+                .query(RAISE)
                 .bind(alert.since.as_microsecond())
                 .bind(alert.tenant.as_str())
                 .bind(user)
                 .bind(alert.failure.code.as_str())
                 .bind(&failure)
                 .bind(&evidence)
-                .execute(&mut *transaction)
+                .execute()
                 .await
                 .map_err(|error| {
                     if is_missing_reference(&error) {
@@ -69,13 +69,13 @@ impl SqliteRegistry {
                             format!("no alert can be raised: {subject} is not in the registry"),
                         )
                     } else {
-                        self.failure(&doing, &error)
+                        // Raised by somebody else since: refreshed at the next attempt.
+                        self.failure_or_faster(&doing, &error)
                     }
-                })?
-                .rows_affected();
+                })?;
         }
         self.commit(&doing, transaction).await?;
-        Ok(raised > 0)
+        Ok(refreshed == 0)
     }
 
     pub(super) async fn do_end_alert(
@@ -85,19 +85,19 @@ impl SqliteRegistry {
         code: Code,
     ) -> Result<u64, Failure> {
         let doing = format!("ending alerts of {tenant}");
-        let mut transaction = self.write(&doing).await?;
+        let mut transaction = self.single(&doing).await?;
         let query = match user {
-            Some(user) => sqlx::query(END_OF_USER)
+            Some(user) => transaction
+                .query(END_OF_USER)
                 .bind(tenant.as_str())
                 .bind(code.as_str())
                 .bind(user.as_str()),
-            None => sqlx::query(END).bind(tenant.as_str()).bind(code.as_str()),
+            None => transaction.query(END).bind(tenant.as_str()).bind(code.as_str()),
         };
         let ended = query
-            .execute(&mut *transaction)
+            .execute()
             .await
-            .map_err(|error| self.failure(&doing, &error))?
-            .rows_affected();
+            .map_err(|error| self.failure(&doing, &error))?;
         self.commit(&doing, transaction).await?;
         Ok(ended)
     }
@@ -110,12 +110,12 @@ impl SqliteRegistry {
         const DOING: &str = "listing alerts";
         let mut connection = self.read(DOING).await?;
         let query = match tenant {
-            Some(tenant) => sqlx::query_as(OF_TENANT).bind(tenant.as_str()),
-            None => sqlx::query_as(OF_ALL),
+            Some(tenant) => connection.query(OF_TENANT).bind(tenant.as_str()),
+            None => connection.query(OF_ALL),
         };
         let rows: Vec<Row> = query
             .bind(sql_limit(limit))
-            .fetch_all(&mut *connection)
+            .fetch_all()
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()

@@ -1,11 +1,10 @@
 //! Enrolments, and the permission to delete much once.
 
-use sqlx::QueryBuilder;
-
+use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
-use super::{SqliteRegistry, USERS_PER_STATEMENT, push_users, sql_limit};
+use super::{SqlRegistry, USERS_PER_STATEMENT, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
-use crate::model::{TenantId, UserId, UserKey};
+use crate::model::{MailboxAddress, TenantId, UserId, UserKey};
 use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, StoredState};
 
 const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
@@ -13,26 +12,33 @@ const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user
 const ADD: &str = "INSERT INTO enrolments \
     (tenant, user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-const UPDATE: &str = "UPDATE enrolments SET source_login = $3, mailbox = $4, time_zone = $5 \
-    WHERE tenant = $1 AND user_id = $2";
+/// Also holds the row until the end of the transaction, so that the mailbox read next stays what it is.
+const UPDATE: &str =
+    "UPDATE enrolments SET source_login = $3, time_zone = $4 WHERE tenant = $1 AND user_id = $2";
+const MOVE: &str = "UPDATE enrolments SET mailbox = $3 WHERE tenant = $1 AND user_id = $2";
 const WITHDRAW: &str = "DELETE FROM enrolments WHERE tenant = $1 AND user_id = $2";
-const COLUMNS: &str =
-    "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments";
-/// One statement for any number of users, so that it is prepared once per connection: a survey asks it for every ten
-/// users.
-const WITH_FINGERPRINTS: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
+const THESE: Sql = about_users!(
+    "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
+    WHERE tenant = $1 AND user_id",
+    " ORDER BY user_id"
+);
+/// A survey asks it for every ten users.
+const WITH_FINGERPRINTS: Sql = about_users!(
+    "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
         e.disabled_since, e.failure, s.version, s.fingerprint \
-    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = 1 \
-    WHERE e.tenant = $1 AND e.user_id IN (SELECT value FROM json_each($2)) ORDER BY e.user_id";
+    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
+    WHERE e.tenant = $1 AND e.user_id",
+    " ORDER BY e.user_id"
+);
 const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
 const SET_STATE: &str =
     "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
 const COUNT: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments WHERE tenant = $1";
 const COUNT_ALL: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments";
-const ALLOW: &str = "UPDATE enrolments SET deletion_permit = 1 WHERE tenant = $1 AND user_id = $2";
-const TAKE: &str = "UPDATE enrolments SET deletion_permit = 0 \
-    WHERE tenant = $1 AND user_id = $2 AND deletion_permit = 1";
+const ALLOW: &str = "UPDATE enrolments SET deletion_permit = TRUE WHERE tenant = $1 AND user_id = $2";
+const TAKE: &str = "UPDATE enrolments SET deletion_permit = FALSE \
+    WHERE tenant = $1 AND user_id = $2 AND deletion_permit = TRUE";
 
 type Row = (
     String,
@@ -58,72 +64,107 @@ struct RowWithFingerprint {
     fingerprint: Option<Vec<u8>>,
 }
 
-impl SqliteRegistry {
+impl SqlRegistry {
     pub(super) async fn do_enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         let key = &enrolment.key;
         let doing = format!("enrolling {key}");
-        let fail = |error: sqlx::Error| self.failure(&doing, &error);
-        let (since, failure) = self.state_columns(&enrolment.state)?;
-        let mut transaction = self.write(&doing).await?;
-        let owner: Option<(String, String)> = sqlx::query_as(OWNER)
+        let fail = |error: sqlx::Error| self.failure_or_faster(&doing, &error);
+        let mut transaction = self.transaction(&doing).await?;
+        let owner: Option<(String, String)> = transaction
+            .query(OWNER)
             .bind(enrolment.mailbox.as_str())
-            .fetch_optional(&mut *transaction)
+            .fetch_optional()
             .await
             .map_err(fail)?;
         if let Some((tenant, user)) = owner {
             let owner = UserKey::new(self.name(&tenant)?, self.name(&user)?);
             if owner != *key {
+                self.rollback(&doing, transaction).await?;
                 return Ok(Enrolled::MailboxTaken(owner));
             }
         }
-        let mailbox: Option<String> = sqlx::query_scalar(MAILBOX)
+        let known = transaction
+            .query(UPDATE)
             .bind(key.tenant.as_str())
             .bind(key.user.as_str())
-            .fetch_optional(&mut *transaction)
+            .bind(&enrolment.source_login)
+            .bind(&enrolment.time_zone)
+            .execute()
             .await
             .map_err(fail)?;
-        let answer = if let Some(mailbox) = mailbox {
-            sqlx::query(UPDATE)
-                .bind(key.tenant.as_str())
-                .bind(key.user.as_str())
-                .bind(&enrolment.source_login)
-                .bind(enrolment.mailbox.as_str())
-                .bind(&enrolment.time_zone)
-                .execute(&mut *transaction)
+        let answer = if known > 0 {
+            self.move_to(&mut transaction, key, &enrolment.mailbox)
                 .await
                 .map_err(fail)?;
-            if mailbox != enrolment.mailbox.as_str() {
-                // Cursors and links are the old mailbox's; seen against the new one they would read as deletions.
-                super::states::forget(&mut transaction, key).await.map_err(fail)?;
-            }
             Enrolled::Updated
         } else {
-            sqlx::query(ADD)
-                .bind(key.tenant.as_str())
-                .bind(key.user.as_str())
-                .bind(&enrolment.source_login)
-                .bind(enrolment.mailbox.as_str())
-                .bind(&enrolment.time_zone)
-                .bind(enrolment.opted_in_at.as_microsecond())
-                .bind(since)
-                .bind(failure)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| {
-                    if is_missing_reference(&error) {
-                        Failure::new(
-                            ErrorClass::Gone,
-                            Code::TenantUnknown,
-                            format!("{key} cannot be enrolled: there is no tenant {}", key.tenant),
-                        )
-                    } else {
-                        fail(error)
-                    }
-                })?;
+            self.add(&mut transaction, &doing, enrolment).await?;
             Enrolled::Added
         };
         self.commit(&doing, transaction).await?;
         Ok(answer)
+    }
+
+    /// Gives an enrolled user another mailbox, if it is another.
+    async fn move_to(
+        &self,
+        transaction: &mut Connection,
+        key: &UserKey,
+        mailbox: &MailboxAddress,
+    ) -> Result<(), sqlx::Error> {
+        let (before,): (String,) = transaction
+            .query(MAILBOX)
+            .bind(key.tenant.as_str())
+            .bind(key.user.as_str())
+            .fetch_one()
+            .await?;
+        if before == mailbox.as_str() {
+            return Ok(());
+        }
+        transaction
+            .query(MOVE)
+            .bind(key.tenant.as_str())
+            .bind(key.user.as_str())
+            .bind(mailbox.as_str())
+            .execute()
+            .await?;
+        // Cursors and links are the old mailbox's; seen against the new one they would read as deletions.
+        super::states::forget(transaction, key).await?;
+        Ok(())
+    }
+
+    async fn add(
+        &self,
+        transaction: &mut Connection,
+        doing: &str,
+        enrolment: &Enrolment,
+    ) -> Result<(), Failure> {
+        let key = &enrolment.key;
+        let (since, failure) = self.state_columns(&enrolment.state)?;
+        transaction
+            .query(ADD)
+            .bind(key.tenant.as_str())
+            .bind(key.user.as_str())
+            .bind(&enrolment.source_login)
+            .bind(enrolment.mailbox.as_str())
+            .bind(&enrolment.time_zone)
+            .bind(enrolment.opted_in_at.as_microsecond())
+            .bind(since)
+            .bind(failure)
+            .execute()
+            .await
+            .map_err(|error| {
+                if is_missing_reference(&error) {
+                    Failure::new(
+                        ErrorClass::Gone,
+                        Code::TenantUnknown,
+                        format!("{key} cannot be enrolled: there is no tenant {}", key.tenant),
+                    )
+                } else {
+                    self.failure_or_faster(doing, &error)
+                }
+            })?;
+        Ok(())
     }
 
     pub(super) async fn do_withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
@@ -138,11 +179,11 @@ impl SqliteRegistry {
         const DOING: &str = "counting enrolments";
         let mut connection = self.read(DOING).await?;
         let query = match tenant {
-            Some(tenant) => sqlx::query_as(COUNT).bind(tenant.as_str()),
-            None => sqlx::query_as(COUNT_ALL),
+            Some(tenant) => connection.query(COUNT).bind(tenant.as_str()),
+            None => connection.query(COUNT_ALL),
         };
         let (all, disabled): (i64, i64) = query
-            .fetch_one(&mut *connection)
+            .fetch_one()
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         Ok(EnrolmentCounts {
@@ -160,16 +201,11 @@ impl SqliteRegistry {
         let mut found = Vec::with_capacity(users.len());
         let mut connection = self.read(&doing).await?;
         for users in users.chunks(USERS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new(COLUMNS);
-            query
-                .push(" WHERE tenant = ")
-                .push_bind(tenant.as_str().to_owned());
-            push_users(&mut query, users);
-            query.push(" ORDER BY user_id");
-            let rows: Vec<Row> = query
-                .build_query_as()
-                .persistent(false)
-                .fetch_all(&mut *connection)
+            let rows: Vec<Row> = connection
+                .query(THESE)
+                .bind(tenant.as_str())
+                .bind_users(users)
+                .fetch_all()
                 .await
                 .map_err(|error| self.failure(&doing, &error))?;
             for row in rows {
@@ -188,10 +224,11 @@ impl SqliteRegistry {
         let mut found = Vec::with_capacity(users.len());
         let mut connection = self.read(&doing).await?;
         for users in users.chunks(USERS_PER_STATEMENT) {
-            let rows: Vec<RowWithFingerprint> = sqlx::query_as(WITH_FINGERPRINTS)
+            let rows: Vec<RowWithFingerprint> = connection
+                .query(WITH_FINGERPRINTS)
                 .bind(tenant.as_str())
-                .bind(self.written("the users", &users)?)
-                .fetch_all(&mut *connection)
+                .bind_users(users)
+                .fetch_all()
                 .await
                 .map_err(|error| self.failure(&doing, &error))?;
             for row in rows {
@@ -227,11 +264,12 @@ impl SqliteRegistry {
     ) -> Result<Vec<Enrolment>, Failure> {
         let doing = format!("listing enrolments of {tenant}");
         let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = sqlx::query_as(PAGE)
+        let rows: Vec<Row> = connection
+            .query(PAGE)
             .bind(tenant.as_str())
             .bind(after.map_or("", UserId::as_str))
             .bind(sql_limit(limit))
-            .fetch_all(&mut *connection)
+            .fetch_all()
             .await
             .map_err(|error| self.failure(&doing, &error))?;
         rows.into_iter()
@@ -246,16 +284,16 @@ impl SqliteRegistry {
     ) -> Result<bool, Failure> {
         let doing = format!("changing the state of {user}");
         let (since, failure) = self.state_columns(state)?;
-        let mut transaction = self.write(&doing).await?;
-        let changed = sqlx::query(SET_STATE)
+        let mut transaction = self.single(&doing).await?;
+        let changed = transaction
+            .query(SET_STATE)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
             .bind(since)
             .bind(failure)
-            .execute(&mut *transaction)
+            .execute()
             .await
-            .map_err(|error| self.failure(&doing, &error))?
-            .rows_affected();
+            .map_err(|error| self.failure(&doing, &error))?;
         self.commit(&doing, transaction).await?;
         Ok(changed > 0)
     }
@@ -277,14 +315,14 @@ impl SqliteRegistry {
         statement: &'static str,
         user: &UserKey,
     ) -> Result<bool, Failure> {
-        let mut transaction = self.write(doing).await?;
-        let changed = sqlx::query(statement)
+        let mut transaction = self.single(doing).await?;
+        let changed = transaction
+            .query(statement)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
-            .execute(&mut *transaction)
+            .execute()
             .await
-            .map_err(|error| self.failure(doing, &error))?
-            .rows_affected();
+            .map_err(|error| self.failure(doing, &error))?;
         self.commit(doing, transaction).await?;
         Ok(changed > 0)
     }

@@ -1,10 +1,10 @@
-//! What the database's errors mean, in words, with the file they happened to.
+//! What the databases' errors mean, in words, with the place they happened at.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::SqliteRegistry;
+use super::{Pools, SqlRegistry, postgres_errors};
 use crate::error::{Code, ErrorClass, Failure};
 
 /// A registry that cannot be used now; never permanent, because nothing is wrong with the user whose turn it was.
@@ -12,10 +12,29 @@ pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
     Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, detail)
 }
 
-/// The database's error as a failure; `place` names the file and `doing` what was tried.
-pub(super) fn classify(place: &str, doing: &str, error: &sqlx::Error) -> Failure {
-    let reason = match error {
-        sqlx::Error::Database(database) => {
+/// Which database's codes an error speaks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// The database's error as a failure; `place` names the file or database and `doing` what was tried.
+///
+/// Class `Conflict` is for [`super::again`] alone: it says that nothing was changed and that the same call may pass now.
+pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sqlx::Error) -> Failure {
+    let reason = match (error, database) {
+        (sqlx::Error::PoolClosed, _) => "it was closed because the process is ending".to_owned(),
+        (sqlx::Error::PoolTimedOut, Database::Sqlite) => {
+            "all connections stayed busy; the disk is too slow or a call hangs".to_owned()
+        }
+        (sqlx::Error::PoolTimedOut, Database::Postgres) => {
+            "no connection within registry.acquire_timeout; the server does not answer or has no connection left, or all \
+             registry.connections of this process stayed busy"
+                .to_owned()
+        }
+        (error, Database::Postgres) => postgres_errors::reason(error),
+        (sqlx::Error::Database(database), Database::Sqlite) => {
             let code: Option<u32> = database.code().and_then(|code| code.parse().ok());
             format!(
                 "{} ({}, SQLite code {})",
@@ -24,13 +43,13 @@ pub(super) fn classify(place: &str, doing: &str, error: &sqlx::Error) -> Failure
                 code.map_or_else(|| "unknown".to_owned(), |code| code.to_string())
             )
         }
-        sqlx::Error::PoolTimedOut => {
-            "all connections stayed busy; the disk is too slow or a call hangs".to_owned()
-        }
-        sqlx::Error::PoolClosed => "it was closed because the process is ending".to_owned(),
-        other => other.to_string(),
+        (other, Database::Sqlite) => other.to_string(),
     };
-    unavailable(format!("{place}, {doing}: {reason}"))
+    let mut failure = unavailable(format!("{place}, {doing}: {reason}"));
+    if database == Database::Postgres && postgres_errors::is_conflict(error) {
+        failure.class = ErrorClass::Conflict;
+    }
+    failure
 }
 
 /// SQLite's primary result codes (the low byte of the extended ones) in words.
@@ -50,9 +69,37 @@ fn primary_meaning(code: Option<u32>) -> &'static str {
     }
 }
 
-impl SqliteRegistry {
+impl SqlRegistry {
     pub(super) fn failure(&self, doing: &str, error: &sqlx::Error) -> Failure {
-        classify(&self.place, doing, error)
+        let database = match self.pools {
+            Pools::Sqlite { .. } => Database::Sqlite,
+            Pools::Postgres { .. } => Database::Postgres,
+        };
+        classify(database, &self.place, doing, error)
+    }
+
+    /// As [`Self::failure`], where a broken uniqueness also means that somebody else was faster: looked at again, the call
+    /// finds what the other stored.
+    pub(super) fn failure_or_faster(&self, doing: &str, error: &sqlx::Error) -> Failure {
+        let mut failure = self.failure(doing, error);
+        if error
+            .as_database_error()
+            .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+        {
+            failure.class = ErrorClass::Conflict;
+        }
+        failure
+    }
+
+    /// Others added and removed the same thing in between; looked at again, it is there or not.
+    pub(super) fn faster(&self, doing: &str) -> Failure {
+        Failure {
+            class: ErrorClass::Conflict,
+            ..unavailable(format!(
+                "{}, {doing}: others changed the same thing at the same time",
+                self.place
+            ))
+        }
     }
 
     /// A stored value that no build could have written.

@@ -2,13 +2,21 @@
 
 use jiff::Timestamp;
 
-use super::{SqliteRegistry, sql_limit};
+use super::connection::Connection;
+use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{SourceKey, UserKey};
 use crate::registry::JournalEntry;
 
-const ADD: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
+/// One entry at a time: a file is not far away.
+const ADD_ONE: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
+/// Many in one round trip, numbered in the order given.
+const ADD_MANY: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
+    SELECT at, tenant, user_id, task, kind, value_before, value_after \
+    FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
+        WITH ORDINALITY AS new (at, tenant, user_id, task, kind, value_before, value_after, place) \
+    ORDER BY place";
 const NEWEST: &str = "SELECT at, task, kind, value_before, value_after FROM journal \
     WHERE tenant = $1 AND user_id = $2 ORDER BY at DESC, id DESC LIMIT $3";
 const PRUNE: &str =
@@ -17,7 +25,50 @@ const PRUNE: &str =
 /// Time, task, kind, value before, value after.
 type Row = (i64, String, String, Option<String>, Option<String>);
 
-impl SqliteRegistry {
+/// An entry as its columns.
+struct Columns<'a> {
+    at: i64,
+    tenant: &'a str,
+    user: &'a str,
+    task: &'a str,
+    kind: &'a str,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+async fn add(connection: &mut Connection, entries: &[Columns<'_>]) -> Result<(), sqlx::Error> {
+    if let Some(link) = connection.postgres() {
+        let texts = |column: fn(&Columns<'_>) -> String| entries.iter().map(column).collect::<Vec<_>>();
+        let values =
+            |column: fn(&Columns<'_>) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
+        let query = sqlx::query(ADD_MANY)
+            .bind(entries.iter().map(|entry| entry.at).collect::<Vec<_>>())
+            .bind(texts(|entry| entry.tenant.to_owned()))
+            .bind(texts(|entry| entry.user.to_owned()))
+            .bind(texts(|entry| entry.task.to_owned()))
+            .bind(texts(|entry| entry.kind.to_owned()))
+            .bind(values(|entry| entry.before.clone()))
+            .bind(values(|entry| entry.after.clone()));
+        link.execute(query).await?;
+        return Ok(());
+    }
+    for entry in entries {
+        connection
+            .query(ADD_ONE)
+            .bind(entry.at)
+            .bind(entry.tenant)
+            .bind(entry.user)
+            .bind(entry.task)
+            .bind(entry.kind)
+            .bind(&entry.before)
+            .bind(&entry.after)
+            .execute()
+            .await?;
+    }
+    Ok(())
+}
+
+impl SqlRegistry {
     pub(super) async fn do_journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
         if entries.is_empty() {
             return Ok(());
@@ -29,21 +80,31 @@ impl SqliteRegistry {
                 .map(|value| self.written("a journal value", value))
                 .transpose()
         };
-        let mut transaction = self.write(DOING).await?;
-        for entry in entries {
-            sqlx::query(ADD)
-                .bind(entry.at.as_microsecond())
-                .bind(entry.user.tenant.as_str())
-                .bind(entry.user.user.as_str())
-                .bind(entry.task.as_str())
-                .bind(&entry.kind)
-                .bind(document(&entry.before)?)
-                .bind(document(&entry.after)?)
-                .execute(&mut *transaction)
+        let entries = entries
+            .iter()
+            .map(|entry| {
+                Ok(Columns {
+                    at: entry.at.as_microsecond(),
+                    tenant: entry.user.tenant.as_str(),
+                    user: entry.user.user.as_str(),
+                    task: entry.task.as_str(),
+                    kind: &entry.kind,
+                    before: document(&entry.before)?,
+                    after: document(&entry.after)?,
+                })
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let mut connection = if entries.len() <= ROWS_PER_STATEMENT {
+            self.single(DOING).await?
+        } else {
+            self.transaction(DOING).await?
+        };
+        for entries in entries.chunks(ROWS_PER_STATEMENT) {
+            add(&mut connection, entries)
                 .await
                 .map_err(|error| self.failure(DOING, &error))?;
         }
-        self.commit(DOING, transaction).await
+        self.commit(DOING, connection).await
     }
 
     pub(super) async fn do_journal_of(
@@ -53,11 +114,12 @@ impl SqliteRegistry {
     ) -> Result<Vec<JournalEntry>, Failure> {
         let doing = format!("reading the journal of {user}");
         let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = sqlx::query_as(NEWEST)
+        let rows: Vec<Row> = connection
+            .query(NEWEST)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
             .bind(sql_limit(limit))
-            .fetch_all(&mut *connection)
+            .fetch_all()
             .await
             .map_err(|error| self.failure(&doing, &error))?;
         let value = |text: Option<String>| {
@@ -80,14 +142,14 @@ impl SqliteRegistry {
 
     pub(super) async fn do_prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
         const DOING: &str = "dropping old journal entries";
-        let mut transaction = self.write(DOING).await?;
-        let dropped = sqlx::query(PRUNE)
+        let mut transaction = self.single(DOING).await?;
+        let dropped = transaction
+            .query(PRUNE)
             .bind(before.as_microsecond())
             .bind(sql_limit(limit))
-            .execute(&mut *transaction)
+            .execute()
             .await
-            .map_err(|error| self.failure(DOING, &error))?
-            .rows_affected();
+            .map_err(|error| self.failure(DOING, &error))?;
         self.commit(DOING, transaction).await?;
         Ok(dropped)
     }

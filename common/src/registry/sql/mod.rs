@@ -1,93 +1,154 @@
-//! The registry in an SQL database. Statements stand as constants at the top of each topic's file, in the dialect that
-//! SQLite and PostgreSQL share.
+//! The registry in an SQL database: one SQLite file, or PostgreSQL. Statements stand as constants at the top of each
+//! topic's file, in the dialect both share; `connection` is where the two meet.
 
 mod alerts;
-mod connect;
+mod connection;
 mod enrolments;
 mod errors;
 mod journal;
+mod link;
+mod postgres;
+mod postgres_errors;
+mod probe;
+mod sqlite;
 mod stamps;
 mod states;
 mod tenants;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, SqlitePool};
 
+use self::connection::Connection;
+use self::link::Link;
 use super::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
     StoredState, Tenant,
 };
-use crate::error::{Code, Failure};
+use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;
+/// Most rows written by one statement; longer lists are written by several, in one transaction.
+const ROWS_PER_STATEMENT: usize = 1_000;
+/// A call that failed only because others changed the same rows at the same time is tried this often altogether.
+const ATTEMPTS: u32 = 3;
 
-/// The registry in one SQLite file, for one machine.
+/// The registry in one SQLite file, for one machine, or in a PostgreSQL database, for many.
 ///
-/// Several processes may open the same file. Writers take turns (one connection per process, `BEGIN IMMEDIATE`, waiting
-/// up to five seconds for each other); readers never wait for writers. Every commit is on the disk before its method
-/// returns (`synchronous = FULL`): a sync state that comes back older than the writes it stands for would make the next
-/// sync look at tasksync's own writes as if people had made them.
+/// *SQLite*: several processes may open the same file. Writers take turns (one connection per process, `BEGIN IMMEDIATE`,
+/// waiting up to five seconds for each other); readers never wait for writers. Every commit is on the disk before its
+/// method returns (`synchronous = FULL`): a sync state that comes back older than the writes it stands for would make the
+/// next sync look at tasksync's own writes as if people had made them.
+///
+/// *PostgreSQL*: isolation is `READ COMMITTED`, and every statement that decides also locks what it decides about. A
+/// standby that is promoted must have all commits (`synchronous_commit` on, which is the default), for the same reason.
 #[derive(Debug, Clone)]
-pub struct SqliteRegistry {
-    readers: SqlitePool,
-    writer: SqlitePool,
-    /// The file in words, for errors.
-    place: std::sync::Arc<str>,
+pub struct SqlRegistry {
+    pools: Pools,
+    /// The file or database in words, for errors; holds no password.
+    place: Arc<str>,
 }
 
-impl SqliteRegistry {
+#[derive(Debug, Clone)]
+enum Pools {
+    Sqlite {
+        readers: SqlitePool,
+        writer: SqlitePool,
+    },
+    Postgres {
+        pool: PgPool,
+        /// How long one statement may take, the way there and back included.
+        limit: Duration,
+    },
+}
+
+impl SqlRegistry {
     /// A connection that reads.
-    async fn read(&self, doing: &str) -> Result<PoolConnection<Sqlite>, Failure> {
-        self.readers
-            .acquire()
-            .await
-            .map_err(|error| self.failure(doing, &error))
-    }
-
-    /// A transaction that writes; dropped without [`Self::commit`] it changes nothing.
-    async fn write(&self, doing: &str) -> Result<Transaction<'static, Sqlite>, Failure> {
-        // A transaction that starts reading and then writes may be refused without waiting; this one waits at its start.
-        let mut begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
-        if matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
-            // SQLite ends a transaction by itself when the disk is full or fails, which the connection does not notice:
-            // it believes for ever to be inside. Only a new connection writes again. (A registry in memory has no disk
-            // that could fail, and is gone with its connection.)
-            if let Ok(connection) = self.writer.acquire().await {
-                connection.close().await.ok();
-            }
-            begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+    async fn read(&self, doing: &str) -> Result<Connection, Failure> {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => readers.acquire().await.map(Connection::SqliteReader),
+            Pools::Postgres { pool, limit } => Link::acquire(pool, *limit).await.map(Connection::Postgres),
         }
-        begun.map_err(|error| self.failure(doing, &error))
+        .map_err(|error| self.failure(doing, &error))
     }
 
-    async fn commit(&self, doing: &str, transaction: Transaction<'static, Sqlite>) -> Result<(), Failure> {
-        transaction
-            .commit()
-            .await
-            .map_err(|error| self.failure(doing, &error))
+    /// A connection for one writing statement, ended by [`Self::commit`]. PostgreSQL needs no transaction around it, which
+    /// saves two round trips.
+    async fn single(&self, doing: &str) -> Result<Connection, Failure> {
+        match &self.pools {
+            Pools::Sqlite { .. } => self.transaction(doing).await,
+            Pools::Postgres { .. } => self.read(doing).await,
+        }
+    }
+
+    /// A transaction for several statements; dropped without [`Self::commit`] it changes nothing.
+    async fn transaction(&self, doing: &str) -> Result<Connection, Failure> {
+        match &self.pools {
+            Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(Connection::SqliteWriter),
+            Pools::Postgres { pool, limit } => match Link::acquire(pool, *limit).await {
+                Ok(mut link) => link.begin().await.map(|()| Connection::Postgres(link)),
+                Err(error) => Err(error),
+            },
+        }
+        .map_err(|error| self.failure(doing, &error))
+    }
+
+    async fn commit(&self, doing: &str, connection: Connection) -> Result<(), Failure> {
+        match connection {
+            Connection::SqliteReader(_) => Ok(()),
+            Connection::SqliteWriter(transaction) => transaction.commit().await,
+            Connection::Postgres(link) => link.commit().await,
+        }
+        .map_err(|error| self.failure(doing, &error))
+    }
+
+    /// Takes a transaction back. Dropping it does so too, but costs PostgreSQL the connection.
+    async fn rollback(&self, doing: &str, connection: Connection) -> Result<(), Failure> {
+        match connection {
+            Connection::SqliteReader(_) => Ok(()),
+            Connection::SqliteWriter(transaction) => transaction.rollback().await,
+            Connection::Postgres(link) => link.rollback().await,
+        }
+        .map_err(|error| self.failure(doing, &error))
     }
 
     /// Closes the connections; calls that come later fail.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.pools {
+            Pools::Sqlite { readers, writer } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres { pool, .. } => pool.close().await,
+        }
     }
 }
 
-/// `IN` lists for users are written by hand because SQLite has no array parameters.
-fn push_users(query: &mut sqlx::QueryBuilder<Sqlite>, users: &[UserId]) {
-    query.push(" AND user_id IN (");
-    let mut list = query.separated(", ");
-    for user in users {
-        list.push_bind(user.as_str().to_owned());
+/// Runs a call that changes things all or nothing, again when it met others at the same rows ([`ErrorClass::Conflict`]).
+async fn again<T, F>(mut call: impl FnMut() -> F + Send) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let mut attempt = 1;
+    loop {
+        match call().await {
+            Err(failure) if failure.class == ErrorClass::Conflict && attempt < ATTEMPTS => attempt += 1,
+            Err(failure) if failure.class == ErrorClass::Conflict => {
+                return Err(Failure {
+                    class: ErrorClass::Transient,
+                    ..failure
+                });
+            }
+            answer => return answer,
+        }
     }
-    query.push(")");
 }
 
 /// A limit as SQL has it.
@@ -96,9 +157,9 @@ fn sql_limit(limit: u32) -> i64 {
 }
 
 #[async_trait]
-impl Registry for SqliteRegistry {
+impl Registry for SqlRegistry {
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
-        self.do_put_tenant(tenant).await
+        again(|| self.do_put_tenant(tenant)).await
     }
     async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
         self.do_tenant(id).await
@@ -107,7 +168,7 @@ impl Registry for SqliteRegistry {
         self.do_tenants(after, limit).await
     }
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
-        self.do_remove_tenant(id).await
+        again(|| self.do_remove_tenant(id)).await
     }
     async fn active_tenants(
         &self,
@@ -118,10 +179,10 @@ impl Registry for SqliteRegistry {
     }
 
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
-        self.do_enrol(enrolment).await
+        again(|| self.do_enrol(enrolment)).await
     }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.do_withdraw(user).await
+        again(|| self.do_withdraw(user)).await
     }
     async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
         Ok(self
@@ -144,7 +205,7 @@ impl Registry for SqliteRegistry {
         self.do_enrolment_counts(tenant).await
     }
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
-        self.do_set_enrolment_state(user, state).await
+        again(|| self.do_set_enrolment_state(user, state)).await
     }
 
     async fn fingerprints(
@@ -171,14 +232,14 @@ impl Registry for SqliteRegistry {
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
-        self.do_save_sync_state(user, expected, fingerprint, blob).await
+        again(|| self.do_save_sync_state(user, expected, fingerprint, blob)).await
     }
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.do_forget_sync_state(user).await
+        again(|| self.do_forget_sync_state(user)).await
     }
 
     async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
-        self.do_save_stamps(tenant, stamps).await
+        again(|| self.do_save_stamps(tenant, stamps)).await
     }
     async fn stamps(
         &self,
@@ -190,33 +251,33 @@ impl Registry for SqliteRegistry {
     }
 
     async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
-        self.do_journal(entries).await
+        again(|| self.do_journal(entries)).await
     }
     async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure> {
         self.do_journal_of(user, limit).await
     }
     async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
-        self.do_prune_journal(before, limit).await
+        again(|| self.do_prune_journal(before, limit)).await
     }
 
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
-        self.do_raise_alert(alert).await
+        again(|| self.do_raise_alert(alert)).await
     }
     async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
-        self.do_end_alert(tenant, user, code).await
+        again(|| self.do_end_alert(tenant, user, code)).await
     }
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
         self.do_alerts(tenant, limit).await
     }
 
     async fn allow_deletions(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.do_allow_deletions(user).await
+        again(|| self.do_allow_deletions(user)).await
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.do_take_deletion_permit(user).await
+        again(|| self.do_take_deletion_permit(user)).await
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {
-        self.do_check_writable().await
+        again(|| self.do_check_writable()).await
     }
 }

@@ -1,44 +1,43 @@
 //! Sync states, saved by compare-and-set.
 
-use sqlx::{QueryBuilder, SqliteConnection};
-
+use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
-use super::{SqliteRegistry, USERS_PER_STATEMENT, push_users};
+use super::{SqlRegistry, USERS_PER_STATEMENT};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::registry::{Saved, StoredState};
 
-const FINGERPRINTS: &str =
-    "SELECT user_id, version, fingerprint FROM sync_states WHERE present = 1 AND tenant = ";
+const FINGERPRINTS: Sql = about_users!(
+    "SELECT user_id, version, fingerprint FROM sync_states WHERE tenant = $1 AND present = TRUE AND user_id",
+    ""
+);
 const ONE: &str = "SELECT version, fingerprint, state FROM sync_states \
-    WHERE tenant = $1 AND user_id = $2 AND present = 1";
-/// Compare and set in one statement: the row is made only for an enrolled user with nothing expected, and changed only
-/// when the stored version (0 for a forgotten state) is the expected one. No row comes back otherwise.
-const SAVE: &str = "INSERT INTO sync_states (tenant, user_id, version, present, fingerprint, state) \
-    SELECT e.tenant, e.user_id, 1, 1, $4, $5 FROM enrolments e \
-    WHERE e.tenant = $1 AND e.user_id = $2 AND ($3 = 0 OR EXISTS \
-        (SELECT 1 FROM sync_states s WHERE s.tenant = e.tenant AND s.user_id = e.user_id)) \
-    ON CONFLICT (tenant, user_id) DO UPDATE SET \
-        version = sync_states.version + 1, present = 1, \
+    WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
+/// The first state of an enrolled user, over none or over a forgotten one. No row comes back otherwise.
+const SAVE_FIRST: &str = "INSERT INTO sync_states (tenant, user_id, version, present, fingerprint, state) \
+    SELECT e.tenant, e.user_id, 1, TRUE, $3, $4 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2 \
+    ON CONFLICT (tenant, user_id) DO UPDATE SET version = sync_states.version + 1, present = TRUE, \
         fingerprint = excluded.fingerprint, state = excluded.state \
-    WHERE CASE sync_states.present WHEN 1 THEN sync_states.version ELSE 0 END = $3 \
-    RETURNING version";
-const FORGET: &str = "UPDATE sync_states SET present = 0, fingerprint = $3, state = $3 \
-    WHERE tenant = $1 AND user_id = $2 AND present = 1";
+    WHERE sync_states.present = FALSE RETURNING version";
+/// Compare and set in one statement. A state's row goes with the enrolment, so who has one is enrolled.
+const SAVE_NEXT: &str = "UPDATE sync_states SET version = version + 1, fingerprint = $3, state = $4 \
+    WHERE tenant = $1 AND user_id = $2 AND present = TRUE AND version = $5 RETURNING version";
+const FORGET: &str = "UPDATE sync_states SET present = FALSE, fingerprint = $3, state = $3 \
+    WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
 
 /// Forgets a user's state inside a transaction; the number of states forgotten.
-pub(super) async fn forget(connection: &mut SqliteConnection, user: &UserKey) -> Result<u64, sqlx::Error> {
+pub(super) async fn forget(connection: &mut Connection, user: &UserKey) -> Result<u64, sqlx::Error> {
     const EMPTY: &[u8] = &[];
-    Ok(sqlx::query(FORGET)
+    connection
+        .query(FORGET)
         .bind(user.tenant.as_str())
         .bind(user.user.as_str())
         .bind(EMPTY)
-        .execute(connection)
-        .await?
-        .rows_affected())
+        .execute()
+        .await
 }
 
-impl SqliteRegistry {
+impl SqlRegistry {
     pub(super) async fn do_fingerprints(
         &self,
         tenant: &TenantId,
@@ -48,13 +47,11 @@ impl SqliteRegistry {
         let mut found = Vec::with_capacity(users.len());
         let mut connection = self.read(&doing).await?;
         for users in users.chunks(USERS_PER_STATEMENT) {
-            let mut query = QueryBuilder::new(FINGERPRINTS);
-            query.push_bind(tenant.as_str().to_owned());
-            push_users(&mut query, users);
-            let rows: Vec<(String, i64, Vec<u8>)> = query
-                .build_query_as()
-                .persistent(false)
-                .fetch_all(&mut *connection)
+            let rows: Vec<(String, i64, Vec<u8>)> = connection
+                .query(FINGERPRINTS)
+                .bind(tenant.as_str())
+                .bind_users(users)
+                .fetch_all()
                 .await
                 .map_err(|error| self.failure(&doing, &error))?;
             for (user, version, fingerprint) in rows {
@@ -74,10 +71,11 @@ impl SqliteRegistry {
     pub(super) async fn do_sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         let doing = format!("reading the sync state of {user}");
         let mut connection = self.read(&doing).await?;
-        let row: Option<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(ONE)
+        let row: Option<(i64, Vec<u8>, Vec<u8>)> = connection
+            .query(ONE)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
-            .fetch_optional(&mut *connection)
+            .fetch_optional()
             .await
             .map_err(|error| self.failure(&doing, &error))?;
         row.map(|(version, fingerprint, blob)| {
@@ -102,22 +100,28 @@ impl SqliteRegistry {
             // No stored version is that large.
             return Ok(Saved::VersionConflict);
         };
-        let mut transaction = self.write(&doing).await?;
-        let stored: Result<Option<i64>, sqlx::Error> = sqlx::query_scalar(SAVE)
+        let mut connection = self.single(&doing).await?;
+        let (statement, over) = match expected {
+            0 => (SAVE_FIRST, None),
+            over => (SAVE_NEXT, Some(over)),
+        };
+        let mut query = connection
+            .query(statement)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
-            .bind(expected)
             .bind(fingerprint)
-            .bind(blob)
-            .fetch_optional(&mut *transaction)
-            .await;
+            .bind(blob);
+        if let Some(over) = over {
+            query = query.bind(over);
+        }
+        let stored: Result<Option<(i64,)>, sqlx::Error> = query.fetch_optional().await;
         match stored {
-            Ok(Some(version)) => {
-                self.commit(&doing, transaction).await?;
+            Ok(Some((version,))) => {
+                self.commit(&doing, connection).await?;
                 Ok(Saved::Stored(self.number(version)?))
             }
             Ok(None) => Ok(Saved::VersionConflict),
-            // Withdrawn by somebody between the statement's parts; only a database with several writers can do that.
+            // Withdrawn by somebody while the statement ran; only a database with several writers can do that.
             Err(error) if is_missing_reference(&error) => Ok(Saved::VersionConflict),
             Err(error) => Err(self.failure(&doing, &error)),
         }
@@ -125,11 +129,11 @@ impl SqliteRegistry {
 
     pub(super) async fn do_forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
         let doing = format!("forgetting the sync state of {user}");
-        let mut transaction = self.write(&doing).await?;
-        let forgotten = forget(&mut transaction, user)
+        let mut connection = self.single(&doing).await?;
+        let forgotten = forget(&mut connection, user)
             .await
             .map_err(|error| self.failure(&doing, &error))?;
-        self.commit(&doing, transaction).await?;
+        self.commit(&doing, connection).await?;
         Ok(forgotten > 0)
     }
 }

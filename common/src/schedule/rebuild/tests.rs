@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::error::{Code, ErrorClass};
 use crate::model::MailboxAddress;
-use crate::registry::{Enrolment, EnrolmentState, SqliteRegistry, Tenant};
+use crate::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
 use crate::schedule::MemorySchedule;
 
 const OPT_IN: &str = "2026-11-22T12:00:00Z";
@@ -34,7 +34,7 @@ fn tenant(name: &str, enabled: bool) -> Tenant {
     .unwrap()
 }
 
-async fn enrol(registry: &SqliteRegistry, tenant: &str, user: &str) {
+async fn enrol(registry: &SqlRegistry, tenant: &str, user: &str) {
     let mailbox: MailboxAddress = format!("{user}@{tenant}.example").parse().unwrap();
     let enrolment = Enrolment {
         key: key(tenant, user),
@@ -55,8 +55,8 @@ fn disabled() -> EnrolmentState {
 }
 
 /// Tenant `a` with many, `b` with Ana only, `off` disabled; Zoe of `a` is disabled, Ben of `a` was synced.
-async fn stores() -> (SqliteRegistry, MemorySchedule, Arc<ManualClock>) {
-    let registry = SqliteRegistry::open("sqlite::memory:").await.unwrap();
+async fn stores() -> (SqlRegistry, MemorySchedule, Arc<ManualClock>) {
+    let registry = SqlRegistry::open_sqlite("sqlite::memory:").await.unwrap();
     for (name, enabled) in [("a", true), ("b", true), ("off", false)] {
         registry.put_tenant(&tenant(name, enabled)).await.unwrap();
         enrol(&registry, name, "ana").await;

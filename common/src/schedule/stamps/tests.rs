@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::{Code, ErrorClass};
-use crate::registry::SqliteRegistry;
+use crate::registry::SqlRegistry;
 use crate::schedule::History;
 
 const MINIMUM: Duration = Duration::from_secs(300);
@@ -17,8 +17,8 @@ fn stamp(user: &str, second: i64, success: Option<i64>) -> SavedStamp {
     }
 }
 
-async fn saver(users: &[&str], batch: usize, most: usize) -> (Arc<SqliteRegistry>, StampSaver, TenantId) {
-    let registry = Arc::new(SqliteRegistry::open("sqlite::memory:").await.unwrap());
+async fn saver(users: &[&str], batch: usize, most: usize) -> (Arc<SqlRegistry>, StampSaver, TenantId) {
+    let registry = Arc::new(SqlRegistry::open_sqlite("sqlite::memory:").await.unwrap());
     let tenant: TenantId = "a".parse().unwrap();
     let document = r#"
         id = "a"

@@ -1,11 +1,15 @@
+//! What only the SQLite registry does.
+
 use std::sync::Arc;
 
+use super::super::{Connection, Pools};
+use super::with_ana;
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
-use crate::registry::{Registry, Saved, SqliteRegistry};
+use crate::registry::{Registry, Saved, SqlRegistry};
 
 struct Bench {
-    registry: Arc<SqliteRegistry>,
+    registry: Arc<SqlRegistry>,
     folder: Option<tempfile::TempDir>,
 }
 
@@ -21,7 +25,7 @@ fn url(folder: &tempfile::TempDir) -> String {
 
 async fn in_file() -> Bench {
     let folder = tempfile::tempdir().unwrap();
-    let registry = Arc::new(SqliteRegistry::open(&url(&folder)).await.unwrap());
+    let registry = Arc::new(SqlRegistry::open_sqlite(&url(&folder)).await.unwrap());
     Bench {
         registry,
         folder: Some(folder),
@@ -30,7 +34,7 @@ async fn in_file() -> Bench {
 
 async fn in_memory() -> Bench {
     Bench {
-        registry: Arc::new(SqliteRegistry::open("sqlite::memory:").await.unwrap()),
+        registry: Arc::new(SqlRegistry::open_sqlite("sqlite::memory:").await.unwrap()),
         folder: None,
     }
 }
@@ -43,20 +47,11 @@ mod contract_in_memory {
     crate::registry_contract!(super::in_memory());
 }
 
-/// A tenant with Ana, written through the registry's own statements.
-async fn with_ana(registry: &SqliteRegistry) {
-    let mut transaction = registry.write("test").await.unwrap();
-    sqlx::query("INSERT INTO tenants (id, enabled, document) VALUES ('a', 1, '{}')")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-    sqlx::query(
-        "INSERT INTO enrolments (tenant, user_id, source_login, mailbox, opted_in_at) VALUES ('a', 'ana', 'ana', 'ana@a', 0)",
-    )
-    .execute(&mut *transaction)
-    .await
-    .unwrap();
-    transaction.commit().await.unwrap();
+fn writer(registry: &SqlRegistry) -> &sqlx::SqlitePool {
+    let Pools::Sqlite { writer, .. } = &registry.pools else {
+        panic!("this is SQLite")
+    };
+    writer
 }
 
 async fn pragma(pool: &sqlx::SqlitePool, name: &'static str) -> String {
@@ -82,16 +77,16 @@ async fn pragma(pool: &sqlx::SqlitePool, name: &'static str) -> String {
 #[tokio::test]
 async fn what_was_committed_is_on_the_disk() {
     let bench = in_file().await;
-    assert_eq!(pragma(&bench.registry.writer, "journal_mode").await, "wal");
-    assert_eq!(pragma(&bench.registry.writer, "synchronous").await, "2", "FULL");
-    assert_eq!(pragma(&bench.registry.writer, "foreign_keys").await, "1");
+    assert_eq!(pragma(writer(&bench.registry), "journal_mode").await, "wal");
+    assert_eq!(pragma(writer(&bench.registry), "synchronous").await, "2", "FULL");
+    assert_eq!(pragma(writer(&bench.registry), "foreign_keys").await, "1");
 }
 
 #[tokio::test]
 async fn two_processes_share_one_file_and_start_together() {
     let folder = tempfile::tempdir().unwrap();
     let url = url(&folder);
-    let (one, other) = tokio::join!(SqliteRegistry::open(&url), SqliteRegistry::open(&url));
+    let (one, other) = tokio::join!(SqlRegistry::open_sqlite(&url), SqlRegistry::open_sqlite(&url));
     let (one, other) = (one.unwrap(), other.unwrap());
     with_ana(&one).await;
     let ana = key("a", "ana");
@@ -105,7 +100,7 @@ async fn two_processes_share_one_file_and_start_together() {
     );
     assert_eq!(one.sync_state(&ana).await.unwrap().unwrap().blob, b"other's");
     // Both write at once; the versions leave no gap and none is given twice.
-    let writer = |registry: SqliteRegistry| {
+    let write_twenty = |registry: SqlRegistry| {
         let ana = ana.clone();
         tokio::spawn(async move {
             let mut stored = Vec::new();
@@ -120,7 +115,7 @@ async fn two_processes_share_one_file_and_start_together() {
             stored
         })
     };
-    let (first, second) = tokio::join!(writer(one.clone()), writer(other));
+    let (first, second) = tokio::join!(write_twenty(one.clone()), write_twenty(other));
     let mut versions = [first.unwrap(), second.unwrap()].concat();
     versions.sort_unstable();
     assert_eq!(versions, (2..=41).collect::<Vec<u64>>());
@@ -138,7 +133,7 @@ async fn it_is_still_there_after_closing() {
     bench.registry.close().await;
     let closed = bench.registry.check_writable().await.unwrap_err();
     assert!(closed.detail.contains("closed"), "{closed}");
-    let again = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+    let again = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
         .await
         .unwrap();
     assert_eq!(
@@ -152,7 +147,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
     let bench = in_file().await;
     with_ana(&bench.registry).await;
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
-        .fetch_one(&bench.registry.writer)
+        .fetch_one(writer(&bench.registry))
         .await
         .unwrap();
     // The database's own limit fails as a full disk does.
@@ -160,7 +155,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
         "PRAGMA max_page_count = {}",
         pages + 2
     )))
-    .execute(&bench.registry.writer)
+    .execute(writer(&bench.registry))
     .await
     .unwrap();
     let failure = bench
@@ -189,16 +184,17 @@ async fn a_full_disk_is_told_and_changes_nothing() {
 async fn a_locked_file_is_told_as_such() {
     let bench = in_file().await;
     sqlx::query("PRAGMA busy_timeout = 1")
-        .execute(&bench.registry.writer)
+        .execute(writer(&bench.registry))
         .await
         .unwrap();
-    let other = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+    let other = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
         .await
         .unwrap();
-    let held = other.write("holding it").await.unwrap();
+    let held = other.transaction("holding it").await.unwrap();
+    assert!(matches!(held, Connection::SqliteWriter(_)));
     let failure = bench.registry.check_writable().await.unwrap_err();
     assert!(failure.detail.contains("locked by another process"), "{failure}");
-    held.rollback().await.unwrap();
+    other.rollback("giving it back", held).await.unwrap();
     bench.registry.check_writable().await.unwrap();
 }
 
@@ -206,7 +202,7 @@ async fn a_locked_file_is_told_as_such() {
 async fn a_registry_that_cannot_be_written_is_told_as_such() {
     let bench = in_file().await;
     sqlx::query("PRAGMA query_only = ON")
-        .execute(&bench.registry.writer)
+        .execute(writer(&bench.registry))
         .await
         .unwrap();
     let failure = bench.registry.check_writable().await.unwrap_err();
@@ -217,13 +213,13 @@ async fn a_registry_that_cannot_be_written_is_told_as_such() {
 async fn what_is_no_database_or_cannot_be_opened_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("registry.sqlite"), vec![b'x'; 4096]).unwrap();
-    let failure = SqliteRegistry::open(&url(&folder)).await.unwrap_err();
+    let failure = SqlRegistry::open_sqlite(&url(&folder)).await.unwrap_err();
     assert!(
         failure.detail.contains("not an SQLite database") && failure.detail.contains("registry.sqlite"),
         "{failure}"
     );
     let missing = format!("sqlite:{}/no/such/folder/x.sqlite", folder.path().display());
-    let failure = SqliteRegistry::open(&missing).await.unwrap_err();
+    let failure = SqlRegistry::open_sqlite(&missing).await.unwrap_err();
     assert!(
         failure.detail.contains("cannot be opened") && failure.detail.contains("x.sqlite"),
         "{failure}"
@@ -234,7 +230,7 @@ async fn what_is_no_database_or_cannot_be_opened_is_named() {
 async fn a_damaged_file_is_told_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry.sqlite");
-    let registry = SqliteRegistry::open(&url(&folder)).await.unwrap();
+    let registry = SqlRegistry::open_sqlite(&url(&folder)).await.unwrap();
     with_ana(&registry).await;
     registry.close().await;
     let mut bytes = std::fs::read(&path).unwrap();
@@ -243,7 +239,7 @@ async fn a_damaged_file_is_told_as_such() {
         *byte = 0xa5;
     }
     std::fs::write(&path, bytes).unwrap();
-    let failure = match SqliteRegistry::open(&url(&folder)).await {
+    let failure = match SqlRegistry::open_sqlite(&url(&folder)).await {
         Err(failure) => failure,
         Ok(registry) => registry.tenants(None, 10).await.unwrap_err(),
     };
@@ -256,11 +252,11 @@ async fn a_file_of_a_newer_build_is_refused() {
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)",
     )
-    .execute(&bench.registry.writer)
+    .execute(writer(&bench.registry))
     .await
     .unwrap();
     bench.registry.close().await;
-    let failure = SqliteRegistry::open(&url(bench.folder.as_ref().unwrap()))
+    let failure = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
         .await
         .unwrap_err();
     assert!(

@@ -1,13 +1,14 @@
-//! Opening the file, bringing its tables up to date, and checking that it can be written.
+//! Opening the SQLite file and bringing its tables up to date.
 
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use super::SqliteRegistry;
-use super::errors::unavailable;
+use super::errors::{Database, classify, unavailable};
+use super::{Pools, SqlRegistry};
 use crate::error::Failure;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -19,16 +20,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a free connection of its own process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const PROBE: &str = "INSERT INTO write_probe (id) VALUES (1) ON CONFLICT (id) DO NOTHING";
-const UNPROBE: &str = "DELETE FROM write_probe";
-
-impl SqliteRegistry {
+impl SqlRegistry {
     /// Opens (and makes, if missing) the file named by `sqlite:PATH` and brings its tables up to date.
     /// `sqlite::memory:` is a registry that is gone when it is dropped.
     ///
     /// # Errors
     /// Says which file, and whether it cannot be opened, is damaged, or was made by a newer build.
-    pub async fn open(url: &str) -> Result<Self, Failure> {
+    pub async fn open_sqlite(url: &str) -> Result<Self, Failure> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| unavailable(format!("\"{url}\" does not name an SQLite file: {error}")))?;
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
@@ -51,7 +49,7 @@ impl SqliteRegistry {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let opening = |error: &sqlx::Error| super::errors::classify(&place, "opening it", error);
+        let opening = |error: &sqlx::Error| classify(Database::Sqlite, &place, "opening it", error);
         let writer = pool()
             .max_connections(1)
             .connect_with(options.clone())
@@ -70,32 +68,15 @@ impl SqliteRegistry {
                 .map_err(|error| opening(&error))?
         };
         Ok(Self {
-            readers,
-            writer,
+            pools: Pools::Sqlite { readers, writer },
             place: place.into(),
         })
     }
-
-    pub(super) async fn do_check_writable(&self) -> Result<(), Failure> {
-        const DOING: &str = "checking that it can be written";
-        let fail = |error: sqlx::Error| self.failure(DOING, &error);
-        let mut transaction = self.write(DOING).await?;
-        // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
-        sqlx::query(PROBE)
-            .execute(&mut *transaction)
-            .await
-            .map_err(fail)?;
-        sqlx::query(UNPROBE)
-            .execute(&mut *transaction)
-            .await
-            .map_err(fail)?;
-        self.commit(DOING, transaction).await
-    }
 }
 
-async fn migrate(writer: &sqlx::SqlitePool, place: &str) -> Result<(), Failure> {
+async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
     const DOING: &str = "bringing its tables up to date";
-    let fail = |error: sqlx::Error| super::errors::classify(place, DOING, &error);
+    let fail = |error: sqlx::Error| classify(Database::Sqlite, place, DOING, &error);
     // One transaction around all of it: two processes that start on a new file take turns.
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(fail)?;
     MIGRATIONS
@@ -110,4 +91,20 @@ async fn migrate(writer: &sqlx::SqlitePool, place: &str) -> Result<(), Failure> 
             other => unavailable(format!("{place}, {DOING}: {other}")),
         })?;
     transaction.commit().await.map_err(fail)
+}
+
+/// A transaction that writes.
+pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    // A transaction that starts reading and then writes may be refused without waiting; this one waits at its start.
+    let begun = writer.begin_with("BEGIN IMMEDIATE").await;
+    if !matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
+        return begun;
+    }
+    // SQLite ends a transaction by itself when the disk is full or fails, which the connection does not notice: it believes
+    // for ever to be inside. Only a new connection writes again. (A registry in memory has no disk that could fail, and is
+    // gone with its connection.)
+    if let Ok(connection) = writer.acquire().await {
+        connection.close().await.ok();
+    }
+    writer.begin_with("BEGIN IMMEDIATE").await
 }

@@ -1,0 +1,104 @@
+//! A PostgreSQL connection for one call: every wait has a deadline, and what was cut off is closed.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Executor as _, PgPool, Postgres};
+
+use super::postgres_errors::ends_connection;
+
+/// A pooled connection. One that is dropped in the middle of a statement (the call was cut off) or of a transaction, or
+/// that failed, is closed and not given to the next call: a server that vanished without a word would otherwise keep it
+/// until the operating system gives up, many minutes later.
+#[derive(Debug)]
+pub(super) struct Link {
+    connection: PoolConnection<Postgres>,
+    /// How long the server may take for one statement, its own statement timeout included.
+    limit: Duration,
+    running: bool,
+    open: bool,
+}
+
+impl Link {
+    /// A connection of the pool; `limit` bounds each statement.
+    pub(super) async fn acquire(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            connection: pool.acquire().await?,
+            limit,
+            running: false,
+            open: false,
+        })
+    }
+
+    /// Starts a transaction.
+    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        // Whatever becomes of it, the connection may be inside one from here on.
+        self.open = true;
+        self.control("BEGIN ISOLATION LEVEL READ COMMITTED").await
+    }
+
+    /// Commits the transaction, if one was started.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.open {
+            self.control("COMMIT").await?;
+            self.open = false;
+        }
+        Ok(())
+    }
+
+    /// Takes the transaction back, if one was started.
+    pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        if self.open {
+            self.control("ROLLBACK").await?;
+            self.open = false;
+        }
+        Ok(())
+    }
+
+    async fn control(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        self.running = true;
+        let answer = tokio::time::timeout(self.limit, self.connection.execute(statement)).await;
+        self.ended(answer).map(|_| ())
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        query: sqlx::query::Query<'static, Postgres, PgArguments>,
+    ) -> Result<u64, sqlx::Error> {
+        self.running = true;
+        let answer = tokio::time::timeout(self.limit, query.execute(&mut *self.connection)).await;
+        Ok(self.ended(answer)?.rows_affected())
+    }
+
+    pub(super) async fn fetch_all(
+        &mut self,
+        query: sqlx::query::Query<'static, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        self.running = true;
+        let answer = tokio::time::timeout(self.limit, query.fetch_all(&mut *self.connection)).await;
+        self.ended(answer)
+    }
+
+    fn ended<T>(
+        &mut self,
+        answer: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        let answer = answer.unwrap_or_else(|_| {
+            Err(sqlx::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("no answer within {:?}", self.limit),
+            )))
+        });
+        self.running = answer.as_ref().is_err_and(ends_connection);
+        answer
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.running || self.open {
+            self.connection.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Opening the PostgreSQL database and bringing its tables up to date.
+
+use std::fmt::Display;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
+
+use super::errors::{Database, classify, unavailable};
+use super::{Pools, SqlRegistry};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::settings::RegistrySettings;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
+/// How long a process waits for another one that changes the tables, and a change for a lock on its table.
+const MIGRATION_LOCK_TIMEOUT: &str = "60s";
+/// How long all of it may take; a large change is made by the running service, not at start.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// The way there and back, on top of the time the server itself may take for a statement.
+const ROUND_TRIP: Duration = Duration::from_secs(5);
+/// A connection unused for this long is asked whether it still lives before it is used.
+const DOUBTFUL_AFTER: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Connections are renewed, so that they spread again after a fail-over.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// The tables' history as it was found.
+enum History {
+    /// Every migration this build knows was applied.
+    Complete,
+    /// Something is missing, or there is no history.
+    Incomplete,
+}
+
+impl SqlRegistry {
+    /// Opens the database of `registry.url` and brings its tables up to date (see `migrations/README.md`).
+    ///
+    /// Without `sslmode` in the URL, a server outside this machine must prove who it is (`verify-full`).
+    ///
+    /// # Errors
+    /// Code `SettingsWrong` when the URL cannot be read; otherwise class `Transient`, saying which database, and whether
+    /// the server does not answer, refuses the user, lacks the database, is a standby, or has tables this build cannot
+    /// work with. The password is never repeated.
+    pub async fn open_postgres(settings: &RegistrySettings) -> Result<Self, Failure> {
+        let options = options(settings)?;
+        let place = place(&options);
+        let fail = |doing: &str, error: &sqlx::Error| classify(Database::Postgres, &place, doing, error);
+        let session = [
+            ("lock_timeout", MIGRATION_LOCK_TIMEOUT),
+            ("statement_timeout", "0"),
+        ];
+        // A connection of its own: its error says why, where a pool only tries until its time is over.
+        let migrating = with_session(&options, session);
+        let mut connection = timeout(settings.acquire_timeout, migrating.connect())
+            .await
+            .unwrap_or_else(|_| Err(too_late(settings.acquire_timeout)))
+            .map_err(|error| fail("connecting", &error))?;
+        timeout(MIGRATION_TIMEOUT, prepare(&mut connection, &place))
+            .await
+            .unwrap_or_else(|_| {
+                Err(fail(
+                    "bringing its tables up to date",
+                    &too_late(MIGRATION_TIMEOUT),
+                ))
+            })?;
+        connection.close().await.ok();
+        let statement_timeout = settings.statement_timeout.as_millis();
+        let session = [
+            ("statement_timeout", statement_timeout),
+            // Statements follow each other at once; a transaction that waits was forgotten.
+            ("idle_in_transaction_session_timeout", statement_timeout),
+        ];
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .idle_timeout(IDLE_TIMEOUT)
+            .max_lifetime(LIFETIME)
+            .test_before_acquire(false)
+            .before_acquire(|connection, facts| {
+                async move {
+                    if facts.idle_for < DOUBTFUL_AFTER {
+                        return Ok(true);
+                    }
+                    Ok(matches!(timeout(ROUND_TRIP, connection.ping()).await, Ok(Ok(()))))
+                }
+                .boxed()
+            })
+            .connect_lazy_with(with_session(&options, session));
+        Ok(Self {
+            pools: Pools::Postgres {
+                pool,
+                limit: settings.statement_timeout + ROUND_TRIP,
+            },
+            place: place.into(),
+        })
+    }
+}
+
+fn too_late(limit: Duration) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        format!("no answer within {limit:?}"),
+    ))
+}
+
+/// The options of the URL, with what tasksync adds.
+fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
+    let wrong = |reason: &dyn Display| {
+        Failure::new(
+            ErrorClass::TenantPermanent,
+            Code::SettingsWrong,
+            format!(
+                "registry.url does not name a PostgreSQL database ({reason}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+            ),
+        )
+    };
+    let url = url::Url::parse(&settings.url).map_err(|error| wrong(&error))?;
+    let named = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
+    let mut options = PgConnectOptions::from_str(&settings.url).map_err(|error| wrong(&error))?;
+    if options.get_database().is_none() {
+        return Err(wrong(&"it has no database"));
+    }
+    if !named(&["application_name"]) {
+        options = options.application_name("tasksync");
+    }
+    let mode = options.get_ssl_mode();
+    if !is_local(&options) {
+        if !named(&["sslmode", "ssl-mode"]) {
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        } else if matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer) {
+            tracing::warn!(
+                place = place(&options),
+                "registry.url allows a connection without TLS: whoever listens on the way reads the password and the tasks"
+            );
+        }
+    }
+    // Statements are fast or told as slow calls by their own time-outs.
+    Ok(options.disable_statement_logging())
+}
+
+/// `true` when the connection does not leave this machine.
+fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some()
+        || options.get_host() == "localhost"
+        || options
+            .get_host()
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Session settings, unless the URL has its own.
+fn with_session<V: Display>(
+    options: &PgConnectOptions,
+    session: impl IntoIterator<Item = (&'static str, V)>,
+) -> PgConnectOptions {
+    let own = options.get_options().unwrap_or_default().to_owned();
+    options
+        .clone()
+        .options(session.into_iter().filter(|(name, _)| !own.contains(name)))
+}
+
+/// The database in words; no password.
+fn place(options: &PgConnectOptions) -> String {
+    let server = options.get_socket().map_or_else(
+        || format!("{}:{}", options.get_host(), options.get_port()),
+        |socket| socket.display().to_string(),
+    );
+    format!(
+        "registry database \"{}\" at {server} (user {})",
+        options.get_database().unwrap_or_default(),
+        options.get_username()
+    )
+}
+
+/// Refuses a standby, and brings the tables up to date.
+async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), Failure> {
+    const DOING: &str = "bringing its tables up to date";
+    let fail = |error: sqlx::Error| classify(Database::Postgres, place, DOING, &error);
+    let (standby,): (bool,) = sqlx::query_as("SELECT pg_is_in_recovery()")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fail)?;
+    if standby {
+        return Err(unavailable(format!(
+            "{place}: the server is a read-only standby; registry.url must name the primary"
+        )));
+    }
+    // Looked at without a lock first: the usual start has nothing to do, and then needs no right to change tables.
+    if matches!(history(connection, place).await?, History::Incomplete) {
+        migrate(connection, place).await?;
+    }
+    let known = newest_known();
+    let (applied, minimum): (i64, i64) = sqlx::query_as(
+        "SELECT COALESCE((SELECT MAX(version) FROM _sqlx_migrations), 0), \
+            COALESCE((SELECT MAX(minimum_migration) FROM compatibility), 0)",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(fail)?;
+    if minimum > known {
+        return Err(unavailable(format!(
+            "{place}: its tables need a build that knows migration {minimum}; this one knows {known}. Use a newer build"
+        )));
+    }
+    if applied > known {
+        tracing::warn!(
+            place,
+            applied,
+            known,
+            "the registry's tables were made by a newer build; this one works with them, and should follow"
+        );
+    }
+    Ok(())
+}
+
+fn newest_known() -> i64 {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Compares the migrations that were applied with those this build knows.
+async fn history(connection: &mut PgConnection, place: &str) -> Result<History, Failure> {
+    let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
+        Ok(applied) => applied,
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(History::Incomplete),
+        Err(error) => return Err(migration_failure(place, error)),
+    };
+    let complete = MIGRATIONS.iter().all(|known| {
+        applied
+            .iter()
+            .any(|applied| applied.version == known.version && applied.checksum == known.checksum)
+    });
+    Ok(if complete {
+        History::Complete
+    } else {
+        // Also where a checksum differs: the migrator says so.
+        History::Incomplete
+    })
+}
+
+fn is_undefined_table(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == "42P01")
+}
+
+/// Applies what is missing, under an advisory lock that goes with the connection.
+async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), Failure> {
+    let mut migrator = Migrator {
+        migrations: MIGRATIONS.migrations.clone(),
+        ..Migrator::DEFAULT
+    };
+    // A newer build may have been here; what it added does not disturb.
+    migrator.set_ignore_missing(true);
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| migration_failure(place, error))
+}
+
+fn migration_failure(place: &str, error: MigrateError) -> Failure {
+    const DOING: &str = "bringing its tables up to date";
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            classify(Database::Postgres, place, DOING, &error)
+        }
+        MigrateError::VersionMismatch(version) => unavailable(format!(
+            "{place}: migration {version} was applied in another form than this build knows; the database belongs to another \
+             build, or the build was changed"
+        )),
+        other => unavailable(format!("{place}, {DOING}: {other}")),
+    }
+}

@@ -1,0 +1,118 @@
+//! What PostgreSQL's errors mean, in words. Codes: PostgreSQL's manual, appendix A (SQLSTATE).
+
+use std::io::ErrorKind;
+
+use sqlx::postgres::PgDatabaseError;
+
+/// The error in words, with the server's own.
+pub(super) fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            let hint = database
+                .try_downcast_ref::<PgDatabaseError>()
+                .and_then(PgDatabaseError::hint)
+                .map(|hint| format!("; {hint}"))
+                .unwrap_or_default();
+            format!(
+                "{} ({}{hint}, SQLSTATE {code})",
+                meaning(&code),
+                database.message()
+            )
+        }
+        sqlx::Error::Io(error) => format!("{} ({error})", io_meaning(error.kind())),
+        sqlx::Error::Tls(error) => {
+            format!("TLS could not be agreed; look at sslmode and sslrootcert of registry.url ({error})")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn meaning(code: &str) -> &'static str {
+    match code {
+        "28P01" => "the password is wrong",
+        "28000" => "the user may not sign in; look at the user's name and the server's pg_hba.conf",
+        "3D000" => "the database does not exist; make it with CREATE DATABASE",
+        "3F000" => "the schema does not exist; look at the user's search_path",
+        "42501" => {
+            "permission denied; the user must own the tables, or at the first start may make them (GRANT CREATE ON SCHEMA)"
+        }
+        "25006" => "the server is a read-only standby; registry.url must name the primary",
+        "53300" => {
+            "the server has no connection left; lower registry.connections or raise the server's max_connections"
+        }
+        "53100" => "the server's disk is full; make room",
+        "53200" => "the server is out of memory",
+        "57P01" | "57P02" => "the server is shutting down",
+        "57P03" => "the server is starting or stopping",
+        "57014" => {
+            "it took longer than registry.statement_timeout; the server is overloaded or a lock is held"
+        }
+        "55P03" => "a lock was held by another process for too long",
+        "25P03" | "25P04" => "the transaction took too long",
+        "40001" | "40P01" => "others changed the same rows at the same time, several times in a row",
+        "42P01" | "42703" => "a table or column is missing; it was changed by hand or by a newer build",
+        "22021" => "a text holds a character the database cannot store",
+        "XX001" | "XX002" => "the database is damaged; restore a backup",
+        _ => match code.get(..2) {
+            Some("08") => "the connection broke",
+            Some("23") => "a rule of the tables was broken",
+            Some("53") => "the server lacks a resource",
+            Some("57") => "the server ended the statement",
+            Some("58") => "the server's disk or operating system reports an error",
+            _ => "the database refused",
+        },
+    }
+}
+
+fn io_meaning(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ConnectionRefused => {
+            "nothing listens there; is the server running, are host and port of registry.url right?"
+        }
+        ErrorKind::TimedOut => "the server did not answer in time",
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => "the connection broke",
+        ErrorKind::NotFound => "the host's name, the socket or a certificate file is not found",
+        _ => "the server cannot be reached",
+    }
+}
+
+/// The statement was refused only because of what others did at the same time, and changed nothing: run again, it may pass.
+pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+}
+
+/// After this error the connection is of no use: broken, or its server is not the one that writes any more.
+pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            matches!(&*code, "25006" | "57P01" | "57P02" | "57P03") || code.starts_with("08")
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_their_classes_have_words() {
+        assert!(meaning("28P01").contains("password"));
+        assert!(meaning("53100").contains("disk is full"));
+        assert!(meaning("53300").contains("registry.connections"));
+        assert!(meaning("25006").contains("primary"));
+        assert!(meaning("08006").contains("connection broke"));
+        assert!(meaning("23514").contains("rule"));
+        assert_eq!(meaning(""), "the database refused");
+        assert_eq!(meaning("é"), "the database refused");
+        assert!(io_meaning(ErrorKind::ConnectionRefused).contains("nothing listens"));
+    }
+}

@@ -1,0 +1,427 @@
+//! What only the PostgreSQL registry does. Every test has a database of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::server::{OwnServer, TestDatabase, settings, until};
+use super::with_ana;
+use crate::contract::{RegistryBench, key, tenant_id, user_id};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SavedStamp, SqlRegistry};
+
+struct Bench {
+    registry: Arc<SqlRegistry>,
+    /// Dropped after the registry.
+    _database: TestDatabase,
+}
+
+impl RegistryBench for Bench {
+    fn registry(&self) -> Arc<dyn Registry> {
+        self.registry.clone()
+    }
+}
+
+async fn bench() -> Option<Bench> {
+    let database = TestDatabase::new().await?;
+    let registry = Arc::new(SqlRegistry::open_postgres(&database.settings()).await.unwrap());
+    Some(Bench {
+        registry,
+        _database: database,
+    })
+}
+
+/// The bench, or the end of the test.
+macro_rules! bench_or_skip {
+    ($make:expr) => {
+        match $make {
+            Some(bench) => bench,
+            None => return,
+        }
+    };
+}
+
+mod contract {
+    crate::registry_contract!(std::future::ready(bench_or_skip!(super::bench().await)));
+}
+
+fn enrolment(user: &str, mailbox: &str) -> Enrolment {
+    Enrolment {
+        key: key("a", user),
+        source_login: user.to_owned(),
+        mailbox: mailbox.parse().unwrap(),
+        time_zone: None,
+        opted_in_at: Timestamp::UNIX_EPOCH,
+        state: EnrolmentState::Enabled,
+    }
+}
+
+async fn refused(url: &url::Url) -> Failure {
+    let mut settings = settings(url);
+    settings.acquire_timeout = Duration::from_secs(5);
+    let failure = SqlRegistry::open_postgres(&settings).await.unwrap_err();
+    assert!(!failure.detail.contains("geheim"), "{failure}");
+    failure
+}
+
+#[tokio::test]
+async fn many_processes_start_on_an_empty_database_at_once() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    let opening = (0..6).map(|_| {
+        let settings = database.settings();
+        tokio::spawn(async move { SqlRegistry::open_postgres(&settings).await })
+    });
+    for opened in futures::future::join_all(opening).await {
+        opened.unwrap().unwrap().check_writable().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_build_works_on_newer_tables_until_they_need_a_newer_one() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    database
+        .run(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                VALUES (9999, 'later', TRUE, '\\x00', 0); \
+             ALTER TABLE enrolments ADD COLUMN later TEXT NOT NULL DEFAULT 'x'",
+        )
+        .await;
+    let older = SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    with_ana(&older).await;
+    assert_eq!(
+        older
+            .save_sync_state(&key("a", "ana"), 0, b"f", b"x")
+            .await
+            .unwrap(),
+        Saved::Stored(1)
+    );
+    database
+        .run("UPDATE compatibility SET minimum_migration = 9999")
+        .await;
+    let failure = SqlRegistry::open_postgres(&database.settings())
+        .await
+        .unwrap_err();
+    assert!(
+        failure.detail.contains("9999") && failure.detail.contains("newer build"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_changed_migration_is_told_as_such() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    database
+        .run("UPDATE _sqlx_migrations SET checksum = '\\x00'")
+        .await;
+    let failure = SqlRegistry::open_postgres(&database.settings())
+        .await
+        .unwrap_err();
+    assert!(
+        failure.detail.contains("migration 1 was applied in another form"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_usual_start_needs_no_right_to_change_tables() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    let role = database.name().to_owned();
+    database
+        .on_server(&format!("CREATE ROLE {role} LOGIN PASSWORD 'geheim'"))
+        .await;
+    let mut url = database.url();
+    url.set_username(&role).unwrap();
+    url.set_password(Some("geheim")).unwrap();
+    database.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let first = refused(&url).await;
+    SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    let no_rights = refused(&url).await;
+    database
+        .run(&format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+        ))
+        .await;
+    let opened = SqlRegistry::open_postgres(&settings(&url)).await;
+    let written = match &opened {
+        Ok(registry) => registry.check_writable().await,
+        Err(failure) => Err(failure.clone()),
+    };
+    database
+        .run(&format!("REVOKE UPDATE, INSERT ON write_probe FROM {role}"))
+        .await;
+    let unwritable = match &opened {
+        Ok(registry) => registry.check_writable().await,
+        Err(failure) => Err(failure.clone()),
+    };
+    if let Ok(registry) = &opened {
+        registry.close().await;
+    }
+    // Before anything is asserted: a role belongs to the server, not to the database that is dropped.
+    database
+        .run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await;
+    assert!(first.detail.contains("permission denied"), "{first}");
+    assert!(no_rights.detail.contains("permission denied"), "{no_rights}");
+    written.unwrap();
+    let unwritable = unwritable.unwrap_err();
+    assert!(unwritable.detail.contains("permission denied"), "{unwritable}");
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_opening_is_named_and_the_password_is_not() {
+    let server = bench_or_skip!(OwnServer::start_new());
+    let mut url = server.url();
+    url.set_path("nowhere");
+    let missing = refused(&url).await;
+    assert!(
+        missing.detail.contains("does not exist") && missing.detail.contains("nowhere"),
+        "{missing}"
+    );
+    let mut url = server.url();
+    url.set_password(Some("geheim-2")).unwrap();
+    let password = refused(&url).await;
+    assert!(
+        password.detail.contains("password is wrong") && password.detail.contains("user tasksync"),
+        "{password}"
+    );
+    assert_eq!(password.class, ErrorClass::Transient);
+    assert_eq!(password.code, Code::RegistryUnavailable);
+    let mut url = server.url();
+    url.query_pairs_mut().append_pair("sslmode", "require");
+    let plain = refused(&url).await;
+    assert!(plain.detail.contains("sslmode"), "{plain}");
+    server.crash();
+    let gone = refused(&server.url()).await;
+    assert!(gone.detail.contains("nothing listens"), "{gone}");
+    for url in [
+        "postgres://u:geheim@host:port/x",
+        "postgres://u:geheim@host",
+        "postgres://u:geheim@host/x?sslmode=never",
+    ] {
+        let mut settings = settings(&server.url());
+        settings.url = url.to_owned();
+        let failure = SqlRegistry::open_postgres(&settings).await.unwrap_err();
+        assert_eq!(failure.code, Code::SettingsWrong, "{failure}");
+        assert!(!failure.detail.contains("geheim"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_used_again() {
+    let server = bench_or_skip!(OwnServer::start_new());
+    let mut settings = settings(&server.url());
+    settings.acquire_timeout = Duration::from_secs(2);
+    let registry = SqlRegistry::open_postgres(&settings).await.unwrap();
+    with_ana(&registry).await;
+    let ana = key("a", "ana");
+    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    server.crash();
+    for _ in 0..2 {
+        let failure = registry.save_sync_state(&ana, 1, b"f", b"two").await.unwrap_err();
+        assert_eq!(failure.class, ErrorClass::Transient);
+        assert_eq!(failure.code, Code::RegistryUnavailable);
+        assert!(!failure.detail.contains("geheim"), "{failure}");
+    }
+    server.start();
+    until(|| async { registry.check_writable().await.is_ok() }).await;
+    assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().blob, b"one");
+    assert_eq!(
+        registry.save_sync_state(&ana, 1, b"f", b"two").await.unwrap(),
+        Saved::Stored(2)
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
+    let bench = bench_or_skip!(bench().await);
+    let registry = &bench.registry;
+    with_ana(registry).await;
+    let ana = key("a", "ana");
+    // Somebody holds Ana's row; the call waits for it and is cut off.
+    let mut holding = registry.transaction("test").await.unwrap();
+    holding
+        .query("UPDATE enrolments SET source_login = 'held'")
+        .execute()
+        .await
+        .unwrap();
+    let cut = tokio::time::timeout(Duration::from_millis(200), registry.allow_deletions(&ana)).await;
+    assert!(cut.is_err());
+    registry.rollback("test", holding).await.unwrap();
+    for _ in 0..20 {
+        registry.check_writable().await.unwrap();
+        assert_eq!(
+            registry.enrolment(&ana).await.unwrap().unwrap().source_login,
+            "ana"
+        );
+    }
+    // The server ends every connection; what was idle is told as broken at most once each.
+    bench
+        ._database
+        .on_server(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            bench._database.name()
+        ))
+        .await;
+    until(|| async {
+        match registry.check_writable().await {
+            Ok(()) => true,
+            Err(failure) => {
+                assert_eq!(failure.class, ErrorClass::Transient, "{failure}");
+                false
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_ended_and_told() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    let mut short = database.settings();
+    short.statement_timeout = Duration::from_millis(300);
+    let registry = SqlRegistry::open_postgres(&short).await.unwrap();
+    let other = SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    with_ana(&registry).await;
+    let mut holding = other.transaction("test").await.unwrap();
+    holding
+        .query("UPDATE enrolments SET source_login = 'held'")
+        .execute()
+        .await
+        .unwrap();
+    let failure = registry.withdraw(&key("a", "ana")).await.unwrap_err();
+    assert_eq!(failure.class, ErrorClass::Transient);
+    assert!(failure.detail.contains("registry.statement_timeout"), "{failure}");
+    other.rollback("test", holding).await.unwrap();
+    assert!(registry.withdraw(&key("a", "ana")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_registry_that_may_not_be_written_is_told_as_such() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    database
+        .on_server(&format!(
+            "ALTER DATABASE {} SET default_transaction_read_only = on",
+            database.name()
+        ))
+        .await;
+    let registry = SqlRegistry::open_postgres(&database.settings()).await.unwrap();
+    let failure = registry.check_writable().await.unwrap_err();
+    assert!(failure.detail.contains("read-only"), "{failure}");
+    assert!(registry.tenants(None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_many_who_want_one_mailbox_one_gets_it() {
+    let bench = bench_or_skip!(bench().await);
+    with_ana(&bench.registry).await;
+    for round in 0..5 {
+        let enrolling = (0..8).map(|user| {
+            let registry = Arc::clone(&bench.registry);
+            let wanted = enrolment(&format!("u{user}"), &format!("box{round}@a"));
+            tokio::spawn(async move { registry.enrol(&wanted).await.unwrap() })
+        });
+        let mut winners = 0;
+        for answer in futures::future::join_all(enrolling).await {
+            match answer.unwrap() {
+                Enrolled::Added | Enrolled::Updated => winners += 1,
+                Enrolled::MailboxTaken(owner) => assert_ne!(owner, key("a", "ana")),
+            }
+        }
+        assert_eq!(winners, 1, "round {round}");
+    }
+    // The same person, asked for by many at once, is added once.
+    let enrolling = (0..8).map(|_| {
+        let registry = Arc::clone(&bench.registry);
+        tokio::spawn(async move { registry.enrol(&enrolment("bea", "bea@a")).await.unwrap() })
+    });
+    let added = futures::future::join_all(enrolling)
+        .await
+        .into_iter()
+        .filter(|answer| matches!(answer, Ok(Enrolled::Added)))
+        .count();
+    assert_eq!(added, 1);
+}
+
+#[tokio::test]
+async fn crossing_writers_all_get_through() {
+    let bench = bench_or_skip!(bench().await);
+    with_ana(&bench.registry).await;
+    let users: Vec<String> = (0..60).map(|user| format!("u{user}")).collect();
+    for user in &users {
+        bench
+            .registry
+            .enrol(&enrolment(user, &format!("{user}@a")))
+            .await
+            .unwrap();
+    }
+    let writers = (0..8_i64).map(|writer| {
+        let registry = Arc::clone(&bench.registry);
+        let mut users = users.clone();
+        users.rotate_left(usize::try_from(writer * 7).unwrap());
+        if writer % 2 == 0 {
+            users.reverse();
+        }
+        // Named twice: the last stamp counts, and no success that is known is lost.
+        users.push(users[0].clone());
+        let stamps: Vec<SavedStamp> = users
+            .iter()
+            .enumerate()
+            .map(|(place, user)| SavedStamp {
+                user: user_id(user),
+                stamp: Timestamp::from_second(1_000 + writer).unwrap(),
+                last_success: (place < 60).then(|| Timestamp::from_second(500).unwrap()),
+            })
+            .collect();
+        tokio::spawn(async move { registry.save_stamps(&tenant_id("a"), &stamps).await })
+    });
+    for written in futures::future::join_all(writers).await {
+        written.unwrap().unwrap();
+    }
+    let stamps = bench.registry.stamps(&tenant_id("a"), None, 100).await.unwrap();
+    assert_eq!(stamps.len(), 61);
+    for saved in stamps.iter().filter(|saved| saved.user != user_id("ana")) {
+        assert_eq!(saved.last_success, Some(Timestamp::from_second(500).unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn a_deadlock_is_run_again() {
+    let bench = bench_or_skip!(bench().await);
+    let registry = &bench.registry;
+    with_ana(registry).await;
+    let mut calls = 0;
+    let answer = super::super::again(|| {
+        calls += 1;
+        let failing = calls == 1;
+        async move {
+            let mut connection = registry.single("testing").await?;
+            let statement = if failing {
+                "DO $$ BEGIN RAISE EXCEPTION 'met' USING ERRCODE = '40P01'; END $$"
+            } else {
+                "UPDATE enrolments SET source_login = 'again'"
+            };
+            connection
+                .query(statement)
+                .execute()
+                .await
+                .map_err(|error| registry.failure("testing", &error))
+        }
+    })
+    .await;
+    assert_eq!((answer, calls), (Ok(1), 2));
+    let answer: Result<(), Failure> = super::super::again(|| async {
+        let mut connection = registry.single("testing").await?;
+        connection
+            .query("DO $$ BEGIN RAISE EXCEPTION 'met' USING ERRCODE = '40001'; END $$")
+            .execute()
+            .await
+            .map_err(|error| registry.failure("testing", &error))?;
+        Ok(())
+    })
+    .await;
+    assert_eq!(answer.unwrap_err().class, ErrorClass::Transient, "not for ever");
+}

@@ -1,0 +1,261 @@
+//! PostgreSQL for tests: a database of the server named by the environment, or a server of the test's own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use url::Url;
+
+use crate::settings::RegistrySettings;
+
+/// Where the server is: a superuser's URL.
+const URL: &str = "TASKSYNC_TEST_POSTGRES_URL";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests' services are named by the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Says that a test is skipped, or fails where services are required.
+fn skip(what: &str) {
+    assert_ne!(
+        variable("TASKSYNC_TEST_SERVICES").as_deref(),
+        Some("required"),
+        "{what} is needed"
+    );
+    println!("skipped: {what} is needed; run make test");
+}
+
+/// A database that is dropped with this value.
+pub(super) struct TestDatabase {
+    server: Url,
+    name: String,
+}
+
+impl TestDatabase {
+    /// An empty database; `None` when there is no server to test with.
+    pub(super) async fn new() -> Option<Self> {
+        let Some(server) = variable(URL) else {
+            skip(URL);
+            return None;
+        };
+        let database = Self {
+            server: server.parse().unwrap(),
+            name: format!("tasksync_test_{}", uuid::Uuid::new_v4().simple()),
+        };
+        database
+            .on_server(&format!("CREATE DATABASE {}", database.name))
+            .await;
+        Some(database)
+    }
+
+    /// Its URL.
+    pub(super) fn url(&self) -> Url {
+        let mut url = self.server.clone();
+        url.set_path(&self.name);
+        url
+    }
+
+    pub(super) fn settings(&self) -> RegistrySettings {
+        settings(&self.url())
+    }
+
+    /// Runs statements in the database.
+    pub(super) async fn run(&self, statements: &str) {
+        run(&self.url(), statements).await;
+    }
+
+    /// Runs a statement outside the database.
+    pub(super) async fn on_server(&self, statement: &str) {
+        run(&self.server, statement).await;
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+pub(super) fn settings(url: &Url) -> RegistrySettings {
+    RegistrySettings {
+        url: url.to_string(),
+        connections: 5,
+        ..RegistrySettings::default()
+    }
+}
+
+async fn run(url: &Url, statements: &str) {
+    let mut connection = PgConnection::connect(url.as_str()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // The test's own runtime may be the one that drops it.
+        let dropping = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(run(
+                    &server,
+                    &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+                ));
+        });
+        if dropping.join().is_err() && !std::thread::panicking() {
+            panic!("the database {} stays", self.name);
+        }
+    }
+}
+
+/// A server of the test's own that can be stopped and started; stopped and removed with this value.
+pub(super) struct OwnServer {
+    programs: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl OwnServer {
+    /// Makes and starts one; `None` where PostgreSQL is not installed.
+    pub(super) fn start_new() -> Option<Self> {
+        let Some(programs) = programs() else {
+            skip("PostgreSQL installed on this machine");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        let server = Self {
+            programs,
+            folder,
+            port,
+        };
+        let password = server.folder.path().join("password");
+        std::fs::write(&password, "geheim\n").unwrap();
+        // PostgreSQL refuses to run as root, so the folder is its user's.
+        if is_root() {
+            let given = Command::new("chown")
+                .args(["-R", "postgres:"])
+                .arg(server.folder.path())
+                .status()
+                .unwrap();
+            assert!(given.success());
+        }
+        let data = server.data();
+        server.program(
+            "initdb",
+            &[
+                "-D",
+                &data,
+                "-U",
+                "tasksync",
+                "-N",
+                "-A",
+                "scram-sha-256",
+                "--pwfile",
+                password.to_str().unwrap(),
+            ],
+        );
+        server.start();
+        Some(server)
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn program(&self, name: &str, arguments: &[&str]) {
+        let program = self.programs.join(name);
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--init-groups"])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let done = command
+            .args(arguments)
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(done.success(), "{name} {arguments:?}");
+    }
+
+    pub(super) fn start(&self) {
+        let place = self.folder.path().display();
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place} -c fsync=off",
+            self.port
+        );
+        let log = format!("{place}/log");
+        self.program(
+            "pg_ctl",
+            &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"],
+        );
+    }
+
+    /// Stops it at once, as a crash does.
+    pub(super) fn crash(&self) {
+        self.program("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    pub(super) fn url(&self) -> Url {
+        format!("postgres://tasksync:geheim@127.0.0.1:{}/postgres", self.port)
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if Path::new(&self.data()).join("postmaster.pid").exists() {
+            self.crash();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// The folder of initdb and pg_ctl: Debian's newest, or the one on the path.
+fn programs() -> Option<PathBuf> {
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()
+        .into_iter()
+        .flatten();
+    let mut folders: Vec<PathBuf> = installed
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    folders.sort();
+    folders.reverse();
+    let path = variable("PATH").unwrap_or_default();
+    folders.extend(std::env::split_paths(&path));
+    folders.into_iter().find(|folder| folder.join("initdb").exists())
+}
+
+/// Waits until `check` holds.
+pub(super) async fn until<F: Future<Output = bool>>(mut check: impl FnMut() -> F) {
+    for _ in 0..600 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it never came");
+}
