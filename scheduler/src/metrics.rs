@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::metrics::{Metrics, Spec, catalogue};
+use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 /// A growing number, or a gauge that is set.
 #[derive(Debug, Default)]
@@ -99,14 +99,8 @@ dispatch_metrics! {
     requests_refused;
 }
 
-type Row = (
-    &'static Spec,
-    &'static [&'static str],
-    fn(&DispatchMetrics) -> u64,
-);
-
 /// Which counter is which metric; rows of one metric stand together.
-const TABLE: &[Row] = &[
+const TABLE: &[Row<DispatchMetrics>] = &[
     (&catalogue::LEADER, &[], |m| m.leading.get()),
     (&catalogue::LEADERSHIPS, &[], |m| m.leaderships.get()),
     (&catalogue::DISPATCHES, &["run"], |m| m.runs.get()),

@@ -24,6 +24,9 @@ pub(crate) use stores::Metered;
 #[error("metrics: {0}")]
 pub struct MetricsError(String);
 
+/// One number of an owner: the metric, the values of its labels, and where the number is.
+pub type Row<T> = (&'static Spec, &'static [&'static str], fn(&T) -> u64);
+
 /// The process's instruments, and what reads them. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -104,11 +107,7 @@ impl Metrics {
     }
 
     /// Several numbers that share one owner, each with its catalogue entry and the values of its labels.
-    pub fn observe_all<T: Send + Sync + 'static>(
-        &self,
-        owner: &Arc<T>,
-        table: &[(&'static Spec, &'static [&'static str], fn(&T) -> u64)],
-    ) {
+    pub fn observe_all<T: Send + Sync + 'static>(&self, owner: &Arc<T>, table: &[Row<T>]) {
         let mut rest = table;
         while let Some((spec, _, _)) = rest.first() {
             // Rows of one metric stand together: an instrument is made once.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tasksync_common::metrics::{Metrics, Spec, catalogue};
+use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 /// Upper bounds of the duration buckets, in milliseconds; one more bucket holds everything above.
 pub const BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 45_000];
@@ -175,10 +175,8 @@ work_metrics! {
     mailbox_writes;
 }
 
-type Row = (&'static Spec, &'static [&'static str], fn(&WorkMetrics) -> u64);
-
 /// Which counter is which metric; rows of one metric stand together.
-const TABLE: &[Row] = &[
+const TABLE: &[Row<WorkMetrics>] = &[
     (&catalogue::JOBS_TAKEN, &[], |m| m.batches.get()),
     (&catalogue::JOBS_REDELIVERED, &[], |m| m.batches_redelivered.get()),
     (&catalogue::JOBS_FINISHED, &["done"], |m| m.batches_done.get()),
