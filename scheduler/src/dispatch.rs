@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
+use crate::continuity::Continuity;
 use crate::freshness::Freshness;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
@@ -42,6 +43,7 @@ pub(crate) struct Dispatcher {
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
     pub(crate) freshness: Arc<Freshness>,
+    pub(crate) continuity: Continuity,
 }
 
 /// What became of users that were to be sent.
@@ -122,7 +124,6 @@ impl Dispatcher {
         let job = self.job(now, tenant, reason, token, users);
         match self.publish(queue, &job).await {
             Ok(()) => {
-                self.metrics.queue_blocked.set(0);
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
                 Ok(Sent::Published(count))

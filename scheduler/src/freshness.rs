@@ -17,9 +17,8 @@ use crate::dispatch::Dispatcher;
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// What costs more is looked at this often.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
-/// Alerts and dead letters counted at most.
+/// Alerts counted at most.
 const ALERTS_COUNTED: u32 = 1_000;
-const DEAD_LETTERS_COUNTED: usize = 100;
 
 /// Everybody at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +35,7 @@ struct Sight {
 struct Counted {
     enrolled: EnrolmentCounts,
     alerts: usize,
-    dead_letters: usize,
+    dead_letters: u64,
 }
 
 /// What the leader saw last. Nothing while this process does not lead, so that its metrics are not exported and sums over
@@ -78,11 +77,12 @@ fn values(sight: &Sight) -> Vec<(&'static Spec, Rows)> {
         at,
     } = sight;
     let one = |value: u64| -> Rows { vec![(&[], as_f64(value))] };
-    let queues = |read: fn(&Depth) -> u64| -> Rows {
-        vec![
-            (&["background"], as_f64(read(background))),
-            (&["interactive"], as_f64(read(interactive))),
-        ]
+    let queues = |read: fn(&Depth) -> Option<u64>| -> Rows {
+        let both: [(&'static [&'static str], &Depth); 2] =
+            [(&["background"], background), (&["interactive"], interactive)];
+        both.into_iter()
+            .filter_map(|(labels, depth)| Some((labels, as_f64(read(depth)?))))
+            .collect()
     };
     let intervals: [(&'static [&'static str], Option<u64>); 2] = [
         (&["0.5"], summary.interval_p50_seconds),
@@ -116,10 +116,10 @@ fn values(sight: &Sight) -> Vec<(&'static Spec, Rows)> {
         ),
         (&catalogue::TENANTS, one(summary.tenants)),
         (&catalogue::ALERTS, one(counted.alerts as u64)),
-        (&catalogue::QUEUE_READY, queues(|depth| depth.ready)),
+        (&catalogue::QUEUE_READY, queues(|depth| Some(depth.ready))),
         (&catalogue::QUEUE_IN_FLIGHT, queues(|depth| depth.unacknowledged)),
-        (&catalogue::QUEUE_WANTED, queues(|depth| depth.wanted)),
-        (&catalogue::DEAD_LETTERS, one(counted.dead_letters as u64)),
+        (&catalogue::QUEUE_WANTED, queues(|depth| Some(depth.wanted))),
+        (&catalogue::DEAD_LETTERS, one(counted.dead_letters)),
         (
             &catalogue::OBSERVED_AT,
             one(u64::try_from(at.as_second()).unwrap_or(0)),
@@ -186,7 +186,7 @@ impl Dispatcher {
                 Counted {
                     enrolled: self.registry.enrolment_counts(None).await?,
                     alerts: self.registry.alerts(None, ALERTS_COUNTED).await?.len(),
-                    dead_letters: self.queue.dead_letters(DEAD_LETTERS_COUNTED).await?.len(),
+                    dead_letters: self.queue.dead_letter_count().await?,
                 },
             ),
         };

@@ -79,8 +79,6 @@ dispatch_metrics! {
     publish_refused;
     /// Of these: it did not confirm the job in time.
     publish_unconfirmed;
-    /// 1 while the last job was not taken (gauge).
-    queue_blocked;
     /// Claims refused because a newer leader exists.
     stale_epochs;
     /// Users whose claims ran out and who went back.
@@ -118,7 +116,6 @@ const TABLE: &[Row<DispatchMetrics>] = &[
         let known = m.publish_refused.get() + m.publish_unconfirmed.get();
         m.publish_failures.get().saturating_sub(known)
     }),
-    (&catalogue::QUEUE_BLOCKED, &[], |m| m.queue_blocked.get()),
     (&catalogue::STALE_EPOCHS, &[], |m| m.stale_epochs.get()),
     (&catalogue::USERS_RECLAIMED, &[], |m| m.users_reclaimed.get()),
     (&catalogue::TENANT_SEARCHES, &[], |m| m.tenant_searches.get()),
@@ -146,7 +143,6 @@ impl DispatchMetrics {
             self.publish_unconfirmed.add(1);
         }
         self.publish_failures.add(1);
-        self.queue_blocked.set(1);
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
 use crate::leader::Candidate;
 use crate::limits::DispatchLimits;
@@ -68,7 +69,9 @@ impl Scheduler {
             metrics: Arc::clone(&metrics),
             leading,
         };
+        let continuity = Continuity::new(limits.claim_lifetime);
         let dispatcher = Arc::new(Dispatcher {
+            continuity,
             schedule: stores.schedule,
             queue: stores.queue,
             registry: stores.registry,
@@ -134,22 +137,21 @@ impl Scheduler {
 
     /// Leads under one epoch until `lost` is cancelled.
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
-        let quiet_until = watch::Sender::new(Instant::now());
         let housekeeping = async {
             tokio::join!(
-                self.search_in_turn(&quiet_until),
+                self.search_in_turn(),
                 self.prune_in_turn(),
                 self.dispatcher.look_in_turn()
             );
         };
         tokio::join!(
-            self.dispatch_in_turn(epoch, &quiet_until, lost),
+            self.dispatch_in_turn(epoch, lost),
             // May be dropped anywhere: each of its changes is whole and is found again by the next leader.
             lost.run_until_cancelled(housekeeping),
         );
     }
 
-    async fn dispatch_in_turn(&self, epoch: Epoch, quiet: &watch::Sender<Instant>, lost: &CancellationToken) {
+    async fn dispatch_in_turn(&self, epoch: Epoch, lost: &CancellationToken) {
         let limits = &self.dispatcher.limits;
         let metrics = &self.dispatcher.metrics;
         let mut next_run = Instant::now();
@@ -157,14 +159,13 @@ impl Scheduler {
         let mut failures = 0_u32;
         while !lost.is_cancelled() {
             let began = Instant::now();
-            let quiet_until = *quiet.borrow();
             let result = if began >= next_run {
                 next_run = began + limits.run_interval;
                 known.clear();
                 metrics.runs.add(1);
-                let run = self.run_once(epoch, &mut known, began < quiet_until, lost);
+                let run = self.run_once(epoch, &mut known, lost);
                 ticked(Dispatch::Run, epoch, run).await
-            } else if began < quiet_until {
+            } else if !self.dispatcher.continuity.allows(epoch) {
                 Ok(Filled::Users(0))
             } else {
                 metrics.top_ups.add(1);
@@ -197,6 +198,8 @@ impl Scheduler {
                         .saturating_mul(1_u32 << failures.min(8))
                         .min(LONGEST_PAUSE);
                     failures = failures.saturating_add(1);
+                    // Begun anew: what failed may have lost what it held.
+                    next_run = Instant::now();
                     Instant::now() + pause
                 }
             };
@@ -212,11 +215,25 @@ impl Scheduler {
         &self,
         epoch: Epoch,
         known: &mut KnownTenants,
-        quiet: bool,
         lost: &CancellationToken,
     ) -> Result<Filled, Failure> {
+        let Dispatcher {
+            continuity,
+            schedule,
+            registry,
+            ..
+        } = &*self.dispatcher;
+        if continuity
+            .check(epoch, schedule.as_ref(), registry.as_ref())
+            .await?
+        {
+            self.search.notify_one();
+        }
         self.dispatcher.reclaim().await?;
-        if quiet {
+        if continuity.inspect(schedule.as_ref()).await? {
+            self.search.notify_one();
+        }
+        if continuity.is_quiet() {
             return Ok(Filled::Users(0));
         }
         let filled = self.dispatcher.fill(epoch, known, lost).await?;
@@ -228,7 +245,7 @@ impl Scheduler {
 
     /// Whether nobody is in the order although somebody is enrolled.
     async fn order_is_lost(&self) -> Result<bool, Failure> {
-        if self.dispatcher.schedule.summary(None).await?.users > 0 {
+        if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);
         }
         let active = self.dispatcher.registry.active_tenants(None, 1).await?;
@@ -236,10 +253,10 @@ impl Scheduler {
     }
 
     /// Compares registry and order when leading begins, in turn, and when the order was found empty.
-    async fn search_in_turn(&self, quiet: &watch::Sender<Instant>) {
+    async fn search_in_turn(&self) {
         let mut failures = 0_u32;
         loop {
-            let next = match self.search_once(quiet).await {
+            let next = match self.search_once().await {
                 Ok(()) => {
                     failures = 0;
                     self.dispatcher.limits.tenant_search_interval
@@ -262,11 +279,10 @@ impl Scheduler {
         }
     }
 
-    async fn search_once(&self, quiet: &watch::Sender<Instant>) -> Result<(), Failure> {
+    async fn search_once(&self) -> Result<(), Failure> {
         if self.order_is_lost().await? {
             // Workers may still run under claims of the lost order: nobody is sent before those have run out.
-            let until = Instant::now() + self.dispatcher.limits.claim_lifetime;
-            quiet.send_replace(until);
+            self.dispatcher.continuity.fall_quiet();
             tracing::warn!(
                 pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
                 "the order of work was lost and is rebuilt from the registry"

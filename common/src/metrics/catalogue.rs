@@ -122,11 +122,11 @@ metrics! {
     ALERTS = Gauge, Leader, "tasksync_alerts_open", "{alert}";
     /// Jobs that wait in the queue.
     QUEUE_READY = Gauge, Leader, "tasksync_queue_ready_jobs", "{job}", "queue": ["background", "interactive"];
-    /// Jobs delivered to workers and not yet settled.
+    /// Jobs delivered to workers and not yet settled; missing where the queue does not tell (RabbitMQ: see its own metrics).
     QUEUE_IN_FLIGHT = Gauge, Leader, "tasksync_queue_in_flight_jobs", "{job}", "queue": ["background", "interactive"];
     /// Jobs workers would take at once.
     QUEUE_WANTED = Gauge, Leader, "tasksync_queue_wanted_jobs", "{job}", "queue": ["background", "interactive"];
-    /// Dead letters; counted up to 100, once a minute.
+    /// Dead letters; counted once a minute.
     DEAD_LETTERS = Gauge, Leader, "tasksync_queue_dead_letters", "{job}";
     /// When the leader last looked at everybody, in seconds since 1970; the numbers above are as old as this.
     OBSERVED_AT = Gauge, Leader, "tasksync_observed_timestamp_seconds", "s";
@@ -151,8 +151,6 @@ metrics! {
     USERS_DISPATCHED = Counter, Scheduler, "tasksync_users_dispatched_total", "{user}";
     /// Jobs the queue did not take, by reason: it is full or blocked, does not answer, or did not confirm in time; their users went back at once.
     PUBLISH_FAILURES = Counter, Scheduler, "tasksync_publish_failures_total", "{job}", "reason": ["full", "unconfirmed", "unavailable"];
-    /// 1 while the queue refuses or does not confirm jobs (the last one was not taken), else 0.
-    QUEUE_BLOCKED = Gauge, Scheduler, "tasksync_queue_blocked", "1";
     /// Claims refused because a newer leader exists.
     STALE_EPOCHS = Counter, Scheduler, "tasksync_stale_epochs_total", "1";
     /// Users whose claims ran out and who went back with their place kept.
@@ -245,6 +243,17 @@ metrics! {
     CALL_DURATION = Histogram(buckets::FAST), Every, "tasksync_store_call_duration_seconds", "s", "store": ["registry", "schedule", "queue"], "operation": [];
     /// Calls of the stores that failed.
     CALL_FAILURES = Counter, Every, "tasksync_store_call_failures_total", "1", "store": ["registry", "schedule", "queue"], "operation": [];
+
+    /// 1 while the broker takes no jobs because it runs out of memory or disk, else 0.
+    QUEUE_BLOCKED = Gauge, Every, "tasksync_queue_blocked", "1";
+    /// Jobs handed to the broker whose confirmation is awaited.
+    QUEUE_UNCONFIRMED = Gauge, Every, "tasksync_queue_unconfirmed_jobs", "{job}";
+    /// Connections to the broker, by whether they could be opened.
+    QUEUE_CONNECTIONS = Counter, Every, "tasksync_queue_connections_total", "1", "outcome": ["opened", "failed"];
+    /// Jobs by what the broker did with them: confirmed, refused because the queue is full, returned because there is no such queue, not confirmed in time.
+    QUEUE_PUBLISHED = Counter, Every, "tasksync_queue_published_total", "{job}", "outcome": ["confirmed", "refused", "returned", "unconfirmed"];
+    /// Settlements dropped because the connection the job came over had ended; those jobs are delivered again.
+    QUEUE_LATE_SETTLEMENTS = Counter, Every, "tasksync_queue_late_settlements_total", "{job}";
 
     // The process.
 

@@ -6,6 +6,7 @@
 mod buckets;
 pub mod catalogue;
 mod process;
+mod queue;
 pub mod record;
 mod stores;
 

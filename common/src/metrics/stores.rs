@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use super::record::{self, Store};
 use crate::error::{Code, Failure};
 use crate::model::{TenantId, UserId, UserKey};
-use crate::queue::{Consumer, DeadLetter, Depth, JobQueue, QueueName, SyncJob};
+use crate::queue::{Consumer, DeadLetter, Depth, JobQueue, Letters, QueueMetrics, QueueName, SyncJob};
 use crate::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
     StoredState, Tenant,
 };
 use crate::schedule::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus,
+    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Inspected, Mark, Marked, Page, Schedule, Summary, Token,
+    UserStatus,
 };
 use crate::trace::TraceContext;
 
@@ -201,6 +202,12 @@ impl Registry for Metered<dyn Registry> {
         )
         .await
     }
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        measured(Store::Registry, "mark", self.0.mark()).await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        measured(Store::Registry, "save_mark", self.0.save_mark(mark)).await
+    }
     async fn check_writable(&self) -> Result<(), Failure> {
         measured(Store::Registry, "check_writable", self.0.check_writable()).await
     }
@@ -283,6 +290,15 @@ impl Schedule for Metered<dyn Schedule> {
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
         measured(Store::Schedule, "reclaim", self.0.reclaim(limit)).await
     }
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        measured(Store::Schedule, "is_empty", self.0.is_empty()).await
+    }
+    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+        measured(Store::Schedule, "mark", self.0.mark()).await
+    }
+    async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
+        measured(Store::Schedule, "inspect", self.0.inspect(limit)).await
+    }
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
         measured(Store::Schedule, "status", self.0.status(user)).await
     }
@@ -324,5 +340,27 @@ impl JobQueue for Metered<dyn JobQueue> {
     }
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         measured(Store::Queue, "dead_letters", self.0.dead_letters(limit)).await
+    }
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        measured(Store::Queue, "dead_letter_count", self.0.dead_letter_count()).await
+    }
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        measured(
+            Store::Queue,
+            "replay_dead_letters",
+            self.0.replay_dead_letters(which),
+        )
+        .await
+    }
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        measured(
+            Store::Queue,
+            "discard_dead_letters",
+            self.0.discard_dead_letters(which),
+        )
+        .await
+    }
+    fn metrics(&self) -> QueueMetrics {
+        self.0.metrics()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps people's tasks in sync between SharePoint and Exchange.
 ///
@@ -84,6 +84,37 @@ pub(crate) enum Remote {
         #[arg(long)]
         tenant: Option<String>,
     },
+    /// Jobs that were given up on: delivered too often, refused by a worker, or never taken in time.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// Lists the dead letters, oldest first, with the reasons.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Puts dead letters back into the queues they came from.
+    ///
+    /// A worker first renews the claim on the users of a job. If it is gone, as it is after a few minutes, the job does
+    /// nothing: those users are synced by newer jobs. So replaying is always safe, and useful only shortly after.
+    Replay(WhichLetters),
+    /// Removes dead letters for good. Nobody's tasks are touched, and the users are synced by newer jobs.
+    Discard(WhichLetters),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichLetters {
+    /// The one with this id.
+    pub(crate) id: Option<String>,
+    /// The oldest, at most so many (1 to 500).
+    #[arg(long)]
+    pub(crate) oldest: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -318,6 +318,27 @@ pub(crate) fn alerts(answer: &Value) -> String {
     text
 }
 
+pub(crate) fn dead_letters(answer: &Value) -> String {
+    let letters = entries(answer, "dead_letters");
+    if letters.is_empty() {
+        return "There are no dead letters.\n".to_owned();
+    }
+    let rows: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                cell(&letter["id"]),
+                cell(&letter["queue"]),
+                cell(&letter["tenant"]),
+                entries(letter, "users").len().to_string(),
+                time(&letter["issued_at"]),
+                cell(&letter["reason"]),
+            ]
+        })
+        .collect();
+    table(&["ID", "QUEUE", "TENANT", "USERS", "ISSUED", "REASON"], &rows)
+}
+
 pub(crate) fn doctor(answer: &Value) -> String {
     let mut text = String::new();
     let mut subject = "";
@@ -397,7 +418,17 @@ mod tests {
     #[test]
     fn an_answer_of_another_form_never_panics() {
         for answer in [json!(null), json!({}), json!({"checks": 1, "users": {}})] {
-            for show in [tenants, tenant, users, user, journal, status, alerts, doctor] {
+            for show in [
+                tenants,
+                tenant,
+                users,
+                user,
+                journal,
+                status,
+                alerts,
+                dead_letters,
+                doctor,
+            ] {
                 assert!(!show(&answer).is_empty());
             }
         }

@@ -90,7 +90,7 @@ async fn serve(settings: Arc<Settings>, metrics: &Metrics) -> Result<End, Stop> 
     ));
     let stores = Stores {
         schedule: order,
-        queue: open_queue(&settings.queue)
+        queue: open_queue(&settings.queue, settings.schedule.claim_lifetime)
             .await
             .map_err(|failure| start(&failure))?,
         registry,
@@ -162,6 +162,7 @@ impl<S: UserSync> Service<S> {
             metrics: Arc::default(),
         };
         scheduler.register(&metrics);
+        metrics.observe_queue(&worker.queue);
         worker.metrics.register(&metrics);
         saver.register(&metrics);
         // The API and the saver outlive the work: status is worth most, and stamps are made, while work drains.

@@ -4,6 +4,7 @@
 //! unknown fields and parameters are refused, and every error says what to do.
 
 mod auth;
+mod dead_letters;
 mod error;
 mod extract;
 mod metrics;

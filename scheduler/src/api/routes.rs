@@ -10,7 +10,9 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
-use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, status, tenants, users};
+use super::{
+    DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, middleware, status, tenants, users,
+};
 
 /// Where the API's addresses begin.
 const BASE: &str = "/api/v1";
@@ -141,9 +143,37 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/dead-letters",
-            "Jobs that were given up on, oldest first. Parameter: `limit` (50, at most 500).",
+            "Jobs that were given up on, oldest first, with the reason and the queue they came from. Parameter: `limit` (50, at most 500).",
             OWN,
-            get(status::dead_letters),
+            get(dead_letters::list),
+        ),
+        endpoint(
+            "DELETE",
+            "/dead-letters",
+            "Discards the oldest dead letters. Parameter: `limit` (1 to 500). Answers how many were `discarded`.",
+            OWN,
+            delete(dead_letters::discard),
+        ),
+        endpoint(
+            "POST",
+            "/dead-letters/replay",
+            "Puts the oldest dead letters back into the queues they came from. Parameter: `limit` (1 to 500). Answers how many were `replayed`. A job whose claim is gone does nothing.",
+            OWN,
+            post(dead_letters::replay),
+        ),
+        endpoint(
+            "POST",
+            "/dead-letters/{id}/replay",
+            "Puts one dead letter back. 404 when there is none with this id.",
+            OWN,
+            post(dead_letters::replay_one),
+        ),
+        endpoint(
+            "DELETE",
+            "/dead-letters/{id}",
+            "Discards one dead letter. 404 when there is none with this id.",
+            OWN,
+            delete(dead_letters::discard_one),
         ),
     ]
 }

@@ -15,12 +15,10 @@ use tasksync_common::queue::QueueName;
 use super::error::{ApiCode, ApiError, ErrorBody};
 use super::extract::{Nothing, Params, limit};
 use super::tenants::known;
-use super::views::{AlertView, DeadLetterView, QueuesView, StatusView};
+use super::views::{AlertView, QueuesView, StatusView};
 use super::{MAXIMUM_ALERTS, Parts, Shared};
 use crate::doctor;
 
-/// Dead letters counted for the status.
-const DEAD_LETTERS_COUNTED: usize = 1_000;
 /// A store that does not answer readiness within this time is missing.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer about readiness holds this long, so that whoever may ask without a token cannot keep the stores busy.
@@ -41,13 +39,6 @@ pub(super) struct AlertParams {
     limit: Option<u32>,
 }
 
-/// Parameters of the list of dead letters.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DeadLetterParams {
-    limit: Option<u32>,
-}
-
 pub(super) async fn status(
     State(shared): State<Shared>,
     Params(OfTenant { tenant }): Params<OfTenant>,
@@ -63,7 +54,7 @@ pub(super) async fn status(
     let queues = QueuesView {
         background: parts.queue.depth(QueueName::Background).await?.into(),
         interactive: parts.queue.depth(QueueName::Interactive).await?.into(),
-        dead_letters: parts.queue.dead_letters(DEAD_LETTERS_COUNTED).await?.len(),
+        dead_letters: parts.queue.dead_letter_count().await?,
     };
     Ok(Json(StatusView {
         tenant: tenant.map(ToString::to_string),
@@ -92,16 +83,6 @@ pub(super) async fn alerts(
         .await?;
     let alerts: Vec<_> = alerts.iter().map(AlertView::from).collect();
     Ok(Json(json!({ "alerts": alerts })))
-}
-
-pub(super) async fn dead_letters(
-    State(shared): State<Shared>,
-    Params(params): Params<DeadLetterParams>,
-) -> Result<Json<Value>, ApiError> {
-    let limit = limit(params.limit, 50, 500)?;
-    let letters = shared.parts.queue.dead_letters(limit as usize).await?;
-    let letters: Vec<_> = letters.iter().map(DeadLetterView::from).collect();
-    Ok(Json(json!({ "dead_letters": letters })))
 }
 
 pub(super) async fn doctor(

@@ -103,7 +103,9 @@ impl Service {
         let schedule = open_schedule(&settings.schedule, Arc::clone(&clock))
             .await
             .unwrap();
-        let queue = open_queue(&settings.queue).await.unwrap();
+        let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime)
+            .await
+            .unwrap();
         let servers = Arc::new(Servers::default());
         let stores = Stores {
             schedule: Arc::clone(&schedule),

@@ -123,6 +123,9 @@ impl Schedule for FaultySchedule {
     ) -> Result<Page<UserId>, Failure> {
         self.up()?.users(tenant, after, limit).await
     }
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        self.up()?.is_empty().await
+    }
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
         self.up()?.summary(tenant).await
     }

@@ -12,7 +12,6 @@ use tasksync_common::schedule::{
     ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
 };
 use tasksync_common::settings::Settings;
-use tasksync_common::trace::TraceContext;
 use tasksync_worker::work::{WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -117,7 +116,11 @@ impl Bench {
             issued_at: self.clock.now(),
         };
         self.memory
-            .publish(QueueName::Background, &job, &TraceContext::default())
+            .publish(
+                QueueName::Background,
+                &job,
+                &tasksync_common::trace::TraceContext::default(),
+            )
             .await
             .unwrap();
         token
@@ -131,7 +134,7 @@ impl Bench {
     pub(crate) async fn settled(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();
-            if depth.ready + depth.unacknowledged == 0 {
+            if depth.ready + depth.unacknowledged.unwrap() == 0 {
                 return;
             }
             sleep(Duration::from_millis(100)).await;

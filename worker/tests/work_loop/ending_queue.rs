@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{
-    Consumer, DeadLetter, Delivery, Depth, JobQueue, MemoryQueue, QueueName, SyncJob,
+    Consumer, DeadLetter, Delivery, Depth, JobQueue, Letters, MemoryQueue, QueueName, SyncJob,
 };
 use tasksync_common::trace::TraceContext;
 
@@ -62,5 +62,14 @@ impl JobQueue for EndingQueue {
     }
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         self.inner.dead_letters(limit).await
+    }
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        self.inner.dead_letter_count().await
+    }
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.replay_dead_letters(which).await
+    }
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.discard_dead_letters(which).await
     }
 }

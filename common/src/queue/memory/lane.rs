@@ -93,7 +93,7 @@ impl Lane {
     pub(super) fn depth(&self) -> Depth {
         Depth {
             ready: self.ready.len() as u64,
-            unacknowledged: self.unacknowledged,
+            unacknowledged: Some(self.unacknowledged),
             wanted: self
                 .takers
                 .values()

@@ -7,6 +7,7 @@ mod enrolments;
 mod errors;
 mod journal;
 mod link;
+mod marks;
 mod postgres;
 mod postgres_errors;
 mod probe;
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
+use crate::schedule::Mark;
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;
@@ -275,6 +277,13 @@ impl Registry for SqlRegistry {
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
         again(|| self.do_take_deletion_permit(user)).await
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.do_mark().await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        again(|| self.do_save_mark(mark)).await
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {

@@ -182,6 +182,11 @@ impl Schedule for MemorySchedule {
         Ok(state.summary(tenant, now))
     }
 
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.is_empty())
+    }
+
     async fn now(&self) -> Result<Timestamp, Failure> {
         Ok(self.clock.now())
     }

@@ -401,6 +401,10 @@ impl State {
         summary
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+
     pub(super) fn lead(&mut self, holder: &str, now: Timestamp, lasts: SignedDuration) -> Option<Epoch> {
         let until = plus(now, lasts);
         match &mut self.lease {
