@@ -123,7 +123,12 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
     for span in &spans {
         assert_eq!(span["service"], "tasksync");
         assert_eq!(span["events"], 0, "{span}");
-        let text = span.to_string();
+        // The user's name in tasksync, which is an address in these farms, is in one field and nowhere else.
+        let mut rest = span.clone();
+        if span["name"] == "user" {
+            rest["attributes"]["tasksync.user"].take();
+        }
+        let text = rest.to_string();
         for (_, _, person) in farm.people() {
             assert!(!text.contains(&person.smtp), "{text}");
         }
