@@ -236,6 +236,10 @@ catalogue! {
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
         "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+    RegistryOccupied "registry-occupied" Operator
+        "The registry is in use by processes this one cannot work beside"
+        "One of them keeps its order of work or its queue in memory, where nobody else sees it, so it must be alone."
+        "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
     ScheduleUnavailable "schedule-unavailable" Operator
         "The order of work cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."

@@ -31,6 +31,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// The REST API and the pages.
     pub api: ApiSettings,
+    /// Probes of whoever watches the process.
+    pub health: HealthSettings,
     /// Calls to the tenants' servers.
     pub outbound: OutboundSettings,
     /// The brake before deletions.
@@ -116,6 +118,10 @@ pub struct QueueSettings {
     pub maximum_length: usize,
     /// A job is given to a worker at most this often before it goes to the dead letters.
     pub delivery_limit: u32,
+    /// How long the broker lets a worker keep a job unsettled (RabbitMQ's `consumer_timeout`); tasksync does not set it
+    /// there, it only checks that its own deadlines lie below.
+    #[serde(with = "duration")]
+    pub consumer_timeout: Duration,
     /// Most dead letters kept; then the oldest makes room.
     pub maximum_dead_letters: usize,
     /// RabbitMQ: a dead letter is kept this long.
@@ -183,6 +189,14 @@ pub struct WorkerSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     /// Address and port listened on.
+    pub listen: SocketAddr,
+}
+
+/// Probes of whoever watches the process: `/livez` and `/readyz`, without a token, in every role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Address and port listened on; every process on one machine needs its own.
     pub listen: SocketAddr,
 }
 
@@ -312,6 +326,7 @@ impl Default for QueueSettings {
             url: "memory:".to_owned(),
             maximum_length: 10_000,
             delivery_limit: 5,
+            consumer_timeout: Duration::from_secs(30 * 60),
             maximum_dead_letters: 1_000,
             dead_letter_lifetime: Duration::from_secs(7 * 24 * 3600),
             declare: DeclareQueues::Create,
@@ -343,6 +358,14 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+        }
+    }
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8481)),
         }
     }
 }

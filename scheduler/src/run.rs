@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::health::Pulse;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::queue::JobQueue;
@@ -28,6 +29,13 @@ use crate::search::PRUNE_INTERVAL;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// The election's loop, whose every step is shorter than a lease, counts as stuck after so many of them.
+const LEASES_SILENT: u32 = 5;
+/// The dispatch loop counts as stuck after this time, or after so many run intervals: one run may publish many jobs to a
+/// slow queue.
+const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
+const RUNS_SILENT: u32 = 10;
+
 /// The stores the scheduler works with.
 #[derive(Clone)]
 pub struct Stores {
@@ -48,6 +56,8 @@ pub struct Scheduler {
     requests: Arc<Requests>,
     /// Asks for a comparison of registry and order now.
     search: Notify,
+    /// Sign of life of the dispatch loop.
+    pulse: Pulse,
 }
 
 impl Scheduler {
@@ -62,12 +72,14 @@ impl Scheduler {
         metrics: Arc<DispatchMetrics>,
     ) -> Self {
         let (leading, told) = watch::channel(None);
+        let dispatch_limit = (limits.run_interval * RUNS_SILENT).max(DISPATCH_SILENT);
         let candidate = Candidate {
             schedule: Arc::clone(&stores.schedule),
             holder: holder.into(),
             lifetime: limits.leader_lifetime,
             metrics: Arc::clone(&metrics),
             leading,
+            pulse: Pulse::new("election", limits.leader_lifetime * LEASES_SILENT),
         };
         let continuity = Continuity::new(limits.claim_lifetime);
         let dispatcher = Arc::new(Dispatcher {
@@ -86,7 +98,14 @@ impl Scheduler {
             candidate,
             requests,
             search: Notify::new(),
+            pulse: Pulse::new("dispatch", dispatch_limit),
         }
+    }
+
+    /// The loops' signs of life.
+    #[must_use]
+    pub fn pulses(&self) -> [Pulse; 2] {
+        [self.candidate.pulse.clone(), self.pulse.clone()]
     }
 
     /// Takes "sync now" for this process; works as long as the stores do, whether this process leads or not.
@@ -145,7 +164,10 @@ impl Scheduler {
             );
         };
         tokio::join!(
-            self.dispatch_in_turn(epoch, lost),
+            async {
+                self.dispatch_in_turn(epoch, lost).await;
+                self.pulse.rest();
+            },
             // May be dropped anywhere: each of its changes is whole and is found again by the next leader.
             lost.run_until_cancelled(housekeeping),
         );
@@ -158,6 +180,7 @@ impl Scheduler {
         let mut known = KnownTenants::new();
         let mut failures = 0_u32;
         while !lost.is_cancelled() {
+            self.pulse.beat();
             let began = Instant::now();
             let result = if began >= next_run {
                 next_run = began + limits.run_interval;
@@ -175,6 +198,7 @@ impl Scheduler {
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
                     tracing::warn!(epoch = epoch.0, "a newer leader exists, nothing more is sent");
+                    self.pulse.rest();
                     lost.cancelled().await;
                     return;
                 }

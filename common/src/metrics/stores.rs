@@ -293,6 +293,9 @@ impl Schedule for Metered<dyn Schedule> {
     async fn is_empty(&self) -> Result<bool, Failure> {
         measured(Store::Schedule, "is_empty", self.0.is_empty()).await
     }
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        measured(Store::Schedule, "leader", self.0.leader()).await
+    }
     async fn mark(&self) -> Result<Option<Marked>, Failure> {
         measured(Store::Schedule, "mark", self.0.mark()).await
     }

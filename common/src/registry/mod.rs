@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use open::open_registry;
-pub use sql::SqlRegistry;
+pub use sql::{Company, Occupancy, SqlRegistry, occupy};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant,

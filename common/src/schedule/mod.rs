@@ -241,6 +241,8 @@ pub trait Schedule: Send + Sync + 'static {
     /// Takes or renews the leadership for `lasts`; `None` when somebody else (another `holder`) leads. Renewed in time
     /// the epoch stays; taken anew it grows.
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure>;
+    /// Who leads now, by the name given to [`Self::lead`]; `None` when nobody does.
+    async fn leader(&self) -> Result<Option<String>, Failure>;
     /// Gives the leadership up, if `holder` has it.
     async fn resign(&self, holder: &str) -> Result<(), Failure>;
 

@@ -127,7 +127,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         }
     };
     let second = Duration::from_secs(1);
-    // Deadlines nest: request < user < batch < claim; drain < grace period (ARCHITECTURE, invariant 10).
+    // Deadlines nest: request < user < batch < claim < broker; drain < grace period (ARCHITECTURE, invariant 10).
     relation(
         outbound.connect_timeout <= outbound.request_timeout,
         "outbound.connect_timeout must not be above outbound.request_timeout",
@@ -143,6 +143,10 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         worker.batch_budget + worker.user_budget < schedule.claim_lifetime,
         "worker.batch_budget + worker.user_budget must be below schedule.claim_lifetime: a user started at the end of the budget still needs a claim",
+    )?;
+    relation(
+        worker.batch_budget + schedule.claim_lifetime < queue.consumer_timeout,
+        "worker.batch_budget + schedule.claim_lifetime must be below queue.consumer_timeout: a worker keeps a job until the claim it renewed has run out, and the broker must not take it away before",
     )?;
     relation(
         worker.drain < worker.grace_period,
@@ -312,6 +316,9 @@ mod tests {
             error.contains("worker.user_budget must be below worker.batch_budget"),
             "{error}"
         );
+        let error = read("[queue]\nconsumer_timeout = \"165s\"\n", &[]).unwrap_err();
+        assert!(error.contains("must be below queue.consumer_timeout"), "{error}");
+        assert!(read("[queue]\nconsumer_timeout = \"166s\"\n", &[]).is_ok());
         let error = read("[schedule]\nusers_per_batch = 101\n", &[]).unwrap_err();
         assert!(error.contains("users_per_batch"), "{error}");
     }

@@ -252,6 +252,15 @@ pub(crate) fn journal(answer: &Value) -> String {
     text
 }
 
+fn leader(leader: &Value) -> String {
+    match (leader["state"].as_str(), leader["holder"].as_str()) {
+        (Some("leading"), Some(holder)) => format!("{} (it answers here)", plain(holder)),
+        (Some("leading"), None) => "this process".to_owned(),
+        (Some("not_here"), Some(holder)) => plain(holder),
+        _ => "nobody".to_owned(),
+    }
+}
+
 pub(crate) fn status(answer: &Value) -> String {
     let summary = &answer["summary"];
     let whose = answer["tenant"].as_str().map_or_else(
@@ -275,11 +284,7 @@ pub(crate) fn status(answer: &Value) -> String {
     text.push_str(&format!(
         "Service\n  tenants:      {}\n  leader:       {}\n  dead letters: {}\n\n",
         cell(&summary["tenants"]),
-        match answer["leader"]["state"].as_str() {
-            Some("leading") => "this process",
-            Some("not_here") => "not this process",
-            _ => "nobody",
-        },
+        leader(&answer["leader"]),
         cell(&queues["dead_letters"]),
     ));
     let rows: Vec<_> = ["background", "interactive"]

@@ -7,8 +7,10 @@ mod auth;
 mod dead_letters;
 mod error;
 mod extract;
+mod gate;
 mod metrics;
 mod middleware;
+mod probes;
 mod routes;
 mod serve;
 mod status;
@@ -20,7 +22,9 @@ use std::sync::Arc;
 
 pub use auth::{ApiToken, MINIMUM_TOKEN_LENGTH, TokenError};
 pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
+pub use gate::Gate;
 pub use metrics::router as metrics_router;
+pub use probes::{Detail, probes};
 pub use routes::{markdown, router};
 pub use serve::serve;
 
@@ -39,7 +43,6 @@ struct Shared {
     parts: Arc<Parts>,
     /// The operator token; without one the API is closed.
     token: Option<Arc<ApiToken>>,
-    readiness: Arc<status::Readiness>,
     /// Places for doctors: each asks many servers.
     doctors: Arc<tokio::sync::Semaphore>,
 }

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
 use super::{
-    DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, middleware, status, tenants, users,
+    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, middleware, probes, status,
+    tenants, users,
 };
 
 /// Where the API's addresses begin.
@@ -180,10 +181,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// The whole service: the API behind its token, and the two addresses for whoever watches the process.
 pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
+    let probes = probes(parts.health.clone(), Detail::Hidden);
     let shared = Shared {
         parts: Arc::new(parts),
         token: token.map(Arc::new),
-        readiness: Arc::default(),
         doctors: Arc::new(Semaphore::new(DOCTORS)),
     };
     let mut api = Router::new();
@@ -202,12 +203,11 @@ pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
         .layer(from_fn_with_state(shared.clone(), auth::require));
     Router::new()
         .nest(BASE, api)
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
+        .with_state(shared)
+        .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(middleware::observe))
-        .with_state(shared)
 }
 
 async fn not_found() -> ApiError {

@@ -34,7 +34,10 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
         ),
         Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
     });
-    found.push(leader(parts.leadership()));
+    found.push(match own(parts.leadership()).await {
+        Ok(leadership) => leader(&leadership),
+        Err(trouble) => trouble.finding(&check::LEADER, SUBJECT),
+    });
     found.extend(queues(parts).await);
     let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
     found.push(match largest {
@@ -107,18 +110,13 @@ fn settings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-fn leader(leadership: Leadership) -> Finding {
+fn leader(leadership: &Leadership) -> Finding {
     match leadership {
-        Leadership::Leading { epoch } => ok(
+        Leadership::Leading { epoch, .. } => ok(
             &check::LEADER,
             format!("this process leads, leadership number {epoch}"),
         ),
-        Leadership::NotHere => Finding::new(
-            &check::LEADER,
-            SUBJECT,
-            Outcome::NotApplicable,
-            "this process does not lead; ask the one that does, or look whether freshness holds",
-        ),
+        Leadership::NotHere { holder } => ok(&check::LEADER, format!("{holder} leads")),
         Leadership::Nobody => Finding::new(
             &check::LEADER,
             SUBJECT,

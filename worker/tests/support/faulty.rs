@@ -135,6 +135,9 @@ impl Schedule for FaultySchedule {
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
         self.up()?.lead(holder, lasts).await
     }
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        self.up()?.leader().await
+    }
     async fn resign(&self, holder: &str) -> Result<(), Failure> {
         self.up()?.resign(holder).await
     }

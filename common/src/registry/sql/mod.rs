@@ -8,6 +8,7 @@ mod errors;
 mod journal;
 mod link;
 mod marks;
+mod occupancy;
 mod postgres;
 mod postgres_errors;
 mod probe;
@@ -24,6 +25,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgPool, SqlitePool};
+
+pub use self::occupancy::{Company, Occupancy, occupy};
 
 use self::connection::Connection;
 use self::link::Link;

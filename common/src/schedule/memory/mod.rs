@@ -196,6 +196,11 @@ impl Schedule for MemorySchedule {
         Ok(state.lead(holder, now, span(lasts)))
     }
 
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        let (state, now) = self.enter();
+        Ok(state.leader(now))
+    }
+
     async fn resign(&self, holder: &str) -> Result<(), Failure> {
         let (mut state, _) = self.enter();
         state.resign(holder);

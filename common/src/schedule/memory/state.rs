@@ -425,6 +425,11 @@ impl State {
         Some(Epoch(self.epoch))
     }
 
+    pub(super) fn leader(&self, now: Timestamp) -> Option<String> {
+        let lease = self.lease.as_ref().filter(|lease| lease.until > now)?;
+        Some(lease.holder.clone())
+    }
+
     pub(super) fn resign(&mut self, holder: &str) {
         self.lease.take_if(|lease| lease.holder == holder);
     }

@@ -101,6 +101,7 @@ index_scripts! {
     TOTALS "totals.lua"
     SCAN "scan.lua"
     LEAD "lead.lua"
+    LEADER "leader.lua"
     RESIGN "resign.lua"
     MARK "mark.lua"
     NOW "now.lua"

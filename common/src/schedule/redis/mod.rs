@@ -36,8 +36,8 @@ use redis::FromRedisValue;
 
 use self::index::Index;
 use self::keys::{
-    CLAIM, ENROL, EXPIRED, FINISH, Keys, LEAD, MAKE_DUE, NOW, RECLAIM, RELEASE, RENEW, RESIGN, SCAN, STATUS,
-    WITHDRAW, WITHDRAW_TENANT,
+    CLAIM, ENROL, EXPIRED, FINISH, Keys, LEAD, LEADER, MAKE_DUE, NOW, RECLAIM, RELEASE, RENEW, RESIGN, SCAN,
+    STATUS, WITHDRAW, WITHDRAW_TENANT,
 };
 use self::wire::{
     RawReport, Record, arg, count, micros, optional, pack_failure, score, time, unpack_failure,
@@ -523,6 +523,18 @@ impl Schedule for RedisSchedule {
             )
             .await?;
         Ok(epoch.map(|epoch| Epoch(count(epoch))))
+    }
+
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        self.store
+            .script(
+                "asking who leads",
+                &LEADER,
+                &self.keys.index(&["lease"]),
+                &[],
+                Repeat::Yes,
+            )
+            .await
     }
 
     async fn resign(&self, holder: &str) -> Result<(), Failure> {

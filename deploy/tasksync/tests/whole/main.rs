@@ -12,4 +12,6 @@ mod kill;
 mod plan;
 mod registry;
 mod rig;
+mod roles;
+mod shared;
 mod telemetry;
