@@ -266,4 +266,6 @@ pub(crate) enum Page {
     Doctor,
     /// The commands.
     Commands,
+    /// The metrics.
+    Metrics,
 }

@@ -14,3 +14,4 @@ mod registry;
 mod rig;
 mod roles;
 mod shared;
+mod telemetry;
