@@ -81,8 +81,17 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Stri
 }
 
 async fn exposition(service: &Service) -> String {
-    let address = format!("{}/metrics", service.url());
-    // Without a token.
+    // Without a token, at the address of the probes, which the log tells.
+    let log = std::fs::read_to_string(service.log_path()).unwrap();
+    let address = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|line| {
+            line["health"]
+                .as_str()
+                .map(|health| format!("http://{health}/metrics"))
+        })
+        .unwrap();
     let answer = reqwest::get(address).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(
