@@ -6,6 +6,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod facts;
+pub mod fleet;
 pub mod health;
 pub mod lifecycle;
 pub mod model;

@@ -97,9 +97,18 @@ pub struct ScheduleSettings {
     pub claim_lifetime: Duration,
     /// Most users of one tenant that are claimed at once; 0 for no limit.
     pub tenant_in_flight: u64,
+    /// While others wait, a tenant whose users take much longer than those of the others may hold at most this part of all
+    /// workers' batches, in percent; 100 for no limit.
+    pub tenant_share_percent: u8,
     /// Leadership lasts this long unless renewed.
     #[serde(with = "duration")]
     pub leader_lifetime: Duration,
+    /// Every process tells this often that it lives and shares the servers' limits with the others.
+    #[serde(with = "duration")]
+    pub heartbeat_interval: Duration,
+    /// After so long a silence a process counts as dead.
+    #[serde(with = "duration")]
+    pub heartbeat_lifetime: Duration,
 }
 
 /// Jobs in flight.
@@ -208,7 +217,7 @@ pub struct OutboundSettings {
     pub connect_timeout: Duration,
     /// Largest answer read, in bytes.
     pub maximum_answer_bytes: usize,
-    /// Requests in flight per server.
+    /// Requests in flight per server and account, of all workers together.
     pub requests_per_server: usize,
     /// Private or reserved networks tasksync may connect to, for example `10.0.0.0/8`.
     pub allowed_networks: Vec<String>,
@@ -298,7 +307,10 @@ impl Default for ScheduleSettings {
             discovery_interval: Duration::from_secs(3 * 3600),
             claim_lifetime: Duration::from_secs(120),
             tenant_in_flight: 1_000,
+            tenant_share_percent: 25,
             leader_lifetime: Duration::from_secs(12),
+            heartbeat_interval: Duration::from_secs(1),
+            heartbeat_lifetime: Duration::from_secs(10),
         }
     }
 }

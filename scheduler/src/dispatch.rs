@@ -1,23 +1,26 @@
 //! Dispatch: users are chosen, claimed and sent; the queue is kept short, because a job chosen late is chosen right.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::Fleet;
 use tasksync_common::model::{TenantId, UserId};
 use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::select::{Batch, Limits, select};
+use tasksync_common::schedule::fair;
+use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
 use tasksync_common::trace::TraceContext;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Uuid};
 
 use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
+use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
 
 /// The queue must take responsibility for a job within this time.
@@ -35,6 +38,8 @@ pub(crate) struct Dispatcher {
     pub(crate) schedule: Arc<dyn Schedule>,
     pub(crate) queue: Arc<dyn JobQueue>,
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) fleet: Arc<dyn Fleet>,
+    pub(crate) memory: Mutex<Memory>,
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
@@ -61,6 +66,13 @@ pub(crate) enum Filled {
     Nobody,
     /// A newer leader exists.
     StaleEpoch,
+}
+
+/// One round of selecting and sending.
+struct Round {
+    filled: Filled,
+    jobs: usize,
+    end: End,
 }
 
 /// Whether tenants are synced; asked once per run.
@@ -117,6 +129,7 @@ impl Dispatcher {
             });
         match published {
             Ok(()) => {
+                self.memory().sent(queue, tenant, count, Instant::now());
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
                 Ok(Sent::Published(count))
@@ -157,17 +170,109 @@ impl Dispatcher {
         known: &mut KnownTenants,
         lost: &CancellationToken,
     ) -> Result<Filled, Failure> {
-        let room = room(self.queue.depth(QueueName::Background).await?, &self.limits);
+        let load = self.load().await?;
+        let mut depth = self.queue.depth(QueueName::Background).await?;
+        if self.fleet.is_shared() {
+            depth = load.depth(QueueName::Background, depth);
+        }
+        let room = room(depth, &self.limits);
+        let in_flight = self.memory().look(&load, Instant::now());
         if room == 0 {
             return Ok(Filled::Users(0));
         }
+        let batches = self.batch_limit(&load, &in_flight);
+        let fair = !batches.in_flight.is_empty();
+        let first = self.selection(room, batches);
+        let first = self.round(epoch, first, usize::MAX, known, lost).await?;
+        let spare = match first.filled {
+            Filled::Users(_) | Filled::Nobody
+                if fair && first.end == End::NobodyElseDue && !lost.is_cancelled() =>
+            {
+                self.spare(room.saturating_sub(first.jobs), &load).await?
+            }
+            Filled::Users(_) | Filled::Nobody | Filled::StaleEpoch => 0,
+        };
+        if spare == 0 {
+            return Ok(first.filled);
+        }
+        let second = self.selection(spare, BatchLimit::default());
+        let second = self.round(epoch, second, spare, known, lost).await?;
+        Ok(match (first.filled, second.filled) {
+            (Filled::Users(first), Filled::Users(second)) => Filled::Users(first + second),
+            (Filled::Users(first), Filled::Nobody) => Filled::Users(first),
+            (_, second) => second,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Whole after every change, so a panic elsewhere does not spoil it.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the workers do now.
+    pub(crate) async fn load(&self) -> Result<Load, Failure> {
+        self.fleet.members().await.map(|members| Load::of(&members))
+    }
+
+    /// Whether another job somebody waits for may be sent for this tenant, so that those of others find a worker. When
+    /// nobody knows, it may.
+    pub(crate) async fn may_send_interactive(&self, tenant: &TenantId) -> bool {
+        match timeout(RELEASE, self.load()).await {
+            Ok(Ok(load)) => {
+                let cap = load.interactive_cap();
+                cap == 0 || self.memory().interactive(&load, tenant, Instant::now()) < cap
+            }
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
+    /// Which tenants may have only so many batches while others wait.
+    fn batch_limit(&self, load: &Load, in_flight: &fair::Running) -> BatchLimit {
+        let percent = self.limits.tenant_share_percent;
+        fair::limit(load.background.permits, percent, &self.memory().usage, in_flight)
+    }
+
+    /// What of the room that is left may be given to tenants that have their part already.
+    async fn spare(&self, room: usize, load: &Load) -> Result<usize, Failure> {
+        if room == 0 {
+            return Ok(0);
+        }
+        let heads = self.schedule.heads(fair::HEADS).await?;
         let now = self.schedule.now().await?;
-        let chosen = select(self.schedule.as_ref(), self.selection(room), now).await?;
+        let mut memory = self.memory();
+        let in_flight = memory.in_flight(load, Instant::now());
+        Ok(fair::spare(
+            room,
+            &heads,
+            &in_flight,
+            &memory.usage,
+            now,
+            self.limits.minimum_time_between_user_syncs,
+            self.limits.batch_budget,
+        ))
+    }
+
+    /// Selects and sends at most so many jobs.
+    async fn round(
+        &self,
+        epoch: Epoch,
+        limits: Limits,
+        most: usize,
+        known: &mut KnownTenants,
+        lost: &CancellationToken,
+    ) -> Result<Round, Failure> {
+        let now = self.schedule.now().await?;
+        let chosen = select(self.schedule.as_ref(), limits, now).await?;
+        let mut round = Round {
+            filled: Filled::Nobody,
+            jobs: 0,
+            end: chosen.end,
+        };
         if chosen.batches.is_empty() {
-            return Ok(Filled::Nobody);
+            return Ok(round);
         }
         let mut sent = 0;
-        for Batch { tenant, users, .. } in chosen.batches {
+        for Batch { tenant, users, .. } in chosen.batches.into_iter().take(most) {
             if lost.is_cancelled() {
                 break;
             }
@@ -178,16 +283,23 @@ impl Dispatcher {
                 .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)
                 .await?
             {
-                Sent::Published(users) => sent += users,
+                Sent::Published(users) => {
+                    sent += users;
+                    round.jobs += 1;
+                }
                 Sent::Nobody => {}
-                Sent::StaleEpoch => return Ok(Filled::StaleEpoch),
+                Sent::StaleEpoch => {
+                    round.filled = Filled::StaleEpoch;
+                    return Ok(round);
+                }
             }
         }
-        Ok(Filled::Users(sent))
+        round.filled = Filled::Users(sent);
+        Ok(round)
     }
 
     /// What bounds one look: as many users as fit into the jobs the queue has room for.
-    fn selection(&self, room: usize) -> Limits {
+    fn selection(&self, room: usize, batches: BatchLimit) -> Limits {
         let limits = &self.limits;
         Limits {
             minimum: limits.minimum_time_between_user_syncs,
@@ -195,6 +307,7 @@ impl Dispatcher {
             users_per_batch: limits.users_per_batch,
             users: room.saturating_mul(limits.users_per_batch),
             tenant_in_flight: limits.tenant_in_flight,
+            batches,
         }
     }
 

@@ -12,6 +12,7 @@ mod dispatch;
 pub mod doctor;
 mod leader;
 mod limits;
+mod load;
 mod metrics;
 mod parts;
 mod requests;

@@ -1,10 +1,11 @@
 //! The scheduler's life: standing for election, leading, stopping.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Answer, Fleet, Part, Report};
 use tasksync_common::health::Pulse;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
@@ -41,8 +42,27 @@ pub struct Stores {
     pub queue: Arc<dyn JobQueue>,
     /// The truth about tenants and enrolments.
     pub registry: Arc<dyn Registry>,
+    /// What all processes share.
+    pub fleet: Arc<dyn Fleet>,
     /// The time.
     pub clock: SharedClock,
+}
+
+/// Tells the fleet who leads.
+struct Leads(watch::Receiver<Option<Epoch>>);
+
+impl Part for Leads {
+    fn tell(&self, report: &mut Report) {
+        report.member.leads = self.0.borrow().is_some();
+    }
+
+    fn learn(&self, _report: &Report, _answer: &Answer) {}
+
+    fn unanswered(&self, _report: &Report) {}
+
+    fn apart(&self, _workers: u32) {}
+
+    fn end(&self) {}
 }
 
 /// One process's scheduler.
@@ -83,6 +103,8 @@ impl Scheduler {
             schedule: stores.schedule,
             queue: stores.queue,
             registry: stores.registry,
+            fleet: stores.fleet,
+            memory: Mutex::default(),
             clock: stores.clock,
             limits,
             metrics,
@@ -113,6 +135,12 @@ impl Scheduler {
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<Option<Epoch>> {
         self.candidate.leading.subscribe()
+    }
+
+    /// The scheduler's part of the process's heartbeat: it tells whether this process leads.
+    #[must_use]
+    pub fn presence(&self) -> Arc<dyn Part> {
+        Arc::new(Leads(self.leading()))
     }
 
     /// Runs until `stop` is cancelled; returns when the last job is sent and the leadership is given up.

@@ -14,10 +14,11 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::{Circuits, Opened, Permission, concerns_tenant};
+use super::circuit::{Opened, Permission, concerns_tenant};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
 use super::outcome::{Ended, UserEnd};
+use super::presence::Presence;
 use super::{Survey, SyncReport, UserSync};
 
 /// What a batch is told about itself.
@@ -63,7 +64,7 @@ pub(super) struct Tools<'a, S> {
     pub(super) sync: &'a Arc<S>,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a Arc<WorkMetrics>,
-    pub(super) circuits: &'a Circuits,
+    pub(super) presence: &'a Presence,
 }
 
 /// What a task is doing, and for whom.
@@ -303,8 +304,10 @@ impl<S: UserSync> Run<'_, S> {
         }
         let Opened { pause, first, alert } =
             self.tools
+                .presence
                 .circuits
                 .failed(&self.tenant, &failure, self.started, Instant::now());
+        self.tools.presence.tell_soon();
         if first {
             self.tools.metrics.circuits_opened.add_one();
             tracing::warn!(tenant = %self.tenant, code = %failure.code, detail = %failure.detail, pause_s = pause.as_secs(), "the tenant cannot be synced, its users are postponed");

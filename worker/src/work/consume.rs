@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::UserSync;
 use super::batch::{self, Batch, Tools};
-use super::circuit::Circuits;
 use super::consumers::{Consumers, Lane};
 use super::limits::{BEAT, CONSUME, LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
 use super::metrics::WorkMetrics;
+use super::presence::Presence;
 use super::report::{Reporter, patiently};
 
 /// Everything the worker's loop works with.
@@ -40,13 +40,14 @@ pub struct Worker<S: UserSync> {
     pub limits: WorkLimits,
     /// The counters.
     pub metrics: Arc<WorkMetrics>,
+    /// Its place in the fleet; somebody else runs the heartbeat it is a part of.
+    pub presence: Arc<Presence>,
     /// Whether jobs can be taken, for readiness.
     pub consumers: Arc<Consumers>,
 }
 
 struct Shared<S: UserSync> {
     worker: Worker<S>,
-    circuits: Circuits,
 }
 
 /// Takes and works on jobs until `stop` is cancelled, then takes nothing new, lets running users end within the drain
@@ -57,9 +58,15 @@ struct Shared<S: UserSync> {
 pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     let background = worker.limits.batches_at_once;
     let interactive = worker.limits.interactive_batches_at_once;
-    let circuits = Circuits::new(worker.limits.pace.minimum);
-    let shared = Arc::new(Shared { worker, circuits });
+    let presence = Arc::clone(&worker.presence);
+    let shared = Arc::new(Shared { worker });
+    presence.set_takes(true);
+    let closing = async {
+        stop.cancelled().await;
+        presence.set_takes(false);
+    };
     tokio::join!(
+        closing,
         consume(&shared, QueueName::Background, background, &stop),
         consume(&shared, QueueName::Interactive, interactive, &stop),
     );
@@ -253,6 +260,8 @@ impl<S: UserSync> Shared<S> {
     ) -> Result<(), Failure> {
         let worker = &self.worker;
         let limits = &worker.limits;
+        let presence = &worker.presence;
+        let _running = presence.begin(queue, &job.tenant);
         let patience = Instant::now() + limits.batch_budget;
         let renewed = patiently(patience, stop, || async {
             let began = Instant::now();
@@ -278,7 +287,8 @@ impl<S: UserSync> Shared<S> {
         let mut seen = std::collections::HashSet::new();
         let (users, lost): (Vec<_>, Vec<_>) = job
             .users
-            .into_iter()
+            .iter()
+            .cloned()
             .filter(|user| seen.insert(user.clone()))
             .partition(|user| histories.contains_key(user));
         histories.retain(|user, _| seen.contains(user));
@@ -294,7 +304,7 @@ impl<S: UserSync> Shared<S> {
         }
         let urgent = queue == QueueName::Interactive;
         let batch = Batch {
-            permission: self.circuits.ask(&job.tenant, urgent, started),
+            permission: presence.ask(&job.tenant, urgent, started).await,
             tenant: job.tenant.clone(),
             serial,
             started,
@@ -308,7 +318,7 @@ impl<S: UserSync> Shared<S> {
             stamps: &worker.stamps,
             limits,
             metrics: &worker.metrics,
-            circuits: &self.circuits,
+            presence,
             tenant: &job.tenant,
             token: job.token,
             histories,
@@ -320,7 +330,7 @@ impl<S: UserSync> Shared<S> {
             sync: &worker.sync,
             limits,
             metrics: &worker.metrics,
-            circuits: &self.circuits,
+            presence,
         };
         let ((), reported) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(reported));
         reported

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::fleet::{Fleet, Heartbeat, Member, Nudge, Part, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::registry::{Company, Occupancy};
@@ -100,7 +101,10 @@ impl Process {
         stores::announce(self.role, &self.health);
         // Held to the end: a registry that is a file is this process's alone.
         let _lock = lock::take(&settings.registry.url)?;
-        let connector = wiring::connector(settings, &self.clock)?;
+        let fleet = open_fleet(&settings.schedule, Arc::clone(&self.clock))
+            .map_err(|failure| Stop::settings(format!("cannot start: {failure}")))?;
+        let nudge: Arc<Nudge> = Arc::default();
+        let (connector, servers) = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
         // Probes and the API outlive the work: they are worth most while it drains.
         let worked = CancellationToken::new();
         let over = worked.clone().drop_guard();
@@ -126,9 +130,11 @@ impl Process {
             None => (None, None),
         };
         tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
-        let Some((stores, occupancy)) = stores::open(&self, self.company).await? else {
+        let Some((stores, occupancy)) = stores::open(&self, self.company, &fleet).await? else {
             // Asked to end before there was anything to do.
-            return Ok(self.ended(over, [serving_api, Some(serving_probes), None]).await);
+            return Ok(self
+                .ended(over, [serving_api, Some(serving_probes), None, None])
+                .await);
         };
         self.health.ask_stores(
             Arc::clone(&stores.registry),
@@ -143,7 +149,15 @@ impl Process {
         let worker = self
             .role
             .works()
-            .then(|| worker::prepare(&self, &stores, connected.sync));
+            .then(|| worker::prepare(&self, &stores, connected.sync, &nudge));
+        let mut parts = vec![servers];
+        parts.extend(scheduler.as_ref().map(tasksync_scheduler::Scheduler::presence));
+        parts.extend(
+            worker
+                .as_ref()
+                .map(|worker| Arc::clone(&worker.presence) as Arc<dyn Part>),
+        );
+        let beating = self.beat(fleet, parts, nudge, &worked);
         let saving = worker.as_ref().map(|worker| {
             let (saver, worked) = (Arc::clone(&worker.stamps), worked.clone());
             self.vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
@@ -172,7 +186,7 @@ impl Process {
         };
         self.lifecycle.hard().run_until_cancelled(work).await;
         Ok(self
-            .ended(over, [saving, serving_api, Some(serving_probes)])
+            .ended(over, [saving, serving_api, Some(serving_probes), Some(beating)])
             .await)
     }
 
@@ -187,6 +201,26 @@ impl Process {
                 format!("{setting} {address} cannot be opened: {error}")
             })
         })
+    }
+
+    /// Keeps the process in the fleet until the work has ended.
+    fn beat(
+        &self,
+        fleet: Arc<dyn Fleet>,
+        parts: Vec<Arc<dyn Part>>,
+        nudge: Arc<Nudge>,
+        worked: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let heartbeat = Heartbeat {
+            fleet,
+            member: Member::new(self.name.clone(), self.role.in_fleet(), self.clock.now()),
+            parts,
+            interval: self.settings.schedule.heartbeat_interval,
+            lifetime: self.settings.schedule.heartbeat_lifetime,
+            nudge,
+        };
+        let worked = worked.clone();
+        self.vital(async move { heartbeat.run(worked).await })
     }
 
     fn serve(&self, listener: TcpListener, router: Router, worked: &CancellationToken) -> JoinHandle<()> {
@@ -212,11 +246,11 @@ impl Process {
     }
 
     /// Ends what outlived the work; `over` is dropped first.
-    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 3]) -> End {
+    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> End {
         drop(over);
         let last = async {
             for part in parts.into_iter().flatten() {
-                self.part_ended(part, "stamps, API or probes").await;
+                self.part_ended(part, "stamps, API, probes or heartbeat").await;
             }
         };
         if tokio::time::timeout(API_DRAIN + LAST_FLUSH, last).await.is_err() {

@@ -29,6 +29,7 @@ pub(super) fn prepare(
         registry: Arc::clone(&stores.registry),
         schedule: Arc::clone(&stores.schedule),
         queue: Arc::clone(&stores.queue),
+        fleet: Arc::clone(&stores.fleet),
         checks,
         settings: Arc::clone(&process.settings),
         clock: Arc::clone(&process.clock),

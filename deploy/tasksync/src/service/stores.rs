@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::Fleet;
 use tasksync_common::health::Health;
 use tasksync_common::queue::{QueueName, open_queue};
 use tasksync_common::registry::{Company, Occupancy, occupy, open_registry};
@@ -49,6 +50,7 @@ pub(super) fn announce(role: Role, health: &Health) {
 pub(super) async fn open(
     process: &Process,
     company: Company,
+    fleet: &Arc<dyn Fleet>,
 ) -> Result<Option<(Stores, Option<Occupancy>)>, Stop> {
     let settings = &process.settings;
     let waiting = |what, code, url: &str| Waiting {
@@ -103,6 +105,7 @@ pub(super) async fn open(
         schedule,
         queue,
         registry,
+        fleet: Arc::clone(fleet),
         clock: Arc::clone(&process.clock),
     };
     Ok(Some((stores, occupancy)))
