@@ -61,6 +61,6 @@ unit: setup
 # Pages generated from the code; a test compares them.
 docs-generated:
 	cargo build --locked --quiet --bin tasksync
-	for page in errors settings api doctor commands; do \
+	for page in errors settings api doctor commands metrics; do \
 		"$(CARGO_TARGET_DIR)/debug/tasksync" docs $$page > docs/$$page.md; \
 	done

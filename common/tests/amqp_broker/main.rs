@@ -1,4 +1,11 @@
 //! A broker that is killed, paused and runs out of memory while jobs go through it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
+)]
 
 mod broker;
 

@@ -271,4 +271,6 @@ pub(crate) enum Page {
     Doctor,
     /// The commands.
     Commands,
+    /// The metrics.
+    Metrics,
 }

@@ -10,6 +10,7 @@ mod consumers;
 mod limits;
 mod metrics;
 mod outcome;
+mod presence;
 mod report;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use consume::{Worker, run};
 pub use consumers::Consumers;
 pub use limits::WorkLimits;
 pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
+pub use presence::Presence;
 
 /// What a group's survey found for one user.
 pub enum Survey<W> {
