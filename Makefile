@@ -2,6 +2,8 @@
 #
 #   make demo    simulated Exchange and SharePoint, tasksync between them, an honest summary
 #   make test    everything the gate runs
+#   make scenario NAME=skew   one load scenario with its report; without NAME they are listed
+#   make calamity             the acceptance trial: everything is killed twice under load
 #   make bench   what things cost, each against its baseline in the same run
 
 SHELL := /bin/bash
@@ -16,11 +18,19 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo test bench format lint docs unit setup docs-generated
+.PHONY: demo calamity scenario test bench format lint docs unit setup docs-generated
 
 demo:
 	cargo build --locked --quiet --bin tasksync --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" demo --tasksync "$(CARGO_TARGET_DIR)/debug/tasksync"
+
+# Optimised, so that figures can be compared. Reports are written to reports/.
+scenario: setup
+	cargo build --locked --quiet --release --bin tasksync --bin tasksync-loadtest
+	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" run $(NAME) --tasksync "$(CARGO_TARGET_DIR)/release/tasksync"
+
+calamity:
+	$(MAKE) scenario NAME=calamity
 
 test: setup format lint docs unit
 

@@ -8,6 +8,7 @@ mod dead_letters;
 mod error;
 mod extract;
 mod gate;
+mod import;
 mod metrics;
 mod middleware;
 mod probes;

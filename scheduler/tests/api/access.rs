@@ -25,6 +25,7 @@ fn endpoints() -> Vec<(String, String)> {
 fn body_for(method: &str, path: &str) -> Option<serde_json::Value> {
     match method {
         "PUT" if path.contains("/users/") => Some(opt_in("ana")),
+        "POST" if path.ends_with("/users") => Some(json!({ "users": [] })),
         "PUT" => Some(tenant("contoso")),
         _ => None,
     }

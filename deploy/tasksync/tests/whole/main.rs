@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod broken_servers;
+mod calamity;
 mod ending;
 mod gate;
 mod kill;
