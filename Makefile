@@ -43,8 +43,10 @@ lint:
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
-unit:
-	cargo test --locked --workspace --all-features
+# With private Redis, RabbitMQ and PostgreSQL, which run as long as the tests do.
+unit: setup
+	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
+	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features
 
 # Pages generated from the code; a test compares them.
 docs-generated:

@@ -240,6 +240,10 @@ catalogue! {
         "The order of work cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."
         "Look at the detail; bring the store back. Nothing is lost: the order is rebuilt from the registry.";
+    RedisUnavailable "redis-unavailable" Operator
+        "Redis cannot be used"
+        "It is down, restarting, out of memory or overloaded, a node of the cluster is missing, or it refuses the login."
+        "Look at the detail; bring Redis back or correct the URL. Nothing is lost: the order of work is rebuilt from the registry.";
     QueueUnavailable "queue-unavailable" Operator
         "The job queue cannot be reached"
         "The broker is down, restarting, or blocks publishers because it runs out of memory or disk."

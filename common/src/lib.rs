@@ -5,10 +5,12 @@ pub mod clock;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
 pub mod error;
+pub mod facts;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
 pub mod queue;
+pub mod redis;
 pub mod registry;
 pub mod schedule;
 pub mod settings;

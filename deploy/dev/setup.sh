@@ -1,18 +1,29 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust, gcc and make: xmllint (validates request bodies against Microsoft's schema)
-# and Python with venv (runs foreign clients against the simulated servers). Does nothing when all is there.
+# Installs what the tests need beside Rust, gcc and make: xmllint (validates request bodies against Microsoft's schema),
+# Python with venv (runs foreign clients against the simulated servers), and Redis, RabbitMQ and PostgreSQL, of which the
+# tests start private instances (tasksync-loadtest services). The packages' own system services are not started and no
+# default PostgreSQL cluster is made. Does nothing when all is there.
 set -euo pipefail
+
+# A path that exists among the given patterns.
+present() {
+    compgen -G "$1" >/dev/null
+}
 
 missing=()
 command -v xmllint >/dev/null || missing+=(libxml2-utils)
 command -v openssl >/dev/null || missing+=(openssl)
-if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
-    missing+=(python3 python3-venv)
-fi
+command -v setpriv >/dev/null || missing+=(util-linux)
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v redis-cli >/dev/null || missing+=(redis-tools)
+present '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server' ||
+    command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
+present '/usr/lib/postgresql/*/bin/initdb' || command -v initdb >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "setup: please install: ${missing[*]}" >&2
+    echo "setup: please install what provides these Debian packages: ${missing[*]}" >&2
     exit 1
 fi
 as_root=()
@@ -20,6 +31,32 @@ if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { echo "setup: root (or sudo) is needed to install: ${missing[*]}" >&2; exit 1; }
     as_root=(sudo)
 fi
+
+# While this runs, packages may not start services (policy-rc.d answers 101: not allowed) and PostgreSQL makes no cluster.
+policy=/usr/sbin/policy-rc.d
+saved_policy=$policy.before-tasksync
+no_cluster=/etc/postgresql-common/createcluster.d/tasksync-setup.conf
+restore() {
+    "${as_root[@]}" rm -f "$no_cluster"
+    if [ -e "$saved_policy" ]; then
+        "${as_root[@]}" mv -f "$saved_policy" "$policy"
+    else
+        "${as_root[@]}" rm -f "$policy"
+    fi
+}
+# What an interrupted run left behind is put back first.
+[ ! -e "$saved_policy" ] || "${as_root[@]}" mv -f "$saved_policy" "$policy"
+trap restore EXIT
+trap 'exit 130' INT TERM HUP
+[ ! -e "$policy" ] || "${as_root[@]}" cp -p "$policy" "$saved_policy"
+printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy.new" >/dev/null
+"${as_root[@]}" chmod 755 "$policy.new"
+"${as_root[@]}" mv -f "$policy.new" "$policy"
+"${as_root[@]}" mkdir -p "$(dirname "$no_cluster")"
+echo 'create_main_cluster = false' | "${as_root[@]}" tee "$no_cluster" >/dev/null
+
 echo "setup: installing ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+echo "setup: done"

@@ -1,4 +1,4 @@
-//! `tasksync-loadtest`: the demo, and simulated servers to try things on.
+//! `tasksync-loadtest`: the demo, and servers to try things on, simulated and real.
 
 mod cli;
 
@@ -20,6 +20,8 @@ enum Command {
     Demo(cli::demo::DemoArguments),
     /// Starts only the simulated servers, with people and tasks, and prints how to connect a tenant to them.
     Simulate(cli::simulate::SimulateArguments),
+    /// Starts private Redis, RabbitMQ and PostgreSQL in a temporary folder, and a command that uses them.
+    Services(cli::services::ServicesArguments),
 }
 
 #[tokio::main]
@@ -27,6 +29,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => cli::demo::run(arguments).await,
         Command::Simulate(arguments) => cli::simulate::run(arguments).await,
+        Command::Services(arguments) => cli::services::run(arguments).await,
     };
     match result {
         Ok(code) => code,

@@ -1,46 +1,11 @@
 //! The seam through which the API and the doctor ask the tenants' servers; they read and never write.
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use serde_json::Value;
 use tasksync_common::error::Failure;
+use tasksync_common::facts::{MailboxFacts, SiteCheck};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
-
-/// What one site of the source says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteFacts {
-    /// Its title.
-    pub title: String,
-    /// Task lists found.
-    pub lists: usize,
-    /// Whether the service account may edit items.
-    pub may_edit: bool,
-    /// Its clock minus ours.
-    pub clock_offset: SignedDuration,
-}
-
-/// What was learned of one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteCheck {
-    /// Its address.
-    pub site: String,
-    /// Its facts, or what is wrong.
-    pub result: Result<SiteFacts, Failure>,
-}
-
-/// What the mailbox server says about one mailbox and itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MailboxFacts {
-    /// Product and version as the server names them.
-    pub version: String,
-    /// How the mailbox was opened: `delegate`, `impersonation`.
-    pub access: String,
-    /// Its clock minus ours.
-    pub clock_offset: SignedDuration,
-    /// Whether the cheap idle check works for this mailbox.
-    pub idle_check: bool,
-}
 
 /// What was learned of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@
 )]
 
 pub mod queue;
+pub mod redis;
 pub mod registry;
 pub mod schedule;
 

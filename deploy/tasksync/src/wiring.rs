@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_worker::connect::ServerConnector;
 use tasksync_worker::source::Person;
 use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, TenantContext, Tenants};
@@ -83,21 +83,7 @@ impl TenantChecks for Checks {
                 return source.sites.iter().map(refused).collect();
             }
         };
-        connections
-            .source
-            .check()
-            .await
-            .into_iter()
-            .map(|check| SiteCheck {
-                site: check.site,
-                result: check.result.map(|facts| SiteFacts {
-                    title: facts.title,
-                    lists: facts.lists,
-                    may_edit: facts.may_edit,
-                    clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
-                }),
-            })
-            .collect()
+        connections.source.check().await
     }
 
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
@@ -119,12 +105,6 @@ impl TenantChecks for Checks {
         };
         let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
         let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
-        let mailbox: Result<_, Failure> = mailbox.map(|facts| MailboxFacts {
-            version: facts.version,
-            access: facts.access,
-            clock_offset: SignedDuration::from_millis(facts.clock_offset_ms),
-            idle_check: facts.probe,
-        });
         UserCheck { person, mailbox }
     }
 

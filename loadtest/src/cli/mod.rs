@@ -1,4 +1,5 @@
 //! The commands.
 
 pub(crate) mod demo;
+pub(crate) mod services;
 pub(crate) mod simulate;

@@ -9,8 +9,9 @@ use tasksync_common::registry::{Enrolment, Tenant};
 
 use super::catalogue::definitions as check;
 use super::{Definition, Finding, Outcome, judge_clock, own};
-use crate::checks::{SiteCheck, UserCheck};
+use crate::checks::UserCheck;
 use crate::parts::Parts;
+use tasksync_common::facts::SiteCheck;
 
 /// Users whose mailbox and person are asked for.
 const SAMPLE: u32 = 3;
@@ -348,7 +349,7 @@ mod tests {
     use tasksync_common::error::{Code, ErrorClass, Failure};
 
     use super::*;
-    use crate::checks::SiteFacts;
+    use tasksync_common::facts::SiteFacts;
 
     fn site(name: &str, may_edit: bool, offset: i64) -> SiteCheck {
         SiteCheck {

@@ -8,12 +8,13 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
+use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule};
 use tasksync_common::settings::Settings;
-use tasksync_scheduler::checks::{MailboxFacts, SiteCheck, SiteFacts, TenantChecks, UserCheck};
+use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
 use tasksync_scheduler::{
     Parts,

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
+use tasksync_common::facts::MailboxFacts;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task};
 pub use tasksync_common::state::Signs;
 
@@ -192,18 +193,5 @@ pub trait Mailbox: Send + Sync + 'static {
     /// Moves an item to the deleted items. An item that is gone already is a success.
     async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure>;
     /// Asks the server who it is and whether tasksync may use this mailbox; for the doctor.
-    async fn check(&self, owner: &Owner) -> Result<ServerFacts, Failure>;
-}
-
-/// What a server says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ServerFacts {
-    /// Product and version as the server names them.
-    pub version: String,
-    /// How mailboxes are opened: `delegate`, `impersonation`.
-    pub access: String,
-    /// Its clock minus ours, in milliseconds.
-    pub clock_offset_ms: i64,
-    /// Whether the cheap idle check works there.
-    pub probe: bool,
+    async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure>;
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
+use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
 pub use tasksync_common::plan::Absence;
 
@@ -120,26 +121,4 @@ pub trait Source: Send + Sync + 'static {
     async fn check(&self) -> Vec<SiteCheck>;
     /// Asks whether the source knows the person; for opt-in and the doctor.
     async fn check_person(&self, person: &Person) -> Result<(), Failure>;
-}
-
-/// What the doctor learns of one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteCheck {
-    /// Its address.
-    pub site: String,
-    /// Title and number of task lists, or what is wrong.
-    pub result: Result<SiteFacts, Failure>,
-}
-
-/// What a site says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteFacts {
-    /// Its title.
-    pub title: String,
-    /// Task lists found.
-    pub lists: usize,
-    /// Whether the service account may edit items.
-    pub may_edit: bool,
-    /// Its clock minus ours, in milliseconds.
-    pub clock_offset_ms: i64,
 }

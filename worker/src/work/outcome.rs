@@ -129,7 +129,10 @@ pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: Histo
 fn is_of_our_stores(code: Code) -> bool {
     matches!(
         code,
-        Code::RegistryUnavailable | Code::ScheduleUnavailable | Code::QueueUnavailable
+        Code::RegistryUnavailable
+            | Code::ScheduleUnavailable
+            | Code::RedisUnavailable
+            | Code::QueueUnavailable
     )
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use tasksync_common::model::{LocationKey, MailboxAddress};
 
-use super::items::{incomplete, next_offset};
 use super::messages::EwsError;
+use super::paging::{incomplete, next_offset};
 use super::response_code::{self, Meaning};
 use super::{EwsMailbox, create_folder, find_folder, folders, unclear, update_folder};
 use crate::mailbox::{Folder, FolderId};

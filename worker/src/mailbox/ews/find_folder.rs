@@ -8,8 +8,9 @@ use super::envelope::Header;
 use super::folders::{self, ReadFolder};
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field};
+use super::paging::page_end;
 use super::properties::Property;
-use super::xml::{Parsed, Xml, boolean};
+use super::xml::{Parsed, Xml};
 
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
@@ -54,15 +55,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Page>>> {
         if part.name() != "RootFolder" {
             return xml.skip();
         }
-        page.last = part
-            .attribute("IncludesLastItemInRange")?
-            .as_deref()
-            .map(boolean)
-            .transpose()?
-            .unwrap_or(false);
-        page.next = part
-            .attribute("IndexedPagingOffset")?
-            .and_then(|offset| offset.trim().parse().ok());
+        (page.last, page.next) = page_end(part)?;
         while let Some(list) = xml.child()? {
             if list.name() != "Folders" {
                 xml.skip()?;

@@ -11,9 +11,10 @@ use super::envelope::Header;
 use super::folders;
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field, write_key_restriction};
+use super::paging::page_end;
 use super::properties::{self, Property};
 use super::task_fields::item_ref;
-use super::xml::{Parsed, Xml, boolean};
+use super::xml::{Parsed, Xml};
 use crate::mailbox::ItemRef;
 
 /// The operation.
@@ -95,15 +96,7 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Pag
         if part.name() != "RootFolder" {
             return xml.skip();
         }
-        page.last = part
-            .attribute("IncludesLastItemInRange")?
-            .as_deref()
-            .map(boolean)
-            .transpose()?
-            .unwrap_or(false);
-        page.next = part
-            .attribute("IndexedPagingOffset")?
-            .and_then(|offset| offset.trim().parse().ok());
+        (page.last, page.next) = page_end(part)?;
         while let Some(list) = xml.child()? {
             if list.name() != "Items" {
                 xml.skip()?;

@@ -8,6 +8,7 @@ use tasksync_common::model::SourceKey;
 use super::client::throttled;
 use super::find_item::Wanted;
 use super::messages::EwsError;
+use super::paging::{incomplete, next_offset};
 use super::{EwsMailbox, find_item, get_item};
 use crate::mailbox::{FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
@@ -287,26 +288,10 @@ fn push_halves(batches: &mut VecDeque<Vec<usize>>, batch: &[usize]) {
     batches.push_front(left.to_vec());
 }
 
-/// Where the next page begins: where the server says, if that is further on, else after what came.
-pub(super) fn next_offset(offset: u32, count: usize, said: Option<u32>) -> u32 {
-    let counted = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-    said.filter(|&said| said > offset).unwrap_or(counted)
-}
-
 fn never_settled() -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::ExchangeError,
         "GetItem: the server did not settle this item, however small the batch",
     )
-}
-
-/// A listing that ends before its end.
-pub(super) fn incomplete(operation: &str) -> EwsError {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::ExchangeBadAnswer,
-        format!("{operation}: the answer does not come to an end"),
-    )
-    .into()
 }

@@ -23,6 +23,7 @@ mod http_status;
 mod items;
 mod messages;
 mod operation;
+mod paging;
 mod probe;
 mod properties;
 mod response_code;
@@ -43,6 +44,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::facts::MailboxFacts;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
@@ -50,13 +52,13 @@ use url::Url;
 use self::access::{AccessMemory, Mode};
 use self::client::{Answered, Client};
 use self::envelope::Header;
-use self::items::incomplete;
 use self::messages::{EwsError, Message};
 use self::operation::Operation;
+use self::paging::incomplete;
 use self::xml::{Parsed, Xml};
 use super::{
     ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem,
-    ProbeRequest, Probed, ServerFacts,
+    ProbeRequest, Probed,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
@@ -417,7 +419,7 @@ impl Mailbox for EwsMailbox {
         about(owner, gone_is_done(deleted))
     }
 
-    async fn check(&self, owner: &Owner) -> Result<ServerFacts, Failure> {
+    async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure> {
         let answered = self
             .run(
                 &get_folder::OPERATION,
@@ -436,7 +438,7 @@ impl Mailbox for EwsMailbox {
             .map_err(|reason| unclear(&get_folder::OPERATION, &reason.0))
             .and_then(|message| message.map_err(|error| error.into_error(false)));
         let folder = about(owner, folder)?;
-        Ok(ServerFacts {
+        Ok(MailboxFacts {
             version,
             access: self
                 .access
@@ -444,8 +446,8 @@ impl Mailbox for EwsMailbox {
                 .unwrap_or(self.access.order(&owner.mailbox).0)
                 .name()
                 .to_owned(),
-            clock_offset_ms: i64::try_from(self.clock_offset().as_millis()).unwrap_or(0),
-            probe: folder.and_then(|folder| folder.signs()).is_some(),
+            clock_offset: self.clock_offset(),
+            idle_check: folder.and_then(|folder| folder.signs()).is_some(),
         })
     }
 }

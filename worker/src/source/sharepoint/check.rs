@@ -2,12 +2,13 @@
 
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::facts::{SiteCheck, SiteFacts};
 
 use super::errors::Scope;
 use super::presence::Permissions;
 use super::wire::Ask;
 use super::{SharePointSource, Site, changes};
-use crate::source::{Person, SiteCheck, SiteFacts};
+use crate::source::Person;
 
 /// Sites checked at once.
 const SITES_AT_ONCE: usize = 4;
@@ -44,7 +45,7 @@ impl SharePointSource {
             title: found.title.clone(),
             lists: found.lists.len(),
             may_edit: permissions.edit,
-            clock_offset_ms: i64::try_from(self.client.clock_offset().as_millis()).unwrap_or(i64::MAX),
+            clock_offset: self.client.clock_offset(),
         })
     }
 

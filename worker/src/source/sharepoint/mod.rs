@@ -35,12 +35,13 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::{LocationKey, SourceKey, TenantId};
 use tasksync_common::registry::SharePointConnection;
 
 use crate::auth::Authenticator;
 use crate::http::Http;
-use crate::source::{Location, Person, Presence, SiteCheck, Source, SourceChanges, TaskChanges, Written};
+use crate::source::{Location, Person, Presence, Source, SourceChanges, TaskChanges, Written};
 use crate::throttle::Servers;
 
 /// Limits of one tenant's source. The defaults suit a tenant of some thousand users.

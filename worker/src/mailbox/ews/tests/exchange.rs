@@ -391,7 +391,11 @@ async fn the_doctor_learns_version_access_and_clock() {
         "Exchange Server 2019 or Subscription Edition (15.2.2562.17)"
     );
     assert_eq!(
-        (facts.access.as_str(), facts.clock_offset_ms, facts.probe),
+        (
+            facts.access.as_str(),
+            facts.clock_offset.as_millis(),
+            facts.idle_check
+        ),
         ("impersonation", 30_000, true)
     );
     assert_eq!(rig.mailbox.clock_offset(), SignedDuration::from_secs(30));

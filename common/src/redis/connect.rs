@@ -1,0 +1,304 @@
+//! Making connections, and making them again.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
+    RedisConnectionInfo, RedisError, ServerErrorKind, TlsMode, Value,
+};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::address::{Address, Kind, Login};
+use super::{RedisOptions, Repeat};
+use crate::error::{Code, ErrorClass, Failure};
+
+/// After a connection could not be made, callers get the same error for so long instead of waiting in turn for another try.
+const BREATHER: Duration = Duration::from_millis(250);
+
+/// Calls a connection holds in its queue before callers wait.
+const CALLS_QUEUED: usize = 1_000;
+
+/// How often a cluster's client follows a moved slot or tries another node, and how long it waits between, in
+/// milliseconds. The whole call has its own limit.
+const CLUSTER_RETRIES: u32 = 5;
+const CLUSTER_WAIT: (u64, u64) = (20, 500);
+
+/// Makes connections of one kind.
+enum Maker {
+    Single(Client),
+    /// Changing: it learns which sentinels answer.
+    Sentinel(Mutex<SentinelClient>),
+    Cluster(ClusterClient),
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// The present connection, or why there is none.
+enum Slot {
+    /// None was asked for, or the last one broke.
+    Empty,
+    Open {
+        connection: Connection,
+        number: u64,
+    },
+    Failed {
+        error: RedisError,
+        until: Instant,
+    },
+}
+
+/// One shared connection, made when needed.
+pub(super) struct Connector {
+    /// The servers in words.
+    pub(super) place: String,
+    maker: Maker,
+    options: RedisOptions,
+    slot: Mutex<(Slot, u64)>,
+}
+
+impl Connector {
+    pub(super) fn new(setting: &str, address: &Address, options: RedisOptions) -> Result<Self, Failure> {
+        let maker = maker(address, options).map_err(|error| {
+            Failure::new(
+                ErrorClass::TenantPermanent,
+                Code::SettingsWrong,
+                format!("{setting}: {}: {error}", address.place()),
+            )
+        })?;
+        Ok(Self {
+            place: address.place(),
+            maker,
+            options,
+            slot: Mutex::new((Slot::Empty, 0)),
+        })
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.maker, Maker::Cluster(_))
+    }
+
+    /// Sends one command and waits for its answer; an error inside the answer is an error.
+    pub(super) async fn send(&self, command: &Cmd, repeat: Repeat) -> Result<Value, RedisError> {
+        let limit = self.options.response_timeout;
+        let call = async {
+            let first = self.send_once(command).await;
+            match (&first, repeat) {
+                (Err(error), Repeat::Yes) if is_worth_another_try(error) => self.send_once(command).await,
+                _ => first,
+            }
+        };
+        match timeout(limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // The server may be gone without a word; what comes next starts afresh.
+                self.drop_connection(None).await;
+                Err(no_answer(limit))
+            }
+        }
+    }
+
+    async fn send_once(&self, command: &Cmd) -> Result<Value, RedisError> {
+        let (connection, number) = self.connection().await?;
+        let answer = match connection {
+            Connection::One(mut connection) => connection.req_packed_command(command).await,
+            Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
+        };
+        let answer = answer.and_then(|value| value.extract_error());
+        if let Err(error) = &answer
+            && breaks(error)
+        {
+            self.drop_connection(Some(number)).await;
+        }
+        answer
+    }
+
+    /// The present connection, or a new one; callers wait for one who makes it.
+    async fn connection(&self) -> Result<(Connection, u64), RedisError> {
+        let mut slot = self.slot.lock().await;
+        match &slot.0 {
+            Slot::Open { connection, number } => return Ok((connection.clone(), *number)),
+            Slot::Failed { error, until } if Instant::now() < *until => return Err(error.clone()),
+            Slot::Failed { .. } | Slot::Empty => {}
+        }
+        // Should the caller give up inside, the slot stays as it is and the next caller tries.
+        match self.make().await {
+            Ok(connection) => {
+                let number = slot.1 + 1;
+                *slot = (
+                    Slot::Open {
+                        connection: connection.clone(),
+                        number,
+                    },
+                    number,
+                );
+                Ok((connection, number))
+            }
+            Err(error) => {
+                slot.0 = Slot::Failed {
+                    error: error.clone(),
+                    until: Instant::now() + BREATHER,
+                };
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(&self) -> Result<Connection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_response_timeout(Some(self.options.response_timeout))
+            .set_pipeline_buffer_size(CALLS_QUEUED);
+        let limit = self.options.connect_timeout;
+        let making = async {
+            match &self.maker {
+                Maker::Single(client) => client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await
+                    .map(Connection::One),
+                Maker::Sentinel(client) => client
+                    .lock()
+                    .await
+                    .get_async_connection_with_config(&config)
+                    .await
+                    .map(Connection::One),
+                Maker::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            }
+        };
+        timeout(limit, making)
+            .await
+            .unwrap_or_else(|_| Err(no_answer(limit)))
+    }
+
+    /// Forgets the connection, unless a newer one than `number` was made meanwhile.
+    async fn drop_connection(&self, number: Option<u64>) {
+        // A cluster's connection mends itself, node by node, and its other nodes still answer.
+        if self.is_cluster() {
+            return;
+        }
+        // Whoever holds the lock is making a new one already.
+        if let Ok(mut slot) = self.slot.try_lock()
+            && let Slot::Open { number: present, .. } = &slot.0
+            && number.is_none_or(|number| number == *present)
+        {
+            slot.0 = Slot::Empty;
+        }
+    }
+}
+
+fn no_answer(limit: Duration) -> RedisError {
+    std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        format!("no answer within {} ms", limit.as_millis()),
+    )
+    .into()
+}
+
+/// Whether the next call needs another connection.
+fn breaks(error: &RedisError) -> bool {
+    // A master that became a replica keeps its connections: the sentinels know the new one.
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+/// Whether the same call can be expected to work on a new connection.
+fn is_worth_another_try(error: &RedisError) -> bool {
+    breaks(error) && !error.is_timeout() && !error.is_connection_refusal()
+}
+
+fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> {
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let addresses = address
+        .hosts
+        .iter()
+        .map(|(host, port)| addr(host, *port, address.tls));
+    Ok(match &address.kind {
+        Kind::Single => {
+            let Some(addr) = addresses.into_iter().next() else {
+                return Err((ErrorKind::InvalidClientConfig, "no host").into());
+            };
+            let info = addr
+                .into_connection_info()?
+                .set_tcp_settings(tcp)
+                .set_redis_settings(login_info(&address.login).set_db(address.database));
+            Maker::Single(Client::open(info)?)
+        }
+        Kind::Cluster => {
+            let nodes = addresses
+                .map(|addr| {
+                    Ok(addr
+                        .into_connection_info()?
+                        .set_tcp_settings(tcp.clone())
+                        .set_redis_settings(login_info(&address.login)))
+                })
+                .collect::<Result<Vec<_>, RedisError>>()?;
+            let builder = ClusterClient::builder(nodes)
+                .tcp_settings(tcp)
+                .connection_timeout(options.connect_timeout)
+                .response_timeout(options.response_timeout)
+                .overall_response_timeout(Some(options.response_timeout))
+                .retries(CLUSTER_RETRIES)
+                .min_retry_wait(CLUSTER_WAIT.0)
+                .max_retry_wait(CLUSTER_WAIT.1);
+            Maker::Cluster(builder.build()?)
+        }
+        Kind::Sentinel { master } => {
+            let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+                .set_client_to_redis_tcp_settings(tcp.clone())
+                .set_client_to_sentinel_tcp_settings(tcp)
+                .set_client_to_redis_db(address.database);
+            if address.tls {
+                builder = builder
+                    .set_client_to_redis_tls_mode(TlsMode::Secure)
+                    .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+            }
+            if let Some(user) = &address.login.user {
+                builder = builder.set_client_to_redis_username(user);
+            }
+            if let Some(password) = address.login.password() {
+                builder = builder.set_client_to_redis_password(password);
+            }
+            if let Some(user) = &address.sentinel_login.user {
+                builder = builder.set_client_to_sentinel_username(user);
+            }
+            if let Some(password) = address.sentinel_login.password() {
+                builder = builder.set_client_to_sentinel_password(password);
+            }
+            Maker::Sentinel(Mutex::new(builder.build()?))
+        }
+    })
+}
+
+fn addr(host: &str, port: u16, tls: bool) -> ConnectionAddr {
+    if tls {
+        ConnectionAddr::TcpTls {
+            host: host.to_owned(),
+            port,
+            insecure: false,
+            tls_params: None,
+        }
+    } else {
+        ConnectionAddr::Tcp(host.to_owned(), port)
+    }
+}
+
+fn login_info(login: &Login) -> RedisConnectionInfo {
+    let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(user) = &login.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = login.password() {
+        info = info.set_password(password);
+    }
+    info
+}

@@ -1,0 +1,127 @@
+//! What Redis' errors mean for whoever runs tasksync.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// What happened and what to do, without a secret: servers do not repeat passwords, and neither does this.
+pub(super) fn explain(error: &RedisError) -> String {
+    let said = error.to_string();
+    match advice(error) {
+        Some(advice) => format!("{advice} ({said})"),
+        None => said,
+    }
+}
+
+/// The server's own code, or the one its text starts with: errors inside a script are wrapped.
+fn codes(error: &RedisError) -> Vec<String> {
+    let text = error.to_string();
+    error
+        .code()
+        .map(str::to_owned)
+        .into_iter()
+        .chain(
+            text.split(|character: char| !character.is_ascii_uppercase())
+                .filter(|word| word.len() >= 3)
+                .map(str::to_owned),
+        )
+        .collect()
+}
+
+fn advice(error: &RedisError) -> Option<&'static str> {
+    if let Some(advice) = codes(error).iter().find_map(|code| by_code(code)) {
+        return Some(advice);
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => by_code("WRONGPASS"),
+        ErrorKind::MasterNameNotFoundBySentinel => Some(
+            "no sentinel that answers knows a reachable master of this name: check the name in the URL and the sentinels",
+        ),
+        ErrorKind::ClusterConnectionNotFound => {
+            Some("no node of the cluster that could serve this answers: bring its nodes back")
+        }
+        ErrorKind::InvalidClientConfig => Some("the URL in the settings cannot be used"),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => by_code("MOVED"),
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Some(
+            "the answer is not what tasksync expects: does something else use these keys, or is it no Redis?",
+        ),
+        ErrorKind::Io if error.is_timeout() => {
+            Some("no answer in time: the server is overloaded, stopped or cut off")
+        }
+        ErrorKind::Io if error.is_connection_refusal() => {
+            Some("nothing listens there: start Redis, or correct the URL")
+        }
+        ErrorKind::Io => {
+            Some("the connection cannot be made or was closed: the server is away or restarting")
+        }
+        _ => None,
+    }
+}
+
+/// What an error code of the server means.
+fn by_code(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "NOAUTH" => "the server wants a password: put it into the URL",
+        "WRONGPASS" => "the server refuses user or password: correct the URL",
+        "NOPERM" => {
+            "the user may not do this: allow it all commands but admin ones on tasksync's keys (ACL SETUSER)"
+        }
+        "OOM" => "the server's memory is full: raise maxmemory; its policy must be noeviction",
+        "READONLY" => "the server is a replica: name the master, or use redis+sentinel: or redis+cluster:",
+        "MOVED" | "ASK" => "the server is part of a cluster: use redis+cluster: in the URL",
+        "LOADING" => "the server reads its data and answers soon",
+        "CLUSTERDOWN" => "a part of the cluster is down: bring its nodes back",
+        "MASTERDOWN" => "the server is a replica that lost its master",
+        "MISCONF" => "the server cannot save to its disk and takes no changes: make room, look at its log",
+        "NOREPLICAS" => "the server has too few replicas to take changes (min-replicas-to-write)",
+        "BUSY" => "the server is busy with a long script",
+        "CROSSSLOT" => "keys of different slots in one call",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(line: &str) -> RedisError {
+        redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
+            .unwrap()
+            .extract_error()
+            .unwrap_err()
+    }
+
+    #[test]
+    fn every_kind_of_refusal_says_what_to_do() {
+        for (line, says) in [
+            ("NOAUTH Authentication required.", "wants a password"),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "refuses user or password",
+            ),
+            (
+                "NOPERM User app has no permissions to run the 'zadd' command",
+                "may not",
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+            ("READONLY You can't write against a read only replica.", "replica"),
+            ("MOVED 3999 127.0.0.1:6381", "redis+cluster"),
+            ("LOADING Redis is loading the dataset in memory", "soon"),
+            ("CLUSTERDOWN The cluster is down", "nodes back"),
+            ("MISCONF Redis is configured to save RDB snapshots", "disk"),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: OOM command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+        ] {
+            let text = explain(&server(line));
+            assert!(text.contains(says), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_error_is_passed_on() {
+        assert!(explain(&server("ODD something new")).contains("something new"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Connections to Redis, shared by everything that keeps something there.
+//!
+//! One process holds one connection per server and sends everything over it, side by side: what is asked at the same
+//! time is written in one go, so a loop that wants many answers asks for them together. Every change is one Lua script on
+//! keys of one slot. The connection is made when it is needed, and made again after it broke; no call waits longer than
+//! [`RedisOptions::response_timeout`], connecting included, and nothing is tried behind the caller's back except what may
+//! be repeated.
+
+mod address;
+mod connect;
+mod explain;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use address::is_redis_url;
+use redis::{Cmd, FromRedisValue, Script};
+
+use self::address::Address;
+use self::connect::Connector;
+use crate::error::{Code, ErrorClass, Failure};
+
+/// Limits of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedisOptions {
+    /// Opening a connection may take this long.
+    pub connect_timeout: Duration,
+    /// One call may take this long, with everything.
+    pub response_timeout: Duration,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Whether a call may be made again when its connection broke and nobody knows whether it was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It reads, or does the same when it is done twice.
+    Yes,
+    /// Its second answer would differ.
+    No,
+}
+
+/// A shared way to one Redis server, master or cluster. Clones share the connection.
+#[derive(Clone)]
+pub struct RedisStore {
+    connector: Arc<Connector>,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "RedisStore({})", self.connector.place)
+    }
+}
+
+impl RedisStore {
+    /// Reads the URL; connects when first used. `setting` names where the URL stands, for errors.
+    ///
+    /// # Errors
+    /// The URL cannot be used; the password is never repeated.
+    pub fn new(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
+        let address = Address::parse(setting, url)?;
+        Ok(Self {
+            connector: Arc::new(Connector::new(setting, &address, options)?),
+        })
+    }
+
+    /// As [`Self::new`], and checks that the server answers.
+    ///
+    /// # Errors
+    /// The URL cannot be used, or the server does not answer.
+    pub async fn open(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
+        let store = Self::new(setting, url, options)?;
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// The servers in words, without user and password.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.connector.place
+    }
+
+    /// Whether keys of different slots are on different servers.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.connector.is_cluster()
+    }
+
+    /// Asks for a sign of life.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        let answer: Result<String, _> = self
+            .command("asking for a sign of life", redis::cmd("PING"), Repeat::Yes)
+            .await;
+        answer.map(drop)
+    }
+
+    /// Runs a command. On a cluster it goes to the server of its first key.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses; `doing` says what was tried.
+    pub async fn command<T: FromRedisValue>(
+        &self,
+        doing: &str,
+        command: Cmd,
+        repeat: Repeat,
+    ) -> Result<T, Failure> {
+        let value = self.connector.send(&command, repeat).await;
+        value
+            .and_then(|value| redis::from_redis_value(value).map_err(Into::into))
+            .map_err(|error| self.failure(doing, &error))
+    }
+
+    /// Runs a Lua script. `keys` are of one slot, and there is at least one: on a cluster it goes to the server of the
+    /// first. A server that does not know the script gets its text.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses; `doing` says what was tried.
+    pub async fn script<T: FromRedisValue>(
+        &self,
+        doing: &str,
+        script: &'static LazyScript,
+        keys: &[String],
+        args: &[Vec<u8>],
+        repeat: Repeat,
+    ) -> Result<T, Failure> {
+        let (text, script) = (script.text, script.script());
+        let call = |name: &str, body: &[u8]| {
+            let mut command = redis::cmd(name);
+            command.arg(body).arg(keys.len());
+            for key in keys {
+                command.arg(key.as_str());
+            }
+            for arg in args {
+                command.arg(arg.as_slice());
+            }
+            command
+        };
+        let known = call("EVALSHA", script.get_hash().as_bytes());
+        let mut answer = self.connector.send(&known, repeat).await;
+        if let Err(error) = &answer
+            && error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
+        {
+            answer = self.connector.send(&call("EVAL", text.as_bytes()), repeat).await;
+        }
+        answer
+            .and_then(|value| redis::from_redis_value(value).map_err(Into::into))
+            .map_err(|error| self.failure(doing, &error))
+    }
+
+    /// Names of all keys that match a pattern, on all nodes. It walks over everything and is for tests and repairs.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    #[cfg(any(test, feature = "contract-tests"))]
+    pub async fn keys_of_all_nodes(&self, pattern: &str) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut command = redis::cmd("KEYS");
+        command.arg(pattern);
+        // The cluster's client asks every master and joins the answers.
+        self.command("listing keys", command, Repeat::Yes).await
+    }
+
+    fn failure(&self, doing: &str, error: &redis::RedisError) -> Failure {
+        // Transient whatever it is: a wrong password, too, heals without a restart when the operator corrects the server.
+        Failure::new(
+            ErrorClass::Transient,
+            Code::RedisUnavailable,
+            format!("{doing}, {}: {}", self.connector.place, explain::explain(error)),
+        )
+    }
+}
+
+/// A Lua script as a constant; its digest is made when it is first used.
+#[derive(Debug)]
+pub struct LazyScript {
+    text: &'static str,
+    script: std::sync::OnceLock<Script>,
+}
+
+impl LazyScript {
+    /// A script of this text.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            script: std::sync::OnceLock::new(),
+        }
+    }
+
+    fn script(&self) -> &Script {
+        self.script.get_or_init(|| Script::new(self.text))
+    }
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and starts private Redis, RabbitMQ and PostgreSQL in a temporary folder:
+#
+#   deploy/dev/services.sh                      all of them until Ctrl-C; prints their URLs
+#   deploy/dev/services.sh --redis --postgres   only these
+#   deploy/dev/services.sh -- cargo test        as long as the command runs, with the URLs in its environment
+#
+# Nothing of them is left afterwards.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+"$here/setup.sh"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tasksync/target}
+cargo build --locked --quiet --manifest-path "$here/../../Cargo.toml" --bin tasksync-loadtest
+exec "$CARGO_TARGET_DIR/debug/tasksync-loadtest" services "$@"

@@ -1,0 +1,170 @@
+//! `tasksync-loadtest services`: private servers for as long as a command runs, or until Ctrl-C.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use clap::Args;
+use tasksync_loadtest::services::{Binaries, Persistence, Services, ServicesPlan};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one switch for each server")]
+pub(crate) struct ServicesArguments {
+    /// Start a Redis node. Without any such switch all servers are started.
+    #[arg(long)]
+    redis: bool,
+    /// Start a Redis Cluster of three nodes.
+    #[arg(long)]
+    redis_cluster: bool,
+    /// Start RabbitMQ with its management API.
+    #[arg(long)]
+    rabbitmq: bool,
+    /// Start PostgreSQL.
+    #[arg(long)]
+    postgres: bool,
+    /// Redis keeps nothing over a restart (the default is an append-only file, written out every second).
+    #[arg(long)]
+    redis_volatile: bool,
+    /// Folder the temporary folder is made in; the system's when not given.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Folder with programs of the servers, looked at before the usual places; may be repeated.
+    #[arg(long = "binary-dir")]
+    binary_dirs: Vec<PathBuf>,
+    /// The command to run, with the servers' URLs in its environment. Without one, the servers run until Ctrl-C.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl ServicesArguments {
+    fn plan(&self) -> ServicesPlan {
+        let all = !(self.redis || self.redis_cluster || self.rabbitmq || self.postgres);
+        let persistence = if self.redis_volatile {
+            Persistence::None
+        } else {
+            Persistence::EverySecond
+        };
+        ServicesPlan {
+            redis: (all || self.redis).then_some(persistence),
+            redis_cluster: all || self.redis_cluster,
+            rabbitmq: all || self.rabbitmq,
+            postgres: all || self.postgres,
+            parent: self.folder.clone(),
+            binaries: Binaries {
+                first: self.binary_dirs.clone(),
+            },
+        }
+    }
+}
+
+/// Signals that end the command.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let of = |kind| signal(kind).map_err(|error| format!("no signal handler: {error}"));
+        Ok(Self {
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+            hang_up: of(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one: its name for `kill`, and its number.
+    async fn next(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("INT", 2),
+            _ = self.terminate.recv() => ("TERM", 15),
+            _ = self.hang_up.recv() => ("HUP", 1),
+        }
+    }
+}
+
+pub(crate) async fn run(arguments: ServicesArguments) -> Result<ExitCode, String> {
+    let mut signals = Signals::new()?;
+    let plan = arguments.plan();
+    let started = tokio::select! {
+        started = Services::start(&plan) => started,
+        (_, number) = signals.next() => return Ok(ExitCode::from(128 + number)),
+    };
+    let services = started.map_err(|error| error.to_string())?;
+    if arguments.command.is_empty() {
+        until_told(&services, &mut signals).await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = run_command(&arguments.command, &services, &mut signals).await?;
+    drop(services);
+    Ok(exit_code(status))
+}
+
+async fn until_told(services: &Services, signals: &mut Signals) {
+    let mut lines: Vec<String> = services
+        .environment()
+        .into_iter()
+        .map(|(name, value)| format!("export {name}='{value}'"))
+        .collect();
+    lines.push("export TASKSYNC_TEST_SERVICES=required".to_owned());
+    lines.push(format!("# Data and logs: {}", services.folder().display()));
+    lines.push("# The servers run until Ctrl-C.".to_owned());
+    let mut output = std::io::stdout();
+    writeln!(output, "{}", lines.join("\n")).ok();
+    output.flush().ok();
+    signals.next().await;
+}
+
+async fn run_command(
+    command: &[OsString],
+    services: &Services,
+    signals: &mut Signals,
+) -> Result<ExitStatus, String> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err("no command".to_owned());
+    };
+    for (name, value) in services.environment() {
+        eprintln!("services: {name}={value}");
+    }
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(services.environment())
+        .env("TASKSYNC_TEST_SERVICES", "required")
+        .spawn()
+        .map_err(|error| format!("{}: {error}", program.to_string_lossy()))?;
+    let mut told = 0;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map_err(|error| error.to_string()),
+            (name, _) = signals.next() => {
+                told += 1;
+                pass_on(&mut child, if told < 3 { name } else { "KILL" }).await;
+            }
+        }
+    }
+}
+
+/// Hands a signal to the command. Ctrl-C reaches it from the terminal as well; twice is no harm.
+async fn pass_on(child: &mut Child, name: &str) {
+    let Some(id) = child.id() else { return };
+    let kill = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &id.to_string()])
+        .status();
+    tokio::time::timeout(Duration::from_secs(5), kill).await.ok();
+}
+
+/// The command's own exit code; 128 and the signal's number when it was ended by one, as shells have it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1);
+    ExitCode::from(code)
+}

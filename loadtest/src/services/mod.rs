@@ -1,0 +1,39 @@
+//! Private Redis, RabbitMQ and PostgreSQL for tests and trials: real servers on free loopback ports, everything in one
+//! temporary folder, nothing left behind.
+//!
+//! Every server can be killed, stopped, restarted on the same ports with the same data, wiped and paused, with shared
+//! references, so that a load can run meanwhile. A watchdog process ends them and removes the folder when the owner
+//! ends in whatever way, SIGKILL included. Linux only (`/proc`).
+//!
+//! ```no_run
+//! # use tasksync_loadtest::services::{ServiceError, Services, ServicesPlan};
+//! # async fn example() -> Result<(), ServiceError> {
+//! let services = Services::start(&ServicesPlan::all()).await?;
+//! services.redis()?.kill();
+//! services.redis()?.restart().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod binaries;
+mod error;
+mod folder;
+mod net;
+mod ports;
+mod postgres;
+mod process;
+mod rabbitmq;
+mod redis;
+mod redis_cluster;
+mod server;
+mod set;
+
+pub use binaries::Binaries;
+pub use error::ServiceError;
+pub use folder::ServiceFolder;
+pub use postgres::Postgres;
+pub use rabbitmq::RabbitMq;
+pub use redis::{Persistence, Redis};
+pub use redis_cluster::RedisCluster;
+pub use server::Server;
+pub use set::{Services, ServicesPlan};

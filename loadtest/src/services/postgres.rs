@@ -1,0 +1,253 @@
+//! A private PostgreSQL.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::process::{Launch, Process, Signal};
+use super::server::{Home, Recipe, Server};
+use super::{ServiceError, ServiceFolder, ports};
+
+/// The superuser.
+const USER: &str = "postgres";
+
+/// Accounts the server runs as when this process is root, which it refuses; the first there is.
+const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
+
+/// Time to make an empty database cluster.
+const INITIALISE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A private PostgreSQL server, with `fsync` on: what was committed survives a kill.
+pub type Postgres = Server<PostgresRecipe>;
+
+/// How a PostgreSQL server is started.
+#[derive(Debug)]
+pub struct PostgresRecipe {
+    port: u16,
+    password: String,
+    /// User and group the server runs as, when not those of this process.
+    account: Option<(u32, u32)>,
+}
+
+impl Postgres {
+    /// Makes an empty database cluster in `folder`, starts it and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// Why it does not come up, with the last lines of its log.
+    pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
+        let account = if folder.is_root() {
+            folder.open_to_others()?;
+            let accounts =
+                std::fs::read_to_string("/etc/passwd").map_err(ServiceError::system("/etc/passwd"))?;
+            ACCOUNTS.iter().find_map(|name| account(&accounts, name))
+        } else {
+            None
+        };
+        Self::start_new(folder, "postgres", || {
+            Ok(PostgresRecipe {
+                port: ports::free_port()?,
+                password: uuid::Uuid::new_v4().simple().to_string(),
+                account,
+            })
+        })
+        .await
+    }
+
+    /// `postgres://user:password@127.0.0.1:port/postgres`; the user is a superuser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let recipe = self.recipe();
+        format!(
+            "postgres://{USER}:{}@127.0.0.1:{}/postgres",
+            recipe.password, recipe.port
+        )
+    }
+
+    /// Port of the server.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.recipe().port
+    }
+}
+
+impl PostgresRecipe {
+    /// `program` as the account the server runs as.
+    fn command(&self, program: &Path) -> Vec<OsString> {
+        let mut command: Vec<OsString> = Vec::new();
+        if let Some((user, group)) = self.account {
+            command.extend([
+                "setpriv".into(),
+                format!("--reuid={user}").into(),
+                format!("--regid={group}").into(),
+                "--clear-groups".into(),
+            ]);
+        }
+        command.push(program.into());
+        command
+    }
+
+    fn give(&self, path: &Path, mode: u32) -> Result<(), ServiceError> {
+        let what = || path.display().to_string();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .map_err(ServiceError::system(what()))?;
+        if let Some((user, group)) = self.account {
+            chown(path, Some(user), Some(group)).map_err(ServiceError::system(what()))?;
+        }
+        Ok(())
+    }
+
+    async fn initialise(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
+        let data = home.data();
+        std::fs::create_dir_all(&data).map_err(ServiceError::system(data.display().to_string()))?;
+        self.give(&home.path, 0o755)?;
+        self.give(&data, 0o700)?;
+        let password = home.path.join("password");
+        std::fs::write(&password, &self.password)
+            .map_err(ServiceError::system(password.display().to_string()))?;
+        self.give(&password, 0o600)?;
+        let mut command = self.command(&folder.binaries().postgres("initdb")?);
+        command.extend(["-D".into(), data.into(), "-U".into(), USER.into()]);
+        command.extend(["--pwfile".into(), password.clone().into()]);
+        command.extend(
+            [
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "--no-instructions",
+            ]
+            .map(OsString::from),
+        );
+        let mut process = Process::start(folder, &self.launch(home, command, Signal::Kill))?;
+        let status = process.wait(INITIALISE_LIMIT).await;
+        std::fs::remove_file(&password).ok();
+        if status.is_some_and(|status| status.success()) {
+            return Ok(());
+        }
+        Err(ServiceError::Failed {
+            service: Self::NAME.to_owned(),
+            problem: status.map_or_else(
+                || format!("initdb did not end within {} s", INITIALISE_LIMIT.as_secs()),
+                |status| format!("initdb ended with {status}"),
+            ),
+            log: std::fs::read_to_string(home.log()).unwrap_or_default(),
+        })
+    }
+
+    #[expect(clippy::unused_self, reason = "a launch of this server")]
+    fn launch(&self, home: &Home, command: Vec<OsString>, last_signal: Signal) -> Launch {
+        Launch {
+            command,
+            environment: Vec::new(),
+            directory: home.path.clone(),
+            log: home.log(),
+            listens: None,
+            last_signal,
+        }
+    }
+}
+
+impl Recipe for PostgresRecipe {
+    const NAME: &'static str = "PostgreSQL";
+    /// "Fast": sessions are ended. SIGTERM would wait for the last client.
+    const STOP: Signal = Signal::Interrupt;
+    const DISCARD: Signal = Signal::Quit;
+    const START_LIMIT: Duration = Duration::from_secs(120);
+
+    async fn prepare(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
+        if home.data().join("PG_VERSION").exists() {
+            return Ok(());
+        }
+        self.initialise(home, folder).await
+    }
+
+    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
+        let mut command = self.command(&folder.binaries().postgres("postgres")?);
+        command.extend(["-D".into(), home.data().into()]);
+        let port = format!("port={}", self.port);
+        for setting in [
+            port.as_str(),
+            "listen_addresses=127.0.0.1",
+            // No socket in the file system, and no shared memory outside the folder: nothing could stay behind.
+            "unix_socket_directories=",
+            "dynamic_shared_memory_type=mmap",
+            "max_connections=200",
+            "fsync=on",
+        ] {
+            command.extend(["-c".into(), setting.into()]);
+        }
+        Ok(vec![self.launch(home, command, Self::DISCARD)])
+    }
+
+    async fn ready(&self, home: &Home, pid: u32) -> Result<(), String> {
+        let file = std::fs::read_to_string(home.data().join("postmaster.pid")).unwrap_or_default();
+        if is_ready(&file, pid) {
+            Ok(())
+        } else {
+            Err("it does not say that it is ready".to_owned())
+        }
+    }
+
+    fn killed(&self, home: &Home) {
+        // A killed server leaves its (tiny) System V segment; the system has room for a few thousand only.
+        let file = std::fs::read_to_string(home.data().join("postmaster.pid")).unwrap_or_default();
+        if let Some(segment) = segment(&file) {
+            Command::new("ipcrm")
+                .args(["-m", &segment.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .ok();
+        }
+    }
+}
+
+/// Whether the lock file is of process `pid` and says that connections are accepted. Lines 1 and 8 of `postmaster.pid`
+/// (PostgreSQL's `miscadmin.h`, `LOCK_FILE_LINE_*`).
+fn is_ready(lock_file: &str, pid: u32) -> bool {
+    let mut lines = lock_file.lines().map(str::trim);
+    lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
+}
+
+/// Id of the System V segment: the second number of line 7 of `postmaster.pid`.
+fn segment(lock_file: &str) -> Option<u64> {
+    lock_file.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// User and group id of an account in the text of `/etc/passwd`.
+fn account(accounts: &str, name: &str) -> Option<(u32, u32)> {
+    let line = accounts
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCK: &str = "4711\n/tmp/data\n1700000000\n5432\n\n127.0.0.1\n  8716311         3\nready   \n";
+
+    #[test]
+    fn the_lock_file_tells_when_it_is_ready_and_what_it_leaves() {
+        assert!(is_ready(LOCK, 4711));
+        assert!(!is_ready(LOCK, 4712));
+        assert!(!is_ready(&LOCK.replace("ready", "starting"), 4711));
+        assert!(!is_ready("", 4711));
+        assert_eq!(segment(LOCK), Some(3));
+        assert_eq!(segment("4711\n"), None);
+    }
+
+    #[test]
+    fn accounts_are_found_by_their_whole_name() {
+        let text = "root:x:0:0::/:/bin/sh\npostgres2:x:9:9::/:\npostgres:x:101:104::/:/bin/bash\n";
+        assert_eq!(account(text, "postgres"), Some((101, 104)));
+        assert_eq!(account(text, "nobody"), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! One process of a server: started so that it cannot outlive its owner, and ended with everything it started.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{ServiceError, ServiceFolder};
+
+/// Signals servers are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ends at once.
+    Kill,
+    /// Asks to end.
+    Terminate,
+    /// PostgreSQL: ends sessions and stops.
+    Interrupt,
+    /// PostgreSQL: stops without a checkpoint, but frees its shared memory.
+    Quit,
+    /// Freezes.
+    Stop,
+    /// Ends a freeze.
+    Continue,
+}
+
+impl Signal {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "KILL",
+            Self::Terminate => "TERM",
+            Self::Interrupt => "INT",
+            Self::Quit => "QUIT",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
+        }
+    }
+}
+
+/// What to start.
+#[derive(Debug)]
+pub(super) struct Launch {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// Its whole environment, beside PATH and the language.
+    pub environment: Vec<(&'static str, OsString)>,
+    /// Its working folder.
+    pub directory: PathBuf,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// The port that must be open before the next process starts.
+    pub listens: Option<u16>,
+    /// What the watchdog sends first when the owner is gone.
+    pub last_signal: Signal,
+}
+
+/// Waits for leave to run, so that the watchdog knows the process before it does anything.
+const GATE: &str = "read -r leave && [ \"$leave\" = go ] && exec \"$@\" </dev/null";
+
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    ended: bool,
+    folder: Arc<ServiceFolder>,
+}
+
+impl Process {
+    pub(super) fn start(folder: &Arc<ServiceFolder>, launch: &Launch) -> Result<Self, ServiceError> {
+        let what = || {
+            launch
+                .command
+                .first()
+                .map_or_else(String::new, |program| program.to_string_lossy().into_owned())
+        };
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&launch.log)
+            .map_err(ServiceError::system(launch.log.display().to_string()))?;
+        let copy = log.try_clone().map_err(ServiceError::system(what()))?;
+        let child = Command::new("sh")
+            .args(["-c", GATE, "tasksync-services-gate"])
+            .args(&launch.command)
+            .env_clear()
+            .env("PATH", folder.binaries().search_path())
+            .env("LANG", "C.UTF-8")
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(&launch.directory)
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(copy)
+            .process_group(0)
+            .spawn()
+            .map_err(ServiceError::system(what()))?;
+        let mut process = Self {
+            child,
+            ended: false,
+            folder: Arc::clone(folder),
+        };
+        folder.guard(process.pid(), launch.last_signal)?;
+        if let Some(mut gate) = process.child.stdin.take() {
+            gate.write_all(b"go\n").map_err(ServiceError::system(what()))?;
+        }
+        Ok(process)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn status(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() && !self.ended {
+            self.ended = true;
+            self.folder.ended(self.child.id());
+        }
+        status
+    }
+
+    /// The process and everything it started.
+    pub(super) fn tree(&self) -> Vec<u32> {
+        if self.ended {
+            Vec::new()
+        } else {
+            descendants(self.pid(), &parents())
+        }
+    }
+
+    /// To the process alone.
+    pub(super) fn send(&self, signal: Signal) {
+        if !self.ended {
+            send(signal, &[self.pid()]);
+        }
+    }
+
+    /// Ends the process and everything it started, and waits for that.
+    pub(super) fn kill(&mut self) {
+        if self.status().is_some() {
+            return;
+        }
+        // Frozen first: what does not run starts nothing that the look at its children would miss.
+        self.send(Signal::Stop);
+        send(Signal::Kill, &self.tree());
+        send_group(Signal::Kill, self.pid());
+        self.child.wait().ok();
+        self.status();
+    }
+
+    /// Waits for the end, at most `limit`, where nothing can be awaited.
+    pub(super) fn wait_blocking(&mut self, limit: Duration) {
+        let started = Instant::now();
+        while self.status().is_none() && started.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end, at most `limit`.
+    pub(super) async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.status() {
+                return Some(status);
+            }
+            if started.elapsed() > limit {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal; processes that are gone already are no error.
+pub(super) fn send(signal: Signal, processes: &[u32]) {
+    if !processes.is_empty() {
+        shell_kill(signal, processes.iter().map(u32::to_string).collect());
+    }
+}
+
+fn send_group(signal: Signal, leader: u32) {
+    shell_kill(signal, vec![format!("-{leader}")]);
+}
+
+fn shell_kill(signal: Signal, targets: Vec<String>) {
+    // The shell's own `kill`: no program of that name need be installed.
+    Command::new("sh")
+        .args(["-c", "kill -s \"$0\" -- \"$@\"", signal.name()])
+        .args(targets)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok();
+}
+
+/// Parent of every process.
+fn parents() -> BTreeMap<u32, u32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((pid, parent_in(&stat)?))
+        })
+        .collect()
+}
+
+/// The parent in a line of `/proc/<pid>/stat`; the name in brackets may hold anything.
+fn parent_in(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// `root` and all processes below it.
+fn descendants(root: u32, parents: &BTreeMap<u32, u32>) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(
+            parents
+                .iter()
+                .filter(|(child, of)| **of == parent && **child != parent)
+                .map(|(child, _)| *child),
+        );
+        next += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_may_hold_brackets_and_spaces() {
+        assert_eq!(parent_in("42 (a) b (c)) S 7 42 42 0"), Some(7));
+        assert_eq!(parent_in("42 (postgres) Z 1 42"), Some(1));
+        assert_eq!(parent_in("nonsense"), None);
+    }
+
+    #[test]
+    fn everything_below_and_nothing_beside() {
+        let parents = BTreeMap::from([(2, 1), (3, 2), (4, 3), (5, 1), (6, 2)]);
+        assert_eq!(descendants(2, &parents), [2, 3, 6, 4]);
+        assert_eq!(descendants(5, &parents), [5]);
+    }
+}

@@ -1,0 +1,188 @@
+//! A private Redis.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::process::{Launch, Signal};
+use super::server::{Home, Recipe, Server};
+use super::{ServiceError, ServiceFolder, net, ports};
+
+/// What Redis keeps over a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Persistence {
+    /// An append-only file, written out every second, as operators run it.
+    #[default]
+    EverySecond,
+    /// Nothing.
+    None,
+}
+
+/// A private Redis node.
+pub type Redis = Server<RedisRecipe>;
+
+/// How a Redis node is started.
+#[derive(Debug)]
+pub struct RedisRecipe {
+    port: u16,
+    /// Port of the cluster's own traffic, for a node of a cluster.
+    bus: Option<u16>,
+    persistence: Persistence,
+}
+
+impl Redis {
+    /// Starts a node of its own in `folder` and waits until it answers.
+    ///
+    /// # Errors
+    /// Why it does not come up, with the last lines of its log.
+    pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
+        Self::start_new(folder, "redis", || {
+            Ok(RedisRecipe {
+                port: ports::free_port()?,
+                bus: None,
+                persistence,
+            })
+        })
+        .await
+    }
+
+    /// Starts a node that can join a cluster; it serves no keys yet.
+    pub(super) async fn start_cluster_node(
+        folder: &Arc<ServiceFolder>,
+        name: &str,
+    ) -> Result<Self, ServiceError> {
+        Self::start_new(folder, name, || {
+            Ok(RedisRecipe {
+                port: ports::free_port()?,
+                bus: Some(ports::free_port()?),
+                persistence: Persistence::EverySecond,
+            })
+        })
+        .await
+    }
+
+    /// `redis://127.0.0.1:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port())
+    }
+
+    /// Port of the node.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.recipe().port
+    }
+
+    /// Port of the cluster's own traffic.
+    pub(super) fn bus(&self) -> Option<u16> {
+        self.recipe().bus
+    }
+
+    /// One command without values of more than a word; the first reply.
+    pub(super) async fn command(&self, command: &str) -> Result<String, String> {
+        command_at(self.port(), command).await
+    }
+}
+
+impl Recipe for RedisRecipe {
+    const NAME: &'static str = "Redis";
+    const STOP: Signal = Signal::Terminate;
+    const DISCARD: Signal = Signal::Kill;
+    const START_LIMIT: Duration = Duration::from_secs(60);
+
+    async fn prepare(&self, home: &Home, _folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
+        std::fs::create_dir_all(home.data()).map_err(ServiceError::system(home.data().display().to_string()))
+    }
+
+    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
+        let mut command: Vec<OsString> = vec![folder.binaries().redis_server()?.into()];
+        let append = match self.persistence {
+            Persistence::EverySecond => "yes",
+            Persistence::None => "no",
+        };
+        let port = self.port.to_string();
+        for (key, value) in [
+            ("--bind", "127.0.0.1"),
+            ("--port", port.as_str()),
+            ("--daemonize", "no"),
+            ("--appendonly", append),
+            ("--appendfsync", "everysec"),
+            ("--save", ""),
+            ("--maxmemory-policy", "noeviction"),
+        ] {
+            command.extend([key.into(), value.into()]);
+        }
+        if let Some(bus) = self.bus {
+            for (key, value) in [
+                ("--cluster-enabled", "yes"),
+                ("--cluster-config-file", "nodes.conf"),
+                ("--cluster-port", &bus.to_string()),
+                ("--cluster-node-timeout", "2000"),
+            ] {
+                command.extend([key.into(), value.into()]);
+            }
+        }
+        Ok(vec![Launch {
+            command,
+            environment: Vec::new(),
+            directory: home.data(),
+            log: home.log(),
+            listens: None,
+            last_signal: Self::DISCARD,
+        }])
+    }
+
+    async fn ready(&self, _home: &Home, pid: u32) -> Result<(), String> {
+        // Asked for its process id: another Redis may sit on the port while ours is about to fail.
+        let information = command_at(self.port, "INFO server").await?;
+        if !information
+            .lines()
+            .any(|line| line == format!("process_id:{pid}"))
+        {
+            return Err(information);
+        }
+        match command_at(self.port, "PING").await?.as_str() {
+            "PONG" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    }
+}
+
+async fn command_at(port: u16, command: &str) -> Result<String, String> {
+    let answer = net::ask(port, format!("{command}\r\n").as_bytes(), |answer| {
+        reply(answer).is_some()
+    })
+    .await?;
+    reply(&answer).unwrap_or_else(|| Err(format!("port {port}: the answer to {command} broke off")))
+}
+
+/// The first reply: a simple string, an error, a number or one bulk string; nothing while it is incomplete.
+fn reply(answer: &[u8]) -> Option<Result<String, String>> {
+    let end = answer.windows(2).position(|pair| pair == b"\r\n")?;
+    let line = String::from_utf8_lossy(answer.get(1..end)?).into_owned();
+    match answer.first()? {
+        b'-' => Some(Err(line)),
+        b'$' => {
+            let length: usize = line.parse().ok()?;
+            let bulk = answer.get(end + 2..end + 2 + length)?;
+            Some(Ok(String::from_utf8_lossy(bulk).into_owned()))
+        }
+        _ => Some(Ok(line)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_read_when_they_are_whole() {
+        assert_eq!(reply(b"+PONG\r\n"), Some(Ok("PONG".into())));
+        assert_eq!(reply(b"-LOADING wait\r\n"), Some(Err("LOADING wait".into())));
+        assert_eq!(reply(b"$5\r\nab\r\nc\r\n"), Some(Ok("ab\r\nc".into())));
+        assert_eq!(reply(b"$5\r\nab"), None);
+        assert_eq!(reply(b"+PON"), None);
+        assert_eq!(reply(b""), None);
+    }
+}

@@ -1,0 +1,377 @@
+//! The life of a private server, whichever it is.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::process::{Launch, Process, Signal, send};
+use super::{ServiceError, ServiceFolder, net};
+
+/// How often other ports are tried, and how often a restart waits for its own.
+const PORT_TRIES: usize = 5;
+
+/// Time for a graceful end.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Time for an end without saving, before SIGKILL.
+const DISCARD_LIMIT: Duration = Duration::from_secs(2);
+
+/// Lines of the log shown with an error.
+const LOG_LINES: usize = 25;
+
+/// What differs between servers.
+pub trait Recipe: Send + Sync {
+    /// Name for people.
+    const NAME: &'static str;
+    /// Asks the main process to end in order.
+    const STOP: Signal;
+    /// Ends it without saving anything, but leaves the system clean; SIGKILL if it needs no such thing.
+    const DISCARD: Signal;
+    /// Time from start until it must answer, on a busy machine.
+    const START_LIMIT: Duration;
+
+    /// Makes what the data folder needs before a start, if it is not there yet.
+    fn prepare(
+        &self,
+        home: &Home,
+        folder: &Arc<ServiceFolder>,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send;
+
+    /// The processes, the main one last.
+    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError>;
+
+    /// One question; an error as long as the main process `pid` does not answer as it should.
+    fn ready(&self, home: &Home, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Frees what the system keeps for a server that was killed.
+    fn killed(&self, _home: &Home) {}
+}
+
+/// Folders of one server.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The server's own folder.
+    pub path: PathBuf,
+}
+
+impl Home {
+    /// What is deleted when the server is wiped.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// Output of all its processes.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+}
+
+/// A private server.
+///
+/// All methods take `&self`, so that it can be killed and started while others use it. Dropping it kills it.
+pub struct Server<R: Recipe> {
+    recipe: R,
+    home: Home,
+    processes: Mutex<Vec<Process>>,
+    /// One start, stop or wipe at a time.
+    change: tokio::sync::Mutex<()>,
+    folder: Arc<ServiceFolder>,
+}
+
+impl<R: Recipe> Server<R> {
+    /// Starts a server in `folder/name`; other ports when somebody was faster.
+    pub(super) async fn start_new(
+        folder: &Arc<ServiceFolder>,
+        name: &str,
+        recipe: impl Fn() -> Result<R, ServiceError> + Send,
+    ) -> Result<Self, ServiceError> {
+        let mut tries = 1;
+        loop {
+            let server = Self::new(folder, name, recipe()?)?;
+            match server.restart().await {
+                Ok(()) => return Ok(server),
+                Err(ServiceError::PortTaken { .. }) if tries < PORT_TRIES => {
+                    tries += 1;
+                    server.delete_data().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn new(folder: &Arc<ServiceFolder>, name: &str, recipe: R) -> Result<Self, ServiceError> {
+        let home = Home {
+            path: folder.path().join(name),
+        };
+        std::fs::create_dir_all(&home.path).map_err(ServiceError::system(home.path.display().to_string()))?;
+        Ok(Self {
+            recipe,
+            home,
+            processes: Mutex::new(Vec::new()),
+            change: tokio::sync::Mutex::new(()),
+            folder: Arc::clone(folder),
+        })
+    }
+
+    /// Kills every process of the server at once (SIGKILL); its data stays.
+    pub fn kill(&self) {
+        let processes = std::mem::take(&mut *self.processes());
+        if processes.is_empty() {
+            return;
+        }
+        drop(processes);
+        self.recipe.killed(&self.home);
+    }
+
+    /// Asks the server to end and waits for that; its data stays. Nothing happens when it does not run.
+    ///
+    /// # Errors
+    /// When it has to be killed after 30 seconds.
+    pub async fn stop(&self) -> Result<(), ServiceError> {
+        let _alone = self.change.lock().await;
+        self.stop_now().await
+    }
+
+    async fn stop_now(&self) -> Result<(), ServiceError> {
+        let mut processes = std::mem::take(&mut *self.processes());
+        let Some(main) = processes.last_mut() else {
+            return Ok(());
+        };
+        // A paused server cannot hear.
+        send(Signal::Continue, &main.tree());
+        main.send(R::STOP);
+        let ended = main.wait(STOP_LIMIT).await.is_some();
+        drop(processes);
+        if ended {
+            return Ok(());
+        }
+        self.recipe.killed(&self.home);
+        Err(self.failed(format!("did not end within {} s", STOP_LIMIT.as_secs())))
+    }
+
+    /// Starts the server again on the same ports with the same data and waits until it answers; stops it first if it
+    /// still runs.
+    ///
+    /// # Errors
+    /// Why it does not come up, with the last lines of its log.
+    pub async fn restart(&self) -> Result<(), ServiceError> {
+        let _alone = self.change.lock().await;
+        self.stop_now().await?;
+        self.start_now().await
+    }
+
+    /// Kills the server, deletes all its data and starts it empty on the same ports.
+    ///
+    /// # Errors
+    /// What could not be deleted, or why it does not come up.
+    pub async fn wipe(&self) -> Result<(), ServiceError> {
+        let _alone = self.change.lock().await;
+        self.kill();
+        self.delete_data().await?;
+        self.start_now().await
+    }
+
+    /// Freezes every process of the server (SIGSTOP): connections stay open and nothing answers.
+    pub fn pause(&self) {
+        for process in self.processes().iter() {
+            process.send(Signal::Stop);
+            send(Signal::Stop, &process.tree());
+        }
+    }
+
+    /// Ends a [`Server::pause`].
+    pub fn resume(&self) {
+        for process in self.processes().iter() {
+            send(Signal::Continue, &process.tree());
+        }
+    }
+
+    /// Process id of the main process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let mut processes = self.processes();
+        let main = processes.last_mut()?;
+        main.status().is_none().then(|| main.pid())
+    }
+
+    /// Process ids of everything that runs for this server (PostgreSQL: one process for each connection).
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes().iter().flat_map(Process::tree).collect()
+    }
+
+    /// The last lines of the server's log.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log_from(0), lines)
+    }
+
+    /// The server's own folder.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home.path
+    }
+
+    pub(super) fn recipe(&self) -> &R {
+        &self.recipe
+    }
+
+    async fn start_now(&self) -> Result<(), ServiceError> {
+        let mut tries = 1;
+        loop {
+            match self.launch().await {
+                // The last client's connection may still hold it, or another start was faster; look again.
+                Err(ServiceError::PortTaken { .. }) if tries < PORT_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn launch(&self) -> Result<(), ServiceError> {
+        let log_start = std::fs::metadata(self.home.log()).map_or(0, |data| data.len());
+        self.recipe.prepare(&self.home, &self.folder).await?;
+        let deadline = Instant::now() + R::START_LIMIT;
+        let mut processes = Vec::new();
+        for launch in self.recipe.launches(&self.home, &self.folder)? {
+            let mut process = Process::start(&self.folder, &launch)?;
+            while let Some(port) = launch.listens {
+                if net::is_open(port).await {
+                    break;
+                }
+                self.still_starting(&mut process, deadline, log_start, "its port does not open")?;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            processes.push(process);
+        }
+        if let Some(main) = processes.last_mut() {
+            while let Err(problem) = self.recipe.ready(&self.home, main.pid()).await {
+                self.still_starting(main, deadline, log_start, &problem)?;
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        }
+        *self.processes() = processes;
+        Ok(())
+    }
+
+    fn still_starting(
+        &self,
+        process: &mut Process,
+        deadline: Instant,
+        log_start: u64,
+        problem: &str,
+    ) -> Result<(), ServiceError> {
+        if let Some(status) = process.status() {
+            let log = self.log_from(log_start);
+            if port_taken(&log) {
+                return Err(ServiceError::PortTaken {
+                    service: R::NAME.to_owned(),
+                    log: tail(&log, LOG_LINES),
+                });
+            }
+            return Err(self.failed(format!("ended at start with {status}")));
+        }
+        if Instant::now() > deadline {
+            return Err(self.failed(format!(
+                "does not answer after {} s: {problem}",
+                R::START_LIMIT.as_secs()
+            )));
+        }
+        Ok(())
+    }
+
+    async fn delete_data(&self) -> Result<(), ServiceError> {
+        let data = self.home.data();
+        match tokio::fs::remove_dir_all(&data).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ServiceError::System {
+                what: data.display().to_string(),
+                source: error,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, problem: String) -> ServiceError {
+        ServiceError::Failed {
+            service: R::NAME.to_owned(),
+            problem,
+            log: self.log_tail(LOG_LINES),
+        }
+    }
+
+    fn log_from(&self, start: u64) -> String {
+        let bytes = std::fs::read(self.home.log()).unwrap_or_default();
+        let start = usize::try_from(start).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
+    }
+}
+
+impl<R: Recipe> Drop for Server<R> {
+    fn drop(&mut self) {
+        if R::DISCARD != Signal::Kill
+            && let Some(main) = self.processes().last_mut()
+        {
+            send(Signal::Continue, &main.tree());
+            main.send(R::DISCARD);
+            main.wait_blocking(DISCARD_LIMIT);
+        }
+        self.kill();
+    }
+}
+
+impl<R: Recipe> std::fmt::Debug for Server<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct(R::NAME)
+            .field("pid", &self.pid())
+            .field("home", &self.home.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a log says that a port was taken: the system's words, Erlang's and those of its port mapper's clients.
+fn port_taken(log: &str) -> bool {
+    let log = log.to_ascii_lowercase();
+    ["address already in use", "eaddrinuse", "address in use"]
+        .iter()
+        .any(|words| log.contains(words))
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all.get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_say_in_their_own_words_that_a_port_is_taken() {
+        assert!(port_taken(
+            "Could not create server TCP listening socket 127.0.0.1:6379: bind: Address already in use"
+        ));
+        assert!(port_taken(
+            "{listen_error,{acceptor,{127,0,0,1},5672},eaddrinuse}"
+        ));
+        assert!(!port_taken("Ready to accept connections"));
+    }
+
+    #[test]
+    fn the_tail_is_the_end() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("", 2), "");
+    }
+}

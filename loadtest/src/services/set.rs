@@ -1,0 +1,164 @@
+//! Several servers together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::OptionFuture;
+
+use super::{Binaries, Persistence, Postgres, RabbitMq, Redis, RedisCluster, ServiceError, ServiceFolder};
+
+/// Which servers to start, and where.
+#[derive(Debug, Clone, Default)]
+pub struct ServicesPlan {
+    /// One Redis node.
+    pub redis: Option<Persistence>,
+    /// A Redis Cluster of three nodes.
+    pub redis_cluster: bool,
+    /// A RabbitMQ node.
+    pub rabbitmq: bool,
+    /// A PostgreSQL server.
+    pub postgres: bool,
+    /// Folder in which the temporary folder is made; the system's when not given.
+    pub parent: Option<PathBuf>,
+    /// Where the programs are, if not in the usual places.
+    pub binaries: Binaries,
+}
+
+impl ServicesPlan {
+    /// All servers.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            redis: Some(Persistence::default()),
+            redis_cluster: true,
+            rabbitmq: true,
+            postgres: true,
+            ..Self::default()
+        }
+    }
+
+    /// What the distributed form of tasksync needs: one Redis, RabbitMQ and PostgreSQL.
+    #[must_use]
+    pub fn distributed() -> Self {
+        Self {
+            redis_cluster: false,
+            ..Self::all()
+        }
+    }
+}
+
+/// Running servers. Dropping them kills them and deletes their data.
+#[derive(Debug)]
+pub struct Services {
+    redis: Option<Redis>,
+    redis_cluster: Option<RedisCluster>,
+    rabbitmq: Option<RabbitMq>,
+    postgres: Option<Postgres>,
+    // Last: the folder goes when the servers have ended.
+    folder: Arc<ServiceFolder>,
+}
+
+impl Services {
+    /// Starts what the plan names, all at once, and waits until all answer.
+    ///
+    /// # Errors
+    /// Why one of them does not come up; the others are ended then.
+    pub async fn start(plan: &ServicesPlan) -> Result<Self, ServiceError> {
+        plan.binaries.check(plan)?;
+        let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
+        let optional = |wanted: bool| wanted.then_some(&folder);
+        let (redis, redis_cluster, rabbitmq, postgres) = futures::try_join!(
+            transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
+            transposed(optional(plan.redis_cluster).map(RedisCluster::start)),
+            transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
+            transposed(optional(plan.postgres).map(Postgres::start)),
+        )?;
+        Ok(Self {
+            redis,
+            redis_cluster,
+            rabbitmq,
+            postgres,
+            folder,
+        })
+    }
+
+    /// The Redis node.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`], as for the others.
+    pub fn redis(&self) -> Result<&Redis, ServiceError> {
+        self.redis.as_ref().ok_or(ServiceError::NotPlanned("Redis"))
+    }
+
+    /// The Redis Cluster.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn redis_cluster(&self) -> Result<&RedisCluster, ServiceError> {
+        self.redis_cluster
+            .as_ref()
+            .ok_or(ServiceError::NotPlanned("Redis Cluster"))
+    }
+
+    /// RabbitMQ.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn rabbitmq(&self) -> Result<&RabbitMq, ServiceError> {
+        self.rabbitmq.as_ref().ok_or(ServiceError::NotPlanned("RabbitMQ"))
+    }
+
+    /// PostgreSQL.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn postgres(&self) -> Result<&Postgres, ServiceError> {
+        self.postgres
+            .as_ref()
+            .ok_or(ServiceError::NotPlanned("PostgreSQL"))
+    }
+
+    /// The folder everything is in.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Process ids of everything that runs.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        pids.extend(self.redis.iter().flat_map(Redis::pids));
+        pids.extend(self.redis_cluster.iter().flat_map(RedisCluster::pids));
+        pids.extend(self.rabbitmq.iter().flat_map(RabbitMq::pids));
+        pids.extend(self.postgres.iter().flat_map(Postgres::pids));
+        pids
+    }
+
+    /// Environment variables tests find the servers by.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut variables = Vec::new();
+        if let Some(redis) = &self.redis {
+            variables.push(("TASKSYNC_TEST_REDIS_URL", redis.url()));
+        }
+        if let Some(cluster) = &self.redis_cluster {
+            variables.push(("TASKSYNC_TEST_REDIS_CLUSTER_URL", cluster.url()));
+        }
+        if let Some(rabbitmq) = &self.rabbitmq {
+            variables.push(("TASKSYNC_TEST_AMQP_URL", rabbitmq.url()));
+            variables.push(("TASKSYNC_TEST_RABBITMQ_API_URL", rabbitmq.api_url()));
+        }
+        if let Some(postgres) = &self.postgres {
+            variables.push(("TASKSYNC_TEST_POSTGRES_URL", postgres.url()));
+        }
+        variables
+    }
+}
+
+async fn transposed<T, F>(future: Option<F>) -> Result<Option<T>, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    OptionFuture::from(future).await.transpose()
+}

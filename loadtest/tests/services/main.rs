@@ -1,0 +1,53 @@
+//! Private servers: they answer, survive a kill with their data, are empty after a wipe, and leave nothing behind.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code outside test functions: a panic is how it fails"
+)]
+
+mod leftovers;
+mod postgres;
+mod rabbitmq;
+mod redis_server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tasksync_loadtest::services::{Binaries, ServiceError, ServiceFolder};
+
+/// What was started; nothing when the server is not installed here, unless it has to be.
+fn started<T>(result: Result<T, ServiceError>) -> Option<T> {
+    match result {
+        Ok(server) => Some(server),
+        Err(error @ ServiceError::NotInstalled { .. }) => {
+            assert!(
+                std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
+                "{error}"
+            );
+            println!("skipped: {error}; run make test");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn folder() -> Arc<ServiceFolder> {
+    Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap())
+}
+
+/// State letter of a process; nothing when it is gone or only waits for somebody to ask how it ended.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    (state != 'Z' && state != 'X').then_some(state)
+}
+
+/// Waits until `condition` holds, at most a minute.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
