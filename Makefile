@@ -18,7 +18,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity scenario test bench format lint docs unit setup docs-generated
+.PHONY: demo calamity scenario test bench format lint docs unit deploy-files setup docs-generated
 
 demo:
 	cargo build --locked --quiet --bin tasksync --bin tasksync-loadtest
@@ -32,7 +32,7 @@ scenario: setup
 calamity:
 	$(MAKE) scenario NAME=calamity
 
-test: setup format lint docs unit
+test: setup format lint docs unit deploy-files
 
 bench:
 	cargo build --locked --quiet --release --bin tasksync-loadtest
@@ -57,6 +57,11 @@ docs:
 unit: setup
 	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features
+
+# The image's recipe, compose, Kubernetes, alerts, dashboard, and what must agree between them.
+deploy-files: setup
+	cargo build --locked --quiet --bin tasksync
+	@deploy/check/check.sh "$(CARGO_TARGET_DIR)/debug/tasksync"
 
 # Pages generated from the code; a test compares them.
 docs-generated:

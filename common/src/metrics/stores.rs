@@ -65,6 +65,9 @@ impl Registry for Metered<dyn Registry> {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         measured(Store::Registry, "enrol", self.0.enrol(enrolment)).await
     }
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        measured(Store::Registry, "enrol_many", self.0.enrol_many(enrolments)).await
+    }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         measured(Store::Registry, "withdraw", self.0.withdraw(user)).await
     }

@@ -163,13 +163,7 @@ pub trait Registry: Send + Sync + 'static {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
     /// Enrols many users, each as [`Self::enrol`] does; the answers come in the same order. A database does it in one
     /// transaction. After a failure any of them may be enrolled.
-    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
-        let mut answers = Vec::with_capacity(enrolments.len());
-        for enrolment in enrolments {
-            answers.push(self.enrol(enrolment).await?);
-        }
-        Ok(answers)
-    }
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure>;
     /// Ends an enrolment and forgets its sync state, stamps and open alerts. `false` when there was none.
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
     /// One enrolment.
