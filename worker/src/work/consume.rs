@@ -288,8 +288,8 @@ impl<S: UserSync> Shared<S> {
         let (users, lost): (Vec<_>, Vec<_>) = job
             .users
             .iter()
+            .filter(|user| seen.insert((*user).clone()))
             .cloned()
-            .filter(|user| seen.insert(user.clone()))
             .partition(|user| histories.contains_key(user));
         histories.retain(|user, _| seen.contains(user));
         if !lost.is_empty() {
