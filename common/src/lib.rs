@@ -9,6 +9,7 @@ pub mod facts;
 pub mod fleet;
 pub mod health;
 pub mod lifecycle;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod queue;

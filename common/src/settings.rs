@@ -2,6 +2,7 @@
 
 mod duration;
 mod load;
+mod ratio;
 mod store_url;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use load::{SettingsError, check, load, parse};
+pub use ratio::Ratio;
 pub(crate) use store_url::unsupported_url;
 pub use store_url::without_password;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub guard: GuardSettings,
     /// Logs.
     pub log: LogSettings,
+    /// Metrics and traces sent to a receiver; `/metrics` is there without it.
+    pub telemetry: TelemetrySettings,
 }
 
 /// Where the truth is kept.
@@ -260,6 +264,19 @@ pub struct LogSettings {
     pub filter: String,
 }
 
+/// Metrics and traces sent to a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// Base address of an OTLP receiver (HTTP with protobuf), such as `https://collector.example:4318`; without it nothing is sent. Headers it wants come from the variable `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the leader's runs whose traces are kept, between 0 and 1; everything a kept run leads to is kept with it.
+    pub trace_ratio: Ratio,
+    /// Metrics are sent this often.
+    #[serde(with = "duration")]
+    pub metrics_interval: Duration,
+}
+
 impl fmt::Debug for RegistrySettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -394,6 +411,16 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::Text,
             filter: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            trace_ratio: Ratio::percent(1),
+            metrics_interval: Duration::from_secs(60),
         }
     }
 }

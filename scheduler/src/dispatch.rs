@@ -4,21 +4,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::Fleet;
+use tasksync_common::metrics::record;
 use tasksync_common::model::{TenantId, UserId};
 use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::fair;
 use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
-use tasksync_common::trace::TraceContext;
+use tasksync_common::telemetry::spans;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
 use crate::continuity::Continuity;
+use crate::freshness::Freshness;
 use crate::limits::DispatchLimits;
 use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
@@ -43,6 +47,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) freshness: Arc<Freshness>,
     pub(crate) continuity: Continuity,
 }
 
@@ -91,6 +96,13 @@ pub(crate) fn room(depth: Depth, limits: &DispatchLimits) -> usize {
     target.saturating_sub(ready)
 }
 
+/// How long a user with this stamp has been due.
+fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
+    Duration::try_from(now.duration_since(stamp))
+        .unwrap_or_default()
+        .saturating_sub(minimum)
+}
+
 impl Dispatcher {
     /// Claims these users and sends them in one job. When the queue does not take it, the users go back at once.
     pub(crate) async fn send(
@@ -115,19 +127,14 @@ impl Dispatcher {
         if users.is_empty() {
             return Ok(Sent::Nobody);
         }
+        let now = self.clock.now();
+        for Claimed { stamp, .. } in &users {
+            record::delay(waited(*stamp, now, self.limits.minimum_time_between_user_syncs));
+        }
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
-        let job = self.job(tenant, reason, token, users);
-        let published = timeout(PUBLISH, self.queue.publish(queue, &job, &TraceContext::default()))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Failure::new(
-                    ErrorClass::OutcomeUnknown,
-                    Code::QueueUnavailable,
-                    format!("the queue did not confirm a job within {} s", PUBLISH.as_secs()),
-                ))
-            });
-        match published {
+        let job = self.job(now, tenant, reason, token, users);
+        match self.publish(queue, &job).await {
             Ok(()) => {
                 self.memory().sent(queue, tenant, count, Instant::now());
                 self.metrics.jobs_published.add(1);
@@ -135,7 +142,7 @@ impl Dispatcher {
                 Ok(Sent::Published(count))
             }
             Err(failure) => {
-                self.metrics.publish_failures.add(1);
+                self.metrics.not_published(&failure);
                 // Should the job have arrived after all, its worker finds no claim and does nothing.
                 let release = self.schedule.release(tenant, token, &job.users);
                 if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
@@ -146,8 +153,44 @@ impl Dispatcher {
         }
     }
 
-    fn job(&self, tenant: &TenantId, reason: Reason, token: Token, users: Vec<UserId>) -> SyncJob {
-        let now = self.clock.now();
+    /// Publishes a job as part of the trace it is chosen in, which travels with it.
+    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "publish job",
+            otel.name = format!("publish {}", queue.name()),
+            otel.kind = "producer",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            messaging.operation.type = "send",
+            messaging.destination.name = queue.name(),
+            messaging.message.id = %job.id,
+            tasksync.tenant = %job.tenant,
+            tasksync.users = spans::number(job.users.len()),
+        );
+        let trace = spans::context_of(&span);
+        let publishing = timeout(PUBLISH, self.queue.publish(queue, job, &trace));
+        let published = publishing.instrument(span.clone()).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorClass::OutcomeUnknown,
+                Code::QueueUnavailable,
+                format!("the queue did not confirm a job within {} s", PUBLISH.as_secs()),
+            ))
+        });
+        if let Err(failure) = &published {
+            spans::failed(&span, failure.code.as_str());
+        }
+        published
+    }
+
+    fn job(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        reason: Reason,
+        token: Token,
+        users: Vec<UserId>,
+    ) -> SyncJob {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         SyncJob {

@@ -10,6 +10,7 @@ pub mod checks;
 mod continuity;
 mod dispatch;
 pub mod doctor;
+mod freshness;
 mod leader;
 mod limits;
 mod load;
@@ -19,6 +20,7 @@ mod requests;
 mod run;
 mod search;
 
+pub use freshness::Freshness;
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};

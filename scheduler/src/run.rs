@@ -7,12 +7,16 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Answer, Fleet, Part, Report};
 use tasksync_common::health::Pulse;
+use tasksync_common::metrics::Metrics;
+use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
+use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
@@ -108,6 +112,7 @@ impl Scheduler {
             clock: stores.clock,
             limits,
             metrics,
+            freshness: Arc::default(),
         });
         let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
         Self {
@@ -129,6 +134,12 @@ impl Scheduler {
     #[must_use]
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
+    }
+
+    /// Lets the process's metrics show what this scheduler counts and sees.
+    pub fn register(&self, metrics: &Metrics) {
+        self.dispatcher.metrics.register(metrics);
+        self.dispatcher.freshness.register(metrics);
     }
 
     /// Under which epoch this process leads, if it does.
@@ -174,7 +185,11 @@ impl Scheduler {
     /// Leads under one epoch until `lost` is cancelled.
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
         let housekeeping = async {
-            tokio::join!(self.search_in_turn(), self.prune_in_turn());
+            tokio::join!(
+                self.search_in_turn(),
+                self.prune_in_turn(),
+                self.dispatcher.look_in_turn()
+            );
         };
         tokio::join!(
             async {
@@ -199,12 +214,14 @@ impl Scheduler {
                 next_run = began + limits.run_interval;
                 known.clear();
                 metrics.runs.add(1);
-                self.run_once(epoch, &mut known, lost).await
+                let run = self.run_once(epoch, &mut known, lost);
+                ticked(Dispatch::Run, epoch, run).await
             } else if !self.dispatcher.continuity.allows(epoch) {
                 Ok(Filled::Users(0))
             } else {
                 metrics.top_ups.add(1);
-                self.dispatcher.fill(epoch, &mut known, lost).await
+                let fill = self.dispatcher.fill(epoch, &mut known, lost);
+                ticked(Dispatch::TopUp, epoch, fill).await
             };
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
@@ -334,4 +351,36 @@ impl Scheduler {
             sleep(PRUNE_INTERVAL).await;
         }
     }
+}
+
+/// Runs one look of the leader as the root of a trace, and records how long it took.
+async fn ticked(
+    kind: Dispatch,
+    epoch: Epoch,
+    look: impl Future<Output = Result<Filled, Failure>>,
+) -> Result<Filled, Failure> {
+    let span = tracing::info_span!(
+        target: spans::TARGET,
+        parent: None,
+        "tick",
+        otel.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+        tasksync.kind = kind.name(),
+        tasksync.epoch = spans::number(epoch.0),
+        tasksync.users = tracing::field::Empty,
+    );
+    let began = std::time::Instant::now();
+    let result = look.instrument(span.clone()).await;
+    record::dispatch(kind, began.elapsed());
+    match &result {
+        Ok(Filled::Users(users)) => {
+            span.record("tasksync.users", spans::number(*users));
+        }
+        Ok(Filled::Nobody) => {
+            span.record("tasksync.users", 0_i64);
+        }
+        Ok(Filled::StaleEpoch) => spans::failed(&span, "stale_epoch"),
+        Err(failure) => spans::failed(&span, failure.code.as_str()),
+    }
+    result
 }

@@ -100,6 +100,7 @@ macro_rules! registry_contract {
             tenants::a_removed_tenant_takes_everything_but_the_journal
             tenants::it_can_be_written
             enrolments::a_user_enrols_is_updated_and_withdraws
+            enrolments::many_are_enrolled_together_and_each_is_answered
             enrolments::a_mailbox_belongs_to_one_user_of_the_installation
             enrolments::a_withdrawn_user_s_mailbox_is_free_again
             enrolments::an_unknown_tenant_s_user_cannot_enrol

@@ -115,6 +115,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         outbound,
         guard,
         queue,
+        telemetry,
         registry,
         ..
     } = settings;
@@ -187,6 +188,10 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         schedule.heartbeat_lifetime <= Duration::from_secs(300),
         "schedule.heartbeat_lifetime must not be above 5min",
+    )?;
+    relation(
+        telemetry.metrics_interval >= second,
+        "telemetry.metrics_interval must be at least 1s",
     )?;
     relation(
         registry.acquire_timeout >= second && registry.statement_timeout >= second,

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::Nudge;
+use tasksync_common::metrics::record::{self, Server};
 use url::Url;
 
 use super::allowance::{Allowance, Permit};
@@ -182,6 +183,15 @@ fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     goes.is_some_and(|name| servers.remove(&name).is_some())
 }
 
+/// The kind of server that the busy answer's code belongs to.
+fn kind_of(busy: Code) -> Server {
+    if busy == Code::ExchangeBusy {
+        Server::Ews
+    } else {
+        Server::SharePoint
+    }
+}
+
 /// What has happened with one server since it was first asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerCounts {
@@ -276,6 +286,7 @@ impl ServerLimits {
     /// - Transient `BudgetExhausted`, when nothing became free in time.
     pub async fn acquire(self: &Arc<Self>, busy: Code, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check(busy)?;
+        let began = std::time::Instant::now();
         let permit = match self.allowance.try_acquire() {
             Some(permit) => Some(permit),
             None => self.wait(deadline).await,
@@ -290,6 +301,7 @@ impl ServerLimits {
                 ),
             )
         })?;
+        record::throttle_wait(kind_of(busy), began.elapsed());
         // The pause may have begun while this caller waited.
         self.check(busy)?;
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -354,17 +366,20 @@ impl ServerLimits {
     pub fn check(&self, busy: Code) -> Result<(), Failure> {
         match self.pause_left(self.clock.now()) {
             None => Ok(()),
-            Some(left) => Err(Failure::new(
-                ErrorClass::Throttled {
-                    retry_after: Some(left),
-                },
-                busy,
-                format!(
-                    "{} asked for a pause, of which {} ms are left",
-                    self.host,
-                    left.as_millis()
-                ),
-            )),
+            Some(left) => {
+                record::paused(kind_of(busy));
+                Err(Failure::new(
+                    ErrorClass::Throttled {
+                        retry_after: Some(left),
+                    },
+                    busy,
+                    format!(
+                        "{} asked for a pause, of which {} ms are left",
+                        self.host,
+                        left.as_millis()
+                    ),
+                ))
+            }
         }
     }
 

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Phase, Purpose};
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::telemetry::spans;
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::circuit::{Opened, Permission, concerns_tenant};
 use super::limits::{CUT, WorkLimits};
@@ -57,6 +60,16 @@ enum Event<W> {
 enum Stopped {
     Panicked(String),
     TimedOut,
+}
+
+impl Stopped {
+    /// The code it is reported with.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Panicked(_) => Code::Panic.as_str(),
+            Self::TimedOut => Code::BudgetExhausted.as_str(),
+        }
+    }
 }
 
 /// The parts of the worker a batch needs.
@@ -210,13 +223,28 @@ impl<S: UserSync> Run<'_, S> {
         let tenant = self.tenant.clone();
         let budget = self.tools.limits.user_budget;
         let inside = group.clone();
-        let handle = self.tasks.spawn(async move {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "survey",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            tasksync.tenant = %tenant,
+            tasksync.users = spans::number(group.len()),
+        );
+        let surveying = async move {
             let began = Instant::now();
             let survey = contained(async { sync.survey(&tenant, &group).await });
+            let survey = record::on_behalf_of(Purpose::Survey, survey);
             let answers = timeout(budget, survey).await.unwrap_or(Err(Stopped::TimedOut));
             metrics.survey.record(began.elapsed());
+            record::phase(Phase::Survey, began.elapsed());
+            record::surveyed(group.len());
+            if let Some(kind) = survey_error(&answers) {
+                spans::failed(&tracing::Span::current(), kind);
+            }
             Event::Surveyed(group, answers)
-        });
+        };
+        let handle = self.tasks.spawn(surveying.instrument(span));
         self.inside.insert(handle.id(), Inside::Survey(inside));
     }
 
@@ -227,13 +255,26 @@ impl<S: UserSync> Run<'_, S> {
         let budget = self.tools.limits.user_budget;
         let inside = Inside::Sync(user.clone());
         let running = Running::begin(&metrics);
-        let handle = self.tasks.spawn(async move {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "user",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            tasksync.tenant = %key.tenant,
+            tasksync.user = %key.user,
+            tasksync.source_writes = tracing::field::Empty,
+            tasksync.mailbox_writes = tracing::field::Empty,
+        );
+        let syncing = async move {
             let began = Instant::now();
-            let result = contained(async { sync.sync(&key, work, budget).await }).await;
+            let sync = contained(async { sync.sync(&key, work, budget).await });
+            let result = record::on_behalf_of(Purpose::Sync, sync).await;
             metrics.sync.record(began.elapsed());
+            told(&result, began.elapsed());
             drop(running);
             Event::Synced(user, result)
-        });
+        };
+        let handle = self.tasks.spawn(syncing.instrument(span));
         self.inside.insert(handle.id(), inside);
     }
 
@@ -406,6 +447,36 @@ impl<S: UserSync> Run<'_, S> {
             self.end(user, end);
         }
     }
+}
+
+/// The first failure of a survey, for its span.
+fn survey_error<W>(answers: &Result<Answers<W>, Stopped>) -> Option<&'static str> {
+    match answers {
+        Ok(answers) => answers
+            .iter()
+            .find_map(|answer| answer.as_ref().err())
+            .map(|failure| failure.code.as_str()),
+        Err(stopped) => Some(stopped.name()),
+    }
+}
+
+/// Records how a sync ended, in the metrics and in its span.
+fn told(result: &Result<Result<SyncReport, Failure>, Stopped>, took: Duration) {
+    let span = tracing::Span::current();
+    let report = match result {
+        Ok(Ok(report)) => *report,
+        Ok(Err(failure)) => {
+            spans::failed(&span, failure.code.as_str());
+            SyncReport::default()
+        }
+        Err(stopped) => {
+            spans::failed(&span, stopped.name());
+            SyncReport::default()
+        }
+    };
+    span.record("tasksync.source_writes", i64::from(report.source_writes));
+    span.record("tasksync.mailbox_writes", i64::from(report.mailbox_writes));
+    record::sync(took, report.source_writes, report.mailbox_writes);
 }
 
 fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {

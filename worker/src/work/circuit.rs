@@ -282,6 +282,11 @@ impl Circuits {
         self.tenants().untold.extend(told);
     }
 
+    /// How many circuits are open.
+    pub(super) fn open(&self) -> u64 {
+        self.tenants().open.len() as u64
+    }
+
     /// The tenant's alerts could not be looked at: try again after the next success.
     pub(super) fn alerts_unchecked(&self, tenant: &TenantId) {
         self.tenants().alerts_checked.remove(tenant);

@@ -21,6 +21,7 @@ use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::fleet::{Fleet, Heartbeat, Member, Nudge, Part, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
+use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Company, Occupancy};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
@@ -40,6 +41,9 @@ const API_DRAIN: Duration = Duration::from_secs(2);
 /// The last stamps have this long to reach the registry.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
+/// The last metrics and traces have this long to be sent; part of the second kept for saying how it ended.
+const LAST_EXPORT: Duration = Duration::from_millis(900);
+
 /// One process, before and while its parts run.
 struct Process {
     role: Role,
@@ -50,6 +54,7 @@ struct Process {
     clock: SharedClock,
     lifecycle: Lifecycle,
     health: Health,
+    metrics: Metrics,
 }
 
 /// Runs a role until a signal ends it.
@@ -60,7 +65,15 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
     let company = check(role, &settings)?;
-    telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
+    let telemetry = telemetry::init(&settings.log, &settings.telemetry, role.name())
+        .map_err(|error| Stop::settings(error.to_string()))?;
+    let ended = observed(role, company, settings, telemetry.metrics().clone()).await;
+    telemetry.shut_down(LAST_EXPORT).await;
+    ended
+}
+
+/// Runs a role whose logs, metrics and traces are set up.
+async fn observed(role: Role, company: Company, settings: Settings, metrics: Metrics) -> Result<End, Stop> {
     let token = operator_token(role)?;
     let lifecycle = Lifecycle::new();
     let signals = lifecycle
@@ -75,6 +88,7 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
         clock: Arc::new(SystemClock),
         health: Health::new(lifecycle.soft().clone()),
         lifecycle,
+        metrics,
     };
     let ended = process.run(token).await;
     signals.abort();
@@ -119,7 +133,7 @@ impl Process {
         };
         let serving_probes = self.serve(
             probes,
-            health::router(self.health.clone(), Router::new()),
+            health::router(self.health.clone(), api::metrics_router(self.metrics.clone())),
             &worked,
         );
         let (listen, serving_api) = match api {
@@ -136,6 +150,7 @@ impl Process {
                 .ended(over, [serving_api, Some(serving_probes), None, None])
                 .await);
         };
+        self.metrics.observe_queue(&stores.queue);
         self.health.ask_stores(
             Arc::clone(&stores.registry),
             Arc::clone(&stores.schedule),

@@ -25,6 +25,7 @@ pub(super) fn prepare(
     for pulse in scheduler.pulses() {
         process.health.watch(pulse);
     }
+    scheduler.register(&process.metrics);
     let parts = Parts {
         registry: Arc::clone(&stores.registry),
         schedule: Arc::clone(&stores.schedule),

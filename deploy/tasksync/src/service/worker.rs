@@ -40,15 +40,19 @@ pub(super) fn prepare<S: UserSync>(
     process.health.ask("consumer", Code::QueueUnavailable, move || {
         std::future::ready(asked.open())
     });
+    let stamps = Arc::new(StampSaver::new(
+        Arc::clone(&stores.registry),
+        STAMP_BATCH,
+        STAMPS_WAITING,
+    ));
+    stamps.register(&process.metrics);
+    let metrics: Arc<WorkMetrics> = Arc::default();
+    metrics.register(&process.metrics);
     Worker {
         schedule: Arc::clone(&stores.schedule),
         queue: Arc::clone(&stores.queue),
         registry: Arc::clone(&stores.registry),
-        stamps: Arc::new(StampSaver::new(
-            Arc::clone(&stores.registry),
-            STAMP_BATCH,
-            STAMPS_WAITING,
-        )),
+        stamps,
         clock: Arc::clone(&process.clock),
         sync,
         limits,

@@ -38,7 +38,7 @@ fn variable(name: &str) -> Option<Url> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "as above")]
-fn required() -> bool {
+pub(crate) fn required() -> bool {
     std::env::var("TASKSYNC_TEST_SERVICES").is_ok_and(|value| value == "required")
 }
 
