@@ -333,10 +333,12 @@ impl Fleet {
             hit.back_after = Some(mend.await?);
             return Ok(());
         }
-        // A paused leader still believes that it leads, so it is not asked until it goes on.
+        // A paused leader still believes that it leads when it goes on, so it is not asked. One that was killed may be
+        // elected again as soon as it is back: that ends the time without a leader as well.
+        let believes = hit.how == Method::Pause && !alone;
         let another = async {
             loop {
-                let leader = self.another_leader((!alone).then_some(&process)).await;
+                let leader = self.another_leader(believes.then_some(&process)).await;
                 if leader || struck.elapsed() > LEADER_PATIENCE {
                     return leader.then(|| struck.elapsed().as_secs_f64());
                 }
