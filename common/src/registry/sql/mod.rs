@@ -222,17 +222,23 @@ impl Registry for SqlRegistry {
     ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
         self.do_enrolments_with_fingerprints(tenant, users).await
     }
+    async fn enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        self.do_enrolment_with_state(user).await
+    }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         self.do_sync_state(user).await
     }
     async fn save_sync_state(
         &self,
-        user: &UserKey,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
-        again(|| self.do_save_sync_state(user, expected, fingerprint, blob)).await
+        again(|| self.do_save_sync_state(of, expected, fingerprint, blob)).await
     }
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
         again(|| self.do_forget_sync_state(user)).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::server::{OwnServer, TestDatabase, settings, until};
-use super::with_ana;
+use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SavedStamp, SqlRegistry};
@@ -91,10 +91,7 @@ async fn a_build_works_on_newer_tables_until_they_need_a_newer_one() {
     let older = SqlRegistry::open_postgres(&database.settings()).await.unwrap();
     with_ana(&older).await;
     assert_eq!(
-        older
-            .save_sync_state(&key("a", "ana"), 0, b"f", b"x")
-            .await
-            .unwrap(),
+        older.save_sync_state(&ana(), 0, b"f", b"x").await.unwrap(),
         Saved::Stored(1)
     );
     database
@@ -216,7 +213,7 @@ async fn a_restarted_server_is_used_again() {
     settings.acquire_timeout = Duration::from_secs(2);
     let registry = SqlRegistry::open_postgres(&settings).await.unwrap();
     with_ana(&registry).await;
-    let ana = key("a", "ana");
+    let ana = ana();
     registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
     server.crash();
     for _ in 0..2 {
@@ -227,7 +224,7 @@ async fn a_restarted_server_is_used_again() {
     }
     server.start();
     until(|| async { registry.check_writable().await.is_ok() }).await;
-    assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().blob, b"one");
+    assert_eq!(registry.sync_state(&ana.key).await.unwrap().unwrap().blob, b"one");
     assert_eq!(
         registry.save_sync_state(&ana, 1, b"f", b"two").await.unwrap(),
         Saved::Stored(2)
