@@ -236,6 +236,10 @@ catalogue! {
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
         "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+    RegistryOccupied "registry-occupied" Operator
+        "The registry is in use by processes this one cannot work beside"
+        "One of them keeps its order of work or its queue in memory, where nobody else sees it, so it must be alone."
+        "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
     ScheduleUnavailable "schedule-unavailable" Operator
         "The order of work cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."
@@ -252,6 +256,18 @@ catalogue! {
         "The job queue is full"
         "Jobs are made faster than workers take them."
         "Nothing; the users stay in the order of work. If it stays, run more workers.";
+    QueueAccessRefused "queue-access-refused" Operator
+        "The broker refuses access to the job queue"
+        "A wrong user name or password, a virtual host that does not exist, or a missing permission."
+        "Correct `queue.url`, or give the user the permissions configure, write and read on the virtual host for the queues and for the default exchange (configure is not needed with `queue.declare = \"check\"`).";
+    QueueMissing "queue-missing" Operator
+        "A queue of tasksync does not exist at the broker"
+        "It was deleted, or `queue.declare` is \"check\" and nobody made the queues."
+        "Import deploy/rabbitmq/definitions.json, or set `queue.declare = \"create\"`. Nothing is lost: the jobs are made again.";
+    QueueMismatch "queue-mismatch" Operator
+        "A queue exists at the broker with other arguments"
+        "A setting that the queue was made with changed (`queue.maximum_length`, `queue.delivery_limit`, `queue.maximum_dead_letters`, `queue.dead_letter_lifetime` or `schedule.claim_lifetime`), or somebody else made the queue."
+        "Set the setting back; or choose another `queue.name_prefix`; or stop tasksync, delete the queue named in the detail and start again. tasksync never deletes a queue; the jobs in it are made again.";
     JobRefused "job-refused" Operator
         "A sync job cannot be used"
         "It was made by a newer version, is damaged, or names no user or too many."

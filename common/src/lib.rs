@@ -6,6 +6,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod facts;
+pub mod health;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
@@ -16,5 +17,6 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;

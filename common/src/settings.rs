@@ -29,6 +29,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// The REST API and the pages.
     pub api: ApiSettings,
+    /// Probes of whoever watches the process.
+    pub health: HealthSettings,
     /// Calls to the tenants' servers.
     pub outbound: OutboundSettings,
     /// The brake before deletions.
@@ -63,8 +65,11 @@ pub struct RegistrySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
-    /// `memory:` for one machine.
+    /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
+    /// `redis+cluster://H1:P,H2:P,H3:P`, with `rediss` for TLS and `USER:PASSWORD@` (percent-encoded) before the hosts.
     pub url: String,
+    /// Names of everything kept in Redis begin with this, so that several installations can share one Redis.
+    pub key_prefix: String,
     /// The leader wakes this often (the original's timer job period).
     #[serde(with = "duration")]
     pub run_interval: Duration,
@@ -101,12 +106,53 @@ pub struct ScheduleSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// `memory:` for one machine.
+    /// `memory:` for one machine; RabbitMQ as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://…` over TLS. Several
+    /// hosts of one cluster are separated by commas and tried in turn. Special characters of user, password and vhost are
+    /// percent-encoded. Give it in the environment (`TASKSYNC_QUEUE__URL`) when it holds a password.
     pub url: String,
     /// Most jobs that wait in one queue.
     pub maximum_length: usize,
     /// A job is given to a worker at most this often before it goes to the dead letters.
     pub delivery_limit: u32,
+    /// How long the broker lets a worker keep a job unsettled (RabbitMQ's `consumer_timeout`); tasksync does not set it
+    /// there, it only checks that its own deadlines lie below.
+    #[serde(with = "duration")]
+    pub consumer_timeout: Duration,
+    /// Most dead letters kept; then the oldest makes room.
+    pub maximum_dead_letters: usize,
+    /// RabbitMQ: a dead letter is kept this long.
+    #[serde(with = "duration")]
+    pub dead_letter_lifetime: Duration,
+    /// RabbitMQ: `create` declares the queues at start; `check` only looks whether they exist, because an operator made
+    /// them (deploy/rabbitmq/definitions.json). Nothing is ever deleted.
+    pub declare: DeclareQueues,
+    /// RabbitMQ: what the names of the queues begin with; they are `PREFIX.tasks.background`, `PREFIX.tasks.interactive`
+    /// and `PREFIX.tasks.dead`.
+    pub name_prefix: String,
+    /// RabbitMQ: opening a connection may take this long, per host.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// RabbitMQ: an answer or a confirmation may take this long.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// RabbitMQ: a connection over which nothing comes for this long is given up (whole seconds).
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    /// RabbitMQ: most jobs of this process whose confirmation is awaited at once; further ones wait their turn.
+    pub unconfirmed: usize,
+    /// RabbitMQ: further certificate authorities to trust for `amqps://`, a PEM file.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Who makes the broker's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeclareQueues {
+    /// tasksync.
+    #[default]
+    Create,
+    /// An operator; tasksync only looks.
+    Check,
 }
 
 /// What one worker process does at once, and for how long.
@@ -139,6 +185,14 @@ pub struct WorkerSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     /// Address and port listened on.
+    pub listen: SocketAddr,
+}
+
+/// Probes of whoever watches the process: `/livez` and `/readyz`, without a token, in every role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Address and port listened on; every process on one machine needs its own.
     pub listen: SocketAddr,
 }
 
@@ -233,6 +287,7 @@ impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
             url: "memory:".to_owned(),
+            key_prefix: "tasksync".to_owned(),
             run_interval: Duration::from_secs(60),
             top_up_interval: Duration::from_secs(1),
             tenants_per_run: 50,
@@ -254,6 +309,16 @@ impl Default for QueueSettings {
             url: "memory:".to_owned(),
             maximum_length: 10_000,
             delivery_limit: 5,
+            consumer_timeout: Duration::from_secs(30 * 60),
+            maximum_dead_letters: 1_000,
+            dead_letter_lifetime: Duration::from_secs(7 * 24 * 3600),
+            declare: DeclareQueues::Create,
+            name_prefix: "tasksync".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            unconfirmed: 256,
+            authorities: None,
         }
     }
 }
@@ -276,6 +341,14 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+        }
+    }
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8481)),
         }
     }
 }

@@ -11,10 +11,12 @@ use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSIO
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::select::{Batch, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
+use tasksync_common::trace::TraceContext;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::{NoContext, Uuid};
 
+use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 
@@ -36,6 +38,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) continuity: Continuity,
 }
 
 /// What became of users that were to be sent.
@@ -103,7 +106,7 @@ impl Dispatcher {
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
         let job = self.job(tenant, reason, token, users);
-        let published = timeout(PUBLISH, self.queue.publish(queue, &job))
+        let published = timeout(PUBLISH, self.queue.publish(queue, &job, &TraceContext::default()))
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::new(

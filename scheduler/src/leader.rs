@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasksync_common::health::Pulse;
 use tasksync_common::schedule::{Epoch, Schedule};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +22,7 @@ pub(crate) struct Candidate {
     pub(crate) lifetime: Duration,
     pub(crate) metrics: Arc<DispatchMetrics>,
     pub(crate) leading: watch::Sender<Option<Epoch>>,
+    pub(crate) pulse: Pulse,
 }
 
 /// What this process knows of its own lease.
@@ -35,9 +37,15 @@ enum Lease {
 impl Candidate {
     /// Runs until `stop` is cancelled. The lease is held on to until [`Self::resign`].
     pub(crate) async fn run(&self, stop: &CancellationToken) {
+        self.stand(stop).await;
+        self.pulse.rest();
+    }
+
+    async fn stand(&self, stop: &CancellationToken) {
         let mut lease = Lease::None;
         let mut answers = true;
         while !stop.is_cancelled() {
+            self.pulse.beat();
             let began = Instant::now();
             // A renewal that hangs is given up in time for the next one, and always before the lease ends.
             let patience = match lease {

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod checks;
+mod continuity;
 mod dispatch;
 pub mod doctor;
 mod leader;

@@ -4,28 +4,34 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::health::Health;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
 use tasksync_common::settings::Settings;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::Requests;
 use crate::checks::TenantChecks;
 
-/// Who leads, as far as this process knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Leadership {
     /// This process leads.
     Leading {
         /// Number of the leadership.
         epoch: u64,
+        /// Name of this process.
+        holder: Option<String>,
     },
-    /// This process does not lead; others share its order of work, and one of them should.
-    NotHere,
-    /// Nobody leads: this process is the only one and was not elected yet.
+    /// Another process leads.
+    NotHere {
+        /// Its name.
+        holder: String,
+    },
+    /// Nobody leads: the last leader is gone and its lease has run out, or nobody was elected yet.
     Nobody,
 }
 
@@ -48,18 +54,25 @@ pub struct Parts {
     pub leading: watch::Receiver<Option<Epoch>>,
     /// Takes "sync now".
     pub requests: Arc<Requests>,
-    /// Cancelled when the process takes nothing new: readiness then says so.
-    pub stopping: CancellationToken,
+    /// Whether the process is ready and lives.
+    pub health: Health,
 }
 
 impl Parts {
-    /// Who leads.
-    pub(crate) fn leadership(&self) -> Leadership {
+    /// Who leads: what this process knows of itself, and of others what the order of work says.
+    ///
+    /// # Errors
+    /// The schedule's own.
+    pub(crate) async fn leadership(&self) -> Result<Leadership, Failure> {
+        let holder = self.schedule.leader().await?;
         let epoch = *self.leading.borrow();
-        match epoch {
-            Some(epoch) => Leadership::Leading { epoch: epoch.0 },
-            None if self.settings.schedule.url.starts_with("memory:") => Leadership::Nobody,
-            None => Leadership::NotHere,
-        }
+        Ok(match (epoch, holder) {
+            (Some(epoch), holder) => Leadership::Leading {
+                epoch: epoch.0,
+                holder,
+            },
+            (None, Some(holder)) => Leadership::NotHere { holder },
+            (None, None) => Leadership::Nobody,
+        })
     }
 }

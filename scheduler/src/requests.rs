@@ -95,6 +95,9 @@ impl Requests {
         let Some(epoch) = *self.leading.borrow() else {
             return Ok(Requested::Due);
         };
+        if !self.dispatcher.continuity.allows(epoch) {
+            return Ok(Requested::Due);
+        }
         let users = [user.user.clone()];
         let sent = self
             .dispatcher

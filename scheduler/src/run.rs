@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::health::Pulse;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
 use crate::leader::Candidate;
 use crate::limits::DispatchLimits;
@@ -22,6 +24,13 @@ use crate::search::PRUNE_INTERVAL;
 /// First and longest pause after a store or the queue did not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The election's loop, whose every step is shorter than a lease, counts as stuck after so many of them.
+const LEASES_SILENT: u32 = 5;
+/// The dispatch loop counts as stuck after this time, or after so many run intervals: one run may publish many jobs to a
+/// slow queue.
+const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
+const RUNS_SILENT: u32 = 10;
 
 /// The stores the scheduler works with.
 #[derive(Clone)]
@@ -43,6 +52,8 @@ pub struct Scheduler {
     requests: Arc<Requests>,
     /// Asks for a comparison of registry and order now.
     search: Notify,
+    /// Sign of life of the dispatch loop.
+    pulse: Pulse,
 }
 
 impl Scheduler {
@@ -57,14 +68,18 @@ impl Scheduler {
         metrics: Arc<DispatchMetrics>,
     ) -> Self {
         let (leading, told) = watch::channel(None);
+        let dispatch_limit = (limits.run_interval * RUNS_SILENT).max(DISPATCH_SILENT);
         let candidate = Candidate {
             schedule: Arc::clone(&stores.schedule),
             holder: holder.into(),
             lifetime: limits.leader_lifetime,
             metrics: Arc::clone(&metrics),
             leading,
+            pulse: Pulse::new("election", limits.leader_lifetime * LEASES_SILENT),
         };
+        let continuity = Continuity::new(limits.claim_lifetime);
         let dispatcher = Arc::new(Dispatcher {
+            continuity,
             schedule: stores.schedule,
             queue: stores.queue,
             registry: stores.registry,
@@ -78,7 +93,14 @@ impl Scheduler {
             candidate,
             requests,
             search: Notify::new(),
+            pulse: Pulse::new("dispatch", dispatch_limit),
         }
+    }
+
+    /// The loops' signs of life.
+    #[must_use]
+    pub fn pulses(&self) -> [Pulse; 2] {
+        [self.candidate.pulse.clone(), self.pulse.clone()]
     }
 
     /// Takes "sync now" for this process; works as long as the stores do, whether this process leads or not.
@@ -123,32 +145,34 @@ impl Scheduler {
 
     /// Leads under one epoch until `lost` is cancelled.
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
-        let quiet_until = watch::Sender::new(Instant::now());
         let housekeeping = async {
-            tokio::join!(self.search_in_turn(&quiet_until), self.prune_in_turn());
+            tokio::join!(self.search_in_turn(), self.prune_in_turn());
         };
         tokio::join!(
-            self.dispatch_in_turn(epoch, &quiet_until, lost),
+            async {
+                self.dispatch_in_turn(epoch, lost).await;
+                self.pulse.rest();
+            },
             // May be dropped anywhere: each of its changes is whole and is found again by the next leader.
             lost.run_until_cancelled(housekeeping),
         );
     }
 
-    async fn dispatch_in_turn(&self, epoch: Epoch, quiet: &watch::Sender<Instant>, lost: &CancellationToken) {
+    async fn dispatch_in_turn(&self, epoch: Epoch, lost: &CancellationToken) {
         let limits = &self.dispatcher.limits;
         let metrics = &self.dispatcher.metrics;
         let mut next_run = Instant::now();
         let mut known = KnownTenants::new();
         let mut failures = 0_u32;
         while !lost.is_cancelled() {
+            self.pulse.beat();
             let began = Instant::now();
-            let quiet_until = *quiet.borrow();
             let result = if began >= next_run {
                 next_run = began + limits.run_interval;
                 known.clear();
                 metrics.runs.add(1);
-                self.run_once(epoch, &mut known, began < quiet_until, lost).await
-            } else if began < quiet_until {
+                self.run_once(epoch, &mut known, lost).await
+            } else if !self.dispatcher.continuity.allows(epoch) {
                 Ok(Filled::Users(0))
             } else {
                 metrics.top_ups.add(1);
@@ -157,6 +181,7 @@ impl Scheduler {
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
                     tracing::warn!(epoch = epoch.0, "a newer leader exists, nothing more is sent");
+                    self.pulse.rest();
                     lost.cancelled().await;
                     return;
                 }
@@ -180,6 +205,8 @@ impl Scheduler {
                         .saturating_mul(1_u32 << failures.min(8))
                         .min(LONGEST_PAUSE);
                     failures = failures.saturating_add(1);
+                    // Begun anew: what failed may have lost what it held.
+                    next_run = Instant::now();
                     Instant::now() + pause
                 }
             };
@@ -195,11 +222,25 @@ impl Scheduler {
         &self,
         epoch: Epoch,
         known: &mut KnownTenants,
-        quiet: bool,
         lost: &CancellationToken,
     ) -> Result<Filled, Failure> {
+        let Dispatcher {
+            continuity,
+            schedule,
+            registry,
+            ..
+        } = &*self.dispatcher;
+        if continuity
+            .check(epoch, schedule.as_ref(), registry.as_ref())
+            .await?
+        {
+            self.search.notify_one();
+        }
         self.dispatcher.reclaim().await?;
-        if quiet {
+        if continuity.inspect(schedule.as_ref()).await? {
+            self.search.notify_one();
+        }
+        if continuity.is_quiet() {
             return Ok(Filled::Users(0));
         }
         let filled = self.dispatcher.fill(epoch, known, lost).await?;
@@ -211,7 +252,7 @@ impl Scheduler {
 
     /// Whether nobody is in the order although somebody is enrolled.
     async fn order_is_lost(&self) -> Result<bool, Failure> {
-        if self.dispatcher.schedule.summary(None).await?.users > 0 {
+        if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);
         }
         let active = self.dispatcher.registry.active_tenants(None, 1).await?;
@@ -219,10 +260,10 @@ impl Scheduler {
     }
 
     /// Compares registry and order when leading begins, in turn, and when the order was found empty.
-    async fn search_in_turn(&self, quiet: &watch::Sender<Instant>) {
+    async fn search_in_turn(&self) {
         let mut failures = 0_u32;
         loop {
-            let next = match self.search_once(quiet).await {
+            let next = match self.search_once().await {
                 Ok(()) => {
                     failures = 0;
                     self.dispatcher.limits.tenant_search_interval
@@ -245,11 +286,10 @@ impl Scheduler {
         }
     }
 
-    async fn search_once(&self, quiet: &watch::Sender<Instant>) -> Result<(), Failure> {
+    async fn search_once(&self) -> Result<(), Failure> {
         if self.order_is_lost().await? {
             // Workers may still run under claims of the lost order: nobody is sent before those have run out.
-            let until = Instant::now() + self.dispatcher.limits.claim_lifetime;
-            quiet.send_replace(until);
+            self.dispatcher.continuity.fall_quiet();
             tracing::warn!(
                 pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
                 "the order of work was lost and is rebuilt from the registry"

@@ -47,6 +47,8 @@ pub trait ScheduleBench: Send + Sync {
     fn unit(&self) -> Duration;
     /// Lets so much of the schedule's time pass: moves its clock, or waits.
     async fn pass_time(&self, by: Duration);
+    /// Removes what the test left in a shared store.
+    async fn end(&self) {}
 }
 
 /// A queue under test, opened with [`queue::settings`].
@@ -56,6 +58,8 @@ pub trait QueueBench: Send + Sync {
     fn queue(&self) -> Arc<dyn JobQueue>;
     /// Puts bytes in that may be no job.
     async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]);
+    /// Jobs that are out, where [`crate::queue::Depth::unacknowledged`] is not told.
+    async fn unacknowledged(&self, queue: QueueName) -> u64;
 }
 
 pub(crate) fn tenant_id(name: &str) -> TenantId {
@@ -103,6 +107,7 @@ macro_rules! registry_contract {
             stamps::disabled_withdrawn_and_foreign_users_have_no_stamp
             journal::the_newest_entries_come_first_and_only_the_user_s
             journal::old_entries_are_dropped_a_few_at_a_time
+            marks::a_mark_is_remembered_and_replaced
             alerts::an_alert_is_raised_once_refreshed_and_ended
             alerts::alerts_of_users_and_of_the_tenant_are_apart
             alerts::an_alert_needs_its_subject_and_ends_with_it
@@ -120,10 +125,11 @@ macro_rules! registry_contract {
     };
 }
 
-/// Emits one test per function of the schedule's suite. The argument is a future of a [`ScheduleBench`].
+/// Emits one test per function of the schedule's suite. The argument is a future of a [`ScheduleBench`]; with
+/// `if available` in front, of an optional one: tests without a bench are skipped.
 #[macro_export]
 macro_rules! schedule_contract {
-    ($make:expr) => {
+    (if available $make:expr) => {
         $crate::schedule_contract! { @tests $make;
             order::users_and_tenants_come_oldest_first
             order::enrolling_again_changes_nothing
@@ -149,19 +155,23 @@ macro_rules! schedule_contract {
             freshness::intervals_and_ages_follow_the_attempts
         }
     };
+    ($make:expr) => {
+        $crate::schedule_contract! { if available async { Some($make.await) } }
+    };
     (@tests $make:expr; $($topic:ident :: $name:ident)*) => {
         $(
             #[tokio::test]
             async fn $name() {
-                let bench = $make.await;
+                let Some(bench) = $make.await else { return };
                 $crate::contract::schedule::$topic::$name(&bench).await;
+                $crate::contract::ScheduleBench::end(&bench).await;
             }
         )*
     };
 }
 
 /// Emits one test per function of the queue's suite. The argument is an async function (or closure) from the
-/// [`crate::settings::QueueSettings`] to use to a [`QueueBench`].
+/// [`crate::settings::QueueSettings`] to use to a [`QueueBench`], or to `None` when there is nothing to run against.
 #[macro_export]
 macro_rules! queue_contract {
     ($make:expr) => {
@@ -177,14 +187,20 @@ macro_rules! queue_contract {
             bytes_that_are_no_job_are_delivered_as_such
             a_full_queue_refuses_and_takes_again_when_there_is_room
             a_job_that_breaks_the_rules_is_refused
+            a_job_carries_its_trace
+            deliveries_are_settled_after_their_consumer_is_gone
+            dead_letters_are_replayed_to_where_they_came_from
+            a_replay_into_a_full_queue_loses_nothing
+            dead_letters_are_discarded
         }
     };
     (@tests $make:expr; $($name:ident)*) => {
         $(
             #[tokio::test]
             async fn $name() {
-                let bench = ($make)($crate::contract::queue::settings()).await;
-                $crate::contract::queue::$name(&bench).await;
+                if let Some(bench) = ($make)($crate::contract::queue::settings()).await {
+                    $crate::contract::queue::$name(&bench).await;
+                }
             }
         )*
     };

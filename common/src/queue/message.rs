@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 use crate::schedule::Token;
 
@@ -21,6 +22,16 @@ pub enum Workload {
     Tasks,
 }
 
+impl Workload {
+    /// The name as it is written in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tasks => "tasks",
+        }
+    }
+}
+
 /// Why a job was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +42,18 @@ pub enum Reason {
     Requested,
     /// A server said that something changed.
     Hint,
+}
+
+impl Reason {
+    /// The name as it is written in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Requested => "requested",
+            Self::Hint => "hint",
+        }
+    }
 }
 
 /// Users of one tenant to be synced together under one claim.
@@ -101,6 +124,15 @@ impl SyncJob {
             rmp_serde::from_slice(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         job.check_users()?;
         Ok(job)
+    }
+
+    /// The failure of publishing this job.
+    pub(super) fn refused(&self, error: &JobError) -> Failure {
+        Failure::new(
+            ErrorClass::ItemPermanent,
+            Code::JobRefused,
+            format!("job {} of {}: {error}", self.id, self.tenant),
+        )
     }
 
     pub(super) fn check_users(&self) -> Result<(), JobError> {

@@ -1,34 +1,71 @@
 //! The queue named by the settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{JobQueue, MemoryQueue};
-use crate::error::Failure;
+use super::{AmqpQueue, JobQueue, MemoryQueue};
+use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::{QueueSettings, unsupported_url};
 
+/// Largest file of authorities read, in bytes.
+const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
+
 /// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
-/// what this returns.
+/// what this returns. At a broker a job waits at most `claim_lifetime` (`schedule.claim_lifetime`), because then its
+/// claim is gone.
 ///
 /// # Errors
-/// The scheme is not supported.
-pub async fn open_queue(settings: &QueueSettings) -> Result<Arc<dyn JobQueue>, Failure> {
+/// The scheme is not supported, or the broker cannot be used; class `Transient` when it may be later.
+pub async fn open_queue(
+    settings: &QueueSettings,
+    claim_lifetime: Duration,
+) -> Result<Arc<dyn JobQueue>, Failure> {
     match settings.url.as_str() {
         "memory:" => Ok(Arc::new(MemoryQueue::new(settings))),
-        url => Err(unsupported_url("queue.url", url, "memory:")),
+        url if url.starts_with("amqp://") || url.starts_with("amqps://") => {
+            Ok(Arc::new(AmqpQueue::open(settings, claim_lifetime).await?))
+        }
+        url => Err(unsupported_url("queue.url", url, "memory:, amqp: and amqps:")),
     }
+}
+
+/// The further authorities, as PEM text.
+pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Option<String>, Failure> {
+    let Some(path) = &settings.authorities else {
+        return Ok(None);
+    };
+    let wrong = |why: String| {
+        Failure::new(
+            ErrorClass::TenantPermanent,
+            Code::SettingsWrong,
+            format!("queue.authorities {}: {why}", path.display()),
+        )
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
+    if size > MAXIMUM_AUTHORITIES {
+        return Err(wrong(format!("{size} bytes are too many for certificates")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(wrong("holds no certificate in PEM form".to_owned()));
+    }
+    Ok(Some(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
+
+    const CLAIM: Duration = Duration::from_secs(120);
 
     #[tokio::test]
     async fn only_supported_schemes_open() {
         let mut settings = QueueSettings::default();
-        assert!(open_queue(&settings).await.is_ok());
+        assert!(open_queue(&settings, CLAIM).await.is_ok());
         settings.url = "kafka://user:geheim@host".to_owned();
-        let Err(failure) = open_queue(&settings).await else {
+        let Err(failure) = open_queue(&settings, CLAIM).await else {
             panic!("opened")
         };
         assert_eq!(failure.code, Code::SettingsWrong);
@@ -36,5 +73,26 @@ mod tests {
             failure.detail.contains("kafka:") && !failure.detail.contains("geheim"),
             "{failure}"
         );
+    }
+
+    #[tokio::test]
+    async fn authorities_that_cannot_be_used_are_told_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("authorities.pem");
+        let settings = QueueSettings {
+            url: "amqps://user:geheim@127.0.0.1:1".to_owned(),
+            authorities: Some(file.clone()),
+            ..QueueSettings::default()
+        };
+        for text in [None, Some("hello")] {
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let Err(failure) = open_queue(&settings, CLAIM).await else {
+                panic!("opened")
+            };
+            assert_eq!(failure.code, Code::SettingsWrong);
+            assert!(failure.detail.contains("authorities.pem"), "{failure}");
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Connector {
             Connection::One(mut connection) => connection.req_packed_command(command).await,
             Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
         };
-        let answer = answer.and_then(|value| value.extract_error());
+        let answer = answer.and_then(redis::Value::extract_error);
         if let Err(error) = &answer
             && breaks(error)
         {

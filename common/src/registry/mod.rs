@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use open::open_registry;
-pub use sql::SqlRegistry;
+pub use sql::{Company, Occupancy, SqlRegistry, occupy};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant,
@@ -19,6 +19,7 @@ pub use tenant::{
 
 use crate::error::Failure;
 use crate::model::{MailboxAddress, SourceKey, TenantId, UserId, UserKey};
+use crate::schedule::Mark;
 
 /// Whether a user is synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,6 +258,11 @@ pub trait Registry: Send + Sync + 'static {
     async fn allow_deletions(&self, user: &UserKey) -> Result<bool, Failure>;
     /// Takes the permission, if there is one: `true` exactly once per [`Self::allow_deletions`].
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure>;
+
+    /// The mark last left in the order of work, see [`crate::schedule::Marked`].
+    async fn mark(&self) -> Result<Option<Mark>, Failure>;
+    /// Remembers the mark left in the order of work.
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure>;
 
     /// Checks that the registry can be written, without leaving anything behind.
     async fn check_writable(&self) -> Result<(), Failure>;

@@ -5,10 +5,12 @@
 //! token; whoever comes with another token changes nothing. A claim holds until it is finished, released, reclaimed or
 //! withdrawn; from its expiry on it may be reclaimed at any time.
 
+mod mark;
 mod memory;
 mod open;
 pub mod postpone;
 pub mod rebuild;
+mod redis;
 pub mod select;
 mod stamps;
 
@@ -18,8 +20,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use mark::{Inspected, Mark, Marked};
 pub use memory::MemorySchedule;
 pub use open::open_schedule;
+pub use redis::RedisSchedule;
 pub use stamps::StampSaver;
 
 use crate::error::Failure;
@@ -229,12 +233,28 @@ pub trait Schedule: Send + Sync + 'static {
     ) -> Result<Page<UserId>, Failure>;
     /// Everybody's freshness; of one tenant when given (then `tenants` is 1, or 0 when nobody of it is in).
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure>;
+    /// Whether nobody is in. Cheap, unlike a summary.
+    async fn is_empty(&self) -> Result<bool, Failure>;
     /// The schedule's time.
     async fn now(&self) -> Result<Timestamp, Failure>;
 
     /// Takes or renews the leadership for `lasts`; `None` when somebody else (another `holder`) leads. Renewed in time
     /// the epoch stays; taken anew it grows.
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure>;
+    /// Who leads now, by the name given to [`Self::lead`]; `None` when nobody does.
+    async fn leader(&self) -> Result<Option<String>, Failure>;
     /// Gives the leadership up, if `holder` has it.
     async fn resign(&self, holder: &str) -> Result<(), Failure>;
+
+    /// Moves the mark that tells whether data were lost. `None` for an order that lives and ends with its process.
+    /// For the leader only.
+    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+        Ok(None)
+    }
+    /// Looks at about `limit` tenants, in turn, whether what is kept of them in several places agrees, and mends it.
+    /// For the leader only.
+    async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
+        let _ = limit;
+        Ok(Inspected::default())
+    }
 }

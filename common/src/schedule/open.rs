@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{MemorySchedule, Schedule};
+use super::{MemorySchedule, RedisSchedule, Schedule};
 use crate::clock::SharedClock;
 use crate::error::Failure;
+use crate::redis::is_redis_url;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
 /// Opens the schedule whose kind the URL's scheme names. `clock` is the time of a schedule in memory; a shared store
 /// has its own.
 ///
 /// # Errors
-/// The scheme is not supported.
+/// The scheme is not supported, the URL cannot be used, or the store does not answer.
 pub async fn open_schedule(
     settings: &ScheduleSettings,
     clock: SharedClock,
@@ -21,7 +22,12 @@ pub async fn open_schedule(
             clock,
             settings.minimum_time_between_user_syncs,
         ))),
-        url => Err(unsupported_url("schedule.url", url, "memory:")),
+        url if is_redis_url(url) => Ok(Arc::new(RedisSchedule::open(settings).await?)),
+        url => Err(unsupported_url(
+            "schedule.url",
+            url,
+            "memory:, redis://HOST:PORT, redis+sentinel://H1:P,H2:P/MASTER, redis+cluster://H1:P,H2:P",
+        )),
     }
 }
 

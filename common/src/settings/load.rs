@@ -126,7 +126,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         }
     };
     let second = Duration::from_secs(1);
-    // Deadlines nest: request < user < batch < claim; drain < grace period (ARCHITECTURE, invariant 10).
+    // Deadlines nest: request < user < batch < claim < broker; drain < grace period (ARCHITECTURE, invariant 10).
     relation(
         outbound.connect_timeout <= outbound.request_timeout,
         "outbound.connect_timeout must not be above outbound.request_timeout",
@@ -142,6 +142,10 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         worker.batch_budget + worker.user_budget < schedule.claim_lifetime,
         "worker.batch_budget + worker.user_budget must be below schedule.claim_lifetime: a user started at the end of the budget still needs a claim",
+    )?;
+    relation(
+        worker.batch_budget + schedule.claim_lifetime < queue.consumer_timeout,
+        "worker.batch_budget + schedule.claim_lifetime must be below queue.consumer_timeout: a worker keeps a job until the claim it renewed has run out, and the broker must not take it away before",
     )?;
     relation(
         worker.drain < worker.grace_period,
@@ -179,6 +183,13 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
         "registry.acquire_timeout + registry.statement_timeout must be below worker.user_budget: a sync must be able to save what it did",
     )?;
+    relation(
+        (1..=64).contains(&schedule.key_prefix.len())
+            && schedule.key_prefix.chars().all(|character| {
+                character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | ':')
+            }),
+        "schedule.key_prefix must be 1 to 64 letters, digits, \"-\", \"_\", \".\" or \":\"",
+    )?;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
         (
@@ -201,12 +212,39 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         ("queue.maximum_length", queue.maximum_length, 1_000_000),
         ("queue.delivery_limit", queue.delivery_limit as usize, 100),
         ("registry.connections", registry.connections as usize, 1_000),
+        ("queue.maximum_dead_letters", queue.maximum_dead_letters, 50_000),
+        ("queue.unconfirmed", queue.unconfirmed, 10_000),
     ] {
         relation(
             (1..=maximum).contains(&value),
             &format!("{name} must be between 1 and {maximum}"),
         )?;
     }
+    relation(
+        (second..=Duration::from_secs(300)).contains(&queue.heartbeat),
+        "queue.heartbeat must be between 1s and 5min",
+    )?;
+    for (name, value) in [
+        ("queue.connect_timeout", queue.connect_timeout),
+        ("queue.request_timeout", queue.request_timeout),
+    ] {
+        relation(
+            (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&value),
+            &format!("{name} must be between 10ms and 60s"),
+        )?;
+    }
+    relation(
+        (second..=Duration::from_secs(30 * 24 * 3600)).contains(&queue.dead_letter_lifetime),
+        "queue.dead_letter_lifetime must be between 1s and 30d",
+    )?;
+    relation(
+        (1..=100).contains(&queue.name_prefix.len())
+            && queue
+                .name_prefix
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')),
+        "queue.name_prefix must be 1 to 100 letters, digits, dashes, underscores and dots",
+    )?;
     relation(
         guard.deletions_percent <= 100,
         "guard.deletions_percent must be between 0 and 100",
@@ -273,6 +311,9 @@ mod tests {
             error.contains("worker.user_budget must be below worker.batch_budget"),
             "{error}"
         );
+        let error = read("[queue]\nconsumer_timeout = \"165s\"\n", &[]).unwrap_err();
+        assert!(error.contains("must be below queue.consumer_timeout"), "{error}");
+        assert!(read("[queue]\nconsumer_timeout = \"166s\"\n", &[]).is_ok());
         let error = read("[schedule]\nusers_per_batch = 101\n", &[]).unwrap_err();
         assert!(error.contains("users_per_batch"), "{error}");
     }

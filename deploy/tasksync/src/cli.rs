@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::service::Role;
 
 /// Keeps people's tasks in sync between SharePoint and Exchange.
 ///
-/// `tasksync standalone` runs the service on one machine. All other commands ask a running service; they take its
-/// operator token from TASKSYNC_TOKEN or from the file named by TASKSYNC_TOKEN_FILE.
+/// `tasksync standalone` runs the service on one machine; on many machines `tasksync scheduler` (two or more) and
+/// `tasksync worker` (as many as are needed) share PostgreSQL, Redis and RabbitMQ. All other commands ask a running
+/// service, any scheduler or standalone; they take its operator token from TASKSYNC_TOKEN or from the file named by
+/// TASKSYNC_TOKEN_FILE.
 ///
 /// Exit codes: 0 well, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service cannot be
 /// reached.
@@ -33,10 +37,25 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the whole service in one process on one machine.
-    Standalone {
-        /// Settings file; without one the defaults and the environment variables are used.
-        #[arg(long, env = "TASKSYNC_CONFIG", hide_env_values = true)]
-        config: Option<PathBuf>,
+    Standalone(Config),
+    /// Runs one of several schedulers: each serves the API, and one of them leads and hands out work.
+    ///
+    /// Needs stores that processes share: PostgreSQL (registry.url), Redis (schedule.url) and RabbitMQ (queue.url).
+    /// Stores that do not answer yet are waited for.
+    Scheduler(Config),
+    /// Runs one of several workers: it takes jobs and syncs users, and has no API.
+    ///
+    /// Needs the same stores as the schedulers, and reaches the tenants' servers.
+    Worker(Config),
+    /// Asks the service on this machine whether it is ready; exit code 0 or 1, for container health checks.
+    ///
+    /// The address is health.listen of the same settings.
+    Health {
+        #[command(flatten)]
+        config: Config,
+        /// Ask only whether the process lives.
+        #[arg(long)]
+        live: bool,
     },
     #[command(flatten)]
     Remote(Remote),
@@ -48,6 +67,14 @@ pub(crate) enum Command {
         /// Which page.
         page: Page,
     },
+}
+
+/// Where the settings are.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Settings file; without one the defaults and the environment variables are used.
+    #[arg(long, env = "TASKSYNC_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Commands that ask the service.
@@ -84,6 +111,37 @@ pub(crate) enum Remote {
         #[arg(long)]
         tenant: Option<String>,
     },
+    /// Jobs that were given up on: delivered too often, refused by a worker, or never taken in time.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// Lists the dead letters, oldest first, with the reasons.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Puts dead letters back into the queues they came from.
+    ///
+    /// A worker first renews the claim on the users of a job. If it is gone, as it is after a few minutes, the job does
+    /// nothing: those users are synced by newer jobs. So replaying is always safe, and useful only shortly after.
+    Replay(WhichLetters),
+    /// Removes dead letters for good. Nobody's tasks are touched, and the users are synced by newer jobs.
+    Discard(WhichLetters),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichLetters {
+    /// The one with this id.
+    pub(crate) id: Option<String>,
+    /// The oldest, at most so many (1 to 500).
+    #[arg(long)]
+    pub(crate) oldest: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,6 +247,9 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file.
         file: PathBuf,
+        /// Also check whether this role may use the stores named there.
+        #[arg(long)]
+        role: Option<Role>,
     },
 }
 

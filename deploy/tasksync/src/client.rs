@@ -79,6 +79,14 @@ impl Client {
         self.call(Method::POST, path, &[], None).await
     }
 
+    pub(crate) async fn post_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+        self.call(Method::POST, path, query, None).await
+    }
+
+    pub(crate) async fn delete_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+        self.call(Method::DELETE, path, query, None).await
+    }
+
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Stop> {
         self.call(Method::DELETE, path, &[], None).await
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tasksync_common::registry::Tenant;
 
-use crate::cli::{Remote, TenantCommand, UserCommand};
+use crate::cli::{DeadLettersCommand, Remote, TenantCommand, UserCommand, WhichLetters};
 use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
 use crate::{preview, show};
@@ -44,7 +44,52 @@ pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
             let answer = client.get(&["alerts"], &query).await?;
             say(client, &answer, || show::alerts(&answer))
         }
+        Remote::DeadLetters(command) => dead_letters(client, command).await,
     }
+}
+
+async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<End, Stop> {
+    match command {
+        DeadLettersCommand::List { limit } => {
+            let limit = limit.to_string();
+            let answer = client.get(&["dead-letters"], &[("limit", &limit)]).await?;
+            say(client, &answer, || show::dead_letters(&answer))
+        }
+        DeadLettersCommand::Replay(which) => {
+            let answer = match letters(&which) {
+                (Some(id), _) => client.post(&["dead-letters", id, "replay"]).await?,
+                (None, limit) => {
+                    client
+                        .post_with(&["dead-letters", "replay"], &[("limit", &limit)])
+                        .await?
+                }
+            };
+            say(client, &answer, || {
+                format!(
+                    "{} put back; jobs whose claim is gone do nothing.\n",
+                    answer["replayed"]
+                )
+            })
+        }
+        DeadLettersCommand::Discard(which) => {
+            let answer = match letters(&which) {
+                (Some(id), _) => client.delete(&["dead-letters", id]).await?,
+                (None, limit) => {
+                    client
+                        .delete_with(&["dead-letters"], &[("limit", &limit)])
+                        .await?
+                }
+            };
+            say(client, &answer, || {
+                format!("{} removed for good.\n", answer["discarded"])
+            })
+        }
+    }
+}
+
+/// The id, or else how many of the oldest; the command line asks for exactly one.
+fn letters(which: &WhichLetters) -> (Option<&str>, String) {
+    (which.id.as_deref(), which.oldest.unwrap_or(0).to_string())
 }
 
 async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {

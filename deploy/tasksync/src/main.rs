@@ -5,19 +5,19 @@ mod client;
 mod commands;
 mod docs;
 mod exit;
-mod lock;
 mod preview;
+mod service;
 mod show;
-mod standalone;
 mod token;
-mod wiring;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, ConfigCommand};
+use crate::cli::{Cli, Command, Config, ConfigCommand};
 use crate::exit::{End, Stop};
+use crate::service::Role;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,11 +32,19 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<End, Stop> {
     match cli.command {
-        Command::Standalone { config } => runtime(true)?.block_on(standalone::run(config.as_deref())),
+        Command::Scheduler(Config { config }) => serve(Role::Scheduler, config.as_deref()),
+        Command::Worker(Config { config }) => serve(Role::Worker, config.as_deref()),
+        Command::Standalone(Config { config }) => serve(Role::Standalone, config.as_deref()),
+        Command::Health { config, live } => {
+            runtime(false)?.block_on(service::ask(config.config.as_deref(), live))
+        }
         Command::Docs { page } => exit::print(&docs::page(page)),
-        Command::Config(ConfigCommand::Check { file }) => {
-            tasksync_common::settings::load(Some(&file), token::environment())
+        Command::Config(ConfigCommand::Check { file, role }) => {
+            let settings = tasksync_common::settings::load(Some(&file), token::environment())
                 .map_err(|error| Stop::settings(error.to_string()))?;
+            if let Some(role) = role {
+                service::check(role, &settings)?;
+            }
             exit::print(&format!(
                 "{} is right; environment variables were looked at too.\n",
                 file.display()
@@ -47,6 +55,10 @@ fn run(cli: Cli) -> Result<End, Stop> {
             runtime(false)?.block_on(commands::run(&client, command))
         }
     }
+}
+
+fn serve(role: Role, config: Option<&Path>) -> Result<End, Stop> {
+    runtime(true)?.block_on(service::run(role, config))
 }
 
 fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Stop> {

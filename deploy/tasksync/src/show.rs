@@ -252,6 +252,15 @@ pub(crate) fn journal(answer: &Value) -> String {
     text
 }
 
+fn leader(leader: &Value) -> String {
+    match (leader["state"].as_str(), leader["holder"].as_str()) {
+        (Some("leading"), Some(holder)) => format!("{} (it answers here)", plain(holder)),
+        (Some("leading"), None) => "this process".to_owned(),
+        (Some("not_here"), Some(holder)) => plain(holder),
+        _ => "nobody".to_owned(),
+    }
+}
+
 pub(crate) fn status(answer: &Value) -> String {
     let summary = &answer["summary"];
     let whose = answer["tenant"].as_str().map_or_else(
@@ -275,11 +284,7 @@ pub(crate) fn status(answer: &Value) -> String {
     text.push_str(&format!(
         "Service\n  tenants:      {}\n  leader:       {}\n  dead letters: {}\n\n",
         cell(&summary["tenants"]),
-        match answer["leader"]["state"].as_str() {
-            Some("leading") => "this process",
-            Some("not_here") => "not this process",
-            _ => "nobody",
-        },
+        leader(&answer["leader"]),
         cell(&queues["dead_letters"]),
     ));
     let rows: Vec<_> = ["background", "interactive"]
@@ -316,6 +321,27 @@ pub(crate) fn alerts(answer: &Value) -> String {
         ));
     }
     text
+}
+
+pub(crate) fn dead_letters(answer: &Value) -> String {
+    let letters = entries(answer, "dead_letters");
+    if letters.is_empty() {
+        return "There are no dead letters.\n".to_owned();
+    }
+    let rows: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                cell(&letter["id"]),
+                cell(&letter["queue"]),
+                cell(&letter["tenant"]),
+                entries(letter, "users").len().to_string(),
+                time(&letter["issued_at"]),
+                cell(&letter["reason"]),
+            ]
+        })
+        .collect();
+    table(&["ID", "QUEUE", "TENANT", "USERS", "ISSUED", "REASON"], &rows)
 }
 
 pub(crate) fn doctor(answer: &Value) -> String {
@@ -397,7 +423,17 @@ mod tests {
     #[test]
     fn an_answer_of_another_form_never_panics() {
         for answer in [json!(null), json!({}), json!({"checks": 1, "users": {}})] {
-            for show in [tenants, tenant, users, user, journal, status, alerts, doctor] {
+            for show in [
+                tenants,
+                tenant,
+                users,
+                user,
+                journal,
+                status,
+                alerts,
+                dead_letters,
+                doctor,
+            ] {
                 assert!(!show(&answer).is_empty());
             }
         }

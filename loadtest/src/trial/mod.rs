@@ -1,15 +1,20 @@
 //! A whole trial: both simulated servers, the `tasksync` executable between them, people who edit, and an oracle that
 //! looks at both stores and uses none of tasksync's code.
 
+mod api;
 mod bodies;
 mod editor;
 mod farm;
+mod installation;
 mod ledger;
 mod oracle;
+mod process;
 mod service;
 
 pub use editor::Editor;
 pub use farm::{Farm, FarmSpec, TenantPlan};
+pub use installation::{Installation, InstallationSpec};
 pub use ledger::{Counts, Edit, Kind, Ledger, Where};
 pub use oracle::{Oracle, Verdict};
+pub use process::Process;
 pub use service::{Service, ServiceSpec};

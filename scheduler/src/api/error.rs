@@ -81,6 +81,9 @@ api_codes! {
     Busy "busy" SERVICE_UNAVAILABLE
         "The service works on as many requests as it takes at once"
         "Send the request again in a moment.";
+    Starting "starting" SERVICE_UNAVAILABLE
+        "The service was started and waits for what it needs"
+        "`GET /readyz` names what is missing; send the request again when it is there.";
     TimedOut "timed-out" GATEWAY_TIMEOUT
         "The request took longer than allowed and was stopped"
         "Try again; `tasksync doctor` shows which part is slow.";

@@ -4,9 +4,12 @@
 //! unknown fields and parameters are refused, and every error says what to do.
 
 mod auth;
+mod dead_letters;
 mod error;
 mod extract;
+mod gate;
 mod middleware;
+mod probes;
 mod routes;
 mod serve;
 mod status;
@@ -18,6 +21,8 @@ use std::sync::Arc;
 
 pub use auth::{ApiToken, MINIMUM_TOKEN_LENGTH, TokenError};
 pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
+pub use gate::Gate;
+pub use probes::{Detail, probes};
 pub use routes::{markdown, router};
 pub use serve::serve;
 
@@ -36,7 +41,6 @@ struct Shared {
     parts: Arc<Parts>,
     /// The operator token; without one the API is closed.
     token: Option<Arc<ApiToken>>,
-    readiness: Arc<status::Readiness>,
     /// Places for doctors: each asks many servers.
     doctors: Arc<tokio::sync::Semaphore>,
 }

@@ -10,7 +10,10 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
-use super::{DOCTORS, MAXIMUM_BODY_BYTES, Parts, Shared, auth, middleware, status, tenants, users};
+use super::{
+    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, middleware, probes, status,
+    tenants, users,
+};
 
 /// Where the API's addresses begin.
 const BASE: &str = "/api/v1";
@@ -141,19 +144,47 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/dead-letters",
-            "Jobs that were given up on, oldest first. Parameter: `limit` (50, at most 500).",
+            "Jobs that were given up on, oldest first, with the reason and the queue they came from. Parameter: `limit` (50, at most 500).",
             OWN,
-            get(status::dead_letters),
+            get(dead_letters::list),
+        ),
+        endpoint(
+            "DELETE",
+            "/dead-letters",
+            "Discards the oldest dead letters. Parameter: `limit` (1 to 500). Answers how many were `discarded`.",
+            OWN,
+            delete(dead_letters::discard),
+        ),
+        endpoint(
+            "POST",
+            "/dead-letters/replay",
+            "Puts the oldest dead letters back into the queues they came from. Parameter: `limit` (1 to 500). Answers how many were `replayed`. A job whose claim is gone does nothing.",
+            OWN,
+            post(dead_letters::replay),
+        ),
+        endpoint(
+            "POST",
+            "/dead-letters/{id}/replay",
+            "Puts one dead letter back. 404 when there is none with this id.",
+            OWN,
+            post(dead_letters::replay_one),
+        ),
+        endpoint(
+            "DELETE",
+            "/dead-letters/{id}",
+            "Discards one dead letter. 404 when there is none with this id.",
+            OWN,
+            delete(dead_letters::discard_one),
         ),
     ]
 }
 
 /// The whole service: the API behind its token, and the two addresses for whoever watches the process.
 pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
+    let probes = probes(parts.health.clone(), Detail::Hidden);
     let shared = Shared {
         parts: Arc::new(parts),
         token: token.map(Arc::new),
-        readiness: Arc::default(),
         doctors: Arc::new(Semaphore::new(DOCTORS)),
     };
     let mut api = Router::new();
@@ -172,12 +203,11 @@ pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
         .layer(from_fn_with_state(shared.clone(), auth::require));
     Router::new()
         .nest(BASE, api)
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
+        .with_state(shared)
+        .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(middleware::observe))
-        .with_state(shared)
 }
 
 async fn not_found() -> ApiError {

@@ -1,30 +1,18 @@
-//! Freshness, alerts, dead letters, the doctor, and whether the process lives and is ready.
-
-use std::time::Duration;
+//! Freshness, alerts, dead letters and the doctor.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tasksync_common::error::Failure;
 use tasksync_common::model::TenantId;
 use tasksync_common::queue::QueueName;
 
-use super::error::{ApiCode, ApiError, ErrorBody};
-use super::extract::{Nothing, Params, limit};
+use super::error::{ApiCode, ApiError};
+use super::extract::{Params, limit};
 use super::tenants::known;
-use super::views::{AlertView, DeadLetterView, QueuesView, StatusView};
-use super::{MAXIMUM_ALERTS, Parts, Shared};
+use super::views::{AlertView, QueuesView, StatusView};
+use super::{MAXIMUM_ALERTS, Shared};
 use crate::doctor;
-
-/// Dead letters counted for the status.
-const DEAD_LETTERS_COUNTED: usize = 1_000;
-/// A store that does not answer readiness within this time is missing.
-const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer about readiness holds this long, so that whoever may ask without a token cannot keep the stores busy.
-const READINESS_LIFETIME: Duration = Duration::from_secs(1);
 
 /// One tenant, or all when it is not named.
 #[derive(Deserialize)]
@@ -38,13 +26,6 @@ pub(super) struct OfTenant {
 #[serde(deny_unknown_fields)]
 pub(super) struct AlertParams {
     tenant: Option<TenantId>,
-    limit: Option<u32>,
-}
-
-/// Parameters of the list of dead letters.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DeadLetterParams {
     limit: Option<u32>,
 }
 
@@ -63,7 +44,7 @@ pub(super) async fn status(
     let queues = QueuesView {
         background: parts.queue.depth(QueueName::Background).await?.into(),
         interactive: parts.queue.depth(QueueName::Interactive).await?.into(),
-        dead_letters: parts.queue.dead_letters(DEAD_LETTERS_COUNTED).await?.len(),
+        dead_letters: parts.queue.dead_letter_count().await?,
     };
     Ok(Json(StatusView {
         tenant: tenant.map(ToString::to_string),
@@ -72,7 +53,7 @@ pub(super) async fn status(
         disabled: counts.disabled,
         alerts,
         queues,
-        leader: parts.leadership(),
+        leader: parts.leadership().await?,
         at: parts.schedule.now().await?,
     }))
 }
@@ -94,16 +75,6 @@ pub(super) async fn alerts(
     Ok(Json(json!({ "alerts": alerts })))
 }
 
-pub(super) async fn dead_letters(
-    State(shared): State<Shared>,
-    Params(params): Params<DeadLetterParams>,
-) -> Result<Json<Value>, ApiError> {
-    let limit = limit(params.limit, 50, 500)?;
-    let letters = shared.parts.queue.dead_letters(limit as usize).await?;
-    let letters: Vec<_> = letters.iter().map(DeadLetterView::from).collect();
-    Ok(Json(json!({ "dead_letters": letters })))
-}
-
 pub(super) async fn doctor(
     State(shared): State<Shared>,
     Params(OfTenant { tenant }): Params<OfTenant>,
@@ -117,82 +88,4 @@ pub(super) async fn doctor(
         .try_acquire()
         .map_err(|_| ApiError::new(ApiCode::Busy, "other doctors are at work; they ask many servers"))?;
     Ok(Json(doctor::examine(&shared.parts, tenant).await))
-}
-
-pub(super) async fn live(_: Params<Nothing>) -> &'static str {
-    "alive\n"
-}
-
-/// What was last found out about readiness.
-#[derive(Default)]
-pub(super) struct Readiness(tokio::sync::Mutex<Option<(Timestamp, Vec<Missing>)>>);
-
-#[derive(Clone)]
-struct Missing {
-    what: &'static str,
-    why: Option<ErrorBody>,
-}
-
-pub(super) async fn ready(State(shared): State<Shared>, _: Params<Nothing>) -> (StatusCode, Json<Value>) {
-    let parts = &shared.parts;
-    let mut missing = shared.readiness.now(parts).await;
-    if parts.stopping.is_cancelled() {
-        missing.push(Missing {
-            what: "the service is stopping",
-            why: None,
-        });
-    }
-    if missing.is_empty() {
-        return (StatusCode::OK, Json(json!({ "ready": true, "missing": [] })));
-    }
-    // Details may name paths and servers: they are for the doctor, who asks with a token.
-    let missing: Vec<_> = missing
-        .iter()
-        .map(|missing| {
-            json!({
-                "what": missing.what,
-                "code": missing.why.as_ref().map(|why| &why.code),
-                "message": missing.why.as_ref().map(|why| &why.message),
-            })
-        })
-        .collect();
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        Json(json!({ "ready": false, "missing": missing })),
-    )
-}
-
-impl Readiness {
-    async fn now(&self, parts: &Parts) -> Vec<Missing> {
-        let mut last = self.0.lock().await;
-        let now = parts.clock.now();
-        if let Some((at, missing)) = &*last
-            && (0..READINESS_LIFETIME.as_millis() as i128).contains(&now.duration_since(*at).as_millis())
-        {
-            return missing.clone();
-        }
-        let missing = ask_stores(parts).await;
-        *last = Some((now, missing.clone()));
-        missing
-    }
-}
-
-async fn ask_stores(parts: &Parts) -> Vec<Missing> {
-    let (registry, schedule, queue) = futures::join!(
-        answers(parts.registry.check_writable()),
-        answers(parts.schedule.now()),
-        answers(parts.queue.depth(QueueName::Background)),
-    );
-    [("registry", registry), ("schedule", schedule), ("queue", queue)]
-        .into_iter()
-        .filter_map(|(what, answer)| answer.err().map(|why| Missing { what, why }))
-        .collect()
-}
-
-async fn answers<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<(), Option<ErrorBody>> {
-    match tokio::time::timeout(READINESS_TIMEOUT, call).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(failure)) => Err(Some((&failure).into())),
-        Err(_) => Err(None),
-    }
 }

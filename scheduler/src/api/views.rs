@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use tasksync_common::error::Failure;
-use tasksync_common::queue::{DeadLetter, Depth};
+use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
 use tasksync_common::schedule::{Summary, UserStatus};
 use tasksync_common::state::SyncState;
@@ -257,7 +257,8 @@ pub(super) struct UserView {
 #[derive(Debug, Serialize)]
 pub(super) struct DepthView {
     ready: u64,
-    unacknowledged: u64,
+    /// Missing when the broker does not tell.
+    unacknowledged: Option<u64>,
     wanted: u64,
 }
 
@@ -276,7 +277,7 @@ impl From<Depth> for DepthView {
 pub(super) struct QueuesView {
     pub(super) background: DepthView,
     pub(super) interactive: DepthView,
-    pub(super) dead_letters: usize,
+    pub(super) dead_letters: u64,
 }
 
 /// Freshness and load, of everybody or of one tenant.
@@ -295,8 +296,10 @@ pub(super) struct StatusView {
 /// A job that was given up on.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadLetterView {
-    id: u64,
+    id: String,
     reason: String,
+    /// The queue it came from and goes back to.
+    queue: Option<&'static str>,
     tenant: Option<String>,
     job: Option<String>,
     users: Vec<String>,
@@ -308,8 +311,9 @@ impl From<&DeadLetter> for DeadLetterView {
     fn from(letter: &DeadLetter) -> Self {
         let job = letter.job.as_ref().ok();
         Self {
-            id: letter.id,
+            id: letter.id.clone(),
             reason: letter.reason.clone(),
+            queue: letter.queue.map(QueueName::name),
             tenant: job.map(|job| job.tenant.to_string()),
             job: job.map(|job| job.id.to_string()),
             users: job

@@ -45,7 +45,7 @@ definitions! {
         "Start the store named by `queue.url` and check the way to it.";
     DEAD_LETTERS "dead-letters" "every installation"
         "No job was given up on"
-        "Look at `GET /api/v1/dead-letters` for the reasons, and at the workers' log lines of those jobs.";
+        "Look at the reasons with `tasksync dead-letters list`, and at the workers' log lines of those jobs; then `tasksync dead-letters replay` or `discard`.";
     WORKERS "workers-consume" "every installation"
         "At least one worker takes jobs"
         "Start a worker, or look at the log of the one that runs for why it takes nothing.";

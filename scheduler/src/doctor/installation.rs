@@ -10,8 +10,10 @@ use super::{Finding, Outcome, Trouble, judge_clock, own};
 use crate::parts::{Leadership, Parts};
 
 const SUBJECT: &str = "installation";
-/// Dead letters and alerts counted.
+/// Alerts counted.
 const COUNTED: u32 = 1_000;
+/// Dead letters whose reasons are shown.
+const DEAD_LETTERS_SHOWN: usize = 3;
 /// Tenants whose sizes are looked at for the capacity.
 const TENANTS_COUNTED: u32 = 10_000;
 
@@ -32,7 +34,10 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
         ),
         Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
     });
-    found.push(leader(parts.leadership()));
+    found.push(match own(parts.leadership()).await {
+        Ok(leadership) => leader(&leadership),
+        Err(trouble) => trouble.finding(&check::LEADER, SUBJECT),
+    });
     found.extend(queues(parts).await);
     let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
     found.push(match largest {
@@ -105,18 +110,13 @@ fn settings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-fn leader(leadership: Leadership) -> Finding {
+fn leader(leadership: &Leadership) -> Finding {
     match leadership {
-        Leadership::Leading { epoch } => ok(
+        Leadership::Leading { epoch, .. } => ok(
             &check::LEADER,
             format!("this process leads, leadership number {epoch}"),
         ),
-        Leadership::NotHere => Finding::new(
-            &check::LEADER,
-            SUBJECT,
-            Outcome::NotApplicable,
-            "this process does not lead; ask the one that does, or look whether freshness holds",
-        ),
+        Leadership::NotHere { holder } => ok(&check::LEADER, format!("{holder} leads")),
         Leadership::Nobody => Finding::new(
             &check::LEADER,
             SUBJECT,
@@ -134,11 +134,14 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
         (Ok(background), Ok(interactive)) => {
             found.push(ok(
                 &check::QUEUE,
-                format!(
-                    "{} jobs wait, {} are being worked on",
-                    background.ready + interactive.ready,
-                    background.unacknowledged + interactive.unacknowledged
-                ),
+                match background.unacknowledged.zip(interactive.unacknowledged) {
+                    Some((one, other)) => format!(
+                        "{} jobs wait, {} are being worked on",
+                        background.ready + interactive.ready,
+                        one + other
+                    ),
+                    None => format!("{} jobs wait", background.ready + interactive.ready),
+                },
             ));
             found.push(workers(background, interactive));
         }
@@ -152,13 +155,19 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
             ));
         }
     }
-    found.push(match own(parts.queue.dead_letters(COUNTED as usize)).await {
-        Ok(letters) if letters.is_empty() => ok(&check::DEAD_LETTERS, "there are no dead letters"),
-        Ok(letters) => warning(
-            &check::DEAD_LETTERS,
-            format!("{} jobs were given up on", letters.len()),
-        )
-        .informed(letters.iter().take(3).map(|letter| letter.reason.clone())),
+    let letters = async {
+        let count = parts.queue.dead_letter_count().await?;
+        let first = if count == 0 {
+            Vec::new()
+        } else {
+            parts.queue.dead_letters(DEAD_LETTERS_SHOWN).await?
+        };
+        Ok((count, first))
+    };
+    found.push(match own(letters).await {
+        Ok((0, _)) => ok(&check::DEAD_LETTERS, "there are no dead letters"),
+        Ok((count, first)) => warning(&check::DEAD_LETTERS, format!("{count} jobs were given up on"))
+            .informed(first.into_iter().map(|letter| letter.reason)),
         Err(trouble) => trouble.finding(&check::DEAD_LETTERS, SUBJECT),
     });
     found
@@ -166,9 +175,10 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
 
 /// A worker shows by what it would take now and by what it has taken.
 fn workers(background: Depth, interactive: Depth) -> Finding {
+    let taken = |depth: Depth| depth.unacknowledged.unwrap_or(0);
     let (wanted, taken) = (
         background.wanted + interactive.wanted,
-        background.unacknowledged + interactive.unacknowledged,
+        taken(background) + taken(interactive),
     );
     if wanted + taken > 0 {
         ok(
@@ -325,7 +335,7 @@ mod tests {
             workers(
                 none,
                 Depth {
-                    unacknowledged: 1,
+                    unacknowledged: Some(1),
                     ..none
                 }
             )

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
+use tasksync_common::health::Health;
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
@@ -103,7 +104,9 @@ impl Service {
         let schedule = open_schedule(&settings.schedule, Arc::clone(&clock))
             .await
             .unwrap();
-        let queue = open_queue(&settings.queue).await.unwrap();
+        let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime)
+            .await
+            .unwrap();
         let servers = Arc::new(Servers::default());
         let stores = Stores {
             schedule: Arc::clone(&schedule),
@@ -122,7 +125,11 @@ impl Service {
             clock,
             leading: scheduler.leading(),
             requests: scheduler.requests(),
-            stopping: stopping.clone(),
+            health: {
+                let health = Health::new(stopping.clone());
+                health.ask_stores(Arc::clone(&registry), Arc::clone(&schedule), Arc::clone(&queue));
+                health
+            },
         };
         let router = api::router(parts, token.map(|token| ApiToken::new(token).unwrap()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,9 +1,11 @@
 //! Status, doctor, dead letters, readiness.
 
 use serde_json::Value;
-use tasksync_common::queue::QueueName;
+use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::schedule::Token;
+use tasksync_common::trace::TraceContext;
 
-use crate::harness::Service;
+use crate::harness::{Service, TOKEN};
 
 fn check<'a>(report: &'a Value, id: &str, subject: &str) -> &'a Value {
     report["checks"]
@@ -112,6 +114,57 @@ async fn there_are_no_dead_letters() {
     let answer = service.get("/dead-letters").await;
     assert_eq!(answer.body["dead_letters"], serde_json::json!([]));
     assert_eq!(service.get("/dead-letters?limit=501").await.status, 400);
+}
+
+#[tokio::test]
+async fn dead_letters_are_shown_replayed_and_discarded() {
+    let service = Service::start().await;
+    let background = QueueName::Background;
+    for number in 1..=3 {
+        let job = SyncJob {
+            version: VERSION,
+            id: uuid::Uuid::from_u128(number),
+            tenant: "contoso".parse().unwrap(),
+            workload: Workload::Tasks,
+            reason: Reason::Scheduled,
+            token: Token(1),
+            users: vec!["ana".parse().unwrap()],
+            issued_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+        };
+        let queue = &service.queue;
+        queue
+            .publish(background, &job, &TraceContext::default())
+            .await
+            .unwrap();
+        let mut consumer = queue.consume(background, 1).await.unwrap();
+        consumer.next().await.unwrap().reject("because").await.unwrap();
+    }
+    let ask = |method: &str, path: &str| service.send(service.request(method, path).bearer_auth(TOKEN));
+    let id = |number: u128| uuid::Uuid::from_u128(number);
+    let shown = service.get("/dead-letters").await.body["dead_letters"].clone();
+    assert_eq!(shown[0]["id"], id(1).to_string());
+    assert_eq!(
+        (&shown[0]["queue"], &shown[0]["reason"]),
+        (&serde_json::json!("background"), &serde_json::json!("because"))
+    );
+    let replayed = ask("POST", &format!("/api/v1/dead-letters/{}/replay", id(2))).await;
+    assert_eq!(
+        (replayed.status, &replayed.body["replayed"]),
+        (200, &serde_json::json!(1))
+    );
+    assert_eq!(service.queue.depth(background).await.unwrap().ready, 1);
+    let again = ask("POST", &format!("/api/v1/dead-letters/{}/replay", id(2))).await;
+    assert_eq!(again.status, 404);
+    assert_eq!(
+        ask("DELETE", "/api/v1/dead-letters").await.status,
+        400,
+        "no number, nothing"
+    );
+    let discarded = ask("DELETE", &format!("/api/v1/dead-letters/{}", id(1))).await;
+    assert_eq!(discarded.body["discarded"], 1);
+    let replayed = ask("POST", "/api/v1/dead-letters/replay?limit=5").await;
+    assert_eq!(replayed.body["replayed"], 1);
+    assert_eq!(service.get("/status").await.body["queues"]["dead_letters"], 0);
 }
 
 #[tokio::test]

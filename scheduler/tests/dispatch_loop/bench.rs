@@ -10,7 +10,7 @@ use tasksync_common::registry::Registry as _;
 use tasksync_common::schedule::{MemorySchedule, Schedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
-use tasksync_worker::work::{WorkLimits, WorkMetrics, Worker};
+use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, Worker};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -94,6 +94,7 @@ impl Bench {
             limits: WorkLimits::of(&self.settings),
             metrics: self.work.clone(),
             stamps: Arc::new(StampSaver::new(self.registry.clone(), 1_000, 10_000)),
+            consumers: Arc::new(Consumers::new(&WorkLimits::of(&self.settings))),
         };
         tokio::spawn(tasksync_worker::work::run(worker, stop.clone()));
         stop

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::queue::{Consumer, DeadLetter, Depth, JobQueue, MemoryQueue, QueueName, SyncJob};
+use tasksync_common::queue::{
+    Consumer, DeadLetter, Depth, JobQueue, Letters, MemoryQueue, QueueName, SyncJob,
+};
+use tasksync_common::trace::TraceContext;
 
 pub(crate) struct RefusingQueue {
     inner: MemoryQueue,
@@ -34,7 +37,7 @@ impl RefusingQueue {
 
 #[async_trait]
 impl JobQueue for RefusingQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
         if self.refuses.load(Ordering::SeqCst) {
             return Err(Failure::new(
                 ErrorClass::Transient,
@@ -42,7 +45,7 @@ impl JobQueue for RefusingQueue {
                 "made to fail",
             ));
         }
-        self.inner.publish(queue, job).await?;
+        self.inner.publish(queue, job, trace).await?;
         self.taken.lock().unwrap().push((queue, job.clone()));
         Ok(())
     }
@@ -54,5 +57,14 @@ impl JobQueue for RefusingQueue {
     }
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         self.inner.dead_letters(limit).await
+    }
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        self.inner.dead_letter_count().await
+    }
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.replay_dead_letters(which).await
+    }
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.discard_dead_letters(which).await
     }
 }

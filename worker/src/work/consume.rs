@@ -1,10 +1,11 @@
 //! Taking jobs: permits first, then messages; consumers that end are opened again; everything is settled at the end.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::Failure;
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Held, Schedule, StampSaver};
@@ -16,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::UserSync;
 use super::batch::{self, Batch, Tools};
 use super::circuit::Circuits;
-use super::limits::{LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
+use super::consumers::{Consumers, Lane};
+use super::limits::{BEAT, CONSUME, LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
 use super::metrics::WorkMetrics;
 use super::report::{Reporter, patiently};
 
@@ -38,6 +40,8 @@ pub struct Worker<S: UserSync> {
     pub limits: WorkLimits,
     /// The counters.
     pub metrics: Arc<WorkMetrics>,
+    /// Whether jobs can be taken, for readiness.
+    pub consumers: Arc<Consumers>,
 }
 
 struct Shared<S: UserSync> {
@@ -74,27 +78,35 @@ async fn consume<S: UserSync>(
     permits: usize,
     stop: &CancellationToken,
 ) {
+    let lane = shared.worker.consumers.lane(queue);
     let free = Arc::new(Semaphore::new(permits));
     let mut batches = JoinSet::new();
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
-        let opened = stop.run_until_cancelled(shared.worker.queue.consume(queue, permits));
-        match opened.await {
+        lane.beat();
+        let opened = timeout(CONSUME, shared.worker.queue.consume(queue, permits));
+        let opened = match stop.run_until_cancelled(opened).await {
             None => break,
-            Some(Err(failure)) => {
-                if failures == 0 {
-                    tracing::warn!(?queue, %failure, "no jobs can be taken, trying again");
-                }
-                failures += 1;
+            Some(opened) => opened.unwrap_or_else(|_| Err(silent(queue))),
+        };
+        match opened {
+            Err(failure) => {
+                lane.failed(failure);
+                failures = failures.saturating_add(1);
             }
-            Some(Ok(consumer)) => match take(shared, queue, consumer, &free, &mut batches, stop).await {
-                Left::Stopped => break,
-                Left::Ended(delivered) => {
-                    shared.worker.metrics.consumers_reopened.add_one();
-                    tracing::info!(?queue, "the consumer ended and is opened again");
-                    failures = if delivered { 1 } else { failures + 1 };
+            Ok(consumer) => {
+                lane.opened();
+                let since = Instant::now();
+                match take(shared, queue, consumer, &free, &mut batches, stop).await {
+                    Left::Stopped => break,
+                    Left::Ended(delivered) => {
+                        shared.worker.metrics.consumers_reopened.add_one();
+                        lane.ended();
+                        let worked = delivered || since.elapsed() >= LONGEST_CONSUMER_PAUSE;
+                        failures = if worked { 1 } else { failures.saturating_add(1) };
+                    }
                 }
-            },
+            }
         }
         // A consumer that ends at once must not make a hot loop, so the first pause comes before the first repetition.
         let wait = pause(failures.saturating_sub(1), LONGEST_CONSUMER_PAUSE);
@@ -102,8 +114,34 @@ async fn consume<S: UserSync>(
             break;
         }
     }
+    lane.rest();
     while let Some(ended) = batches.join_next().await {
         log_defect(ended);
+    }
+}
+
+fn silent(queue: QueueName) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::QueueUnavailable,
+        format!(
+            "the consumer of the {} queue did not open within {} s",
+            queue.name(),
+            CONSUME.as_secs()
+        ),
+    )
+}
+
+/// The consumer's next delivery; the loop gives signs of life while it waits.
+async fn next_delivery(consumer: &mut dyn Consumer, lane: &Lane) -> Option<Box<dyn Delivery>> {
+    let mut next = pin!(consumer.next());
+    loop {
+        lane.beat();
+        tokio::select! {
+            biased;
+            delivery = &mut next => return delivery,
+            () = sleep(BEAT) => {}
+        }
     }
 }
 
@@ -115,14 +153,17 @@ async fn take<S: UserSync>(
     batches: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Left {
+    let lane = shared.worker.consumers.lane(queue);
     let mut delivered = false;
     loop {
+        // No beat while waiting for a permit: if no batch ever ends, the process is stuck.
         let permit = Arc::clone(free).acquire_owned();
         let Some(Ok(permit)) = stop.run_until_cancelled(permit).await else {
             return Left::Stopped;
         };
         // A delivery that arrives together with the stop is dropped unsettled inside the consumer and delivered again.
-        let Some(delivery) = stop.run_until_cancelled(consumer.next()).await else {
+        let next = next_delivery(consumer.as_mut(), lane);
+        let Some(delivery) = stop.run_until_cancelled(next).await else {
             return Left::Stopped;
         };
         while let Some(ended) = batches.try_join_next() {

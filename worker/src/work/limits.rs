@@ -23,6 +23,12 @@ pub(super) const LONGEST_CALL_PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause before a consumer is opened again.
 pub(super) const LONGEST_CONSUMER_PAUSE: Duration = Duration::from_secs(15);
 
+/// Opening a consumer may take this long.
+pub(super) const CONSUME: Duration = Duration::from_secs(30);
+
+/// A loop that waits for a delivery gives a sign of life this often.
+pub(super) const BEAT: Duration = Duration::from_secs(10);
+
 /// A registry call at the end of an attempt may take this long; the change is tried again after the next attempt.
 pub(super) const REGISTRY_CALL: Duration = Duration::from_secs(5);
 

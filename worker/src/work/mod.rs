@@ -6,6 +6,7 @@
 mod batch;
 mod circuit;
 mod consume;
+mod consumers;
 mod limits;
 mod metrics;
 mod outcome;
@@ -19,6 +20,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 
 pub use consume::{Worker, run};
+pub use consumers::Consumers;
 pub use limits::WorkLimits;
 pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
 

@@ -123,6 +123,9 @@ impl Schedule for FaultySchedule {
     ) -> Result<Page<UserId>, Failure> {
         self.up()?.users(tenant, after, limit).await
     }
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        self.up()?.is_empty().await
+    }
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
         self.up()?.summary(tenant).await
     }
@@ -131,6 +134,9 @@ impl Schedule for FaultySchedule {
     }
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
         self.up()?.lead(holder, lasts).await
+    }
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        self.up()?.leader().await
     }
     async fn resign(&self, holder: &str) -> Result<(), Failure> {
         self.up()?.resign(holder).await

@@ -13,6 +13,7 @@ use tasksync_common::registry::{
     MailboxConnection, Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState,
     Tenant,
 };
+use tasksync_common::schedule::Mark;
 
 #[derive(Default)]
 struct Rows {
@@ -20,6 +21,7 @@ struct Rows {
     enrolments: BTreeMap<UserKey, Enrolment>,
     stamps: BTreeMap<UserKey, SavedStamp>,
     alerts: Vec<Alert>,
+    mark: Option<Mark>,
 }
 
 #[derive(Default)]
@@ -270,6 +272,12 @@ impl Registry for MemoryRegistry {
     }
     async fn take_deletion_permit(&self, _: &UserKey) -> Result<bool, Failure> {
         Err(unused())
+    }
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.rows(|rows| rows.mark.clone())
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        self.rows(|rows| rows.mark = Some(mark.clone()))
     }
     async fn check_writable(&self) -> Result<(), Failure> {
         self.rows(|_| ())

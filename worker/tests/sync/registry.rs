@@ -10,6 +10,7 @@ use tasksync_common::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
     SqlRegistry, StoredState, Tenant,
 };
+use tasksync_common::schedule::Mark;
 
 pub(crate) struct CountingRegistry {
     inner: SqlRegistry,
@@ -142,6 +143,12 @@ impl Registry for CountingRegistry {
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
         self.inner.take_deletion_permit(user).await
+    }
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.inner.mark().await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        self.inner.save_mark(mark).await
     }
     async fn check_writable(&self) -> Result<(), Failure> {
         self.inner.check_writable().await

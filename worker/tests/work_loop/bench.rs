@@ -12,7 +12,7 @@ use tasksync_common::schedule::{
     ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
 };
 use tasksync_common::settings::Settings;
-use tasksync_worker::work::{WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
+use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ pub(crate) struct Bench {
     pub(crate) registry: Arc<MemoryRegistry>,
     pub(crate) sync: Arc<FakeSync>,
     pub(crate) metrics: Arc<WorkMetrics>,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) stamps: Arc<StampSaver>,
     pub(crate) limits: WorkLimits,
     pub(crate) stop: CancellationToken,
@@ -60,6 +61,7 @@ impl Bench {
             registry,
             sync: FakeSync::new(otherwise),
             metrics: Arc::default(),
+            consumers: Arc::new(Consumers::new(&WorkLimits::of(&settings))),
             limits: WorkLimits::of(&settings),
             stop: CancellationToken::new(),
         }
@@ -75,6 +77,7 @@ impl Bench {
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
             stamps: self.stamps.clone(),
+            consumers: self.consumers.clone(),
         };
         tokio::spawn(run(worker, self.stop.clone()))
     }
@@ -115,7 +118,14 @@ impl Bench {
             users: users.into_iter().map(|claimed| claimed.user).collect(),
             issued_at: self.clock.now(),
         };
-        self.memory.publish(QueueName::Background, &job).await.unwrap();
+        self.memory
+            .publish(
+                QueueName::Background,
+                &job,
+                &tasksync_common::trace::TraceContext::default(),
+            )
+            .await
+            .unwrap();
         token
     }
 
@@ -127,7 +137,7 @@ impl Bench {
     pub(crate) async fn settled(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();
-            if depth.ready + depth.unacknowledged == 0 {
+            if depth.ready + depth.unacknowledged.unwrap() == 0 {
                 return;
             }
             sleep(Duration::from_millis(100)).await;

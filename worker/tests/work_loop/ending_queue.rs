@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{
-    Consumer, DeadLetter, Delivery, Depth, JobQueue, MemoryQueue, QueueName, SyncJob,
+    Consumer, DeadLetter, Delivery, Depth, JobQueue, Letters, MemoryQueue, QueueName, SyncJob,
 };
+use tasksync_common::trace::TraceContext;
 
 pub(crate) struct EndingQueue {
     inner: MemoryQueue,
@@ -46,8 +47,8 @@ impl EndingQueue {
 
 #[async_trait]
 impl JobQueue for EndingQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
-        self.inner.publish(queue, job).await
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
+        self.inner.publish(queue, job, trace).await
     }
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
         self.opened.fetch_add(1, Ordering::SeqCst);
@@ -61,5 +62,14 @@ impl JobQueue for EndingQueue {
     }
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         self.inner.dead_letters(limit).await
+    }
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        self.inner.dead_letter_count().await
+    }
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.replay_dead_letters(which).await
+    }
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.inner.discard_dead_letters(which).await
     }
 }

@@ -67,7 +67,7 @@ async fn batches_run_side_by_side_up_to_the_permits() {
     sleep(SECOND * 5).await;
     assert_eq!(bench.sync.running(), (3, 3));
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
-    assert_eq!((depth.ready, depth.unacknowledged, depth.wanted), (2, 3, 0));
+    assert_eq!((depth.ready, depth.unacknowledged, depth.wanted), (2, Some(3), 0));
     bench.settled().await;
     assert_eq!(bench.sync.running(), (0, 3));
 }
@@ -162,11 +162,39 @@ async fn a_consumer_that_ends_at_once_is_opened_again_with_growing_pauses() {
     // Two consumers, doubling from a quarter of a second up to 15 s: 6 pauses of 16 s in all, then one each 15 s.
     let opened = bench.queue.opened();
     assert!((20..=2 * 48).contains(&opened), "{opened}");
+    assert_eq!(bench.consumers.open().unwrap_err().code, Code::QueueUnavailable);
     bench.queue.set_ends(false);
+    sleep(SECOND * 16).await;
+    assert_eq!(bench.consumers.open(), Ok(()));
     let users = bench.enrol("contoso", 3).await;
     bench.send("contoso", &users).await;
     bench.settled().await;
     assert_eq!(bench.counted().users_idle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_waits_or_tries_again_lives() {
+    let bench = Bench::new(Act::Idle);
+    // A queue that is away is no reason to be started again.
+    bench.queue.set_ends(true);
+    let running = bench.start();
+    sleep(MINUTE * 10).await;
+    let stuck = || {
+        bench
+            .consumers
+            .pulses()
+            .iter()
+            .any(|pulse| pulse.stuck_for().is_some())
+    };
+    assert!(!stuck());
+    bench.queue.set_ends(false);
+    sleep(MINUTE * 60).await;
+    assert!(!stuck(), "nothing to do for an hour");
+    bench.stop.cancel();
+    running.await.unwrap();
+    sleep(MINUTE * 60).await;
+    assert!(!stuck(), "ended in order");
+    assert!(bench.consumers.open().is_err(), "and not open");
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +219,7 @@ async fn a_stopping_worker_lets_running_users_end_and_gives_the_others_back() {
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
     assert_eq!(
         (depth.ready, depth.unacknowledged),
-        (1, 0),
+        (1, Some(0)),
         "nothing new was taken"
     );
 }

@@ -10,10 +10,11 @@ use uuid::Uuid;
 use super::{QueueBench, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
 use crate::queue::{
-    Consumer, Delivery, Depth, JobError, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload,
+    Consumer, Delivery, JobError, JobQueue, Letters, QueueName, Reason, SyncJob, VERSION, Workload,
 };
 use crate::schedule::Token;
 use crate::settings::QueueSettings;
+use crate::trace::TraceContext;
 
 use QueueName::{Background, Interactive};
 
@@ -45,7 +46,10 @@ fn job(number: u128) -> SyncJob {
 
 async fn publish(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u128>) {
     for number in numbers {
-        queue.publish(name, &job(number)).await.unwrap();
+        queue
+            .publish(name, &job(number), &TraceContext::default())
+            .await
+            .unwrap();
     }
 }
 
@@ -60,17 +64,36 @@ fn number(delivery: &dyn Delivery) -> u128 {
     delivery.job().as_ref().unwrap().id.as_u128()
 }
 
-/// Waits until the depth (without `wanted`, which a broker may not know at once) is as expected.
-async fn settles(queue: &dyn JobQueue, name: QueueName, ready: u64, unacknowledged: u64) {
-    let mut last = Depth::default();
+/// Waits until so many jobs wait and so many are out. What the queue itself does not tell the bench finds out.
+async fn settles(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowledged: u64) {
+    let queue = bench.queue();
+    let mut last = (0, 0);
     for _ in 0..200 {
-        last = queue.depth(name).await.unwrap();
-        if (last.ready, last.unacknowledged) == (ready, unacknowledged) {
+        let depth = queue.depth(name).await.unwrap();
+        let out = match depth.unacknowledged {
+            Some(out) => out,
+            None => bench.unacknowledged(name).await,
+        };
+        last = (depth.ready, out);
+        if last == (ready, unacknowledged) {
             return;
         }
         tokio::time::sleep(PATIENCE / 200).await;
     }
     panic!("{ready} ready and {unacknowledged} unacknowledged expected, found {last:?}");
+}
+
+/// Waits until there are so many dead letters.
+async fn dead_letters_are(queue: &dyn JobQueue, count: usize) {
+    let mut last = 0;
+    for _ in 0..200 {
+        last = queue.dead_letter_count().await.unwrap();
+        if last == count as u64 {
+            return;
+        }
+        tokio::time::sleep(PATIENCE / 200).await;
+    }
+    panic!("{count} dead letters expected, found {last}");
 }
 
 /// `true` when nothing comes for a moment. Can only be wrongly satisfied, never wrongly fail.
@@ -83,16 +106,20 @@ async fn nothing_comes(consumer: &mut Box<dyn Consumer>) -> bool {
 /// As it was published; after the acknowledgement nothing is left.
 pub async fn a_job_is_delivered_once_and_gone_when_acknowledged(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    assert_eq!(queue.depth(Background).await.unwrap(), Depth::default());
-    queue.publish(Background, &job(1)).await.unwrap();
-    settles(&*queue, Background, 1, 0).await;
+    let empty = queue.depth(Background).await.unwrap();
+    assert_eq!((empty.ready, empty.wanted), (0, 0));
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
+    settles(bench, Background, 1, 0).await;
     let mut consumer = queue.consume(Background, 5).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.job(), &Ok(job(1)));
     assert_eq!(delivery.redelivered(), 0);
-    settles(&*queue, Background, 0, 1).await;
+    settles(bench, Background, 0, 1).await;
     delivery.acknowledge().await.unwrap();
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
     assert!(nothing_comes(&mut consumer).await);
     assert!(queue.dead_letters(10).await.unwrap().is_empty());
 }
@@ -102,8 +129,8 @@ pub async fn jobs_come_in_order_and_the_two_queues_are_apart(bench: &dyn QueueBe
     let queue = bench.queue();
     publish(&*queue, Background, 0..5).await;
     publish(&*queue, Interactive, 100..102).await;
-    settles(&*queue, Background, 5, 0).await;
-    settles(&*queue, Interactive, 2, 0).await;
+    settles(bench, Background, 5, 0).await;
+    settles(bench, Interactive, 2, 0).await;
     let mut interactive = queue.consume(Interactive, 5).await.unwrap();
     for expected in 100..102 {
         let delivery = next(&mut interactive).await;
@@ -131,9 +158,12 @@ pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
         found
     });
     tokio::task::yield_now().await;
-    queue.publish(Background, &job(9)).await.unwrap();
+    queue
+        .publish(Background, &job(9), &TraceContext::default())
+        .await
+        .unwrap();
     assert_eq!(waits.await.unwrap(), 9);
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
 }
 
 /// A settled delivery makes room for the next; the others stay for other consumers.
@@ -144,7 +174,7 @@ pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     let first = next(&mut consumer).await;
     let second = next(&mut consumer).await;
     assert!(nothing_comes(&mut consumer).await);
-    settles(&*queue, Background, 2, 2).await;
+    settles(bench, Background, 2, 2).await;
     let mut other = queue.consume(Background, 1).await.unwrap();
     let third = next(&mut other).await;
     first.acknowledge().await.unwrap();
@@ -154,7 +184,7 @@ pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     for delivery in [second, third, fourth] {
         delivery.acknowledge().await.unwrap();
     }
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
 }
 
 /// Every job is worked on once, although two take at the same time while jobs are being put in.
@@ -178,7 +208,10 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
     let publishing = tokio::spawn(async move {
         for number in 0..JOBS as u128 {
             loop {
-                match publisher.publish(Background, &job(number)).await {
+                match publisher
+                    .publish(Background, &job(number), &TraceContext::default())
+                    .await
+                {
                     Ok(()) => break,
                     Err(failure) if failure.code == Code::QueueFull => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -197,7 +230,7 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
         assert!(found.insert(number), "job {number} was worked on twice");
     }
     publishing.await.unwrap();
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
     for worker in workers {
         worker.abort();
     }
@@ -206,7 +239,10 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
 /// By the same consumer or another, counted, and never before it was let go.
 pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    queue.publish(Background, &job(1)).await.unwrap();
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     drop(next(&mut consumer).await);
     let again = next(&mut consumer).await;
@@ -219,14 +255,17 @@ pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBen
     assert_eq!(number(&*third), 1);
     assert!(third.redelivered() >= 1);
     third.acknowledge().await.unwrap();
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
 }
 
 /// A job that ends every worker does not go round for ever.
 pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
-    queue.publish(Background, &job(1)).await.unwrap();
+    queue
+        .publish(Background, &job(1), &TraceContext::default())
+        .await
+        .unwrap();
     let mut deliveries = 0;
     let letters = loop {
         let letters = queue.dead_letters(10).await.unwrap();
@@ -247,7 +286,7 @@ pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBenc
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].job, Ok(job(1)));
     assert!(!letters[0].reason.is_empty());
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
 }
 
 /// Oldest first, each with a number of its own, as many as asked for; the others go on.
@@ -255,19 +294,14 @@ pub async fn a_rejected_job_is_a_dead_letter_with_its_reason(bench: &dyn QueueBe
     let queue = bench.queue();
     publish(&*queue, Background, 0..2).await;
     publish(&*queue, Interactive, 2..3).await;
-    for name in [Background, Interactive] {
+    for (name, jobs) in [(Background, 2), (Interactive, 1)] {
         let mut consumer = queue.consume(name, 1).await.unwrap();
-        while queue.depth(name).await.unwrap().ready > 0 {
+        for _ in 0..jobs {
             let delivery = next(&mut consumer).await;
             let reason = format!("tenant gone, job {}", number(&*delivery));
             delivery.reject(&reason).await.unwrap();
-            let wanted = usize::try_from(number_of(&reason)).unwrap() + 1;
-            for _ in 0..200 {
-                if queue.dead_letters(10).await.unwrap().len() >= wanted {
-                    break;
-                }
-                tokio::time::sleep(PATIENCE / 200).await;
-            }
+            let number = usize::try_from(number_of(&reason)).unwrap();
+            dead_letters_are(&*queue, number + 1).await;
         }
     }
     let letters = queue.dead_letters(10).await.unwrap();
@@ -276,10 +310,17 @@ pub async fn a_rejected_job_is_a_dead_letter_with_its_reason(bench: &dyn QueueBe
         reasons,
         ["tenant gone, job 0", "tenant gone, job 1", "tenant gone, job 2"]
     );
-    let ids: BTreeSet<u64> = letters.iter().map(|letter| letter.id).collect();
+    let queues: Vec<_> = letters.iter().map(|letter| letter.queue).collect();
+    assert_eq!(queues, [Some(Background), Some(Background), Some(Interactive)]);
+    let ids: BTreeSet<&str> = letters.iter().map(|letter| letter.id.as_str()).collect();
     assert_eq!(ids.len(), 3);
     assert_eq!(queue.dead_letters(1).await.unwrap(), letters[..1]);
-    settles(&*queue, Background, 0, 0).await;
+    assert_eq!(
+        queue.dead_letters(10).await.unwrap(),
+        letters,
+        "looking changes neither order nor ids"
+    );
+    settles(bench, Background, 0, 0).await;
 }
 
 fn number_of(reason: &str) -> u64 {
@@ -294,15 +335,143 @@ pub async fn bytes_that_are_no_job_are_delivered_as_such(bench: &dyn QueueBench)
     let delivery = next(&mut consumer).await;
     assert!(matches!(delivery.job(), Err(JobError::Unreadable(_))));
     delivery.reject("not a sync job").await.unwrap();
-    for _ in 0..200 {
-        if let [letter] = queue.dead_letters(10).await.unwrap().as_slice() {
-            assert!(matches!(letter.job, Err(JobError::Unreadable(_))));
-            assert_eq!(letter.reason, "not a sync job");
-            return;
-        }
-        tokio::time::sleep(PATIENCE / 200).await;
+    dead_letters_are(&*queue, 1).await;
+    let letters = queue.dead_letters(10).await.unwrap();
+    assert!(matches!(letters[0].job, Err(JobError::Unreadable(_))));
+    assert_eq!(letters[0].reason, "not a sync job");
+    let id = letters[0].id.clone();
+    assert_eq!(queue.dead_letters(10).await.unwrap()[0].id, id);
+    assert_eq!(
+        queue.discard_dead_letters(&Letters::Id(id)).await.unwrap(),
+        1,
+        "it can be named"
+    );
+    dead_letters_are(&*queue, 0).await;
+}
+
+/// The trace travels with the job, and a job of no trace belongs to none.
+pub async fn a_job_carries_its_trace(bench: &dyn QueueBench) {
+    let queue = bench.queue();
+    let trace = TraceContext::from_headers(
+        Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        Some("tasksync=1"),
+    );
+    queue.publish(Background, &job(1), &trace).await.unwrap();
+    publish(&*queue, Background, 2..3).await;
+    let mut consumer = queue.consume(Background, 2).await.unwrap();
+    let first = next(&mut consumer).await;
+    assert_eq!(first.trace(), &trace);
+    let second = next(&mut consumer).await;
+    assert!(second.trace().is_empty());
+    second.acknowledge().await.unwrap();
+    first.reject("for the trace's sake").await.unwrap();
+    dead_letters_are(&*queue, 1).await;
+    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(1)).await.unwrap(), 1);
+    let again = next(&mut consumer).await;
+    assert_eq!(again.trace(), &trace);
+    again.acknowledge().await.unwrap();
+}
+
+/// A worker that stops drops its consumer first and settles what it holds afterwards.
+pub async fn deliveries_are_settled_after_their_consumer_is_gone(bench: &dyn QueueBench) {
+    let queue = bench.queue();
+    publish(&*queue, Background, 0..3).await;
+    let mut consumer = queue.consume(Background, 3).await.unwrap();
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
+    // The third may have been sent ahead; it must come back.
+    drop(consumer);
+    settles(bench, Background, 1, 2).await;
+    first.acknowledge().await.unwrap();
+    second.requeue().await.unwrap();
+    settles(bench, Background, 2, 0).await;
+    let mut other = queue.consume(Background, 3).await.unwrap();
+    let found: BTreeSet<u128> = [number(&*next(&mut other).await), number(&*next(&mut other).await)].into();
+    assert_eq!(found, BTreeSet::from([1, 2]));
+}
+
+async fn bury(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u128>, already: usize) {
+    let mut consumer = queue.consume(name, 1).await.unwrap();
+    for (count, number) in numbers.enumerate() {
+        publish(queue, name, number..number + 1).await;
+        next(&mut consumer).await.reject("because").await.unwrap();
+        dead_letters_are(queue, already + count + 1).await;
     }
-    panic!("no dead letter");
+}
+
+/// By id or the oldest; each to the queue it came from, as if it were new.
+pub async fn dead_letters_are_replayed_to_where_they_came_from(bench: &dyn QueueBench) {
+    let queue = bench.queue();
+    bury(&*queue, Background, 0..3, 0).await;
+    bury(&*queue, Interactive, 3..5, 3).await;
+    let id = |number: u128| Letters::Id(Uuid::from_u128(number).to_string());
+    assert_eq!(queue.replay_dead_letters(&id(77)).await.unwrap(), 0);
+    assert_eq!(queue.replay_dead_letters(&id(4)).await.unwrap(), 1);
+    let mut interactive = queue.consume(Interactive, 1).await.unwrap();
+    let delivery = next(&mut interactive).await;
+    assert_eq!((number(&*delivery), delivery.redelivered()), (4, 0));
+    delivery.acknowledge().await.unwrap();
+    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap(), 2);
+    let mut background = queue.consume(Background, 1).await.unwrap();
+    for expected in 0..2 {
+        let delivery = next(&mut background).await;
+        assert_eq!((number(&*delivery), delivery.redelivered()), (expected, 0));
+        delivery.acknowledge().await.unwrap();
+    }
+    let left = queue.dead_letters(10).await.unwrap();
+    let left: Vec<_> = left
+        .iter()
+        .map(|letter| letter.job.as_ref().unwrap().id.as_u128())
+        .collect();
+    assert_eq!(left, [2, 3]);
+    // Who waits is sent jobs ahead; nobody shall.
+    drop((interactive, background));
+    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(100)).await.unwrap(), 2);
+    dead_letters_are(&*queue, 0).await;
+    settles(bench, Background, 1, 0).await;
+}
+
+/// What finds no room stays a dead letter.
+pub async fn a_replay_into_a_full_queue_loses_nothing(bench: &dyn QueueBench) {
+    let queue = bench.queue();
+    bury(&*queue, Background, 0..2, 0).await;
+    let mut put_in = 100;
+    while queue
+        .publish(Background, &job(put_in), &TraceContext::default())
+        .await
+        .is_ok()
+    {
+        put_in += 1;
+        assert!(put_in < 200, "the queue has no limit");
+    }
+    let failure = queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap_err();
+    assert_eq!(failure.code, Code::QueueFull);
+    dead_letters_are(&*queue, 2).await;
+    let mut consumer = queue.consume(Background, 1).await.unwrap();
+    for expected in 100..put_in {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(number(&*delivery), expected);
+        delivery.acknowledge().await.unwrap();
+    }
+    settles(bench, Background, 0, 0).await;
+    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap(), 2);
+}
+
+/// By id or the oldest; nobody is given them again.
+pub async fn dead_letters_are_discarded(bench: &dyn QueueBench) {
+    let queue = bench.queue();
+    bury(&*queue, Background, 0..4, 0).await;
+    let id = Letters::Id(Uuid::from_u128(2).to_string());
+    assert_eq!(queue.discard_dead_letters(&id).await.unwrap(), 1);
+    assert_eq!(queue.discard_dead_letters(&id).await.unwrap(), 0);
+    assert_eq!(queue.discard_dead_letters(&Letters::Oldest(1)).await.unwrap(), 1);
+    let left = queue.dead_letters(10).await.unwrap();
+    let left: Vec<_> = left
+        .iter()
+        .map(|letter| letter.job.as_ref().unwrap().id.as_u128())
+        .collect();
+    assert_eq!(left, [1, 3]);
+    settles(bench, Background, 0, 0).await;
 }
 
 /// The publisher is told and nothing is lost or overwritten.
@@ -310,11 +479,14 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
     let queue = bench.queue();
     let room = settings().maximum_length as u128;
     publish(&*queue, Background, 0..room).await;
-    settles(&*queue, Background, settings().maximum_length as u64, 0).await;
+    settles(bench, Background, settings().maximum_length as u64, 0).await;
     // A broker may let a few more in before it notices; it must not do so without end.
     let mut published = room;
     let failure = loop {
-        match queue.publish(Background, &job(published)).await {
+        match queue
+            .publish(Background, &job(published), &TraceContext::default())
+            .await
+        {
             Ok(()) => published += 1,
             Err(failure) => break failure,
         }
@@ -328,15 +500,21 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
         ),
         "{failure:?}"
     );
-    queue.publish(Interactive, &job(500)).await.unwrap();
+    queue
+        .publish(Interactive, &job(500), &TraceContext::default())
+        .await
+        .unwrap();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     for expected in 0..published {
         let delivery = next(&mut consumer).await;
         assert_eq!(number(&*delivery), expected);
         delivery.acknowledge().await.unwrap();
     }
-    settles(&*queue, Background, 0, 0).await;
-    queue.publish(Background, &job(900)).await.unwrap();
+    settles(bench, Background, 0, 0).await;
+    queue
+        .publish(Background, &job(900), &TraceContext::default())
+        .await
+        .unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(
         number(&*delivery),
@@ -354,8 +532,11 @@ pub async fn a_job_that_breaks_the_rules_is_refused(bench: &dyn QueueBench) {
             users: vec![user_id("ana"); users],
             ..job(1)
         };
-        let failure = queue.publish(Background, &wrong).await.unwrap_err();
+        let failure = queue
+            .publish(Background, &wrong, &TraceContext::default())
+            .await
+            .unwrap_err();
         assert_eq!(failure.code, Code::JobRefused);
     }
-    settles(&*queue, Background, 0, 0).await;
+    settles(bench, Background, 0, 0).await;
 }

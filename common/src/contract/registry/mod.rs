@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod enrolments;
 pub mod journal;
+pub mod marks;
 pub mod stamps;
 pub mod states;
 pub mod tenants;

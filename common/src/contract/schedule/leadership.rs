@@ -5,11 +5,14 @@ use super::*;
 /// Renewed by the holder with the same epoch, refused to others, free after the end.
 pub async fn one_leads_until_the_lease_ends(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
+    assert_eq!(schedule.leader().await.unwrap(), None);
     let first = schedule.lead("one", LONG).await.unwrap().unwrap();
     assert_eq!(schedule.lead("other", LONG).await.unwrap(), None);
+    assert_eq!(schedule.leader().await.unwrap().as_deref(), Some("one"));
     // Renewed for a short time only: a renewal sets the end, it does not add to it.
     assert_eq!(schedule.lead("one", bench.unit()).await.unwrap(), Some(first));
     bench.pass_time(bench.unit() * 2).await;
+    assert_eq!(schedule.leader().await.unwrap(), None);
     let second = schedule.lead("other", LONG).await.unwrap().unwrap();
     assert!(second > first);
     assert_eq!(schedule.lead("one", LONG).await.unwrap(), None);
@@ -22,6 +25,7 @@ pub async fn who_resigns_lets_the_next_lead_with_a_newer_epoch(bench: &dyn Sched
     schedule.resign("other").await.unwrap();
     assert_eq!(schedule.lead("other", LONG).await.unwrap(), None);
     schedule.resign("one").await.unwrap();
+    assert_eq!(schedule.leader().await.unwrap(), None);
     let second = schedule.lead("other", LONG).await.unwrap().unwrap();
     assert!(second > first);
     schedule.resign("one").await.unwrap();

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::queue::{Depth, JobError, SyncJob};
+use crate::trace::TraceContext;
 
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) job: Arc<Result<SyncJob, JobError>>,
+    pub(super) trace: TraceContext,
     /// How often it was given to a consumer.
     pub(super) deliveries: u32,
 }
@@ -91,7 +93,7 @@ impl Lane {
     pub(super) fn depth(&self) -> Depth {
         Depth {
             ready: self.ready.len() as u64,
-            unacknowledged: self.unacknowledged,
+            unacknowledged: Some(self.unacknowledged),
             wanted: self
                 .takers
                 .values()

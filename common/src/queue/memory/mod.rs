@@ -10,20 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::{Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, QueueName, SyncJob};
+use super::dead_letter::bounded_reason;
+use super::{Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, Letters, QueueName, SyncJob};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::QueueSettings;
+use crate::trace::TraceContext;
 use lane::{Lane, Message};
 
-/// Most dead letters kept; then the oldest makes room.
-const DEAD_LETTERS: usize = 1_000;
+/// A message that was given up on.
+#[derive(Debug)]
+struct Buried {
+    id: String,
+    queue: QueueName,
+    message: Message,
+    reason: String,
+}
 
 #[derive(Debug)]
 struct State {
     background: Lane,
     interactive: Lane,
-    dead: VecDeque<DeadLetter>,
-    last_dead_letter: u64,
+    dead: VecDeque<Buried>,
+    /// Numbers the dead letters that are no job.
+    last_unreadable: u64,
     closed: bool,
 }
 
@@ -35,15 +44,23 @@ impl State {
         }
     }
 
-    fn bury(&mut self, message: &Message, reason: String) {
-        self.last_dead_letter += 1;
-        if self.dead.len() >= DEAD_LETTERS {
+    /// Most dead letters are `maximum`; then the oldest makes room.
+    fn bury(&mut self, queue: QueueName, message: Message, reason: &str, maximum: usize) {
+        let id = match message.job.as_ref() {
+            Ok(job) => job.id.to_string(),
+            Err(_) => {
+                self.last_unreadable += 1;
+                format!("unreadable-{}", self.last_unreadable)
+            }
+        };
+        while self.dead.len() >= maximum.max(1) {
             self.dead.pop_front();
         }
-        self.dead.push_back(DeadLetter {
-            id: self.last_dead_letter,
-            job: message.job.as_ref().clone(),
-            reason,
+        self.dead.push_back(Buried {
+            id,
+            queue,
+            message,
+            reason: bounded_reason(reason),
         });
     }
 }
@@ -55,6 +72,7 @@ struct Shared {
     changed: Notify,
     maximum_length: usize,
     delivery_limit: u32,
+    maximum_dead_letters: usize,
 }
 
 impl Shared {
@@ -80,12 +98,13 @@ impl MemoryQueue {
                 background: Lane::default(),
                 interactive: Lane::default(),
                 dead: VecDeque::new(),
-                last_dead_letter: 0,
+                last_unreadable: 0,
                 closed: false,
             }),
             changed: Notify::new(),
             maximum_length: settings.maximum_length,
             delivery_limit: settings.delivery_limit.max(1),
+            maximum_dead_letters: settings.maximum_dead_letters,
         }))
     }
 
@@ -100,34 +119,46 @@ impl MemoryQueue {
     /// # Errors
     /// The queue is full or closed.
     pub fn publish_bytes(&self, queue: QueueName, bytes: &[u8]) -> Result<(), Failure> {
-        self.put(queue, SyncJob::decode(bytes))
+        self.put(queue, SyncJob::decode(bytes), &TraceContext::default())
     }
 
-    fn put(&self, queue: QueueName, job: Result<SyncJob, JobError>) -> Result<(), Failure> {
+    fn put(
+        &self,
+        queue: QueueName,
+        job: Result<SyncJob, JobError>,
+        trace: &TraceContext,
+    ) -> Result<(), Failure> {
         {
             let mut state = self.0.enter();
-            if state.closed {
-                return Err(closed());
-            }
-            let lane = state.lane(queue);
-            if lane.waiting() >= self.0.maximum_length {
-                return Err(Failure::new(
-                    ErrorClass::Throttled { retry_after: None },
-                    Code::QueueFull,
-                    format!(
-                        "{} jobs wait in the {} queue, which is all it holds (queue.maximum_length)",
-                        lane.waiting(),
-                        queue.name()
-                    ),
-                ));
-            }
-            lane.push(Message {
+            self.0.has_room(&mut state, queue)?;
+            state.lane(queue).push(Message {
                 job: Arc::new(job),
+                trace: trace.clone(),
                 deliveries: 0,
             });
         }
         self.0.changed.notify_waiters();
         Ok(())
+    }
+}
+
+impl Shared {
+    fn has_room(&self, state: &mut State, queue: QueueName) -> Result<(), Failure> {
+        if state.closed {
+            return Err(closed());
+        }
+        let waiting = state.lane(queue).waiting();
+        if waiting < self.maximum_length {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorClass::Throttled { retry_after: None },
+            Code::QueueFull,
+            format!(
+                "{waiting} jobs wait in the {} queue, which is all it holds (queue.maximum_length)",
+                queue.name()
+            ),
+        ))
     }
 }
 
@@ -141,15 +172,9 @@ fn closed() -> Failure {
 
 #[async_trait]
 impl JobQueue for MemoryQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
-        job.check_users().map_err(|error| {
-            Failure::new(
-                ErrorClass::ItemPermanent,
-                Code::JobRefused,
-                format!("job {} of {}: {error}", job.id, job.tenant),
-            )
-        })?;
-        self.put(queue, Ok(job.clone()))
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
+        job.check_users().map_err(|error| job.refused(&error))?;
+        self.put(queue, Ok(job.clone()), trace)
     }
 
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
@@ -170,7 +195,60 @@ impl JobQueue for MemoryQueue {
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        Ok(self.0.enter().dead.iter().take(limit).cloned().collect())
+        let state = self.0.enter();
+        let letters = state.dead.iter().take(limit);
+        Ok(letters
+            .map(|buried| DeadLetter {
+                id: buried.id.clone(),
+                job: buried.message.job.as_ref().clone(),
+                reason: buried.reason.clone(),
+                queue: Some(buried.queue),
+            })
+            .collect())
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        Ok(self.0.enter().dead.len() as u64)
+    }
+
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        let mut replayed = 0;
+        {
+            let mut state = self.0.enter();
+            let mut kept = VecDeque::new();
+            let mut full = None;
+            while let Some(mut buried) = state.dead.pop_front() {
+                if full.is_none() && which.include(&buried.id, replayed) {
+                    match self.0.has_room(&mut state, buried.queue) {
+                        Ok(()) => {
+                            buried.message.deliveries = 0;
+                            state.lane(buried.queue).push(buried.message);
+                            replayed += 1;
+                            continue;
+                        }
+                        Err(failure) => full = Some(failure),
+                    }
+                }
+                kept.push_back(buried);
+            }
+            state.dead = kept;
+            drop(state);
+            self.0.changed.notify_waiters();
+            match full {
+                None => Ok(replayed),
+                Some(failure) => Err(failure.within(format!("after {replayed} dead letters were replayed"))),
+            }
+        }
+    }
+
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        let mut discarded = 0;
+        self.0.enter().dead.retain(|buried| {
+            let goes = which.include(&buried.id, discarded);
+            discarded += u64::from(goes);
+            !goes
+        });
+        Ok(discarded)
     }
 }
 
@@ -212,6 +290,7 @@ impl Consumer for MemoryConsumer {
                         queue: self.queue,
                         consumer: self.id,
                         job: message.job.clone(),
+                        trace: message.trace.clone(),
                         message: Some(message),
                     }));
                 }
@@ -232,6 +311,7 @@ struct MemoryDelivery {
     queue: QueueName,
     consumer: u64,
     job: Arc<Result<SyncJob, JobError>>,
+    trace: TraceContext,
     /// Taken when it is settled.
     message: Option<Message>,
 }
@@ -248,15 +328,16 @@ impl MemoryDelivery {
         let Some(message) = self.message.take() else {
             return;
         };
+        let maximum = self.shared.maximum_dead_letters;
         {
             let mut state = self.shared.enter();
             state.lane(self.queue).settled(self.consumer);
             match settlement {
                 Settlement::Done => {}
-                Settlement::Reject(reason) => state.bury(&message, (*reason).to_owned()),
+                Settlement::Reject(reason) => state.bury(self.queue, message, reason, maximum),
                 Settlement::Return if message.deliveries >= self.shared.delivery_limit => {
                     let reason = format!("delivered {} times and never finished", message.deliveries);
-                    state.bury(&message, reason);
+                    state.bury(self.queue, message, &reason, maximum);
                 }
                 Settlement::Return => state.lane(self.queue).push_front(message),
             }
@@ -275,6 +356,10 @@ impl Delivery for MemoryDelivery {
         self.message
             .as_ref()
             .map_or(0, |message| message.deliveries.saturating_sub(1))
+    }
+
+    fn trace(&self) -> &TraceContext {
+        &self.trace
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<(), Failure> {

@@ -7,6 +7,8 @@ mod enrolments;
 mod errors;
 mod journal;
 mod link;
+mod marks;
+mod occupancy;
 mod postgres;
 mod postgres_errors;
 mod probe;
@@ -24,6 +26,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgPool, SqlitePool};
 
+pub use self::occupancy::{Company, Occupancy, occupy};
+
 use self::connection::Connection;
 use self::link::Link;
 use super::{
@@ -32,6 +36,7 @@ use super::{
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
+use crate::schedule::Mark;
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;
@@ -281,6 +286,13 @@ impl Registry for SqlRegistry {
     }
     async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
         again(|| self.do_take_deletion_permit(user)).await
+    }
+
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
+        self.do_mark().await
+    }
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        again(|| self.do_save_mark(mark)).await
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {

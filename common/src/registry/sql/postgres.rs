@@ -110,7 +110,7 @@ fn too_late(limit: Duration) -> sqlx::Error {
 }
 
 /// The options of the URL, with what tasksync adds.
-fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
+pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
     let wrong = |reason: &dyn Display| {
         Failure::new(
             ErrorClass::TenantPermanent,
@@ -167,7 +167,7 @@ fn with_session<V: Display>(
 }
 
 /// The database in words; no password.
-fn place(options: &PgConnectOptions) -> String {
+pub(super) fn place(options: &PgConnectOptions) -> String {
     let server = options.get_socket().map_or_else(
         || format!("{}:{}", options.get_host(), options.get_port()),
         |socket| socket.display().to_string(),

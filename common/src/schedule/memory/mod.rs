@@ -182,6 +182,11 @@ impl Schedule for MemorySchedule {
         Ok(state.summary(tenant, now))
     }
 
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.is_empty())
+    }
+
     async fn now(&self) -> Result<Timestamp, Failure> {
         Ok(self.clock.now())
     }
@@ -189,6 +194,11 @@ impl Schedule for MemorySchedule {
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
         let (mut state, now) = self.enter();
         Ok(state.lead(holder, now, span(lasts)))
+    }
+
+    async fn leader(&self) -> Result<Option<String>, Failure> {
+        let (state, now) = self.enter();
+        Ok(state.leader(now))
     }
 
     async fn resign(&self, holder: &str) -> Result<(), Failure> {

@@ -401,6 +401,10 @@ impl State {
         summary
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+
     pub(super) fn lead(&mut self, holder: &str, now: Timestamp, lasts: SignedDuration) -> Option<Epoch> {
         let until = plus(now, lasts);
         match &mut self.lease {
@@ -419,6 +423,11 @@ impl State {
             }
         }
         Some(Epoch(self.epoch))
+    }
+
+    pub(super) fn leader(&self, now: Timestamp) -> Option<String> {
+        let lease = self.lease.as_ref().filter(|lease| lease.until > now)?;
+        Some(lease.holder.clone())
     }
 
     pub(super) fn resign(&mut self, holder: &str) {

@@ -45,21 +45,69 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     command.output().unwrap().into()
 }
 
+/// A running role.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts a command that logs as JSON, and waits for a line with this message; also the line.
+    pub(crate) fn start(command: &mut Command, message: &str) -> (Self, Value) {
+        let mut process = command
+            .env("TASKSYNC_LOG__FORMAT", "json")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let found = loop {
+            let Some(line) = lines.next() else {
+                process.kill().ok();
+                panic!("the process ended: {seen}")
+            };
+            let line = line.unwrap();
+            let fields: Value = serde_json::from_str(&line).unwrap_or_default();
+            if fields["message"] == message {
+                break fields;
+            }
+            seen.push_str(&line);
+        };
+        // Read on, or the process would stop at a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self(process), found)
+    }
+
+    /// Sends SIGTERM and waits; the exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// A running `tasksync standalone` with its registry in `folder`.
 pub(crate) struct Standalone {
-    process: Child,
+    process: Running,
     pub(crate) url: String,
+    /// Where its probes are asked.
+    pub(crate) health: String,
 }
 
 impl Standalone {
-    /// The command that starts one on a free port, logging as JSON.
+    /// The command that starts one on free ports.
     pub(crate) fn command(folder: &Path) -> Command {
         let mut command = tasksync();
         command
             .arg("standalone")
             .env("TASKSYNC_TOKEN", TOKEN)
-            .env("TASKSYNC_LOG__FORMAT", "json")
             .env("TASKSYNC_API__LISTEN", "127.0.0.1:0")
+            .env("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0")
             .env(
                 "TASKSYNC_REGISTRY__URL",
                 format!("sqlite:{}/registry.sqlite", folder.display()),
@@ -68,26 +116,11 @@ impl Standalone {
     }
 
     pub(crate) fn start(folder: &Path) -> Self {
-        let mut process = Self::command(folder).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut seen = String::new();
-        let address = loop {
-            let Some(line) = lines.next() else {
-                process.kill().ok();
-                panic!("the service ended: {seen}")
-            };
-            let line = line.unwrap();
-            let fields: Value = serde_json::from_str(&line).unwrap_or_default();
-            if fields["message"] == "tasksync runs" {
-                break fields["listen"].as_str().unwrap().to_owned();
-            }
-            seen.push_str(&line);
-        };
-        // Read on, or the service would stop at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (process, line) = Running::start(&mut Self::command(folder), "tasksync runs");
         Self {
             process,
-            url: format!("http://{address}"),
+            url: format!("http://{}", line["listen"].as_str().unwrap()),
+            health: line["health"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -105,22 +138,7 @@ impl Standalone {
     }
 
     /// Sends SIGTERM and waits; the exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
-        let pid = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        self.process.wait().unwrap().code()
-    }
-}
-
-impl Drop for Standalone {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+    pub(crate) fn terminate(self) -> Option<i32> {
+        self.process.terminate()
     }
 }

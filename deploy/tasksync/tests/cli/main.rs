@@ -8,4 +8,5 @@
 mod commands;
 mod harness;
 mod pages;
+mod roles;
 mod standalone;

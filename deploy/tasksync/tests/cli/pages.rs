@@ -19,6 +19,13 @@ fn the_pages_in_the_repository_are_up_to_date() {
 fn the_examples_are_right() {
     let checked = run(tasksync().args(["config", "check", example("settings.toml").to_str().unwrap()]));
     assert_eq!(checked.code, 0, "{checked:?}");
+    let distributed = example("distributed.toml");
+    for role in ["scheduler", "worker", "standalone"] {
+        let checked = run(tasksync()
+            .args(["config", "check", "--role", role])
+            .arg(&distributed));
+        assert_eq!(checked.code, 0, "{checked:?}");
+    }
     let text = std::fs::read_to_string(example("tenant.toml")).unwrap();
     let tenant: tasksync_common::registry::Tenant = toml::from_str(&text).unwrap();
     assert_eq!(tenant.id.as_str(), "contoso");

@@ -46,12 +46,10 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let missing = folder.path().join("missing");
     let registry = format!("sqlite:{}/registry.sqlite", missing.display());
+    let address = taken.local_addr().unwrap().to_string();
     for (name, value, expected) in [
-        (
-            "TASKSYNC_API__LISTEN",
-            taken.local_addr().unwrap().to_string(),
-            "is in use",
-        ),
+        ("TASKSYNC_HEALTH__LISTEN", address.clone(), "health.listen"),
+        ("TASKSYNC_API__LISTEN", address, "is in use"),
         (
             "TASKSYNC_WORKER__NONSENSE",
             "1".to_owned(),
@@ -60,7 +58,7 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
         ("TASKSYNC_REGISTRY__URL", registry, "missing/registry.sqlite"),
         (
             "TASKSYNC_SCHEDULE__URL",
-            "redis://127.0.0.1".to_owned(),
+            "etcd://127.0.0.1".to_owned(),
             "schedule.url",
         ),
         ("TASKSYNC_TOKEN", "short".to_owned(), "16"),

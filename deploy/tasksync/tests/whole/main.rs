@@ -12,3 +12,5 @@ mod kill;
 mod plan;
 mod registry;
 mod rig;
+mod roles;
+mod shared;

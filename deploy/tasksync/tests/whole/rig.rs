@@ -1,6 +1,7 @@
 //! A farm, the service between its servers, people who edit, and what every trial asks at its end.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tasksync_loadtest::population::PopulationSpec;
-use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec};
+use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
 
 /// Everything may take this long to arrive; generous, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,15 +64,21 @@ pub(crate) async fn start_as(
     minimum: Duration,
     more: &str,
 ) -> Service {
-    let spec = ServiceSpec {
+    Service::start(spec(executable, folder, minimum, more), farm)
+        .await
+        .unwrap()
+}
+
+/// How the services of these trials run.
+pub(crate) fn spec(executable: PathBuf, folder: &Path, minimum: Duration, more: &str) -> ServiceSpec {
+    ServiceSpec {
         executable,
         folder: folder.to_owned(),
         minimum_interval: minimum,
         maximum_interval: minimum * 3 / 2,
         top_up_interval: Duration::from_millis(100),
         more: more.to_owned(),
-    };
-    Service::start(spec, farm).await.unwrap()
+    }
 }
 
 /// How a command ended.
@@ -92,10 +99,14 @@ pub(crate) fn ask(service: &Service, arguments: &[&str]) -> Ended {
     run(&mut command)
 }
 
-/// The executable with a clean environment.
+/// The executable with a clean environment and free ports.
 pub(crate) fn tasksync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasksync"));
-    command.env_clear().stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("TASKSYNC_API__LISTEN", "127.0.0.1:0")
+        .env("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null());
     command
 }
 
@@ -169,8 +180,25 @@ pub(crate) fn watch(farm: &Farm, ledger: &mut Ledger) {
     }
 }
 
+/// Whatever has logs to show when something went wrong.
+pub(crate) trait Logs {
+    fn tail(&self) -> String;
+}
+
+impl Logs for Service {
+    fn tail(&self) -> String {
+        self.log_tail(40)
+    }
+}
+
+impl Logs for Installation {
+    fn tail(&self) -> String {
+        self.log_tail(20)
+    }
+}
+
 /// Waits until both sides agree and every edit was seen; says what is wrong when that does not happen.
-pub(crate) async fn settles(farm: &Farm, service: &Service, ledger: &mut Ledger) {
+pub(crate) async fn settles(farm: &Farm, service: &impl Logs, ledger: &mut Ledger) {
     let oracle = Oracle::new(farm);
     let started = Instant::now();
     loop {
@@ -185,7 +213,7 @@ pub(crate) async fn settles(farm: &Farm, service: &Service, ledger: &mut Ledger)
             "the sides do not come together:\n{}\n{}\nlog:\n{}",
             verdict.lines(20).join("\n"),
             unseen.join("\n"),
-            service.log_tail(40)
+            service.tail()
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -217,5 +245,45 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
         }
         assert!(started.elapsed() < PATIENCE, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A script that runs the executable as the first process of a namespace, as in a container; `None`, said on standard
+/// output, where that is not permitted.
+pub(crate) fn as_process_1(folder: &Path) -> Option<PathBuf> {
+    let permitted = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
+    if !permitted.is_ok_and(|ended| ended.status.success()) {
+        println!("SKIPPED: unshare --pid is not permitted here");
+        return None;
+    }
+    let script = folder.join("tasksync.sh");
+    let text = format!(
+        "#!/bin/sh\nexec unshare --pid --fork --kill-child {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_tasksync")
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Some(script)
+}
+
+/// Sends SIGTERM to the first process inside the namespace that `outer` made, and waits until both have ended.
+pub(crate) async fn terminate_process_1(outer: u32, logs: impl Fn() -> String) {
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+    let inner = children.split_whitespace().next().unwrap().to_owned();
+    let namespaces = std::fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
+    let line = namespaces
+        .lines()
+        .find(|line| line.starts_with("NSpid:"))
+        .unwrap();
+    assert_eq!(line.split_whitespace().last(), Some("1"), "{line}");
+    let sent = Command::new("kill").args(["-TERM", &inner]).status().unwrap();
+    assert!(sent.success());
+    let asked = Instant::now();
+    while !std::fs::read_to_string(format!("/proc/{outer}/stat"))
+        .unwrap()
+        .contains(") Z ")
+    {
+        assert!(asked.elapsed() < PATIENCE, "{}", logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

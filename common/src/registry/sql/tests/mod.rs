@@ -1,3 +1,4 @@
+mod occupancy;
 mod postgres;
 mod server;
 mod sqlite;

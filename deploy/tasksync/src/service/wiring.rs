@@ -26,27 +26,31 @@ const TENANTS_CONNECTED: usize = 10_000;
 const TENANT_RECHECK: Duration = Duration::from_secs(10);
 
 /// The sync of users, and the checks of tenants' servers.
-pub(crate) struct Connected<S: UserSync> {
-    pub(crate) sync: Arc<S>,
-    pub(crate) checks: Arc<dyn TenantChecks>,
+pub(super) struct Connected<S: UserSync> {
+    pub(super) sync: Arc<S>,
+    pub(super) checks: Arc<dyn TenantChecks>,
 }
 
-/// Makes the clients and what is built on them.
+/// Makes the clients.
 ///
 /// # Errors
 /// Names the setting that cannot be used.
-pub(crate) fn connect(
+pub(super) fn connector(settings: &Settings, clock: &SharedClock) -> Result<Arc<dyn Connector>, Stop> {
+    let connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
+        .map_err(|error| Stop::settings(error.to_string()))?;
+    Ok(Arc::new(connector))
+}
+
+/// Makes what is built on the clients.
+pub(super) fn connect(
+    connector: &Arc<dyn Connector>,
     settings: &Settings,
     registry: &Arc<dyn Registry>,
     clock: &SharedClock,
-) -> Result<Connected<SyncEngine>, Stop> {
-    let connector: Arc<dyn Connector> = Arc::new(
-        ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
-            .map_err(|error| Stop::settings(error.to_string()))?,
-    );
+) -> Connected<SyncEngine> {
     let tenants = Arc::new(Tenants::new(
         Arc::clone(registry),
-        Arc::clone(&connector),
+        Arc::clone(connector),
         Arc::clone(clock),
         TENANTS_CONNECTED,
         TENANT_RECHECK,
@@ -57,10 +61,13 @@ pub(crate) fn connect(
         Arc::clone(clock),
         SyncSettings::new(&settings.worker, &settings.guard),
     ));
-    Ok(Connected {
+    Connected {
         sync: Arc::clone(&sync),
-        checks: Arc::new(Checks { connector, sync }),
-    })
+        checks: Arc::new(Checks {
+            connector: Arc::clone(connector),
+            sync,
+        }),
+    }
 }
 
 /// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.

@@ -8,10 +8,10 @@ use crate::exit::Stop;
 
 /// Held as long as the process uses the registry; given back when dropped, also when the process is killed.
 #[derive(Debug)]
-pub(crate) struct RegistryLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(super) struct RegistryLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 /// Takes the lock beside the file of `sqlite:PATH`. A registry that is no file needs none.
-pub(crate) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
+pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
     let Some(path) = lock_path(registry_url) else {
         return Ok(None);
     };

@@ -1,0 +1,166 @@
+//! Jobs per second through our queue at RabbitMQ, against the bare client with the same guarantees (quorum queue, persistent,
+//! mandatory, confirmed in a window, acknowledged one by one), in the same run, in alternating rounds.
+//!
+//! `TASKSYNC_TEST_AMQP_URL=amqp://… cargo bench -p tasksync-common --bench amqp_queue`
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark fails by panicking and prints its result"
+)]
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use tasksync_common::queue::{JobQueue, QueueName, Reason, SyncJob, VERSION, Workload, open_queue};
+use tasksync_common::schedule::Token;
+use tasksync_common::settings::QueueSettings;
+use tasksync_common::trace::TraceContext;
+use uuid::Uuid;
+
+const JOBS: usize = 5_000;
+const ROUNDS: usize = 5;
+const WINDOW: usize = 100;
+const PREFETCH: u16 = 100;
+
+fn job(number: usize) -> SyncJob {
+    SyncJob {
+        version: VERSION,
+        id: Uuid::from_u128(number as u128),
+        tenant: "contoso".parse().unwrap(),
+        workload: Workload::Tasks,
+        reason: Reason::Scheduled,
+        token: Token(1),
+        users: (0..100)
+            .map(|user| format!("user-{user}").parse().unwrap())
+            .collect(),
+        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
+    }
+}
+
+async fn ours(queue: &dyn JobQueue, jobs: &[SyncJob]) -> Duration {
+    let mut consumer = queue
+        .consume(QueueName::Background, usize::from(PREFETCH))
+        .await
+        .unwrap();
+    let trace = TraceContext::default();
+    let begin = Instant::now();
+    let publish = stream::iter(jobs)
+        .map(|job| queue.publish(QueueName::Background, job, &trace))
+        .buffer_unordered(WINDOW)
+        .for_each(|published| async { published.unwrap() });
+    let take = async {
+        for _ in jobs {
+            let delivery = consumer.next().await.unwrap();
+            assert!(delivery.job().is_ok());
+            delivery.acknowledge().await.unwrap();
+        }
+    };
+    tokio::join!(publish, take);
+    begin.elapsed()
+}
+
+async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob]) -> Duration {
+    let mut consumer = taker
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let options = BasicPublishOptions {
+        mandatory: true,
+        immediate: false,
+    };
+    let begin = Instant::now();
+    let publish = stream::iter(jobs)
+        .map(|job| async move {
+            // The work both have to do: without it the client would carry nothing.
+            let body = job.encode().unwrap();
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let sent = publisher.basic_publish("".into(), queue.into(), options, &body, properties);
+            assert!(sent.await.unwrap().await.unwrap().is_ack());
+        })
+        .buffer_unordered(WINDOW)
+        .for_each(|()| async {});
+    let take = async {
+        for _ in jobs {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert!(SyncJob::decode(&delivery.data).is_ok());
+            delivery.ack(BasicAckOptions::default()).await.unwrap();
+        }
+    };
+    tokio::join!(publish, take);
+    begin.elapsed()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::main]
+async fn main() {
+    let Some(url) = std::env::var_os("TASKSYNC_TEST_AMQP_URL").and_then(|url| url.into_string().ok()) else {
+        println!("skipped: set TASKSYNC_TEST_AMQP_URL to a RabbitMQ broker");
+        return;
+    };
+    let prefix = format!("bench-{}", Uuid::new_v4());
+    let settings = QueueSettings {
+        url: url.clone(),
+        name_prefix: prefix.clone(),
+        ..QueueSettings::default()
+    };
+    let queue = open_queue(&settings, Duration::from_secs(3600)).await.unwrap();
+    let connect = || Connection::connect(&url, ConnectionProperties::default());
+    let (one, other) = (connect().await.unwrap(), connect().await.unwrap());
+    let publisher = one.create_channel().await.unwrap();
+    publisher
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
+    let taker = other.create_channel().await.unwrap();
+    taker
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await
+        .unwrap();
+    let name = format!("{prefix}.bare");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    publisher
+        .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .unwrap();
+    let jobs: Vec<SyncJob> = (0..JOBS).map(job).collect();
+    let (mut our_rates, mut bare_rates) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let our = JOBS as f64 / ours(&*queue, &jobs).await.as_secs_f64();
+        let bare = JOBS as f64 / bare(&publisher, &taker, &name, &jobs).await.as_secs_f64();
+        // The first round warms both up.
+        if round > 0 {
+            our_rates.push(our);
+            bare_rates.push(bare);
+        }
+    }
+    let (our, bare) = (median(our_rates), median(bare_rates));
+    println!(
+        "{JOBS} jobs of 100 users, window {WINDOW}, {ROUNDS} rounds: ours {our:.0} jobs/s, bare client {bare:.0} jobs/s, ratio {:.2} (aim: at least 0.80)",
+        our / bare
+    );
+    for queue in ["bare", "tasks.background", "tasks.interactive", "tasks.dead"] {
+        let name = format!("{prefix}.{queue}");
+        publisher
+            .queue_delete(name.into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+}

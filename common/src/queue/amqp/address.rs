@@ -1,0 +1,244 @@
+//! Where the broker is: `amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`.
+//!
+//! The form is the one of RabbitMQ's URI specification, with several hosts added. No error ever repeats the part before
+//! the `@`, which holds the password.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Code, ErrorClass, Failure};
+
+/// Most hosts of one URL.
+const MAXIMUM_HOSTS: usize = 32;
+
+/// One node of the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(formatter, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+/// A URL taken apart; its parts are decoded.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    pub(super) tls: bool,
+    pub(super) user: String,
+    password: SecretString,
+    pub(super) hosts: Vec<Host>,
+    pub(super) vhost: String,
+}
+
+impl Address {
+    /// Reads a URL. Without user `guest` with password `guest`, without port 5672 (TLS: 5671), without vhost `/`.
+    ///
+    /// # Errors
+    /// Says which part is wrong, never repeating user or password.
+    pub(super) fn parse(url: &str) -> Result<Self, Failure> {
+        let (tls, rest) = if let Some(rest) = url.strip_prefix("amqp://") {
+            (false, rest)
+        } else if let Some(rest) = url.strip_prefix("amqps://") {
+            (true, rest)
+        } else {
+            return Err(wrong("does not begin with amqp:// or amqps://"));
+        };
+        if rest.contains(['?', '#']) {
+            return Err(wrong(
+                "has a ? or #: parameters are settings of their own, and in names these are written %3F and %23",
+            ));
+        }
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, Some(path)),
+            None => (rest, None),
+        };
+        let (account, hosts) = match authority.rsplit_once('@') {
+            Some((account, hosts)) => (Some(account), hosts),
+            None => (None, authority),
+        };
+        let (user, password) = match account {
+            None | Some("") => ("guest".to_owned(), "guest".to_owned()),
+            Some(account) => {
+                if account.contains('@') {
+                    return Err(wrong("has an @ in user or password; write it as %40"));
+                }
+                let (user, password) = account.split_once(':').unwrap_or((account, ""));
+                if password.contains(':') {
+                    return Err(wrong("has a second colon in the password; write it as %3A"));
+                }
+                (
+                    decode(user).ok_or_else(|| wrong("has a user that is not percent-encoded rightly"))?,
+                    decode(password)
+                        .ok_or_else(|| wrong("has a password that is not percent-encoded rightly"))?,
+                )
+            }
+        };
+        let hosts: Vec<Host> = hosts
+            .split(',')
+            .map(|text| host(text.trim(), if tls { 5671 } else { 5672 }))
+            .collect::<Result<_, _>>()?;
+        if hosts.len() > MAXIMUM_HOSTS {
+            return Err(wrong(&format!(
+                "names {} hosts; at most {MAXIMUM_HOSTS} are allowed",
+                hosts.len()
+            )));
+        }
+        let vhost = match path {
+            None | Some("") => "/".to_owned(),
+            Some(path) if path.contains('/') => {
+                return Err(wrong("has a / in its vhost; write it as %2F"));
+            }
+            Some(path) => {
+                decode(path).ok_or_else(|| wrong("has a vhost that is not percent-encoded rightly"))?
+            }
+        };
+        for (what, value) in [("user", &user), ("vhost", &vhost)] {
+            if value.len() > 255 {
+                return Err(wrong(&format!("has a {what} of more than 255 bytes")));
+            }
+        }
+        Ok(Self {
+            tls,
+            user,
+            password: password.into(),
+            hosts,
+            vhost,
+        })
+    }
+
+    pub(super) fn password(&self) -> &str {
+        self.password.expose_secret()
+    }
+}
+
+fn wrong(what: &str) -> Failure {
+    Failure::new(
+        ErrorClass::TenantPermanent,
+        Code::SettingsWrong,
+        format!("queue.url {what}; write amqp://USER:PASSWORD@HOST:PORT/VHOST"),
+    )
+}
+
+fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
+    let (name, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (name, rest) = rest
+            .split_once(']')
+            .ok_or_else(|| wrong("has an IPv6 address without its closing bracket"))?;
+        let port = match rest {
+            "" => None,
+            rest => Some(
+                rest.strip_prefix(':')
+                    .ok_or_else(|| wrong("has something else than a port after an IPv6 address"))?,
+            ),
+        };
+        (name, port)
+    } else {
+        match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        }
+    };
+    let port = match port {
+        None => default_port,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| wrong("has a port that is not a number from 1 to 65535"))?,
+    };
+    if name.is_empty()
+        || name
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '%')
+    {
+        return Err(wrong("names no host, or one that is no host name"));
+    }
+    Ok(Host {
+        name: name.to_owned(),
+        port,
+    })
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(address: &Address) -> Vec<String> {
+        address.hosts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_part_is_read_and_decoded() {
+        let address =
+            Address::parse("amqps://task%40sync:p%3A%2F%40ss@one.example:5673,[::1],two.example/%2Fsync")
+                .unwrap();
+        assert!(address.tls);
+        assert_eq!(
+            (address.user.as_str(), address.password()),
+            ("task@sync", "p:/@ss")
+        );
+        assert_eq!(
+            hosts(&address),
+            ["one.example:5673", "[::1]:5671", "two.example:5671"]
+        );
+        assert_eq!(address.vhost, "/sync");
+        for plain in ["amqp://localhost", "amqp://localhost/"] {
+            let address = Address::parse(plain).unwrap();
+            assert_eq!((address.user.as_str(), address.password()), ("guest", "guest"));
+            assert_eq!(
+                (hosts(&address), address.vhost.as_str()),
+                (vec!["localhost:5672".to_owned()], "/")
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_password() {
+        for (url, part) in [
+            ("amqp://u:geheim@", "no host"),
+            ("amqp://u:geheim@h:0", "port"),
+            ("amqp://u:geheim@h:99999", "port"),
+            ("amqp://u:geheim@h/a/b", "vhost"),
+            ("amqp://u:geheim@h/%zz", "vhost"),
+            ("amqp://u:geheim%@h", "password"),
+            ("amqp://u:geheim%f@h", "password"),
+            ("amqp://u:gehe@im@h", "%40"),
+            ("amqp://u:geheim:x@h", "%3A"),
+            ("amqp://u:geheim@h?heartbeat=1", "parameters"),
+            ("amqp://u:geheim@[::1", "bracket"),
+            ("amqp://u:geheim@h,,i", "no host"),
+            ("http://u:geheim@h", "amqp://"),
+        ] {
+            let failure = Address::parse(url).unwrap_err();
+            assert_eq!(failure.code, Code::SettingsWrong);
+            assert!(failure.detail.contains(part), "{url}: {failure}");
+            assert!(!failure.to_string().contains("gehe"), "{failure}");
+        }
+        let address = Address::parse("amqp://u:geheim@h").unwrap();
+        assert!(!format!("{address:?}").contains("geheim"));
+    }
+}

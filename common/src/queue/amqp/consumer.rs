@@ -1,0 +1,247 @@
+//! Taking jobs. A consumer has a connection of its own, which its deliveries keep open until the last is settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use lapin::Acker;
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
+use lapin::types::FieldTable;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::link::{Core, Link, Purpose};
+use super::publisher::Publisher;
+use super::{errors, message};
+use crate::error::Failure;
+use crate::queue::{Consumer, Delivery, JobError, SyncJob};
+use crate::trace::TraceContext;
+
+/// What was sent ahead to a consumer that is gone comes within this time or not at all.
+const SENT_AHEAD: Duration = Duration::from_secs(5);
+
+/// Back to the queue; counts as a delivery.
+const RETURN: BasicNackOptions = BasicNackOptions {
+    multiple: false,
+    requeue: true,
+};
+
+pub(super) struct AmqpConsumer {
+    core: Arc<Core>,
+    publisher: Arc<Publisher>,
+    queue: String,
+    link: Arc<Link>,
+    /// `None` when it ended.
+    stream: Option<lapin::Consumer>,
+}
+
+impl AmqpConsumer {
+    pub(super) async fn open(
+        core: &Arc<Core>,
+        publisher: &Arc<Publisher>,
+        queue: &str,
+        permits: usize,
+    ) -> Result<Self, Failure> {
+        let link = core.connect(Purpose::Consume).await?;
+        let prefetch = u16::try_from(permits.max(1)).unwrap_or(u16::MAX);
+        let doing = format!("consuming from queue {queue}");
+        core.answer(
+            &doing,
+            link.channel.basic_qos(prefetch, BasicQosOptions::default()),
+        )
+        .await?;
+        let stream = link.channel.basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let stream = core.answer(&doing, stream).await?;
+        Ok(Self {
+            core: Arc::clone(core),
+            publisher: Arc::clone(publisher),
+            queue: queue.to_owned(),
+            link,
+            stream: Some(stream),
+        })
+    }
+}
+
+#[async_trait]
+impl Consumer for AmqpConsumer {
+    async fn next(&mut self) -> Option<Box<dyn Delivery>> {
+        let stream = self.stream.as_mut()?;
+        match stream.next().await {
+            Some(Ok(delivery)) => {
+                let lapin::message::Delivery {
+                    properties,
+                    data,
+                    acker,
+                    redelivered,
+                    ..
+                } = delivery;
+                Some(Box::new(AmqpDelivery {
+                    job: SyncJob::decode(&data),
+                    trace: message::trace(&properties),
+                    redelivered: message::redelivered(&properties, redelivered),
+                    body: data,
+                    properties,
+                    settlement: Some(Settlement {
+                        core: Arc::clone(&self.core),
+                        link: Arc::clone(&self.link),
+                        acker,
+                    }),
+                    publisher: Arc::clone(&self.publisher),
+                    queue: self.queue.clone(),
+                }))
+            }
+            ended => {
+                if let Some(Err(error)) = ended {
+                    tracing::debug!(queue = %self.queue, %error, "a consumer ended");
+                }
+                self.stream = None;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for AmqpConsumer {
+    fn drop(&mut self) {
+        let (Some(mut stream), Ok(runtime)) = (self.stream.take(), Handle::try_current()) else {
+            return;
+        };
+        let (core, link) = (Arc::clone(&self.core), Arc::clone(&self.link));
+        // Nothing more is sent, and what was sent ahead goes back. Deliveries that are out keep the connection open.
+        runtime.spawn(async move {
+            let cancel = link
+                .channel
+                .basic_cancel(stream.tag(), BasicCancelOptions::default());
+            if core.answer("cancelling a consumer", cancel).await.is_err() {
+                return;
+            }
+            while let Ok(Some(Ok(delivery))) = timeout(SENT_AHEAD, stream.next()).await {
+                let back = core.answer("giving a job back", delivery.acker.nack(RETURN));
+                if back.await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// What it takes to settle a delivery: the channel it came over, and no other.
+struct Settlement {
+    core: Arc<Core>,
+    link: Arc<Link>,
+    acker: Acker,
+}
+
+impl Settlement {
+    async fn acknowledge(self) -> Result<(), Failure> {
+        let settled = self.acker.ack(BasicAckOptions::default());
+        self.finish("acknowledging a job", settled).await
+    }
+
+    async fn give_back(self) -> Result<(), Failure> {
+        let settled = self.acker.nack(RETURN);
+        self.finish("giving a job back", settled).await
+    }
+
+    /// A settlement after the end of its epoch is dropped: on another channel the number would mean another job.
+    async fn finish(
+        &self,
+        doing: &str,
+        settled: impl Future<Output = lapin::Result<bool>>,
+    ) -> Result<(), Failure> {
+        if self.link.is_alive() {
+            match self.core.answer(doing, settled).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(failure) if self.link.is_alive() => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        self.core.counters.late_settlements.add_one();
+        Err(errors::unavailable(format!(
+            "{doing}: the connection it came over ended, so it is delivered again"
+        )))
+    }
+}
+
+struct AmqpDelivery {
+    job: Result<SyncJob, JobError>,
+    trace: TraceContext,
+    redelivered: u32,
+    body: Vec<u8>,
+    properties: BasicProperties,
+    publisher: Arc<Publisher>,
+    /// The broker's name of the queue it came from.
+    queue: String,
+    /// Taken when it is settled.
+    settlement: Option<Settlement>,
+}
+
+#[async_trait]
+impl Delivery for AmqpDelivery {
+    fn job(&self) -> &Result<SyncJob, JobError> {
+        &self.job
+    }
+
+    fn redelivered(&self) -> u32 {
+        self.redelivered
+    }
+
+    fn trace(&self) -> &TraceContext {
+        &self.trace
+    }
+
+    async fn acknowledge(mut self: Box<Self>) -> Result<(), Failure> {
+        match self.settlement.take() {
+            Some(settlement) => settlement.acknowledge().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn reject(mut self: Box<Self>, reason: &str) -> Result<(), Failure> {
+        let Some(settlement) = &self.settlement else {
+            return Ok(());
+        };
+        // First among the dead letters, then gone from the queue: in between it is in both, never in neither. The
+        // broker's own way (a rejection) would lose the reason. When it fails, dropping gives the job back.
+        let dead = settlement.core.topology.dead().to_owned();
+        let letter = message::rejected(&self.properties, &self.queue, reason);
+        self.publisher.send(&dead, &self.body, letter).await?;
+        match self.settlement.take() {
+            Some(settlement) => settlement.acknowledge().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn requeue(mut self: Box<Self>) -> Result<(), Failure> {
+        match self.settlement.take() {
+            Some(settlement) => settlement.give_back().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for AmqpDelivery {
+    fn drop(&mut self) {
+        let Some(settlement) = self.settlement.take() else {
+            return;
+        };
+        // Without a runtime the process is ending, and the end of the connection gives the job back.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(failure) = settlement.give_back().await {
+                    tracing::debug!(%failure, "a job was not given back by hand");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The dead letters: listing, replaying and discarding them. The broker has no way to look without taking, so they are
+//! lent out to a consumer that lives only as long as one look, and given back in the same order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use lapin::Acker;
+use lapin::Channel;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::link::{Core, Lasting};
+use super::message;
+use super::publisher::Publisher;
+use crate::error::{Code, ErrorClass, Failure};
+use crate::queue::{DeadLetter, JobError, Letters, SyncJob};
+
+/// What was given back is there again within this time, unless somebody else took it.
+const BACK: Duration = Duration::from_secs(2);
+const BACK_STEP: Duration = Duration::from_millis(10);
+
+/// What becomes of a letter that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Replay,
+    Discard,
+}
+
+#[derive(Debug)]
+pub(super) struct DeadLetters {
+    core: Arc<Core>,
+    /// One at a time: two listings at once would each see what the other left.
+    lending: Mutex<()>,
+}
+
+/// A letter that is lent out.
+struct Lent {
+    job: Result<SyncJob, JobError>,
+    id: String,
+    message: Delivery,
+}
+
+impl Lent {
+    fn new(message: Delivery) -> Self {
+        let job = SyncJob::decode(&message.data);
+        let id = message::letter_id(&job, &message.properties, &message.data);
+        Self { job, id, message }
+    }
+}
+
+impl DeadLetters {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            lending: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn list(&self, link: &Lasting, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
+        let _alone = self.lending.lock().await;
+        let mut look = Look::open(&self.core, link, limit).await?;
+        let mut letters = Vec::new();
+        let mut lent = Vec::new();
+        while let Some(letter) = look.next().await {
+            letters.push(DeadLetter {
+                id: letter.id,
+                reason: message::letter_reason(&letter.message.properties),
+                queue: message::letter_queue(&letter.message.properties)
+                    .and_then(|queue| self.core.topology.queue(&queue)),
+                job: letter.job,
+            });
+            lent.push(letter.message.acker);
+        }
+        look.end(lent, Vec::new()).await?;
+        Ok(letters)
+    }
+
+    pub(super) async fn replay(
+        &self,
+        link: &Lasting,
+        publisher: &Publisher,
+        which: &Letters,
+    ) -> Result<u64, Failure> {
+        self.settle(link, Some(publisher), which, Fate::Replay).await
+    }
+
+    pub(super) async fn discard(&self, link: &Lasting, which: &Letters) -> Result<u64, Failure> {
+        self.settle(link, None, which, Fate::Discard).await
+    }
+
+    async fn settle(
+        &self,
+        link: &Lasting,
+        publisher: Option<&Publisher>,
+        which: &Letters,
+        fate: Fate,
+    ) -> Result<u64, Failure> {
+        let _alone = self.lending.lock().await;
+        let most = match which {
+            Letters::Id(_) => usize::MAX,
+            Letters::Oldest(limit) => *limit,
+        };
+        let mut look = Look::open(&self.core, link, most).await?;
+        let mut settled = 0;
+        let mut lent = Vec::new();
+        let mut done = Vec::new();
+        let mut failed = None;
+        while !which.are_complete(settled) {
+            let Some(letter) = look.next().await else {
+                break;
+            };
+            let acker = letter.message.acker.clone();
+            if !which.include(&letter.id, settled) {
+                lent.push(acker);
+                continue;
+            }
+            let carried_out = match (fate, publisher) {
+                (Fate::Replay, Some(publisher)) => self.put_back(publisher, &letter).await,
+                (Fate::Replay | Fate::Discard, _) => Ok(()),
+            };
+            if let Err(failure) = carried_out {
+                lent.push(acker);
+                failed = Some(failure);
+                break;
+            }
+            done.push(acker);
+            settled += 1;
+        }
+        look.end(lent, done).await?;
+        match failed {
+            None => Ok(settled),
+            Some(failure) => Err(failure.within(format!("after {settled} dead letters were replayed"))),
+        }
+    }
+
+    /// Confirmed by its queue before it leaves the dead letters.
+    async fn put_back(&self, publisher: &Publisher, letter: &Lent) -> Result<(), Failure> {
+        let properties = &letter.message.properties;
+        let queue = message::letter_queue(properties)
+            .and_then(|name| self.core.topology.queue(&name))
+            .ok_or_else(|| {
+                Failure::new(
+                    ErrorClass::ItemPermanent,
+                    Code::JobRefused,
+                    format!(
+                        "dead letter {} does not say which of our queues it came from; it can only be discarded",
+                        letter.id
+                    ),
+                )
+            })?;
+        publisher
+            .send(
+                self.core.topology.name(queue),
+                &letter.message.data,
+                message::replayed(properties),
+            )
+            .await
+    }
+}
+
+/// One look at the dead letters, over a channel of its own: whatever goes wrong, its end gives back what was lent.
+struct Look<'a> {
+    core: &'a Core,
+    channel: Channel,
+    consumer: Option<lapin::Consumer>,
+    /// Letters there were at the start.
+    count: u64,
+    /// Letters still to come; those that come in meanwhile are for the next look, so this ends.
+    left: u64,
+}
+
+impl<'a> Look<'a> {
+    async fn open(core: &'a Core, link: &Lasting, most: usize) -> Result<Self, Failure> {
+        let link = link.get().await?;
+        let channel = link.another_channel(core).await?;
+        let count = count(core, &channel).await?;
+        let left = count.min(most as u64).min(u64::from(u16::MAX));
+        let mut look = Self {
+            core,
+            channel,
+            consumer: None,
+            count,
+            left,
+        };
+        if left > 0 {
+            let doing = "reading the dead letters";
+            let prefetch = u16::try_from(left).unwrap_or(u16::MAX);
+            let qos = look.channel.basic_qos(prefetch, BasicQosOptions::default());
+            core.answer(doing, qos).await?;
+            let consume = look.channel.basic_consume(
+                core.topology.dead().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            look.consumer = Some(core.answer(doing, consume).await?);
+        }
+        Ok(look)
+    }
+
+    /// The next letter; `None` when all came, or the rest is with somebody else.
+    async fn next(&mut self) -> Option<Lent> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let next = timeout(self.core.request_timeout, self.consumer.as_mut()?.next()).await;
+        match next {
+            Ok(Some(Ok(message))) => Some(Lent::new(message)),
+            Ok(Some(Err(_)) | None) | Err(_) => {
+                self.left = 0;
+                None
+            }
+        }
+    }
+
+    /// Settles what is done, and gives back what was lent in the order it came, so that the oldest stays first; returns
+    /// when it is there again. Nothing is settled earlier: it would make room for a further letter, which would then go
+    /// back behind the others.
+    async fn end(mut self, mut lent: Vec<Acker>, done: Vec<Acker>) -> Result<(), Failure> {
+        if let Some(mut consumer) = self.consumer.take() {
+            let cancel = self
+                .channel
+                .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+            self.core
+                .answer("ending a look at the dead letters", cancel)
+                .await?;
+            while let Ok(Some(Ok(message))) = timeout(BACK, consumer.next()).await {
+                lent.push(message.acker);
+            }
+        }
+        let any = !lent.is_empty();
+        let gone = done.len() as u64;
+        for acker in done {
+            self.core
+                .answer("settling a dead letter", acker.ack(BasicAckOptions::default()))
+                .await?;
+        }
+        for acker in lent {
+            let options = BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            };
+            self.core
+                .answer("giving a dead letter back", acker.nack(options))
+                .await?;
+        }
+        let until = Instant::now() + BACK;
+        while any
+            && count(self.core, &self.channel).await? < self.count.saturating_sub(gone)
+            && Instant::now() < until
+        {
+            sleep(BACK_STEP).await;
+        }
+        self.core
+            .answer(
+                "ending a look at the dead letters",
+                self.channel.close(200, "done".into()),
+            )
+            .await
+    }
+}
+
+/// How many dead letters there are.
+pub(super) async fn count(core: &Core, channel: &Channel) -> Result<u64, Failure> {
+    let dead = core.topology.dead();
+    let look = channel.queue_declare(
+        dead.into(),
+        QueueDeclareOptions::durable().passive(),
+        FieldTable::default(),
+    );
+    let queue = core.answer(&format!("looking at queue {dead}"), look).await?;
+    Ok(u64::from(queue.message_count()))
+}

@@ -1,0 +1,292 @@
+//! A connection with its channel, which live and die together: an *epoch*. Nothing is ever carried over to the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection, Event};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
+
+use super::counters::Counters;
+use super::dial::{Dialer, Socket};
+use super::errors;
+use super::topology::Topology;
+use crate::error::{ErrorClass, Failure};
+
+/// After a failed attempt nobody tries again for so long; they get the same failure.
+const REFRAIN: Duration = Duration::from_secs(1);
+
+/// What a connection is for. Jobs go out over their own one: a broker with an alarm stops reading from those who
+/// publish, and everything else must go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Publish,
+    Consume,
+    Ask,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "tasksync publish",
+            Self::Consume => "tasksync consume",
+            Self::Ask => "tasksync ask",
+        }
+    }
+}
+
+/// What all connections of one queue share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) dialer: Dialer,
+    pub(super) topology: Topology,
+    pub(super) counters: Counters,
+    pub(super) request_timeout: Duration,
+    /// The host tried first.
+    first: AtomicUsize,
+}
+
+impl Core {
+    pub(super) fn new(dialer: Dialer, topology: Topology, request_timeout: Duration, first: usize) -> Self {
+        Self {
+            dialer,
+            topology,
+            counters: Counters::default(),
+            request_timeout,
+            first: AtomicUsize::new(first),
+        }
+    }
+
+    /// Waits for an answer, as long as the settings allow.
+    pub(super) async fn answer<T>(
+        &self,
+        doing: &str,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Failure> {
+        match timeout(self.request_timeout, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(errors::failure(&error, doing)),
+            Err(_) => Err(errors::timed_out(doing, self.request_timeout)),
+        }
+    }
+
+    /// Opens a connection to the first host that takes it, with its channel and the queues.
+    pub(super) async fn connect(self: &Arc<Self>, purpose: Purpose) -> Result<Arc<Link>, Failure> {
+        let hosts = &self.dialer.address.hosts;
+        let first = self.first.load(Ordering::Relaxed);
+        let mut failures: Vec<Failure> = Vec::new();
+        for offset in 0..hosts.len() {
+            let index = (first + offset) % hosts.len();
+            let Some(host) = hosts.get(index) else { break };
+            match self.dialer.dial(host, purpose.name()).await {
+                Ok((connection, socket)) => {
+                    self.first.store(index, Ordering::Relaxed);
+                    let link = Link::open(self, connection, socket, purpose).await;
+                    if link.is_ok() {
+                        self.counters.connections_opened.add_one();
+                    } else {
+                        self.counters.connections_failed.add_one();
+                    }
+                    return link.map(Arc::new);
+                }
+                // Another host would say the same.
+                Err(failure) if failure.class != ErrorClass::Transient => {
+                    self.counters.connections_failed.add_one();
+                    return Err(failure);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        self.counters.connections_failed.add_one();
+        let details: Vec<&str> = failures.iter().map(|failure| failure.detail.as_str()).collect();
+        Err(errors::unavailable(details.join("; ")))
+    }
+}
+
+/// One epoch.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) channel: Channel,
+    connection: Connection,
+    socket: Socket,
+    /// Why the broker takes no jobs, while it takes none.
+    blocked: watch::Receiver<Option<String>>,
+    retired: AtomicBool,
+}
+
+impl Link {
+    async fn open(
+        core: &Arc<Core>,
+        connection: Connection,
+        socket: Socket,
+        purpose: Purpose,
+    ) -> Result<Self, Failure> {
+        let blocked = watch_alarms(core, &connection, purpose);
+        let channel = match core
+            .answer("opening a channel", connection.create_channel())
+            .await
+        {
+            Ok(channel) => channel,
+            Err(failure) => {
+                socket.cut_later();
+                return Err(failure);
+            }
+        };
+        // From here on dropping it ends the connection.
+        let link = Self {
+            channel,
+            connection,
+            socket,
+            blocked,
+            retired: AtomicBool::new(false),
+        };
+        match timeout(core.request_timeout, core.topology.ensure(&link.channel)).await {
+            Ok(ensured) => ensured?,
+            Err(_) => return Err(errors::timed_out("declaring the queues", core.request_timeout)),
+        }
+        if purpose == Purpose::Publish {
+            let confirms = link.channel.confirm_select(ConfirmSelectOptions::default());
+            core.answer("asking for confirmations", confirms).await?;
+        }
+        Ok(link)
+    }
+
+    /// A further channel, for what may end it.
+    pub(super) async fn another_channel(&self, core: &Core) -> Result<Channel, Failure> {
+        core.answer("opening a channel", self.connection.create_channel())
+            .await
+    }
+
+    /// Whether the epoch goes on.
+    pub(super) fn is_alive(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Nobody else is given this link; who has it may still use it.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the broker takes no jobs now, if it takes none.
+    pub(super) fn alarm(&self) -> Option<String> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Waits until the broker takes no jobs, and says why.
+    pub(super) async fn alarmed(&self) -> String {
+        let mut blocked = self.blocked.clone();
+        let reason = blocked
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| reason.clone().unwrap_or_default())
+            .ok();
+        match reason {
+            Some(reason) => reason,
+            // The connection ended: its own errors tell.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // The client says goodbye by itself; a broker that does not answer must not keep its thread.
+        self.socket.cut_later();
+    }
+}
+
+/// Follows the broker's alarms until the connection ends.
+fn watch_alarms(
+    core: &Arc<Core>,
+    connection: &Connection,
+    purpose: Purpose,
+) -> watch::Receiver<Option<String>> {
+    let (tell, told) = watch::channel(None);
+    let mut events = connection.events_listener();
+    let core = Arc::clone(core);
+    tokio::spawn(async move {
+        let mut alarmed = false;
+        while let Some(event) = events.next().await {
+            let reason = match event {
+                Event::ConnectionBlocked(reason) => {
+                    tracing::warn!(%reason, "the broker takes no jobs until its alarm ends");
+                    Some(reason)
+                }
+                Event::ConnectionUnblocked => {
+                    tracing::info!("the broker takes jobs again");
+                    None
+                }
+                Event::Error(error) => {
+                    tracing::debug!(%error, ?purpose, "a connection to the broker ended");
+                    continue;
+                }
+                _ => continue,
+            };
+            alarmed = reason.is_some();
+            core.counters.blocked.store(alarmed, Ordering::Relaxed);
+            if tell.send(reason).is_err() {
+                break;
+            }
+        }
+        if alarmed {
+            // The alarm was this connection's; the next one is told anew.
+            core.counters.blocked.store(false, Ordering::Relaxed);
+        }
+    });
+    told
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    link: Option<Arc<Link>>,
+    failed: Option<(Instant, Failure)>,
+}
+
+/// A link that is opened when it is needed and replaced when it ended.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    core: Arc<Core>,
+    purpose: Purpose,
+    slot: Mutex<Slot>,
+}
+
+impl Lasting {
+    pub(super) fn new(core: Arc<Core>, purpose: Purpose) -> Self {
+        Self {
+            core,
+            purpose,
+            slot: Mutex::default(),
+        }
+    }
+
+    /// The link, opened if need be. Who waits while another tries shares what comes of it.
+    pub(super) async fn get(&self) -> Result<Arc<Link>, Failure> {
+        let mut slot = self.slot.lock().await;
+        if let Some(link) = &slot.link
+            && link.is_alive()
+            && !link.retired.load(Ordering::Relaxed)
+        {
+            return Ok(Arc::clone(link));
+        }
+        slot.link = None;
+        if let Some((at, failure)) = &slot.failed
+            && at.elapsed() < REFRAIN
+        {
+            return Err(failure.clone());
+        }
+        match self.core.connect(self.purpose).await {
+            Ok(link) => {
+                slot.failed = None;
+                slot.link = Some(Arc::clone(&link));
+                Ok(link)
+            }
+            Err(failure) => {
+                slot.failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+}

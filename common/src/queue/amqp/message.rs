@@ -1,0 +1,230 @@
+//! How a job looks as a message, and how a message is read back. Headers are for people and tools that look at the
+//! broker; the job itself is the body.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::queue::dead_letter::bounded_reason;
+use crate::queue::{JobError, SyncJob};
+use crate::trace::TraceContext;
+
+/// Written to disk before it is confirmed (AMQP 0-9-1, basic properties, delivery-mode).
+const PERSISTENT: u8 = 2;
+const CONTENT_TYPE: &str = "application/msgpack";
+const KIND: &str = "tasksync.sync-job";
+
+const TENANT: &str = "tasksync-tenant";
+const WORKLOAD: &str = "tasksync-workload";
+const REASON: &str = "tasksync-reason";
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
+/// Why a worker gave the job up, and the queue it came from.
+const REJECTED: &str = "tasksync-rejected";
+const REJECTED_FROM: &str = "tasksync-rejected-from";
+
+/// Set by the broker: returns so far, and why and from where it was given up.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+const DEATH_REASON: &str = "x-first-death-reason";
+const DEATH_QUEUE: &str = "x-first-death-queue";
+
+/// The properties of a job's message.
+pub(super) fn properties(job: &SyncJob, trace: &TraceContext) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let mut put = |name: &str, value: &str| {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    };
+    put(TENANT, job.tenant.as_str());
+    put(WORKLOAD, job.workload.name());
+    put(REASON, job.reason.name());
+    if let Some(parent) = trace.traceparent() {
+        put(TRACE_PARENT, parent);
+    }
+    if let Some(state) = trace.tracestate() {
+        put(TRACE_STATE, state);
+    }
+    let issued = u64::try_from(job.issued_at.as_second()).unwrap_or(0);
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(CONTENT_TYPE.into())
+        .with_type(KIND.into())
+        .with_app_id("tasksync".into())
+        .with_message_id(job.id.to_string().into())
+        .with_timestamp(issued)
+        .with_headers(headers)
+}
+
+/// The same message as a dead letter: where it came from and why it was given up.
+pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -> BasicProperties {
+    let mut headers = carried(properties);
+    headers.insert(
+        REJECTED.into(),
+        AMQPValue::LongString(bounded_reason(reason).into()),
+    );
+    headers.insert(REJECTED_FROM.into(), AMQPValue::LongString(from.into()));
+    again(properties, headers)
+}
+
+/// The same message as a new one, without what it met before.
+pub(super) fn replayed(properties: &BasicProperties) -> BasicProperties {
+    again(properties, carried(properties))
+}
+
+fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
+    // A lifetime of its own or an address to answer to is not ours and is not carried on.
+    let mut new = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(headers);
+    let short = |value: &Option<ShortString>| value.clone();
+    if let Some(value) = short(properties.content_type()) {
+        new = new.with_content_type(value);
+    }
+    if let Some(value) = short(properties.kind()) {
+        new = new.with_type(value);
+    }
+    if let Some(value) = short(properties.app_id()) {
+        new = new.with_app_id(value);
+    }
+    if let Some(value) = short(properties.message_id()) {
+        new = new.with_message_id(value);
+    }
+    if let Some(value) = properties.timestamp() {
+        new = new.with_timestamp(*value);
+    }
+    new
+}
+
+/// The headers that belong to the job: neither the broker's nor those of an earlier rejection.
+fn carried(properties: &BasicProperties) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(|table| table.inner()) {
+        let own = [TENANT, WORKLOAD, REASON, TRACE_PARENT, TRACE_STATE];
+        if own.contains(&name.as_str()) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties
+        .headers()
+        .as_ref()
+        .and_then(|table| table.inner().get(name))
+}
+
+fn text(properties: &BasicProperties, name: &str) -> Option<String> {
+    match header(properties, name)? {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// The trace of whoever published it.
+pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
+    TraceContext::from_headers(
+        text(properties, TRACE_PARENT).as_deref(),
+        text(properties, TRACE_STATE).as_deref(),
+    )
+}
+
+/// How often it was delivered before. Quorum queues count; where the count is missing the broker's flag still tells
+/// whether it was delivered at all.
+pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
+    let count = match header(properties, DELIVERY_COUNT) {
+        Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::LongInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::LongUInt(count)) => Some(*count),
+        Some(AMQPValue::ShortInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::ShortUInt(count)) => Some(u32::from(*count)),
+        Some(AMQPValue::ShortShortInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::ShortShortUInt(count)) => Some(u32::from(*count)),
+        _ => None,
+    };
+    count.unwrap_or_else(|| u32::from(flag))
+}
+
+/// What a dead letter is named by: the job's id, else the message's own, else a digest of its body.
+pub(super) fn letter_id(
+    job: &Result<SyncJob, JobError>,
+    properties: &BasicProperties,
+    body: &[u8],
+) -> String {
+    match (job, properties.message_id()) {
+        (Ok(job), _) => job.id.to_string(),
+        (Err(_), Some(id)) if !id.as_str().is_empty() => id.to_string(),
+        (Err(_), _) => format!("body-{:016x}", digest(body)),
+    }
+}
+
+/// FNV-1a: only to tell bodies apart, the same in every process.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Why a dead letter was given up, in words.
+pub(super) fn letter_reason(properties: &BasicProperties) -> String {
+    if let Some(reason) = text(properties, REJECTED) {
+        return bounded_reason(&reason);
+    }
+    match text(properties, DEATH_REASON).as_deref() {
+        Some("delivery_limit") => "delivered too often and never finished".to_owned(),
+        Some("expired") => "no worker took it while its claim lived".to_owned(),
+        Some("maxlen") => "its queue was full".to_owned(),
+        Some(other) => format!("given up by the broker: {}", bounded_reason(other)),
+        None => "put among the dead letters by somebody else".to_owned(),
+    }
+}
+
+/// The broker's name of the queue a dead letter came from.
+pub(super) fn letter_queue(properties: &BasicProperties) -> Option<String> {
+    text(properties, REJECTED_FROM).or_else(|| text(properties, DEATH_QUEUE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_every_kind_are_read_and_the_flag_is_the_fallback() {
+        let counted = |value| {
+            let mut headers = FieldTable::default();
+            headers.insert(DELIVERY_COUNT.into(), value);
+            redelivered(&BasicProperties::default().with_headers(headers), true)
+        };
+        assert_eq!(counted(AMQPValue::LongLongInt(3)), 3);
+        assert_eq!(counted(AMQPValue::LongInt(3)), 3);
+        assert_eq!(counted(AMQPValue::ShortShortUInt(3)), 3);
+        assert_eq!(counted(AMQPValue::LongLongInt(0)), 0);
+        assert_eq!(counted(AMQPValue::LongLongInt(-1)), 1);
+        assert_eq!(counted(AMQPValue::LongString("3".into())), 1);
+        assert_eq!(redelivered(&BasicProperties::default(), false), 0);
+        assert_eq!(redelivered(&BasicProperties::default(), true), 1);
+    }
+
+    #[test]
+    fn foreign_messages_have_stable_ids_and_reasons() {
+        let properties = BasicProperties::default();
+        let job = SyncJob::decode(b"hello");
+        assert_eq!(
+            letter_id(&job, &properties, b"hello"),
+            letter_id(&job, &properties, b"hello")
+        );
+        assert_ne!(
+            letter_id(&job, &properties, b"hello"),
+            letter_id(&job, &properties, b"hellp")
+        );
+        assert!(!letter_reason(&properties).is_empty());
+        assert_eq!(letter_queue(&properties), None);
+        let long = rejected(&properties, "q", &"x".repeat(100_000));
+        assert!(letter_reason(&long).len() <= 500);
+        assert_eq!(letter_queue(&long).as_deref(), Some("q"));
+        assert_eq!(
+            letter_queue(&replayed(&long)),
+            None,
+            "a replayed job forgets its death"
+        );
+    }
+}

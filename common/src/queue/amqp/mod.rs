@@ -1,0 +1,150 @@
+//! Jobs on RabbitMQ quorum queues.
+//!
+//! - `address`, `dial`, `link`: where the broker is, one connection, and a connection with its channel as one *epoch*.
+//!   Epochs are never repaired: when one ends, another is opened.
+//! - `topology`: the queues. `message`: how a job looks. `errors`: what goes wrong means.
+//! - `publisher`, `consumer`, `letters`: what is done with them.
+//!
+//! Three kinds of connections: jobs go out over one, each consumer has its own, and questions go over a third. A broker
+//! with an alarm stops reading from connections that publish; the others go on.
+
+mod address;
+mod consumer;
+mod counters;
+mod dial;
+mod errors;
+mod letters;
+mod link;
+mod message;
+mod publisher;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use uuid::Uuid;
+
+pub use topology::definitions;
+
+use super::{Consumer, DeadLetter, Depth, JobQueue, Letters, PERMITS_ASSUMED, QueueName, SyncJob};
+use super::{QueueMetrics, open::read_authorities};
+use crate::error::Failure;
+use crate::settings::QueueSettings;
+use crate::trace::TraceContext;
+use address::Address;
+use consumer::AmqpConsumer;
+use dial::Dialer;
+use letters::DeadLetters;
+use link::{Core, Lasting, Purpose};
+use publisher::Publisher;
+use topology::Topology;
+
+/// The queues at a RabbitMQ broker. Whatever ends, the next call opens it again.
+#[derive(Debug)]
+pub struct AmqpQueue {
+    core: Arc<Core>,
+    publisher: Arc<Publisher>,
+    /// For questions; never blocked by an alarm.
+    ask: Lasting,
+    letters: DeadLetters,
+}
+
+impl AmqpQueue {
+    /// Connects, and declares the queues or looks whether they exist. A job waits at most as long as its claim lives,
+    /// `claim_lifetime`.
+    ///
+    /// # Errors
+    /// The URL or the authorities cannot be used (`SettingsWrong`), the broker cannot be reached now (class `Transient`),
+    /// refuses access (`QueueAccessRefused`), or has other queues (`QueueMissing`, `QueueMismatch`). None holds the
+    /// password.
+    pub async fn open(settings: &QueueSettings, claim_lifetime: Duration) -> Result<Self, Failure> {
+        let address = Address::parse(&settings.url)?;
+        // So that many processes do not all begin with the first host.
+        let first = Uuid::new_v4().as_u128() % address.hosts.len().max(1) as u128;
+        let dialer = Dialer {
+            authorities: read_authorities(settings)?,
+            address,
+            connect_timeout: settings.connect_timeout,
+            heartbeat: settings.heartbeat,
+        };
+        let core = Arc::new(Core::new(
+            dialer,
+            Topology::new(settings, claim_lifetime),
+            settings.request_timeout,
+            usize::try_from(first).unwrap_or(0),
+        ));
+        let publisher = Arc::new(Publisher::new(Arc::clone(&core), settings.unconfirmed));
+        publisher.open().await?;
+        Ok(Self {
+            ask: Lasting::new(Arc::clone(&core), Purpose::Ask),
+            letters: DeadLetters::new(Arc::clone(&core)),
+            publisher,
+            core,
+        })
+    }
+}
+
+#[async_trait]
+impl JobQueue for AmqpQueue {
+    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
+        let body = job.encode().map_err(|error| job.refused(&error))?;
+        let name = self.core.topology.name(queue);
+        self.publisher
+            .send(name, &body, message::properties(job, trace))
+            .await
+    }
+
+    async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
+        let name = self.core.topology.name(queue);
+        let consumer = AmqpConsumer::open(&self.core, &self.publisher, name, permits).await?;
+        Ok(Box::new(consumer))
+    }
+
+    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
+        let name = self.core.topology.name(queue);
+        let link = self.ask.get().await?;
+        let look = link.channel.queue_declare(
+            name.into(),
+            QueueDeclareOptions::durable().passive(),
+            FieldTable::default(),
+        );
+        let answer = self
+            .core
+            .answer(&format!("looking at queue {name}"), look)
+            .await
+            .inspect_err(|_| link.retire())?;
+        Ok(Depth {
+            ready: u64::from(answer.message_count()),
+            unacknowledged: None,
+            wanted: u64::from(answer.consumer_count()).saturating_mul(PERMITS_ASSUMED),
+        })
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
+        self.letters.list(&self.ask, limit).await
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, Failure> {
+        let link = self.ask.get().await?;
+        letters::count(&self.core, &link.channel)
+            .await
+            .inspect_err(|_| link.retire())
+    }
+
+    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.letters.replay(&self.ask, &self.publisher, which).await
+    }
+
+    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+        self.letters.discard(&self.ask, which).await
+    }
+
+    fn metrics(&self) -> QueueMetrics {
+        self.core.counters.read(self.publisher.unconfirmed())
+    }
+}

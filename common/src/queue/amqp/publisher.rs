@@ -1,0 +1,127 @@
+//! Handing messages to the broker: confirmed, mandatory, persistent; many at once over one channel.
+
+use std::sync::Arc;
+
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Confirmation};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::errors;
+use super::link::{Core, Lasting, Link, Purpose};
+use crate::error::{Code, ErrorClass, Failure};
+
+#[derive(Debug)]
+pub(super) struct Publisher {
+    core: Arc<Core>,
+    link: Lasting,
+    window: Semaphore,
+    size: usize,
+}
+
+impl Publisher {
+    pub(super) fn new(core: Arc<Core>, size: usize) -> Self {
+        let size = size.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            link: Lasting::new(Arc::clone(&core), Purpose::Publish),
+            core,
+            window: Semaphore::new(size),
+            size,
+        }
+    }
+
+    /// Messages whose confirmation is awaited now.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.size.saturating_sub(self.window.available_permits()) as u64
+    }
+
+    /// Opens the connection if there is none.
+    pub(super) async fn open(&self) -> Result<(), Failure> {
+        self.link.get().await.map(drop)
+    }
+
+    /// Puts a message into a queue and returns when the broker confirmed that a majority of its nodes have it on disk.
+    pub(super) async fn send(
+        &self,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), Failure> {
+        let patience = self.core.request_timeout;
+        let Ok(Ok(_place)) = tokio::time::timeout(patience, self.window.acquire()).await else {
+            return Err(errors::unavailable(format!(
+                "{} jobs wait for their confirmation, and none came within {} ms",
+                self.size,
+                patience.as_millis()
+            )));
+        };
+        let link = self.link.get().await?;
+        if let Some(reason) = link.alarm() {
+            return Err(errors::blocked(&reason));
+        }
+        let sent = self.confirmed(&link, queue, body, properties).await;
+        match &sent {
+            Ok(()) => self.core.counters.published.add_one(),
+            Err(failure) => match failure.code {
+                Code::QueueFull => self.core.counters.refused.add_one(),
+                // The next connection declares the queue again.
+                Code::QueueMissing => {
+                    self.core.counters.returned.add_one();
+                    link.retire();
+                }
+                _ if link.alarm().is_some() => {}
+                _ => {
+                    self.core.counters.unconfirmed_lost.add_one();
+                    link.retire();
+                }
+            },
+        }
+        sent
+    }
+
+    async fn confirmed(
+        &self,
+        link: &Link,
+        queue: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), Failure> {
+        let patience = self.core.request_timeout;
+        let doing = || format!("publishing to queue {queue}");
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let confirmation = async {
+            let publish = link
+                .channel
+                .basic_publish("".into(), queue.into(), options, body, properties);
+            publish.await?.await
+        };
+        tokio::select! {
+            // A confirmation that is there counts, even if an alarm came with it.
+            biased;
+            confirmation = timeout_at(Instant::now() + patience, confirmation) => match confirmation {
+                Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+                Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
+                    Err(errors::unroutable(queue))
+                }
+                Ok(Ok(Confirmation::Nack(None))) => Err(full(queue)),
+                Ok(Ok(Confirmation::NotRequested)) => Err(errors::unknown(errors::unavailable(format!(
+                    "{}: the broker does not confirm", doing()
+                )))),
+                Ok(Err(error)) => Err(errors::unknown(errors::failure(&error, &doing()))),
+                Err(_) => Err(errors::unknown(errors::timed_out(&doing(), patience))),
+            },
+            reason = link.alarmed() => Err(errors::unknown(errors::blocked(&reason))),
+        }
+    }
+}
+
+fn full(queue: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Throttled { retry_after: None },
+        Code::QueueFull,
+        format!("the broker refused a job: queue {queue} holds all it may (queue.maximum_length)"),
+    )
+}

@@ -1,0 +1,386 @@
+//! The index of tenants: who has the oldest head, whose claims expire first, how many there are.
+//!
+//! It is in another slot than the tenants' own keys, so no script can change both. After each change of a tenant its
+//! script *reports* where the tenant stands, with a number that grows with every change of this tenant; the report is
+//! then *pushed* into the index, which takes it unless it knows a higher number. So pushes may overtake each other. What
+//! remains is a push that never came, because its process ended or Redis failed in between. Until it is repaired
+//! - after a claim the head is too old: a selection asks the tenant in vain once per look;
+//! - after an enrolment, release or finish the head is too young: those users wait longer than they should;
+//! - after a claim whose process died with it, its expiry is unknown.
+//!
+//! It is repaired by the next change of the tenant, whoever makes it; by the process itself when only the push failed (it
+//! remembers the tenant); and by the leader, who compares a part of the index with the tenants in every run
+//! ([`Index::inspect`]). A tenant the index does not name at all is found by the tenant search: enrolling a user who is in
+//! reports, too.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
+
+use super::keys::{HEADS, KNOWN, Keys, MARK, PUSH, REPORT, SCAN};
+use super::wire::{RawReport, Report, arg, count, optional, time};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::model::TenantId;
+use crate::redis::{RedisStore, Repeat};
+use crate::schedule::{Head, Inspected, Mark, Marked};
+
+/// A report that says nothing new is not pushed again for so long.
+const FRESH: Duration = Duration::from_secs(10);
+/// Tenants remembered for that, and tenants remembered whose push failed.
+const MOST_REMEMBERED: usize = 20_000;
+/// Tenants asked at once.
+const AT_ONCE: usize = 32;
+/// A tenant that seems lost is looked at again after this time: its withdrawal may be on its way into the index.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+
+/// What the index says of a tenant: number, users, claimed, attempts, head, expiry.
+type Known = (i64, i64, i64, i64, Option<i64>, Option<i64>);
+
+pub(super) struct Index {
+    store: RedisStore,
+    keys: Keys,
+    /// Highest number of the mark this process was told after a change of its own.
+    acknowledged: AtomicI64,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Reports known to be in the index, by their numbers.
+    pushed: HashMap<TenantId, (i64, Instant)>,
+    /// Tenants whose push failed.
+    behind: HashSet<TenantId>,
+    /// Where the inspection goes on.
+    cursor: Option<String>,
+}
+
+impl Index {
+    pub(super) fn new(store: RedisStore, keys: Keys) -> Self {
+        Self {
+            store,
+            keys,
+            acknowledged: AtomicI64::new(0),
+            memory: Mutex::default(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pushes a report. Never fails: the change it reports was made. A push that fails is made up for later.
+    pub(super) async fn push(&self, tenant: &TenantId, report: Report, claim: bool, intervals: &[i64]) {
+        let known = {
+            let memory = self.memory();
+            !memory.behind.contains(tenant)
+                && memory
+                    .pushed
+                    .get(tenant)
+                    .is_some_and(|(number, at)| *number >= report.number && at.elapsed() < FRESH)
+        };
+        if known && !claim {
+            return;
+        }
+        if let Err(failure) = self.push_now(tenant, report, claim, intervals).await {
+            tracing::warn!(%tenant, %failure, "the index of tenants could not be brought in step, it is done later");
+            let mut memory = self.memory();
+            if memory.behind.len() < MOST_REMEMBERED {
+                memory.behind.insert(tenant.clone());
+            }
+        }
+    }
+
+    /// Pushes a report whatever was pushed before.
+    async fn push_now(
+        &self,
+        tenant: &TenantId,
+        report: Report,
+        claim: bool,
+        intervals: &[i64],
+    ) -> Result<(), Failure> {
+        let mut args = vec![
+            arg(tenant),
+            arg(report.number),
+            optional(report.head),
+            optional(report.expiry),
+            arg(report.users),
+            arg(report.claimed),
+            arg(report.attempts),
+            optional(report.failing),
+            arg(u8::from(claim)),
+        ];
+        args.extend(intervals.iter().map(arg));
+        let keys = self.keys.index(&[
+            "heads",
+            "tenants",
+            "expiries",
+            "failing",
+            "totals",
+            "intervals",
+            "mark",
+        ]);
+        // Repeatable: the same number changes nothing twice but the mark, which only has to grow.
+        let mark: Option<i64> = self
+            .store
+            .script("updating the index of tenants", &PUSH, &keys, &args, Repeat::Yes)
+            .await?;
+        if let Some(mark) = mark {
+            self.acknowledged.fetch_max(mark, Ordering::SeqCst);
+        }
+        let mut memory = self.memory();
+        memory.behind.remove(tenant);
+        if memory.pushed.len() >= MOST_REMEMBERED {
+            memory.pushed.clear();
+        }
+        memory
+            .pushed
+            .insert(tenant.clone(), (report.number, Instant::now()));
+        Ok(())
+    }
+
+    pub(super) async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure> {
+        let before = self.acknowledged.load(Ordering::SeqCst);
+        let (mark, heads): (Option<i64>, Vec<(String, i64, i64)>) = self
+            .store
+            .script(
+                "asking who waits longest",
+                &HEADS,
+                &self.keys.index(&["heads", "tenants", "mark"]),
+                &[arg(limit.clamp(1, 1_000_000))],
+                Repeat::Yes,
+            )
+            .await?;
+        // What this process was told is no longer there: claims may be lost with it, so nobody is chosen before the
+        // leader has looked into it.
+        if mark.unwrap_or(0) < before {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::ScheduleUnavailable,
+                format!(
+                    "{}: the last changes are gone; was it emptied, or did a replica without them take over?",
+                    self.store.place()
+                ),
+            ));
+        }
+        heads
+            .into_iter()
+            .map(|(tenant, stamp, claimed)| {
+                Ok(Head {
+                    tenant: tenant_name(&tenant)?,
+                    stamp: time(stamp),
+                    in_flight: count(claimed),
+                })
+            })
+            .collect()
+    }
+
+    /// Moves the mark, and forgets what this process knew of data before.
+    pub(super) async fn mark(&self) -> Result<Marked, Failure> {
+        let before = self.acknowledged.load(Ordering::SeqCst);
+        let (id, found, now): (String, Option<i64>, i64) = self
+            .store
+            .script(
+                "marking the data",
+                &MARK,
+                &self.keys.index(&["mark"]),
+                &[arg(uuid::Uuid::new_v4().simple())],
+                Repeat::Yes,
+            )
+            .await?;
+        let went_back = found.unwrap_or(0) < before;
+        if went_back || found.is_none() {
+            let mut memory = self.memory();
+            memory.pushed.clear();
+            memory.cursor = None;
+        }
+        self.acknowledged.store(now, Ordering::SeqCst);
+        Ok(Marked {
+            before: found.map(|number| Mark {
+                id: id.clone(),
+                number: count(number),
+            }),
+            after: Mark {
+                id,
+                number: count(now),
+            },
+            went_back,
+        })
+    }
+
+    /// Names of tenants and where to go on.
+    pub(super) async fn page(&self, cursor: &str, limit: usize) -> Result<(String, Vec<TenantId>), Failure> {
+        let (next, names): (String, Vec<String>) = self
+            .store
+            .script(
+                "walking over the tenants",
+                &SCAN,
+                &self.keys.index(&["tenants"]),
+                &[arg(cursor), arg(limit.clamp(1, 10_000))],
+                Repeat::Yes,
+            )
+            .await?;
+        let names = names
+            .iter()
+            .map(|name| tenant_name(name))
+            .collect::<Result<_, Failure>>()?;
+        Ok((next, names))
+    }
+
+    async fn known(&self, tenants: &[TenantId]) -> Result<Vec<Option<Known>>, Failure> {
+        if tenants.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store
+            .script(
+                "reading the index of tenants",
+                &KNOWN,
+                &self.keys.index(&["tenants", "heads", "expiries"]),
+                &tenants.iter().map(arg).collect::<Vec<_>>(),
+                Repeat::Yes,
+            )
+            .await
+    }
+
+    /// Asks a tenant where it stands; `renumber` gives it a new number.
+    async fn report(&self, tenant: &TenantId, renumber: bool) -> Result<Report, Failure> {
+        let (_, report): (i64, RawReport) = self
+            .store
+            .script(
+                &format!("asking where tenant {tenant} stands"),
+                &REPORT,
+                &self.keys.tenant(tenant),
+                &[arg(u8::from(renumber))],
+                Repeat::Yes,
+            )
+            .await?;
+        Ok(report.into())
+    }
+
+    /// Asks the tenant where it stands, and pushes that.
+    pub(super) async fn repair(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let report = self.report(tenant, false).await?;
+        self.push_now(tenant, report, false, &[]).await
+    }
+
+    /// Compares about `limit` tenants with the index, and those whose push failed; goes on next time where it stopped.
+    pub(super) async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
+        let (cursor, behind) = {
+            let memory = self.memory();
+            (
+                memory.cursor.clone().unwrap_or_else(|| "0".to_owned()),
+                memory.behind.iter().take(limit).cloned().collect::<Vec<_>>(),
+            )
+        };
+        let mut inspected = Inspected::default();
+        for tenant in &behind {
+            self.repair(tenant).await?;
+            inspected.repaired += 1;
+        }
+        let (next, tenants) = self.page(&cursor, limit).await?;
+        let mut suspects = Vec::new();
+        // In parts: one script must not hold the server up for long.
+        for part in tenants.chunks(256) {
+            let known = self.known(part).await?;
+            let reports: Vec<Report> = futures::stream::iter(part.to_vec())
+                .map(|tenant| async move { self.report(&tenant, false).await })
+                .buffered(AT_ONCE)
+                .try_collect()
+                .await?;
+            for ((tenant, known), report) in part.iter().zip(known).zip(reports) {
+                let Some(known) = known else { continue };
+                match verdict(&known, &report) {
+                    Verdict::InStep => {}
+                    Verdict::Behind => {
+                        self.push_now(tenant, report, false, &[]).await?;
+                        inspected.repaired += 1;
+                    }
+                    Verdict::Lost => suspects.push((tenant.clone(), known)),
+                }
+            }
+        }
+        inspected.lost = self.look_again(suspects).await?;
+        self.memory().cursor = (next != "0").then_some(next);
+        Ok(inspected)
+    }
+
+    /// Those of the suspects that are lost indeed; the index is brought in step with what is left of them.
+    async fn look_again(&self, suspects: Vec<(TenantId, Known)>) -> Result<Vec<TenantId>, Failure> {
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        tokio::time::sleep(SECOND_LOOK).await;
+        let mut lost = Vec::new();
+        let tenants: Vec<TenantId> = suspects.iter().map(|(tenant, _)| tenant.clone()).collect();
+        let now = self.known(&tenants).await?;
+        for ((tenant, before), now) in suspects.into_iter().zip(now) {
+            if now != Some(before) {
+                continue;
+            }
+            let report = self.report(&tenant, true).await?;
+            self.push_now(&tenant, report, false, &[]).await?;
+            lost.push(tenant);
+        }
+        Ok(lost)
+    }
+}
+
+/// What a comparison of the index with a tenant says.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    InStep,
+    /// A push is missing.
+    Behind,
+    /// The tenant has less than the index was told: its server lost data.
+    Lost,
+}
+
+fn verdict(known: &Known, report: &Report) -> Verdict {
+    let (number, users, claimed, _, head, expiry) = *known;
+    if (report.users == 0 && users > 0) || report.number < number {
+        return Verdict::Lost;
+    }
+    let same = report.number == number
+        && report.users == users
+        && report.claimed == claimed
+        && report.head == head
+        && report.expiry == expiry;
+    if same { Verdict::InStep } else { Verdict::Behind }
+}
+
+pub(super) fn tenant_name(name: &str) -> Result<TenantId, Failure> {
+    name.parse()
+        .map_err(|error| super::wire::unreadable("the name of a tenant", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_pushes_and_lost_tenants_are_told_apart() {
+        let report = Report {
+            number: 7,
+            head: Some(1),
+            expiry: None,
+            users: 3,
+            claimed: 0,
+            attempts: 0,
+            failing: None,
+        };
+        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &report), Verdict::InStep);
+        assert_eq!(verdict(&(6, 3, 0, 0, Some(1), None), &report), Verdict::Behind);
+        assert_eq!(verdict(&(7, 3, 0, 0, Some(2), None), &report), Verdict::Behind);
+        assert_eq!(verdict(&(8, 3, 0, 0, Some(1), None), &report), Verdict::Lost);
+        let gone = Report {
+            number: 99,
+            head: None,
+            users: 0,
+            ..report
+        };
+        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &gone), Verdict::Lost);
+    }
+}

@@ -1,0 +1,108 @@
+//! Names of the keys, and the scripts that work on them.
+
+use crate::model::TenantId;
+use crate::redis::LazyScript;
+
+/// Tag of the keys that are not one tenant's; no tenant is called so.
+const INDEX: &str = "{_}";
+
+/// Names of all keys of one installation.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The keys of one tenant, in the order `tenant.lua` has them; all in one slot.
+    pub(super) fn tenant(&self, tenant: &TenantId) -> Vec<String> {
+        [
+            "due",
+            "claimed",
+            "held",
+            "status",
+            "meta",
+            "failures",
+            "failing",
+            "intervals",
+        ]
+        .map(|name| self.tenant_key(tenant, name))
+        .into()
+    }
+
+    pub(super) fn due(&self, tenant: &TenantId) -> String {
+        self.tenant_key(tenant, "due")
+    }
+
+    pub(super) fn status(&self, tenant: &TenantId) -> String {
+        self.tenant_key(tenant, "status")
+    }
+
+    fn tenant_key(&self, tenant: &TenantId, name: &str) -> String {
+        format!("{}:{{{tenant}}}:{name}", self.prefix)
+    }
+
+    /// Keys of the index, all in one slot.
+    pub(super) fn index(&self, names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| self.index_key(name)).collect()
+    }
+
+    fn index_key(&self, name: &str) -> String {
+        format!("{}:{INDEX}:{name}", self.prefix)
+    }
+
+    pub(super) fn heads(&self) -> String {
+        self.index_key("heads")
+    }
+
+    pub(super) fn lease(&self) -> String {
+        self.index_key("lease")
+    }
+}
+
+macro_rules! tenant_scripts {
+    ($($name:ident $file:literal)*) => {
+        $(pub(super) static $name: LazyScript =
+            LazyScript::new(concat!(include_str!("lua/tenant.lua"), include_str!(concat!("lua/", $file))));)*
+    };
+}
+
+macro_rules! index_scripts {
+    ($($name:ident $file:literal)*) => {
+        $(pub(super) static $name: LazyScript = LazyScript::new(include_str!(concat!("lua/", $file)));)*
+    };
+}
+
+tenant_scripts! {
+    ENROL "enrol.lua"
+    WITHDRAW "withdraw.lua"
+    WITHDRAW_TENANT "withdraw_tenant.lua"
+    MAKE_DUE "make_due.lua"
+    CLAIM "claim.lua"
+    RENEW "renew.lua"
+    FINISH "finish.lua"
+    RELEASE "release.lua"
+    RECLAIM "reclaim.lua"
+    STATUS "status.lua"
+    REPORT "report.lua"
+    TENANT_SUMMARY "tenant_summary.lua"
+}
+
+index_scripts! {
+    PUSH "push.lua"
+    HEADS "heads.lua"
+    KNOWN "known.lua"
+    EXPIRED "expired.lua"
+    TOTALS "totals.lua"
+    SCAN "scan.lua"
+    LEAD "lead.lua"
+    LEADER "leader.lua"
+    RESIGN "resign.lua"
+    MARK "mark.lua"
+    NOW "now.lua"
+}

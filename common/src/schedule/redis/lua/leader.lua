@@ -1,0 +1,5 @@
+-- KEYS: lease. Answers the holder, or false when nobody leads.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local lease = redis.call('HMGET', KEYS[1], 'holder', 'until')
+return lease[1] and tonumber(lease[2]) > now and lease[1]

@@ -1,0 +1,3 @@
+-- KEYS: any key of the server whose time it is.
+local time = redis.call('TIME')
+return tonumber(time[1]) * 1000000 + tonumber(time[2])

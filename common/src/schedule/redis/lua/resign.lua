@@ -1,0 +1,5 @@
+-- KEYS: lease. ARGV: holder. The epoch stays.
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then
+    return redis.call('HDEL', KEYS[1], 'holder', 'until')
+end
+return 0

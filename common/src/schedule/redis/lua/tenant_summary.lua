@@ -1,0 +1,17 @@
+-- ARGV: minimum time between syncs. Answers: now, users due, oldest success of a sample, intervals; and where the tenant
+-- stands. The sample is the users that waited longest, those claimed longest, and the one that fails longest: a user
+-- whose last attempt succeeded has a stamp at most some minutes after it, so the oldest success is among them or close.
+local SAMPLE = 32
+local now = clock()
+local oldest = first_score(FAILING)
+for _, key in ipairs({ DUE, CLAIMED }) do
+    local users = redis.call('ZRANGE', key, 0, SAMPLE - 1)
+    for _, packed in ipairs(ask('HMGET', STATUS, users)) do
+        local _, _, _, success = record(packed)
+        if success > 0 and (not oldest or success < oldest) then
+            oldest = success
+        end
+    end
+end
+local due = redis.call('ZCOUNT', DUE, '-inf', now - tonumber(ARGV[1]))
+return { { now, due, oldest, redis.call('LRANGE', INTERVALS, 0, -1) }, report(false) }

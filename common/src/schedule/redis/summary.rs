@@ -1,0 +1,173 @@
+//! Freshness, from counts the scripts keep and from bounded samples: nothing walks over all users.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::RedisSchedule;
+use super::keys::{TENANT_SUMMARY, TOTALS};
+use super::wire::{RawReport, Report, arg, count, micros};
+use crate::error::Failure;
+use crate::model::TenantId;
+use crate::redis::Repeat;
+use crate::schedule::Summary;
+
+/// Tenants asked at once.
+const AT_ONCE: usize = 64;
+/// Heads read at once.
+const PAGE: usize = 1_000;
+/// Tenants asked for their oldest success: those whose users wait longest.
+const SAMPLE: usize = 32;
+
+/// One tenant's part.
+struct OfTenant {
+    now: i64,
+    due: i64,
+    oldest_success: Option<i64>,
+    intervals: Vec<i64>,
+    report: Report,
+}
+
+impl RedisSchedule {
+    async fn of_tenant(&self, tenant: &TenantId) -> Result<OfTenant, Failure> {
+        type Answer = ((i64, i64, Option<i64>, Vec<i64>), RawReport);
+        let ((now, due, oldest_success, intervals), report): Answer = self
+            .store
+            .script(
+                &format!("counting the users of {tenant}"),
+                &TENANT_SUMMARY,
+                &self.keys.tenant(tenant),
+                &[arg(micros(self.minimum))],
+                Repeat::Yes,
+            )
+            .await?;
+        Ok(OfTenant {
+            now,
+            due,
+            oldest_success,
+            intervals,
+            report: report.into(),
+        })
+    }
+
+    pub(super) async fn summary_of(&self, tenant: &TenantId) -> Result<Summary, Failure> {
+        let found = self.of_tenant(tenant).await?;
+        if found.report.users == 0 {
+            return Ok(Summary::default());
+        }
+        let [p50, p99] = percentiles(found.intervals, [50, 99]);
+        Ok(Summary {
+            tenants: 1,
+            users: count(found.report.users),
+            due: count(found.due),
+            attempts: count(found.report.attempts),
+            claimed: count(found.report.claimed),
+            oldest_due_seconds: self.overdue(found.now, found.report.head),
+            interval_p50_seconds: p50,
+            interval_p99_seconds: p99,
+            oldest_success_seconds: found.oldest_success.map(|at| seconds(at, found.now)),
+        })
+    }
+
+    pub(super) async fn summary_of_all(&self) -> Result<Summary, Failure> {
+        type Answer = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Vec<i64>);
+        let (now, tenants, users, claimed, attempts, head, failing, intervals): Answer = self
+            .store
+            .script(
+                "counting everybody",
+                &TOTALS,
+                &self
+                    .keys
+                    .index(&["heads", "tenants", "failing", "totals", "intervals"]),
+                &[],
+                Repeat::Yes,
+            )
+            .await?;
+        let [p50, p99] = percentiles(intervals, [50, 99]);
+        let sampled = self.leading_tenants("+inf", 0, SAMPLE).await?;
+        let success = futures::stream::iter(sampled)
+            .map(|tenant| async move { self.of_tenant(&tenant).await })
+            .buffer_unordered(AT_ONCE)
+            .try_fold(failing, |oldest, found| async move {
+                Ok(oldest.into_iter().chain(found.oldest_success).min())
+            })
+            .await?;
+        Ok(Summary {
+            tenants: count(tenants),
+            users: count(users),
+            due: self.due_of_all(now).await?,
+            attempts: count(attempts),
+            claimed: count(claimed),
+            oldest_due_seconds: self.overdue(now, head),
+            interval_p50_seconds: p50,
+            interval_p99_seconds: p99,
+            oldest_success_seconds: success.map(|at| seconds(at, now)),
+        })
+    }
+
+    /// Counts who is due: only tenants whose oldest user is due are asked.
+    async fn due_of_all(&self, now: i64) -> Result<u64, Failure> {
+        let cutoff = now.saturating_sub(micros(self.minimum));
+        let mut due = 0;
+        let mut from = 0;
+        loop {
+            let tenants = self.leading_tenants(&cutoff.to_string(), from, PAGE).await?;
+            let read = tenants.len();
+            due += futures::stream::iter(tenants)
+                .map(|tenant| async move {
+                    let mut command = redis::cmd("ZCOUNT");
+                    command.arg(self.keys.due(&tenant)).arg("-inf").arg(cutoff);
+                    self.store
+                        .command::<i64>("counting who is due", command, Repeat::Yes)
+                        .await
+                })
+                .buffer_unordered(AT_ONCE)
+                .try_fold(0, |sum, found| async move { Ok(sum + count(found)) })
+                .await?;
+            if read < PAGE {
+                return Ok(due);
+            }
+            from += PAGE;
+        }
+    }
+
+    /// Tenants with a head up to `cutoff`, oldest first.
+    async fn leading_tenants(
+        &self,
+        cutoff: &str,
+        from: usize,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, Failure> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command
+            .arg(self.keys.heads())
+            .arg("-inf")
+            .arg(cutoff)
+            .arg("LIMIT")
+            .arg(from)
+            .arg(limit);
+        let names: Vec<String> = self
+            .store
+            .command("reading the index of tenants", command, Repeat::Yes)
+            .await?;
+        names.iter().map(|name| super::index::tenant_name(name)).collect()
+    }
+
+    fn overdue(&self, now: i64, head: Option<i64>) -> Option<u64> {
+        let cutoff = now.saturating_sub(micros(self.minimum));
+        head.filter(|stamp| *stamp <= cutoff)
+            .map(|stamp| seconds(stamp, cutoff))
+    }
+}
+
+/// Whole seconds between two scores; 0 when the clock went back.
+fn seconds(from: i64, to: i64) -> u64 {
+    count(to.saturating_sub(from) / 1_000_000)
+}
+
+/// The nearest-rank percentiles asked for.
+fn percentiles<const N: usize>(mut seconds: Vec<i64>, percents: [usize; N]) -> [Option<u64>; N] {
+    seconds.sort_unstable();
+    percents.map(|percent| {
+        let rank = (seconds.len() * percent).div_ceil(100);
+        seconds.get(rank.saturating_sub(1)).map(|&value| count(value))
+    })
+}

@@ -1,0 +1,519 @@
+//! The contract on one server and on a cluster; and what only a shared store can do wrong.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::contract::redis::{CLUSTER, PrivateRedis, SINGLE, own_prefix, remove_prefix, url_in};
+use crate::contract::{ScheduleBench, key, tenant_id, user_id};
+use crate::error::{Code, ErrorClass};
+use crate::schedule::History;
+
+const MINIMUM: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// An order of work under a prefix of its own.
+struct Bench {
+    url: String,
+    prefix: String,
+    schedule: Arc<RedisSchedule>,
+}
+
+impl Bench {
+    fn at(url: String) -> Self {
+        let prefix = own_prefix();
+        let schedule = Self::open(&url, &prefix);
+        Self {
+            url,
+            prefix,
+            schedule,
+        }
+    }
+
+    fn open(url: &str, prefix: &str) -> Arc<RedisSchedule> {
+        let store = RedisStore::new("schedule.url", url, RedisOptions::default()).unwrap();
+        Arc::new(RedisSchedule::new(store, prefix, MINIMUM))
+    }
+
+    /// Another process at the same order.
+    fn other(&self) -> Arc<RedisSchedule> {
+        Self::open(&self.url, &self.prefix)
+    }
+}
+
+#[async_trait]
+impl ScheduleBench for Bench {
+    fn schedule(&self) -> Arc<dyn Schedule> {
+        self.schedule.clone()
+    }
+    fn minimum(&self) -> Duration {
+        MINIMUM
+    }
+    fn unit(&self) -> Duration {
+        Duration::from_millis(200)
+    }
+    async fn pass_time(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
+    async fn end(&self) {
+        remove_prefix(&self.url, &self.prefix).await;
+    }
+}
+
+async fn bench_at(variable: &str) -> Option<Bench> {
+    url_in(variable).map(Bench::at)
+}
+
+mod on_one_server {
+    use super::*;
+    crate::schedule_contract!(if available bench_at(SINGLE));
+}
+
+mod on_a_cluster {
+    use super::*;
+    crate::schedule_contract!(if available bench_at(CLUSTER));
+}
+
+/// Users `u0`, `u1`, … of a tenant, a second apart, the oldest a day old.
+async fn enrol(schedule: &RedisSchedule, tenant: &str, users: std::ops::Range<i64>) {
+    let start = schedule.now().await.unwrap() - jiff::SignedDuration::from_hours(24);
+    for user in users {
+        let stamp = start + jiff::SignedDuration::from_secs(user);
+        assert!(
+            schedule
+                .enrol(&key(tenant, &format!("u{user}")), stamp, None)
+                .await
+                .unwrap()
+        );
+    }
+}
+
+async fn leader(schedule: &RedisSchedule) -> Epoch {
+    schedule.lead("leader", LONG).await.unwrap().unwrap()
+}
+
+async fn claim(
+    schedule: &RedisSchedule,
+    epoch: Epoch,
+    tenant: &str,
+    users: &[UserId],
+    lasts: Duration,
+) -> Token {
+    match schedule
+        .claim(epoch, &tenant_id(tenant), users, lasts)
+        .await
+        .unwrap()
+    {
+        ClaimAnswer::Claimed {
+            token,
+            users: claimed,
+        } => {
+            assert_eq!(claimed.len(), users.len());
+            token
+        }
+        ClaimAnswer::StaleEpoch => panic!("the present leader was refused"),
+    }
+}
+
+/// A change by a process that ended before it could bring the index in step.
+async fn cut_off(
+    schedule: &RedisSchedule,
+    tenant: &str,
+    script: &'static LazyScript,
+    args: &[Vec<u8>],
+) -> RawReport {
+    let keys = schedule.keys.tenant(&tenant_id(tenant));
+    let (_, report): (redis::Value, RawReport) = schedule
+        .store
+        .script("testing", script, &keys, args, Repeat::No)
+        .await
+        .unwrap();
+    report
+}
+
+async fn forget(schedule: &RedisSchedule, tenant: &str) {
+    let mut command = redis::cmd("DEL");
+    command.arg(schedule.keys.tenant(&tenant_id(tenant)));
+    schedule
+        .store
+        .command::<i64>("testing", command, Repeat::Yes)
+        .await
+        .unwrap();
+}
+
+async fn flush(schedule: &RedisSchedule) {
+    schedule
+        .store
+        .command::<()>("testing", redis::cmd("FLUSHALL"), Repeat::Yes)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
+    for variable in [SINGLE, CLUSTER] {
+        let Some(bench) = bench_at(variable).await else {
+            return;
+        };
+        let schedule = &bench.schedule;
+        enrol(schedule, "a", 5..7).await;
+        enrol(schedule, "b", 3..4).await;
+        assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
+        // The head of a is too young now: its oldest user waits unseen.
+        let old = score(schedule.now().await.unwrap()) - 2 * 24 * 3_600 * 1_000_000;
+        cut_off(schedule, "a", &ENROL, &[arg("old"), arg(old), Vec::new()]).await;
+        assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
+        let leader_process = bench.other();
+        let inspected = leader_process.inspect(1_000).await.unwrap();
+        assert_eq!((inspected.repaired, inspected.lost), (1, Vec::new()));
+        let head = schedule.heads(9).await.unwrap()[0].clone();
+        assert_eq!((head.tenant, score(head.stamp)), (tenant_id("a"), old));
+        assert_eq!(schedule.summary(None).await.unwrap().users, 4);
+        // A claim nobody else knows of: its end is learned, and it is given back.
+        let epoch = leader(schedule).await;
+        cut_off(schedule, "b", &CLAIM, &[arg(epoch.0), arg(1_000), arg("u3")]).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(leader_process.reclaim(9).await.unwrap().is_empty());
+        assert_eq!(leader_process.inspect(1_000).await.unwrap().repaired, 1);
+        assert_eq!(leader_process.reclaim(9).await.unwrap(), [key("b", "u3")]);
+        assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_the_index_does_not_know_is_found_when_its_users_are_enrolled_again() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    let stamp = score(schedule.now().await.unwrap()) - 1;
+    cut_off(schedule, "a", &ENROL, &[arg("ana"), arg(stamp), Vec::new()]).await;
+    assert!(schedule.heads(9).await.unwrap().is_empty() && schedule.is_empty().await.unwrap());
+    assert!(
+        !schedule
+            .enrol(&key("a", "ana"), Timestamp::MAX, None)
+            .await
+            .unwrap()
+    );
+    assert_eq!(score(schedule.heads(9).await.unwrap()[0].stamp), stamp);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_report_that_was_overtaken_changes_nothing() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 5..6).await;
+    let late = cut_off(schedule, "a", &keys::REPORT, &[arg(1)]).await;
+    enrol(schedule, "a", 1..2).await;
+    let heads = schedule.heads(9).await.unwrap();
+    // Its process slept between the two calls.
+    bench
+        .other()
+        .index
+        .push(&tenant_id("a"), late.into(), false, &[7])
+        .await;
+    assert_eq!(schedule.heads(9).await.unwrap(), heads);
+    let summary = schedule.summary(None).await.unwrap();
+    assert_eq!((summary.users, summary.interval_p50_seconds), (2, None));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_vanished_or_was_set_back_is_named() {
+    let Some(bench) = bench_at(CLUSTER).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    for tenant in ["a", "b", "c"] {
+        enrol(schedule, tenant, 0..3).await;
+    }
+    let leader_process = bench.other();
+    assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+    // A node of the cluster came back empty.
+    forget(schedule, "b").await;
+    let inspected = leader_process.inspect(1_000).await.unwrap();
+    assert_eq!(inspected.lost, [tenant_id("b")]);
+    assert_eq!(schedule.summary(None).await.unwrap().users, 6);
+    assert_eq!(schedule.heads(9).await.unwrap().len(), 2);
+    enrol(schedule, "b", 0..3).await;
+    assert_eq!(schedule.heads(9).await.unwrap().len(), 3);
+    // A replica without the last changes took over: the tenant's number is lower than the index was told.
+    let mut command = redis::cmd("HSET");
+    command
+        .arg(schedule.keys.tenant(&tenant_id("c"))[4].clone())
+        .arg("number")
+        .arg(1);
+    schedule
+        .store
+        .command::<i64>("testing", command, Repeat::Yes)
+        .await
+        .unwrap();
+    assert_eq!(
+        leader_process.inspect(1_000).await.unwrap().lost,
+        [tenant_id("c")]
+    );
+    assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_withdrawal_on_its_way_is_no_loss() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..3).await;
+    let report = cut_off(schedule, "a", &WITHDRAW_TENANT, &[]).await;
+    let tenant = tenant_id("a");
+    let arrives = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        schedule.index.push(&tenant, report.into(), false, &[]).await;
+    };
+    let other = bench.other();
+    let (inspected, ()) = tokio::join!(other.inspect(1_000), arrives);
+    assert_eq!(inspected.unwrap().lost, []);
+    assert!(schedule.is_empty().await.unwrap());
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn an_emptied_server_is_noticed_and_its_numbers_are_not_used_again() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let bench = Bench::at(server.url());
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..2).await;
+    let epoch = leader(schedule).await;
+    let first = schedule.mark().await.unwrap().unwrap();
+    assert!(first.before.is_none() && !first.went_back);
+    let token = claim(schedule, epoch, "a", &[user_id("u0")], LONG).await;
+    let second = schedule.mark().await.unwrap().unwrap();
+    assert!(!second.shows_loss(Some(&first.after)) && second.after.number > first.after.number);
+
+    flush(schedule).await;
+    // Nobody is chosen before somebody looked into it; what a worker reports changes nothing.
+    let failure = schedule.heads(9).await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::ScheduleUnavailable)
+    );
+    let finish = [Finish {
+        user: user_id("u0"),
+        result: Ok(()),
+        history: History::default(),
+        due_after: MINIMUM,
+    }];
+    assert!(
+        schedule
+            .finish(&tenant_id("a"), token, &finish)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let third = schedule.mark().await.unwrap().unwrap();
+    assert!(third.went_back && third.shows_loss(Some(&second.after)));
+    assert_ne!(third.after.id, second.after.id);
+    assert!(schedule.heads(9).await.unwrap().is_empty());
+    // Another process, which knows only what the registry remembers.
+    let fourth = bench.other().mark().await.unwrap().unwrap();
+    assert!(fourth.shows_loss(Some(&second.after)) && !fourth.shows_loss(Some(&third.after)));
+
+    enrol(schedule, "a", 0..2).await;
+    let again = leader(schedule).await;
+    assert!(again > epoch);
+    assert!(claim(schedule, again, "a", &[user_id("u0")], LONG).await > token);
+}
+
+#[tokio::test]
+async fn a_server_set_back_is_noticed_before_anybody_is_chosen() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let bench = Bench::at(server.url());
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..2).await;
+    let epoch = leader(schedule).await;
+    let remembered = schedule.mark().await.unwrap().unwrap().after;
+    claim(schedule, epoch, "a", &[user_id("u0")], LONG).await;
+    // As a replica has it that did not get the claim.
+    let mut command = redis::cmd("HSET");
+    command
+        .arg(schedule.keys.index(&["mark"]))
+        .arg("number")
+        .arg(remembered.number);
+    schedule
+        .store
+        .command::<i64>("testing", command, Repeat::Yes)
+        .await
+        .unwrap();
+    assert!(schedule.heads(9).await.is_err());
+    let marked = schedule.mark().await.unwrap().unwrap();
+    assert!(marked.went_back && marked.shows_loss(Some(&remembered)));
+    assert_eq!(schedule.heads(9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_is_an_error_and_then_work_goes_on() {
+    let Some(mut server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let bench = Bench::at(server.url());
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..2).await;
+    let epoch = leader(schedule).await;
+    server.down();
+    let failure = schedule
+        .claim(epoch, &tenant_id("a"), &[user_id("u0")], LONG)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::RedisUnavailable)
+    );
+    assert!(failure.detail.contains("claiming 1 users of a"), "{failure}");
+    server.up();
+    let mut answer = schedule.lead("other", LONG).await;
+    for _ in 0..100 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = schedule.lead("other", LONG).await;
+    }
+    assert!(
+        answer.unwrap().unwrap() > epoch,
+        "also in a server that lost everything"
+    );
+    assert!(schedule.is_empty().await.unwrap());
+}
+
+#[tokio::test]
+async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
+    let Some(bench) = bench_at(CLUSTER).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..2).await;
+    let old = leader(schedule).await;
+    schedule.resign("leader").await.unwrap();
+    let new = schedule.lead("other", LONG).await.unwrap().unwrap();
+    claim(schedule, new, "a", &[user_id("u0")], LONG).await;
+    // The old leader looked at the lease before it was taken over, and claims only now.
+    let keys = schedule.keys.tenant(&tenant_id("a"));
+    let args = [arg(old.0), arg(1_000_000), arg("u1")];
+    type Answer = (Option<(i64, Vec<Option<i64>>)>, RawReport);
+    let (answer, report): Answer = schedule
+        .store
+        .script("testing", &CLAIM, &keys, &args, Repeat::No)
+        .await
+        .unwrap();
+    assert_eq!((answer, report.4), (None, 1));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    let stamp = schedule.now().await.unwrap() - jiff::SignedDuration::from_hours(1);
+    let users: Vec<UserId> = (0..9_000)
+        .map(|user| user_id(&format!("user{user:05}@contoso.example")))
+        .collect();
+    for part in users.chunks(500) {
+        let calls = part.iter().enumerate().map(|(place, user)| {
+            let key = UserKey::new(tenant_id("large"), user.clone());
+            let at = stamp + jiff::SignedDuration::from_micros(i64::try_from(place).unwrap());
+            async move { schedule.enrol(&key, at, None).await.unwrap() }
+        });
+        futures::future::join_all(calls).await;
+    }
+    let epoch = leader(schedule).await;
+    let token = claim(schedule, epoch, "large", &users, LONG).await;
+    let large = tenant_id("large");
+    assert_eq!(
+        schedule.renew(&large, token, &users, LONG).await.unwrap().len(),
+        users.len()
+    );
+    let (first, second) = users.split_at(4_500);
+    let results: Vec<Finish> = first
+        .iter()
+        .map(|user| Finish {
+            user: user.clone(),
+            result: Ok(()),
+            history: History::default(),
+            due_after: MINIMUM,
+        })
+        .collect();
+    assert_eq!(schedule.finish(&large, token, &results).await.unwrap(), first);
+    assert_eq!(schedule.release(&large, token, second).await.unwrap(), second);
+    // Stamps of one report are apart: equal ones are slow to keep in order.
+    let stamps: std::collections::BTreeSet<_> = schedule
+        .oldest(&large, Timestamp::MAX, 9_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(_, at)| at)
+        .collect();
+    assert!(stamps.len() > 4_500, "{}", stamps.len());
+
+    enrol(schedule, "small", 0..100).await;
+    for name in ["due", "status"] {
+        let key = format!("{}:{{small}}:{name}", bench.prefix);
+        let mut command = redis::cmd("OBJECT");
+        command.arg("ENCODING").arg(key);
+        let encoding: String = schedule
+            .store
+            .command("testing", command, Repeat::Yes)
+            .await
+            .unwrap();
+        assert_eq!(encoding, "listpack", "{name}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_tenant_without_users() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    enrol(schedule, "a", 0..2).await;
+    let epoch = leader(schedule).await;
+    claim(schedule, epoch, "a", &[user_id("u0")], LONG).await;
+    for user in ["u0", "u1"] {
+        assert!(schedule.withdraw(&key("a", user)).await.unwrap());
+    }
+    assert!(!schedule.make_due(&key("a", "u0")).await.unwrap());
+    let left = schedule
+        .store
+        .keys_of_all_nodes(&format!("{}:{{a}}*", bench.prefix))
+        .await
+        .unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    let summary = schedule.summary(None).await.unwrap();
+    assert_eq!((summary.tenants, summary.users, summary.claimed), (0, 0, 0));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn the_settings_open_it_and_a_refused_login_says_so() {
+    let Some(server) = PrivateRedis::start(&["--requirepass", "geheim"]) else {
+        return;
+    };
+    let settings = |login: &str| ScheduleSettings {
+        url: format!("redis://{login}127.0.0.1:{}/2", server.port()),
+        ..ScheduleSettings::default()
+    };
+    RedisSchedule::open(&settings(":geheim@")).await.unwrap();
+    let failure = RedisSchedule::open(&settings(":falsch@")).await.unwrap_err();
+    assert!(
+        failure.detail.contains("correct the URL") && !failure.detail.contains("falsch"),
+        "{failure}"
+    );
+}

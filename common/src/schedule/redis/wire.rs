@@ -1,0 +1,161 @@
+//! Values as they travel: times as microseconds, records as msgpack, answers of scripts.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::error::{Code, ErrorClass, Failure};
+use crate::schedule::History;
+
+/// Scores are doubles; whole numbers beyond this are not exact.
+const LARGEST: i64 = (1 << 53) - 1;
+
+/// A time as a score, held inside what a score can say exactly (the years up to 2255).
+pub(super) fn score(at: Timestamp) -> i64 {
+    at.as_microsecond().clamp(-LARGEST, LARGEST)
+}
+
+/// A score as a time.
+pub(super) fn time(score: i64) -> Timestamp {
+    Timestamp::from_microsecond(score).unwrap_or(if score < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// A duration in microseconds; absurdly long ones become a century.
+pub(super) fn micros(duration: Duration) -> i64 {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(LARGEST)
+}
+
+/// Anything that can be written, as a script's argument.
+pub(super) fn arg(value: impl ToString) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// An optional number as a script's argument: '' for none.
+pub(super) fn optional(value: Option<i64>) -> Vec<u8> {
+    value.map(arg).unwrap_or_default()
+}
+
+/// A count or a number of a claim or leadership; never negative in data that are tasksync's.
+pub(super) fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Where a tenant stands, as its scripts report it.
+pub(super) type RawReport = (i64, Option<i64>, Option<i64>, i64, i64, i64, Option<i64>);
+
+/// Where a tenant stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Grows with every change; the newest wins.
+    pub(super) number: i64,
+    /// Oldest stamp of those who wait.
+    pub(super) head: Option<i64>,
+    /// Earliest expiry of a claim.
+    pub(super) expiry: Option<i64>,
+    pub(super) users: i64,
+    pub(super) claimed: i64,
+    pub(super) attempts: i64,
+    /// Oldest success of those whose last attempt failed.
+    pub(super) failing: Option<i64>,
+}
+
+impl From<RawReport> for Report {
+    fn from((number, head, expiry, users, claimed, attempts, failing): RawReport) -> Self {
+        Self {
+            number,
+            head,
+            expiry,
+            users,
+            claimed,
+            attempts,
+            failing,
+        }
+    }
+}
+
+/// A user's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Record {
+    pub(super) history: History,
+    pub(super) last_attempt: Option<Timestamp>,
+    pub(super) last_success: Option<Timestamp>,
+}
+
+impl Record {
+    /// Reads what the scripts pack: idle cycles, failures in a row, last attempt (0 never), last success (0 never, -1 the
+    /// last attempt).
+    pub(super) fn unpack(bytes: &[u8]) -> Result<Self, Failure> {
+        let (idle_cycles, failures, attempt, success): (u32, u32, i64, i64) =
+            rmp_serde::from_slice(bytes).map_err(|error| unreadable("a user's record", &error))?;
+        let at = |score: i64| (score != 0).then(|| time(score));
+        Ok(Self {
+            history: History {
+                idle_cycles,
+                failures,
+            },
+            last_attempt: at(attempt),
+            last_success: at(if success == -1 { attempt } else { success }),
+        })
+    }
+}
+
+pub(super) fn pack_failure(failure: &Failure) -> Vec<u8> {
+    // Cannot fail: a failure is text and numbers. Should it ever, the class and code are what matters.
+    rmp_serde::to_vec(failure).unwrap_or_else(|_| {
+        rmp_serde::to_vec(&Failure::new(failure.class, failure.code, "")).unwrap_or_else(|_| vec![0xc0])
+    })
+}
+
+/// A failure saved by another build may have a code this one does not know; it is shown as unknown and not in the way.
+pub(super) fn unpack_failure(bytes: &[u8]) -> Failure {
+    rmp_serde::from_slice(bytes).unwrap_or_else(|error| {
+        Failure::new(
+            ErrorClass::Transient,
+            Code::ScheduleUnavailable,
+            format!("the reason was saved by another version and cannot be read: {error}"),
+        )
+    })
+}
+
+/// Something in Redis is not what tasksync writes.
+pub(super) fn unreadable(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::ScheduleUnavailable,
+        format!(
+            "{what} in Redis cannot be read ({error}): does something else write under schedule.key_prefix?"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_and_extremes_are_held_inside() {
+        let at: Timestamp = "2026-11-22T14:00:00.123456Z".parse().unwrap();
+        assert_eq!(time(score(at)), at);
+        assert!(time(score(Timestamp::MAX)) > at && time(score(Timestamp::MIN)) < at);
+        assert_eq!(micros(Duration::MAX), 100 * 365 * 24 * 3600 * 1_000_000);
+    }
+
+    #[test]
+    fn records_are_read_as_packed() {
+        let packed = rmp_serde::to_vec(&(3_u32, 0_u32, 1_700_000_000_000_000_i64, -1_i64)).unwrap();
+        let record = Record::unpack(&packed).unwrap();
+        assert_eq!(record.last_success, record.last_attempt);
+        assert_eq!(record.history.idle_cycles, 3);
+        let never = Record::unpack(&rmp_serde::to_vec(&(0, 0, 0, 0)).unwrap()).unwrap();
+        assert_eq!(never, Record::default());
+        assert!(Record::unpack(b"nonsense").is_err());
+    }
+
+    #[test]
+    fn failures_survive_and_unknown_ones_do_no_harm() {
+        let failure = Failure::new(ErrorClass::Gone, Code::ExchangeTimeout, "GetFolder");
+        assert_eq!(unpack_failure(&pack_failure(&failure)), failure);
+        assert_eq!(unpack_failure(b"\xff").code, Code::ScheduleUnavailable);
+    }
+}

@@ -1,0 +1,139 @@
+//! Which role may use which stores.
+
+use tasksync_common::registry::Company;
+use tasksync_common::settings::Settings;
+
+use super::variable;
+use crate::exit::Stop;
+
+/// A role that runs until it is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Serves the API and stands for election; the elected one hands out work.
+    Scheduler,
+    /// Takes jobs and syncs users.
+    Worker,
+    /// Both in one process.
+    Standalone,
+}
+
+impl Role {
+    /// The command's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::Worker => "worker",
+            Self::Standalone => "standalone",
+        }
+    }
+
+    /// Whether it serves the API and may lead.
+    pub(crate) fn schedules(self) -> bool {
+        matches!(self, Self::Scheduler | Self::Standalone)
+    }
+
+    /// Whether it syncs users.
+    pub(crate) fn works(self) -> bool {
+        matches!(self, Self::Worker | Self::Standalone)
+    }
+}
+
+/// Whether a store lives inside one process or on its disk. A kind that does not exist counts as shared here and is
+/// refused when it is opened.
+pub(super) fn embedded(url: &str) -> bool {
+    matches!(url.split(':').next(), Some("memory" | "sqlite"))
+}
+
+/// Decides whether the role may use these stores, and then with whom it may share its work.
+///
+/// # Errors
+/// Names the first setting that has to change, and to what.
+pub(crate) fn check(role: Role, settings: &Settings) -> Result<Company, Stop> {
+    let stores = [
+        (
+            "registry.url",
+            settings.registry.url.as_str(),
+            "postgres://USER:PASSWORD@HOST/DATABASE",
+        ),
+        ("schedule.url", &settings.schedule.url, "redis://HOST:6379"),
+        (
+            "queue.url",
+            &settings.queue.url,
+            "amqp://USER:PASSWORD@HOST:5672/VHOST",
+        ),
+    ];
+    let own = stores.into_iter().find(|(_, url, _)| embedded(url));
+    match (role, own) {
+        (_, None) => Ok(Company::Many),
+        (Role::Standalone, Some(_)) => Ok(Company::Alone),
+        (Role::Scheduler | Role::Worker, Some((setting, url, shared))) => Err(Stop::settings(format!(
+            "{setting} is {}: which only one process can use, so schedulers and workers could not work together; \
+             set {setting} (or {}) to a store they share, such as {shared}, or run `tasksync standalone`",
+            url.split(':').next().unwrap_or_default(),
+            variable(setting),
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_use_which_stores() {
+        const REFUSED: fn(&'static str) -> Result<Company, &'static str> = Err;
+        let (sqlite, postgres) = ("sqlite:tasksync.sqlite", "postgres://db/tasksync");
+        let (memory, redis, amqp) = ("memory:", "rediss+sentinel://cache", "amqps://broker");
+        let (alone, many) = (Ok(Company::Alone), Ok(Company::Many));
+        // registry, schedule, queue: scheduler and worker, standalone
+        for (registry, schedule, queue, roles, standalone) in [
+            (sqlite, memory, memory, REFUSED("registry.url"), alone),
+            (sqlite, memory, amqp, REFUSED("registry.url"), alone),
+            (sqlite, redis, memory, REFUSED("registry.url"), alone),
+            (sqlite, redis, amqp, REFUSED("registry.url"), alone),
+            (postgres, memory, memory, REFUSED("schedule.url"), alone),
+            (postgres, memory, amqp, REFUSED("schedule.url"), alone),
+            (postgres, redis, memory, REFUSED("queue.url"), alone),
+            (postgres, redis, amqp, many, many),
+            // Refused when it is opened, with the kinds there are.
+            ("mysql://db", redis, amqp, many, many),
+        ] {
+            let mut settings = Settings::default();
+            settings.registry.url = registry.to_owned();
+            settings.schedule.url = schedule.to_owned();
+            settings.queue.url = queue.to_owned();
+            let case = format!("{registry} {schedule} {queue}");
+            for (role, expected) in [
+                (Role::Scheduler, roles),
+                (Role::Worker, roles),
+                (Role::Standalone, standalone),
+            ] {
+                match (check(role, &settings), expected) {
+                    (Ok(company), expected) => assert_eq!(Ok(company), expected, "{case} {role:?}"),
+                    (Err(Stop::Settings(text)), Err(setting)) => {
+                        assert!(text.starts_with(setting), "{case} {role:?}: {text}");
+                    }
+                    (other, expected) => panic!("{case} {role:?}: {other:?} instead of {expected:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_secret_and_says_what_to_set() {
+        let mut settings = Settings::default();
+        settings.registry.url = "sqlite:/geheim/tasksync.sqlite".to_owned();
+        let Err(Stop::Settings(text)) = check(Role::Worker, &settings) else {
+            panic!("allowed")
+        };
+        for part in [
+            "registry.url",
+            "TASKSYNC_REGISTRY__URL",
+            "postgres://",
+            "tasksync standalone",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("geheim"), "{text}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The address of probes, and the command that asks it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::Value;
+use tasksync_common::health::Health;
+use tasksync_common::settings;
+use tasksync_scheduler::api::{Detail, probes};
+
+use crate::exit::{End, Stop, print};
+use crate::show::{cell, entries};
+use crate::token;
+
+/// The service answers within 5 seconds, whatever its stores do.
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// `/livez` and `/readyz`, and beside them `more`. Nobody needs a token here, so nothing of a tenant belongs here.
+pub(super) fn router(health: Health, more: Router) -> Router {
+    probes(health, Detail::Shown).merge(more)
+}
+
+/// Asks the service whose settings these are, on this machine, whether it is ready, or only whether it lives.
+///
+/// # Errors
+/// The settings cannot be read.
+pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> {
+    let settings =
+        settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
+    let address = reachable(settings.health.listen);
+    // Another provider may be installed already; either will do.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let http = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .map_err(|error| Stop::settings(format!("the HTTP client cannot be made: {error}")))?;
+    let path = if live { "livez" } else { "readyz" };
+    let asked = async {
+        let answer = http.get(format!("http://{address}/{path}")).send().await?;
+        let well = answer.status().is_success();
+        Ok::<_, reqwest::Error>((well, answer.text().await?))
+    };
+    let (well, text) = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            // Not code 3: for whoever probes, a process that does not answer is as bad as one that is not ready.
+            print(&format!(
+                "nothing answers at {address} (health.listen): {}\n",
+                reason(&error)
+            ))?;
+            return Ok(End::Bad);
+        }
+    };
+    if live {
+        print(&text)?;
+    } else {
+        print(&readiness(&serde_json::from_str(&text).unwrap_or_default()))?;
+    }
+    Ok(if well { End::Well } else { End::Bad })
+}
+
+/// Where a service that listens on every address is asked from the same machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn reason(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "the connection is refused; is the service running?"
+    } else {
+        "the answer cannot be read"
+    }
+}
+
+fn readiness(answer: &Value) -> String {
+    if answer["ready"] == true {
+        return "ready\n".to_owned();
+    }
+    let mut text = "not ready\n".to_owned();
+    for missing in entries(answer, "missing") {
+        text.push_str(&format!("  {}", cell(&missing["what"])));
+        if missing["code"].is_string() {
+            text.push_str(&format!(
+                ": {} [{}]: {}\n    what to do: {}",
+                cell(&missing["message"]),
+                cell(&missing["code"]),
+                cell(&missing["detail"]),
+                cell(&missing["action"])
+            ));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_on_every_address_is_asked_on_loopback() {
+        for (listen, asked) in [
+            ("0.0.0.0:8481", "127.0.0.1:8481"),
+            ("[::]:8481", "[::1]:8481"),
+            ("10.1.2.3:8481", "10.1.2.3:8481"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_do() {
+        assert_eq!(readiness(&json!({ "ready": true, "missing": [] })), "ready\n");
+        let text = readiness(&json!({ "ready": false, "missing": [
+            { "what": "queue", "code": "queue-unavailable", "message": "The queue does not answer",
+              "detail": "broker:5672 refuses connections", "action": "Start it." },
+            { "what": "the service is stopping", "code": null, "message": null },
+        ] }));
+        assert_eq!(
+            text,
+            "not ready\n  queue: The queue does not answer [queue-unavailable]: broker:5672 refuses connections\n    what to do: Start it.\n  the service is stopping\n"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! The roles that run until they are told to end. All have one composition: the scheduler's part, the worker's part, or
+//! both, over the stores the settings name.
+
+mod combination;
+mod health;
+mod identity;
+mod lock;
+mod scheduler;
+mod stores;
+mod wiring;
+mod worker;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::health::Health;
+use tasksync_common::lifecycle::Lifecycle;
+use tasksync_common::registry::{Company, Occupancy};
+use tasksync_common::settings::{Settings, WorkerSettings};
+use tasksync_common::{settings, telemetry};
+use tasksync_scheduler::api::{self, ApiToken, Gate};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) use combination::{Role, check};
+pub(crate) use health::ask;
+
+use crate::exit::{End, Stop};
+use crate::token;
+
+/// Requests of the API and of probes have this long to end after everything else has ended.
+const API_DRAIN: Duration = Duration::from_secs(2);
+/// The last stamps have this long to reach the registry.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+
+/// One process, before and while its parts run.
+struct Process {
+    role: Role,
+    company: Company,
+    /// Unique per process and start.
+    name: String,
+    settings: Arc<Settings>,
+    clock: SharedClock,
+    lifecycle: Lifecycle,
+    health: Health,
+}
+
+/// Runs a role until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, in one line. Shared stores that do not answer are waited for.
+pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> {
+    let settings =
+        settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
+    let company = check(role, &settings)?;
+    telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
+    let token = operator_token(role)?;
+    let lifecycle = Lifecycle::new();
+    let signals = lifecycle
+        .watch_signals(until_cut(&settings.worker))
+        .map_err(|error| Stop::settings(format!("signals cannot be listened for: {error}")))?;
+    let signals = tokio::spawn(signals);
+    let process = Process {
+        role,
+        company,
+        name: identity::name(role),
+        settings: Arc::new(settings),
+        clock: Arc::new(SystemClock),
+        health: Health::new(lifecycle.soft().clone()),
+        lifecycle,
+    };
+    let ended = process.run(token).await;
+    signals.abort();
+    ended
+}
+
+/// The API's token, where there is an API.
+fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
+    if !role.schedules() {
+        return Ok(None);
+    }
+    let token = token::read()?;
+    if token.is_none() {
+        tracing::warn!(
+            "no operator token: the API is closed until TASKSYNC_TOKEN or TASKSYNC_TOKEN_FILE is set"
+        );
+    }
+    Ok(token)
+}
+
+impl Process {
+    async fn run(self, token: Option<ApiToken>) -> Result<End, Stop> {
+        let settings = &self.settings;
+        // Held to the end: a registry that is a file is this process's alone.
+        let _lock = lock::take(&settings.registry.url)?;
+        let connector = wiring::connector(settings, &self.clock)?;
+        // Probes and the API outlive the work: they are worth most while it drains.
+        let worked = CancellationToken::new();
+        let over = worked.clone().drop_guard();
+        let probes = self.listen("health.listen", settings.health.listen).await?;
+        let probed = address(&probes, settings.health.listen);
+        let gate = Gate::default();
+        let api = if self.role.schedules() {
+            let listener = self.listen("api.listen", settings.api.listen).await?;
+            Some((address(&listener, settings.api.listen), listener))
+        } else {
+            None
+        };
+        let serving_probes = self.serve(
+            probes,
+            health::router(self.health.clone(), Router::new()),
+            &worked,
+        );
+        let (listen, serving_api) = match api {
+            Some((listen, listener)) => {
+                let served = self.serve(listener, gate.router(self.health.clone()), &worked);
+                (Some(listen), Some(served))
+            }
+            None => (None, None),
+        };
+        tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
+        let Some((stores, occupancy)) = stores::open(&self, self.company).await? else {
+            // Asked to end before there was anything to do.
+            return Ok(self.ended(over, [serving_api, Some(serving_probes), None]).await);
+        };
+        self.health.ask_stores(
+            Arc::clone(&stores.registry),
+            Arc::clone(&stores.schedule),
+            Arc::clone(&stores.queue),
+        );
+        let connected = wiring::connect(&connector, settings, &stores.registry, &self.clock);
+        let scheduler = self
+            .role
+            .schedules()
+            .then(|| scheduler::prepare(&self, &stores, connected.checks, token, &gate));
+        let worker = self
+            .role
+            .works()
+            .then(|| worker::prepare(&self, &stores, connected.sync));
+        let saving = worker.as_ref().map(|worker| {
+            let (saver, worked) = (Arc::clone(&worker.stamps), worked.clone());
+            self.vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
+        });
+        let listen = listen.map(tracing::field::display);
+        tracing::info!(role = self.role.name(), name = self.name, listen, health = %probed, "tasksync runs");
+        let soft = self.lifecycle.soft();
+        let scheduling = async {
+            if let Some(scheduler) = &scheduler {
+                scheduler.run(soft.clone()).await;
+            }
+        };
+        let working = async {
+            if let Some(worker) = worker {
+                let working = tokio::spawn(tasksync_worker::work::run(worker, soft.clone()));
+                self.part_ended(working, "worker").await;
+            }
+        };
+        let kept = keep(occupancy, &self.lifecycle);
+        let work = async { tokio::join!(scheduling, working) };
+        let work = async {
+            tokio::select! {
+                _ = work => {}
+                never = kept => match never {},
+            }
+        };
+        self.lifecycle.hard().run_until_cancelled(work).await;
+        Ok(self
+            .ended(over, [saving, serving_api, Some(serving_probes)])
+            .await)
+    }
+
+    async fn listen(&self, setting: &str, address: SocketAddr) -> Result<TcpListener, Stop> {
+        TcpListener::bind(address).await.map_err(|error| {
+            Stop::settings(if error.kind() == std::io::ErrorKind::AddrInUse {
+                format!(
+                    "{setting} {address} is in use by another program; stop that program, or set another port ({setting} or {})",
+                    variable(setting)
+                )
+            } else {
+                format!("{setting} {address} cannot be opened: {error}")
+            })
+        })
+    }
+
+    fn serve(&self, listener: TcpListener, router: Router, worked: &CancellationToken) -> JoinHandle<()> {
+        let worked = worked.clone();
+        self.vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
+    }
+
+    /// Starts a part without which the others are of no use: should it break, the guard begins the end of the process.
+    fn vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let guard = self.lifecycle.soft().clone().drop_guard();
+        tokio::spawn(async move {
+            let _guard = guard;
+            part.await;
+        })
+    }
+
+    /// Waits for a part; one that broke shows in the exit code.
+    async fn part_ended(&self, part: JoinHandle<()>, name: &str) {
+        if let Err(error) = part.await {
+            tracing::error!(part = name, %error, "a part of the process met a defect");
+            self.lifecycle.fail();
+        }
+    }
+
+    /// Ends what outlived the work; `over` is dropped first.
+    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 3]) -> End {
+        drop(over);
+        let last = async {
+            for part in parts.into_iter().flatten() {
+                self.part_ended(part, "stamps, API or probes").await;
+            }
+        };
+        if tokio::time::timeout(API_DRAIN + LAST_FLUSH, last).await.is_err() {
+            tracing::warn!("the last stamps or answers were not finished in time");
+        }
+        let code = self.lifecycle.exit_code();
+        tracing::info!(code, "tasksync ended");
+        End::Role(code)
+    }
+}
+
+/// Keeps the place on the registry while the work runs, its end included. When somebody else took it meanwhile, the
+/// process ends: two orders of work would send the same people twice.
+async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible {
+    if let Some(mut occupancy) = occupancy {
+        let failure = occupancy.keep().await;
+        tracing::error!(%failure, action = failure.code.action(), "another process took the registry, this one ends");
+        lifecycle.fail();
+    }
+    std::future::pending().await
+}
+
+/// As opened: port 0 in the settings takes a free one.
+fn address(listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(wanted)
+}
+
+/// The environment variable that stands for a setting.
+fn variable(setting: &str) -> String {
+    format!("TASKSYNC_{}", setting.replace('.', "__").to_ascii_uppercase())
+}
+
+/// Running work is cut this long after the first signal: late enough for the worker's own drain, early enough to say so
+/// and save before the platform kills the process.
+fn until_cut(worker: &WorkerSettings) -> Duration {
+    let spare = worker.grace_period.saturating_sub(worker.drain);
+    worker
+        .grace_period
+        .saturating_sub((spare / 2).min(API_DRAIN + LAST_FLUSH + Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_cut_after_its_drain_and_before_the_platform_kills() {
+        let worker = WorkerSettings::default();
+        assert_eq!(until_cut(&worker), Duration::from_secs(70));
+        let tight = WorkerSettings {
+            drain: Duration::from_secs(50),
+            grace_period: Duration::from_secs(51),
+            ..worker
+        };
+        assert!(until_cut(&tight) > tight.drain && until_cut(&tight) < tight.grace_period);
+    }
+
+    #[test]
+    fn the_variable_of_a_setting_is_named_as_it_is_read() {
+        assert_eq!(variable("health.listen"), "TASKSYNC_HEALTH__LISTEN");
+    }
+}

@@ -1,0 +1,41 @@
+//! The scheduler's part of a process: the API, and the candidate that leads when it is elected.
+
+use std::sync::Arc;
+
+use tasksync_scheduler::api::{self, ApiToken, Gate};
+use tasksync_scheduler::checks::TenantChecks;
+use tasksync_scheduler::{DispatchLimits, Parts, Scheduler, Stores};
+
+use super::Process;
+
+/// Makes the scheduler and opens the API's gate.
+pub(super) fn prepare(
+    process: &Process,
+    stores: &Stores,
+    checks: Arc<dyn TenantChecks>,
+    token: Option<ApiToken>,
+    gate: &Gate,
+) -> Scheduler {
+    let scheduler = Scheduler::new(
+        stores.clone(),
+        DispatchLimits::of(&process.settings),
+        process.name.clone(),
+        Arc::default(),
+    );
+    for pulse in scheduler.pulses() {
+        process.health.watch(pulse);
+    }
+    let parts = Parts {
+        registry: Arc::clone(&stores.registry),
+        schedule: Arc::clone(&stores.schedule),
+        queue: Arc::clone(&stores.queue),
+        checks,
+        settings: Arc::clone(&process.settings),
+        clock: Arc::clone(&process.clock),
+        leading: scheduler.leading(),
+        requests: scheduler.requests(),
+        health: process.health.clone(),
+    };
+    gate.open(api::router(parts, token));
+    scheduler
+}

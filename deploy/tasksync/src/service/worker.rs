@@ -1,0 +1,45 @@
+//! The worker's part of a process: jobs are taken, users synced, and their stamps saved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasksync_common::error::Code;
+use tasksync_common::schedule::StampSaver;
+use tasksync_scheduler::Stores;
+use tasksync_worker::work::{Consumers, UserSync, WorkLimits, Worker};
+
+use super::Process;
+
+/// Stamps are saved this often; a crash costs one early sync of the users finished since.
+pub(super) const STAMP_INTERVAL: Duration = Duration::from_secs(10);
+/// Stamps that make an early save, and most stamps that wait.
+const STAMP_BATCH: usize = 1_000;
+const STAMPS_WAITING: usize = 100_000;
+
+/// Makes the worker. Its stamps have to be saved by whoever runs it, also for a while after it ended.
+pub(super) fn prepare<S: UserSync>(process: &Process, stores: &Stores, sync: Arc<S>) -> Worker<S> {
+    let limits = WorkLimits::of(&process.settings);
+    let consumers = Arc::new(Consumers::new(&limits));
+    for pulse in consumers.pulses() {
+        process.health.watch(pulse);
+    }
+    let asked = Arc::clone(&consumers);
+    process.health.ask("consumer", Code::QueueUnavailable, move || {
+        std::future::ready(asked.open())
+    });
+    Worker {
+        schedule: Arc::clone(&stores.schedule),
+        queue: Arc::clone(&stores.queue),
+        registry: Arc::clone(&stores.registry),
+        stamps: Arc::new(StampSaver::new(
+            Arc::clone(&stores.registry),
+            STAMP_BATCH,
+            STAMPS_WAITING,
+        )),
+        clock: Arc::clone(&process.clock),
+        sync,
+        limits,
+        metrics: Arc::default(),
+        consumers,
+    }
+}

@@ -1,0 +1,90 @@
+//! The REST API of a running service.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::farm::Farm;
+
+/// Token the API is protected with.
+pub(super) const TOKEN: &str = "trial-token-of-32-characters-000";
+
+/// A client of the API. Loopback only, without TLS.
+pub(super) fn client() -> Result<reqwest::Client, String> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// A free port on loopback.
+pub(super) fn free_port() -> Result<u16, String> {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| format!("no free port: {error}"))
+}
+
+/// One call of the API at `url`; the answer's JSON.
+pub(super) async fn call(
+    http: &reqwest::Client,
+    url: &str,
+    method: reqwest::Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<Value, String> {
+    let mut request = http
+        .request(method.clone(), format!("{url}{path}"))
+        .bearer_auth(TOKEN);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| format!("{method} {path}: {error}"))?;
+    let status = answer.status();
+    let text = answer
+        .text()
+        .await
+        .map_err(|error| format!("{method} {path}: {error}"))?;
+    if !status.is_success() {
+        return Err(format!("{method} {path}: {status}: {text}"));
+    }
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}"))
+}
+
+/// Adds every tenant and opts everybody in; secrets are written into `folder`.
+pub(super) async fn enrol(
+    http: &reqwest::Client,
+    url: &str,
+    folder: &Path,
+    farm: &Farm,
+) -> Result<(), String> {
+    let (_, password) = farm.write_secrets(folder)?;
+    for tenant in &farm.population.tenants {
+        let path = format!("/api/v1/tenants/{}", tenant.slug);
+        let settings = farm.tenant_settings(tenant, &password);
+        call(http, url, reqwest::Method::PUT, &path, Some(settings)).await?;
+    }
+    for (_, tenant, person) in farm.people() {
+        let path = format!(
+            "/api/v1/tenants/{}/users/{}",
+            tenant.slug,
+            Farm::user_name(person)
+        );
+        let body = json!({
+            "source_login": person.login,
+            "mailbox": person.smtp,
+            "time_zone": person.time_zone,
+        });
+        call(http, url, reqwest::Method::PUT, &path, Some(body)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Schedulers and workers as child processes over shared stores.
+
+use serde_json::Value;
+
+use super::api::{self, TOKEN, free_port};
+use super::farm::Farm;
+use super::process::Process;
+use super::service::ServiceSpec;
+
+/// The stores the processes share, and how many processes there are.
+#[derive(Debug, Clone)]
+pub struct InstallationSpec {
+    /// Executable, folder, intervals and further settings of every process.
+    pub service: ServiceSpec,
+    /// PostgreSQL.
+    pub registry: String,
+    /// Redis.
+    pub schedule: String,
+    /// RabbitMQ.
+    pub queue: String,
+    /// Further environment variables of every process.
+    pub environment: Vec<(String, String)>,
+    /// How many schedulers.
+    pub schedulers: usize,
+    /// How many workers.
+    pub workers: usize,
+}
+
+/// The running processes. Each can be killed, ended and started again by itself.
+pub struct Installation {
+    spec: InstallationSpec,
+    http: reqwest::Client,
+    /// The schedulers.
+    pub schedulers: Vec<Process>,
+    /// The API's addresses, in the order of the schedulers.
+    urls: Vec<String>,
+    /// The workers.
+    pub workers: Vec<Process>,
+}
+
+impl Installation {
+    /// Writes the settings, starts every process at once and waits until all are ready.
+    ///
+    /// # Errors
+    /// Says what could not be written or started, with the last lines of the log.
+    pub async fn start(spec: InstallationSpec, farm: &Farm) -> Result<Self, String> {
+        let settings = spec.service.write_settings(farm)?;
+        let mut installation = Self {
+            http: api::client()?,
+            schedulers: Vec::new(),
+            urls: Vec::new(),
+            workers: Vec::new(),
+            spec,
+        };
+        let spec = &installation.spec;
+        for number in 0..spec.schedulers {
+            let port = free_port()?;
+            installation.urls.push(format!("http://127.0.0.1:{port}"));
+            let api = [
+                ("TASKSYNC_API__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
+                ("TASKSYNC_TOKEN".to_owned(), TOKEN.to_owned()),
+            ];
+            let process = spec.process("scheduler", number, &settings, &api)?;
+            installation.schedulers.push(process);
+        }
+        for number in 0..spec.workers {
+            let process = spec.process("worker", number, &settings, &[])?;
+            installation.workers.push(process);
+        }
+        let http = installation.http.clone();
+        for process in installation.processes() {
+            process.launch()?;
+        }
+        for process in installation.processes() {
+            process.ready(&http).await?;
+        }
+        Ok(installation)
+    }
+
+    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.schedulers.iter_mut().chain(&mut self.workers)
+    }
+
+    /// Asks every process to end (SIGTERM), schedulers first, and waits; the exit codes.
+    ///
+    /// # Errors
+    /// When one does not end within 90 seconds.
+    pub async fn terminate(&mut self) -> Result<Vec<Option<i32>>, String> {
+        let mut codes = Vec::new();
+        for process in self.processes() {
+            codes.push(process.terminate().await?);
+        }
+        Ok(codes)
+    }
+
+    /// The client readiness is asked with (see [`Process::restart`]).
+    #[must_use]
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The API's address at a scheduler.
+    ///
+    /// # Errors
+    /// When there is no such scheduler.
+    pub fn url(&self, scheduler: usize) -> Result<&str, String> {
+        self.urls
+            .get(scheduler)
+            .map(String::as_str)
+            .ok_or_else(|| format!("there is no scheduler {scheduler}"))
+    }
+
+    /// The token the API asks for.
+    #[must_use]
+    pub fn token(&self) -> &'static str {
+        TOKEN
+    }
+
+    /// Adds every tenant and opts everybody in, through one scheduler.
+    ///
+    /// # Errors
+    /// The API's answer when it refuses.
+    pub async fn enrol(&self, scheduler: usize, farm: &Farm) -> Result<(), String> {
+        api::enrol(&self.http, self.url(scheduler)?, &self.spec.service.folder, farm).await
+    }
+
+    /// One call of the API at one scheduler; the answer's JSON.
+    ///
+    /// # Errors
+    /// The answer's status and text when it is no success.
+    pub async fn call(
+        &self,
+        scheduler: usize,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
+        api::call(&self.http, self.url(scheduler)?, method, path, body).await
+    }
+
+    /// The number of the scheduler that leads by its own word, if one does.
+    pub async fn leader(&self) -> Option<usize> {
+        for (number, process) in self.schedulers.iter().enumerate() {
+            if process.id().is_none() {
+                continue;
+            }
+            let status = self
+                .call(number, reqwest::Method::GET, "/api/v1/status", None)
+                .await;
+            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// The last lines of every log.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        self.schedulers
+            .iter()
+            .chain(&self.workers)
+            .map(|process| format!("{}:\n{}\n", process.log.display(), process.log_tail(lines)))
+            .collect()
+    }
+}
+
+impl InstallationSpec {
+    fn process(
+        &self,
+        role: &'static str,
+        number: usize,
+        settings: &std::path::Path,
+        more: &[(String, String)],
+    ) -> Result<Process, String> {
+        let port = free_port()?;
+        let mut environment: Vec<(String, String)> = [
+            ("TASKSYNC_REGISTRY__URL", self.registry.clone()),
+            ("TASKSYNC_SCHEDULE__URL", self.schedule.clone()),
+            ("TASKSYNC_QUEUE__URL", self.queue.clone()),
+            ("TASKSYNC_HEALTH__LISTEN", format!("127.0.0.1:{port}")),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        environment.extend(self.environment.iter().chain(more).cloned());
+        Ok(Process {
+            executable: self.service.executable.clone(),
+            role,
+            settings: settings.to_owned(),
+            environment,
+            log: self.service.folder.join(format!("{role}-{number}.log")),
+            probed: format!("http://127.0.0.1:{port}"),
+            child: None,
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! What whoever watches the process asks, without a token: whether it lives, and whether it is ready.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tasksync_common::health::{Health, Missing};
+
+use super::extract::{Nothing, Params};
+
+/// Whether answers say what exactly is wrong and what to do. That may name hosts and paths, so it is not for an address
+/// that everybody can reach; there the doctor says it, to whoever has the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Code and message only.
+    Hidden,
+    /// Also what exactly, and what to do.
+    Shown,
+}
+
+#[derive(Clone)]
+struct Watched {
+    health: Health,
+    detail: Detail,
+}
+
+/// `GET /livez`: 200, or 503 naming the loops that are stuck. `GET /readyz`: 200, or 503 naming what is missing.
+pub fn probes(health: Health, detail: Detail) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .with_state(Watched { health, detail })
+}
+
+async fn live(State(watched): State<Watched>, _: Params<Nothing>) -> Response {
+    let stuck = watched.health.stuck();
+    if stuck.is_empty() {
+        return "alive\n".into_response();
+    }
+    let lines: String = stuck
+        .iter()
+        .map(|(name, silent)| format!("{name} gave no sign of life for {} s\n", silent.as_secs()))
+        .collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+async fn ready(State(watched): State<Watched>, _: Params<Nothing>) -> (StatusCode, Json<Value>) {
+    let missing = watched.health.missing().await;
+    let status = if missing.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let missing_views: Vec<_> = missing.iter().map(|one| view(one, watched.detail)).collect();
+    (
+        status,
+        Json(json!({ "ready": missing.is_empty(), "missing": missing_views })),
+    )
+}
+
+fn view(missing: &Missing, detail: Detail) -> Value {
+    let why = missing.why.as_ref();
+    let mut view = json!({
+        "what": missing.what,
+        "code": why.map(|why| why.code.as_str()),
+        "message": why.map(|why| why.code.message()),
+    });
+    if let (Detail::Shown, Some(why), Some(fields)) = (detail, why, view.as_object_mut()) {
+        fields.insert("detail".to_owned(), why.detail.clone().into());
+        fields.insert("action".to_owned(), why.code.action().into());
+    }
+    view
+}
