@@ -175,7 +175,7 @@ async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
         let busy: usize = groups(bed)
             .map(|(tenant, users)| async move {
                 let mut busy = 0;
-                for (user, survey) in users.iter().zip(bed.engine.survey(tenant, users).await) {
+                for (user, survey) in users.iter().zip(bed.survey(tenant, users).await) {
                     if let Survey::Work(work) = survey.map_err(|failure| failure.to_string())? {
                         busy += 1;
                         let key = UserKey::new(tenant.clone(), user.clone());

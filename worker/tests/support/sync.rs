@@ -22,6 +22,7 @@ pub(crate) enum Act {
     SurveyFails(Failure),
     /// The sync fails after this time.
     SyncFails(Duration, Failure),
+    LookUpPanics,
     SurveyPanics,
     SyncPanics,
     /// The sync never ends by itself.
@@ -30,6 +31,7 @@ pub(crate) enum Act {
 
 #[derive(Default)]
 struct Log {
+    look_ups: Vec<Vec<UserId>>,
     surveys: Vec<Vec<UserKey>>,
     started: Vec<(UserKey, Instant)>,
     ended: Vec<(UserKey, Instant)>,
@@ -39,6 +41,7 @@ struct Log {
 pub(crate) struct FakeSync {
     otherwise: Mutex<Act>,
     acts: Mutex<HashMap<UserKey, Act>>,
+    look_up_fails: Mutex<Option<Failure>>,
     log: Mutex<Log>,
     survey_takes: Duration,
     running: Arc<AtomicUsize>,
@@ -58,6 +61,7 @@ impl FakeSync {
         Arc::new(Self {
             otherwise: Mutex::new(otherwise),
             acts: Mutex::default(),
+            look_up_fails: Mutex::default(),
             log: Mutex::default(),
             survey_takes: Duration::from_millis(20),
             running: Arc::default(),
@@ -79,6 +83,16 @@ impl FakeSync {
         acts.get(user)
             .cloned()
             .unwrap_or_else(|| self.otherwise.lock().unwrap().clone())
+    }
+
+    /// Every look-up's users.
+    pub(crate) fn look_ups(&self) -> Vec<Vec<UserId>> {
+        self.log.lock().unwrap().look_ups.clone()
+    }
+
+    /// Look-ups fail from now on, or no more.
+    pub(crate) fn fail_look_ups(&self, failure: Option<Failure>) {
+        *self.look_up_fails.lock().unwrap() = failure;
     }
 
     /// Every survey's users.
@@ -107,12 +121,38 @@ impl FakeSync {
 
 #[async_trait]
 impl UserSync for FakeSync {
+    type Known = UserKey;
     type Work = Act;
 
-    async fn survey(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Survey<Act>, Failure>> {
-        let keys: Vec<_> = users
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<UserKey, Failure>> {
+        self.log.lock().unwrap().look_ups.push(users.to_vec());
+        let fails = self.look_up_fails.lock().unwrap().clone();
+        users
             .iter()
             .map(|user| UserKey::new(tenant.clone(), user.clone()))
+            .map(|key| match (&fails, self.act(&key)) {
+                (Some(failure), _) => Err(failure.clone()),
+                (None, Act::LookUpPanics) => panic!("look-up of {key}"),
+                (None, _) => Ok(key),
+            })
+            .collect()
+    }
+
+    async fn survey(
+        &self,
+        tenant: &TenantId,
+        users: Vec<(UserId, UserKey)>,
+    ) -> Vec<Result<Survey<Act>, Failure>> {
+        let keys: Vec<_> = users
+            .into_iter()
+            .map(|(user, known)| {
+                assert_eq!(
+                    known,
+                    UserKey::new(tenant.clone(), user),
+                    "what is known goes with its user"
+                );
+                known
+            })
             .collect();
         self.log.lock().unwrap().surveys.push(keys.clone());
         sleep(self.survey_takes).await;
@@ -159,7 +199,9 @@ impl UserSync for FakeSync {
             }
             Act::SyncPanics => panic!("sync of {user}"),
             Act::Hangs => std::future::pending().await,
-            Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics => Ok(SyncReport::default()),
+            Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics | Act::LookUpPanics => {
+                Ok(SyncReport::default())
+            }
         };
         self.log
             .lock()
