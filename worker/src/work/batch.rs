@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::circuit::{Circuits, Opened, Permission, concerns_tenant};
 use super::contained::{Stopped, contained};
+use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
 use super::outcome::{Ended, UserEnd};
@@ -42,44 +43,10 @@ enum Closing {
     Circuit(Duration, Failure),
 }
 
-/// A survey's answers, one per user.
-type Answers<W> = Vec<Result<Survey<W>, Failure>>;
-
 enum Event<K, W> {
     LookedUp(Vec<UserId>, Result<Vec<Result<K, Failure>>, Stopped>),
     Surveyed(Vec<UserId>, Result<Answers<W>, Stopped>),
     Synced(UserId, Result<Result<SyncReport, Failure>, Stopped>),
-}
-
-/// Who is surveyed together.
-enum Group<K> {
-    /// Looked up with the whole batch.
-    Known(Vec<(UserId, K)>),
-    /// To be looked up alone.
-    Alone(UserId),
-}
-
-impl<K> Group<K> {
-    fn users(&self) -> Vec<UserId> {
-        match self {
-            Self::Known(users) => users.iter().map(|(user, _)| user.clone()).collect(),
-            Self::Alone(user) => vec![user.clone()],
-        }
-    }
-
-    async fn survey<S: UserSync<Known = K>>(self, sync: &S, tenant: &TenantId) -> Answers<S::Work> {
-        match self {
-            Self::Known(users) => sync.survey(tenant, users).await,
-            Self::Alone(user) => {
-                let mut known = sync.look_up(tenant, std::slice::from_ref(&user)).await;
-                match known.pop() {
-                    Some(Ok(known)) => sync.survey(tenant, vec![(user, known)]).await,
-                    Some(Err(failure)) => vec![Err(failure)],
-                    None => Vec::new(),
-                }
-            }
-        }
-    }
 }
 
 /// The parts of the worker a batch needs.

@@ -8,6 +8,7 @@ mod circuit;
 mod consume;
 mod consumers;
 mod contained;
+mod group;
 mod limits;
 mod metrics;
 mod outcome;

@@ -275,6 +275,38 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_call_is_one_statement_and_nothing_else() {
+    let server = bench_or_skip!(OwnServer::start_new());
+    let mut settings = settings(&server.url());
+    settings.url.push_str("?options=-c%20log_statement%3Dall");
+    let registry = SqlRegistry::open_postgres(&settings).await.unwrap();
+    with_ana(&registry).await;
+    let (tenant, users) = (tenant_id("a"), [user_id("ana")]);
+    let read = || registry.enrolments_with_fingerprints(&tenant, &users);
+    read().await.unwrap();
+    let before = server.logged().len();
+    for _ in 0..20 {
+        assert_eq!(read().await.unwrap().len(), 1);
+    }
+    let log = server.logged();
+    let statements: Vec<&str> = log[before..]
+        .lines()
+        .filter(|line| line.contains("LOG:  "))
+        .collect();
+    assert!(
+        statements.len() == 20 && statements.iter().all(|line| line.contains("SELECT e.user_id")),
+        "{statements:#?}"
+    );
+    // More calls than connections wait for each other, and none is lost.
+    let reads = (0..50).map(|_| read());
+    for answer in futures::future::join_all(reads).await {
+        assert_eq!(answer.unwrap().len(), 1);
+    }
+    registry.close().await;
+    assert!(read().await.unwrap_err().detail.contains("closed"));
+}
+
+#[tokio::test]
 async fn a_statement_that_takes_too_long_is_ended_and_told() {
     let database = bench_or_skip!(TestDatabase::new().await);
     let mut short = database.settings();

@@ -207,6 +207,11 @@ impl OwnServer {
         );
     }
 
+    /// What it logged so far.
+    pub(super) fn logged(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// Stops it at once, as a crash does.
     pub(super) fn crash(&self) {
         self.program("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
