@@ -2,6 +2,8 @@
 #
 #   make demo    simulated Exchange and SharePoint, tasksync between them, an honest summary
 #   make test    everything the gate runs
+#   make scenario NAME=skew   one load scenario with its report; without NAME they are listed
+#   make calamity             the acceptance trial: everything is killed twice under load
 #   make bench   what things cost, each against its baseline in the same run
 
 SHELL := /bin/bash
@@ -16,13 +18,21 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo test bench format lint docs unit setup docs-generated
+.PHONY: demo calamity scenario test bench format lint docs unit deploy-files setup docs-generated
 
 demo:
 	cargo build --locked --quiet --bin tasksync --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" demo --tasksync "$(CARGO_TARGET_DIR)/debug/tasksync"
 
-test: setup format lint docs unit
+# Optimised, so that figures can be compared. Reports are written to reports/.
+scenario: setup
+	cargo build --locked --quiet --release --bin tasksync --bin tasksync-loadtest
+	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" run $(NAME) --tasksync "$(CARGO_TARGET_DIR)/release/tasksync"
+
+calamity:
+	$(MAKE) scenario NAME=calamity
+
+test: setup format lint docs unit deploy-files
 
 bench:
 	cargo build --locked --quiet --release --bin tasksync-loadtest
@@ -48,9 +58,14 @@ unit: setup
 	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features
 
+# The image's recipe, compose, Kubernetes, alerts, dashboard, and what must agree between them.
+deploy-files: setup
+	cargo build --locked --quiet --bin tasksync
+	@deploy/check/check.sh "$(CARGO_TARGET_DIR)/debug/tasksync"
+
 # Pages generated from the code; a test compares them.
 docs-generated:
 	cargo build --locked --quiet --bin tasksync
-	for page in errors settings api doctor commands; do \
+	for page in errors settings api doctor commands metrics; do \
 		"$(CARGO_TARGET_DIR)/debug/tasksync" docs $$page > docs/$$page.md; \
 	done

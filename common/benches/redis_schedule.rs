@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::SignedDuration;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
-use tasksync_common::schedule::select::{Limits, select};
+use tasksync_common::schedule::select::{BatchLimit, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, RedisSchedule, Schedule, Token};
 
 const URL: &str = "TASKSYNC_TEST_REDIS_URL";
@@ -212,6 +212,7 @@ async fn dispatch(
         users_per_batch: BATCH,
         users: DISPATCH,
         tenant_in_flight: 0,
+        batches: BatchLimit::default(),
     };
     let now = schedule.now().await.map_err(text)?;
     let chosen = select(schedule, limits, now).await.map_err(text)?;

@@ -125,6 +125,7 @@ fn dispatch_limits() -> Limits {
         users_per_batch: 100,
         users: CAPACITY,
         tenant_in_flight: 0,
+        batches: Default::default(),
     }
 }
 
@@ -132,7 +133,9 @@ fn dispatch_limits() -> Limits {
 async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: Limits) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
-        let chosen = select(schedule, limits, clock_now(clock)).await.map_err(text)?;
+        let chosen = select(schedule, limits.clone(), clock_now(clock))
+            .await
+            .map_err(text)?;
         users += some(chosen.users())?;
         black_box(&chosen);
     }
@@ -148,7 +151,9 @@ async fn rotate(
 ) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
-        let chosen = select(schedule, limits, clock_now(clock)).await.map_err(text)?;
+        let chosen = select(schedule, limits.clone(), clock_now(clock))
+            .await
+            .map_err(text)?;
         some(chosen.users())?;
         for batch in chosen.batches {
             let claim = schedule

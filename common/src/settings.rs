@@ -2,6 +2,7 @@
 
 mod duration;
 mod load;
+mod ratio;
 mod store_url;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use load::{SettingsError, check, load, parse};
+pub use ratio::Ratio;
 pub(crate) use store_url::unsupported_url;
 pub use store_url::without_password;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub guard: GuardSettings,
     /// Logs.
     pub log: LogSettings,
+    /// Metrics and traces sent to a receiver; `/metrics` is there without it.
+    pub telemetry: TelemetrySettings,
 }
 
 /// Where the truth is kept.
@@ -97,9 +101,18 @@ pub struct ScheduleSettings {
     pub claim_lifetime: Duration,
     /// Most users of one tenant that are claimed at once; 0 for no limit.
     pub tenant_in_flight: u64,
+    /// While others wait, a tenant whose users take much longer than those of the others may hold at most this part of all
+    /// workers' batches, in percent; 100 for no limit.
+    pub tenant_share_percent: u8,
     /// Leadership lasts this long unless renewed.
     #[serde(with = "duration")]
     pub leader_lifetime: Duration,
+    /// Every process tells this often that it lives and shares the servers' limits with the others.
+    #[serde(with = "duration")]
+    pub heartbeat_interval: Duration,
+    /// After so long a silence a process counts as dead.
+    #[serde(with = "duration")]
+    pub heartbeat_lifetime: Duration,
 }
 
 /// Jobs in flight.
@@ -208,7 +221,7 @@ pub struct OutboundSettings {
     pub connect_timeout: Duration,
     /// Largest answer read, in bytes.
     pub maximum_answer_bytes: usize,
-    /// Requests in flight per server.
+    /// Requests in flight per server and account, of all workers together.
     pub requests_per_server: usize,
     /// Private or reserved networks tasksync may connect to, for example `10.0.0.0/8`.
     pub allowed_networks: Vec<String>,
@@ -249,6 +262,19 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Filter such as `info` or `info,tasksync_worker=debug`.
     pub filter: String,
+}
+
+/// Metrics and traces sent to a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// Base address of an OTLP receiver (HTTP with protobuf), such as `https://collector.example:4318`; without it nothing is sent. Headers it wants come from the variable `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the leader's runs whose traces are kept, between 0 and 1; everything a kept run leads to is kept with it.
+    pub trace_ratio: Ratio,
+    /// Metrics are sent this often.
+    #[serde(with = "duration")]
+    pub metrics_interval: Duration,
 }
 
 impl fmt::Debug for RegistrySettings {
@@ -298,7 +324,10 @@ impl Default for ScheduleSettings {
             discovery_interval: Duration::from_secs(3 * 3600),
             claim_lifetime: Duration::from_secs(120),
             tenant_in_flight: 1_000,
+            tenant_share_percent: 25,
             leader_lifetime: Duration::from_secs(12),
+            heartbeat_interval: Duration::from_secs(1),
+            heartbeat_lifetime: Duration::from_secs(10),
         }
     }
 }
@@ -382,6 +411,16 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::Text,
             filter: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            trace_ratio: Ratio::percent(1),
+            metrics_interval: Duration::from_secs(60),
         }
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust, gcc and make: xmllint (validates request bodies against Microsoft's schema),
-# Python with venv (runs foreign clients against the simulated servers), and Redis, RabbitMQ and PostgreSQL, of which the
+# Python with venv (runs foreign clients against the simulated servers), promtool (tests the alerts), and Redis, RabbitMQ and PostgreSQL, of which the
 # tests start private instances (tasksync-loadtest services). The packages' own system services are not started and no
 # default PostgreSQL cluster is made. Does nothing when all is there.
 set -euo pipefail
@@ -20,6 +20,7 @@ command -v redis-cli >/dev/null || missing+=(redis-tools)
 present '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server' ||
     command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
 present '/usr/lib/postgresql/*/bin/initdb' || command -v initdb >/dev/null || missing+=(postgresql)
+command -v promtool >/dev/null || missing+=(prometheus)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

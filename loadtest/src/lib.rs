@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod exchange;
 pub mod population;
+pub mod scenario;
 pub mod services;
 pub mod sharepoint;
 pub mod sim;

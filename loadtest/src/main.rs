@@ -20,6 +20,8 @@ enum Command {
     Demo(cli::demo::DemoArguments),
     /// Starts only the simulated servers, with people and tasks, and prints how to connect a tenant to them.
     Simulate(cli::simulate::SimulateArguments),
+    /// Runs a scenario: population, load, faults and kills; writes a report and says whether its expectations hold.
+    Run(cli::run::RunArguments),
     /// Starts private Redis, RabbitMQ and PostgreSQL in a temporary folder, and a command that uses them.
     Services(cli::services::ServicesArguments),
 }
@@ -29,6 +31,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => cli::demo::run(arguments).await,
         Command::Simulate(arguments) => cli::simulate::run(arguments).await,
+        Command::Run(arguments) => cli::run::run(arguments).await,
         Command::Services(arguments) => cli::services::run(arguments).await,
     };
     match result {

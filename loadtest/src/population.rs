@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::sharepoint::people::{ItemEdit, ItemId, ListSpec, SiteSpec, UserId};
 use crate::sharepoint::{Language, SharePoint, mix};
+use crate::sim::conditions::GroupId;
 
 /// How large a population is to be.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub struct PopulationSpec {
     pub tasks_per_user: f64,
     /// Seed; the same seed makes the same population.
     pub seed: u64,
+    /// What the tenants' names begin with; a company's name when empty.
+    pub prefix: String,
+    /// Group of tenants they belong to.
+    pub group: GroupId,
 }
 
 impl Default for PopulationSpec {
@@ -33,6 +38,8 @@ impl Default for PopulationSpec {
             lists_per_tenant: 2,
             tasks_per_user: 5.0,
             seed: 1,
+            prefix: String::new(),
+            group: 0,
         }
     }
 }
@@ -54,6 +61,8 @@ pub struct Tenant {
     pub people: Vec<Person>,
     /// Its task lists.
     pub lists: Vec<TaskList>,
+    /// Group of tenants it belongs to.
+    pub group: GroupId,
 }
 
 /// A person.
@@ -251,6 +260,24 @@ impl Population {
         Self { tenants }
     }
 
+    /// Several groups of tenants in one population; their prefixes must differ.
+    #[must_use]
+    pub fn of_groups(specs: &[PopulationSpec]) -> Self {
+        Self {
+            tenants: specs
+                .iter()
+                .flat_map(|spec| Self::generate(spec).tenants)
+                .collect(),
+        }
+    }
+
+    /// Gives the memory of the tasks back once they are on the server; the lists keep their titles.
+    pub fn forget_tasks(&mut self) {
+        for list in self.tenants.iter_mut().flat_map(|tenant| &mut tenant.lists) {
+            list.tasks = Vec::new();
+        }
+    }
+
     /// Every person with the slug of the tenant, in order.
     pub fn mailboxes(&self) -> impl Iterator<Item = (&str, &Person)> {
         self.tenants
@@ -303,7 +330,11 @@ fn round(value: f64) -> usize {
 fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
     let mut dice = Dice(mix(spec.seed ^ mix(u64::try_from(at).unwrap_or_default())));
     let company = COMPANIES.get(at % COMPANIES.len()).copied().unwrap_or("contoso");
-    let slug = format!("{company}-{at:03}");
+    let slug = if spec.prefix.is_empty() {
+        format!("{company}-{at:03}")
+    } else {
+        format!("{}-{at:03}", spec.prefix)
+    };
     let domain = format!("{slug}.example");
     let time_zone = dice.word(ZONES);
     let people: Vec<Person> = (0..people)
@@ -365,6 +396,7 @@ fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
         language,
         people,
         lists,
+        group: spec.group,
     }
 }
 
@@ -436,6 +468,7 @@ fn apply(tenant: &Tenant, sharepoint: &SharePoint) -> Result<AppliedTenant, Stri
         time_zone: tenant.time_zone.to_owned(),
         language: tenant.language,
     })?;
+    sharepoint.set_group(&tenant.site, tenant.group)?;
     let users = tenant
         .people
         .iter()

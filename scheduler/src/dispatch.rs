@@ -1,23 +1,30 @@
 //! Dispatch: users are chosen, claimed and sent; the queue is kept short, because a job chosen late is chosen right.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::Fleet;
+use tasksync_common::metrics::record;
 use tasksync_common::model::{TenantId, UserId};
 use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::select::{Batch, Limits, select};
+use tasksync_common::schedule::fair;
+use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
-use tasksync_common::trace::TraceContext;
-use tokio::time::timeout;
+use tasksync_common::telemetry::spans;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
 use crate::continuity::Continuity;
+use crate::freshness::Freshness;
 use crate::limits::DispatchLimits;
+use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
 
 /// The queue must take responsibility for a job within this time.
@@ -35,9 +42,12 @@ pub(crate) struct Dispatcher {
     pub(crate) schedule: Arc<dyn Schedule>,
     pub(crate) queue: Arc<dyn JobQueue>,
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) fleet: Arc<dyn Fleet>,
+    pub(crate) memory: Mutex<Memory>,
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
+    pub(crate) freshness: Arc<Freshness>,
     pub(crate) continuity: Continuity,
 }
 
@@ -63,6 +73,13 @@ pub(crate) enum Filled {
     StaleEpoch,
 }
 
+/// One round of selecting and sending.
+struct Round {
+    filled: Filled,
+    jobs: usize,
+    end: End,
+}
+
 /// Whether tenants are synced; asked once per run.
 pub(crate) type KnownTenants = HashMap<TenantId, bool>;
 
@@ -77,6 +94,13 @@ pub(crate) fn room(depth: Depth, limits: &DispatchLimits) -> usize {
         wanted
     };
     target.saturating_sub(ready)
+}
+
+/// How long a user with this stamp has been due.
+fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
+    Duration::try_from(now.duration_since(stamp))
+        .unwrap_or_default()
+        .saturating_sub(minimum)
 }
 
 impl Dispatcher {
@@ -103,26 +127,22 @@ impl Dispatcher {
         if users.is_empty() {
             return Ok(Sent::Nobody);
         }
+        let now = self.clock.now();
+        for Claimed { stamp, .. } in &users {
+            record::delay(waited(*stamp, now, self.limits.minimum_time_between_user_syncs));
+        }
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
-        let job = self.job(tenant, reason, token, users);
-        let published = timeout(PUBLISH, self.queue.publish(queue, &job, &TraceContext::default()))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Failure::new(
-                    ErrorClass::OutcomeUnknown,
-                    Code::QueueUnavailable,
-                    format!("the queue did not confirm a job within {} s", PUBLISH.as_secs()),
-                ))
-            });
-        match published {
+        let job = self.job(now, tenant, reason, token, users);
+        match self.publish(queue, &job).await {
             Ok(()) => {
+                self.memory().sent(queue, tenant, count, Instant::now());
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
                 Ok(Sent::Published(count))
             }
             Err(failure) => {
-                self.metrics.publish_failures.add(1);
+                self.metrics.not_published(&failure);
                 // Should the job have arrived after all, its worker finds no claim and does nothing.
                 let release = self.schedule.release(tenant, token, &job.users);
                 if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
@@ -133,8 +153,44 @@ impl Dispatcher {
         }
     }
 
-    fn job(&self, tenant: &TenantId, reason: Reason, token: Token, users: Vec<UserId>) -> SyncJob {
-        let now = self.clock.now();
+    /// Publishes a job as part of the trace it is chosen in, which travels with it.
+    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "publish job",
+            otel.name = format!("publish {}", queue.name()),
+            otel.kind = "producer",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            messaging.operation.type = "send",
+            messaging.destination.name = queue.name(),
+            messaging.message.id = %job.id,
+            tasksync.tenant = %job.tenant,
+            tasksync.users = spans::number(job.users.len()),
+        );
+        let trace = spans::context_of(&span);
+        let publishing = timeout(PUBLISH, self.queue.publish(queue, job, &trace));
+        let published = publishing.instrument(span.clone()).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorClass::OutcomeUnknown,
+                Code::QueueUnavailable,
+                format!("the queue did not confirm a job within {} s", PUBLISH.as_secs()),
+            ))
+        });
+        if let Err(failure) = &published {
+            spans::failed(&span, failure.code.as_str());
+        }
+        published
+    }
+
+    fn job(
+        &self,
+        now: Timestamp,
+        tenant: &TenantId,
+        reason: Reason,
+        token: Token,
+        users: Vec<UserId>,
+    ) -> SyncJob {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         SyncJob {
@@ -157,17 +213,109 @@ impl Dispatcher {
         known: &mut KnownTenants,
         lost: &CancellationToken,
     ) -> Result<Filled, Failure> {
-        let room = room(self.queue.depth(QueueName::Background).await?, &self.limits);
+        let load = self.load().await?;
+        let mut depth = self.queue.depth(QueueName::Background).await?;
+        if self.fleet.is_shared() {
+            depth = load.depth(QueueName::Background, depth);
+        }
+        let room = room(depth, &self.limits);
+        let in_flight = self.memory().look(&load, Instant::now());
         if room == 0 {
             return Ok(Filled::Users(0));
         }
+        let batches = self.batch_limit(&load, &in_flight);
+        let fair = !batches.in_flight.is_empty();
+        let first = self.selection(room, batches);
+        let first = self.round(epoch, first, usize::MAX, known, lost).await?;
+        let spare = match first.filled {
+            Filled::Users(_) | Filled::Nobody
+                if fair && first.end == End::NobodyElseDue && !lost.is_cancelled() =>
+            {
+                self.spare(room.saturating_sub(first.jobs), &load).await?
+            }
+            Filled::Users(_) | Filled::Nobody | Filled::StaleEpoch => 0,
+        };
+        if spare == 0 {
+            return Ok(first.filled);
+        }
+        let second = self.selection(spare, BatchLimit::default());
+        let second = self.round(epoch, second, spare, known, lost).await?;
+        Ok(match (first.filled, second.filled) {
+            (Filled::Users(first), Filled::Users(second)) => Filled::Users(first + second),
+            (Filled::Users(first), Filled::Nobody) => Filled::Users(first),
+            (_, second) => second,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Whole after every change, so a panic elsewhere does not spoil it.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the workers do now.
+    pub(crate) async fn load(&self) -> Result<Load, Failure> {
+        self.fleet.members().await.map(|members| Load::of(&members))
+    }
+
+    /// Whether another job somebody waits for may be sent for this tenant, so that those of others find a worker. When
+    /// nobody knows, it may.
+    pub(crate) async fn may_send_interactive(&self, tenant: &TenantId) -> bool {
+        match timeout(RELEASE, self.load()).await {
+            Ok(Ok(load)) => {
+                let cap = load.interactive_cap();
+                cap == 0 || self.memory().interactive(&load, tenant, Instant::now()) < cap
+            }
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
+    /// Which tenants may have only so many batches while others wait.
+    fn batch_limit(&self, load: &Load, in_flight: &fair::Running) -> BatchLimit {
+        let percent = self.limits.tenant_share_percent;
+        fair::limit(load.background.permits, percent, &self.memory().usage, in_flight)
+    }
+
+    /// What of the room that is left may be given to tenants that have their part already.
+    async fn spare(&self, room: usize, load: &Load) -> Result<usize, Failure> {
+        if room == 0 {
+            return Ok(0);
+        }
+        let heads = self.schedule.heads(fair::HEADS).await?;
         let now = self.schedule.now().await?;
-        let chosen = select(self.schedule.as_ref(), self.selection(room), now).await?;
+        let mut memory = self.memory();
+        let in_flight = memory.in_flight(load, Instant::now());
+        Ok(fair::spare(
+            room,
+            &heads,
+            &in_flight,
+            &memory.usage,
+            now,
+            self.limits.minimum_time_between_user_syncs,
+            self.limits.batch_budget,
+        ))
+    }
+
+    /// Selects and sends at most so many jobs.
+    async fn round(
+        &self,
+        epoch: Epoch,
+        limits: Limits,
+        most: usize,
+        known: &mut KnownTenants,
+        lost: &CancellationToken,
+    ) -> Result<Round, Failure> {
+        let now = self.schedule.now().await?;
+        let chosen = select(self.schedule.as_ref(), limits, now).await?;
+        let mut round = Round {
+            filled: Filled::Nobody,
+            jobs: 0,
+            end: chosen.end,
+        };
         if chosen.batches.is_empty() {
-            return Ok(Filled::Nobody);
+            return Ok(round);
         }
         let mut sent = 0;
-        for Batch { tenant, users, .. } in chosen.batches {
+        for Batch { tenant, users, .. } in chosen.batches.into_iter().take(most) {
             if lost.is_cancelled() {
                 break;
             }
@@ -178,16 +326,23 @@ impl Dispatcher {
                 .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)
                 .await?
             {
-                Sent::Published(users) => sent += users,
+                Sent::Published(users) => {
+                    sent += users;
+                    round.jobs += 1;
+                }
                 Sent::Nobody => {}
-                Sent::StaleEpoch => return Ok(Filled::StaleEpoch),
+                Sent::StaleEpoch => {
+                    round.filled = Filled::StaleEpoch;
+                    return Ok(round);
+                }
             }
         }
-        Ok(Filled::Users(sent))
+        round.filled = Filled::Users(sent);
+        Ok(round)
     }
 
     /// What bounds one look: as many users as fit into the jobs the queue has room for.
-    fn selection(&self, room: usize) -> Limits {
+    fn selection(&self, room: usize, batches: BatchLimit) -> Limits {
         let limits = &self.limits;
         Limits {
             minimum: limits.minimum_time_between_user_syncs,
@@ -195,6 +350,7 @@ impl Dispatcher {
             users_per_batch: limits.users_per_batch,
             users: room.saturating_mul(limits.users_per_batch),
             tenant_in_flight: limits.tenant_in_flight,
+            batches,
         }
     }
 

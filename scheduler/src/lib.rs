@@ -10,14 +10,17 @@ pub mod checks;
 mod continuity;
 mod dispatch;
 pub mod doctor;
+mod freshness;
 mod leader;
 mod limits;
+mod load;
 mod metrics;
 mod parts;
 mod requests;
 mod run;
 mod search;
 
+pub use freshness::Freshness;
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};

@@ -24,6 +24,10 @@ pub struct DispatchLimits {
     pub claim_lifetime: Duration,
     /// Most users of one tenant claimed at once; zero for no limit.
     pub tenant_in_flight: u64,
+    /// Most of all workers' permits one tenant may hold while others wait, in percent; 100 for no limit.
+    pub tenant_share_percent: u8,
+    /// A batch may hold a permit this long.
+    pub batch_budget: Duration,
     /// Leadership lasts this long unless renewed.
     pub leader_lifetime: Duration,
     /// How long journal entries are kept.
@@ -44,6 +48,8 @@ impl DispatchLimits {
             tenant_search_interval: schedule.tenant_search_interval,
             claim_lifetime: schedule.claim_lifetime,
             tenant_in_flight: schedule.tenant_in_flight,
+            tenant_share_percent: schedule.tenant_share_percent,
+            batch_budget: settings.worker.batch_budget,
             leader_lifetime: schedule.leader_lifetime,
             journal_lifetime: settings.registry.journal_lifetime,
         }

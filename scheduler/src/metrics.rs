@@ -1,8 +1,11 @@
 //! What the scheduler counts. All counters exist from the start and only grow, except the gauge `leading`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 /// A growing number, or a gauge that is set.
 #[derive(Debug, Default)]
@@ -51,12 +54,6 @@ macro_rules! dispatch_metrics {
             pub fn snapshot(&self) -> DispatchSnapshot {
                 DispatchSnapshot { $($name: self.$name.get(),)* }
             }
-
-            /// Every counter with its name, for an exporter; the gauge is `leading`.
-            #[must_use]
-            pub fn counters(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.get()),)*]
-            }
         }
     };
 }
@@ -78,6 +75,10 @@ dispatch_metrics! {
     users_dispatched;
     /// Jobs the queue did not take; their users went back at once.
     publish_failures;
+    /// Of these: it was full or blocked.
+    publish_refused;
+    /// Of these: it did not confirm the job in time.
+    publish_unconfirmed;
     /// Claims refused because a newer leader exists.
     stale_epochs;
     /// Users whose claims ran out and who went back.
@@ -94,4 +95,76 @@ dispatch_metrics! {
     requests;
     /// Requests refused because the tenant made too many.
     requests_refused;
+}
+
+/// Which counter is which metric; rows of one metric stand together.
+const TABLE: &[Row<DispatchMetrics>] = &[
+    (&catalogue::LEADER, &[], |m| m.leading.get()),
+    (&catalogue::LEADERSHIPS, &[], |m| m.leaderships.get()),
+    (&catalogue::DISPATCHES, &["run"], |m| m.runs.get()),
+    (&catalogue::DISPATCHES, &["top_up"], |m| m.top_ups.get()),
+    (&catalogue::DISPATCHES_FAILED, &[], |m| m.runs_failed.get()),
+    (&catalogue::JOBS_PUBLISHED, &[], |m| m.jobs_published.get()),
+    (&catalogue::USERS_DISPATCHED, &[], |m| m.users_dispatched.get()),
+    (&catalogue::PUBLISH_FAILURES, &["full"], |m| {
+        m.publish_refused.get()
+    }),
+    (&catalogue::PUBLISH_FAILURES, &["unconfirmed"], |m| {
+        m.publish_unconfirmed.get()
+    }),
+    (&catalogue::PUBLISH_FAILURES, &["unavailable"], |m| {
+        let known = m.publish_refused.get() + m.publish_unconfirmed.get();
+        m.publish_failures.get().saturating_sub(known)
+    }),
+    (&catalogue::STALE_EPOCHS, &[], |m| m.stale_epochs.get()),
+    (&catalogue::USERS_RECLAIMED, &[], |m| m.users_reclaimed.get()),
+    (&catalogue::TENANT_SEARCHES, &[], |m| m.tenant_searches.get()),
+    (&catalogue::USERS_FOUND, &[], |m| m.users_found.get()),
+    (&catalogue::USERS_WITHDRAWN, &[], |m| m.users_withdrawn.get()),
+    (&catalogue::JOURNAL_PRUNED, &[], |m| m.journal_pruned.get()),
+    (&catalogue::SYNC_REQUESTS, &["taken"], |m| m.requests.get()),
+    (&catalogue::SYNC_REQUESTS, &["refused"], |m| {
+        m.requests_refused.get()
+    }),
+];
+
+impl DispatchMetrics {
+    /// Lets the process's metrics show these numbers.
+    pub fn register(self: &Arc<Self>, metrics: &Metrics) {
+        metrics.observe_all(self, TABLE);
+    }
+
+    /// Counts a job the queue did not take, by why.
+    pub(crate) fn not_published(&self, failure: &Failure) {
+        // The parts before the whole: what is read between the two never makes a counter shrink.
+        if failure.code == Code::QueueFull {
+            self.publish_refused.add(1);
+        } else if failure.class == ErrorClass::OutcomeUnknown {
+            self.publish_unconfirmed.add(1);
+        }
+        self.publish_failures.add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_were_not_taken_are_counted_by_why() {
+        let metrics = DispatchMetrics::default();
+        for (class, code) in [
+            (ErrorClass::Throttled { retry_after: None }, Code::QueueFull),
+            (ErrorClass::OutcomeUnknown, Code::QueueUnavailable),
+            (ErrorClass::Transient, Code::QueueUnavailable),
+        ] {
+            metrics.not_published(&Failure::new(class, code, "made to fail"));
+        }
+        let counted: Vec<u64> = TABLE
+            .iter()
+            .filter(|(spec, _, _)| spec.name == catalogue::PUBLISH_FAILURES.name)
+            .map(|(_, _, read)| read(&metrics))
+            .collect();
+        assert_eq!(counted, [1, 1, 1]);
+    }
 }

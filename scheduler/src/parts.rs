@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::Fleet;
 use tasksync_common::health::Health;
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub schedule: Arc<dyn Schedule>,
     /// Jobs in flight.
     pub queue: Arc<dyn JobQueue>,
+    /// What all processes share.
+    pub fleet: Arc<dyn Fleet>,
     /// Asks the tenants' servers.
     pub checks: Arc<dyn TenantChecks>,
     /// The settings the process was started with.

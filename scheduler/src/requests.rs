@@ -53,8 +53,8 @@ impl Bucket {
 pub enum Requested {
     /// The user's sync was sent to the workers.
     Sent,
-    /// The user is due at once: the leader sends the sync with its next look at the queue, or a worker has the user
-    /// already.
+    /// The user is due at once: the leader sends the sync with its next look at the queue, because the tenant has as
+    /// many requested syncs running as it may, or a worker has the user already.
     Due,
     /// The user is not in the order of work: not enrolled, or the tenant is disabled.
     NotEnrolled,
@@ -96,6 +96,10 @@ impl Requests {
             return Ok(Requested::Due);
         };
         if !self.dispatcher.continuity.allows(epoch) {
+            return Ok(Requested::Due);
+        }
+        if !self.dispatcher.may_send_interactive(&user.tenant).await {
+            // It has its part of what workers keep free for such jobs; the next look at the queue sends it.
             return Ok(Requested::Due);
         }
         let users = [user.user.clone()];

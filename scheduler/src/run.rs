@@ -1,17 +1,22 @@
 //! The scheduler's life: standing for election, leading, stopping.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Answer, Fleet, Part, Report};
 use tasksync_common::health::Pulse;
+use tasksync_common::metrics::Metrics;
+use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::queue::JobQueue;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, Schedule};
+use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
@@ -41,8 +46,27 @@ pub struct Stores {
     pub queue: Arc<dyn JobQueue>,
     /// The truth about tenants and enrolments.
     pub registry: Arc<dyn Registry>,
+    /// What all processes share.
+    pub fleet: Arc<dyn Fleet>,
     /// The time.
     pub clock: SharedClock,
+}
+
+/// Tells the fleet who leads.
+struct Leads(watch::Receiver<Option<Epoch>>);
+
+impl Part for Leads {
+    fn tell(&self, report: &mut Report) {
+        report.member.leads = self.0.borrow().is_some();
+    }
+
+    fn learn(&self, _report: &Report, _answer: &Answer) {}
+
+    fn unanswered(&self, _report: &Report) {}
+
+    fn apart(&self, _workers: u32) {}
+
+    fn end(&self) {}
 }
 
 /// One process's scheduler.
@@ -83,9 +107,12 @@ impl Scheduler {
             schedule: stores.schedule,
             queue: stores.queue,
             registry: stores.registry,
+            fleet: stores.fleet,
+            memory: Mutex::default(),
             clock: stores.clock,
             limits,
             metrics,
+            freshness: Arc::default(),
         });
         let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
         Self {
@@ -109,10 +136,22 @@ impl Scheduler {
         Arc::clone(&self.requests)
     }
 
+    /// Lets the process's metrics show what this scheduler counts and sees.
+    pub fn register(&self, metrics: &Metrics) {
+        self.dispatcher.metrics.register(metrics);
+        self.dispatcher.freshness.register(metrics);
+    }
+
     /// Under which epoch this process leads, if it does.
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<Option<Epoch>> {
         self.candidate.leading.subscribe()
+    }
+
+    /// The scheduler's part of the process's heartbeat: it tells whether this process leads.
+    #[must_use]
+    pub fn presence(&self) -> Arc<dyn Part> {
+        Arc::new(Leads(self.leading()))
     }
 
     /// Runs until `stop` is cancelled; returns when the last job is sent and the leadership is given up.
@@ -146,7 +185,11 @@ impl Scheduler {
     /// Leads under one epoch until `lost` is cancelled.
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
         let housekeeping = async {
-            tokio::join!(self.search_in_turn(), self.prune_in_turn());
+            tokio::join!(
+                self.search_in_turn(),
+                self.prune_in_turn(),
+                self.dispatcher.look_in_turn()
+            );
         };
         tokio::join!(
             async {
@@ -171,12 +214,14 @@ impl Scheduler {
                 next_run = began + limits.run_interval;
                 known.clear();
                 metrics.runs.add(1);
-                self.run_once(epoch, &mut known, lost).await
+                let run = self.run_once(epoch, &mut known, lost);
+                ticked(Dispatch::Run, epoch, run).await
             } else if !self.dispatcher.continuity.allows(epoch) {
                 Ok(Filled::Users(0))
             } else {
                 metrics.top_ups.add(1);
-                self.dispatcher.fill(epoch, &mut known, lost).await
+                let fill = self.dispatcher.fill(epoch, &mut known, lost);
+                ticked(Dispatch::TopUp, epoch, fill).await
             };
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
@@ -306,4 +351,36 @@ impl Scheduler {
             sleep(PRUNE_INTERVAL).await;
         }
     }
+}
+
+/// Runs one look of the leader as the root of a trace, and records how long it took.
+async fn ticked(
+    kind: Dispatch,
+    epoch: Epoch,
+    look: impl Future<Output = Result<Filled, Failure>>,
+) -> Result<Filled, Failure> {
+    let span = tracing::info_span!(
+        target: spans::TARGET,
+        parent: None,
+        "tick",
+        otel.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+        tasksync.kind = kind.name(),
+        tasksync.epoch = spans::number(epoch.0),
+        tasksync.users = tracing::field::Empty,
+    );
+    let began = std::time::Instant::now();
+    let result = look.instrument(span.clone()).await;
+    record::dispatch(kind, began.elapsed());
+    match &result {
+        Ok(Filled::Users(users)) => {
+            span.record("tasksync.users", spans::number(*users));
+        }
+        Ok(Filled::Nobody) => {
+            span.record("tasksync.users", 0_i64);
+        }
+        Ok(Filled::StaleEpoch) => spans::failed(&span, "stale_epoch"),
+        Err(failure) => spans::failed(&span, failure.code.as_str()),
+    }
+    result
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::Nudge;
 use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
 
@@ -58,6 +59,14 @@ impl ServerConnector {
     #[must_use]
     pub fn with_limits(mut self, change: impl FnOnce(&mut SharePointSettings, &mut EwsLimits)) -> Self {
         change(&mut self.sharepoint, &mut self.ews);
+        self
+    }
+
+    /// The same connector with limits that all workers share; [`Self::servers`] is then a part of the process's
+    /// [`tasksync_common::fleet::Heartbeat`], and asks through `nudge` when it cannot wait.
+    #[must_use]
+    pub fn sharing_limits(mut self, requests_per_server: usize, nudge: Arc<Nudge>) -> Self {
+        self.servers = Servers::shared_by_all(requests_per_server, Arc::clone(&self.clock), nudge);
         self
     }
 

@@ -14,6 +14,7 @@
     reason = "these functions are tests; they fail by panicking"
 )]
 
+pub mod fleet;
 pub mod queue;
 pub mod redis;
 pub mod registry;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::fleet::Fleet;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::queue::{JobQueue, QueueName};
 use crate::registry::Registry;
@@ -49,6 +51,19 @@ pub trait ScheduleBench: Send + Sync {
     async fn pass_time(&self, by: Duration);
     /// Removes what the test left in a shared store.
     async fn end(&self) {}
+}
+
+/// A fleet under test.
+#[async_trait]
+pub trait FleetBench: Send + Sync {
+    /// The fleet, empty at first.
+    fn fleet(&self) -> Arc<dyn Fleet>;
+    /// As [`ScheduleBench::unit`].
+    fn unit(&self) -> Duration;
+    /// Lets so much of the store's time pass: moves its clock, or waits.
+    async fn pass_time(&self, by: Duration);
+    /// Removes what the test left in a shared store.
+    async fn clean(&self) {}
 }
 
 /// A queue under test, opened with [`queue::settings`].
@@ -85,6 +100,7 @@ macro_rules! registry_contract {
             tenants::a_removed_tenant_takes_everything_but_the_journal
             tenants::it_can_be_written
             enrolments::a_user_enrols_is_updated_and_withdraws
+            enrolments::many_are_enrolled_together_and_each_is_answered
             enrolments::a_mailbox_belongs_to_one_user_of_the_installation
             enrolments::a_withdrawn_user_s_mailbox_is_free_again
             enrolments::an_unknown_tenant_s_user_cannot_enrol
@@ -165,6 +181,40 @@ macro_rules! schedule_contract {
                 let Some(bench) = $make.await else { return };
                 $crate::contract::schedule::$topic::$name(&bench).await;
                 $crate::contract::ScheduleBench::end(&bench).await;
+            }
+        )*
+    };
+}
+
+/// Emits one test per function of the fleet's suite. The argument is a future of a
+/// [`FleetBench`], or of `None` when its store is not there and the tests are skipped.
+#[macro_export]
+macro_rules! fleet_contract {
+    ($make:expr) => {
+        $crate::fleet_contract! { @tests $make;
+            a_process_is_a_member_until_it_is_silent
+            shares_are_never_more_than_the_limit
+            what_is_let_go_is_free_when_it_is_told
+            what_a_dead_process_held_is_free
+            everybody_s_demand_is_told_in_order_of_names
+            a_pause_told_to_one_is_learned_by_all
+            a_pause_outlives_the_process_that_was_told_and_ends
+            a_circuit_opened_by_one_is_learned_by_all
+            a_circuit_changed_meanwhile_is_not_overwritten
+            a_report_that_comes_late_changes_nothing
+            one_probes_at_a_time
+            who_leaves_is_no_member_any_more
+            many_servers_are_asked_about_at_once
+        }
+    };
+    (@tests $make:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                // Nothing: the store it needs is not there, and the test is skipped.
+                let Some(bench) = $make.await else { return };
+                $crate::contract::fleet::$name(&bench).await;
+                $crate::contract::FleetBench::clean(&bench).await;
             }
         )*
     };

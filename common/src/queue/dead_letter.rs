@@ -36,15 +36,6 @@ impl Letters {
             Self::Oldest(limit) => taken < *limit as u64,
         }
     }
-
-    /// Whether no further letter can be meant when `taken` were taken.
-    #[must_use]
-    pub(super) fn are_complete(&self, taken: u64) -> bool {
-        match self {
-            Self::Id(_) => false,
-            Self::Oldest(limit) => taken >= *limit as u64,
-        }
-    }
 }
 
 /// A reason that fits into a header and a line.

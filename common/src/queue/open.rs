@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{AmqpQueue, JobQueue, MemoryQueue};
 use crate::error::{Code, ErrorClass, Failure};
+use crate::metrics::Metered;
 use crate::settings::{QueueSettings, unsupported_url};
 
 /// Largest file of authorities read, in bytes.
@@ -21,12 +22,17 @@ pub async fn open_queue(
     claim_lifetime: Duration,
 ) -> Result<Arc<dyn JobQueue>, Failure> {
     match settings.url.as_str() {
-        "memory:" => Ok(Arc::new(MemoryQueue::new(settings))),
+        "memory:" => Ok(metered(MemoryQueue::new(settings))),
         url if url.starts_with("amqp://") || url.starts_with("amqps://") => {
-            Ok(Arc::new(AmqpQueue::open(settings, claim_lifetime).await?))
+            Ok(metered(AmqpQueue::open(settings, claim_lifetime).await?))
         }
         url => Err(unsupported_url("queue.url", url, "memory:, amqp: and amqps:")),
     }
+}
+
+fn metered(queue: impl JobQueue) -> Arc<dyn JobQueue> {
+    let queue: Arc<dyn JobQueue> = Arc::new(queue);
+    Arc::new(Metered(queue))
 }
 
 /// The further authorities, as PEM text.

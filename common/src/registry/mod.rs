@@ -161,6 +161,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Enrols a user; one mailbox belongs to one user of the installation. Enrolled again with another mailbox, the sync
     /// state is forgotten. Fails with code `TenantUnknown` when there is no such tenant.
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
+    /// Enrols many users, each as [`Self::enrol`] does; the answers come in the same order. A database does it in one
+    /// transaction. After a failure any of them may be enrolled.
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure>;
     /// Ends an enrolment and forgets its sync state, stamps and open alerts. `false` when there was none.
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
     /// One enrolment.

@@ -5,6 +5,7 @@
 //! token; whoever comes with another token changes nothing. A claim holds until it is finished, released, reclaimed or
 //! withdrawn; from its expiry on it may be reclaimed at any time.
 
+pub mod fair;
 mod mark;
 mod memory;
 mod open;

@@ -7,7 +7,7 @@
 //! What is selected is always a beginning of the global order (users of tenants at their in-flight cap left out): where
 //! `tenants_per_run` would make it pass over an older user, the selection ends instead, and the next run goes on there.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,8 +19,17 @@ use crate::model::{TenantId, UserId};
 /// Most heads looked at in one run, whatever the settings and the number of tenants at their cap.
 const MAXIMUM_HEADS: usize = 100_000;
 
+/// Tenants of which only so many batches may be in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BatchLimit {
+    /// Most batches of each of them, those in flight included.
+    pub most: usize,
+    /// These tenants, with what of each is in flight; the others are not limited.
+    pub in_flight: HashMap<TenantId, usize>,
+}
+
 /// What bounds one selection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// A user is due when the stamp is at least so old.
     pub minimum: Duration,
@@ -32,6 +41,8 @@ pub struct Limits {
     pub users: usize,
     /// Most users of one tenant in flight, those in flight already included; 0 for no limit.
     pub tenant_in_flight: u64,
+    /// Tenants of which only so many batches may be in flight; see [`super::fair`].
+    pub batches: BatchLimit,
 }
 
 /// Users of one tenant to be claimed and published together.
@@ -119,22 +130,22 @@ impl Selection {
     /// Begins at `now` with the heads, oldest first. Tenants whose heads are not among them count as younger.
     #[must_use]
     pub fn new(limits: Limits, now: Timestamp, heads: Vec<Head>) -> Self {
-        let not_after = cutoff(limits, now);
+        let not_after = cutoff(limits.minimum, now);
         let mut selection = Self {
-            limits,
             not_after,
             candidates: Vec::new(),
             order: BTreeSet::new(),
             boundary: None,
             left: limits.users,
+            limits,
             end: End::NobodyElseDue,
         };
         for head in heads {
-            let allowance = allowance(limits, &head);
+            let allowance = allowance(&selection.limits, &head);
             if allowance == 0 || head.stamp > not_after {
                 continue;
             }
-            if selection.candidates.len() >= limits.tenants {
+            if selection.candidates.len() >= selection.limits.tenants {
                 selection.not_after = selection.not_after.min(head.stamp);
                 selection.boundary = Some((head.stamp, head.tenant));
                 break;
@@ -276,7 +287,7 @@ impl Selection {
 /// # Errors
 /// The schedule's own.
 pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Result<Selected, Failure> {
-    let heads = leading(schedule, limits, now).await?;
+    let heads = leading(schedule, &limits, now).await?;
     let mut selection = Selection::new(limits, now, heads);
     while let Some(need) = selection.needs() {
         let users = schedule.oldest(&need.tenant, need.not_after, need.limit).await?;
@@ -286,8 +297,8 @@ pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> 
 }
 
 /// Enough heads for one tenant more than a run may take, although some may be at their cap.
-async fn leading(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Result<Vec<Head>, Failure> {
-    let not_after = cutoff(limits, now);
+async fn leading(schedule: &dyn Schedule, limits: &Limits, now: Timestamp) -> Result<Vec<Head>, Failure> {
+    let not_after = cutoff(limits.minimum, now);
     let wanted = limits.tenants.saturating_add(1);
     let mut limit = wanted.min(MAXIMUM_HEADS);
     loop {
@@ -302,19 +313,28 @@ async fn leading(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Res
 }
 
 /// The youngest stamp that is due.
-fn cutoff(limits: Limits, now: Timestamp) -> Timestamp {
-    SignedDuration::try_from(limits.minimum)
+fn cutoff(minimum: Duration, now: Timestamp) -> Timestamp {
+    SignedDuration::try_from(minimum)
         .ok()
         .and_then(|minimum| now.checked_sub(minimum).ok())
         .unwrap_or(Timestamp::MIN)
 }
 
 /// How many users of a tenant may be taken.
-fn allowance(limits: Limits, head: &Head) -> usize {
-    match limits.tenant_in_flight {
+fn allowance(limits: &Limits, head: &Head) -> usize {
+    let users = match limits.tenant_in_flight {
         0 => usize::MAX,
         most => usize::try_from(most.saturating_sub(head.in_flight)).unwrap_or(usize::MAX),
-    }
+    };
+    let batches = match limits.batches.in_flight.get(&head.tenant) {
+        None => usize::MAX,
+        Some(running) => limits
+            .batches
+            .most
+            .saturating_sub(*running)
+            .saturating_mul(limits.users_per_batch.max(1)),
+    };
+    users.min(batches)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Finish;
 use crate::error::Failure;
+use crate::metrics::{Metrics, catalogue};
 use crate::model::{TenantId, UserId};
 use crate::registry::{Registry, SavedStamp};
 
@@ -96,6 +97,16 @@ impl StampSaver {
     pub fn waiting_and_dropped(&self) -> (usize, u64) {
         let buffer = self.buffer();
         (buffer.count, buffer.dropped)
+    }
+
+    /// Lets the process's metrics show what waits and what was dropped.
+    pub fn register(self: &Arc<Self>, metrics: &Metrics) {
+        let saver = Arc::clone(self);
+        metrics.observe_value(&catalogue::STAMPS_WAITING, move || {
+            saver.waiting_and_dropped().0 as u64
+        });
+        let saver = Arc::clone(self);
+        metrics.observe_value(&catalogue::STAMPS_DROPPED, move || saver.waiting_and_dropped().1);
     }
 
     /// Saves what waits; the number saved.

@@ -115,6 +115,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         outbound,
         guard,
         queue,
+        telemetry,
         registry,
         ..
     } = settings;
@@ -176,11 +177,29 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         "schedule.leader_lifetime must be at least 1s",
     )?;
     relation(
+        (1..=100).contains(&schedule.tenant_share_percent),
+        "schedule.tenant_share_percent must be between 1 and 100",
+    )?;
+    relation(
+        schedule.heartbeat_interval >= Duration::from_millis(100)
+            && schedule.heartbeat_interval.saturating_mul(3) <= schedule.heartbeat_lifetime,
+        "schedule.heartbeat_interval must be at least 100ms, and three of them must fit into schedule.heartbeat_lifetime",
+    )?;
+    relation(
+        schedule.heartbeat_lifetime <= Duration::from_secs(300),
+        "schedule.heartbeat_lifetime must not be above 5min",
+    )?;
+    relation(
+        telemetry.metrics_interval >= second,
+        "telemetry.metrics_interval must be at least 1s",
+    )?;
+    relation(
         registry.acquire_timeout >= second && registry.statement_timeout >= second,
         "registry.acquire_timeout and registry.statement_timeout must be at least 1s",
     )?;
     relation(
-        registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
+        !registry.url.starts_with("postgres")
+            || registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
         "registry.acquire_timeout + registry.statement_timeout must be below worker.user_budget: a sync must be able to save what it did",
     )?;
     relation(

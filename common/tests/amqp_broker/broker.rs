@@ -67,7 +67,6 @@ impl Broker {
         let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
         write(&self.path("environment"), "");
         write(&self.path("plugins"), "[].");
-        // A low mark makes the alarm come when it is told to, and at no other time.
         write(&self.path("rabbitmq.conf"), "");
         let home = self.path("home");
         std::fs::create_dir_all(&home).unwrap();

@@ -1,4 +1,10 @@
 //! A broker that is killed, paused and runs out of memory while jobs go through it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
+)]
 
 mod broker;
 

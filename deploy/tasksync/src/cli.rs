@@ -177,24 +177,29 @@ pub(crate) enum TenantCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
-    /// Opts a user in, or brings the user up to date and enables the user again.
+    /// Opts a user in, or brings the user up to date and enables the user again; many with `--file`.
     OptIn {
         /// Name of the tenant.
         tenant: String,
         /// Name of the user, for example the e-mail address.
-        user: String,
+        #[arg(required_unless_present = "file")]
+        user: Option<String>,
         /// The person's sign-in name at SharePoint, for example `i:0#.w|contoso\ana`.
-        #[arg(long)]
-        source_login: String,
+        #[arg(long, required_unless_present = "file")]
+        source_login: Option<String>,
         /// The person's primary mailbox address.
-        #[arg(long)]
-        mailbox: String,
+        #[arg(long, required_unless_present = "file")]
+        mailbox: Option<String>,
         /// The mailbox owner's time zone, as an IANA or Windows name; without it the tenant's.
         #[arg(long)]
         time_zone: Option<String>,
         /// Do not ask SharePoint for the person and Exchange for the mailbox.
         #[arg(long)]
         unchecked: bool,
+        /// Opts in everybody listed in this CSV file, unchecked; its first line names the columns `user`,
+        /// `source_login`, `mailbox` and, if wanted, `time_zone`.
+        #[arg(long, conflicts_with_all = ["user", "source_login", "mailbox", "time_zone", "unchecked"])]
+        file: Option<PathBuf>,
     },
     /// Opts a user out: nothing is synced any more, tasks stay where they are.
     OptOut {
@@ -266,4 +271,6 @@ pub(crate) enum Page {
     Doctor,
     /// The commands.
     Commands,
+    /// The metrics.
+    Metrics,
 }

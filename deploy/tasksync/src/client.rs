@@ -79,6 +79,10 @@ impl Client {
         self.call(Method::POST, path, &[], None).await
     }
 
+    pub(crate) async fn post_body(&self, path: &[&str], body: &Value) -> Result<Value, Stop> {
+        self.call(Method::POST, path, &[], Some(body)).await
+    }
+
     pub(crate) async fn post_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
         self.call(Method::POST, path, query, None).await
     }

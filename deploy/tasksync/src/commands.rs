@@ -8,7 +8,7 @@ use tasksync_common::registry::Tenant;
 use crate::cli::{DeadLettersCommand, Remote, TenantCommand, UserCommand, WhichLetters};
 use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
-use crate::{preview, show};
+use crate::{import, preview, show};
 
 /// Entries asked for at once.
 const PAGE: &str = "1000";
@@ -145,12 +145,19 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
     match command {
         UserCommand::OptIn {
             tenant,
+            file: Some(file),
+            ..
+        } => import::users(client, &tenant, &file).await,
+        UserCommand::OptIn {
+            tenant,
             user,
             source_login,
             mailbox,
             time_zone,
             unchecked,
+            file: None,
         } => {
+            let user = user.unwrap_or_default();
             let body = json!({
                 "source_login": source_login,
                 "mailbox": mailbox,

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod docs;
 mod exit;
+mod import;
 mod preview;
 mod service;
 mod show;

@@ -252,6 +252,37 @@ pub(crate) fn journal(answer: &Value) -> String {
     text
 }
 
+/// The live processes, who leads among them, and what they do.
+fn processes(answer: &Value) -> String {
+    let rows: Vec<_> = entries(answer, "processes")
+        .iter()
+        .map(|process| {
+            let role = cell(&process["role"]);
+            vec![
+                cell(&process["name"]),
+                if process["leads"] == true {
+                    format!("{role} (leads)")
+                } else {
+                    role
+                },
+                cell(&process["version"]),
+                time(&process["started_at"]),
+                cell(&process["users_in_flight"]),
+                format!(
+                    "{} of {}",
+                    cell(&process["batches_running"]),
+                    cell(&process["batches_at_once"])
+                ),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["PROCESS", "ROLE", "VERSION", "SINCE", "USERS", "BATCHES"];
+    format!("\n{}", table(&head, &rows))
+}
+
 fn leader(leader: &Value) -> String {
     match (leader["state"].as_str(), leader["holder"].as_str()) {
         (Some("leading"), Some(holder)) => format!("{} (it answers here)", plain(holder)),
@@ -282,9 +313,10 @@ pub(crate) fn status(answer: &Value) -> String {
     );
     let queues = &answer["queues"];
     text.push_str(&format!(
-        "Service\n  tenants:      {}\n  leader:       {}\n  dead letters: {}\n\n",
+        "Service\n  tenants:      {}\n  leader:       {}\n  workers:      {}\n  dead letters: {}\n\n",
         cell(&summary["tenants"]),
         leader(&answer["leader"]),
+        cell(&answer["workers"]),
         cell(&queues["dead_letters"]),
     ));
     let rows: Vec<_> = ["background", "interactive"]
@@ -300,6 +332,7 @@ pub(crate) fn status(answer: &Value) -> String {
         })
         .collect();
     text.push_str(&table(&["QUEUE", "WAITING", "WITH WORKERS", "WANTED"], &rows));
+    text.push_str(&processes(answer));
     text
 }
 

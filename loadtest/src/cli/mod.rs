@@ -1,5 +1,6 @@
 //! The commands.
 
 pub(crate) mod demo;
+pub(crate) mod run;
 pub(crate) mod services;
 pub(crate) mod simulate;

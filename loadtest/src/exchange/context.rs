@@ -35,7 +35,7 @@ pub(crate) struct Context<'a> {
     pub(crate) exchange: &'a Exchange,
     pub(crate) session: &'a Session,
     forced: RefCell<ForcedErrors>,
-    first_server: RefCell<Option<String>>,
+    first_server: RefCell<Option<Arc<str>>>,
     touched: RefCell<Vec<u64>>,
     /// Objects changed so far.
     pub(crate) writes: Cell<u64>,
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
         }
         if self.exchange.settings.refuse_cross_server && self.session.impersonated.is_none() {
             let mut first = self.first_server.borrow_mut();
-            if *first.get_or_insert_with(|| mailbox.server.clone()) != mailbox.server {
+            if *first.get_or_insert_with(|| Arc::clone(&mailbox.server)) != mailbox.server {
                 return Err(EwsError::access_denied());
             }
         }
@@ -118,6 +118,9 @@ impl<'a> Context<'a> {
         if !touched.contains(&mailbox.number) {
             touched.push(mailbox.number);
             mailbox.count_request();
+            if let Some(onlooker) = self.exchange.onlooker.get() {
+                onlooker(mailbox.number);
+            }
         }
         Ok(mailbox)
     }

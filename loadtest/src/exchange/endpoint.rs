@@ -156,10 +156,17 @@ async fn carry_out(
 
 fn moods(exchange: &Exchange, session: &Session, operation: &Element, named: &[Arc<Mailbox>]) -> Moods {
     let mut moods = Moods::default();
+    let draw = exchange
+        .groups
+        .meet(named.first().map_or(0, |mailbox| mailbox.group));
+    moods.wait = draw.latency;
     let subject = named
         .first()
         .map_or(session.account.user.as_str(), |mailbox| &mailbox.smtp);
-    if let Some(fault) = exchange.faults.take(&operation.name, subject) {
+    if let Some(fault) = draw
+        .fault
+        .or_else(|| exchange.faults.take(&operation.name, subject))
+    {
         exchange.stats.count_fault();
         let several = named.len() > 1;
         apply(

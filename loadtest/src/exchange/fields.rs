@@ -1,5 +1,7 @@
 //! Setting and clearing the properties of a task.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -92,10 +94,12 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
                         .field("item:ItemClass"),
                 );
             }
-            text.clone_into(&mut item.class);
+            item.class = known(text, &["IPM.Task"]);
         }
         "item:Subject" => item.subject = Some(text.to_owned()),
-        "item:Sensitivity" => text.clone_into(&mut item.sensitivity),
+        "item:Sensitivity" => {
+            item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"]);
+        }
         "item:Body" => {
             item.body = Some(Body {
                 html: element.attribute("BodyType") == Some("HTML"),
@@ -103,7 +107,7 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
             });
         }
         "item:Categories" => item.categories = strings(),
-        "item:Importance" => text.clone_into(&mut item.importance),
+        "item:Importance" => item.importance = known(text, &["Low", "Normal", "High"]),
         "item:InReplyTo" => item.in_reply_to = Some(text.to_owned()),
         "item:ReminderDueBy" => item.reminder_due = instant(),
         "item:ReminderIsSet" => item.reminder_is_set = matches!(text.trim(), "true" | "1"),
@@ -137,6 +141,14 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
         }
     }
     Ok(())
+}
+
+/// A value that is nearly always one of a few takes no memory of its own.
+fn known(text: &str, values: &[&'static str]) -> Cow<'static, str> {
+    match values.iter().find(|value| **value == text) {
+        Some(value) => Cow::Borrowed(value),
+        None => Cow::Owned(text.to_owned()),
+    }
 }
 
 /// Clears a property.

@@ -1,12 +1,12 @@
 //! One mailbox: who it belongs to, and its store behind a lock of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::store::Store;
+use crate::sim::conditions::GroupId;
 
 /// A mailbox to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct MailboxSpec {
     pub time_zone: String,
     /// Name of the back-end server the mailbox is on.
     pub server: String,
+    /// Group of tenants the mailbox belongs to.
+    pub group: GroupId,
 }
 
 impl MailboxSpec {
@@ -33,39 +35,42 @@ impl MailboxSpec {
             display_name: display_name.to_owned(),
             time_zone: "UTC".to_owned(),
             server: "EX01".to_owned(),
+            group: 0,
         }
     }
 }
 
 pub(crate) struct Mailbox {
     pub(crate) number: u64,
-    pub(crate) smtp: String,
-    pub(crate) display_name: String,
+    pub(crate) smtp: Box<str>,
+    pub(crate) display_name: Box<str>,
     pub(crate) zone: TimeZone,
-    pub(crate) server: String,
+    pub(crate) server: Arc<str>,
+    pub(crate) group: GroupId,
     pub(crate) requests: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     store: Mutex<Store>,
 }
 
 impl Mailbox {
-    pub(crate) fn new(number: u64, spec: MailboxSpec) -> Self {
+    pub(crate) fn new(number: u64, spec: MailboxSpec, server: Arc<str>) -> Self {
         Self {
             number,
             zone: super::tasks::zone_by_name(&spec.time_zone).unwrap_or(TimeZone::UTC),
-            smtp: spec.smtp,
-            display_name: spec.display_name,
-            server: spec.server,
+            smtp: spec.smtp.into(),
+            display_name: spec.display_name.into(),
+            server,
+            group: spec.group,
             requests: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             store: Mutex::new(Store::default()),
         }
     }
 
-    /// The store, with its well-known folders; `now` dates them at the first visit.
-    pub(crate) fn store(&self, now: Timestamp) -> MutexGuard<'_, Store> {
+    /// The store.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.furnish(now);
+        store.furnish();
         store
     }
 

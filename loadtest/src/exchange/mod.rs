@@ -28,11 +28,12 @@ mod tasks;
 mod xml;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::accounts::ServiceAccount;
 use crate::sim::clock::SimClock;
+use crate::sim::conditions::Groups;
 use crate::sim::faults::Faults;
 
 use error::EwsError;
@@ -109,8 +110,13 @@ pub type TokenValidator = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 struct Directory {
     mailboxes: Vec<Arc<Mailbox>>,
     /// Lower-case address: number of the mailbox, and whether it is the primary address.
-    addresses: HashMap<String, (u64, bool)>,
+    addresses: HashMap<Box<str>, (u64, bool)>,
+    /// Names of the back-end servers, each once.
+    servers: Vec<Arc<str>>,
 }
+
+/// Told of every mailbox a request opened, by its number in the order in which mailboxes were added, from 1.
+pub type Onlooker = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A simulated Exchange server; serve it with [`crate::sim::http::Listener`].
 pub struct Exchange {
@@ -125,6 +131,9 @@ pub struct Exchange {
     pub faults: Faults,
     /// What was asked and done.
     pub stats: Stats,
+    /// How the servers of groups of tenants behave.
+    pub groups: Groups,
+    onlooker: OnceLock<Onlooker>,
     settings: ExchangeSettings,
     directory: RwLock<Directory>,
     accounts: RwLock<HashMap<String, Arc<ServiceAccount>>>,
@@ -139,6 +148,8 @@ impl Exchange {
             clock: SimClock::default(),
             faults: Faults::default(),
             stats: Stats::default(),
+            groups: Groups::default(),
+            onlooker: OnceLock::new(),
             settings,
             directory: RwLock::default(),
             accounts: RwLock::default(),
@@ -150,18 +161,30 @@ impl Exchange {
     pub fn add_mailbox(&self, spec: MailboxSpec) {
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
         let primary = spec.smtp.to_lowercase();
-        if directory.addresses.contains_key(&primary) {
+        if directory.addresses.contains_key(primary.as_str()) {
             return;
         }
         let number = directory.mailboxes.len() as u64 + 1;
-        directory.addresses.insert(primary, (number, true));
+        directory.addresses.insert(primary.into(), (number, true));
         for alias in &spec.aliases {
             directory
                 .addresses
-                .entry(alias.to_lowercase())
+                .entry(alias.to_lowercase().into())
                 .or_insert((number, false));
         }
-        directory.mailboxes.push(Arc::new(Mailbox::new(number, spec)));
+        let server = directory
+            .servers
+            .iter()
+            .find(|server| ***server == *spec.server)
+            .cloned();
+        let server = server.unwrap_or_else(|| {
+            let server: Arc<str> = spec.server.as_str().into();
+            directory.servers.push(Arc::clone(&server));
+            server
+        });
+        directory
+            .mailboxes
+            .push(Arc::new(Mailbox::new(number, spec, server)));
     }
 
     /// Adds or replaces an account.
@@ -175,6 +198,18 @@ impl Exchange {
         *self.validator.write().unwrap_or_else(PoisonError::into_inner) = Some(validator);
     }
 
+    /// Lets somebody look on; the first one stays.
+    pub fn observe(&self, onlooker: Onlooker) {
+        self.onlooker.set(onlooker).ok();
+    }
+
+    /// How many mailboxes there are.
+    #[must_use]
+    pub fn mailboxes(&self) -> usize {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.mailboxes.len()
+    }
+
     /// Requests that concerned this mailbox.
     #[must_use]
     pub fn mailbox_requests(&self, smtp: &str) -> u64 {
@@ -185,7 +220,6 @@ impl Exchange {
 
     /// Makes every sync state handed out so far invalid, for one mailbox or for all.
     pub fn expire_sync_states(&self, smtp: Option<&str>) {
-        let now = self.clock.unique();
         let hit: Vec<Arc<Mailbox>> = match smtp {
             Some(smtp) => self.mailbox(smtp).into_iter().collect(),
             None => self
@@ -196,7 +230,7 @@ impl Exchange {
                 .clone(),
         };
         for mailbox in hit {
-            mailbox.store(now).epoch += 1;
+            mailbox.store().epoch += 1;
         }
     }
 
@@ -231,7 +265,7 @@ impl Exchange {
     /// The mailbox with this address, primary or not.
     pub(crate) fn mailbox(&self, address: &str) -> Option<Arc<Mailbox>> {
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
-        let (number, _) = directory.addresses.get(&address.to_lowercase())?;
+        let (number, _) = directory.addresses.get(address.to_lowercase().as_str())?;
         directory
             .mailboxes
             .get(usize::try_from(number.checked_sub(1)?).ok()?)

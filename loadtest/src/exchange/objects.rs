@@ -1,12 +1,14 @@
 //! What a mailbox holds: folders, tasks, and what is left of those that went.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::properties::Properties;
 use super::store::DELETED_ITEMS;
 use super::tasks::{Progress, TaskDates};
+use crate::sim::vec_map::VecMap;
 
 /// The body of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,17 +27,17 @@ pub(crate) struct Item {
     /// Change number of the last change.
     pub(crate) change: u64,
     /// Change number of the last change of each property, by URI.
-    pub(crate) field_changes: BTreeMap<String, u64>,
+    pub(crate) field_changes: VecMap<Box<str>, u64>,
     pub(crate) created: Timestamp,
     pub(crate) modified: Timestamp,
     pub(crate) modified_by: String,
     pub(crate) change_count: i32,
-    pub(crate) class: String,
+    pub(crate) class: Cow<'static, str>,
     pub(crate) subject: Option<String>,
-    pub(crate) sensitivity: String,
+    pub(crate) sensitivity: Cow<'static, str>,
     pub(crate) body: Option<Body>,
     pub(crate) categories: Vec<String>,
-    pub(crate) importance: String,
+    pub(crate) importance: Cow<'static, str>,
     pub(crate) in_reply_to: Option<String>,
     pub(crate) reminder_due: Option<Timestamp>,
     pub(crate) reminder_is_set: bool,
@@ -61,17 +63,17 @@ impl Item {
             folder: 0,
             arrival: 0,
             change: 0,
-            field_changes: BTreeMap::new(),
+            field_changes: VecMap::new(),
             created: now,
             modified: now,
             modified_by: owner.to_owned(),
             change_count: 0,
-            class: "IPM.Task".to_owned(),
+            class: Cow::Borrowed("IPM.Task"),
             subject: None,
-            sensitivity: "Normal".to_owned(),
+            sensitivity: Cow::Borrowed("Normal"),
             body: None,
             categories: Vec::new(),
-            importance: "Normal".to_owned(),
+            importance: Cow::Borrowed("Normal"),
             in_reply_to: None,
             reminder_due: None,
             reminder_is_set: false,
@@ -115,8 +117,8 @@ pub(crate) enum Place {
 pub(crate) struct Folder {
     pub(crate) number: u64,
     pub(crate) distinguished: Option<&'static str>,
-    pub(crate) class: String,
-    pub(crate) name: String,
+    pub(crate) class: Cow<'static, str>,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) properties: Properties,
     /// Change number of the last change of the folder itself.
     pub(crate) change: u64,

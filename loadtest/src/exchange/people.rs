@@ -166,11 +166,11 @@ fn edit(item: &mut Item, edit: ItemEdit, now: Timestamp) -> Result<Vec<String>, 
         fields.push("task:Status");
     }
     if let Some(importance) = edit.importance {
-        item.importance = importance;
+        item.importance = importance.into();
         fields.push("item:Importance");
     }
     if let Some(sensitivity) = edit.sensitivity {
-        item.sensitivity = sensitivity;
+        item.sensitivity = sensitivity.into();
         fields.push("item:Sensitivity");
     }
     if let Some(work) = edit.actual_work {
@@ -199,7 +199,7 @@ impl Exchange {
         let Some(mailbox) = self.mailbox(smtp) else {
             return Vec::new();
         };
-        let store = mailbox.store(self.clock.unique());
+        let store = mailbox.store();
         let id = |number| {
             ObjectId {
                 mailbox: mailbox.number,
@@ -217,8 +217,8 @@ impl Exchange {
                     Place::Nowhere | Place::Gone => None,
                 },
                 distinguished: folder.distinguished,
-                display_name: folder.name.clone(),
-                class: folder.class.clone(),
+                display_name: folder.name.to_string(),
+                class: folder.class.to_string(),
                 in_deleted_items: store.was_below(folder.number, DELETED_ITEMS, store.change()),
                 item_count: folder.items.len(),
                 named: named(&folder.properties),
@@ -232,7 +232,7 @@ impl Exchange {
         let Some(mailbox) = self.mailbox(smtp) else {
             return Vec::new();
         };
-        let store = mailbox.store(self.clock.unique());
+        let store = mailbox.store();
         store.items().map(|item| view(&mailbox, &store, item)).collect()
     }
 
@@ -243,7 +243,7 @@ impl Exchange {
     pub fn person_edits(&self, smtp: &str, item_id: &str, change: ItemEdit) -> Result<ItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
-        let mut store = mailbox.store(now);
+        let mut store = mailbox.store();
         let mut item = store.item(number).cloned().ok_or_else(EwsError::item_not_found)?;
         let fields = edit(&mut item, change, now)?;
         store.commit_item(item, &fields, &mailbox.display_name, now);
@@ -265,7 +265,7 @@ impl Exchange {
         let now = self.clock.unique();
         let mut item = Item::new(now, &mailbox.display_name);
         edit(&mut item, values, now)?;
-        let mut store = mailbox.store(now);
+        let mut store = mailbox.store();
         let number = store.add_item(item, folder, now)?;
         found(&mailbox, &store, number)
     }
@@ -282,7 +282,7 @@ impl Exchange {
     ) -> Result<Option<ItemView>, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
-        let mut store = mailbox.store(now);
+        let mut store = mailbox.store();
         if to_deleted_items {
             let moved = store.move_item(number, DELETED_ITEMS, now)?;
             return found(&mailbox, &store, moved).map(Some);
@@ -301,7 +301,7 @@ impl Exchange {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let folder = own_folder(&mailbox, folder_id)?;
         let now = self.clock.unique();
-        let mut store = mailbox.store(now);
+        let mut store = mailbox.store();
         let moved = store.move_item(number, folder, now)?;
         found(&mailbox, &store, moved)
     }
@@ -319,7 +319,7 @@ impl Exchange {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let target = folder_id.map(|id| own_folder(&mailbox, id)).transpose()?;
         let now = self.clock.unique();
-        let mut store = mailbox.store(now);
+        let mut store = mailbox.store();
         let item = store.item(number).cloned().ok_or_else(EwsError::item_not_found)?;
         let folder = target.unwrap_or(item.folder);
         let copy = store.add_item(
@@ -342,7 +342,7 @@ impl Exchange {
         let mailbox = self.primary_mailbox(smtp)?;
         let folder = own_folder(&mailbox, folder_id)?;
         let now = self.clock.unique();
-        Ok(mailbox.store(now).delete_folder(folder, true, now)?)
+        Ok(mailbox.store().delete_folder(folder, true, now)?)
     }
 
     /// A person renames a folder.
@@ -352,7 +352,7 @@ impl Exchange {
     pub fn person_renames_folder(&self, smtp: &str, folder_id: &str, name: &str) -> Result<(), ActError> {
         let mailbox = self.primary_mailbox(smtp)?;
         let number = own_folder(&mailbox, folder_id)?;
-        let mut store = mailbox.store(self.clock.unique());
+        let mut store = mailbox.store();
         let properties = store
             .folder(number)
             .ok_or_else(super::store::folder_not_found)?
@@ -407,8 +407,8 @@ fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> ItemView {
         status: item.progress.status,
         percent: item.progress.percent,
         complete_date: item.progress.completed,
-        importance: item.importance.clone(),
-        sensitivity: item.sensitivity.clone(),
+        importance: item.importance.to_string(),
+        sensitivity: item.sensitivity.to_string(),
         actual_work: item.actual_work,
         total_work: item.total_work,
         categories: item.categories.clone(),

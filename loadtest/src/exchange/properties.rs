@@ -1,11 +1,11 @@
 //! Extended (MAPI) properties: paths, values and their types.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::error::EwsError;
 use super::schema::{date_time, property_tag};
 use super::xml::{Element, escape_into, leaf};
+use crate::sim::vec_map::VecMap;
 
 /// `PidTagLocalCommitTimeMax`: time of the latest commit in a folder.
 pub(crate) const LOCAL_COMMIT_TIME_MAX: PropertyKey = PropertyKey::Tag(0x670A);
@@ -43,7 +43,7 @@ pub(crate) struct PropertyValue {
 }
 
 /// Properties of a folder or an item.
-pub(crate) type Properties = BTreeMap<PropertyKey, PropertyValue>;
+pub(crate) type Properties = VecMap<PropertyKey, PropertyValue>;
 
 /// GUIDs of the property sets that have a name.
 const DISTINGUISHED_SETS: &[(&str, &str)] = &[

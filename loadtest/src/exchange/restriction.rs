@@ -28,9 +28,9 @@ impl Searchable for Item {
         };
         Ok(match uri {
             "item:Subject" => self.subject.clone(),
-            "item:ItemClass" => Some(self.class.clone()),
-            "item:Importance" => Some(self.importance.clone()),
-            "item:Sensitivity" => Some(self.sensitivity.clone()),
+            "item:ItemClass" => Some(self.class.to_string()),
+            "item:Importance" => Some(self.importance.to_string()),
+            "item:Sensitivity" => Some(self.sensitivity.to_string()),
             "item:DateTimeCreated" | "item:DateTimeReceived" => instant(self.created),
             "item:LastModifiedTime" => instant(self.modified),
             "item:ReminderIsSet" => Some(self.reminder_is_set.to_string()),
@@ -53,8 +53,8 @@ impl Searchable for Item {
 impl Searchable for Folder {
     fn plain(&self, uri: &str, _: &Style<'_>) -> Result<Option<String>, EwsError> {
         Ok(match uri {
-            "folder:DisplayName" => Some(self.name.clone()),
-            "folder:FolderClass" => Some(self.class.clone()),
+            "folder:DisplayName" => Some(self.name.to_string()),
+            "folder:FolderClass" => Some(self.class.to_string()),
             "folder:TotalCount" => Some(self.items.len().to_string()),
             _ => return Err(unsupported(uri)),
         })

@@ -1,12 +1,15 @@
 //! The store of one mailbox: folders, items, change numbers and what was deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 
 use super::error::EwsError;
 pub(crate) use super::objects::{Body, Folder, Item, Place, Tombstone};
 use super::properties::Properties;
+use crate::sim::vec_map::VecMap;
 
 /// Deletions remembered per folder; a sync state from before the oldest of them is invalid.
 const MAXIMUM_TOMBSTONES: usize = 100_000;
@@ -40,11 +43,32 @@ const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[
 /// First number of an object that is not well-known.
 const FIRST_FREE: u64 = 100;
 
+/// The folders every mailbox has, as they are until something happens in them. They are shared: a mailbox gets its own
+/// copy of a folder with the first change in it.
+static FURNITURE: LazyLock<Vec<Folder>> = LazyLock::new(|| {
+    let folder = |(number, distinguished, parent, class, name): &'static (u64, _, u64, _, _)| {
+        let place = if *parent == 0 {
+            Place::Nowhere
+        } else {
+            Place::Under(*parent)
+        };
+        let (class, name) = (Cow::Borrowed(*class), Cow::Borrowed(*name));
+        Folder {
+            distinguished: Some(*distinguished),
+            ..Store::blank_folder(*number, place, class, name, 1, FURNISHED)
+        }
+    };
+    WELL_KNOWN.iter().map(folder).collect()
+});
+/// When the last commit in a folder was that nobody has used.
+const FURNISHED: Timestamp = Timestamp::constant(1_356_998_400, 0);
+
 /// Folders and items of one mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    folders: BTreeMap<u64, Folder>,
-    items: BTreeMap<u64, Item>,
+    /// Folders that differ from [`FURNITURE`], and those of the mailbox' own.
+    folders: VecMap<u64, Box<Folder>>,
+    items: VecMap<u64, Box<Item>>,
     change: u64,
     last_number: u64,
     /// Raised to make every sync state handed out so far invalid.
@@ -52,35 +76,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes the well-known folders at the first visit.
-    pub(crate) fn furnish(&mut self, now: Timestamp) {
-        if !self.folders.is_empty() {
-            return;
-        }
-        self.change = 1;
-        self.last_number = FIRST_FREE;
-        for (number, distinguished, parent, class, name) in WELL_KNOWN {
-            let place = if *parent == 0 {
-                Place::Nowhere
-            } else {
-                Place::Under(*parent)
-            };
-            let folder = Self::blank_folder(*number, place, (*class).to_owned(), (*name).to_owned(), 1, now);
-            self.folders.insert(
-                *number,
-                Folder {
-                    distinguished: Some(distinguished),
-                    ..folder
-                },
-            );
+    /// Begins the numbering at the first visit.
+    pub(crate) fn furnish(&mut self) {
+        if self.change == 0 {
+            self.change = 1;
+            self.last_number = FIRST_FREE;
         }
     }
 
     fn blank_folder(
         number: u64,
         place: Place,
-        class: String,
-        name: String,
+        class: Cow<'static, str>,
+        name: Cow<'static, str>,
         change: u64,
         now: Timestamp,
     ) -> Folder {
@@ -106,16 +114,30 @@ impl Store {
         self.change
     }
 
+    /// The folder with this number, gone or not.
+    fn any_folder(&self, number: u64) -> Option<&Folder> {
+        match self.folders.get(&number) {
+            Some(folder) => Some(folder),
+            None => FURNITURE.iter().find(|folder| folder.number == number),
+        }
+    }
+
+    fn any_folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
+        if self.folders.get(&number).is_none() {
+            let folder = FURNITURE.iter().find(|folder| folder.number == number)?;
+            self.folders.insert(number, Box::new(folder.clone()));
+        }
+        self.folders.get_mut(&number).map(Box::as_mut)
+    }
+
     /// The folder with this number, unless it is gone.
     pub(crate) fn folder(&self, number: u64) -> Option<&Folder> {
-        self.folders
-            .get(&number)
+        self.any_folder(number)
             .filter(|folder| folder.place() != Place::Gone)
     }
 
     fn folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
-        self.folders
-            .get_mut(&number)
+        self.any_folder_mut(number)
             .filter(|folder| folder.place() != Place::Gone)
     }
 
@@ -129,20 +151,25 @@ impl Store {
 
     /// Every folder there is, by number.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
-        self.folders
-            .values()
-            .filter(|folder| folder.place() != Place::Gone)
+        self.folders_ever().filter(|folder| folder.place() != Place::Gone)
     }
 
     /// Every folder there is or was.
     pub(crate) fn folders_ever(&self) -> impl Iterator<Item = &Folder> {
-        self.folders.values()
+        let furniture = FURNITURE
+            .iter()
+            .map(|folder| self.folders.get(&folder.number).map_or(folder, Box::as_ref));
+        let own = self
+            .folders
+            .values()
+            .map(Box::as_ref)
+            .filter(|folder| folder.number > FIRST_FREE);
+        furniture.chain(own)
     }
 
     /// Folders right below a folder.
     pub(crate) fn children(&self, number: u64) -> impl Iterator<Item = &Folder> {
-        self.folders
-            .values()
+        self.folders_ever()
             .filter(move |folder| folder.place() == Place::Under(number))
     }
 
@@ -150,10 +177,9 @@ impl Store {
     pub(crate) fn was_below(&self, number: u64, ancestor: u64, change: u64) -> bool {
         let mut at = number;
         // A chain cannot be longer than there are folders.
-        for _ in 0..=self.folders.len() {
+        for _ in 0..=self.folders.len() + FURNITURE.len() {
             match self
-                .folders
-                .get(&at)
+                .any_folder(at)
                 .map_or(Place::Gone, |folder| folder.place_at(change))
             {
                 Place::Under(parent) if parent == ancestor => return true,
@@ -166,12 +192,12 @@ impl Store {
 
     /// The item with this number.
     pub(crate) fn item(&self, number: u64) -> Option<&Item> {
-        self.items.get(&number)
+        self.items.get(&number).map(Box::as_ref)
     }
 
     /// Every item there is, by number.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
-        self.items.values()
+        self.items.values().map(Box::as_ref)
     }
 
     fn next_change(&mut self) -> u64 {
@@ -221,12 +247,13 @@ impl Store {
         let blank = Self::blank_folder(
             number,
             Place::Under(parent),
-            class.to_owned(),
-            name.to_owned(),
+            class.to_owned().into(),
+            name.to_owned().into(),
             change,
             now,
         );
-        self.folders.insert(number, Folder { properties, ..blank });
+        self.folders
+            .insert(number, Box::new(Folder { properties, ..blank }));
         Ok(number)
     }
 
@@ -248,7 +275,7 @@ impl Store {
         }
         let change = self.next_change();
         if let Some(folder) = self.folder_mut(number) {
-            name.clone_into(&mut folder.name);
+            folder.name = name.to_owned().into();
             folder.properties = properties;
             folder.change = change;
         }
@@ -280,7 +307,7 @@ impl Store {
                     if copy == 1 {
                         wanted.clone()
                     } else {
-                        format!("{wanted}{copy}")
+                        Cow::Owned(format!("{wanted}{copy}"))
                     }
                 })
                 .find(|name| !self.name_is_taken(DELETED_ITEMS, name, number))
@@ -334,7 +361,7 @@ impl Store {
         item.folder = folder;
         item.arrival = change;
         item.change = change;
-        self.items.insert(number, item);
+        self.items.insert(number, Box::new(item));
         if let Some(folder) = self.folder_mut(folder) {
             folder.items.insert(number);
             folder.contents_change = change;
@@ -351,20 +378,20 @@ impl Store {
         by.clone_into(&mut item.modified_by);
         item.change_count = item.change_count.saturating_add(1);
         for field in fields {
-            item.field_changes.insert(field.clone(), change);
+            item.field_changes.insert(field.as_str().into(), change);
         }
         if let Some(folder) = self.folder_mut(item.folder) {
             folder.contents_change = change;
             folder.committed = now;
         }
-        self.items.insert(item.number, item);
+        self.items.insert(item.number, Box::new(item));
     }
 
     /// Takes an item away for good; `None` when there is none.
     pub(crate) fn remove_item(&mut self, number: u64, now: Timestamp) -> Option<Item> {
-        let item = self.items.remove(&number)?;
+        let item = *self.items.remove(&number)?;
         let change = self.next_change();
-        if let Some(folder) = self.folders.get_mut(&item.folder) {
+        if let Some(folder) = self.any_folder_mut(item.folder) {
             folder.items.remove(&number);
             folder.tombstones.push(Tombstone {
                 change,
@@ -417,7 +444,7 @@ mod tests {
 
     fn store() -> Store {
         let mut store = Store::default();
-        store.furnish(Timestamp::UNIX_EPOCH);
+        store.furnish();
         store
     }
 

@@ -166,7 +166,7 @@ mod tests {
 
     fn store(items: usize) -> (Store, Vec<u64>) {
         let mut store = Store::default();
-        store.furnish(NOW);
+        store.furnish();
         let numbers = (0..items)
             .map(|_| store.add_item(Item::new(NOW, "a"), TASKS, NOW).unwrap())
             .collect();

@@ -39,7 +39,8 @@ impl SharePoint {
             .map(|site| super::lock(&site).path().to_owned())
             .unwrap_or_default();
         let mut lost = false;
-        match self.fault(Operation::Batch, &subject, mode) {
+        let fault = self.faults.take(Operation::Batch.name(), &subject);
+        match self.fault(fault, mode) {
             Met::Nothing | Met::Expire => {}
             Met::Pause(pause) => tokio::time::sleep(pause).await,
             Met::Lose => lost = true,

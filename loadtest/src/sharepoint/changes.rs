@@ -164,13 +164,24 @@ impl ChangeLog {
                 change.ticks > token.ticks
             }
         };
-        let wanted = self.entries.iter().filter(|change| {
-            change.ticks > oldest
-                && scope.covers(change)
-                && query.wants(change)
-                && start.is_none_or(|token| after(change, token))
-                && end.is_none_or(|token| !after(change, token))
-        });
+        // Numbers follow one another, so the place to begin is known and not looked for.
+        let skip = match (start, self.entries.front()) {
+            (Some(token), Some(first)) if token.number >= 0 => {
+                usize::try_from(token.number - first.number + 1).unwrap_or(0)
+            }
+            (Some(token), _) => self.entries.partition_point(|change| change.ticks <= token.ticks),
+            (None, _) => 0,
+        };
+        let wanted = self
+            .entries
+            .range(skip.min(self.entries.len())..)
+            .filter(|change| {
+                change.ticks > oldest
+                    && scope.covers(change)
+                    && query.wants(change)
+                    && start.is_none_or(|token| after(change, token))
+                    && end.is_none_or(|token| !after(change, token))
+            });
         let limit = query.limit.clamp(1, MAXIMUM_FETCH);
         Ok(if query.latest_first {
             wanted.rev().take(limit).copied().collect()

@@ -1,6 +1,7 @@
 //! Items over HTTP: listing, reading, creating, changing, recycling, and CAML queries.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::SharePoint;
 use super::caml;
 use super::errors::SpError;
-use super::filter::{self, Cell, Test};
+use super::filter::{self, Cell, Comparison, Test};
 use super::item_view::{Place, Selection};
 use super::lists::need_edit;
 use super::model::{Item, List, Site};
@@ -401,14 +402,26 @@ impl Query {
                 .after
                 .as_ref()
                 .map_or(i32::MIN, |after| after.id.saturating_add(1));
-            list.items
-                .range(from..)
-                .map(|(_, item)| item)
-                .filter(fits)
-                .take(limit + 1)
-                .collect()
+            let first = from..;
+            match self.test.as_ref().and_then(|test| candidates(list, test)) {
+                Some(ids) => ids
+                    .iter()
+                    .filter(|id| first.contains(id))
+                    .filter_map(|id| list.items.get(id))
+                    .map(Box::as_ref)
+                    .filter(fits)
+                    .take(limit + 1)
+                    .collect(),
+                None => list
+                    .items
+                    .range(first)
+                    .map(|(_, item)| item.as_ref())
+                    .filter(fits)
+                    .take(limit + 1)
+                    .collect(),
+            }
         } else {
-            let mut all: Vec<&Item> = list.items.values().filter(fits).collect();
+            let mut all: Vec<&Item> = list.items.values().map(Box::as_ref).filter(fits).collect();
             all.sort_by(|left, right| self.compare(place, left, right));
             all.into_iter()
                 .filter(|item| self.behind(place, item))
@@ -472,6 +485,35 @@ impl Query {
             token.push_str(&format!("&p_{}={}", percent_encode(name), percent_encode(&value)));
         }
         format!("{token}&p_ID={}", last.id)
+    }
+}
+
+/// Ids of the only items that can fulfil a condition, in order, when an index tells; every one of them is still tested.
+fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
+    let id = |cell: &Cell| match cell {
+        Cell::Number(number) if number.fract() == 0.0 && number.abs() < 2e9 => {
+            format!("{number:.0}").parse().ok()
+        }
+        Cell::Text(text) => text.parse::<i32>().ok(),
+        _ => None,
+    };
+    let by_id = |name: &str| name.eq_ignore_ascii_case("ID");
+    match test {
+        Test::And(left, right) => candidates(list, left).or_else(|| candidates(list, right)),
+        Test::Or(left, right) => {
+            let mut either = candidates(list, left)?;
+            either.append(&mut candidates(list, right)?);
+            Some(either)
+        }
+        Test::Compare(name, Comparison::Equal, wanted) if by_id(name) => Some(BTreeSet::from([id(wanted)?])),
+        Test::In(name, wanted) if by_id(name) => wanted.iter().map(id).collect(),
+        Test::Compare(name, Comparison::Equal, wanted)
+            if matches!(name.as_str(), "AssignedTo/Id" | "AssignedToId") =>
+        {
+            let items = list.by_person.get(&id(wanted)?);
+            Some(items.into_iter().flatten().copied().collect())
+        }
+        _ => None,
     }
 }
 

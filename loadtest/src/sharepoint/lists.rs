@@ -300,6 +300,7 @@ fn new_list(id: Uuid, web: usize, spec: &ListSpec, schema: Schema, now: Timestam
         content_types,
         index_assigned_to: spec.index_assigned_to,
         items: std::collections::BTreeMap::new(),
+        by_person: std::collections::HashMap::new(),
         next_item: 1,
         created: whole_second(now),
         last_item_modified: whole_second(now),

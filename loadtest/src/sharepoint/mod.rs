@@ -38,6 +38,7 @@ pub use model::Access;
 pub use operations::{Operation, Stats};
 
 use crate::sim::clock::SimClock;
+use crate::sim::conditions::Groups;
 use crate::sim::faults::Faults;
 use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
@@ -85,6 +86,8 @@ pub struct SharePoint {
     pub faults: Faults,
     /// What was asked of this server.
     pub stats: Stats,
+    /// How the servers of groups of tenants behave.
+    pub groups: Groups,
     settings: Settings,
     sites: RwLock<HashMap<String, Arc<Mutex<Site>>>>,
     accounts: RwLock<HashMap<String, String>>,
@@ -103,6 +106,7 @@ impl SharePoint {
             clock: SimClock::default(),
             faults: Faults::default(),
             stats: Stats::default(),
+            groups: Groups::default(),
             settings,
             sites: RwLock::default(),
             accounts: RwLock::default(),

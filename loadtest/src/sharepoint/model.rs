@@ -1,6 +1,7 @@
 //! The store: site collections, webs, lists, items, people and rights.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use super::changes::{ChangeKind, ChangeLog, ChangeType};
 use super::errors::SpError;
 use super::fields::{Field, Schema};
 use super::zones::SiteZone;
+use crate::sim::conditions::GroupId;
 
 /// First id handed to a person of a site; the ones below belong to the system.
 const FIRST_USER_ID: i32 = 7;
@@ -107,7 +109,9 @@ pub(crate) struct List {
     /// Id prefix and name of each content type; the first is the default.
     pub(crate) content_types: Vec<(&'static str, &'static str)>,
     pub(crate) index_assigned_to: bool,
-    pub(crate) items: BTreeMap<i32, Item>,
+    pub(crate) items: BTreeMap<i32, Box<Item>>,
+    /// Items that are or were assigned to a person, in order of id: where a query about one person looks.
+    pub(crate) by_person: HashMap<i32, Vec<i32>>,
     pub(crate) next_item: i32,
     pub(crate) created: Timestamp,
     pub(crate) last_item_modified: Timestamp,
@@ -126,12 +130,27 @@ impl List {
     }
 
     pub(crate) fn live_items(&self) -> impl Iterator<Item = &Item> {
-        self.items.values().filter(|item| !item.recycled)
+        self.items.values().map(Box::as_ref).filter(|item| !item.recycled)
+    }
+
+    /// Remembers to whom an item is assigned.
+    pub(crate) fn index_item(&mut self, id: i32) {
+        let Some(item) = self.items.get(&id) else { return };
+        for person in &item.assigned_to {
+            let items = self.by_person.entry(*person).or_default();
+            if let Err(at) = items.binary_search(&id) {
+                if items.capacity() == items.len() && items.len() < 4 {
+                    items.reserve_exact(1);
+                }
+                items.insert(at, id);
+            }
+        }
     }
 
     pub(crate) fn item(&self, id: i32) -> Result<&Item, SpError> {
         self.items
             .get(&id)
+            .map(Box::as_ref)
             .filter(|item| !item.recycled)
             .ok_or_else(SpError::no_item)
     }
@@ -169,6 +188,10 @@ pub(crate) struct Site {
     /// People who can be found by `ensureuser` but were never on the site: login, title, e-mail.
     pub(crate) directory: Vec<(String, String, String)>,
     pub(crate) next_user: i32,
+    /// Ids of people by the hash of every name they can be found under; a hint that is checked.
+    pub(crate) names: HashMap<u64, i32>,
+    /// Group of tenants the site belongs to.
+    pub(crate) group: GroupId,
     /// Callers that are refused on this site, in lower case.
     pub(crate) refused: HashSet<String>,
     pub(crate) log: ChangeLog,
@@ -196,24 +219,39 @@ impl Site {
 
     /// Finds a person by claims login, plain login or e-mail, in any case.
     pub(crate) fn find_user(&self, name: &str) -> Option<&User> {
-        self.users
-            .values()
-            .find(|user| login_matches(&user.login, &user.email, name))
+        let matches = |user: &&User| login_matches(&user.login, &user.email, name);
+        let hint = self
+            .names
+            .get(&name_hash(name))
+            .and_then(|id| self.users.get(id))
+            .filter(matches);
+        // Two names with one hash, or one that belonged to somebody else before: all are looked at.
+        match hint {
+            Some(user) => Some(user),
+            None if self.names.contains_key(&name_hash(name)) => self.users.values().find(matches),
+            None => None,
+        }
     }
 
     /// Adds a person, or gives the one with that login.
     pub(crate) fn add_user(&mut self, login: &str, title: &str, email: &str) -> i32 {
-        if let Some(user) = self
-            .users
-            .values_mut()
-            .find(|user| user.login.eq_ignore_ascii_case(login))
-        {
+        let known = self
+            .find_user(login)
+            .filter(|user| user.login.eq_ignore_ascii_case(login))
+            .map(|user| user.id);
+        if let Some(user) = known.and_then(|id| self.users.get_mut(&id)) {
             title.clone_into(&mut user.title);
             email.clone_into(&mut user.email);
-            return user.id;
+            let id = user.id;
+            self.names.entry(name_hash(email)).or_insert(id);
+            return id;
         }
         let id = self.next_user.max(FIRST_USER_ID);
         self.next_user = id + 1;
+        let bare = login.rsplit('|').next().unwrap_or(login);
+        for name in [login, bare, email].into_iter().filter(|name| !name.is_empty()) {
+            self.names.entry(name_hash(name)).or_insert(id);
+        }
         self.users.insert(
             id,
             User {
@@ -276,6 +314,15 @@ impl Site {
         }
         Ok(ids.iter().copied().filter(|id| seen.remove(id)).collect())
     }
+}
+
+/// The hash of a name without its case.
+fn name_hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for byte in name.bytes() {
+        byte.to_ascii_lowercase().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Whether `name` means the person with this claims login and address.

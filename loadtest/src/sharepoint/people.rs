@@ -12,6 +12,7 @@ pub use super::specs::{ItemEdit, ItemId, ItemView, ListId, ListSpec, ListView, S
 use super::write::Patch;
 use super::zones::SiteZone;
 use super::{SharePoint, lock};
+use crate::sim::conditions::GroupId;
 
 fn text(error: &SpError) -> String {
     format!("{}: {}", error.code, error.message)
@@ -51,6 +52,8 @@ impl SharePoint {
             users: std::collections::BTreeMap::new(),
             directory: Vec::new(),
             next_user: 0,
+            names: std::collections::HashMap::new(),
+            group: 0,
             refused: std::collections::HashSet::new(),
             log: ChangeLog::new(self.settings.maximum_changes_per_site),
         };
@@ -192,6 +195,49 @@ impl SharePoint {
         self.with_site(site, |site| {
             let list = site.list(list)?;
             Ok(list.items.values().map(|item| view(site, item)).collect())
+        })
+    }
+
+    /// One item, also from the recycle bin; `None` when there is no such site, list or item.
+    #[must_use]
+    pub fn item(&self, site: &str, list: ListId, item: ItemId) -> Option<ItemView> {
+        self.with_site(site, |site| {
+            let item = site.list(list)?.items.get(&item).ok_or_else(SpError::no_item)?;
+            Ok(view(site, item))
+        })
+        .ok()
+    }
+
+    /// The first live item with this id or a higher one, or else the first of all: a way to pick one by chance.
+    #[must_use]
+    pub fn item_from(&self, site: &str, list: ListId, from: ItemId) -> Option<ItemView> {
+        self.with_site(site, |site| {
+            let list = site.list(list)?;
+            let mut behind = list.items.range(from..).map(|(_, item)| item.as_ref());
+            let found = behind
+                .find(|item| !item.recycled)
+                .or_else(|| list.live_items().next());
+            Ok(found.map(|item| view(site, item)))
+        })
+        .ok()
+        .flatten()
+    }
+
+    /// The highest id an item of the list was given.
+    #[must_use]
+    pub fn last_item(&self, site: &str, list: ListId) -> ItemId {
+        self.with_site(site, |site| Ok(site.list(list)?.next_item - 1))
+            .unwrap_or(0)
+    }
+
+    /// Puts a site into a group of tenants.
+    ///
+    /// # Errors
+    /// Says that there is no such site.
+    pub fn set_group(&self, site: &str, group: GroupId) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.group = group;
+            Ok(())
         })
     }
 

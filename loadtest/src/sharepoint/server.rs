@@ -198,17 +198,46 @@ impl SharePoint {
             Ok(address) => address,
             Err(error) => return Turn::Answer(error_message(&error, shape)),
         };
-        if Operation::of(&address, &incoming.method) == Operation::Batch {
-            return self.serve_batch(incoming, &address, &identity, host).await;
+        let group = self.site_of(&address.web).map_or(0, |site| lock(&site).group);
+        let draw = self.groups.meet(group);
+        if !draw.latency.is_zero() {
+            tokio::time::sleep(draw.latency).await;
         }
+        let mut lost = false;
+        if draw.fault.is_some() {
+            match self.fault(draw.fault, shape) {
+                Met::Nothing | Met::Expire => {}
+                Met::Pause(pause) => tokio::time::sleep(pause).await,
+                Met::Lose => lost = true,
+                Met::Turn(turn) => return turn,
+            }
+        }
+        let turn = self
+            .serve_request(incoming, &address, &identity, host, mode)
+            .await;
+        if lost { Turn::Cut } else { turn }
+    }
+
+    /// Serves one request, a batch or not, whose caller is known.
+    async fn serve_request(
+        &self,
+        incoming: &Incoming<'_>,
+        address: &Address,
+        identity: &Identity,
+        host: &str,
+        mode: Option<Mode>,
+    ) -> Turn {
+        if Operation::of(address, &incoming.method) == Operation::Batch {
+            return self.serve_batch(incoming, address, identity, host).await;
+        }
+        let shape = mode.unwrap_or(Mode::Minimal);
         if mode.is_none() {
             let error =
                 SpError::query("Only JSON is served here: send Accept: application/json;odata=verbose.");
             return Turn::Answer(error_message(&SpError { status: 406, ..error }, shape));
         }
         let guarded = incoming.method != "GET" && matches!(identity, Identity::Account(_));
-        self.serve_part(incoming, &address, &identity, host, guarded)
-            .await
+        self.serve_part(incoming, address, identity, host, guarded).await
     }
 
     /// Serves one request whose caller is known; `guarded` demands a form digest.
@@ -244,7 +273,8 @@ impl SharePoint {
                 Err(error) => error_message(&error, mode),
             })
         };
-        match self.fault(operation, &subject, mode) {
+        let fault = self.faults.take(operation.name(), &subject);
+        match self.fault(fault, mode) {
             Met::Nothing => run(false),
             Met::Expire => run(true),
             Met::Pause(pause) => {
@@ -259,9 +289,9 @@ impl SharePoint {
         }
     }
 
-    /// What the fault rules have for an operation.
-    pub(crate) fn fault(&self, operation: Operation, subject: &str, mode: Mode) -> Met {
-        let Some(fault) = self.faults.take(operation.name(), subject) else {
+    /// What a fault means for a request.
+    pub(crate) fn fault(&self, fault: Option<Fault>, mode: Mode) -> Met {
+        let Some(fault) = fault else {
             return Met::Nothing;
         };
         self.stats.count_fault();

@@ -278,7 +278,8 @@ impl Site {
         };
         apply(&mut item, patch, list.schema.rich_text());
         list.next_item += 1;
-        list.items.insert(id, item);
+        list.items.insert(id, Box::new(item));
+        list.index_item(id);
         list.last_item_modified = whole_second(now);
         self.log_item(ChangeType::Add, list_id, (id, unique_id), now);
         Ok(id)
@@ -307,6 +308,7 @@ impl Site {
         item.modified = whole_second(now);
         item.editor = editor;
         let (etag, unique_id) = (item.etag(), item.unique_id);
+        list.index_item(id);
         list.last_item_modified = whole_second(now);
         self.log_item(ChangeType::Update, list_id, (id, unique_id), now);
         Ok(etag)

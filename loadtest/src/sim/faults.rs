@@ -1,6 +1,7 @@
 //! Faults on demand: the worst moods of a real server, chosen by operation and by address.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What goes wrong with a request.
@@ -51,12 +52,16 @@ pub struct Rule {
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
+    /// Whether there are rules: most of the time there are none, and nobody need wait for the lock.
+    some: AtomicBool,
 }
 
 impl Faults {
     /// Adds a rule behind those there are.
     pub fn add(&self, rule: Rule) {
-        self.lock().push(rule);
+        let mut rules = self.lock();
+        rules.push(rule);
+        self.some.store(true, Ordering::Release);
     }
 
     /// The next `times` requests of `operation` (any, when `None`), whoever they concern, meet `fault`.
@@ -71,7 +76,9 @@ impl Faults {
 
     /// Takes every rule away.
     pub fn clear(&self) {
-        self.lock().clear();
+        let mut rules = self.lock();
+        rules.clear();
+        self.some.store(false, Ordering::Release);
     }
 
     /// The fault this request meets, if any; uses up one hit.
@@ -90,6 +97,9 @@ impl Faults {
     }
 
     fn take_where(&self, operation: &str, fits: impl Fn(Option<&str>) -> bool) -> Option<Fault> {
+        if !self.some.load(Ordering::Acquire) {
+            return None;
+        }
         let mut rules = self.lock();
         let rule = rules.iter_mut().find(|rule| {
             rule.remaining > 0
@@ -101,6 +111,7 @@ impl Faults {
         }
         let fault = rule.fault.clone();
         rules.retain(|rule| rule.remaining > 0);
+        self.some.store(!rules.is_empty(), Ordering::Release);
         Some(fault)
     }
 

@@ -136,7 +136,11 @@ async fn accept<H: Handler>(
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, peer)) = accepted else { continue };
+        // A simulated server is nobody's business but this machine's, whatever address it listens on.
+        if !peer.ip().is_loopback() {
+            continue;
+        }
         stream.set_nodelay(true).ok();
         let handler = Arc::clone(&handler);
         let acceptor = acceptor.clone();

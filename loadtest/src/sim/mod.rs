@@ -1,8 +1,10 @@
 //! What both simulated servers share: their clock, faults on demand, and an HTTP(S) listener.
 
 pub mod clock;
+pub mod conditions;
 pub mod faults;
 pub mod http;
 pub mod tls;
 pub mod token;
+pub(crate) mod vec_map;
 mod x509;

@@ -25,8 +25,41 @@ const WORDS: &[&str] = &[
     "<draft>",
 ];
 
+/// How often people do what, in parts of their sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// Changes in SharePoint.
+    pub at_source: usize,
+    /// Changes in the mailbox.
+    pub in_mailbox: usize,
+    /// New tasks.
+    pub create: usize,
+    /// Deletions, on both sides by turns.
+    pub delete: usize,
+    /// Tasks given to somebody else.
+    pub reassign: usize,
+    /// Two changes of one task on both sides, one right after the other; takes more than a second of the editor's time.
+    pub conflict: usize,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            at_source: 42,
+            in_mailbox: 42,
+            create: 6,
+            delete: 4,
+            reassign: 3,
+            conflict: 3,
+        }
+    }
+}
+
 /// Acts for everybody.
 pub struct Editor {
+    habits: Habits,
+    /// People up to and with each tenant, so that everybody is as likely to act.
+    people: Vec<usize>,
     dice: u64,
     number: u64,
     deletions: usize,
@@ -46,6 +79,8 @@ impl Editor {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
+            habits: Habits::default(),
+            people: Vec::new(),
             dice: seed,
             number: 0,
             deletions: 0,
@@ -61,6 +96,12 @@ impl Editor {
             rest,
             ..Self::new(seed)
         }
+    }
+
+    /// The same with other habits.
+    #[must_use]
+    pub fn with_habits(self, habits: Habits) -> Self {
+        Self { habits, ..self }
     }
 
     fn roll(&mut self, sides: usize) -> usize {
@@ -91,12 +132,20 @@ impl Editor {
         let Some(target) = self.target(farm, ledger) else {
             return Ok(None);
         };
-        let edit = match self.roll(100) {
-            0..=41 => self.at_source(farm, &target)?,
-            42..=83 => self.in_mailbox(farm, &target)?,
-            84..=89 => self.create(farm, &target)?,
-            90..=93 => self.delete(farm, &target)?,
-            94..=96 => self.reassign(farm, &target)?,
+        let habits = self.habits;
+        let mut bound = 0;
+        let mut below = |part: usize| {
+            bound += part;
+            bound
+        };
+        let (at_source, in_mailbox) = (below(habits.at_source), below(habits.in_mailbox));
+        let (create, delete, reassign) = (below(habits.create), below(habits.delete), below(habits.reassign));
+        let edit = match self.roll(below(habits.conflict)) {
+            roll if roll < at_source => self.at_source(farm, &target)?,
+            roll if roll < in_mailbox => self.in_mailbox(farm, &target)?,
+            roll if roll < create => self.create(farm, &target)?,
+            roll if roll < delete => self.delete(farm, &target)?,
+            roll if roll < reassign => self.reassign(farm, &target)?,
             _ => self.conflict(farm, &target)?,
         };
         let Some((item, side, kind)) = edit else {
@@ -118,22 +167,20 @@ impl Editor {
     /// A free task that one of its people has a copy of.
     fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<Target> {
         for _ in 0..20 {
-            let at = self.roll(farm.population.tenants.len());
+            let at = self.tenant(farm);
             let (tenant, applied) = (farm.population.tenants.get(at)?, farm.applied.get(at)?);
             let list = applied.lists.get(self.roll(applied.lists.len()))?.0;
-            let items = farm.sharepoint.items(&tenant.site, list).ok()?;
-            let live: Vec<&ItemView> = items
-                .iter()
-                .filter(|item| !item.recycled && !item.assigned_to.is_empty())
-                .collect();
-            let Some(original) = live.get(self.roll(live.len())).copied().cloned() else {
+            let last = usize::try_from(farm.sharepoint.last_item(&tenant.site, list)).unwrap_or(0);
+            let from = i32::try_from(self.roll(last) + 1).unwrap_or(1);
+            let Some(original) = farm.sharepoint.item_from(&tenant.site, list, from) else {
                 continue;
             };
-            let user = original
-                .assigned_to
-                .get(self.roll(original.assigned_to.len()))
-                .copied()?;
-            let Some(person) = applied.users.iter().position(|known| *known == user) else {
+            let assigned = self.roll(original.assigned_to.len());
+            let Some(user) = original.assigned_to.get(assigned).copied() else {
+                continue;
+            };
+            // Ids of people grow with their numbers.
+            let Ok(person) = applied.users.binary_search(&user) else {
                 continue;
             };
             if !ledger.is_open(list, original.id)
@@ -149,6 +196,21 @@ impl Editor {
             }
         }
         None
+    }
+
+    /// The tenant of a person picked by chance.
+    fn tenant(&mut self, farm: &Farm) -> usize {
+        if self.people.is_empty() {
+            let sizes = farm.population.tenants.iter().map(|tenant| tenant.people.len());
+            self.people = sizes
+                .scan(0, |sum, size| {
+                    *sum += size;
+                    Some(*sum)
+                })
+                .collect();
+        }
+        let person = self.roll(self.people.last().copied().unwrap_or(0));
+        self.people.partition_point(|sum| *sum <= person)
     }
 
     fn copy(

@@ -10,6 +10,7 @@ use crate::accounts::{AccountRights, Scope, ServiceAccount};
 use crate::exchange::{Exchange, ExchangeSettings, MailboxSpec};
 use crate::population::{AppliedTenant, Person, Population, PopulationSpec, Tenant};
 use crate::sharepoint::{Settings, SharePoint};
+use crate::sim::conditions::GroupId;
 use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
 
@@ -41,6 +42,15 @@ pub struct FarmSpec {
     pub exchange: ExchangeSettings,
     /// How SharePoint behaves.
     pub sharepoint: Settings,
+    /// Further groups of tenants beside `population`.
+    pub more: Vec<PopulationSpec>,
+    /// Groups of tenants whose mailboxes may only be opened by impersonation, whatever `plan` says.
+    pub impersonating: Vec<GroupId>,
+    /// Every tenant reaches both servers under an address of its own (127.x.y.z), as companies with servers of their own
+    /// do. Only without TLS.
+    pub own_servers: bool,
+    /// Gives the memory of the tasks' texts back once they are in SharePoint; [`Population::tasks`] is then 0.
+    pub forget_tasks: bool,
 }
 
 /// The running servers.
@@ -57,6 +67,8 @@ pub struct Farm {
     sharepoint_listener: Listener,
     authority: Option<String>,
     plan: TenantPlan,
+    impersonating: Vec<GroupId>,
+    own_servers: bool,
 }
 
 impl Farm {
@@ -68,14 +80,19 @@ impl Farm {
         let tls = if spec.tls { Some(SimTls::generate()?) } else { None };
         let exchange = Exchange::new(spec.exchange);
         let sharepoint = SharePoint::new(spec.sharepoint);
-        let population = Population::generate(&spec.population);
-        for (_, person) in population.mailboxes() {
-            let mailbox = MailboxSpec::new(&person.smtp, &person.name);
-            exchange.add_mailbox(MailboxSpec {
-                time_zone: person.time_zone.to_owned(),
-                ..mailbox
-            });
+        let mut specs = vec![spec.population];
+        specs.extend(spec.more);
+        let mut population = Population::of_groups(&specs);
+        for tenant in &population.tenants {
+            for person in &tenant.people {
+                exchange.add_mailbox(MailboxSpec {
+                    time_zone: person.time_zone.to_owned(),
+                    group: tenant.group,
+                    ..MailboxSpec::new(&person.smtp, &person.name)
+                });
+            }
         }
+
         let full_access = match spec.plan {
             TenantPlan::Delegate => Scope::All,
             TenantPlan::Impersonation => Scope::None,
@@ -90,11 +107,30 @@ impl Farm {
         });
         sharepoint.add_account(ACCOUNT, PASSWORD);
         let start = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
-        let exchange_listener = Listener::start(Arc::clone(&exchange), tls.as_ref())
-            .await
-            .map_err(start)?;
-        let sharepoint_listener = sharepoint.serve(tls.as_ref()).await.map_err(start)?;
+        let own_servers = spec.own_servers && !spec.tls;
+        let (exchange_listener, sharepoint_listener) = if own_servers {
+            // Every address of the loopback network; callers from elsewhere are turned away.
+            let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+            (
+                Listener::start_at(everywhere, Arc::clone(&exchange), None)
+                    .await
+                    .map_err(start)?,
+                Listener::start_at(everywhere, Arc::clone(&sharepoint), None)
+                    .await
+                    .map_err(start)?,
+            )
+        } else {
+            (
+                Listener::start(Arc::clone(&exchange), tls.as_ref())
+                    .await
+                    .map_err(start)?,
+                sharepoint.serve(tls.as_ref()).await.map_err(start)?,
+            )
+        };
         let applied = population.apply_to_sharepoint(&sharepoint)?;
+        if spec.forget_tasks {
+            population.forget_tasks();
+        }
         Ok(Self {
             exchange,
             sharepoint,
@@ -104,6 +140,8 @@ impl Farm {
             sharepoint_listener,
             authority: tls.map(|tls| tls.authority_pem),
             plan: spec.plan,
+            impersonating: spec.impersonating,
+            own_servers,
         })
     }
 
@@ -113,10 +151,26 @@ impl Farm {
         format!("{}/EWS/Exchange.asmx", self.exchange_listener.base_url())
     }
 
+    /// Where a tenant finds a server.
+    fn base_url(&self, tenant: &Tenant, listener: &Listener) -> String {
+        if !self.own_servers {
+            return listener.base_url();
+        }
+        let mut known = self.population.tenants.iter();
+        let at = known.position(|known| known.slug == tenant.slug).unwrap_or(0);
+        let number = u32::try_from(at).unwrap_or(u32::MAX) % 0x00fe_0000;
+        let address = std::net::Ipv4Addr::from(0x7f01_0001 + number);
+        format!("http://{address}:{}", listener.address().port())
+    }
+
     /// Address of a tenant's site.
     #[must_use]
     pub fn site_url(&self, tenant: &Tenant) -> String {
-        format!("{}{}", self.sharepoint_listener.base_url(), tenant.site)
+        format!(
+            "{}{}",
+            self.base_url(tenant, &self.sharepoint_listener),
+            tenant.site
+        )
     }
 
     /// Writes the authority's certificate and the account's password into `folder`; the paths of both.
@@ -145,15 +199,19 @@ impl Farm {
         let credentials =
             json!({ "kind": "basic", "user": ACCOUNT, "password": format!("file:{}", password.display()) });
         let access = match self.plan {
-            TenantPlan::Delegate => "auto",
-            TenantPlan::Impersonation => "impersonation",
+            TenantPlan::Delegate if !self.impersonating.contains(&tenant.group) => "auto",
+            TenantPlan::Delegate | TenantPlan::Impersonation => "impersonation",
         };
+        let ews = format!(
+            "{}/EWS/Exchange.asmx",
+            self.base_url(tenant, &self.exchange_listener)
+        );
         json!({
             "id": tenant.slug,
             "display_name": tenant.slug,
             "time_zone": tenant.time_zone,
             "source": { "kind": "sharepoint", "sites": [self.site_url(tenant)], "credentials": credentials.clone() },
-            "mailbox": { "kind": "ews", "url": self.ews_url(), "credentials": credentials, "access": access },
+            "mailbox": { "kind": "ews", "url": ews, "credentials": credentials, "access": access },
         })
     }
 
@@ -185,6 +243,12 @@ impl Farm {
             self.exchange.stats.snapshot().total,
             self.sharepoint.stats.requests(),
         )
+    }
+
+    /// Writes both servers carried out so far because they were asked over HTTP.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.exchange.stats.snapshot().writes + self.sharepoint.stats.item_writes()
     }
 
     /// Stops both servers.

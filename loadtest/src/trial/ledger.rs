@@ -1,6 +1,6 @@
 //! What people did, and when the other side showed it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
@@ -82,6 +82,10 @@ pub struct Edit {
 #[derive(Debug, Default)]
 pub struct Ledger {
     edits: Vec<Edit>,
+    /// Position of the latest edit of each task.
+    latest: HashMap<(Uuid, i32), usize>,
+    /// Positions of edits that may not have been seen, the one looked at longest ago first.
+    waiting: VecDeque<usize>,
 }
 
 /// What the ledger says so far.
@@ -102,7 +106,37 @@ pub struct Counts {
 impl Ledger {
     /// Notes an edit.
     pub fn push(&mut self, edit: Edit) {
+        self.latest.insert((edit.list, edit.item), self.edits.len());
+        self.waiting.push_back(self.edits.len());
         self.edits.push(edit);
+    }
+
+    /// Looks at the `limit` unseen edits that were looked at longest ago, and notes which of them are seen now. Answers
+    /// how many are still unseen.
+    pub fn look(&mut self, limit: usize, shows: impl Fn(&Edit) -> bool) -> usize {
+        for _ in 0..limit.min(self.waiting.len()) {
+            let Some(at) = self.waiting.pop_front() else { break };
+            let Some(edit) = self.edits.get_mut(at) else {
+                continue;
+            };
+            if edit.seen.is_none() && shows(edit) {
+                edit.seen = Some(Instant::now());
+            }
+            if edit.seen.is_none() {
+                self.waiting.push_back(at);
+            }
+        }
+        self.waiting.len()
+    }
+
+    /// Edits that were not seen yet, as far as they were looked at.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn latest(&self, list: Uuid, item: i32) -> Option<&Edit> {
+        self.latest.get(&(list, item)).and_then(|at| self.edits.get(*at))
     }
 
     /// The edits that were not seen on the other side yet.
@@ -113,19 +147,14 @@ impl Ledger {
     /// Whether this task has an edit that was not seen yet.
     #[must_use]
     pub fn is_open(&self, list: Uuid, item: i32) -> bool {
-        self.edits
-            .iter()
-            .rev()
-            .any(|edit| edit.seen.is_none() && edit.list == list && edit.item == item)
+        self.latest(list, item).is_some_and(|edit| edit.seen.is_none())
     }
 
     /// Whether this task was edited less than `rest` ago.
     #[must_use]
     pub fn is_recent(&self, list: Uuid, item: i32, rest: Duration) -> bool {
-        self.edits
-            .iter()
-            .rev()
-            .any(|edit| edit.list == list && edit.item == item && edit.at.elapsed() < rest)
+        self.latest(list, item)
+            .is_some_and(|edit| edit.at.elapsed() < rest)
     }
 
     /// Edits made so far.

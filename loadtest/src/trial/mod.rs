@@ -11,7 +11,7 @@ mod oracle;
 mod process;
 mod service;
 
-pub use editor::Editor;
+pub use editor::{Editor, Habits};
 pub use farm::{Farm, FarmSpec, TenantPlan};
 pub use installation::{Installation, InstallationSpec};
 pub use ledger::{Counts, Edit, Kind, Ledger, Where};

@@ -75,8 +75,23 @@ impl<'a> Oracle<'a> {
         let mut verdict = Verdict::default();
         for (at, tenant) in self.farm.population.tenants.iter().enumerate() {
             let originals = self.originals(at, tenant);
+            let mut of_user: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
+            for (key, original) in &originals {
+                for user in &original.assigned_to {
+                    of_user.entry(*user).or_default().push(key);
+                }
+            }
+            let users = self
+                .farm
+                .applied
+                .get(at)
+                .map_or(&[][..], |applied| &applied.users);
             for person in &tenant.people {
-                self.compare(at, tenant, person, &originals, &mut verdict);
+                let theirs = users
+                    .get(person.id)
+                    .and_then(|user| of_user.get(user))
+                    .map_or(&[][..], Vec::as_slice);
+                self.compare(tenant, person, &originals, theirs, &mut verdict);
             }
         }
         verdict
@@ -105,17 +120,12 @@ impl<'a> Oracle<'a> {
 
     fn compare(
         &self,
-        at: usize,
         tenant: &Tenant,
         person: &Person,
         originals: &BTreeMap<String, Original>,
+        theirs: &[&str],
         verdict: &mut Verdict,
     ) {
-        let user = self
-            .farm
-            .applied
-            .get(at)
-            .and_then(|applied| applied.users.get(person.id).copied());
         let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
         for copy in self.farm.exchange.items(&person.smtp) {
             if let Some(key) = copy.named.get(SOURCE_KEY)
@@ -125,32 +135,20 @@ impl<'a> Oracle<'a> {
             }
         }
         let name = |key: &str| format!("{} / {} / {key}", tenant.slug, person.smtp);
-        for (key, original) in originals {
-            let assigned = user.is_some_and(|user| original.assigned_to.contains(&user));
-            let found = copies.remove(key).unwrap_or_default();
-            match (assigned, found.as_slice()) {
-                (false, []) => {}
-                (false, _) => verdict.extra.push(name(key)),
-                (true, []) => {
-                    verdict.tasks += 1;
-                    verdict
-                        .missing
-                        .push(format!("{} \"{}\"", name(key), original.title));
-                }
-                (true, [copy]) => {
-                    verdict.tasks += 1;
-                    verdict.differing.extend(
-                        differences(original, copy)
-                            .into_iter()
-                            .map(|what| format!("{}: {what}", name(key))),
-                    );
-                }
-                (true, more) => {
-                    verdict.tasks += 1;
-                    verdict
-                        .doubled
-                        .push(format!("{} ({} copies)", name(key), more.len()));
-                }
+        for (key, original) in theirs.iter().filter_map(|key| originals.get_key_value(*key)) {
+            verdict.tasks += 1;
+            match copies.remove(key).unwrap_or_default().as_slice() {
+                [] => verdict
+                    .missing
+                    .push(format!("{} \"{}\"", name(key), original.title)),
+                [copy] => verdict.differing.extend(
+                    differences(original, copy)
+                        .into_iter()
+                        .map(|what| format!("{}: {what}", name(key))),
+                ),
+                more => verdict
+                    .doubled
+                    .push(format!("{} ({} copies)", name(key), more.len())),
             }
         }
         verdict.extra.extend(copies.keys().map(|key| name(key)));
@@ -163,13 +161,7 @@ impl<'a> Oracle<'a> {
             return false;
         };
         let key = Farm::key(edit.list, edit.item);
-        let original = self
-            .farm
-            .sharepoint
-            .items(&tenant.site, edit.list)
-            .unwrap_or_default()
-            .into_iter()
-            .find(|item| item.id == edit.item);
+        let original = self.farm.sharepoint.item(&tenant.site, edit.list, edit.item);
         let copies = |person: usize| -> Vec<Copy> {
             let Some(person) = tenant.people.get(person) else {
                 return Vec::new();

@@ -1,7 +1,7 @@
 //! A Python environment with the foreign clients, made once in the user's cache folder and used by every test run.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The interpreter of the environment; makes the environment when the pinned versions changed or it is missing.
@@ -19,8 +19,10 @@ pub(crate) fn interpreter() -> PathBuf {
     // Held until it is dropped: test processes run side by side.
     lock.lock()
         .unwrap_or_else(|error| panic!("the lock of {}: {error}", home.display()));
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/requirements.txt");
-    let wanted = fs::read_to_string(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+    // Beside this file, whichever crate's tests include it.
+    let wanted = include_str!("requirements.txt");
+    let list = home.join("requirements.txt");
+    fs::write(&list, wanted).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
     let environment = home.join("venv");
     let interpreter = environment.join("bin/python");
     let stamp = environment.join("installed.txt");

@@ -54,9 +54,9 @@ pub(super) async fn replay_one(
     Path(id): Path<String>,
     _: Params<Nothing>,
 ) -> Result<Json<Value>, ApiError> {
-    let which = Letters::Id(id);
+    let which = Letters::Id(id.clone());
     let replayed = shared.parts.queue.replay_dead_letters(&which).await?;
-    found(replayed)?;
+    found(&id, replayed)?;
     Ok(Json(json!({ "replayed": replayed })))
 }
 
@@ -75,17 +75,17 @@ pub(super) async fn discard_one(
     Path(id): Path<String>,
     _: Params<Nothing>,
 ) -> Result<Json<Value>, ApiError> {
-    let which = Letters::Id(id);
+    let which = Letters::Id(id.clone());
     let discarded = shared.parts.queue.discard_dead_letters(&which).await?;
-    found(discarded)?;
+    found(&id, discarded)?;
     Ok(Json(json!({ "discarded": discarded })))
 }
 
-fn found(count: u64) -> Result<(), ApiError> {
+fn found(id: &str, count: u64) -> Result<(), ApiError> {
     if count == 0 {
         return Err(ApiError::new(
             ApiCode::NotFound,
-            "there is no dead letter with this id; it may have been replayed or discarded already",
+            format!("there is no dead letter {id}; it may have been replayed or discarded already"),
         ));
     }
     Ok(())

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
 use super::{
-    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, middleware, probes, status,
-    tenants, users,
+    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, import, middleware, probes,
+    status, tenants, users,
 };
 
 /// Where the API's addresses begin.
@@ -21,6 +21,8 @@ const BASE: &str = "/api/v1";
 const OWN: Duration = Duration::from_secs(30);
 /// Time for a request that asks a tenant's servers.
 const ASKS_SERVERS: Duration = Duration::from_secs(90);
+/// Time for a request about many users.
+const IMPORT: Duration = Duration::from_secs(120);
 /// Time for the doctor.
 const DOCTOR: Duration = Duration::from_secs(150);
 
@@ -70,6 +72,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "The tenant's users in order of name. Parameters as for tenants.",
             OWN,
             get(users::list),
+        ),
+        endpoint(
+            "POST",
+            "/tenants/{tenant}/users",
+            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Answers how many were `added` and `updated`, and who was `refused` because the mailbox belongs to somebody else.",
+            IMPORT,
+            post(import::import),
         ),
         endpoint(
             "PUT",

@@ -10,9 +10,13 @@ use tasksync_common::queue::QueueName;
 use super::error::{ApiCode, ApiError};
 use super::extract::{Params, limit};
 use super::tenants::known;
-use super::views::{AlertView, QueuesView, StatusView};
+use super::views::{AlertView, ProcessView, QueuesView, StatusView};
 use super::{MAXIMUM_ALERTS, Shared};
 use crate::doctor;
+use crate::load::Load;
+
+/// Processes shown in the status.
+const PROCESSES_SHOWN: usize = 200;
 
 /// One tenant, or all when it is not named.
 #[derive(Deserialize)]
@@ -41,9 +45,21 @@ pub(super) async fn status(
     let summary = parts.schedule.summary(tenant).await?;
     let counts = parts.registry.enrolment_counts(tenant).await?;
     let alerts = parts.registry.alerts(tenant, MAXIMUM_ALERTS).await?.len();
+    let members = parts.fleet.members().await?;
+    let load = Load::of(&members);
+    let depth = |queue, depth| {
+        // A broker cannot tell what workers would take; they do themselves.
+        if parts.fleet.is_shared() {
+            load.depth(queue, depth)
+        } else {
+            depth
+        }
+    };
+    let background = parts.queue.depth(QueueName::Background).await?;
+    let interactive = parts.queue.depth(QueueName::Interactive).await?;
     let queues = QueuesView {
-        background: parts.queue.depth(QueueName::Background).await?.into(),
-        interactive: parts.queue.depth(QueueName::Interactive).await?.into(),
+        background: depth(QueueName::Background, background).into(),
+        interactive: depth(QueueName::Interactive, interactive).into(),
         dead_letters: parts.queue.dead_letter_count().await?,
     };
     Ok(Json(StatusView {
@@ -54,6 +70,12 @@ pub(super) async fn status(
         alerts,
         queues,
         leader: parts.leadership().await?,
+        processes: members
+            .iter()
+            .take(PROCESSES_SHOWN)
+            .map(ProcessView::from)
+            .collect(),
+        workers: load.workers,
         at: parts.schedule.now().await?,
     }))
 }

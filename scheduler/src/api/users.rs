@@ -258,7 +258,7 @@ async fn ask_servers(parts: &Parts, tenant: &Tenant, enrolment: &Enrolment) -> R
 }
 
 /// Makes a user due at once, putting the user into the order when it is not there.
-async fn put_in_order(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
+pub(super) async fn put_in_order(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
     if parts.schedule.make_due(key).await? {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Member, Permits, Role};
 use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
 use tasksync_common::schedule::{Summary, UserStatus};
@@ -290,7 +291,40 @@ pub(super) struct StatusView {
     pub(super) alerts: usize,
     pub(super) queues: QueuesView,
     pub(super) leader: Leadership,
+    /// Live processes that take jobs.
+    pub(super) workers: usize,
+    /// Live processes, by name; the first of them.
+    pub(super) processes: Vec<ProcessView>,
     pub(super) at: Timestamp,
+}
+
+/// A live process.
+#[derive(Debug, Serialize)]
+pub(super) struct ProcessView {
+    name: String,
+    role: Role,
+    version: String,
+    started_at: Timestamp,
+    leads: bool,
+    users_in_flight: u32,
+    batches_running: u32,
+    batches_at_once: u32,
+}
+
+impl From<&Member> for ProcessView {
+    fn from(member: &Member) -> Self {
+        let Permits { total, free } = member.background;
+        Self {
+            name: member.name.clone(),
+            role: member.role,
+            version: member.version.clone(),
+            started_at: member.started_at,
+            leads: member.leads,
+            users_in_flight: member.users_in_flight,
+            batches_running: member.running.values().sum(),
+            batches_at_once: total.max(free),
+        }
+    }
 }
 
 /// A job that was given up on.

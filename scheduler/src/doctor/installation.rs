@@ -7,6 +7,7 @@ use tasksync_common::settings::Settings;
 
 use super::catalogue::definitions as check;
 use super::{Finding, Outcome, Trouble, judge_clock, own};
+use crate::load::Load;
 use crate::parts::{Leadership, Parts};
 
 const SUBJECT: &str = "installation";
@@ -143,7 +144,14 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
                     None => format!("{} jobs wait", background.ready + interactive.ready),
                 },
             ));
-            found.push(workers(background, interactive));
+            found.push(if parts.fleet.is_shared() {
+                match own(parts.fleet.members()).await {
+                    Ok(members) => live_workers(&Load::of(&members)),
+                    Err(trouble) => trouble.finding(&check::WORKERS, SUBJECT),
+                }
+            } else {
+                workers(background, interactive)
+            });
         }
         (Err(trouble), _) | (_, Err(trouble)) => {
             found.push(trouble.finding(&check::QUEUE, SUBJECT));
@@ -171,6 +179,27 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
         Err(trouble) => trouble.finding(&check::DEAD_LETTERS, SUBJECT),
     });
     found
+}
+
+/// A worker of another process shows by its heartbeat.
+fn live_workers(load: &Load) -> Finding {
+    if load.workers > 0 {
+        ok(
+            &check::WORKERS,
+            format!(
+                "{} workers live and would take {} more jobs",
+                load.workers,
+                load.background.free + load.interactive.free
+            ),
+        )
+    } else {
+        Finding::new(
+            &check::WORKERS,
+            SUBJECT,
+            Outcome::Failed,
+            "no worker has told that it lives",
+        )
+    }
 }
 
 /// A worker shows by what it would take now and by what it has taken.

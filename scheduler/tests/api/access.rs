@@ -25,6 +25,7 @@ fn endpoints() -> Vec<(String, String)> {
 fn body_for(method: &str, path: &str) -> Option<serde_json::Value> {
     match method {
         "PUT" if path.contains("/users/") => Some(opt_in("ana")),
+        "POST" if path.ends_with("/users") => Some(json!({ "users": [] })),
         "PUT" => Some(tenant("contoso")),
         _ => None,
     }
@@ -93,7 +94,10 @@ async fn unknown_tenants_and_users_are_not_found_everywhere() {
         let creates_user = method == "PUT" && path == "/tenants/{tenant}/users/{user}";
         let body = body_for(&method, &path);
         if !creates_tenant {
-            let unknown_tenant = path.replace("{tenant}", "fabrikam").replace("{user}", "ana");
+            let unknown_tenant = path
+                .replace("{tenant}", "fabrikam")
+                .replace("{user}", "ana")
+                .replace("{id}", "fabrikam");
             let answer = service.call(&method, &unknown_tenant, body.as_ref()).await;
             assert_eq!(
                 (answer.status, answer.code()),

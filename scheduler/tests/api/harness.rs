@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
+use tasksync_common::fleet::{Fleet, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{JobQueue, open_queue};
@@ -73,6 +74,7 @@ pub(crate) struct Service {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) schedule: Arc<dyn Schedule>,
     pub(crate) queue: Arc<dyn JobQueue>,
+    pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) servers: Arc<Servers>,
     pub(crate) stopping: CancellationToken,
     client: reqwest::Client,
@@ -104,6 +106,7 @@ impl Service {
         let schedule = open_schedule(&settings.schedule, Arc::clone(&clock))
             .await
             .unwrap();
+        let fleet = open_fleet(&settings.schedule, Arc::clone(&clock)).unwrap();
         let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime)
             .await
             .unwrap();
@@ -112,6 +115,7 @@ impl Service {
             schedule: Arc::clone(&schedule),
             queue: Arc::clone(&queue),
             registry: Arc::clone(&registry),
+            fleet: Arc::clone(&fleet),
             clock: Arc::clone(&clock),
         };
         let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "test", Arc::default());
@@ -120,6 +124,7 @@ impl Service {
             registry: Arc::clone(&registry),
             schedule: Arc::clone(&schedule),
             queue: Arc::clone(&queue),
+            fleet: Arc::clone(&fleet),
             checks: Arc::<Servers>::clone(&servers),
             settings: Arc::new(settings),
             clock,
@@ -142,6 +147,7 @@ impl Service {
             registry,
             schedule,
             queue,
+            fleet,
             servers,
             stopping,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),

@@ -1,6 +1,9 @@
 //! Status, doctor, dead letters, readiness.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tasksync_common::fleet::{Member, Permits, Report, Role};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::schedule::Token;
 use tasksync_common::trace::TraceContext;
@@ -27,6 +30,42 @@ async fn the_status_counts_users_and_queues() {
         assert_eq!(status["queues"]["background"]["ready"], 0);
         assert_eq!(status["leader"]["state"], "nobody");
     }
+}
+
+#[tokio::test]
+async fn the_status_lists_the_live_processes() {
+    let service = Service::with_ana().await;
+    let status = service.get("/status").await.body;
+    assert_eq!(
+        (&status["workers"], &status["processes"]),
+        (&0.into(), &json!([]))
+    );
+    let started_at: jiff::Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let report = Report {
+        number: 1,
+        lifetime: Duration::from_secs(60),
+        member: Member {
+            leads: true,
+            background: Permits { total: 16, free: 13 },
+            users_in_flight: 21,
+            running: [("contoso".parse().unwrap(), 3)].into(),
+            ..Member::new("here", Role::Standalone, started_at)
+        },
+        servers: Vec::new(),
+        circuits: Vec::new(),
+        known: 0,
+    };
+    service.fleet.exchange(&report).await.unwrap();
+    let status = service.get("/status").await.body;
+    assert_eq!(status["workers"], 1);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        status["processes"],
+        json!([{
+            "name": "here", "role": "standalone", "version": version, "started_at": "2026-11-22T12:00:00Z",
+            "leads": true, "users_in_flight": 21, "batches_running": 3, "batches_at_once": 16,
+        }])
+    );
 }
 
 #[tokio::test]

@@ -216,3 +216,76 @@ async fn journal_and_alerts_are_shown() {
     let journal = service.get("/tenants/contoso/users/ana/journal").await;
     assert_eq!(journal.body["journal"].as_array().unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn many_users_are_opted_in_at_once_and_due_in_the_order_of_the_list() {
+    let service = Service::with_ana().await;
+    let people: Vec<_> = (0..1_000)
+        .map(|at| {
+            json!({
+                "user": format!("user{at:04}"),
+                "source_login": format!("contoso\\user{at:04}"),
+                "mailbox": format!("user{at:04}@contoso.example"),
+                "time_zone": "Europe/Berlin",
+            })
+        })
+        .collect();
+    let asked = *service.servers.asked.lock().unwrap();
+    let body = json!({ "users": people });
+    let answer = service.call("POST", "/tenants/contoso/users", Some(&body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(
+        answer.body,
+        json!({ "added": 1_000, "updated": 0, "refused": [], "scheduled": true })
+    );
+    assert_eq!(*service.servers.asked.lock().unwrap(), asked);
+    assert_eq!(service.schedule.summary(None).await.unwrap().due, 1_001);
+    let now = service.schedule.now().await.unwrap();
+    let oldest = service.schedule.oldest(&contoso(), now, 2_000).await.unwrap();
+    let names: Vec<_> = oldest
+        .iter()
+        .map(|(user, _)| user.as_str())
+        .filter(|name| *name != "ana")
+        .collect();
+    assert!(names.is_sorted() && names.len() == 1_000, "{names:?}");
+    let again = service.call("POST", "/tenants/contoso/users", Some(&body)).await;
+    assert_eq!(
+        (&again.body["added"], &again.body["updated"]),
+        (&json!(0), &json!(1_000))
+    );
+}
+
+#[tokio::test]
+async fn an_import_names_who_was_refused_and_takes_no_more_than_it_says() {
+    let service = Service::with_ana().await;
+    let person =
+        |user: &str, mailbox: &str| json!({ "user": user, "source_login": user, "mailbox": mailbox });
+    let body =
+        json!({ "users": [person("ben", "ana@contoso.example"), person("cleo", "cleo@contoso.example")] });
+    let answer = service.call("POST", "/tenants/contoso/users", Some(&body)).await;
+    assert_eq!((answer.status, &answer.body["added"]), (200, &json!(1)));
+    assert_eq!(answer.body["refused"][0]["user"], "ben");
+    assert_eq!(answer.body["refused"][0]["code"], "mailbox-taken");
+    assert_eq!(service.get("/tenants/contoso/users/ben").await.status, 404);
+    let many: Vec<_> = (0..1_001)
+        .map(|at| person(&format!("u{at}"), &format!("u{at}@contoso.example")))
+        .collect();
+    let refused = service
+        .call("POST", "/tenants/contoso/users", Some(&json!({ "users": many })))
+        .await;
+    assert_eq!((refused.status, refused.code()), (400, "bad-request"));
+    let body = json!({ "users": [person("dora", "dora@contoso.example"), { "user": "e", "source_login": " ", "mailbox": "e@contoso.example" }] });
+    let refused = service.call("POST", "/tenants/contoso/users", Some(&body)).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("users[1].source_login")
+    );
+    assert_eq!(service.get("/tenants/contoso/users/dora").await.status, 404);
+    let unknown = service
+        .call("POST", "/tenants/fabrikam/users", Some(&json!({ "users": [] })))
+        .await;
+    assert_eq!((unknown.status, unknown.code()), (404, "not-found"));
+}

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tasksync_common::fleet::{Heartbeat, Member, MemoryFleet, Nudge, Role};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::MemoryQueue;
 use tasksync_common::registry::Registry as _;
 use tasksync_common::schedule::{MemorySchedule, Schedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
-use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, Worker};
+use tasksync_worker::work::{Consumers, Presence, WorkLimits, WorkMetrics, Worker};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ pub(crate) struct Bench {
     pub(crate) queue: Arc<RefusingQueue>,
     pub(crate) registry: Arc<MemoryRegistry>,
     pub(crate) sync: Arc<FakeSync>,
+    pub(crate) fleet: MemoryFleet,
     pub(crate) work: Arc<WorkMetrics>,
 }
 
@@ -49,11 +51,12 @@ impl Bench {
         Self {
             began: Instant::now(),
             order: Arc::new(MemorySchedule::new(clock.clone(), minimum)),
-            clock,
             queue: RefusingQueue::over(MemoryQueue::new(&settings.queue)),
             registry: Arc::default(),
             sync: FakeSync::new(otherwise),
+            fleet: MemoryFleet::new(clock.clone()),
             work: Arc::default(),
+            clock,
             settings,
         }
     }
@@ -64,6 +67,7 @@ impl Bench {
             schedule: schedule.clone(),
             queue: self.queue.clone(),
             registry: self.registry.clone(),
+            fleet: Arc::new(self.fleet.clone()),
             clock: self.clock.clone(),
         };
         let metrics: Arc<DispatchMetrics> = Arc::default();
@@ -85,13 +89,32 @@ impl Bench {
 
     pub(crate) fn worker(&self) -> CancellationToken {
         let stop = CancellationToken::new();
+        let limits = WorkLimits::of(&self.settings);
+        let nudge: Arc<Nudge> = Arc::default();
+        let fleet = Arc::new(self.fleet.clone());
+        let presence = Presence::new(&limits, self.work.clone(), fleet.clone(), nudge.clone());
+        let heartbeat = Heartbeat {
+            fleet,
+            member: Member::new(
+                uuid::Uuid::new_v4().to_string(),
+                Role::Worker,
+                Timestamp::UNIX_EPOCH,
+            ),
+            parts: vec![presence.clone()],
+            interval: self.settings.schedule.heartbeat_interval,
+            lifetime: self.settings.schedule.heartbeat_lifetime,
+            nudge,
+        };
+        let beating = stop.clone();
+        tokio::spawn(async move { heartbeat.run(beating).await });
         let worker = Worker {
             schedule: self.order.clone(),
             queue: self.queue.clone(),
             registry: self.registry.clone(),
             clock: self.clock.clone(),
             sync: self.sync.clone(),
-            limits: WorkLimits::of(&self.settings),
+            limits,
+            presence,
             metrics: self.work.clone(),
             stamps: Arc::new(StampSaver::new(self.registry.clone(), 1_000, 10_000)),
             consumers: Arc::new(Consumers::new(&WorkLimits::of(&self.settings))),

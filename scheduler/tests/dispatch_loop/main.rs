@@ -13,6 +13,8 @@ mod election;
 #[cfg(test)]
 mod fairness;
 #[cfg(test)]
+mod lost_redis;
+#[cfg(test)]
 mod refusing_queue;
 #[cfg(test)]
 mod requests;

@@ -107,3 +107,38 @@ async fn a_request_the_queue_does_not_take_leaves_the_user_due() {
     sleep(SECOND * 10).await;
     assert!(bench.status(&users[0]).await.last_success.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_asks_for_everybody_leaves_room_for_another_s_request() {
+    let bench = Bench::new(Act::Work(SECOND * 30));
+    let contoso = bench.enrol("contoso", 20).await;
+    let fabrikam = bench.enrol("fabrikam", 1).await;
+    bench.worker();
+    let process = bench.scheduler("a");
+    // Everybody was synced once and is not due.
+    sleep(MINUTE * 3).await;
+    let before = bench.status(&fabrikam[0]).await.last_success.unwrap();
+    let requests = process.scheduler.requests();
+    let mut sent = 0;
+    for user in &contoso {
+        match requests.sync_now(user, Reason::Requested).await.unwrap() {
+            Requested::Sent => sent += 1,
+            Requested::Due => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // A quarter of the 16 scheduled batches may be requested ones, and half of these one tenant's.
+    assert_eq!(sent, 2);
+    assert_eq!(
+        requests.sync_now(&fabrikam[0], Reason::Requested).await.unwrap(),
+        Requested::Sent
+    );
+    sleep(SECOND * 40).await;
+    assert!(bench.status(&fabrikam[0]).await.last_success.unwrap() > before);
+    // Those that were not sent at once are worked on as the first of the scheduled ones.
+    sleep(MINUTE).await;
+    for user in &contoso {
+        let status = bench.status(user).await;
+        assert!(!status.claimed && status.last_success.unwrap() > before, "{user}");
+    }
+}

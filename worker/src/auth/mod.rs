@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Credentials, SecretRef};
 use url::Url;
 
@@ -225,6 +226,8 @@ impl Authenticator {
         let call = Call {
             method: reqwest::Method::POST,
             url: grant.token_url.clone(),
+            server: Server::Token,
+            operation: "token",
             headers,
             body: endpoint::form(grant.client_id, grant.scope, &proof),
             timeout: TOKEN_TIMEOUT,

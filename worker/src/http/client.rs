@@ -7,7 +7,10 @@ use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderMap;
 use tasksync_common::clock::SharedClock;
+use tasksync_common::metrics::record::{self, Outcome};
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::telemetry::spans;
+use tracing::Instrument as _;
 
 use super::address::AddressRules;
 use super::explain::{call_error, reason_of};
@@ -182,6 +185,39 @@ impl Http {
     /// # Errors
     /// Tells apart what certainly did not happen and what may have happened.
     pub async fn send(&self, call: Call) -> Result<Answer, CallError> {
+        let server = call.server;
+        // Neither path nor query: they name people and tasks.
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "request",
+            otel.name = format!("{} {}", server.name(), call.operation),
+            otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            http.request.method = call.method.as_str(),
+            http.response.status_code = tracing::field::Empty,
+            server.address = call.url.host_str(),
+            server.port = call.url.port_or_known_default().map(i64::from),
+            tasksync.server = server.name(),
+            tasksync.operation = call.operation,
+        );
+        let began = std::time::Instant::now();
+        let result = self.deliver(call).instrument(span.clone()).await;
+        let outcome = match &result {
+            Ok(answer) => {
+                span.record("http.response.status_code", i64::from(answer.status));
+                Outcome::of_status(answer.status)
+            }
+            Err(error) => error.outcome(),
+        };
+        if outcome != Outcome::Ok {
+            spans::failed(&span, outcome.name());
+        }
+        record::request(server, outcome, began.elapsed());
+        result
+    }
+
+    async fn deliver(&self, call: Call) -> Result<Answer, CallError> {
         // IP addresses are checked here, names when they are resolved.
         self.shared
             .rules

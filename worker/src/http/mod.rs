@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tasksync_common::metrics::record::{Outcome, Server};
 use url::Url;
 
 pub use address::{AddressRules, Network, NetworkError, Refusal};
@@ -26,6 +27,10 @@ pub struct Call {
     pub method: reqwest::Method,
     /// Where to.
     pub url: Url,
+    /// What kind of server that is, for metrics and traces.
+    pub server: Server,
+    /// What is asked for, for traces: a name of the protocol's own, never a path.
+    pub operation: &'static str,
     /// Header lines, `Authorization` included (marked sensitive).
     pub headers: HeaderMap,
     /// Body; empty for none.
@@ -129,6 +134,17 @@ impl CallError {
         match self {
             Self::AddressRefused(_) | Self::NotConnected { .. } => false,
             Self::TimedOut { .. } | Self::Broken { .. } | Self::TooLarge { .. } => true,
+        }
+    }
+
+    /// The error for metrics and traces.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::AddressRefused(_) => Outcome::AddressRefused,
+            Self::NotConnected { .. } => Outcome::NotConnected,
+            Self::TimedOut { .. } => Outcome::TimedOut,
+            Self::Broken { .. } => Outcome::Broken,
+            Self::TooLarge { .. } => Outcome::TooLarge,
         }
     }
 }

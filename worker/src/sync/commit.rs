@@ -1,6 +1,7 @@
 //! Saving the state, compare-and-set; cursors last.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record;
 use tasksync_common::plan::{Held, Side};
 use tasksync_common::registry::{Alert, Saved};
 use tasksync_common::state::StateError;
@@ -85,6 +86,14 @@ impl SyncEngine {
                     .await?;
             }
             return Ok(());
+        }
+        record::refusal();
+        for held in held {
+            let side = match held.side {
+                Side::Source => record::Side::Source,
+                Side::Mailbox => record::Side::Mailbox,
+            };
+            record::held(side, held.keys.len());
         }
         let detail = held.iter().map(sentence).collect::<Vec<_>>().join("; ");
         tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::GuardHeld, detail, "deletions held back");

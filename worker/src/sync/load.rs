@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
+use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{LocationKey, SourceKey, UserKey};
 use tasksync_common::plan::Pair;
 use tasksync_common::registry::{Enrolment, StoredState};
@@ -73,20 +74,20 @@ impl SyncEngine {
         let mut state = before.clone();
         let full = work.full || version == 0 || self.full_check_due(state.full_check_at, started);
 
-        let mut source = self.read_source(context, &person, &state, changes, full).await?;
+        let reading = self.read_source(context, &person, &state, changes, full);
+        let mut source = record::timed(Phase::SourceRead, reading).await?;
         in_time(deadline)?;
-        let mut mailbox = self
-            .read_mailbox(
-                context,
-                &owner,
-                &mut state,
-                &source,
-                signs,
-                full,
-                folder_gone,
-                deadline,
-            )
-            .await?;
+        let reading = self.read_mailbox(
+            context,
+            &owner,
+            &mut state,
+            &source,
+            signs,
+            full,
+            folder_gone,
+            deadline,
+        );
+        let mut mailbox = record::timed(Phase::MailboxRead, reading).await?;
         in_time(deadline)?;
 
         // What only one side reported is looked up on the other, by key, before anything is decided.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::plan::{Held, Limits, Plan, Rules, assemble, guard};
 use tasksync_common::registry::Registry;
@@ -152,7 +153,9 @@ impl SyncEngine {
         report: &mut SyncReport,
     ) -> Result<bool, Failure> {
         let mut loaded = self.load(context, work, deadline).await?;
+        let began = std::time::Instant::now();
         let (mut plan, mut held) = self.plan(context, &loaded);
+        record::phase(Phase::Plan, began.elapsed());
         if !held.is_empty() && self.registry.take_deletion_permit(&loaded.user).await? {
             let rules = Rules {
                 mailbox_holds: context.connections.mailbox.holds(),
@@ -164,12 +167,13 @@ impl SyncEngine {
         self.tell_of_held(&loaded, &held).await?;
         loaded.state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
         report.held += u32::try_from(loaded.state.held.len()).unwrap_or(u32::MAX);
-        let outcome = self.apply(context, &mut loaded, plan, deadline, report).await?;
+        let applying = self.apply(context, &mut loaded, plan, deadline, report);
+        let outcome = record::timed(Phase::Apply, applying).await?;
         if outcome.twin_left {
             // Where the folders were read up to before stays stored, so that they report it again.
             loaded.folders.clear();
         }
-        self.commit(&mut loaded).await?;
+        record::timed(Phase::Commit, self.commit(&mut loaded)).await?;
         match outcome.stopped_by {
             Some(failure) => Err(failure),
             None => Ok(outcome.again),

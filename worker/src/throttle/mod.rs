@@ -1,8 +1,10 @@
 //! Limits towards the tenants' servers: so many requests at once, pauses that everybody keeps, one request per mailbox.
 
+mod allowance;
 mod mailboxes;
 mod pause;
 mod servers;
+mod sharing;
 
 pub use mailboxes::{MailboxGuard, MailboxLocks};
 pub use pause::{LONGEST_PAUSE, SHORTEST_PAUSE, pause};

@@ -1,21 +1,27 @@
 //! Requests in flight per server and account, and the pauses that servers ask for: one is told, all wait.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tasksync_common::fleet::Nudge;
+use tasksync_common::metrics::record::{self, Server};
 use url::Url;
 
+use super::allowance::{Allowance, Permit};
+use super::sharing::{Sharing, Table};
 use super::until;
 use crate::http::host_of;
 
 /// Most servers that are remembered at once.
 const MAXIMUM_SERVERS: usize = 10_000;
+
+/// Most requests in flight at one server, whatever the settings.
+const MOST_REQUESTS: u32 = 100_000;
 
 /// The limits of every server, shared by everything in the process. Cheap to clone.
 ///
@@ -32,7 +38,12 @@ struct Shared {
     clock: SharedClock,
     known: Mutex<Known>,
     overflow: Arc<ServerLimits>,
+    /// When all workers share the limits; otherwise they are the process's own.
+    sharing: Option<Arc<Sharing>>,
 }
+
+/// Name of the entry that newcomers share when there is no room.
+const OVERFLOW: &str = "other servers";
 
 #[derive(Default)]
 struct Known {
@@ -50,14 +61,28 @@ impl Servers {
     /// A registry whose servers take `requests_per_server` requests at once.
     #[must_use]
     pub fn new(requests_per_server: usize, clock: SharedClock) -> Self {
-        Self::with_maximum(requests_per_server, clock, MAXIMUM_SERVERS)
+        Self::with_maximum(requests_per_server, clock, MAXIMUM_SERVERS, None)
     }
 
-    fn with_maximum(requests_per_server: usize, clock: SharedClock, maximum: usize) -> Self {
+    /// As [`Self::new`], for a process that shares every limit with others: it is a part of the process's
+    /// [`tasksync_common::fleet::Heartbeat`], and uses `nudge` when it cannot wait for the next exchange.
+    #[must_use]
+    pub fn shared_by_all(requests_per_server: usize, clock: SharedClock, nudge: Arc<Nudge>) -> Self {
+        let sharing = Arc::new(Sharing::new(nudge));
+        Self::with_maximum(requests_per_server, clock, MAXIMUM_SERVERS, Some(sharing))
+    }
+
+    fn with_maximum(
+        requests_per_server: usize,
+        clock: SharedClock,
+        maximum: usize,
+        sharing: Option<Arc<Sharing>>,
+    ) -> Self {
         let overflow = Arc::new(ServerLimits::new(
-            "other servers".to_owned(),
+            OVERFLOW.to_owned(),
             requests_per_server,
             Arc::clone(&clock),
+            sharing.clone(),
         ));
         Self {
             shared: Arc::new(Shared {
@@ -66,8 +91,33 @@ impl Servers {
                 clock,
                 known: Mutex::default(),
                 overflow,
+                sharing,
             }),
         }
+    }
+
+    pub(super) fn sharing(&self) -> Option<&Sharing> {
+        self.shared.sharing.as_deref()
+    }
+
+    /// Every entry with its name.
+    pub(super) fn all(&self) -> Vec<(String, Arc<ServerLimits>)> {
+        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = known
+            .servers
+            .iter()
+            .map(|(name, entry)| (name.clone(), Arc::clone(&entry.limits)))
+            .collect();
+        all.push((OVERFLOW.to_owned(), Arc::clone(&self.shared.overflow)));
+        all
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<Arc<ServerLimits>> {
+        if name == OVERFLOW {
+            return Some(Arc::clone(&self.shared.overflow));
+        }
+        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.servers.get(name).map(|entry| Arc::clone(&entry.limits))
     }
 
     /// The limits of the URL's server (host and port) for `account`: whom the server counts requests for. A server that
@@ -93,6 +143,7 @@ impl Servers {
             host,
             shared.requests_per_server,
             Arc::clone(&shared.clock),
+            shared.sharing.clone(),
         ));
         known.servers.insert(
             name,
@@ -126,10 +177,19 @@ impl Servers {
 fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     let goes = servers
         .iter()
-        .filter(|(_, entry)| Arc::strong_count(&entry.limits) == 1)
+        .filter(|(_, entry)| Arc::strong_count(&entry.limits) == 1 && !entry.limits.is_told())
         .min_by_key(|(_, entry)| (entry.limits.pause_left(now).is_some(), entry.turn))
         .map(|(name, _)| name.clone());
     goes.is_some_and(|name| servers.remove(&name).is_some())
+}
+
+/// The kind of server that the busy answer's code belongs to.
+fn kind_of(busy: Code) -> Server {
+    if busy == Code::ExchangeBusy {
+        Server::Ews
+    } else {
+        Server::SharePoint
+    }
 }
 
 /// What has happened with one server since it was first asked for.
@@ -147,24 +207,68 @@ pub struct ServerCounts {
 pub struct ServerLimits {
     host: String,
     clock: SharedClock,
-    permits: Arc<Semaphore>,
+    limit: u32,
+    /// The process's own share of the limit.
+    allowance: Arc<Allowance>,
     /// End of the pause, in microseconds since 1970; 0 for none.
     paused_until: AtomicI64,
     requests: AtomicU64,
     throttled: AtomicU64,
-    in_flight: AtomicUsize,
+    sharing: Option<Arc<Sharing>>,
+    /// What the others want.
+    table: Table,
+    /// The server asked for a pause that the others do not know.
+    pause_untold: AtomicBool,
+    /// The fleet was told of something held or wanted here, and must be told when it is over.
+    told: AtomicBool,
 }
 
 impl ServerLimits {
-    fn new(host: String, requests: usize, clock: SharedClock) -> Self {
+    fn new(host: String, requests: usize, clock: SharedClock, sharing: Option<Arc<Sharing>>) -> Self {
+        let limit = u32::try_from(requests)
+            .unwrap_or(MOST_REQUESTS)
+            .clamp(1, MOST_REQUESTS);
+        let share = sharing
+            .as_ref()
+            .map_or(limit, |sharing| sharing.first_share(limit));
         Self {
             host,
             clock,
-            permits: Arc::new(Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS))),
+            limit,
+            allowance: Allowance::new(share),
             paused_until: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
+            sharing,
+            table: Table::default(),
+            pause_untold: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    pub(super) fn allowance(&self) -> &Arc<Allowance> {
+        &self.allowance
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_told(&self, told: bool) {
+        self.told.store(told, Ordering::Release);
+    }
+
+    fn nudge(&self) {
+        if let Some(sharing) = &self.sharing {
+            sharing.nudge.now();
         }
     }
 
@@ -182,32 +286,72 @@ impl ServerLimits {
     /// - Transient `BudgetExhausted`, when nothing became free in time.
     pub async fn acquire(self: &Arc<Self>, busy: Code, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check(busy)?;
-        let permit = until(deadline, &self.clock, Arc::clone(&self.permits).acquire_owned())
-            .await
-            .and_then(Result::ok)
-            .ok_or_else(|| {
-                Failure::new(
-                    ErrorClass::Transient,
-                    Code::BudgetExhausted,
-                    format!(
-                        "{} has as many requests in flight as allowed; none ended in time",
-                        self.host
-                    ),
-                )
-            })?;
+        let began = std::time::Instant::now();
+        let permit = match self.allowance.try_acquire() {
+            Some(permit) => Some(permit),
+            None => self.wait(deadline).await,
+        };
+        let permit = permit.ok_or_else(|| {
+            Failure::new(
+                ErrorClass::Transient,
+                Code::BudgetExhausted,
+                format!(
+                    "{} has as many requests in flight as allowed; none ended in time",
+                    self.host
+                ),
+            )
+        })?;
+        record::throttle_wait(kind_of(busy), began.elapsed());
         // The pause may have begun while this caller waited.
         self.check(busy)?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(ServerPermit {
             server: Arc::clone(self),
             _permit: permit,
         })
     }
 
+    async fn wait(&self, deadline: Timestamp) -> Option<Permit> {
+        let permit = self.allowance.acquire(|| {
+            if self.allowance.share() < self.limit {
+                // The process may be given more.
+                self.nudge();
+            }
+        });
+        until(deadline, &self.clock, permit).await.flatten()
+    }
+
     /// Nobody sends a request to this server before `instant`. A pause that is already longer stays.
     pub fn pause_until(&self, instant: Timestamp) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
+        self.extend_pause(instant);
+        if self.sharing.is_some() {
+            self.pause_untold.store(true, Ordering::Release);
+            self.nudge();
+        }
+    }
+
+    /// Another process was asked for a pause, of which so much is left.
+    pub(super) fn learn_pause(&self, left: SignedDuration) {
+        if let Ok(instant) = self.clock.now().checked_add(left) {
+            self.extend_pause(instant);
+        }
+    }
+
+    /// What is left of a pause the others do not know; it counts as told.
+    pub(super) fn take_untold_pause(&self) -> Option<Duration> {
+        self.pause_untold
+            .swap(false, Ordering::AcqRel)
+            .then(|| self.pause_left(self.clock.now()))
+            .flatten()
+    }
+
+    /// The others could not be told.
+    pub(super) fn untell_pause(&self) {
+        self.pause_untold.store(true, Ordering::Release);
+    }
+
+    fn extend_pause(&self, instant: Timestamp) {
         // Rounded up, so that a pause is never shortened by the part of a microsecond.
         let end = instant
             .as_microsecond()
@@ -222,17 +366,20 @@ impl ServerLimits {
     pub fn check(&self, busy: Code) -> Result<(), Failure> {
         match self.pause_left(self.clock.now()) {
             None => Ok(()),
-            Some(left) => Err(Failure::new(
-                ErrorClass::Throttled {
-                    retry_after: Some(left),
-                },
-                busy,
-                format!(
-                    "{} asked for a pause, of which {} ms are left",
-                    self.host,
-                    left.as_millis()
-                ),
-            )),
+            Some(left) => {
+                record::paused(kind_of(busy));
+                Err(Failure::new(
+                    ErrorClass::Throttled {
+                        retry_after: Some(left),
+                    },
+                    busy,
+                    format!(
+                        "{} asked for a pause, of which {} ms are left",
+                        self.host,
+                        left.as_millis()
+                    ),
+                ))
+            }
         }
     }
 
@@ -251,7 +398,7 @@ impl ServerLimits {
         ServerCounts {
             requests: self.requests.load(Ordering::Relaxed),
             throttled: self.throttled.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.allowance.in_flight() as usize,
         }
     }
 }
@@ -259,7 +406,7 @@ impl ServerLimits {
 /// The right to have one request in flight at a server.
 pub struct ServerPermit {
     server: Arc<ServerLimits>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl ServerPermit {
@@ -270,149 +417,5 @@ impl ServerPermit {
     }
 }
 
-impl Drop for ServerPermit {
-    fn drop(&mut self) {
-        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-    use tasksync_common::clock::{Clock as _, ManualClock};
-
-    use super::*;
-
-    fn clock() -> Arc<ManualClock> {
-        ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap())
-    }
-
-    fn url(host: &str) -> Url {
-        Url::parse(&format!("https://{host}/EWS/Exchange.asmx")).unwrap()
-    }
-
-    fn after(clock: &ManualClock, milliseconds: i64) -> Timestamp {
-        clock.now() + SignedDuration::from_millis(milliseconds)
-    }
-
-    #[tokio::test]
-    async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
-        let clock = clock();
-        let servers = Servers::new(2, clock.clone());
-        let server = servers.of(&url("mail.contoso.example"), "");
-        let acquire = |milliseconds| server.acquire(Code::ExchangeBusy, after(&clock, milliseconds));
-        let first = acquire(0).await.unwrap();
-        let _second = acquire(0).await.unwrap();
-        let failure = acquire(20).await.map(|_| ()).unwrap_err();
-        assert_eq!(
-            (failure.class, failure.code),
-            (ErrorClass::Transient, Code::BudgetExhausted)
-        );
-        assert!(
-            failure.detail.starts_with("mail.contoso.example:443"),
-            "{}",
-            failure.detail
-        );
-        assert_eq!(
-            server.counts(),
-            ServerCounts {
-                requests: 2,
-                throttled: 0,
-                in_flight: 2
-            }
-        );
-        // One who waits gets what becomes free.
-        let waiting = tokio::spawn({
-            let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
-            async move {
-                server
-                    .acquire(Code::ExchangeBusy, deadline)
-                    .await
-                    .map(|permit| permit.server().counts())
-            }
-        });
-        tokio::task::yield_now().await;
-        drop(first);
-        assert_eq!(waiting.await.unwrap().unwrap().in_flight, 2);
-        assert_eq!(server.counts().in_flight, 1);
-        // Another port and another account are other servers.
-        assert!(
-            servers
-                .of(&url("mail.contoso.example:8443"), "")
-                .acquire(Code::ExchangeBusy, clock.now())
-                .await
-                .is_ok()
-        );
-        assert!(!Arc::ptr_eq(
-            &server,
-            &servers.of(&url("mail.contoso.example"), "app")
-        ));
-        assert!(Arc::ptr_eq(
-            &server,
-            &servers.of(&url("MAIL.contoso.example:443"), "")
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
-        let clock = clock();
-        let servers = Servers::new(1, clock.clone());
-        let server = servers.of(&url("sp.contoso.example"), "");
-        let held = server.acquire(Code::SharePointBusy, clock.now()).await.unwrap();
-        let waiting = tokio::spawn({
-            let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
-            async move { server.acquire(Code::SharePointBusy, deadline).await.map(|_| ()) }
-        });
-        tokio::task::yield_now().await;
-        server.pause_until(after(&clock, 1_500));
-        server.pause_until(after(&clock, 300));
-        drop(held);
-        // Who was waiting already is told as well.
-        let told = waiting.await.unwrap().unwrap_err();
-        let rest = |milliseconds| ErrorClass::Throttled {
-            retry_after: Some(Duration::from_millis(milliseconds)),
-        };
-        assert_eq!((told.class, told.code), (rest(1_500), Code::SharePointBusy));
-        clock.advance(SignedDuration::from_millis(1_499));
-        let other = servers.of(&url("sp.contoso.example"), "");
-        assert_eq!(other.check(Code::SharePointBusy).unwrap_err().class, rest(1));
-        clock.advance(SignedDuration::from_millis(1));
-        assert!(other.check(Code::SharePointBusy).is_ok());
-        assert_eq!(
-            server.counts(),
-            ServerCounts {
-                requests: 1,
-                throttled: 2,
-                in_flight: 0
-            }
-        );
-    }
-
-    #[tokio::test]
-    async fn the_number_of_servers_is_limited() {
-        let clock = clock();
-        let servers = Servers::with_maximum(1, clock.clone(), 3);
-        let paused = servers.of(&url("paused.example"), "");
-        paused.pause_until(after(&clock, 10_000));
-        drop(paused);
-        let held = servers.of(&url("held.example"), "");
-        drop(servers.of(&url("old.example"), ""));
-        // The idle one goes first, then the paused one; the one in use stays.
-        let first = servers.of(&url("a.example"), "");
-        assert!(
-            servers
-                .of(&url("paused.example"), "")
-                .check(Code::ExchangeBusy)
-                .is_err()
-        );
-        let second = servers.of(&url("b.example"), "");
-        assert_eq!(servers.len(), 3);
-        // Nothing can go: newcomers share.
-        let third = servers.of(&url("c.example"), "");
-        assert!(Arc::ptr_eq(&third, &servers.of(&url("d.example"), "")));
-        assert!(Arc::ptr_eq(&held, &servers.of(&url("held.example"), "")));
-        drop((first, second));
-        assert!(!Arc::ptr_eq(&third, &servers.of(&url("c.example"), "")));
-        assert_eq!(servers.len(), 3);
-    }
-}
+mod tests;

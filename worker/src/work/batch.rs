@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Phase, Purpose};
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::telemetry::spans;
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::circuit::{Circuits, Opened, Permission, concerns_tenant};
+use super::circuit::{Opened, Permission, concerns_tenant};
 use super::contained::{Stopped, contained};
 use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
 use super::outcome::{Ended, UserEnd};
+use super::presence::Presence;
+use super::told::{Running, survey_error, told};
 use super::{Survey, SyncReport, UserSync};
 
 /// What a batch is told about itself.
@@ -54,7 +59,7 @@ pub(super) struct Tools<'a, S> {
     pub(super) sync: &'a Arc<S>,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a Arc<WorkMetrics>,
-    pub(super) circuits: &'a Circuits,
+    pub(super) presence: &'a Presence,
 }
 
 /// What a task is doing, and for whom.
@@ -214,6 +219,7 @@ impl<S: UserSync> Run<'_, S> {
         let inside = users.clone();
         let handle = self.tasks.spawn(async move {
             let look_up = contained(async { sync.look_up(&tenant, &users).await });
+            let look_up = record::on_behalf_of(Purpose::Survey, look_up);
             let known = timeout(budget, look_up).await.unwrap_or(Err(Stopped::TimedOut));
             Event::LookedUp(users, known)
         });
@@ -227,13 +233,28 @@ impl<S: UserSync> Run<'_, S> {
         let budget = self.tools.limits.user_budget;
         let users = group.users();
         let inside = users.clone();
-        let handle = self.tasks.spawn(async move {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "survey",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            tasksync.tenant = %tenant,
+            tasksync.users = spans::number(users.len()),
+        );
+        let surveying = async move {
             let began = Instant::now();
             let survey = contained(group.survey(&*sync, &tenant));
+            let survey = record::on_behalf_of(Purpose::Survey, survey);
             let answers = timeout(budget, survey).await.unwrap_or(Err(Stopped::TimedOut));
             metrics.survey.record(began.elapsed());
+            record::phase(Phase::Survey, began.elapsed());
+            record::surveyed(users.len());
+            if let Some(kind) = survey_error(&answers) {
+                spans::failed(&tracing::Span::current(), kind);
+            }
             Event::Surveyed(users, answers)
-        });
+        };
+        let handle = self.tasks.spawn(surveying.instrument(span));
         self.inside.insert(handle.id(), Inside::Survey(inside));
     }
 
@@ -244,13 +265,26 @@ impl<S: UserSync> Run<'_, S> {
         let budget = self.tools.limits.user_budget;
         let inside = Inside::Sync(user.clone());
         let running = Running::begin(&metrics);
-        let handle = self.tasks.spawn(async move {
+        let span = tracing::info_span!(
+            target: spans::TARGET,
+            "user",
+            otel.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            tasksync.tenant = %key.tenant,
+            tasksync.user = %key.user,
+            tasksync.source_writes = tracing::field::Empty,
+            tasksync.mailbox_writes = tracing::field::Empty,
+        );
+        let syncing = async move {
             let began = Instant::now();
-            let result = contained(async { sync.sync(&key, work, budget).await }).await;
+            let sync = contained(async { sync.sync(&key, work, budget).await });
+            let result = record::on_behalf_of(Purpose::Sync, sync).await;
             metrics.sync.record(began.elapsed());
+            told(&result, began.elapsed());
             drop(running);
             Event::Synced(user, result)
-        });
+        };
+        let handle = self.tasks.spawn(syncing.instrument(span));
         self.inside.insert(handle.id(), inside);
     }
 
@@ -353,8 +387,10 @@ impl<S: UserSync> Run<'_, S> {
         }
         let Opened { pause, first, alert } =
             self.tools
+                .presence
                 .circuits
                 .failed(&self.tenant, &failure, self.started, Instant::now());
+        self.tools.presence.tell_soon();
         if first {
             self.tools.metrics.circuits_opened.add_one();
             tracing::warn!(tenant = %self.tenant, code = %failure.code, detail = %failure.detail, pause_s = pause.as_secs(), "the tenant cannot be synced, its users are postponed");
@@ -462,20 +498,4 @@ fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
         Code::BudgetExhausted,
         format!("{step} of {tenant}/{user} did not end by itself and was cut"),
     )
-}
-
-/// Counts a running user for as long as it lives, however it ends.
-struct Running(Arc<WorkMetrics>);
-
-impl Running {
-    fn begin(metrics: &Arc<WorkMetrics>) -> Self {
-        metrics.users_running.add_one();
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.users_running.take_one();
-    }
 }

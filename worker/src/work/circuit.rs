@@ -1,13 +1,15 @@
 //! Tenants whose server fails for everybody: their users are postponed together, and one probe at a time is sent.
 //!
-//! The circuits live in the process: another worker finds out by itself with one survey, and a new process starts with
-//! every circuit closed.
+//! Every process decides by itself and at once; what it decided goes to the others with the next exchange
+//! ([`tasksync_common::fleet`]), and comes back with a version. Of two that changed the same version one is heard, and
+//! the other learns it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, Report};
 use tasksync_common::model::TenantId;
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// A probe is given this long before another may be sent.
-const PROBE: Duration = Duration::from_secs(60);
+pub(super) const PROBE: Duration = Duration::from_secs(60);
 
 /// A tenant's open alerts are looked at after a success at most this often.
 const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -81,9 +83,21 @@ struct Circuit {
 struct Tenants {
     open: HashMap<TenantId, Circuit>,
     alerts_checked: HashMap<TenantId, Instant>,
+    /// The versions the fleet gave to circuits.
+    versions: HashMap<TenantId, u64>,
+    /// Changed here, and the others do not know.
+    untold: BTreeSet<TenantId>,
 }
 
-/// Every tenant's circuit in this process.
+impl Tenants {
+    fn changed(&mut self, tenant: &TenantId) {
+        if self.untold.len() < MOST_TENANTS {
+            self.untold.insert(tenant.clone());
+        }
+    }
+}
+
+/// Every tenant's circuit, as this process knows it.
 #[derive(Debug)]
 pub(super) struct Circuits {
     /// The pause after the first failure; it grows by the same amount with every failed probe.
@@ -131,6 +145,7 @@ impl Circuits {
         now: Instant,
     ) -> Opened {
         let mut tenants = self.tenants();
+        tenants.changed(tenant);
         let Some(circuit) = tenants.open.get_mut(tenant) else {
             tenants.open.insert(
                 tenant.clone(),
@@ -175,6 +190,9 @@ impl Circuits {
     pub(super) fn succeeded(&self, tenant: &TenantId, now: Instant) -> bool {
         let mut tenants = self.tenants();
         let was_open = tenants.open.remove(tenant).is_some();
+        if was_open {
+            tenants.changed(tenant);
+        }
         if tenants.alerts_checked.len() >= MOST_TENANTS {
             tenants.alerts_checked.clear();
         }
@@ -188,107 +206,96 @@ impl Circuits {
         was_open || due
     }
 
+    /// Another process probes: nothing is tried before it has had its time.
+    pub(super) fn leave_to_another(&self, tenant: &TenantId, now: Instant) -> Permission {
+        match self.tenants().open.get_mut(tenant) {
+            Some(circuit) => {
+                circuit.until = circuit.until.max(now + PROBE);
+                Permission::Open(circuit.until - now, circuit.failure.clone())
+            }
+            None => Permission::Closed,
+        }
+    }
+
+    /// Adds what others do not know yet to a report.
+    pub(super) fn tell(&self, report: &mut Report, now: Instant) {
+        let mut tenants = self.tenants();
+        while report.circuits.len() < MAXIMUM_CHANGES
+            && let Some(tenant) = tenants.untold.pop_first()
+        {
+            let circuit = tenants.open.get(&tenant).map(|circuit| OpenCircuit {
+                failure: circuit.failure.clone(),
+                failures: circuit.failures,
+                opened_ago_ms: milliseconds(now.saturating_duration_since(circuit.opened_at)),
+                left_ms: milliseconds(circuit.until.saturating_duration_since(now)),
+            });
+            let base = tenants.versions.get(&tenant).copied().unwrap_or(0);
+            report.circuits.push(CircuitTold {
+                tenant,
+                base,
+                circuit,
+            });
+        }
+    }
+
+    /// Learns what others, and the fleet, made of it.
+    pub(super) fn learn(&self, report: &Report, answer: &Answer, now: Instant) {
+        let mut tenants = self.tenants();
+        let tenants = &mut *tenants;
+        if answer.known < report.known {
+            // The store was lost: what is open here is told anew.
+            tenants.versions.clear();
+            let told: BTreeSet<_> = answer.circuits.iter().map(|learned| &learned.tenant).collect();
+            let open = tenants.open.keys().filter(|tenant| !told.contains(tenant));
+            tenants.untold.extend(open.cloned());
+        }
+        if tenants.versions.len() >= MOST_TENANTS {
+            tenants.versions.clear();
+        }
+        for learned in &answer.circuits {
+            tenants.versions.insert(learned.tenant.clone(), learned.version);
+            if tenants.untold.contains(&learned.tenant) {
+                // It changed here since the report: that is told next, on the version just learned.
+                continue;
+            }
+            match &learned.circuit {
+                None => {
+                    tenants.open.remove(&learned.tenant);
+                }
+                Some(open) => {
+                    let ago = Duration::from_millis(open.opened_ago_ms);
+                    let circuit = Circuit {
+                        failure: open.failure.clone(),
+                        failures: open.failures,
+                        opened_at: now.checked_sub(ago).unwrap_or(now),
+                        until: now + Duration::from_millis(open.left_ms).min(LONGEST),
+                    };
+                    tenants.open.insert(learned.tenant.clone(), circuit);
+                }
+            }
+        }
+    }
+
+    /// A report was not answered: its changes are told again.
+    pub(super) fn unanswered(&self, report: &Report) {
+        let told = report.circuits.iter().map(|told| told.tenant.clone());
+        self.tenants().untold.extend(told);
+    }
+
+    /// How many circuits are open.
+    pub(super) fn open(&self) -> u64 {
+        self.tenants().open.len() as u64
+    }
+
     /// The tenant's alerts could not be looked at: try again after the next success.
     pub(super) fn alerts_unchecked(&self, tenant: &TenantId) {
         self.tenants().alerts_checked.remove(tenant);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEP: Duration = Duration::from_secs(5 * 60);
-
-    fn refused() -> Failure {
-        Failure::new(
-            ErrorClass::TenantPermanent,
-            Code::ExchangeSignInRefused,
-            "401 from mail.contoso.example",
-        )
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_circuit_opens_probes_grows_and_closes() {
-        let circuits = Circuits::new(STEP);
-        let tenant: TenantId = "contoso".parse().unwrap();
-        let start = Instant::now();
-        assert_eq!(circuits.ask(&tenant, false, start), Permission::Closed);
-        assert_eq!(
-            circuits.failed(&tenant, &refused(), start, start + PROBE),
-            Opened {
-                pause: STEP,
-                first: true,
-                alert: true,
-            }
-        );
-        // A batch that ran beside it does not make the pause longer.
-        let beside = circuits.failed(&tenant, &refused(), start, start + PROBE);
-        assert_eq!(
-            beside,
-            Opened {
-                pause: STEP,
-                first: false,
-                alert: false,
-            }
-        );
-        let now = start + PROBE * 2;
-        assert_eq!(
-            circuits.ask(&tenant, false, now),
-            Permission::Open(STEP - PROBE, refused())
-        );
-        assert_eq!(circuits.ask(&tenant, true, now), Permission::Probe);
-        let now = start + PROBE + STEP;
-        assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
-        assert_eq!(
-            circuits.ask(&tenant, false, now),
-            Permission::Open(PROBE, refused()),
-            "one probe at a time"
-        );
-        assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, STEP * 2);
-        for _ in 0..20 {
-            circuits.failed(&tenant, &refused(), now, now);
-        }
-        assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, LONGEST);
-        assert!(circuits.succeeded(&tenant, now));
-        assert_eq!(circuits.ask(&tenant, false, now), Permission::Closed);
-        assert!(
-            !circuits.succeeded(&tenant, now),
-            "alerts were looked at just now"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
-        let circuits = Circuits::new(STEP);
-        let tenant: TenantId = "contoso".parse().unwrap();
-        let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
-        let start = Instant::now();
-        let first = circuits.failed(&tenant, &down, start, start + PROBE);
-        assert!(first.first && !first.alert);
-        let later = start + STEP + PROBE * 2;
-        assert!(circuits.failed(&tenant, &down, later, later).alert);
-        let later = later + LONGEST;
-        assert!(!circuits.failed(&tenant, &down, later, later).alert, "told once");
-    }
-
-    #[test]
-    fn a_server_that_is_down_concerns_the_tenant_and_a_mailbox_does_not() {
-        assert!(concerns_tenant(&refused()));
-        assert!(concerns_tenant(&Failure::new(
-            ErrorClass::Transient,
-            Code::ExchangeUnreachable,
-            ""
-        )));
-        assert!(!concerns_tenant(&Failure::new(
-            ErrorClass::Transient,
-            Code::ExchangeTimeout,
-            ""
-        )));
-        assert!(!concerns_tenant(&Failure::new(
-            ErrorClass::MailboxPermanent,
-            Code::ExchangeMailboxMissing,
-            ""
-        )));
-    }
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,20 +6,23 @@ use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record;
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Held, Schedule, StampSaver};
+use tasksync_common::telemetry::spans;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::UserSync;
 use super::batch::{self, Batch, Tools};
-use super::circuit::Circuits;
 use super::consumers::{Consumers, Lane};
 use super::limits::{BEAT, CONSUME, LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
 use super::metrics::WorkMetrics;
+use super::presence::Presence;
 use super::report::{Reporter, patiently};
 
 /// Everything the worker's loop works with.
@@ -40,13 +43,14 @@ pub struct Worker<S: UserSync> {
     pub limits: WorkLimits,
     /// The counters.
     pub metrics: Arc<WorkMetrics>,
+    /// Its place in the fleet; somebody else runs the heartbeat it is a part of.
+    pub presence: Arc<Presence>,
     /// Whether jobs can be taken, for readiness.
     pub consumers: Arc<Consumers>,
 }
 
 struct Shared<S: UserSync> {
     worker: Worker<S>,
-    circuits: Circuits,
 }
 
 /// Takes and works on jobs until `stop` is cancelled, then takes nothing new, lets running users end within the drain
@@ -57,9 +61,15 @@ struct Shared<S: UserSync> {
 pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     let background = worker.limits.batches_at_once;
     let interactive = worker.limits.interactive_batches_at_once;
-    let circuits = Circuits::new(worker.limits.pace.minimum);
-    let shared = Arc::new(Shared { worker, circuits });
+    let presence = Arc::clone(&worker.presence);
+    let shared = Arc::new(Shared { worker });
+    presence.set_takes(true);
+    let closing = async {
+        stop.cancelled().await;
+        presence.set_takes(false);
+    };
     tokio::join!(
+        closing,
         consume(&shared, QueueName::Background, background, &stop),
         consume(&shared, QueueName::Interactive, interactive, &stop),
     );
@@ -175,8 +185,32 @@ async fn take<S: UserSync>(
         delivered = true;
         let shared = Arc::clone(shared);
         let stop = stop.clone();
-        batches.spawn(async move { shared.deliver(queue, delivery, &stop, permit).await });
+        let span = job_span(queue, delivery.as_ref());
+        let deliver = async move { shared.deliver(queue, delivery, &stop, permit).await };
+        batches.spawn(deliver.instrument(span));
     }
+}
+
+/// The span of a job: part of the trace it was published in, and linked to it.
+fn job_span(queue: QueueName, delivery: &dyn Delivery) -> tracing::Span {
+    let job = delivery.job().as_ref().ok();
+    let span = tracing::info_span!(
+        target: spans::TARGET,
+        parent: None,
+        "job",
+        otel.name = format!("process {}", queue.name()),
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+        messaging.operation.type = "process",
+        messaging.destination.name = queue.name(),
+        messaging.message.id = job.map(|job| tracing::field::display(job.id)),
+        tasksync.tenant = job.map(|job| tracing::field::display(&job.tenant)),
+        tasksync.users = job.map(|job| spans::number(job.users.len())),
+        tasksync.redelivered = i64::from(delivery.redelivered()),
+    );
+    spans::continue_from(&span, delivery.trace());
+    span
 }
 
 fn log_defect(ended: Result<(), JoinError>) {
@@ -203,14 +237,19 @@ impl<S: UserSync> Shared<S> {
         _permit: OwnedSemaphorePermit,
     ) {
         let metrics = &self.worker.metrics;
+        let began = std::time::Instant::now();
         metrics.batches.add_one();
         metrics.batches_running.add_one();
         let _running = Gauge(metrics);
+        if delivery.redelivered() > 0 {
+            metrics.batches_redelivered.add_one();
+        }
         let job = delivery.job().clone();
         let settle = match job {
             Err(error) => {
                 metrics.batches_unreadable.add_one();
                 tracing::error!(?queue, %error, "a job cannot be read and goes to the dead letters");
+                spans::failed(&tracing::Span::current(), "unreadable");
                 Settle::Reject(error.to_string())
             }
             Ok(job) => {
@@ -220,15 +259,20 @@ impl<S: UserSync> Shared<S> {
                     tracing::warn!(tenant = %job.tenant, job = %job.id, redelivered = delivery.redelivered(), "a job was delivered too often and is worked on one user at a time");
                 }
                 match self.work(queue, job, serial, stop).await {
-                    Ok(()) => Settle::Acknowledge,
+                    Ok(()) => {
+                        metrics.batches_done.add_one();
+                        Settle::Acknowledge
+                    }
                     Err(failure) => {
                         metrics.batches_requeued.add_one();
                         tracing::warn!(?queue, %failure, "a job is given back to the queue");
+                        spans::failed(&tracing::Span::current(), failure.code.as_str());
                         Settle::Requeue
                     }
                 }
             }
         };
+        metrics.circuits_open.set(self.worker.presence.circuits.open());
         let settled = timeout(SETTLE, async {
             match settle {
                 Settle::Acknowledge => delivery.acknowledge().await,
@@ -242,6 +286,7 @@ impl<S: UserSync> Shared<S> {
             Ok(Err(failure)) => tracing::debug!(?queue, %failure, "a delivery could not be settled"),
             Err(_) => tracing::debug!(?queue, "a delivery was not settled in time"),
         }
+        record::job(began.elapsed());
     }
 
     async fn work(
@@ -253,6 +298,8 @@ impl<S: UserSync> Shared<S> {
     ) -> Result<(), Failure> {
         let worker = &self.worker;
         let limits = &worker.limits;
+        let presence = &worker.presence;
+        let _running = presence.begin(queue, &job.tenant);
         let patience = Instant::now() + limits.batch_budget;
         let renewed = patiently(patience, stop, || async {
             let began = Instant::now();
@@ -278,8 +325,9 @@ impl<S: UserSync> Shared<S> {
         let mut seen = std::collections::HashSet::new();
         let (users, lost): (Vec<_>, Vec<_>) = job
             .users
-            .into_iter()
-            .filter(|user| seen.insert(user.clone()))
+            .iter()
+            .filter(|user| seen.insert((*user).clone()))
+            .cloned()
             .partition(|user| histories.contains_key(user));
         histories.retain(|user, _| seen.contains(user));
         if !lost.is_empty() {
@@ -294,7 +342,7 @@ impl<S: UserSync> Shared<S> {
         }
         let urgent = queue == QueueName::Interactive;
         let batch = Batch {
-            permission: self.circuits.ask(&job.tenant, urgent, started),
+            permission: presence.ask(&job.tenant, urgent, started).await,
             tenant: job.tenant.clone(),
             serial,
             started,
@@ -308,7 +356,7 @@ impl<S: UserSync> Shared<S> {
             stamps: &worker.stamps,
             limits,
             metrics: &worker.metrics,
-            circuits: &self.circuits,
+            presence,
             tenant: &job.tenant,
             token: job.token,
             histories,
@@ -320,7 +368,7 @@ impl<S: UserSync> Shared<S> {
             sync: &worker.sync,
             limits,
             metrics: &worker.metrics,
-            circuits: &self.circuits,
+            presence,
         };
         let ((), reported) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(reported));
         reported

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
+use tasksync_common::error::Code;
 
 /// Why a piece of work has no answer of its own.
 pub(super) enum Stopped {
@@ -11,6 +12,16 @@ pub(super) enum Stopped {
     Panicked(String),
     /// It was cut.
     TimedOut,
+}
+
+impl Stopped {
+    /// The code it is reported with.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Panicked(_) => Code::Panic.as_str(),
+            Self::TimedOut => Code::BudgetExhausted.as_str(),
+        }
+    }
 }
 
 /// Runs a future and turns its panic into a value.

@@ -1,9 +1,11 @@
-//! What the worker's loop counts. All counters exist from the start and only grow, except the two gauges.
+//! What the worker's loop counts. All counters exist from the start and only grow, except the gauges.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 /// Upper bounds of the duration buckets, in milliseconds; one more bucket holds everything above.
 pub const BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 45_000];
@@ -26,6 +28,11 @@ impl Counter {
     /// Takes one away; for gauges.
     pub fn take_one(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The number now.
@@ -109,12 +116,6 @@ macro_rules! work_metrics {
                     sync: self.sync.snapshot(),
                 }
             }
-
-            /// Every counter with its name, for an exporter; the gauges are `batches_running` and `users_running`.
-            #[must_use]
-            pub fn counters(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.get()),)*]
-            }
         }
     };
 }
@@ -122,6 +123,10 @@ macro_rules! work_metrics {
 work_metrics! {
     /// Batches taken from the queue.
     batches;
+    /// Batches that were delivered before and came again.
+    batches_redelivered;
+    /// Batches whose users were all reported.
+    batches_done;
     /// Batches worked on now (gauge).
     batches_running;
     /// Batches whose job could not be read: sent to the dead letters.
@@ -162,10 +167,61 @@ work_metrics! {
     consumers_reopened;
     /// Times a tenant's circuit opened.
     circuits_opened;
+    /// Tenants whose circuit is open now (gauge).
+    circuits_open;
     /// Writes at sources.
     source_writes;
     /// Writes in mailboxes.
     mailbox_writes;
+}
+
+/// Which counter is which metric; rows of one metric stand together.
+const TABLE: &[Row<WorkMetrics>] = &[
+    (&catalogue::JOBS_TAKEN, &[], |m| m.batches.get()),
+    (&catalogue::JOBS_REDELIVERED, &[], |m| m.batches_redelivered.get()),
+    (&catalogue::JOBS_FINISHED, &["done"], |m| m.batches_done.get()),
+    (&catalogue::JOBS_FINISHED, &["requeued"], |m| {
+        m.batches_requeued.get()
+    }),
+    (&catalogue::JOBS_FINISHED, &["dead"], |m| {
+        m.batches_unreadable.get()
+    }),
+    (&catalogue::JOBS_SERIAL, &[], |m| m.batches_serial.get()),
+    (&catalogue::JOBS_RUNNING, &[], |m| m.batches_running.get()),
+    (&catalogue::USERS_RUNNING, &[], |m| m.users_running.get()),
+    (&catalogue::USERS_FINISHED, &["idle"], |m| m.users_idle.get()),
+    (&catalogue::USERS_FINISHED, &["synced"], |m| m.users_synced.get()),
+    (&catalogue::USERS_FINISHED, &["failed"], |m| m.users_failed.get()),
+    (&catalogue::USERS_FINISHED, &["throttled"], |m| {
+        m.users_throttled.get()
+    }),
+    (&catalogue::USERS_FINISHED, &["postponed"], |m| {
+        m.users_postponed.get()
+    }),
+    (&catalogue::USERS_FINISHED, &["released"], |m| {
+        m.users_released.get()
+    }),
+    (&catalogue::USERS_FINISHED, &["gone"], |m| m.users_gone.get()),
+    (&catalogue::USERS_DISABLED, &[], |m| m.users_disabled.get()),
+    (&catalogue::USERS_RECOVERED, &[], |m| m.users_recovered.get()),
+    (&catalogue::USERS_CUT, &[], |m| m.users_cut.get()),
+    (&catalogue::PANICS, &[], |m| m.panics.get()),
+    (&catalogue::CLAIMS_LOST, &[], |m| m.claims_lost.get()),
+    (&catalogue::REPORTS_FAILED, &[], |m| m.reports_failed.get()),
+    (&catalogue::CONSUMERS_REOPENED, &[], |m| {
+        m.consumers_reopened.get()
+    }),
+    (&catalogue::CIRCUITS_OPENED, &[], |m| m.circuits_opened.get()),
+    (&catalogue::CIRCUITS_OPEN, &[], |m| m.circuits_open.get()),
+    (&catalogue::WRITES, &["source"], |m| m.source_writes.get()),
+    (&catalogue::WRITES, &["mailbox"], |m| m.mailbox_writes.get()),
+];
+
+impl WorkMetrics {
+    /// Lets the process's metrics show these numbers.
+    pub fn register(self: &Arc<Self>, metrics: &Metrics) {
+        metrics.observe_all(self, TABLE);
+    }
 }
 
 #[cfg(test)]

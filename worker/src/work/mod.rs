@@ -12,7 +12,9 @@ mod group;
 mod limits;
 mod metrics;
 mod outcome;
+mod presence;
 mod report;
+mod told;
 
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ pub use consume::{Worker, run};
 pub use consumers::Consumers;
 pub use limits::WorkLimits;
 pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
+pub use presence::Presence;
 
 /// What a group's survey found for one user.
 pub enum Survey<W> {

@@ -12,12 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::{Circuits, concerns_tenant};
+use super::circuit::concerns_tenant;
 use super::limits::{
     LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
 };
 use super::metrics::WorkMetrics;
 use super::outcome::{Change, Decision, Ended, UserEnd, decide};
+use super::presence::Presence;
 
 /// Most open alerts of a tenant that are looked at when it works again.
 const ALERTS: u32 = 1_000;
@@ -30,7 +31,7 @@ pub(super) struct Reporter<'a> {
     pub(super) stamps: &'a StampSaver,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a WorkMetrics,
-    pub(super) circuits: &'a Circuits,
+    pub(super) presence: &'a Presence,
     pub(super) tenant: &'a TenantId,
     pub(super) token: Token,
     /// The users' last attempts, from the renewal of the claim.
@@ -87,7 +88,7 @@ impl Reporter<'_> {
         let history = self.histories.get(&ended.user).copied().unwrap_or_default();
         self.count(&ended.end);
         if matches!(ended.end, UserEnd::Idle | UserEnd::Synced(_))
-            && self.circuits.succeeded(self.tenant, Instant::now())
+            && self.presence.circuits.succeeded(self.tenant, Instant::now())
         {
             self.end_tenant_alerts().await;
         }
@@ -234,7 +235,7 @@ impl Reporter<'_> {
             })
             .await;
         if let Err(failure) = ended {
-            self.circuits.alerts_unchecked(self.tenant);
+            self.presence.circuits.alerts_unchecked(self.tenant);
             tracing::warn!(tenant = %self.tenant, %failure, "the tenant's alerts could not be ended, tried again later");
         }
     }

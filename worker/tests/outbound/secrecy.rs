@@ -9,6 +9,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tasksync_common::clock::SystemClock;
+use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::{Call, Http, secret_header};
@@ -108,6 +109,8 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
         let call = Call {
             method: reqwest::Method::POST,
             url,
+            server: Server::Ews,
+            operation: "GetFolder",
             headers,
             body: Bytes::from(format!("password={CANARY}")),
             timeout: Duration::from_secs(5),

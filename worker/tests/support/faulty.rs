@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus,
+    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Schedule, Summary, Token,
+    UserStatus,
 };
 
 fn down() -> Failure {
@@ -125,6 +126,12 @@ impl Schedule for FaultySchedule {
     }
     async fn is_empty(&self) -> Result<bool, Failure> {
         self.up()?.is_empty().await
+    }
+    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+        self.up()?.mark().await
+    }
+    async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
+        self.up()?.inspect(limit).await
     }
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
         self.up()?.summary(tenant).await

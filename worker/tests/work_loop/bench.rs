@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock as _;
+use tasksync_common::fleet::{Fleet, MemoryFleet};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry as _};
@@ -12,7 +13,7 @@ use tasksync_common::schedule::{
     ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
 };
 use tasksync_common::settings::Settings;
-use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
+use tasksync_worker::work::{Consumers, Presence, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(crate) struct Bench {
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) stamps: Arc<StampSaver>,
     pub(crate) limits: WorkLimits,
+    pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -52,7 +54,6 @@ impl Bench {
         let registry = Arc::new(MemoryRegistry::default());
         Self {
             began: Instant::now(),
-            clock,
             schedule: FaultySchedule::over(order.clone()),
             order,
             queue: EndingQueue::over(memory.clone()),
@@ -63,12 +64,21 @@ impl Bench {
             metrics: Arc::default(),
             consumers: Arc::new(Consumers::new(&WorkLimits::of(&settings))),
             limits: WorkLimits::of(&settings),
+            fleet: Arc::new(MemoryFleet::new(clock.clone())),
             stop: CancellationToken::new(),
+            clock,
         }
     }
 
     pub(crate) fn start(&self) -> JoinHandle<()> {
+        let presence = Presence::new(
+            &self.limits,
+            self.metrics.clone(),
+            self.fleet.clone(),
+            Arc::default(),
+        );
         let worker = Worker {
+            presence,
             schedule: self.schedule.clone(),
             queue: self.queue.clone(),
             registry: self.registry.clone(),

@@ -34,6 +34,41 @@ pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>)
     assert!(!registry.set_enrolment_state(&ana.key, &disabled()).await.unwrap());
 }
 
+/// Enrolled together, each is answered as if alone, and one who is refused leaves the others enrolled.
+pub async fn many_are_enrolled_together_and_each_is_answered(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana"]).await;
+    let thief = Enrolment {
+        mailbox: "ana@a.example".parse().unwrap(),
+        ..enrolment("b", "thief")
+    };
+    let renamed = Enrolment {
+        source_login: "other".to_owned(),
+        ..enrolment("b", "ana")
+    };
+    let all = [
+        enrolment("b", "ben"),
+        thief.clone(),
+        renamed.clone(),
+        enrolment("b", "ben"),
+    ];
+    let answers = registry.enrol_many(&all).await.unwrap();
+    let owner = key("a", "ana");
+    assert_eq!(
+        answers,
+        [
+            Enrolled::Added,
+            Enrolled::MailboxTaken(owner),
+            Enrolled::Updated,
+            Enrolled::Updated
+        ]
+    );
+    assert!(registry.enrolment(&key("b", "ben")).await.unwrap().is_some());
+    assert_eq!(registry.enrolment(&thief.key).await.unwrap(), None);
+    let stored = registry.enrolment(&renamed.key).await.unwrap().unwrap();
+    assert_eq!(stored.source_login, "other");
+    assert_eq!(registry.enrol_many(&[]).await.unwrap(), []);
+}
+
 /// Whatever the case of its letters, and in whichever tenant; a refused enrolment changes nothing.
 pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;

@@ -1,5 +1,6 @@
 //! The dead letters: listing, replaying and discarding them. The broker has no way to look without taking, so they are
-//! lent out to a consumer that lives only as long as one look, and given back in the same order.
+//! lent out to a consumer that lives only as long as one look, and given back in the same order. It is always all of
+//! them: one that is given back goes behind those that were given back before, so a partial look would turn the order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,17 +66,19 @@ impl DeadLetters {
 
     pub(super) async fn list(&self, link: &Lasting, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         let _alone = self.lending.lock().await;
-        let mut look = Look::open(&self.core, link, limit).await?;
+        let mut look = Look::open(&self.core, link).await?;
         let mut letters = Vec::new();
         let mut lent = Vec::new();
         while let Some(letter) = look.next().await {
-            letters.push(DeadLetter {
-                id: letter.id,
-                reason: message::letter_reason(&letter.message.properties),
-                queue: message::letter_queue(&letter.message.properties)
-                    .and_then(|queue| self.core.topology.queue(&queue)),
-                job: letter.job,
-            });
+            if letters.len() < limit {
+                letters.push(DeadLetter {
+                    id: letter.id,
+                    reason: message::letter_reason(&letter.message.properties),
+                    queue: message::letter_queue(&letter.message.properties)
+                        .and_then(|queue| self.core.topology.queue(&queue)),
+                    job: letter.job,
+                });
+            }
             lent.push(letter.message.acker);
         }
         look.end(lent, Vec::new()).await?;
@@ -103,21 +106,14 @@ impl DeadLetters {
         fate: Fate,
     ) -> Result<u64, Failure> {
         let _alone = self.lending.lock().await;
-        let most = match which {
-            Letters::Id(_) => usize::MAX,
-            Letters::Oldest(limit) => *limit,
-        };
-        let mut look = Look::open(&self.core, link, most).await?;
+        let mut look = Look::open(&self.core, link).await?;
         let mut settled = 0;
         let mut lent = Vec::new();
         let mut done = Vec::new();
         let mut failed = None;
-        while !which.are_complete(settled) {
-            let Some(letter) = look.next().await else {
-                break;
-            };
+        while let Some(letter) = look.next().await {
             let acker = letter.message.acker.clone();
-            if !which.include(&letter.id, settled) {
+            if failed.is_some() || !which.include(&letter.id, settled) {
                 lent.push(acker);
                 continue;
             }
@@ -128,7 +124,7 @@ impl DeadLetters {
             if let Err(failure) = carried_out {
                 lent.push(acker);
                 failed = Some(failure);
-                break;
+                continue;
             }
             done.push(acker);
             settled += 1;
@@ -177,11 +173,11 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    async fn open(core: &'a Core, link: &Lasting, most: usize) -> Result<Self, Failure> {
+    async fn open(core: &'a Core, link: &Lasting) -> Result<Self, Failure> {
         let link = link.get().await?;
         let channel = link.another_channel(core).await?;
         let count = count(core, &channel).await?;
-        let left = count.min(most as u64).min(u64::from(u16::MAX));
+        let left = count.min(u64::from(u16::MAX));
         let mut look = Self {
             core,
             channel,

@@ -96,7 +96,7 @@ fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
 /// The headers that belong to the job: neither the broker's nor those of an earlier rejection.
 fn carried(properties: &BasicProperties) -> FieldTable {
     let mut headers = FieldTable::default();
-    for (name, value) in properties.headers().iter().flat_map(|table| table.inner()) {
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         let own = [TENANT, WORKLOAD, REASON, TRACE_PARENT, TRACE_STATE];
         if own.contains(&name.as_str()) {
             headers.insert(name.clone(), value.clone());

@@ -73,10 +73,40 @@ struct RowWithState {
 
 impl SqlRegistry {
     pub(super) async fn do_enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
-        let key = &enrolment.key;
-        let doing = format!("enrolling {key}");
-        let fail = |error: sqlx::Error| self.failure_or_faster(&doing, &error);
+        let doing = format!("enrolling {}", enrolment.key);
         let mut transaction = self.transaction(&doing).await?;
+        let answer = self.enrol_within(&mut transaction, &doing, enrolment).await?;
+        if matches!(answer, Enrolled::MailboxTaken(_)) {
+            self.rollback(&doing, transaction).await?;
+        } else {
+            self.commit(&doing, transaction).await?;
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn do_enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        let mut answers = Vec::with_capacity(enrolments.len());
+        if enrolments.is_empty() {
+            return Ok(answers);
+        }
+        let doing = format!("enrolling {} users", enrolments.len());
+        let mut transaction = self.transaction(&doing).await?;
+        for enrolment in enrolments {
+            answers.push(self.enrol_within(&mut transaction, &doing, enrolment).await?);
+        }
+        self.commit(&doing, transaction).await?;
+        Ok(answers)
+    }
+
+    /// Enrols a user inside a transaction; one who is refused changes nothing.
+    async fn enrol_within(
+        &self,
+        transaction: &mut Connection,
+        doing: &str,
+        enrolment: &Enrolment,
+    ) -> Result<Enrolled, Failure> {
+        let key = &enrolment.key;
+        let fail = |error: sqlx::Error| self.failure_or_faster(doing, &error);
         let owner: Option<(String, String)> = transaction
             .query(OWNER)
             .bind(enrolment.mailbox.as_str())
@@ -86,7 +116,6 @@ impl SqlRegistry {
         if let Some((tenant, user)) = owner {
             let owner = UserKey::new(self.name(&tenant)?, self.name(&user)?);
             if owner != *key {
-                self.rollback(&doing, transaction).await?;
                 return Ok(Enrolled::MailboxTaken(owner));
             }
         }
@@ -99,17 +128,14 @@ impl SqlRegistry {
             .execute()
             .await
             .map_err(fail)?;
-        let answer = if known > 0 {
-            self.move_to(&mut transaction, key, &enrolment.mailbox)
+        if known > 0 {
+            self.move_to(transaction, key, &enrolment.mailbox)
                 .await
                 .map_err(fail)?;
-            Enrolled::Updated
-        } else {
-            self.add(&mut transaction, &doing, enrolment).await?;
-            Enrolled::Added
-        };
-        self.commit(&doing, transaction).await?;
-        Ok(answer)
+            return Ok(Enrolled::Updated);
+        }
+        self.add(transaction, doing, enrolment).await?;
+        Ok(Enrolled::Added)
     }
 
     /// Gives an enrolled user another mailbox, if it is another.

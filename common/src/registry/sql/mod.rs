@@ -188,6 +188,9 @@ impl Registry for SqlRegistry {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         again(|| self.do_enrol(enrolment)).await
     }
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        again(|| self.do_enrol_many(enrolments)).await
+    }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         again(|| self.do_withdraw(user)).await
     }

@@ -74,6 +74,10 @@ impl Index {
 
     /// Pushes a report. Never fails: the change it reports was made. A push that fails is made up for later.
     pub(super) async fn push(&self, tenant: &TenantId, report: Report, claim: bool, intervals: &[i64]) {
+        // Nobody was found: never here, or lost. The inspection tells which; until then the index keeps what it knows.
+        if report.number == 0 {
+            return;
+        }
         let known = {
             let memory = self.memory();
             !memory.behind.contains(tenant)
@@ -263,6 +267,10 @@ impl Index {
     /// Asks the tenant where it stands, and pushes that.
     pub(super) async fn repair(&self, tenant: &TenantId) -> Result<(), Failure> {
         let report = self.report(tenant, false).await?;
+        if report.number == 0 {
+            self.memory().behind.remove(tenant);
+            return Ok(());
+        }
         self.push_now(tenant, report, false, &[]).await
     }
 

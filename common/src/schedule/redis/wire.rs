@@ -27,6 +27,10 @@ pub(super) fn micros(duration: Duration) -> i64 {
 }
 
 /// Anything that can be written, as a script's argument.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers and references alike, without a mark at each of the calls"
+)]
 pub(super) fn arg(value: impl ToString) -> Vec<u8> {
     value.to_string().into_bytes()
 }

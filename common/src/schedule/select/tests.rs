@@ -17,6 +17,7 @@ fn limits() -> Limits {
         users_per_batch: 100,
         users: 1_000,
         tenant_in_flight: 0,
+        batches: BatchLimit::default(),
     }
 }
 
@@ -188,6 +189,8 @@ proptest! {
         users_per_batch in 1_usize..12,
         users in 0_usize..130,
         tenant_in_flight in 0_u64..12,
+        most_batches in 0_usize..5,
+        running in proptest::collection::hash_map("[a-h]", 0_usize..5, 0..8),
     ) {
         let limits = Limits {
             minimum: Duration::from_secs(MINIMUM),
@@ -195,6 +198,10 @@ proptest! {
             users_per_batch,
             users,
             tenant_in_flight,
+            batches: BatchLimit {
+                most: most_batches,
+                in_flight: running.iter().map(|(tenant, batches)| (tenant.parse().unwrap(), *batches)).collect(),
+            },
         };
         let all: Vec<_> = ages
             .iter()
@@ -227,12 +234,20 @@ proptest! {
         prop_assert!(selected.batches.is_sorted_by_key(|batch| batch.oldest));
         prop_assert!(chosen.len() <= users);
         prop_assert!(of_tenant.len() <= tenants);
-        let at_cap = |tenant: &str| {
-            tenant_in_flight > 0
-                && in_flight.get(tenant).copied().unwrap_or(0)
-                    + of_tenant.get(tenant).copied().unwrap_or(0)
-                    >= tenant_in_flight
+        let most_users = |tenant: &str| {
+            let running = running.get(tenant).copied().unwrap_or(0);
+            (most_batches.saturating_sub(running) * users_per_batch) as u64
         };
+        let at_cap = |tenant: &str| {
+            let taken = of_tenant.get(tenant).copied().unwrap_or(0);
+            (tenant_in_flight > 0
+                && in_flight.get(tenant).copied().unwrap_or(0) + taken >= tenant_in_flight)
+                || (running.contains_key(tenant) && taken >= most_users(tenant))
+        };
+        for tenant in of_tenant.keys() {
+            let batches = selected.batches.iter().filter(|batch| batch.tenant.as_str() == *tenant).count();
+            prop_assert!(running.get(*tenant).is_none_or(|running| batches + running <= most_batches));
+        }
         for (tenant, count) in &of_tenant {
             let sum = in_flight.get(tenant).copied().unwrap_or(0) + count;
             prop_assert!(tenant_in_flight == 0 || sum <= tenant_in_flight);

@@ -15,5 +15,6 @@ pub(crate) fn page(page: Page) -> String {
         Page::Api => tasksync_scheduler::api::markdown(),
         Page::Doctor => tasksync_scheduler::doctor::markdown(),
         Page::Commands => commands::markdown(),
+        Page::Metrics => tasksync_common::metrics::markdown(),
     }
 }

@@ -27,6 +27,15 @@ impl Role {
         }
     }
 
+    /// The same, as others see it in the fleet.
+    pub(super) fn in_fleet(self) -> tasksync_common::fleet::Role {
+        match self {
+            Self::Scheduler => tasksync_common::fleet::Role::Scheduler,
+            Self::Worker => tasksync_common::fleet::Role::Worker,
+            Self::Standalone => tasksync_common::fleet::Role::Standalone,
+        }
+    }
+
     /// Whether it serves the API and may lead.
     pub(crate) fn schedules(self) -> bool {
         matches!(self, Self::Scheduler | Self::Standalone)

@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use axum::Router;
 use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::fleet::{Fleet, Heartbeat, Member, Nudge, Part, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
+use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Company, Occupancy};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
@@ -39,6 +41,9 @@ const API_DRAIN: Duration = Duration::from_secs(2);
 /// The last stamps have this long to reach the registry.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
+/// The last metrics and traces have this long to be sent; part of the second kept for saying how it ended.
+const LAST_EXPORT: Duration = Duration::from_millis(900);
+
 /// One process, before and while its parts run.
 struct Process {
     role: Role,
@@ -49,6 +54,7 @@ struct Process {
     clock: SharedClock,
     lifecycle: Lifecycle,
     health: Health,
+    metrics: Metrics,
 }
 
 /// Runs a role until a signal ends it.
@@ -59,7 +65,15 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
     let company = check(role, &settings)?;
-    telemetry::init(&settings.log).map_err(|error| Stop::settings(error.to_string()))?;
+    let telemetry = telemetry::init(&settings.log, &settings.telemetry, role.name())
+        .map_err(|error| Stop::settings(error.to_string()))?;
+    let ended = observed(role, company, settings, telemetry.metrics().clone()).await;
+    telemetry.shut_down(LAST_EXPORT).await;
+    ended
+}
+
+/// Runs a role whose logs, metrics and traces are set up.
+async fn observed(role: Role, company: Company, settings: Settings, metrics: Metrics) -> Result<End, Stop> {
     let token = operator_token(role)?;
     let lifecycle = Lifecycle::new();
     let signals = lifecycle
@@ -74,6 +88,7 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
         clock: Arc::new(SystemClock),
         health: Health::new(lifecycle.soft().clone()),
         lifecycle,
+        metrics,
     };
     let ended = process.run(token).await;
     signals.abort();
@@ -97,9 +112,13 @@ fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
 impl Process {
     async fn run(self, token: Option<ApiToken>) -> Result<End, Stop> {
         let settings = &self.settings;
+        stores::announce(self.role, &self.health);
         // Held to the end: a registry that is a file is this process's alone.
         let _lock = lock::take(&settings.registry.url)?;
-        let connector = wiring::connector(settings, &self.clock)?;
+        let fleet = open_fleet(&settings.schedule, Arc::clone(&self.clock))
+            .map_err(|failure| Stop::settings(format!("cannot start: {failure}")))?;
+        let nudge: Arc<Nudge> = Arc::default();
+        let (connector, servers) = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
         // Probes and the API outlive the work: they are worth most while it drains.
         let worked = CancellationToken::new();
         let over = worked.clone().drop_guard();
@@ -114,7 +133,7 @@ impl Process {
         };
         let serving_probes = self.serve(
             probes,
-            health::router(self.health.clone(), Router::new()),
+            health::router(self.health.clone(), api::metrics_router(self.metrics.clone())),
             &worked,
         );
         let (listen, serving_api) = match api {
@@ -125,10 +144,13 @@ impl Process {
             None => (None, None),
         };
         tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
-        let Some((stores, occupancy)) = stores::open(&self, self.company).await? else {
+        let Some((stores, occupancy)) = stores::open(&self, self.company, &fleet).await? else {
             // Asked to end before there was anything to do.
-            return Ok(self.ended(over, [serving_api, Some(serving_probes), None]).await);
+            return Ok(self
+                .ended(over, [serving_api, Some(serving_probes), None, None])
+                .await);
         };
+        self.metrics.observe_queue(&stores.queue);
         self.health.ask_stores(
             Arc::clone(&stores.registry),
             Arc::clone(&stores.schedule),
@@ -142,7 +164,15 @@ impl Process {
         let worker = self
             .role
             .works()
-            .then(|| worker::prepare(&self, &stores, connected.sync));
+            .then(|| worker::prepare(&self, &stores, connected.sync, &nudge));
+        let mut parts = vec![servers];
+        parts.extend(scheduler.as_ref().map(tasksync_scheduler::Scheduler::presence));
+        parts.extend(
+            worker
+                .as_ref()
+                .map(|worker| Arc::clone(&worker.presence) as Arc<dyn Part>),
+        );
+        let beating = self.beat(fleet, parts, nudge, &worked);
         let saving = worker.as_ref().map(|worker| {
             let (saver, worked) = (Arc::clone(&worker.stamps), worked.clone());
             self.vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
@@ -171,7 +201,7 @@ impl Process {
         };
         self.lifecycle.hard().run_until_cancelled(work).await;
         Ok(self
-            .ended(over, [saving, serving_api, Some(serving_probes)])
+            .ended(over, [saving, serving_api, Some(serving_probes), Some(beating)])
             .await)
     }
 
@@ -186,6 +216,26 @@ impl Process {
                 format!("{setting} {address} cannot be opened: {error}")
             })
         })
+    }
+
+    /// Keeps the process in the fleet until the work has ended.
+    fn beat(
+        &self,
+        fleet: Arc<dyn Fleet>,
+        parts: Vec<Arc<dyn Part>>,
+        nudge: Arc<Nudge>,
+        worked: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let heartbeat = Heartbeat {
+            fleet,
+            member: Member::new(self.name.clone(), self.role.in_fleet(), self.clock.now()),
+            parts,
+            interval: self.settings.schedule.heartbeat_interval,
+            lifetime: self.settings.schedule.heartbeat_lifetime,
+            nudge,
+        };
+        let worked = worked.clone();
+        self.vital(async move { heartbeat.run(worked).await })
     }
 
     fn serve(&self, listener: TcpListener, router: Router, worked: &CancellationToken) -> JoinHandle<()> {
@@ -211,11 +261,11 @@ impl Process {
     }
 
     /// Ends what outlived the work; `over` is dropped first.
-    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 3]) -> End {
+    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> End {
         drop(over);
         let last = async {
             for part in parts.into_iter().flatten() {
-                self.part_ended(part, "stamps, API or probes").await;
+                self.part_ended(part, "stamps, API, probes or heartbeat").await;
             }
         };
         if tokio::time::timeout(API_DRAIN + LAST_FLUSH, last).await.is_err() {

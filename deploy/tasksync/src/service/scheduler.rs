@@ -25,10 +25,12 @@ pub(super) fn prepare(
     for pulse in scheduler.pulses() {
         process.health.watch(pulse);
     }
+    scheduler.register(&process.metrics);
     let parts = Parts {
         registry: Arc::clone(&stores.registry),
         schedule: Arc::clone(&stores.schedule),
         queue: Arc::clone(&stores.queue),
+        fleet: Arc::clone(&stores.fleet),
         checks,
         settings: Arc::clone(&process.settings),
         clock: Arc::clone(&process.clock),

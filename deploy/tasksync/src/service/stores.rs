@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::Fleet;
 use tasksync_common::health::Health;
 use tasksync_common::queue::{QueueName, open_queue};
 use tasksync_common::registry::{Company, Occupancy, occupy, open_registry};
@@ -11,8 +12,8 @@ use tasksync_common::schedule::{open_schedule, rebuild};
 use tasksync_scheduler::Stores;
 use tokio_util::sync::CancellationToken;
 
-use super::Process;
 use super::combination::embedded;
+use super::{Process, Role};
 use crate::exit::Stop;
 
 /// One attempt may take this long.
@@ -23,6 +24,24 @@ const REGISTRY_ATTEMPT: Duration = Duration::from_secs(12 * 60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Says that nothing the role needs is there yet, so that no probe finds a process ready that has not asked.
+pub(super) fn announce(role: Role, health: &Health) {
+    let mut needs = vec![
+        ("registry", Code::RegistryUnavailable),
+        ("schedule", Code::ScheduleUnavailable),
+        ("queue", Code::QueueUnavailable),
+    ];
+    if role.works() {
+        needs.push(("consumer", Code::QueueUnavailable));
+    }
+    for (what, code) in needs {
+        health.tell(
+            what,
+            Err(Failure::new(ErrorClass::Transient, code, "not asked yet")),
+        );
+    }
+}
+
 /// Takes the place on the registry, opens all three stores, side by side, and asks each something; an order of work in
 /// memory is filled. `None` when the process was told to end before they were there.
 ///
@@ -31,6 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) async fn open(
     process: &Process,
     company: Company,
+    fleet: &Arc<dyn Fleet>,
 ) -> Result<Option<(Stores, Option<Occupancy>)>, Stop> {
     let settings = &process.settings;
     let waiting = |what, code, url: &str| Waiting {
@@ -85,6 +105,7 @@ pub(super) async fn open(
         schedule,
         queue,
         registry,
+        fleet: Arc::clone(fleet),
         clock: Arc::clone(&process.clock),
     };
     Ok(Some((stores, occupancy)))
@@ -111,7 +132,6 @@ impl Waiting<'_> {
     ) -> Result<Option<T>, Stop> {
         let mut said: Option<Failure> = None;
         let mut wait = FIRST_PAUSE;
-        self.health.tell(self.what, Err(self.failure("not asked yet")));
         loop {
             let tried = tokio::time::timeout(self.limit, attempt());
             let Some(tried) = self.stop.run_until_cancelled(tried).await else {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::facts::SiteCheck;
+use tasksync_common::fleet::{Fleet, Nudge, Part};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
@@ -31,14 +32,23 @@ pub(super) struct Connected<S: UserSync> {
     pub(super) checks: Arc<dyn TenantChecks>,
 }
 
-/// Makes the clients.
+/// Makes the clients, and what their limits have to do with the fleet's.
 ///
 /// # Errors
 /// Names the setting that cannot be used.
-pub(super) fn connector(settings: &Settings, clock: &SharedClock) -> Result<Arc<dyn Connector>, Stop> {
-    let connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
+pub(super) fn connector(
+    settings: &Settings,
+    clock: &SharedClock,
+    fleet: &dyn Fleet,
+    nudge: &Arc<Nudge>,
+) -> Result<(Arc<dyn Connector>, Arc<dyn Part>), Stop> {
+    let mut connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
         .map_err(|error| Stop::settings(error.to_string()))?;
-    Ok(Arc::new(connector))
+    if fleet.is_shared() {
+        connector = connector.sharing_limits(settings.outbound.requests_per_server, Arc::clone(nudge));
+    }
+    let servers = Arc::new(connector.servers().clone());
+    Ok((Arc::new(connector), servers))
 }
 
 /// Makes what is built on the clients.

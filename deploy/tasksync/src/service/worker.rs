@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasksync_common::error::Code;
+use tasksync_common::fleet::Nudge;
 use tasksync_common::schedule::StampSaver;
 use tasksync_scheduler::Stores;
-use tasksync_worker::work::{Consumers, UserSync, WorkLimits, Worker};
+use tasksync_worker::work::{Consumers, Presence, UserSync, WorkLimits, WorkMetrics, Worker};
 
 use super::Process;
 
@@ -17,8 +18,20 @@ const STAMP_BATCH: usize = 1_000;
 const STAMPS_WAITING: usize = 100_000;
 
 /// Makes the worker. Its stamps have to be saved by whoever runs it, also for a while after it ended.
-pub(super) fn prepare<S: UserSync>(process: &Process, stores: &Stores, sync: Arc<S>) -> Worker<S> {
+pub(super) fn prepare<S: UserSync>(
+    process: &Process,
+    stores: &Stores,
+    sync: Arc<S>,
+    nudge: &Arc<Nudge>,
+) -> Worker<S> {
     let limits = WorkLimits::of(&process.settings);
+    let metrics: Arc<WorkMetrics> = Arc::default();
+    let presence = Presence::new(
+        &limits,
+        Arc::clone(&metrics),
+        Arc::clone(&stores.fleet),
+        Arc::clone(nudge),
+    );
     let consumers = Arc::new(Consumers::new(&limits));
     for pulse in consumers.pulses() {
         process.health.watch(pulse);
@@ -27,19 +40,24 @@ pub(super) fn prepare<S: UserSync>(process: &Process, stores: &Stores, sync: Arc
     process.health.ask("consumer", Code::QueueUnavailable, move || {
         std::future::ready(asked.open())
     });
+    let stamps = Arc::new(StampSaver::new(
+        Arc::clone(&stores.registry),
+        STAMP_BATCH,
+        STAMPS_WAITING,
+    ));
+    stamps.register(&process.metrics);
+    let metrics: Arc<WorkMetrics> = Arc::default();
+    metrics.register(&process.metrics);
     Worker {
         schedule: Arc::clone(&stores.schedule),
         queue: Arc::clone(&stores.queue),
         registry: Arc::clone(&stores.registry),
-        stamps: Arc::new(StampSaver::new(
-            Arc::clone(&stores.registry),
-            STAMP_BATCH,
-            STAMPS_WAITING,
-        )),
+        stamps,
         clock: Arc::clone(&process.clock),
         sync,
         limits,
-        metrics: Arc::default(),
+        metrics,
+        presence,
         consumers,
     }
 }

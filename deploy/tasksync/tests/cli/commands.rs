@@ -200,3 +200,30 @@ fn wrong_files_and_names_are_refused_before_anything_is_sent() {
     let ended = run(tasksync().args(["tenant", "nonsense"]));
     assert_eq!(ended.code, 2);
 }
+
+#[test]
+fn a_file_opts_many_users_in() {
+    let (folder, service) = with_tenant();
+    let file = folder.path().join("users.csv");
+    let mut text = "user,source_login,mailbox,time_zone\n".to_owned();
+    for at in 0..600 {
+        text.push_str(&format!("user{at},contoso\\user{at},user{at}@contoso.example,\n"));
+    }
+    std::fs::write(&file, &text).unwrap();
+    let path = file.to_str().unwrap();
+    let ended = service.ask(&["user", "opt-in", "contoso", "--file", path]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("600 users were added"), "{ended:?}");
+    text.push_str("thief,contoso\\thief,user1@contoso.example,\n");
+    std::fs::write(&file, &text).unwrap();
+    let ended = service.ask(&["user", "opt-in", "contoso", "--file", path]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended
+            .out
+            .contains("thief: user1@contoso.example belongs to contoso/user1"),
+        "{ended:?}"
+    );
+    let wrong = service.ask(&["user", "opt-in", "contoso", "ana", "--file", path]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+}

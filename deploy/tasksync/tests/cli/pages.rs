@@ -4,7 +4,7 @@ use crate::harness::{example, root, run, tasksync};
 
 #[test]
 fn the_pages_in_the_repository_are_up_to_date() {
-    for page in ["errors", "settings", "api", "doctor", "commands"] {
+    for page in ["errors", "settings", "api", "doctor", "commands", "metrics"] {
         let printed = run(tasksync().args(["docs", page]));
         assert_eq!(printed.code, 0, "{printed:?}");
         let kept = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap_or_default();

@@ -119,9 +119,12 @@ fn a_role_without_its_stores_lives_names_them_and_ends_when_told() {
             assert!(started.elapsed() < PATIENCE, "{body}");
             std::thread::sleep(Duration::from_millis(50));
         };
-        for (missing, what) in missing.iter().zip(["registry", "schedule", "queue"]) {
-            assert_eq!(missing["what"], what);
-            assert_eq!(missing["code"], format!("{what}-unavailable"));
+        for (missing, (what, code)) in missing.iter().zip([
+            ("registry", "registry-unavailable"),
+            ("schedule", "redis-unavailable"),
+            ("queue", "queue-unavailable"),
+        ]) {
+            assert_eq!((&missing["what"], &missing["code"]), (&what.into(), &code.into()));
             let detail = missing["detail"].as_str().unwrap();
             assert!(
                 detail.contains("127.0.0.1:1") && !detail.contains("geheim"),

@@ -1,11 +1,13 @@
 //! The whole process between simulated servers: kills, bad input, broken servers, full disks, ends under load.
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 
 mod bad_input;
 mod broken_servers;
+mod calamity;
 mod ending;
 mod gate;
 mod kill;
@@ -14,3 +16,4 @@ mod registry;
 mod rig;
 mod roles;
 mod shared;
+mod telemetry;

@@ -38,7 +38,7 @@ fn variable(name: &str) -> Option<Url> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "as above")]
-fn required() -> bool {
+pub(crate) fn required() -> bool {
     std::env::var("TASKSYNC_TEST_SERVICES").is_ok_and(|value| value == "required")
 }
 
@@ -110,6 +110,9 @@ impl Shared {
             environment: vec![
                 ("TASKSYNC_SCHEDULE__KEY_PREFIX".to_owned(), self.name.clone()),
                 ("TASKSYNC_SCHEDULE__LEADER_LIFETIME".to_owned(), "3s".to_owned()),
+                // Below the short budgets of these trials.
+                ("TASKSYNC_REGISTRY__ACQUIRE_TIMEOUT".to_owned(), "2s".to_owned()),
+                ("TASKSYNC_REGISTRY__STATEMENT_TIMEOUT".to_owned(), "2s".to_owned()),
             ],
             schedulers,
             workers,

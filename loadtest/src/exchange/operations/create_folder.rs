@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
                 properties.insert(path.key, value);
             }
             let now = context.now();
-            let mut store = parent.mailbox.store(now);
+            let mut store = parent.mailbox.store();
             let number = store.create_folder(parent.number, name, class, properties, now)?;
             context.count_write();
             let folder = store.folder(number).ok_or_else(folder_not_found)?;

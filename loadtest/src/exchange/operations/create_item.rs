@@ -43,7 +43,7 @@ fn create(
     for value in &wanted.children {
         set(&mut item, value, &reading)?;
     }
-    let mut store = mailbox.store(now);
+    let mut store = mailbox.store();
     let folder = store
         .folder(target.number)
         .ok_or_else(|| lost("The folder could not be found.".to_owned()))?;

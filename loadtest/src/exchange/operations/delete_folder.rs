@@ -13,7 +13,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
             let now = context.now();
             target
                 .mailbox
-                .store(now)
+                .store()
                 .delete_folder(target.number, to_deleted_items, now)?;
             context.count_write();
             Ok(())

@@ -12,7 +12,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
         answer.entry(|_| {
             let (mailbox, number) = context.item(id)?;
             let now = context.now();
-            let mut store = mailbox.store(now);
+            let mut store = mailbox.store();
             let folder = store.item(number).ok_or_else(EwsError::item_not_found)?.folder;
             if request.attribute("AffectedTaskOccurrences").is_none() {
                 let text = "AffectedTaskOccurrences attribute must be specified for Task items.";

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;
             let target = context.folder(id)?;
-            let store = target.mailbox.store(context.now());
+            let store = target.mailbox.store();
             store.folder(target.number).ok_or_else(folder_not_found)?;
             let style = context.style(&target.mailbox);
             let mut found: Vec<&Folder> = Vec::new();

@@ -48,7 +48,7 @@ fn find(
         ));
     }
     let target = context.folder(id)?;
-    let store = target.mailbox.store(context.now());
+    let store = target.mailbox.store();
     let folder = store.folder(target.number).ok_or_else(folder_not_found)?;
     let style = context.style(&target.mailbox);
     let mut found: Vec<&Item> = Vec::new();

@@ -13,7 +13,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;
             let target = context.folder(id)?;
-            let store = target.mailbox.store(context.now());
+            let store = target.mailbox.store();
             let folder = store.folder(target.number).ok_or_else(folder_not_found)?;
             out.push_str("<m:Folders>");
             shape.write(out, &context.style(&target.mailbox), &store, folder);

@@ -13,7 +13,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;
             let (mailbox, number) = context.item(id)?;
-            let store = mailbox.store(context.now());
+            let store = mailbox.store();
             let item = store.item(number).ok_or_else(EwsError::item_not_found)?;
             out.push_str("<m:Items>");
             shape.write(out, &context.style(&mailbox), item);

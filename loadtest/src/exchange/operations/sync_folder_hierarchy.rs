@@ -38,7 +38,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
         ),
     };
     let mailbox = &target.mailbox;
-    let store = mailbox.store(context.now());
+    let store = mailbox.store();
     if store.folder(target.number).is_none() {
         return Err(EwsError::new(
             "ErrorSyncFolderNotFound",

@@ -36,7 +36,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
         .folder_in(request, "SyncFolderId")
         .ok_or_else(not_found)??;
     let mailbox = &target.mailbox;
-    let store = mailbox.store(context.now());
+    let store = mailbox.store();
     let folder = store.folder(target.number).ok_or_else(not_found)?;
     let fresh = SyncState {
         kind: Kind::Item,

@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
         answer.entry(|out| {
             let id = change.children.first().ok_or_else(folder_not_found)?;
             let target = context.folder(id)?;
-            let mut store = target.mailbox.store(context.now());
+            let mut store = target.mailbox.store();
             let mut folder = store.folder(target.number).ok_or_else(folder_not_found)?.clone();
             for update in entries(change, "Updates") {
                 apply(&mut folder, update)?;
@@ -63,7 +63,7 @@ fn apply(folder: &mut Folder, update: &Element) -> Result<(), EwsError> {
                         let text = "Folders every mailbox has cannot be renamed.";
                         return Err(EwsError::new("ErrorInvalidOperation", text));
                     }
-                    value.text.clone_into(&mut folder.name);
+                    folder.name = value.text.clone().into();
                 }
                 ("FieldURI", name) if uri.strip_prefix("folder:") != Some(name) => return Err(mismatch()),
                 ("FieldURI", _) => {

@@ -33,7 +33,7 @@ fn update(
     let id = change.child("ItemId").ok_or_else(EwsError::item_not_found)?;
     let (mailbox, number) = context.item(id)?;
     let now = context.now();
-    let mut store = mailbox.store(now);
+    let mut store = mailbox.store();
     let before = store.item(number).ok_or_else(EwsError::item_not_found)?;
     let updates = entries(change, "Updates");
     let fields: Vec<String> = updates.iter().map(field_of).collect::<Result<_, _>>()?;
@@ -120,7 +120,7 @@ fn check_version(
     let touched = |field: &&String| {
         before
             .field_changes
-            .get(*field)
+            .get(field.as_str())
             .is_some_and(|change| *change > known)
     };
     let conflicts = u32::try_from(fields.iter().filter(touched).count()).unwrap_or(u32::MAX);

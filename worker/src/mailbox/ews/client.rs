@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::model::MailboxAddress;
 
 use super::envelope::{self, ServerVersion};
@@ -151,6 +152,8 @@ impl Client {
         let call = Call {
             method: reqwest::Method::POST,
             url: self.connection.url.clone(),
+            server: Server::Ews,
+            operation: operation.name,
             headers,
             body,
             timeout: self.timeout,
@@ -241,6 +244,7 @@ impl Client {
             }
             return;
         };
+        record::pause(Server::Ews);
         let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
         let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let pause =

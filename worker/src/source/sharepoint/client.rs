@@ -13,6 +13,7 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::registry::Credentials;
 use url::Url;
 
@@ -360,6 +361,7 @@ impl Client {
             HeaderValue::from_static(concat!("NONISV|tasksync|tasksync/", env!("CARGO_PKG_VERSION"))),
         );
         let url = parse_url(web, path)?;
+        let operation = operation(path, &method);
         let deadline = SignedDuration::try_from(self.timeout)
             .ok()
             .and_then(|timeout| self.now().checked_add(timeout).ok())
@@ -372,6 +374,8 @@ impl Client {
         let call = Call {
             method,
             url,
+            server: Server::SharePoint,
+            operation,
             headers,
             body,
             timeout: self.timeout,
@@ -406,6 +410,7 @@ impl Client {
             .ok()
             .and_then(|pause| now.checked_add(pause).ok());
         if let Some(until) = until {
+            record::pause(Server::SharePoint);
             server.pause_until(until);
         }
         errors::throttled(named, format!("{name}: the server asks for a pause")).into()
@@ -449,6 +454,17 @@ impl Client {
             .unwrap_or(now);
         *held = Some((digest, until));
         Ok(header)
+    }
+}
+
+/// What is asked for, for traces; the path itself names lists and people.
+fn operation(path: &str, method: &Method) -> &'static str {
+    match path.split(['?', '(', '/']).next() {
+        Some("$batch") => "batch",
+        Some("contextinfo") => "contextinfo",
+        _ if path.to_ascii_lowercase().contains("getchanges") => "GetChanges",
+        _ if method == Method::GET => "read",
+        _ => "write",
     }
 }
 

@@ -51,13 +51,17 @@ local function first_score(key)
 end
 
 -- Where the tenant stands, for the index of tenants: change number, oldest stamp, earliest expiry, users, claimed users,
--- attempts, oldest success of those whose last attempt failed. A tenant that nobody is left of leaves no key behind.
+-- attempts, oldest success of those whose last attempt failed. A tenant that nobody is left of leaves no key behind. One
+-- that was found without users has the number 0: its data may be lost, which the index must not take for a withdrawal.
 local function report(changed)
     local claimed = redis.call('ZCARD', CLAIMED)
     local users = redis.call('ZCARD', DUE) + claimed
     if users == 0 then
-        local number = grown('number')
-        redis.call('UNLINK', unpack(KEYS, 1, 8))
+        local number = 0
+        if changed then
+            number = grown('number')
+            redis.call('UNLINK', unpack(KEYS, 1, 8))
+        end
         return { number, false, false, 0, 0, 0, false }
     end
     local number

@@ -1,0 +1,376 @@
+//! The fleet's suite.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{FleetBench, tenant_id};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::fleet::{
+    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, Permits, Report, Role, ServerAsk,
+    ServerGiven,
+};
+
+/// Long enough to hold for a whole test.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn started() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn worker(name: &str) -> Member {
+    Member {
+        background: Permits { total: 16, free: 5 },
+        running: [(tenant_id("contoso"), 11)].into(),
+        ..Member::new(name, Role::Worker, started())
+    }
+}
+
+fn report(name: &str, number: u64, servers: &[ServerAsk]) -> Report {
+    Report {
+        number,
+        lifetime: LONG,
+        member: worker(name),
+        servers: servers.to_vec(),
+        circuits: Vec::new(),
+        known: 0,
+    }
+}
+
+fn ask(holds: u32, wants: u32) -> ServerAsk {
+    ServerAsk {
+        name: "mail.contoso.example:443\0".to_owned(),
+        limit: 25,
+        holds,
+        wants,
+        demand: wants,
+        pause_ms: 0,
+    }
+}
+
+async fn tell(fleet: &dyn Fleet, name: &str, number: u64, holds: u32, wants: u32) -> ServerGiven {
+    let report = report(name, number, &[ask(holds, wants)]);
+    only(fleet.exchange(&report).await.unwrap())
+}
+
+fn only(answer: Answer) -> ServerGiven {
+    assert_eq!(answer.servers.len(), 1);
+    answer.servers.into_iter().next().unwrap()
+}
+
+fn open(failures: u32) -> OpenCircuit {
+    OpenCircuit {
+        failure: Failure::new(
+            ErrorClass::TenantPermanent,
+            Code::ExchangeSignInRefused,
+            "401 from mail.contoso.example – \"Zugriff\" verweigert",
+        ),
+        failures,
+        opened_ago_ms: 0,
+        left_ms: 3_000_000,
+    }
+}
+
+fn told(tenant: &str, base: u64, circuit: Option<OpenCircuit>) -> CircuitTold {
+    CircuitTold {
+        tenant: tenant_id(tenant),
+        base,
+        circuit,
+    }
+}
+
+async fn tell_circuit(
+    fleet: &dyn Fleet,
+    name: &str,
+    number: u64,
+    known: u64,
+    told: Vec<CircuitTold>,
+) -> Answer {
+    let report = Report {
+        circuits: told,
+        known,
+        ..report(name, number, &[])
+    };
+    fleet.exchange(&report).await.unwrap()
+}
+
+/// What they tell is shown; who is silent for the lifetime is gone; schedulers take no jobs.
+pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    assert!(fleet.members().await.unwrap().is_empty());
+    let short = Report {
+        lifetime: bench.unit(),
+        ..report("w1", 1, &[])
+    };
+    assert_eq!(fleet.exchange(&short).await.unwrap().workers, 1);
+    assert_eq!(fleet.exchange(&report("w2", 1, &[])).await.unwrap().workers, 2);
+    let scheduler = Report {
+        member: Member {
+            leads: true,
+            ..Member::new("s1", Role::Scheduler, started())
+        },
+        ..report("s1", 1, &[])
+    };
+    let answer = fleet.exchange(&scheduler).await.unwrap();
+    assert_eq!(
+        (answer.workers, answer.servers.len(), answer.circuits.len()),
+        (2, 0, 0)
+    );
+    let members = fleet.members().await.unwrap();
+    assert_eq!(members, [scheduler.member.clone(), worker("w1"), worker("w2")]);
+    bench.pass_time(bench.unit() * 2).await;
+    assert_eq!(fleet.members().await.unwrap(), [scheduler.member, worker("w2")]);
+    assert_eq!(fleet.exchange(&report("w2", 2, &[])).await.unwrap().workers, 1);
+}
+
+/// Given out of what nobody holds.
+pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    assert_eq!(tell(fleet, "a", 1, 0, 20).await.share, 20);
+    assert_eq!(tell(fleet, "b", 1, 0, 20).await.share, 5);
+    assert_eq!(tell(fleet, "c", 1, 0, 20).await.share, 0);
+    assert_eq!(tell(fleet, "a", 2, 20, 30).await.share, 20);
+    // Another account of the same host is another server.
+    let other = ServerAsk {
+        name: "mail.contoso.example:443\0contoso/app".to_owned(),
+        ..ask(0, 40)
+    };
+    let given = fleet
+        .exchange(&report("c", 2, &[other, ask(0, 1)]))
+        .await
+        .unwrap();
+    let shares: Vec<u32> = given.servers.iter().map(|given| given.share).collect();
+    assert_eq!(shares, [25, 0]);
+}
+
+/// The requests beyond the new share are still in flight until the process says otherwise.
+pub async fn what_is_let_go_is_free_when_it_is_told(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
+    // It wants less, but has all in flight.
+    assert_eq!(tell(fleet, "a", 2, 25, 10).await.share, 10);
+    assert_eq!(tell(fleet, "b", 1, 0, 15).await.share, 0);
+    assert_eq!(tell(fleet, "a", 3, 14, 10).await.share, 10);
+    assert_eq!(tell(fleet, "b", 2, 0, 15).await.share, 11);
+    assert_eq!(tell(fleet, "a", 4, 10, 10).await.share, 10);
+    assert_eq!(tell(fleet, "b", 3, 11, 15).await.share, 15);
+    assert_eq!(tell(fleet, "a", 5, 0, 0).await.share, 0);
+    assert_eq!(tell(fleet, "b", 4, 15, 25).await.share, 25);
+    // Who comes back holding what was given to another is cut down to what is left.
+    assert_eq!(tell(fleet, "a", 6, 10, 10).await.share, 0);
+    assert_eq!(tell(fleet, "b", 5, 25, 25).await.share, 15);
+}
+
+/// After the lifetime, not before.
+pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let dying = Report {
+        lifetime: bench.unit(),
+        ..report("a", 1, &[ask(0, 20)])
+    };
+    assert_eq!(only(fleet.exchange(&dying).await.unwrap()).share, 20);
+    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 5);
+    bench.pass_time(bench.unit() * 2).await;
+    let given = tell(fleet, "b", 2, 5, 25).await;
+    assert_eq!((given.share, given.demands, given.place), (25, vec![25], Some(0)));
+}
+
+/// So that everybody computes the same.
+pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    for (name, demand) in [("w10", 3), ("w2", 7), ("idle", 0), ("w1", 5)] {
+        tell(fleet, name, 1, 0, demand).await;
+    }
+    let given = tell(fleet, "w2", 2, 7, 8).await;
+    assert_eq!((given.demands, given.place), (vec![5, 3, 8], Some(2)));
+    let given = tell(fleet, "idle", 2, 0, 0).await;
+    assert_eq!((given.demands, given.place), (vec![5, 3, 8], None));
+    // Who wants nothing any more is not counted.
+    tell(fleet, "w10", 2, 0, 0).await;
+    let given = tell(fleet, "w1", 2, 5, 5).await;
+    assert_eq!((given.demands, given.place), (vec![5, 8], Some(0)));
+}
+
+/// One is told, all wait; a longer pause stays, a shorter one changes nothing.
+pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let paused = |pause_ms| ServerAsk {
+        pause_ms,
+        ..ask(0, 0)
+    };
+    assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
+    fleet
+        .exchange(&report("a", 1, &[paused(1_800_000)]))
+        .await
+        .unwrap();
+    let learned = tell(fleet, "b", 2, 1, 1).await.pause_ms;
+    assert!((1_700_000..=1_800_000).contains(&learned), "{learned}");
+    let given = only(fleet.exchange(&report("c", 1, &[paused(1_000)])).await.unwrap());
+    assert!(
+        (1_700_000..=1_800_000).contains(&given.pause_ms),
+        "{}",
+        given.pause_ms
+    );
+    fleet
+        .exchange(&report("c", 2, &[paused(3_600_000)]))
+        .await
+        .unwrap();
+    let learned = tell(fleet, "a", 2, 0, 0).await.pause_ms;
+    assert!((3_500_000..=3_600_000).contains(&learned), "{learned}");
+}
+
+/// Also when nobody holds anything of the server meanwhile; and it ends.
+pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let unit = u64::try_from(bench.unit().as_millis()).unwrap();
+    let pause = |pause_ms| Report {
+        lifetime: bench.unit(),
+        ..report(
+            "a",
+            1,
+            &[ServerAsk {
+                pause_ms,
+                ..ask(0, 1)
+            }],
+        )
+    };
+    fleet.exchange(&pause(unit * 6)).await.unwrap();
+    bench.pass_time(bench.unit() * 2).await;
+    assert!(tell(fleet, "b", 1, 0, 1).await.pause_ms > 0);
+    bench.pass_time(bench.unit() * 5).await;
+    let given = tell(fleet, "b", 2, 1, 1).await;
+    assert_eq!((given.pause_ms, given.share), (0, 1));
+}
+
+/// With its failure, its age and its end; each change is told once to who knows the others.
+pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let told_both = vec![
+        told("contoso", 0, Some(open(2))),
+        told("fabrikam", 0, Some(open(1))),
+    ];
+    let first = tell_circuit(fleet, "a", 1, 0, told_both).await;
+    assert_eq!(
+        first.circuits.len(),
+        2,
+        "its own changes come back with their versions"
+    );
+    let learned = tell_circuit(fleet, "b", 1, 0, Vec::new()).await;
+    let names: Vec<_> = learned.circuits.iter().map(|one| one.tenant.as_str()).collect();
+    assert_eq!(names, ["contoso", "fabrikam"]);
+    let contoso = learned
+        .circuits
+        .first()
+        .and_then(|one| one.circuit.clone())
+        .unwrap();
+    assert_eq!((&contoso.failure, contoso.failures), (&open(2).failure, 2));
+    assert!((2_900_000..=3_000_000).contains(&contoso.left_ms), "{contoso:?}");
+    assert!(contoso.opened_ago_ms < 100_000);
+    let nothing = tell_circuit(fleet, "b", 2, learned.known, Vec::new()).await;
+    assert_eq!((nothing.circuits, nothing.known), (Vec::new(), learned.known));
+    let base = learned.circuits.first().unwrap().version;
+    let closed = tell_circuit(fleet, "b", 3, learned.known, vec![told("contoso", base, None)]).await;
+    let [CircuitLearned { circuit: None, .. }] = closed.circuits.as_slice() else {
+        panic!("{closed:?}")
+    };
+    let learned = tell_circuit(fleet, "a", 2, first.known, Vec::new()).await;
+    assert_eq!(learned.circuits, closed.circuits);
+    // A newcomer knows nothing yet and is told everything; so is one who remembers more than there is.
+    for known in [0, closed.known + 1_000] {
+        let name = format!("new{known}");
+        assert_eq!(
+            tell_circuit(fleet, &name, 1, known, Vec::new())
+                .await
+                .circuits
+                .len(),
+            2
+        );
+    }
+}
+
+/// Of two who changed the same version one wins, and the other learns it.
+pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let first = tell_circuit(fleet, "a", 1, 0, vec![told("contoso", 0, Some(open(1)))]).await;
+    let version = first.circuits.first().unwrap().version;
+    let other = tell_circuit(
+        fleet,
+        "b",
+        1,
+        0,
+        vec![told("contoso", version + 7, Some(open(9)))],
+    )
+    .await;
+    assert_eq!(other.circuits.len(), 1);
+    assert_eq!(other.circuits.first().unwrap().version, version);
+    assert_eq!(
+        other.circuits.first().unwrap().circuit.as_ref().unwrap().failures,
+        1
+    );
+    let closed = tell_circuit(fleet, "b", 2, other.known, vec![told("contoso", version, None)]).await;
+    let again = tell_circuit(
+        fleet,
+        "a",
+        2,
+        first.known,
+        vec![told("contoso", version, Some(open(2)))],
+    )
+    .await;
+    assert_eq!(again.circuits, closed.circuits);
+}
+
+/// It was overtaken by a newer one of the same process.
+pub async fn a_report_that_comes_late_changes_nothing(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    assert_eq!(tell(fleet, "a", 2, 0, 10).await.share, 10);
+    for number in [1, 2] {
+        let late = report("a", number, &[ask(0, 0)]);
+        assert_eq!(
+            fleet.exchange(&late).await.unwrap_err().class,
+            ErrorClass::Transient
+        );
+    }
+    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 15);
+}
+
+/// One at a time, over all processes; the next after its time.
+pub async fn one_probes_at_a_time(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let contoso = tenant_id("contoso");
+    assert!(fleet.probe(&contoso, bench.unit()).await.unwrap());
+    assert!(fleet.probe(&tenant_id("fabrikam"), LONG).await.unwrap());
+    assert!(!fleet.probe(&tenant_id("fabrikam"), LONG).await.unwrap());
+    bench.pass_time(bench.unit() * 2).await;
+    assert!(fleet.probe(&contoso, LONG).await.unwrap());
+    assert!(!fleet.probe(&contoso, LONG).await.unwrap());
+}
+
+/// It is forgotten at once.
+pub async fn who_leaves_is_no_member_any_more(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
+    assert_eq!(tell(fleet, "a", 2, 0, 0).await.share, 0);
+    fleet.leave("a").await.unwrap();
+    fleet.leave("nobody").await.unwrap();
+    assert!(fleet.members().await.unwrap().is_empty());
+    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 25);
+}
+
+/// Hundreds of servers in one exchange.
+pub async fn many_servers_are_asked_about_at_once(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let servers: Vec<ServerAsk> = (0..crate::fleet::MAXIMUM_SERVERS)
+        .map(|number| ServerAsk {
+            name: format!("mail{number}.example:443\0tenant/app"),
+            ..ask(0, 3)
+        })
+        .collect();
+    let answer = fleet.exchange(&report("a", 1, &servers)).await.unwrap();
+    assert_eq!(answer.servers.len(), servers.len());
+    assert!(
+        answer
+            .servers
+            .iter()
+            .all(|given| given.share == 3 && given.demands == [3])
+    );
+}

@@ -1,0 +1,77 @@
+//! A fleet in one process's memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::ledger::Ledger;
+use super::{Answer, Fleet, Member, Report};
+use crate::clock::SharedClock;
+use crate::error::Failure;
+use crate::model::TenantId;
+
+/// What the parts of one process share. Clones share it.
+#[derive(Clone)]
+pub struct MemoryFleet {
+    clock: SharedClock,
+    ledger: Arc<Mutex<Ledger>>,
+    shared: bool,
+}
+
+impl MemoryFleet {
+    /// The fleet of a process that is alone: every limit is its own.
+    #[must_use]
+    pub fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            ledger: Arc::default(),
+            shared: false,
+        }
+    }
+
+    /// A fleet whose members share limits although they run in one process; for tests and simulations.
+    #[must_use]
+    pub fn of_many(clock: SharedClock) -> Self {
+        Self {
+            shared: true,
+            ..Self::new(clock)
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Whole after every change, so a panic elsewhere does not spoil it.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl Fleet for MemoryFleet {
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+        self.ledger().exchange(self.now(), report)
+    }
+
+    async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure> {
+        Ok(self.ledger().probe(self.now(), tenant, lasts))
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, Failure> {
+        Ok(self.ledger().members(self.now()))
+    }
+
+    async fn leave(&self, name: &str) -> Result<(), Failure> {
+        self.ledger().leave(name);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

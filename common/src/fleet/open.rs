@@ -1,0 +1,50 @@
+//! The fleet that belongs to the order of work.
+
+use std::sync::Arc;
+
+use super::{Fleet, MemoryFleet, RedisFleet};
+use crate::clock::SharedClock;
+use crate::error::Failure;
+use crate::redis::{RedisOptions, RedisStore, is_redis_url};
+use crate::settings::{ScheduleSettings, unsupported_url};
+
+/// Opens what processes share, beside the order of work: both are where `schedule.url` says. An order of work in memory
+/// has one process, whose time is `clock`.
+///
+/// # Errors
+/// The URL is not supported.
+pub fn open_fleet(settings: &ScheduleSettings, clock: SharedClock) -> Result<Arc<dyn Fleet>, Failure> {
+    match settings.url.as_str() {
+        "memory:" => Ok(Arc::new(MemoryFleet::new(clock))),
+        // Connects when first used: that Redis answers is checked for the order of work.
+        url if is_redis_url(url) => {
+            let store = RedisStore::new("schedule.url", url, RedisOptions::default())?;
+            Ok(Arc::new(RedisFleet::new(
+                store,
+                &format!("{}:", settings.key_prefix),
+            )))
+        }
+        url => Err(unsupported_url("schedule.url", url, "memory: and redis:")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::error::Code;
+
+    #[tokio::test]
+    async fn it_is_where_the_order_of_work_is() {
+        let open = |url: &str| {
+            let settings = ScheduleSettings {
+                url: url.to_owned(),
+                ..ScheduleSettings::default()
+            };
+            open_fleet(&settings, Arc::new(SystemClock)).map(|fleet| fleet.is_shared())
+        };
+        assert!(!open("memory:").unwrap());
+        assert!(open("redis://127.0.0.1:1").unwrap());
+        assert_eq!(open("etcd://host").unwrap_err().code, Code::SettingsWrong);
+    }
+}

@@ -1,0 +1,296 @@
+//! A fleet in Redis: every exchange is one script, by Redis' own time. All keys have one hash tag, so they are together
+//! on one node of a cluster; no tenant's name has its underscore.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{crowded, late};
+use super::{
+    Answer, CircuitLearned, Fleet, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, MAXIMUM_SERVERS,
+    Member, OpenCircuit, Report, ServerAsk, ServerGiven,
+};
+use crate::error::{Code, ErrorClass, Failure};
+use crate::model::TenantId;
+use crate::redis::{LazyScript, RedisStore, Repeat};
+
+static EXCHANGE: LazyScript = LazyScript::new(include_str!("exchange.lua"));
+
+static MEMBERS: LazyScript = LazyScript::new(
+    "local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local members = {}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')) do
+  local member = redis.call('HGET', KEYS[1], name)
+  if member then
+    table.insert(members, member)
+  end
+end
+return members",
+);
+
+static LEAVE: LazyScript = LazyScript::new(
+    "redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+return redis.call('SREM', KEYS[4], ARGV[1])",
+);
+
+/// What processes share, in Redis. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct RedisFleet {
+    store: RedisStore,
+    prefix: String,
+}
+
+/// As the script reads it.
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    number: u64,
+    lifetime_ms: u64,
+    works: bool,
+    servers: Vec<ServerTold>,
+    circuits: Vec<Change<'a>>,
+    known: u64,
+    maximum_members: usize,
+    maximum_circuits: usize,
+    maximum_changes: usize,
+}
+
+/// The server's name is in its key.
+#[derive(Serialize)]
+struct ServerTold {
+    limit: u32,
+    holds: u32,
+    wants: u32,
+    demand: u32,
+    pause_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    tenant: &'a TenantId,
+    base: u64,
+    open: Option<Open>,
+}
+
+/// The failure travels as JSON, which the script need not understand.
+#[derive(Serialize, Deserialize)]
+struct Open {
+    failure: String,
+    failures: u32,
+    opened_ago_ms: u64,
+    left_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct Learned {
+    tenant: TenantId,
+    version: u64,
+    #[serde(default)]
+    open: Option<Open>,
+}
+
+/// As the script answers.
+#[derive(Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+enum Reply {
+    Told {
+        now_ms: u64,
+        workers: u32,
+        servers: Vec<ServerGiven>,
+        circuits: Vec<Learned>,
+        known: u64,
+    },
+    Late,
+    Crowded,
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    // A year is for ever; larger numbers would lose digits on their way.
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .min(366 * 24 * 3600 * 1000)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::RedisUnavailable,
+        format!("what processes share in Redis cannot be read or written: {error}"),
+    )
+}
+
+impl RedisFleet {
+    /// A fleet whose keys begin with `prefix`, which holds no braces.
+    #[must_use]
+    pub fn new(store: RedisStore, prefix: &str) -> Self {
+        Self {
+            store,
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{{_fleet}}:{name}", self.prefix)
+    }
+
+    fn member_keys(&self) -> Vec<String> {
+        ["members", "alive", "numbers", "works"]
+            .iter()
+            .map(|name| self.key(name))
+            .collect()
+    }
+
+    fn told<'a>(report: &'a Report, servers: &[ServerAsk]) -> Result<Told<'a>, Failure> {
+        let circuits = report.circuits.iter().take(MAXIMUM_CHANGES).map(|told| {
+            let open = told.circuit.as_ref().map(|open| {
+                Ok(Open {
+                    failure: serde_json::to_string(&open.failure).map_err(unreadable)?,
+                    failures: open.failures,
+                    opened_ago_ms: open.opened_ago_ms.min(milliseconds(Duration::MAX)),
+                    left_ms: open.left_ms.min(milliseconds(Duration::MAX)),
+                })
+            });
+            Ok(Change {
+                tenant: &told.tenant,
+                base: told.base,
+                open: open.transpose()?,
+            })
+        });
+        Ok(Told {
+            name: &report.member.name,
+            number: report.number,
+            lifetime_ms: milliseconds(report.lifetime),
+            works: report.member.role.works(),
+            servers: servers
+                .iter()
+                .map(|ask| ServerTold {
+                    limit: ask.limit,
+                    holds: ask.holds,
+                    wants: ask.wants,
+                    demand: ask.demand,
+                    pause_ms: ask.pause_ms.min(milliseconds(Duration::MAX)),
+                })
+                .collect(),
+            circuits: circuits.collect::<Result<_, Failure>>()?,
+            known: report.known,
+            maximum_members: MAXIMUM_MEMBERS,
+            maximum_circuits: MAXIMUM_CIRCUITS,
+            maximum_changes: MAXIMUM_CHANGES,
+        })
+    }
+}
+
+fn learned(one: Learned) -> Result<CircuitLearned, Failure> {
+    let circuit = one.open.map(|open| {
+        Ok::<_, Failure>(OpenCircuit {
+            failure: serde_json::from_str(&open.failure).map_err(unreadable)?,
+            failures: open.failures,
+            opened_ago_ms: open.opened_ago_ms,
+            left_ms: open.left_ms,
+        })
+    });
+    Ok(CircuitLearned {
+        tenant: one.tenant,
+        version: one.version,
+        circuit: circuit.transpose()?,
+    })
+}
+
+#[async_trait]
+impl Fleet for RedisFleet {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+        let servers = report.servers.get(..MAXIMUM_SERVERS).unwrap_or(&report.servers);
+        let told = rmp_serde::to_vec_named(&Self::told(report, servers)?).map_err(unreadable)?;
+        let member = rmp_serde::to_vec_named(&report.member).map_err(unreadable)?;
+        let mut keys = self.member_keys();
+        keys.extend([self.key("circuits"), self.key("changes")]);
+        keys.extend(
+            servers
+                .iter()
+                .map(|ask| self.key(&format!("server:{}", ask.name))),
+        );
+        // Made again it would be answered "late".
+        let bytes: Vec<u8> = self
+            .store
+            .script("telling the fleet", &EXCHANGE, &keys, &[told, member], Repeat::No)
+            .await?;
+        match rmp_serde::from_slice(&bytes).map_err(unreadable)? {
+            Reply::Late => Err(late(report)),
+            Reply::Crowded => Err(crowded()),
+            Reply::Told {
+                now_ms,
+                workers,
+                servers,
+                circuits,
+                known,
+            } => Ok(Answer {
+                now_ms,
+                workers,
+                servers,
+                // One that another version of the program wrote and this one cannot read is left out.
+                circuits: circuits.into_iter().filter_map(|one| learned(one).ok()).collect(),
+                known,
+            }),
+        }
+    }
+
+    async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure> {
+        let mut command = redis::cmd("SET");
+        command
+            .arg(self.key(&format!("probe:{tenant}")))
+            .arg(1)
+            .arg("NX")
+            .arg("PX")
+            .arg(milliseconds(lasts).max(1));
+        let set: Option<String> = self
+            .store
+            .command("asking whether another probes", command, Repeat::No)
+            .await?;
+        Ok(set.is_some())
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, Failure> {
+        let members: Vec<Vec<u8>> = self
+            .store
+            .script(
+                "asking who is in the fleet",
+                &MEMBERS,
+                &self.member_keys(),
+                &[],
+                Repeat::Yes,
+            )
+            .await?;
+        // A member of another version of the program may tell what this one cannot read.
+        let mut members: Vec<Member> = members
+            .iter()
+            .filter_map(|bytes| rmp_serde::from_slice(bytes).ok())
+            .collect();
+        members.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(members)
+    }
+
+    async fn leave(&self, name: &str) -> Result<(), Failure> {
+        let arguments = [name.as_bytes().to_vec()];
+        self.store
+            .script::<i64>(
+                "leaving the fleet",
+                &LEAVE,
+                &self.member_keys(),
+                &arguments,
+                Repeat::Yes,
+            )
+            .await
+            .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Who should have how much of a server's limit.
+
+/// With more processes than requests allowed they take turns; a turn lasts this long, in milliseconds: long enough for one
+/// process to let go, tell so, and another to ask again.
+pub const TURN_MS: u64 = 10_000;
+
+/// Divides `limit` among processes by their demands (in the order of their names), as evenly as possible: nobody gets
+/// more than the demand, and what one does not need the others get. The sum is never above the limit. With at most
+/// `limit` demands above 0 everybody of them gets at least 1; with more, `turn` says whose turn it is, and everybody has
+/// one.
+#[must_use]
+pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
+    let mut given = vec![0_u32; demands.len()];
+    let mut open: Vec<usize> = (0..demands.len())
+        .filter(|&place| demands.get(place).is_some_and(|&demand| demand > 0))
+        .collect();
+    let wanting = u64::try_from(open.len()).unwrap_or(u64::MAX);
+    if wanting > u64::from(limit) {
+        let first = turn.wrapping_mul(u64::from(limit)) % wanting.max(1);
+        for offset in 0..u64::from(limit) {
+            let place = usize::try_from((first + offset) % wanting).unwrap_or(0);
+            if let Some(share) = open.get(place).and_then(|&place| given.get_mut(place)) {
+                *share = 1;
+            }
+        }
+        return given;
+    }
+    // Level by level: who needs no more than an even part gets it all, and leaves the rest to the others.
+    let mut left = limit;
+    while !open.is_empty() {
+        let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        let even = left / count;
+        let before = open.len();
+        open.retain(|&place| {
+            let demand = demands.get(place).copied().unwrap_or(0);
+            if demand > even {
+                return true;
+            }
+            if let Some(share) = given.get_mut(place) {
+                *share = demand;
+            }
+            left -= demand;
+            false
+        });
+        if open.len() == before {
+            let over = left % count;
+            for (number, place) in (0_u32..).zip(&open) {
+                if let Some(share) = given.get_mut(*place) {
+                    *share = even + u32::from(number < over);
+                }
+            }
+            break;
+        }
+    }
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_sum_is_the_limit_or_the_demand_and_nobody_gets_more_than_needed(
+            limit in 1_u32..60,
+            demands in prop::collection::vec(0_u32..40, 0..30),
+            turn: u64,
+        ) {
+            let given = shares(limit, &demands, turn);
+            prop_assert_eq!(given.len(), demands.len());
+            let sum: u32 = given.iter().sum();
+            prop_assert_eq!(sum, limit.min(demands.iter().sum()).min(if demands.iter().filter(|d| **d > 0).count() as u32 > limit { limit } else { u32::MAX }));
+            for (share, demand) in given.iter().zip(&demands) {
+                prop_assert!(share <= demand);
+            }
+            let wanting = demands.iter().filter(|&&demand| demand > 0).count() as u32;
+            if wanting <= limit {
+                prop_assert!(given.iter().zip(&demands).all(|(share, demand)| *demand == 0 || *share > 0));
+                // As even as possible: who got less than wanted has at most one less than anybody.
+                let most = given.iter().max().copied().unwrap_or(0);
+                for (share, demand) in given.iter().zip(&demands) {
+                    prop_assert!(share == demand || share + 1 >= most, "{:?} of {:?}", given, demands);
+                }
+            }
+        }
+
+        #[test]
+        fn with_more_processes_than_requests_everybody_has_a_turn(limit in 1_u32..10, more in 1_usize..40, start in 0_u64..1_000_000) {
+            let demands = vec![5; limit as usize + more];
+            let turns = demands.len() as u64;
+            let mut had = vec![0_u32; demands.len()];
+            for turn in start..start + turns {
+                for (had, share) in had.iter_mut().zip(shares(limit, &demands, turn)) {
+                    *had += share;
+                }
+            }
+            prop_assert!(had.iter().all(|turns| *turns == limit), "{:?}", had);
+        }
+    }
+
+    #[test]
+    fn what_one_does_not_need_the_others_get() {
+        assert_eq!(shares(25, &[40, 40], 0), [13, 12]);
+        assert_eq!(shares(25, &[2, 40, 40], 9), [2, 12, 11]);
+        assert_eq!(shares(25, &[0, 3], 0), [0, 3]);
+        assert_eq!(shares(2, &[9, 9, 9], 0), [1, 1, 0]);
+        assert_eq!(shares(2, &[9, 9, 9], 1), [1, 0, 1]);
+        assert!(shares(0, &[1], 7).iter().all(|share| *share == 0));
+    }
+}

@@ -1,0 +1,270 @@
+//! Metrics: defined once in the [`catalogue`], read by Prometheus and sent by OTLP from the same instruments.
+//!
+//! Counters that live in atomics are read when somebody asks ([`Metrics::observe`]); durations are recorded where they are
+//! measured ([`record`]). Before [`Metrics::new`] was called recording does nothing.
+
+mod buckets;
+pub mod catalogue;
+mod process;
+mod queue;
+pub mod record;
+mod stores;
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter, MeterProvider as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
+
+pub use catalogue::{Kind, Spec, markdown};
+pub(crate) use stores::Metered;
+
+/// Why metrics cannot be made or shown.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(String);
+
+/// One number of an owner: the metric, the values of its labels, and where the number is.
+pub type Row<T> = (&'static Spec, &'static [&'static str], fn(&T) -> u64);
+
+/// The process's instruments, and what reads them. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: prometheus::Registry,
+    provider: SdkMeterProvider,
+    meter: Meter,
+}
+
+impl Metrics {
+    /// Instruments that Prometheus can read, and `push` sends, if there is one. From now on [`record`] records into the
+    /// first one made in a process.
+    ///
+    /// # Errors
+    /// The exporter's own.
+    pub fn new<R: MetricReader>(
+        role: &'static str,
+        resource: Resource,
+        push: Option<R>,
+    ) -> Result<Self, MetricsError> {
+        let registry = prometheus::Registry::new();
+        // Units are part of the names already; who we are is in tasksync_build_info.
+        let pull = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_units()
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let mut builder = SdkMeterProvider::builder()
+            .with_resource(resource)
+            .with_reader(pull);
+        if let Some(push) = push {
+            builder = builder.with_reader(push);
+        }
+        let provider = builder.build();
+        let metrics = Self {
+            registry,
+            meter: provider.meter("tasksync"),
+            provider,
+        };
+        metrics.observe(&catalogue::BUILD_INFO, move |sink| {
+            sink.labelled(&[env!("CARGO_PKG_VERSION"), role], 1.0);
+        });
+        process::register(&metrics);
+        record::install(&metrics);
+        Ok(metrics)
+    }
+
+    /// Lets `read` tell a counter's or gauge's values whenever somebody asks. It must be quick and must not wait. A gauge
+    /// about which `read` says nothing is not exported.
+    pub fn observe(&self, spec: &'static Spec, read: impl Fn(&Sink<'_>) + Send + Sync + 'static) {
+        let callback = move |instrument: &dyn AsyncInstrument<f64>| read(&Sink { spec, instrument });
+        match spec.kind {
+            Kind::Counter => {
+                self.meter
+                    .f64_observable_counter(spec.name.trim_end_matches("_total"))
+                    .with_unit(spec.unit)
+                    .with_description(spec.meaning.trim())
+                    .with_callback(callback)
+                    .build();
+            }
+            Kind::Gauge => {
+                self.meter
+                    .f64_observable_gauge(spec.name)
+                    .with_unit(spec.unit)
+                    .with_description(spec.meaning.trim())
+                    .with_callback(callback)
+                    .build();
+            }
+            // Histograms are recorded, not read.
+            Kind::Histogram(_) => {}
+        }
+    }
+
+    /// One number without labels.
+    pub fn observe_value(&self, spec: &'static Spec, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.observe(spec, move |sink| sink.value(as_f64(read())));
+    }
+
+    /// Several numbers that share one owner, each with its catalogue entry and the values of its labels.
+    pub fn observe_all<T: Send + Sync + 'static>(&self, owner: &Arc<T>, table: &[Row<T>]) {
+        let mut rest = table;
+        while let Some((spec, _, _)) = rest.first() {
+            // Rows of one metric stand together: an instrument is made once.
+            let length = rest
+                .iter()
+                .take_while(|(other, _, _)| other.name == spec.name)
+                .count();
+            let (rows, others) = rest.split_at(length);
+            let rows = rows.to_vec();
+            let owner = Arc::clone(owner);
+            self.observe(spec, move |sink| {
+                for (_, labels, read) in &rows {
+                    sink.labelled(labels, as_f64(read(&owner)));
+                }
+            });
+            rest = others;
+        }
+    }
+
+    fn histogram(&self, spec: &'static Spec) -> Histogram<f64> {
+        let bounds = match spec.kind {
+            Kind::Histogram(bounds) => bounds.to_vec(),
+            Kind::Counter | Kind::Gauge => Vec::new(),
+        };
+        self.meter
+            .f64_histogram(spec.name)
+            .with_unit(spec.unit)
+            .with_description(spec.meaning.trim())
+            .with_boundaries(bounds)
+            .build()
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// The text cannot be written.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .map_err(|error| MetricsError(error.to_string()))
+    }
+
+    pub(crate) fn provider(&self) -> &SdkMeterProvider {
+        &self.provider
+    }
+}
+
+/// Media type of [`Metrics::render`].
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where a callback tells its values.
+pub struct Sink<'a> {
+    spec: &'static Spec,
+    instrument: &'a dyn AsyncInstrument<f64>,
+}
+
+impl Sink<'_> {
+    /// The value of a metric without labels.
+    pub fn value(&self, value: f64) {
+        self.labelled(&[], value);
+    }
+
+    /// The value under these labels, in the order of the catalogue.
+    pub fn labelled(&self, values: &[&'static str], value: f64) {
+        let labels: Vec<KeyValue> = self
+            .spec
+            .labels
+            .iter()
+            .zip(values)
+            .map(|(label, value)| KeyValue::new(label.name, *value))
+            .collect();
+        self.instrument.observe(value, &labels);
+    }
+}
+
+/// A count as the exporters want it; exact up to 2⁵³.
+#[must_use]
+pub fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use opentelemetry_sdk::metrics::ManualReader;
+
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new::<ManualReader>("test", Resource::builder_empty().build(), None).unwrap()
+    }
+
+    #[test]
+    fn names_are_shown_as_the_catalogue_has_them_without_scope_labels() {
+        let metrics = metrics();
+        metrics.observe_value(&catalogue::JOBS_PUBLISHED, || 7);
+        let histogram = metrics.histogram(&catalogue::JOB_DURATION);
+        histogram.record(0.2, &[]);
+        let text = metrics.render().unwrap();
+        for line in [
+            "# TYPE tasksync_jobs_published_total counter",
+            "tasksync_jobs_published_total 7",
+            "# TYPE tasksync_job_duration_seconds histogram",
+            "tasksync_job_duration_seconds_bucket{le=\"0.5\"} 1",
+            "tasksync_job_duration_seconds_bucket{le=\"+Inf\"} 1",
+            "# TYPE process_cpu_seconds_total counter",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("otel_scope"), "{text}");
+        assert!(
+            text.contains("tasksync_build_info{role=\"test\",version="),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_table_of_one_metric_with_labels_becomes_one_family() {
+        let metrics = metrics();
+        let owner = Arc::new([AtomicU64::new(3), AtomicU64::new(4)]);
+        metrics.observe_all(
+            &owner,
+            &[
+                (&catalogue::WRITES, &["source"], |owner| {
+                    owner[0].load(Ordering::Relaxed)
+                }),
+                (&catalogue::WRITES, &["mailbox"], |owner| {
+                    owner[1].load(Ordering::Relaxed)
+                }),
+                (&catalogue::PANICS, &[], |_| 0),
+            ],
+        );
+        let text = metrics.render().unwrap();
+        assert_eq!(text.matches("# TYPE tasksync_writes_total").count(), 1, "{text}");
+        assert!(
+            text.contains("tasksync_writes_total{side=\"source\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tasksync_writes_total{side=\"mailbox\"} 4"),
+            "{text}"
+        );
+        assert!(text.contains("tasksync_panics_total 0"), "{text}");
+    }
+
+    #[test]
+    fn a_gauge_about_which_nothing_is_said_is_not_exported() {
+        let metrics = metrics();
+        metrics.observe(&catalogue::USERS_DUE, |_| {});
+        assert!(!metrics.render().unwrap().contains("tasksync_users_due"));
+    }
+
+    #[test]
+    fn recording_before_anything_is_made_does_nothing() {
+        record::job(Duration::from_secs(1));
+    }
+}

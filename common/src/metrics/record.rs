@@ -1,0 +1,436 @@
+//! Recording what is measured where it happens. Does nothing until the process has made its [`super::Metrics`].
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Histogram;
+
+use super::{Metrics, as_f64, catalogue};
+
+/// The process's instruments.
+static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
+
+macro_rules! labels {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $variant_doc])+ $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The label's value.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// Place in [`Self::ALL`].
+            #[must_use]
+            pub fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// Kinds of servers that requests go to.
+    Server {
+        /// Exchange Web Services.
+        Ews = "ews",
+        /// SharePoint's REST interface.
+        SharePoint = "sharepoint",
+        /// A token endpoint.
+        Token = "token",
+    }
+}
+
+labels! {
+    /// What a request was for.
+    Purpose {
+        /// The cheap question for a group of users.
+        Survey = "survey",
+        /// The sync of one user.
+        Sync = "sync",
+        /// Checks and previews that people asked for.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// How a request ended.
+    Outcome {
+        /// 2xx or 3xx.
+        Ok = "ok",
+        /// 401 or 403.
+        Unauthorized = "unauthorized",
+        /// 429 or 503.
+        Throttled = "throttled",
+        /// Another 4xx.
+        ClientError = "client_error",
+        /// Another 5xx.
+        ServerError = "server_error",
+        /// No connection.
+        NotConnected = "not_connected",
+        /// The time ran out.
+        TimedOut = "timed_out",
+        /// The connection broke.
+        Broken = "broken",
+        /// The answer is larger than allowed.
+        TooLarge = "too_large",
+        /// The operator's rules do not allow the address.
+        AddressRefused = "address_refused",
+    }
+}
+
+impl Outcome {
+    /// The outcome an HTTP status stands for.
+    #[must_use]
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            0..400 => Self::Ok,
+            401 | 403 => Self::Unauthorized,
+            429 | 503 => Self::Throttled,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+}
+
+labels! {
+    /// Parts of a sync.
+    Phase {
+        /// The cheap question for a group of users.
+        Survey = "survey",
+        /// Reading the source.
+        SourceRead = "source_read",
+        /// Reading the mailbox.
+        MailboxRead = "mailbox_read",
+        /// Deciding, the guard included.
+        Plan = "plan",
+        /// Writing to both sides.
+        Apply = "apply",
+        /// Saving the state.
+        Commit = "commit",
+    }
+}
+
+labels! {
+    /// The two sides of a sync.
+    Side {
+        /// Where tasks come from.
+        Source = "source",
+        /// The mailbox.
+        Mailbox = "mailbox",
+    }
+}
+
+labels! {
+    /// The seams to the stores.
+    Store {
+        /// The registry.
+        Registry = "registry",
+        /// The order of work.
+        Schedule = "schedule",
+        /// The queue.
+        Queue = "queue",
+    }
+}
+
+labels! {
+    /// Looks of the leader.
+    Dispatch {
+        /// A run.
+        Run = "run",
+        /// A look between two runs.
+        TopUp = "top_up",
+    }
+}
+
+labels! {
+    /// What is sent by OTLP.
+    Signal {
+        /// Spans.
+        Traces = "traces",
+        /// Metrics.
+        Metrics = "metrics",
+    }
+}
+
+tokio::task_local! {
+    static PURPOSE: Purpose;
+}
+
+/// Runs `work` so that its requests count for `purpose`. Tasks spawned inside do not inherit it.
+pub async fn on_behalf_of<F: Future>(purpose: Purpose, work: F) -> F::Output {
+    PURPOSE.scope(purpose, work).await
+}
+
+struct Instruments {
+    dispatch: Histogram<f64>,
+    delay: Histogram<f64>,
+    job: Histogram<f64>,
+    phase: Histogram<f64>,
+    sync: Histogram<f64>,
+    writes: Histogram<f64>,
+    request: Histogram<f64>,
+    wait: Histogram<f64>,
+    call: Histogram<f64>,
+    call_failures: opentelemetry::metrics::Counter<u64>,
+}
+
+/// Counters with few label values, there from the start: one atomic each.
+static REQUESTS: [[AtomicU64; 3]; 3] = [const { [const { AtomicU64::new(0) }; 3] }; 3];
+static PAUSES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static PAUSED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static HELD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static REFUSALS: AtomicU64 = AtomicU64::new(0);
+static SURVEYED: AtomicU64 = AtomicU64::new(0);
+static EXPORTS: [[AtomicU64; 2]; 2] = [const { [const { AtomicU64::new(0) }; 2] }; 2];
+
+pub(super) fn install(metrics: &Metrics) {
+    let get = |counter: &AtomicU64| as_f64(counter.load(Ordering::Relaxed));
+    metrics.observe(&catalogue::REQUESTS, move |sink| {
+        for (server, counters) in Server::ALL.iter().zip(&REQUESTS) {
+            for (purpose, counter) in Purpose::ALL.iter().zip(counters) {
+                sink.labelled(&[server.name(), purpose.name()], get(counter));
+            }
+        }
+    });
+    metrics.observe(&catalogue::PAUSES, move |sink| {
+        for (server, counter) in Server::ALL.iter().zip(&PAUSES) {
+            sink.labelled(&[server.name()], get(counter));
+        }
+    });
+    metrics.observe(&catalogue::PAUSED, move |sink| {
+        for (server, counter) in Server::ALL.iter().zip(&PAUSED) {
+            sink.labelled(&[server.name()], get(counter));
+        }
+    });
+    metrics.observe(&catalogue::GUARD_HELD, move |sink| {
+        for (side, counter) in Side::ALL.iter().zip(&HELD) {
+            sink.labelled(&[side.name()], get(counter));
+        }
+    });
+    metrics.observe(&catalogue::GUARD_REFUSALS, move |sink| sink.value(get(&REFUSALS)));
+    metrics.observe(&catalogue::USERS_SURVEYED, move |sink| sink.value(get(&SURVEYED)));
+    metrics.observe(&catalogue::EXPORTS, move |sink| {
+        for (signal, [failed, sent]) in Signal::ALL.iter().zip(&EXPORTS) {
+            sink.labelled(&[signal.name(), "sent"], get(sent));
+            sink.labelled(&[signal.name(), "failed"], get(failed));
+        }
+    });
+    // In one process the first serves: a second set of instruments exists in tests only.
+    let _ = INSTRUMENTS.set(Instruments {
+        dispatch: metrics.histogram(&catalogue::DISPATCH_DURATION),
+        delay: metrics.histogram(&catalogue::DISPATCH_DELAY),
+        job: metrics.histogram(&catalogue::JOB_DURATION),
+        phase: metrics.histogram(&catalogue::PHASE_DURATION),
+        sync: metrics.histogram(&catalogue::SYNC_DURATION),
+        writes: metrics.histogram(&catalogue::WRITES_PER_SYNC),
+        request: metrics.histogram(&catalogue::REQUEST_DURATION),
+        wait: metrics.histogram(&catalogue::THROTTLE_WAIT),
+        call: metrics.histogram(&catalogue::CALL_DURATION),
+        call_failures: metrics
+            .meter
+            .u64_counter(catalogue::CALL_FAILURES.name.trim_end_matches("_total"))
+            .with_unit(catalogue::CALL_FAILURES.unit)
+            .with_description(catalogue::CALL_FAILURES.meaning.trim())
+            .build(),
+    });
+}
+
+fn count(counter: Option<&AtomicU64>, number: u64) {
+    if let Some(counter) = counter {
+        counter.fetch_add(number, Ordering::Relaxed);
+    }
+}
+
+/// A run or top-up of the leader ended.
+pub fn dispatch(kind: Dispatch, took: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        let labels = [KeyValue::new("kind", kind.name())];
+        instruments.dispatch.record(took.as_secs_f64(), &labels);
+    }
+}
+
+/// A user was claimed so long after becoming due.
+pub fn delay(waited: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        instruments.delay.record(waited.as_secs_f64(), &[]);
+    }
+}
+
+/// A job was settled.
+pub fn job(took: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        instruments.job.record(took.as_secs_f64(), &[]);
+    }
+}
+
+/// A part of a sync ended.
+pub fn phase(phase: Phase, took: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        let labels = [KeyValue::new("phase", phase.name())];
+        instruments.phase.record(took.as_secs_f64(), &labels);
+    }
+}
+
+/// Runs a part of a sync and records how long it took, if it came to its end.
+pub async fn timed<F: Future>(which: Phase, work: F) -> F::Output {
+    let began = Instant::now();
+    let output = work.await;
+    phase(which, began.elapsed());
+    output
+}
+
+/// So many users were asked about in a survey.
+pub fn surveyed(users: usize) {
+    count(Some(&SURVEYED), users as u64);
+}
+
+/// A sync of one user ended, with so many writes at the source and in the mailbox.
+pub fn sync(took: Duration, source_writes: u32, mailbox_writes: u32) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        instruments.sync.record(took.as_secs_f64(), &[]);
+        for (side, writes) in [(Side::Source, source_writes), (Side::Mailbox, mailbox_writes)] {
+            let labels = [KeyValue::new("side", side.name())];
+            instruments.writes.record(f64::from(writes), &labels);
+        }
+    }
+}
+
+/// A request to a tenant's server ended.
+pub fn request(server: Server, outcome: Outcome, took: Duration) {
+    let purpose = PURPOSE.try_with(|purpose| *purpose).unwrap_or(Purpose::Other);
+    count(
+        REQUESTS
+            .get(server.index())
+            .and_then(|counters| counters.get(purpose.index())),
+        1,
+    );
+    if let Some(instruments) = INSTRUMENTS.get() {
+        let labels = [
+            KeyValue::new("server", server.name()),
+            KeyValue::new("outcome", outcome.name()),
+        ];
+        instruments.request.record(took.as_secs_f64(), &labels);
+    }
+}
+
+/// A request waited for a place at its server.
+pub fn throttle_wait(server: Server, waited: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        let labels = [KeyValue::new("server", server.name())];
+        instruments.wait.record(waited.as_secs_f64(), &labels);
+    }
+}
+
+/// A server asked for a pause.
+pub fn pause(server: Server) {
+    count(PAUSES.get(server.index()), 1);
+}
+
+/// A request was not sent because its server wants a pause.
+pub fn paused(server: Server) {
+    count(PAUSED.get(server.index()), 1);
+}
+
+/// The guard held back deletions on a side.
+pub fn held(side: Side, deletions: usize) {
+    count(HELD.get(side.index()), deletions as u64);
+}
+
+/// The guard refused a plan in part.
+pub fn refusal() {
+    count(Some(&REFUSALS), 1);
+}
+
+/// A call of a store ended.
+pub fn call(store: Store, operation: &'static str, worked: bool, took: Duration) {
+    if let Some(instruments) = INSTRUMENTS.get() {
+        let labels = [
+            KeyValue::new("store", store.name()),
+            KeyValue::new("operation", operation),
+        ];
+        instruments.call.record(took.as_secs_f64(), &labels);
+        // Added without a failure, too, so that the series exists.
+        instruments.call_failures.add(u64::from(!worked), &labels);
+    }
+}
+
+pub(crate) fn export(signal: Signal, sent: bool) {
+    let counters = EXPORTS.get(signal.index());
+    count(counters.and_then(|counters| counters.get(usize::from(sent))), 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_s_values_are_those_of_the_catalogue() {
+        let values = |spec: &catalogue::Spec, label: &str| {
+            let label = spec.labels.iter().find(|found| found.name == label);
+            label.unwrap().values.to_vec()
+        };
+        let names = |all: Vec<&'static str>| all;
+        let servers = names(Server::ALL.iter().map(|one| one.name()).collect());
+        assert_eq!(values(&catalogue::REQUESTS, "server"), servers);
+        assert_eq!(values(&catalogue::REQUEST_DURATION, "server"), servers);
+        assert_eq!(values(&catalogue::PAUSES, "server"), servers[..2]);
+        assert_eq!(
+            values(&catalogue::REQUESTS, "purpose"),
+            names(Purpose::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::REQUEST_DURATION, "outcome"),
+            names(Outcome::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::PHASE_DURATION, "phase"),
+            names(Phase::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::GUARD_HELD, "side"),
+            names(Side::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::CALL_DURATION, "store"),
+            names(Store::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::DISPATCH_DURATION, "kind"),
+            names(Dispatch::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::EXPORTS, "signal"),
+            names(Signal::ALL.iter().map(|one| one.name()).collect())
+        );
+    }
+
+    #[test]
+    fn statuses_fall_into_their_classes() {
+        for (status, outcome) in [
+            (200, Outcome::Ok),
+            (302, Outcome::Ok),
+            (401, Outcome::Unauthorized),
+            (403, Outcome::Unauthorized),
+            (404, Outcome::ClientError),
+            (429, Outcome::Throttled),
+            (500, Outcome::ServerError),
+            (503, Outcome::Throttled),
+            (999, Outcome::ServerError),
+        ] {
+            assert_eq!(Outcome::of_status(status), outcome, "{status}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Sharing by processing time: a tenant whose servers are slow must not hold all permits.
+//!
+//! One batch holds one permit, for a moment when its tenant's servers are fast and for the whole budget when they are
+//! slow. So what is limited is a tenant's part of the permits of all workers, in batches: permits held, summed over time,
+//! *are* the processing time, whatever the number of users in a batch.
+//!
+//! Only tenants whose users cost more than those of the others are limited ([`limit`]): a tenant that is merely large gets
+//! what its users are due, or people would wait longer because they have many colleagues.
+//!
+//! A selection has two rounds. In the first a slow tenant may have [`cap`] batches in flight: a part of the permits
+//! (`schedule.tenant_share_percent`), or less when so many tenants want so much that the others would go short. Among
+//! tenants below it who has waited longest goes first, as always. When then nobody else is due, the second round gives
+//! what is left to the tenants at their cap, again by age: an idle permit helps nobody. But a slow batch keeps its
+//! permit for most of a minute, and others come due meanwhile; so as many permits as those others usually hold
+//! ([`Usage`]) stay free, unless none of them is due before the batch would have ended ([`spare`]).
+//!
+//! Everything here is pure; the leader measures the use by looking, once per look at the queue, at what workers say they
+//! run.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Head;
+use super::select::BatchLimit;
+use crate::model::TenantId;
+
+/// The use of the last minute counts most.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// A mean below this is none.
+const NOTHING: f64 = 0.001;
+
+/// Most tenants whose use is remembered; those that use least are forgotten.
+const MOST_TENANTS: usize = 10_000;
+
+/// Heads to look at for [`spare`]: tenants at their cap stand in front of those that come due.
+pub const HEADS: usize = 500;
+
+/// A tenant is slow when its users hold permits so many times as long as those of the others.
+const SLOW: f64 = 2.0;
+
+/// Permits held by each tenant, in the mean of the last minute or so, and for how many users.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    mean: HashMap<TenantId, f64>,
+    /// Users sent, fading as the mean does.
+    users: HashMap<TenantId, f64>,
+}
+
+/// Batches in flight by tenant.
+pub type Running = HashMap<TenantId, usize>;
+
+fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "held between 0 and u32::MAX before"
+)]
+fn whole(value: f64) -> usize {
+    value.clamp(0.0, f64::from(u32::MAX)) as usize
+}
+
+impl Usage {
+    /// Looks at what runs now, so long after the last look.
+    pub fn observe(&mut self, running: &Running, elapsed: Duration) {
+        let kept = (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        for value in self.mean.values_mut().chain(self.users.values_mut()) {
+            *value *= kept;
+        }
+        self.users.retain(|_, users| *users >= NOTHING);
+        for (tenant, batches) in running {
+            *self.mean.entry(tenant.clone()).or_default() += number(*batches) * (1.0 - kept);
+        }
+        self.mean.retain(|_, mean| *mean >= NOTHING);
+        if self.mean.len() > MOST_TENANTS {
+            let mut means: Vec<f64> = self.mean.values().copied().collect();
+            means.sort_by(f64::total_cmp);
+            let least = means.get(means.len() - MOST_TENANTS).copied().unwrap_or(f64::MAX);
+            self.mean.retain(|_, mean| *mean >= least);
+        }
+    }
+
+    /// A batch with so many users was sent.
+    pub fn sent(&mut self, tenant: &TenantId, users: usize) {
+        if self.users.len() < MOST_TENANTS || self.users.contains_key(tenant) {
+            *self.users.entry(tenant.clone()).or_default() += number(users);
+        }
+    }
+
+    /// Tenants whose users hold permits much longer than those of all others. Without others nobody is slow.
+    fn slow(&self) -> impl Iterator<Item = &TenantId> {
+        let permits: f64 = self.mean.values().sum();
+        let users: f64 = self.users.values().sum();
+        self.mean.iter().filter_map(move |(tenant, mean)| {
+            let own = self.users.get(tenant).copied().unwrap_or(0.0);
+            let (other_permits, other_users) = (permits - mean, users - own);
+            // Compared crosswise, so that nothing is divided by nothing.
+            (other_users >= 1.0 && mean * other_users > SLOW * other_permits.max(0.0) * own).then_some(tenant)
+        })
+    }
+
+    /// A tenant's mean.
+    #[must_use]
+    pub fn of(&self, tenant: &TenantId) -> f64 {
+        self.mean.get(tenant).copied().unwrap_or(0.0)
+    }
+}
+
+/// Who is limited in the first round, and to how many batches; nobody when `percent` is 100 or no permit is known.
+#[must_use]
+pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &Running) -> BatchLimit {
+    if percent >= 100 || permits == 0 {
+        return BatchLimit::default();
+    }
+    let in_flight = usage
+        .slow()
+        .map(|tenant| (tenant.clone(), running.get(tenant).copied().unwrap_or(0)));
+    BatchLimit {
+        most: cap(permits, percent, usage),
+        in_flight: in_flight.collect(),
+    }
+}
+
+/// Most batches one slow tenant may have in flight while others wait: `percent` of the permits, or less, down to one, when
+/// tenants at that cap would leave too little for what the others use (and a tenth, for what they may use more).
+#[must_use]
+pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {
+    let part = (number(permits) * f64::from(percent.min(100)) / 100.0).ceil();
+    let mut means: Vec<f64> = usage.mean.values().copied().collect();
+    means.sort_by(f64::total_cmp);
+    // The level at which all means, cut off there, are nine tenths of the permits.
+    let mut left = number(permits) * 0.9;
+    let mut level = f64::MAX;
+    for (place, mean) in means.iter().enumerate() {
+        let even = left / number(means.len() - place);
+        if *mean > even {
+            level = even;
+            break;
+        }
+        left -= mean;
+    }
+    whole(part.min(level.floor())).max(1)
+}
+
+/// What may be given to tenants at their cap of `room` permits that are left after the first round.
+///
+/// `heads` are the oldest tenants after that round (at most [`HEADS`]), `running` what is in flight with it, `minimum` the
+/// age of a due stamp, and `lasts` how long a slow batch may hold a permit.
+#[must_use]
+pub fn spare(
+    room: usize,
+    heads: &[Head],
+    running: &Running,
+    usage: &Usage,
+    now: Timestamp,
+    minimum: Duration,
+    lasts: Duration,
+) -> usize {
+    let age = |stamp: Timestamp| now.duration_since(stamp);
+    let minimum = SignedDuration::try_from(minimum).unwrap_or(SignedDuration::MAX);
+    let soon = minimum.saturating_sub(SignedDuration::try_from(lasts).unwrap_or(SignedDuration::MAX));
+    let due: HashSet<&TenantId> = heads
+        .iter()
+        .filter(|head| age(head.stamp) >= minimum)
+        .map(|head| &head.tenant)
+        .collect();
+    if due.is_empty() {
+        return 0;
+    }
+    let others_come = heads
+        .iter()
+        .any(|head| !due.contains(&head.tenant) && age(head.stamp) >= soon);
+    if !others_come {
+        return room;
+    }
+    let usual: f64 = usage
+        .mean
+        .iter()
+        .filter(|(tenant, _)| !due.contains(tenant))
+        .map(|(_, mean)| mean)
+        .sum();
+    // What comes by chance varies by about the root of its mean; twice that is seldom exceeded.
+    let wanted = whole((usual + 2.0 * usual.sqrt()).ceil());
+    let have: usize = running
+        .iter()
+        .filter(|(tenant, _)| !due.contains(tenant))
+        .map(|(_, batches)| batches)
+        .sum();
+    room.saturating_sub(wanted.saturating_sub(have))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! Sending spans and metrics by OTLP (HTTP, protobuf), from threads of their own.
+//!
+//! A receiver that does not answer is told once, and once that it answers again; the service never waits for it. Queues are
+//! bounded: what does not fit is dropped.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry_otlp::{MetricExporter, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter as SendsSpans,
+};
+use url::Url;
+
+use super::TelemetryError;
+use crate::metrics::record::{self, Signal};
+use crate::settings::TelemetrySettings;
+
+/// One export may take this long, its repetitions included.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Spans that wait at most; further ones are dropped.
+const SPANS_WAITING: usize = 8_192;
+/// Spans sent in one request, and how long the first of them waits at most.
+const SPANS_AT_ONCE: usize = 512;
+const SPANS_EVERY: Duration = Duration::from_secs(2);
+
+/// The reader that pushes metrics, and the source of tracers.
+pub(super) type Exporting = (PeriodicReader<Told<MetricExporter>>, SdkTracerProvider);
+
+/// Makes both exporters for the receiver at `endpoint`.
+pub(super) fn exporting(
+    endpoint: &str,
+    settings: &TelemetrySettings,
+    resource: &Resource,
+) -> Result<Exporting, TelemetryError> {
+    let (traces, metrics) = addresses(endpoint)?;
+    // The exporters' HTTP client takes the process's default; a second installation is refused, and the first serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let refused = |error: &dyn std::fmt::Display| TelemetryError::Endpoint {
+        endpoint: shown(endpoint),
+        error: error.to_string(),
+    };
+    let receiver = Arc::new(Receiver::new(shown(endpoint)));
+    let spans = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(traces)
+        .with_timeout(TIMEOUT)
+        .build()
+        .map_err(|error| refused(&error))?;
+    let metrics = MetricExporter::builder()
+        .with_http()
+        .with_temporality(Temporality::Cumulative)
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(metrics)
+        .with_timeout(TIMEOUT)
+        .build()
+        .map_err(|error| refused(&error))?;
+    let processor = BatchSpanProcessor::builder(Told {
+        exporter: spans,
+        receiver: Arc::clone(&receiver),
+    })
+    .with_batch_config(
+        BatchConfigBuilder::default()
+            .with_max_queue_size(SPANS_WAITING)
+            .with_max_export_batch_size(SPANS_AT_ONCE)
+            .with_scheduled_delay(SPANS_EVERY)
+            .build(),
+    )
+    .build();
+    let tracer = SdkTracerProvider::builder()
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+            settings.trace_ratio.get(),
+        ))))
+        .with_span_processor(processor)
+        .with_resource(resource.clone())
+        .build();
+    let reader = PeriodicReader::builder(Told {
+        exporter: metrics,
+        receiver,
+    })
+    .with_interval(settings.metrics_interval)
+    .build();
+    Ok((reader, tracer))
+}
+
+/// The addresses of the two signals below a receiver's base address.
+fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
+    let refused = |error: String| TelemetryError::Endpoint {
+        endpoint: shown(endpoint),
+        error,
+    };
+    let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(refused("it is no http or https address".to_owned()));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refused("it has a query or a fragment".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused(
+            "it holds a password; put credentials into the variable OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
+        ));
+    }
+    let base = endpoint.trim_end_matches('/');
+    Ok((format!("{base}/v1/traces"), format!("{base}/v1/metrics")))
+}
+
+/// An address without what may be secret in it.
+fn shown(endpoint: &str) -> String {
+    match Url::parse(endpoint) {
+        Ok(mut url) => {
+            // Refused only for addresses that have no such part.
+            url.set_username("").ok();
+            url.set_password(None).ok();
+            url.set_query(None);
+            url.to_string()
+        }
+        Err(_) => "…".to_owned(),
+    }
+}
+
+/// What is known of the receiver: which signals it does not take at the moment.
+#[derive(Debug)]
+struct Receiver {
+    endpoint: String,
+    failing: Mutex<[bool; 2]>,
+}
+
+/// What is to be said after an export.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    None,
+    Fails,
+    WorksAgain,
+}
+
+/// One warning when the first signal fails, one line when all work again.
+fn news(failing: &mut [bool; 2], signal: Signal, sent: bool) -> News {
+    let before = failing.contains(&true);
+    match signal {
+        Signal::Traces => failing[0] = !sent,
+        Signal::Metrics => failing[1] = !sent,
+    }
+    match (before, failing.contains(&true)) {
+        (false, true) => News::Fails,
+        (true, false) => News::WorksAgain,
+        (false, false) | (true, true) => News::None,
+    }
+}
+
+impl Receiver {
+    fn new(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            failing: Mutex::default(),
+        }
+    }
+
+    fn tell(&self, signal: Signal, result: &OTelSdkResult) {
+        record::export(signal, result.is_ok());
+        let news = news(
+            &mut self.failing.lock().unwrap_or_else(PoisonError::into_inner),
+            signal,
+            result.is_ok(),
+        );
+        match (news, result) {
+            (News::Fails, Err(error)) => {
+                tracing::warn!(endpoint = self.endpoint, signal = signal.name(), %error, "the OTLP receiver does not take what is sent, it is tried again; the service works on");
+            }
+            (News::WorksAgain, _) => {
+                tracing::info!(endpoint = self.endpoint, "the OTLP receiver works again");
+            }
+            (News::Fails, Ok(())) | (News::None, _) => {}
+        }
+    }
+}
+
+/// An exporter whose failures are told once.
+#[derive(Debug)]
+pub(super) struct Told<E> {
+    exporter: E,
+    receiver: Arc<Receiver>,
+}
+
+impl<E: SendsSpans> SendsSpans for Told<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        self.receiver.tell(Signal::Traces, &result);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Told<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.exporter.export(metrics).await;
+        self.receiver.tell(Signal::Metrics, &result);
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signals_have_their_own_addresses() {
+        for base in [
+            "https://collector.example:4318",
+            "https://collector.example:4318/",
+        ] {
+            let (traces, metrics) = addresses(base).unwrap();
+            assert_eq!(traces, "https://collector.example:4318/v1/traces");
+            assert_eq!(metrics, "https://collector.example:4318/v1/metrics");
+        }
+        for wrong in [
+            "",
+            "collector:4318",
+            "ftp://collector",
+            "http://collector/?key=geheim",
+            "http://me:geheim@collector",
+        ] {
+            let error = addresses(wrong).unwrap_err().to_string();
+            assert!(error.contains("telemetry.otlp_endpoint"), "{error}");
+            assert!(!error.contains("geheim"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_is_down_is_told_once_and_once_that_it_works_again() {
+        let mut failing = [false; 2];
+        let told: Vec<News> = [
+            (Signal::Traces, true),
+            (Signal::Traces, false),
+            (Signal::Metrics, false),
+            (Signal::Traces, false),
+            (Signal::Traces, true),
+            (Signal::Metrics, true),
+        ]
+        .into_iter()
+        .map(|(signal, sent)| news(&mut failing, signal, sent))
+        .collect();
+        assert_eq!(
+            told,
+            [
+                News::None,
+                News::Fails,
+                News::None,
+                News::None,
+                News::None,
+                News::WorksAgain
+            ]
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Log lines: to standard error, as text for people or as one JSON object per line.
+
+use std::fmt;
+
+use opentelemetry::trace::TraceContextExt as _;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::TelemetryError;
+use super::spans;
+use crate::settings::{LogFormat, LogSettings};
+
+/// The layer that writes log lines.
+pub(super) fn layer<S>(settings: &LogSettings) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    // The spans of the trace are no part of log lines, and are not even made when nobody else wants them.
+    let filter = filter(&settings.filter)?.and(filter_fn(|metadata| metadata.target() != spans::TARGET));
+    Ok(match settings.format {
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .fmt_fields(JsonFields::new())
+            .event_format(WithTrace(
+                tracing_subscriber::fmt::format()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(true)
+                    .with_span_list(false),
+            ))
+            .with_filter(filter)
+            .boxed(),
+    })
+}
+
+/// JSON lines that begin with the ids of the trace they belong to, when that trace is kept.
+struct WithTrace(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for WithTrace
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let current = opentelemetry::Context::current();
+        let span = current.span();
+        let span = span.span_context();
+        if !span.is_sampled() {
+            return self.0.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&with_ids(
+            &line,
+            &span.trace_id().to_string(),
+            &span.span_id().to_string(),
+        ))
+    }
+}
+
+/// Puts the ids in front of a JSON object's first field.
+fn with_ids(line: &str, trace: &str, span: &str) -> String {
+    match line.strip_prefix('{') {
+        Some(rest) => format!("{{\"trace_id\":\"{trace}\",\"span_id\":\"{span}\",{rest}"),
+        None => line.to_owned(),
+    }
+}
+
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|error| TelemetryError::Filter {
+            filter: text.to_owned(),
+            error: error.to_string(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_refused_by_name() {
+        assert!(filter("info,tasksync_worker=debug").is_ok());
+        let error = filter("tasksync=loudly").unwrap_err().to_string();
+        assert!(
+            error.contains("log.filter") && error.contains("tasksync=loudly"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn ids_become_the_first_fields_of_a_line() {
+        let line = with_ids("{\"level\":\"INFO\"}\n", "aa", "bb");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({"trace_id": "aa", "span_id": "bb", "level": "INFO"})
+        );
+        assert!(line.ends_with('\n'));
+    }
+}

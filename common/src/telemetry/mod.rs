@@ -1,0 +1,142 @@
+//! What a process says about itself: log lines, metrics and traces.
+
+mod export;
+mod logs;
+pub mod spans;
+
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::metrics::{Metrics, MetricsError};
+use crate::settings::{LogSettings, TelemetrySettings};
+
+/// Why logs, metrics or traces cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `log.filter` is not a filter.
+    #[error(
+        "log.filter \"{filter}\" cannot be used: {error}; write for example info or info,tasksync_worker=debug"
+    )]
+    Filter {
+        /// What was written.
+        filter: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// `telemetry.otlp_endpoint` is not an address.
+    #[error(
+        "telemetry.otlp_endpoint \"{endpoint}\" cannot be used: {error}; write for example https://collector.example:4318"
+    )]
+    Endpoint {
+        /// What was written, without user name and password.
+        endpoint: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Metrics cannot be made.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Logging was set up before in this process.
+    #[error("logging cannot be set up: {0}")]
+    SetUp(String),
+}
+
+/// The process's metrics, and what sends metrics and traces.
+pub struct Telemetry {
+    metrics: Metrics,
+    tracer: Option<SdkTracerProvider>,
+}
+
+/// Sets logs, metrics and traces up for the whole process; called once, first thing after the settings were read. `role`
+/// names the process in what it sends.
+///
+/// Without `telemetry.otlp_endpoint` nothing is sent and spans cost nothing.
+///
+/// # Errors
+/// A setting that cannot be used, or logging was set up already.
+pub fn init(
+    log: &LogSettings,
+    telemetry: &TelemetrySettings,
+    role: &'static str,
+) -> Result<Telemetry, TelemetryError> {
+    let lines = logs::layer(log)?;
+    let resource = resource(role);
+    let exporting = telemetry
+        .otlp_endpoint
+        .as_deref()
+        .map(|endpoint| export::exporting(endpoint, telemetry, &resource))
+        .transpose()?;
+    let (reader, tracer) = exporting.unzip();
+    let spans = tracer.as_ref().map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer.tracer("tasksync"))
+            // Neither places in the source nor threads help an operator; log lines stay out of traces.
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_filter(tracing_subscriber::filter::filter_fn(|metadata| {
+                metadata.is_span() && metadata.target() == spans::TARGET
+            }))
+    });
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans)
+        .try_init()
+        .map_err(|error| TelemetryError::SetUp(error.to_string()))?;
+    Ok(Telemetry {
+        metrics: Metrics::new(role, resource, reader)?,
+        tracer,
+    })
+}
+
+impl Telemetry {
+    /// The process's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Sends what waits and ends sending, within `time` altogether; to be called last, when everything else has ended.
+    /// What could not be sent by then is lost.
+    pub async fn shut_down(self, time: Duration) {
+        let (told, ended) = tokio::sync::oneshot::channel();
+        // The exporters block their thread, the one of metrics for 5 seconds whatever it is told. A thread of its own is
+        // not waited for when the runtime ends.
+        let ending = std::thread::Builder::new()
+            .name("telemetry-end".to_owned())
+            .spawn(move || {
+                if let Some(tracer) = &self.tracer {
+                    // Failures were logged by the exporter.
+                    tracer.shutdown_with_timeout(time / 2).ok();
+                }
+                self.metrics.provider().shutdown_with_timeout(time / 2).ok();
+                told.send(()).ok();
+            });
+        if let Err(error) = ending {
+            tracing::warn!(%error, "the last metrics and traces cannot be sent");
+            return;
+        }
+        if tokio::time::timeout(time, ended).await.is_err() {
+            tracing::debug!("the last metrics and traces were not sent in time");
+        }
+    }
+}
+
+fn resource(role: &'static str) -> Resource {
+    // `OTEL_RESOURCE_ATTRIBUTES` of the environment is part of the builder's own detectors.
+    Resource::builder()
+        .with_service_name("tasksync")
+        .with_attributes([
+            opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            opentelemetry::KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+            opentelemetry::KeyValue::new("tasksync.role", role),
+        ])
+        .build()
+}

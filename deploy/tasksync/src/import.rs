@@ -1,0 +1,152 @@
+//! `tasksync user opt-in TENANT --file users.csv`: many people at once.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::client::{Client, pretty};
+use crate::exit::{End, Stop, print};
+
+/// Users of one request.
+const AT_ONCE: usize = 500;
+/// Refused users that are named; the rest is counted.
+const NAMED: usize = 20;
+
+/// A line of the file.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    user: String,
+    source_login: String,
+    mailbox: String,
+    #[serde(default)]
+    time_zone: Option<String>,
+}
+
+pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<End, Stop> {
+    // The whole file is read before anything is sent: a wrong line enrols nobody.
+    let lines = read(file)?;
+    let (mut added, mut updated, mut scheduled) = (0, 0, true);
+    let mut refused = Vec::new();
+    for (round, some) in lines.chunks(AT_ONCE).enumerate() {
+        let answer = client
+            .post_body(&["tenants", tenant, "users"], &json!({ "users": some }))
+            .await
+            .map_err(|stop| match stop {
+                Stop::Answer(text) => {
+                    Stop::Answer(format!("{} users before were enrolled; {text}", round * AT_ONCE))
+                }
+                other => other,
+            })?;
+        let count = |name: &str| answer[name].as_u64().unwrap_or(0);
+        added += count("added");
+        updated += count("updated");
+        scheduled &= answer["scheduled"] != false;
+        refused.extend(answer["refused"].as_array().cloned().unwrap_or_default());
+    }
+    if client.json() {
+        let summary =
+            json!({ "added": added, "updated": updated, "refused": refused, "scheduled": scheduled });
+        print(&pretty(&summary))?;
+    } else {
+        print(&summary(tenant, added, updated, scheduled, &refused))?;
+    }
+    Ok(if refused.is_empty() { End::Well } else { End::Bad })
+}
+
+fn read(file: &Path) -> Result<Vec<Line>, Stop> {
+    let wrong = |what: &dyn std::fmt::Display| Stop::settings(format!("{}: {what}", file.display()));
+    let source = File::open(file).map_err(|error| wrong(&error))?;
+    let lines: Vec<Line> = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(source)
+        .into_deserialize()
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(&error))?;
+    if lines.is_empty() {
+        return Err(wrong(
+            &"nobody is listed; the first line names the columns user, source_login, mailbox, time_zone",
+        ));
+    }
+    Ok(lines)
+}
+
+fn summary(tenant: &str, added: u64, updated: u64, scheduled: bool, refused: &[Value]) -> String {
+    let mut text = format!("{added} users were added and {updated} updated.\n");
+    if !scheduled {
+        text.push_str(&format!(
+            "{tenant} is disabled: nothing is synced until it is enabled.\n"
+        ));
+    }
+    if !refused.is_empty() {
+        text.push_str(&format!("{} were refused:\n", refused.len()));
+        for one in refused.iter().take(NAMED) {
+            let field = |name: &str| one[name].as_str().unwrap_or_default();
+            text.push_str(&format!(
+                "  {}: {} [{}]\n",
+                field("user"),
+                field("detail"),
+                field("code")
+            ));
+        }
+        if refused.len() > NAMED {
+            text.push_str(&format!(
+                "  … and {} more; --json names all\n",
+                refused.len() - NAMED
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_read_with_and_without_time_zones() {
+        let file = file(
+            "user,source_login,mailbox,time_zone\nana,\"i:0#.w|contoso\\ana\",ana@contoso.example,\nben, b ,ben@contoso.example,Europe/Berlin\n",
+        );
+        let lines = read(file.path()).unwrap();
+        assert_eq!(
+            (lines[0].user.as_str(), lines[0].time_zone.as_deref()),
+            ("ana", None)
+        );
+        assert_eq!(
+            (lines[1].source_login.as_str(), lines[1].time_zone.as_deref()),
+            ("b", Some("Europe/Berlin"))
+        );
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_its_line() {
+        let refused = |text: &str| read(file(text).path()).unwrap_err().to_string();
+        assert!(
+            refused("user,source_login,mailbox\na,b\n").contains("line: 2"),
+            "{}",
+            refused("user,source_login,mailbox\na,b\n")
+        );
+        assert!(refused("user,source_login,mailbox,colour\na,b,c,d\n").contains("colour"));
+        assert!(refused("user,source_login,mailbox\n").contains("nobody is listed"));
+    }
+
+    #[test]
+    fn the_summary_names_who_was_refused_and_counts_the_rest() {
+        let one = json!({ "user": "ana", "code": "mailbox-taken", "detail": "taken" });
+        let text = summary("contoso", 1, 0, false, &vec![one; 22]);
+        assert!(
+            text.contains("22 were refused")
+                && text.contains("… and 2 more")
+                && text.contains("contoso is disabled")
+        );
+    }
+}

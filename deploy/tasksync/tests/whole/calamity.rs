@@ -1,0 +1,33 @@
+//! The acceptance trial in small: everything breaks once while people edit, and nothing is lost or doubled.
+
+use tasksync_loadtest::scenario::{self, RunOptions, Scenario, Silent};
+use tasksync_loadtest::services::{Binaries, ServicesPlan};
+
+use crate::shared;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_thing_is_killed_once_and_both_sides_agree_afterwards() {
+    if let Err(missing) = Binaries::default().check(&ServicesPlan::distributed()) {
+        assert!(!shared::required(), "{missing}");
+        println!("skipped: {missing}; run make test");
+        return;
+    }
+    let text = scenario::find("small-calamity").unwrap();
+    let scenario = Scenario::parse(text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        executable: Some(env!("CARGO_BIN_EXE_tasksync").into()),
+        folder: Some(folder.path().to_owned()),
+    };
+    let outcome = scenario::run(&scenario, &options, &Silent).await.unwrap();
+    let verdict = &outcome.trial.verdict;
+    assert!(
+        outcome.passed(),
+        "{:#?}\n{}\n{}",
+        outcome.judgements,
+        outcome.trial.hits().join("\n"),
+        [verdict.lines.join("\n"), verdict.unseen.join("\n")].join("\n")
+    );
+    assert!(outcome.trial.edits > 0, "nobody edited anything");
+    assert_eq!(outcome.trial.hits().len(), 5);
+}

@@ -1,0 +1,285 @@
+//! Reading a scenario and refusing what makes no sense, before anything is started.
+
+use super::expect;
+use super::file::{Group, Kill, Method, Mode, Scenario, Servers, Victim};
+
+/// Most people of a scenario.
+const MAXIMUM_USERS: u64 = 5_000_000;
+/// Most tenants.
+const MAXIMUM_TENANTS: u64 = 100_000;
+/// Most processes of a role.
+const MAXIMUM_PROCESSES: u64 = 64;
+
+/// Why a scenario cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScenarioError {
+    /// No TOML, an unknown key, a missing one or a value of the wrong kind.
+    #[error("the scenario cannot be read: {0}")]
+    Syntax(String),
+    /// The values do not fit each other.
+    #[error("{key}: {problem}")]
+    Wrong {
+        /// Which key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ScenarioError {
+    ScenarioError::Wrong {
+        key: key.into(),
+        problem: problem.into(),
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a scenario file.
+    ///
+    /// # Errors
+    /// Names the key and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)
+            .map_err(|error| ScenarioError::Syntax(error.to_string().trim_end().to_owned()))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 40
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        };
+        if !plain(&self.name) {
+            return Err(wrong(
+                "name",
+                "use lower-case letters, digits and hyphens, at most 40",
+            ));
+        }
+        for (key, count) in [("schedulers", self.schedulers), ("workers", self.workers)] {
+            if !(1..=MAXIMUM_PROCESSES).contains(&count) {
+                return Err(wrong(
+                    key,
+                    format!("{count} is not between 1 and {MAXIMUM_PROCESSES}"),
+                ));
+            }
+        }
+        if self.mode == Mode::Standalone && (self.schedulers, self.workers) != (1, 1) {
+            return Err(wrong(
+                "mode",
+                "standalone is one process; more need mode = \"distributed\"",
+            ));
+        }
+        if self.servers == Servers::PerTenant && self.tls {
+            return Err(wrong("tls", "servers = \"per-tenant\" speak plain HTTP only"));
+        }
+        self.check_groups(plain)?;
+        for (at, kill) in self.kills.iter().enumerate() {
+            self.check_kill(&format!("kills[{at}]"), kill)?;
+        }
+        if !self.steps.is_empty() {
+            if self.mode == Mode::Standalone {
+                return Err(wrong("steps", "need mode = \"distributed\""));
+            }
+            if !self.kills.is_empty() {
+                return Err(wrong("steps", "cannot be together with kills"));
+            }
+            if let Some(step) = self
+                .steps
+                .iter()
+                .find(|step| !(1..=MAXIMUM_PROCESSES).contains(&step.workers))
+            {
+                return Err(wrong(
+                    "steps",
+                    format!(
+                        "{} workers are not between 1 and {MAXIMUM_PROCESSES}",
+                        step.workers
+                    ),
+                ));
+            }
+        }
+        if !(0.0..=10_000.0).contains(&self.edits.per_second) {
+            return Err(wrong("edits.per_second", "is not between 0 and 10,000"));
+        }
+        let parts = [
+            self.edits.at_source,
+            self.edits.in_mailbox,
+            self.edits.create,
+            self.edits.delete,
+            self.edits.reassign,
+            self.edits.conflict,
+        ];
+        if parts.iter().any(|part| *part > 1_000)
+            || self.edits.per_second > 0.0 && parts.iter().sum::<u64>() == 0
+        {
+            return Err(wrong("edits", "the parts are 0 to 1,000, and not all 0"));
+        }
+        for key in ["registry", "queue", "api"] {
+            if self
+                .settings
+                .get(key)
+                .and_then(|part| part.get("url").or_else(|| part.get("listen")))
+                .is_some()
+            {
+                return Err(wrong(
+                    format!("settings.{key}"),
+                    "addresses are chosen by the run itself",
+                ));
+            }
+        }
+        for (at, text) in self.expect.iter().enumerate() {
+            let expectation =
+                expect::parse(text).map_err(|problem| wrong(format!("expect[{at}]"), problem))?;
+            if expectation.metric.needs_baseline() && self.baseline.is_none() {
+                return Err(wrong(
+                    format!("expect[{at}]"),
+                    format!("{text}: needs a [baseline]"),
+                ));
+            }
+            if expectation.metric.needs_steps() && self.steps.len() < 2 {
+                return Err(wrong(
+                    format!("expect[{at}]"),
+                    format!("{text}: needs at least two [[steps]]"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self, plain: impl Fn(&str) -> bool) -> Result<(), ScenarioError> {
+        let (mut users, mut tenants) = (0_u64, 0_u64);
+        for (at, group) in self.tenants.iter().enumerate() {
+            let key = |name: &str| format!("tenants[{at}].{name}");
+            if !plain(&group.name)
+                || self
+                    .tenants
+                    .iter()
+                    .filter(|other| other.name == group.name)
+                    .count()
+                    > 1
+            {
+                return Err(wrong(
+                    key("name"),
+                    "use lower-case letters, digits and hyphens, each name once",
+                ));
+            }
+            if group.count == 0 || group.users == 0 {
+                return Err(wrong(
+                    key("count"),
+                    "there must be somebody: count and users are at least 1",
+                ));
+            }
+            if !(0.0..=1_000.0).contains(&group.tasks) || !(0.0..=5.0).contains(&group.skew) {
+                return Err(wrong(
+                    key("tasks"),
+                    "tasks are 0 to 1,000 for each person, skew is 0 to 5",
+                ));
+            }
+            for fault in &group.faults {
+                if !(0.0..=1.0).contains(&fault.share) {
+                    return Err(wrong(key("faults.share"), "is not between 0 and 1"));
+                }
+            }
+            tenants = tenants.saturating_add(group.count);
+            users = users.saturating_add(group.users.saturating_mul(group.count));
+        }
+        if users == 0 || users > MAXIMUM_USERS || tenants > MAXIMUM_TENANTS {
+            return Err(wrong(
+                "tenants",
+                format!(
+                    "{users} people in {tenants} tenants; 1 to {MAXIMUM_USERS} in at most {MAXIMUM_TENANTS} can be simulated"
+                ),
+            ));
+        }
+        if let Some(baseline) = &self.baseline {
+            let known = |name: &String| self.tenants.iter().any(|group| group.name == *name);
+            if let Some(name) = baseline.without.iter().find(|name| !known(name)) {
+                return Err(wrong("baseline.without", format!("there is no group \"{name}\"")));
+            }
+            if self
+                .tenants
+                .iter()
+                .all(|group| baseline.without.contains(&group.name))
+            {
+                return Err(wrong("baseline.without", "nobody would be left"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_kill(&self, key: &str, kill: &Kill) -> Result<(), ScenarioError> {
+        let store = matches!(kill.what, Victim::Rabbitmq | Victim::Redis | Victim::Postgres);
+        if self.mode == Mode::Standalone && (store || kill.what == Victim::Worker) {
+            return Err(wrong(key, "in standalone mode there is only the leader to kill"));
+        }
+        if kill.how == Method::Wipe && !matches!(kill.what, Victim::Rabbitmq | Victim::Redis) {
+            return Err(wrong(
+                key,
+                "only redis and rabbitmq can be wiped: the registry is the truth",
+            ));
+        }
+        if store && kill.how == Method::Terminate {
+            return Err(wrong(key, "stores are killed, wiped or paused"));
+        }
+        if kill.every.is_some_and(|every| every.0.is_zero()) {
+            return Err(wrong(key, "every: is zero"));
+        }
+        Ok(())
+    }
+
+    /// The same without some groups: the baseline.
+    pub(crate) fn without(&self, names: &[String]) -> Self {
+        let keep = |group: &&Group| !names.contains(&group.name);
+        Self {
+            tenants: self.tenants.iter().filter(keep).cloned().collect(),
+            ..self.clone()
+        }
+    }
+
+    /// All people.
+    #[must_use]
+    pub fn users(&self) -> u64 {
+        self.tenants.iter().map(|group| group.users * group.count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "name = \"small\"\nabout = \"Small.\"\n[[tenants]]\nname = \"all\"\nusers = 3\n";
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let scenario = Scenario::parse(SMALL).unwrap();
+        assert_eq!(
+            (scenario.mode, scenario.users(), scenario.workers),
+            (Mode::Standalone, 3, 1)
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_key() {
+        let refused = |text: &str| Scenario::parse(text).unwrap_err().to_string();
+        let with = |more: &str| refused(&format!("{more}\n{SMALL}"));
+        assert!(with("colour = 1").contains("unknown field `colour`"));
+        assert!(with("workers = 2").contains("standalone is one process"));
+        assert!(with("workers = 0").contains("workers: 0 is not between"));
+        assert!(with("expect = [\"lust = 0\"]").contains("expect[0]"));
+        assert!(with("expect = [\"others_interval_p99_ratio <= 1.1\"]").contains("needs a [baseline]"));
+        assert!(with("expect = [\"throughput_ratio >= 2\"]").contains("two [[steps]]"));
+        let after = |more: &str| refused(&format!("{SMALL}{more}\n"));
+        assert!(after("[[tenants]]\nname = \"all\"\nusers = 1").contains("each name once"));
+        assert!(after("[[kills]]\nwhat = \"redis\"\nat = \"1s\"").contains("only the leader"));
+        assert!(after("[[kills]]\nwhat = \"leader\"\nhow = \"wipe\"\nat = \"1s\"").contains("the truth"));
+        assert!(after("[baseline]\nwithout = [\"nobody\"]").contains("no group"));
+        assert!(after("[baseline]\nwithout = [\"all\"]").contains("nobody would be left"));
+        assert!(after("[phases]\nmeasured = 5").contains("measured"));
+        assert!(after("[phases]\nmeasured = \"5\"").contains("no time"));
+        assert!(after("[settings.registry]\nurl = \"x\"").contains("chosen by the run"));
+        assert!(after("[edits]\nper_second = -1").contains("edits.per_second"));
+    }
+}

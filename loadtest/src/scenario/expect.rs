@@ -1,0 +1,296 @@
+//! What a scenario expects: `METRIC OPERATOR VALUE`, judged against the figures of a run. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::duration;
+
+/// What a figure is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// One figure divided by another.
+    Ratio,
+    /// So many each second.
+    PerSecond,
+    /// Mebibytes.
+    Mebibytes,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $unit:ident,)*) => {
+        /// A figure of a run.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Metric { $($(#[doc = $doc])+ $variant,)* }
+
+        impl Metric {
+            /// Every metric.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name in scenario files and reports.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it is counted in.
+            #[must_use]
+            pub fn unit(self) -> Unit {
+                match self { $(Self::$variant => Unit::$unit,)* }
+            }
+
+            /// What it is.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc, " ",)+).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Tasks without a copy, and edits the other side never showed.
+    Lost "lost" Count,
+    /// Tasks with more than one copy.
+    Doubled "doubled" Count,
+    /// Copies without a task.
+    LeftOver "left_over" Count,
+    /// Copies whose values differ from their task.
+    Differing "differing" Count,
+    /// Users that were never synced.
+    NeverSynced "never_synced" Count,
+    /// Users that are disabled at the end.
+    Disabled "disabled" Count,
+    /// Until everybody was synced once.
+    EverybodyWithin "everybody_within" Seconds,
+    /// Median time between two syncs of a user, as the servers saw it.
+    IntervalP50 "interval_p50" Seconds,
+    /// 99th percentile of the same.
+    IntervalP99 "interval_p99" Seconds,
+    /// The longest of the same.
+    IntervalMax "interval_max" Seconds,
+    /// The longest any user waited during the measured phase, finished or not.
+    StalenessMax "staleness_max" Seconds,
+    /// Worst `interval_p99` of a group that is in the baseline too, divided by its own in the baseline.
+    OthersIntervalP99Ratio "others_interval_p99_ratio" Ratio,
+    /// How much longer than a user that was taken the one who waited longest had waited: 99th percentile. The index is
+    /// looked at once a second, so a second of it is the measurement's own.
+    OvertakingP99 "overtaking_p99" Seconds,
+    /// Syncs each second during the measured phase; with steps during the last one.
+    Throughput "throughput" PerSecond,
+    /// Syncs each second in the last step, divided by those in the first one.
+    ThroughputRatio "throughput_ratio" Ratio,
+    /// Median time until an edit showed on the other side.
+    MirroredP50 "mirrored_p50" Seconds,
+    /// 99th percentile of the same.
+    MirroredP99 "mirrored_p99" Seconds,
+    /// Longest time without a leader after one was killed.
+    Failover "failover" Seconds,
+    /// Until both sides agreed after the last edit.
+    SettledWithin "settled_within" Seconds,
+    /// Writes to either side while nobody edited.
+    IdleWrites "idle_writes" Count,
+    /// Exchange requests of a sync while nobody edited.
+    IdleExchangeRequests "idle_exchange_requests" Ratio,
+    /// SharePoint requests of a sync while nobody edited.
+    IdleSharepointRequests "idle_sharepoint_requests" Ratio,
+    /// Users opted in each second.
+    EnrolledPerSecond "enrolled_per_second" PerSecond,
+    /// CPU time of all tasksync processes for one sync, in seconds.
+    CpuPerSync "cpu_per_sync" Seconds,
+    /// Most memory of one tasksync process.
+    MemoryMax "memory_max" Mebibytes,
+    /// Processes that did not end with 0 after SIGTERM.
+    UncleanEnds "unclean_ends" Count,
+}
+
+impl Metric {
+    /// Whether it compares with a baseline.
+    #[must_use]
+    pub fn needs_baseline(self) -> bool {
+        self == Self::OthersIntervalP99Ratio
+    }
+
+    /// Whether it compares steps.
+    #[must_use]
+    pub fn needs_steps(self) -> bool {
+        self == Self::ThroughputRatio
+    }
+
+    /// A value in its unit, for people.
+    #[must_use]
+    pub fn say(self, value: f64) -> String {
+        match self.unit() {
+            Unit::Count => format!("{value:.0}"),
+            Unit::Seconds if (0.0..0.01).contains(&value) => format!("{:.0} µs", value * 1e6),
+            Unit::Seconds => match std::time::Duration::try_from_secs_f64(value) {
+                Ok(time) => duration::words(time),
+                Err(_) => format!("{value} s"),
+            },
+            Unit::Ratio => format!("{value:.3}"),
+            Unit::PerSecond => format!("{value:.1}/s"),
+            Unit::Mebibytes => format!("{value:.0} MiB"),
+        }
+    }
+}
+
+/// How a figure is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// `<=`
+    AtMost,
+    /// `>=`
+    AtLeast,
+    /// `=`
+    Equal,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// Which figure.
+    pub metric: Metric,
+    /// How.
+    pub operator: Operator,
+    /// With what, in the metric's unit.
+    pub value: f64,
+    /// As it was written.
+    pub text: String,
+}
+
+/// Reads `lost = 0`, `failover <= 15s`, `throughput_ratio >= 7.5`.
+///
+/// # Errors
+/// Says what is wrong and what is allowed.
+pub fn parse(text: &str) -> Result<Expectation, String> {
+    let (at, sign, operator) = [
+        ("<=", Operator::AtMost),
+        (">=", Operator::AtLeast),
+        ("=", Operator::Equal),
+    ]
+    .into_iter()
+    .find_map(|(sign, operator)| text.find(sign).map(|at| (at, sign, operator)))
+    .ok_or_else(|| format!("\"{text}\" has no <=, >= or ="))?;
+    let name = text.get(..at).unwrap_or_default().trim();
+    let value = text.get(at + sign.len()..).unwrap_or_default().trim();
+    let metric = Metric::ALL
+        .iter()
+        .copied()
+        .find(|metric| metric.name() == name)
+        .ok_or_else(|| {
+            let known: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+            format!("there is no figure \"{name}\"; there are {}", known.join(", "))
+        })?;
+    let number = match metric.unit() {
+        Unit::Seconds => duration::parse(value)
+            .map(|time| time.as_secs_f64())
+            .ok_or_else(|| format!("\"{value}\" is no time; {name} is one, for example 15s"))?,
+        Unit::Count | Unit::Ratio | Unit::PerSecond | Unit::Mebibytes => value
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite() && *number >= 0.0)
+            .ok_or_else(|| format!("\"{value}\" is no number; {name} needs one without a unit"))?,
+    };
+    Ok(Expectation {
+        metric,
+        operator,
+        value: number,
+        text: text.trim().to_owned(),
+    })
+}
+
+/// The figures of a run; what was not measured is missing.
+pub type Figures = BTreeMap<Metric, f64>;
+
+/// An expectation and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What was expected.
+    pub expectation: Expectation,
+    /// What was found; `None` when it was not measured, which is a failure too.
+    pub found: Option<f64>,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// Judges every expectation.
+#[must_use]
+pub fn judge(expectations: &[Expectation], figures: &Figures) -> Vec<Judgement> {
+    expectations
+        .iter()
+        .map(|expectation| {
+            let found = figures.get(&expectation.metric).copied();
+            let holds = found.is_some_and(|found| match expectation.operator {
+                Operator::AtMost => found <= expectation.value,
+                Operator::AtLeast => found >= expectation.value,
+                Operator::Equal => (found - expectation.value).abs() < 1e-9,
+            });
+            Judgement {
+                expectation: expectation.clone(),
+                found,
+                holds,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(text: &str, figures: &[(Metric, f64)]) -> bool {
+        let figures = figures.iter().copied().collect();
+        judge(&[parse(text).unwrap()], &figures)[0].holds
+    }
+
+    #[test]
+    fn figures_are_compared_in_their_unit() {
+        assert!(holds("lost = 0", &[(Metric::Lost, 0.0)]));
+        assert!(!holds("lost = 0", &[(Metric::Lost, 1.0)]));
+        assert!(holds("failover <= 15s", &[(Metric::Failover, 15.0)]));
+        assert!(!holds("failover <= 15s", &[(Metric::Failover, 15.01)]));
+        assert!(holds(
+            "everybody_within<=30min",
+            &[(Metric::EverybodyWithin, 1_799.0)]
+        ));
+        assert!(holds(
+            "throughput_ratio >= 7.5",
+            &[(Metric::ThroughputRatio, 7.5)]
+        ));
+        assert!(!holds(
+            "throughput_ratio >= 7.5",
+            &[(Metric::ThroughputRatio, f64::NAN)]
+        ));
+    }
+
+    #[test]
+    fn what_was_not_measured_does_not_hold() {
+        assert!(!holds("lost = 0", &[]));
+    }
+
+    #[test]
+    fn wrong_expectations_say_what_is_allowed() {
+        let refused = |text: &str| parse(text).unwrap_err();
+        assert!(refused("lust = 0").contains("throughput_ratio"));
+        assert!(refused("lost is none").contains("<="));
+        assert!(refused("failover <= 15").contains("for example 15s"));
+        assert!(refused("lost = 0s").contains("no number"));
+        assert!(refused("lost = inf").contains("no number"));
+    }
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_words() {
+        let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Metric::ALL.len());
+        assert!(Metric::ALL.iter().all(|metric| metric.what().ends_with('.')));
+        assert_eq!(Metric::CpuPerSync.say(0.000_25), "250 µs");
+        assert_eq!(Metric::Failover.say(12.34), "12.3 s");
+    }
+}

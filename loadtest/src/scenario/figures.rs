@@ -1,0 +1,217 @@
+//! The figures of a run: what its expectations are judged by. Pure.
+
+use super::expect::{Figures, Metric};
+use super::report::TrialResult;
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+fn count(count: usize) -> f64 {
+    number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// One divided by another; nothing when there is nothing to divide by.
+fn ratio(over: f64, under: f64) -> Option<f64> {
+    (under > 0.0).then(|| over / under)
+}
+
+/// The figures; what was not measured is missing.
+pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures {
+    let mut figures = Figures::new();
+    let mut put = |metric: Metric, value: Option<f64>| {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            figures.insert(metric, value);
+        }
+    };
+    let verdict = &trial.verdict;
+    put(
+        Metric::Lost,
+        Some(count(
+            verdict.missing_count + trial.edits.saturating_sub(trial.mirrored),
+        )),
+    );
+    put(Metric::Doubled, Some(count(verdict.doubled_count)));
+    put(Metric::LeftOver, Some(count(verdict.extra_count)));
+    put(Metric::Differing, Some(count(verdict.differing_count)));
+    put(Metric::NeverSynced, Some(number(trial.never_synced)));
+    put(Metric::Disabled, trial.disabled.map(number));
+    put(Metric::EverybodyWithin, trial.everybody_within);
+    let some = |measured: bool, value: f64| measured.then_some(value);
+    let intervals = trial.interval.count > 0;
+    put(Metric::IntervalP50, some(intervals, trial.interval.p50));
+    put(Metric::IntervalP99, some(intervals, trial.interval.p99));
+    put(Metric::IntervalMax, some(intervals, trial.interval.max));
+    put(
+        Metric::OvertakingP99,
+        some(trial.overtaking.count > 0, trial.overtaking.p99),
+    );
+    put(
+        Metric::StalenessMax,
+        some(trial.measured_seconds > 0.0, trial.staleness_max),
+    );
+    put(
+        Metric::OthersIntervalP99Ratio,
+        baseline.and_then(|baseline| others_ratio(trial, baseline)),
+    );
+    put(
+        Metric::Throughput,
+        ratio(number(trial.measured_syncs), trial.measured_seconds),
+    );
+    put(Metric::ThroughputRatio, steps_ratio(trial));
+    put(Metric::MirroredP50, trial.mirrored_p50);
+    put(Metric::MirroredP99, trial.mirrored_p99);
+    // A leader whose end nobody took over is as bad as can be: the figure is missing and the expectation fails.
+    let killed: Vec<_> = trial
+        .hits
+        .iter()
+        .filter(|hit| hit.what == super::file::Victim::Leader)
+        .collect();
+    if !killed.is_empty() && killed.iter().all(|hit| hit.failover.is_some()) {
+        let longest = killed.iter().filter_map(|hit| hit.failover).fold(0.0, f64::max);
+        put(Metric::Failover, Some(longest));
+    }
+    put(Metric::SettledWithin, trial.settled_within);
+    if let Some(idle) = &trial.idle {
+        put(Metric::IdleWrites, Some(number(idle.writes)));
+        put(
+            Metric::IdleExchangeRequests,
+            ratio(number(idle.exchange_requests), number(idle.syncs)),
+        );
+        put(
+            Metric::IdleSharepointRequests,
+            ratio(number(idle.sharepoint_requests), number(idle.syncs)),
+        );
+    }
+    let users: u64 = trial.groups.iter().map(|group| group.users).sum();
+    put(
+        Metric::EnrolledPerSecond,
+        ratio(number(users), trial.enrol_seconds),
+    );
+    put(
+        Metric::CpuPerSync,
+        ratio(trial.measured_cpu_seconds, number(trial.measured_syncs)),
+    );
+    put(Metric::MemoryMax, memory_max(trial));
+    let unclean = trial.ends.iter().filter(|(_, code)| *code != Some(0)).count();
+    put(Metric::UncleanEnds, Some(count(unclean)));
+    figures
+}
+
+fn others_ratio(trial: &TrialResult, baseline: &TrialResult) -> Option<f64> {
+    baseline
+        .groups
+        .iter()
+        .map(|before| {
+            let now = trial.groups.iter().find(|group| group.name == before.name)?;
+            ratio(now.interval.p99, before.interval.p99)
+        })
+        // A group that was not measured in one of both leaves no figure.
+        .try_fold(0.0, |worst: f64, ratio| ratio.map(|ratio| worst.max(ratio)))
+}
+
+fn steps_ratio(trial: &TrialResult) -> Option<f64> {
+    let rate =
+        |at: Option<&super::report::StepResult>| at.and_then(|step| ratio(number(step.syncs), step.seconds));
+    if trial.steps.len() < 2 {
+        return None;
+    }
+    ratio(rate(trial.steps.last())?, rate(trial.steps.first())?)
+}
+
+fn memory_max(trial: &TrialResult) -> Option<f64> {
+    trial
+        .samples
+        .iter()
+        .flat_map(|sample| &sample.processes)
+        .filter(|(name, _)| super::report::is_ours(name))
+        .map(|(_, usage)| usage.memory_mib)
+        .reduce(f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::{Method, Victim};
+    use super::super::fleet::Hit;
+    use super::super::report::{GroupResult, Quantiles, StepResult};
+    use super::*;
+
+    fn group(name: &str, p99: f64) -> GroupResult {
+        GroupResult {
+            name: name.to_owned(),
+            users: 10,
+            interval: Quantiles {
+                count: 5,
+                p99,
+                ..Quantiles::default()
+            },
+            ..GroupResult::default()
+        }
+    }
+
+    #[test]
+    fn the_worst_of_the_others_counts() {
+        let with = |groups| TrialResult {
+            groups,
+            ..TrialResult::default()
+        };
+        let baseline = with(vec![group("a", 10.0), group("b", 20.0)]);
+        let trial = with(vec![group("bad", 99.0), group("a", 11.0), group("b", 20.0)]);
+        let figures = of(&trial, Some(&baseline));
+        assert!((figures[&Metric::OthersIntervalP99Ratio] - 1.1).abs() < 1e-9);
+        let gone = with(vec![group("a", 11.0)]);
+        assert!(!of(&gone, Some(&baseline)).contains_key(&Metric::OthersIntervalP99Ratio));
+        assert!(!of(&trial, None).contains_key(&Metric::OthersIntervalP99Ratio));
+    }
+
+    #[test]
+    fn steps_are_compared_by_their_rates() {
+        let step = |workers, syncs, seconds| StepResult {
+            workers,
+            syncs,
+            seconds,
+            cpu_seconds: 0.0,
+        };
+        let trial = TrialResult {
+            steps: vec![step(1, 100, 10.0), step(8, 1_520, 19.0)],
+            ..TrialResult::default()
+        };
+        assert!((of(&trial, None)[&Metric::ThroughputRatio] - 8.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_leader_nobody_followed_leaves_no_failover_time() {
+        let hit = |failover| Hit {
+            what: Victim::Leader,
+            how: Method::Kill,
+            name: "scheduler-1".to_owned(),
+            at: 0.0,
+            back_after: None,
+            failover,
+            problem: None,
+        };
+        let with = |hits| {
+            of(
+                &TrialResult {
+                    hits,
+                    ..TrialResult::default()
+                },
+                None,
+            )
+        };
+        assert!((with(vec![hit(Some(3.0)), hit(Some(9.0))])[&Metric::Failover] - 9.0).abs() < 1e-9);
+        assert!(!with(vec![hit(Some(3.0)), hit(None)]).contains_key(&Metric::Failover));
+        assert!(!with(Vec::new()).contains_key(&Metric::Failover));
+    }
+
+    #[test]
+    fn an_edit_nobody_saw_is_lost() {
+        let trial = TrialResult {
+            edits: 10,
+            mirrored: 8,
+            ..TrialResult::default()
+        };
+        assert!((of(&trial, None)[&Metric::Lost] - 2.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,592 @@
+//! All `tasksync` processes of a run with their stores, and the calls of their API.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::file::{Method, Mode, Scenario, Victim};
+use super::processes::{Process, ProcessSpec, TOKEN};
+use crate::population::Tenant;
+use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan};
+use crate::trial::Farm;
+
+/// Users opted in with one request.
+const USERS_PER_IMPORT: usize = 500;
+/// Requests of the set-up at once.
+const IMPORTS_AT_ONCE: usize = 8;
+/// A leader is looked for this long.
+const LEADER_PATIENCE: Duration = Duration::from_secs(90);
+
+/// The processes.
+pub(crate) struct Fleet {
+    /// Schedulers, or the one process of the standalone mode.
+    schedulers: Vec<Arc<Process>>,
+    workers: Vec<Arc<Process>>,
+    services: Option<Services>,
+    http: reqwest::Client,
+}
+
+/// What became of a hit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Hit {
+    /// Whom.
+    pub(crate) what: Victim,
+    /// How.
+    pub(crate) how: Method,
+    /// Which process.
+    pub(crate) name: String,
+    /// Seconds since the run began.
+    pub(crate) at: f64,
+    /// Seconds until it was ready again.
+    pub(crate) back_after: Option<f64>,
+    /// Seconds without a leader, when it led.
+    pub(crate) failover: Option<f64>,
+    /// What went wrong, if anything.
+    pub(crate) problem: Option<String>,
+}
+
+impl Fleet {
+    /// Starts the stores and the processes, and waits until all are ready. Workers beyond `workers` are made ready to
+    /// be started.
+    pub(crate) async fn start(
+        scenario: &Scenario,
+        farm: &Farm,
+        folder: &Path,
+        executable: &Path,
+    ) -> Result<Self, String> {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(130))
+            .build()
+            .map_err(|error| error.to_string())?;
+        let services = match scenario.mode {
+            Mode::Standalone => None,
+            Mode::Distributed => Some(
+                Services::start(&ServicesPlan::distributed())
+                    .await
+                    .map_err(|error| error.to_string())?,
+            ),
+        };
+        let stores = stores(services.as_ref(), folder)?;
+        let (authority, _) = farm.write_secrets(folder)?;
+        let process = |name: String, role: &'static str, with_api: bool| -> Result<Arc<Process>, String> {
+            let ports = free_ports(2)?;
+            let (health, api) = (
+                ports.first().copied().unwrap_or(0),
+                ports.last().copied().unwrap_or(0),
+            );
+            let table = settings(scenario, &stores, authority.as_deref(), health, api);
+            let text = toml::to_string(&table).map_err(|error| error.to_string())?;
+            let path = folder.join(format!("{name}.toml"));
+            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok(Arc::new(Process::new(
+                ProcessSpec {
+                    log: folder.join(format!("{name}.log")),
+                    name,
+                    role,
+                    executable: executable.to_owned(),
+                    settings: path,
+                    health: format!("http://127.0.0.1:{health}/readyz"),
+                    api: with_api.then(|| format!("http://127.0.0.1:{api}")),
+                },
+                http.clone(),
+            )))
+        };
+        let (schedulers, workers) = match scenario.mode {
+            Mode::Standalone => (
+                vec![process("tasksync".to_owned(), "standalone", true)?],
+                Vec::new(),
+            ),
+            Mode::Distributed => {
+                let most = scenario.steps.iter().map(|step| step.workers).max();
+                let schedulers = (1..=scenario.schedulers)
+                    .map(|at| process(format!("scheduler-{at}"), "scheduler", true))
+                    .collect::<Result<_, _>>()?;
+                let workers = (1..=most.unwrap_or(scenario.workers))
+                    .map(|at| process(format!("worker-{at}"), "worker", false))
+                    .collect::<Result<_, _>>()?;
+                (schedulers, workers)
+            }
+        };
+        let fleet = Self {
+            schedulers,
+            workers,
+            services,
+            http,
+        };
+        for process in &fleet.schedulers {
+            process.launch().await?;
+        }
+        for process in &fleet.schedulers {
+            process.ready().await?;
+        }
+        let first = scenario
+            .steps
+            .first()
+            .map_or(scenario.workers, |step| step.workers);
+        fleet.scale(first).await?;
+        Ok(fleet)
+    }
+
+    /// Starts or ends workers until `wanted` run.
+    pub(crate) async fn scale(&self, wanted: u64) -> Result<(), String> {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        for worker in self.workers.iter().skip(wanted) {
+            if worker.pid().is_some() {
+                worker.terminate().await?;
+            }
+        }
+        for worker in self.workers.iter().take(wanted) {
+            if worker.pid().is_none() {
+                worker.launch().await?;
+            }
+        }
+        for worker in self.workers.iter().take(wanted) {
+            worker.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Every process of ours.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Arc<Process>> {
+        self.schedulers.iter().chain(&self.workers)
+    }
+
+    /// Main processes of the stores, by name.
+    pub(crate) fn store_pids(&self) -> Vec<(&'static str, Option<u32>)> {
+        let Some(services) = &self.services else {
+            return Vec::new();
+        };
+        vec![
+            ("redis", services.redis().ok().and_then(Redis::pid)),
+            ("rabbitmq", services.rabbitmq().ok().and_then(RabbitMq::pid)),
+            ("postgres", services.postgres().ok().and_then(Postgres::pid)),
+        ]
+    }
+
+    /// One call of the API, of the first scheduler that answers.
+    ///
+    /// # Errors
+    /// The last answer or error.
+    pub(crate) async fn call(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, String> {
+        let mut last = "no scheduler runs".to_owned();
+        for process in &self.schedulers {
+            let (Some(api), Some(_)) = (&process.api, process.pid()) else {
+                continue;
+            };
+            match self
+                .ask(api, method.clone(), path, body, Duration::from_secs(130))
+                .await
+            {
+                Ok(value) => return Ok(value),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(
+        &self,
+        api: &str,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Value, String> {
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{api}/api/v1{path}"))
+            .timeout(patience)
+            .bearer_auth(TOKEN);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let failed = |error: reqwest::Error| format!("{method} {path}: {error}");
+        let answer = request.send().await.map_err(failed)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(failed)?;
+        if !status.is_success() {
+            return Err(format!("{method} {path}: {status}: {text}"));
+        }
+        serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}"))
+    }
+
+    /// Adds every tenant and opts everybody in, many at once; `done` is told of each batch.
+    pub(crate) async fn enrol(&self, farm: &Farm, folder: &Path, done: impl Fn(usize)) -> Result<(), String> {
+        let (_, password) = farm.write_secrets(folder)?;
+        let password = &password;
+        let done = &done;
+        let mut tenants = futures::stream::iter(&farm.population.tenants)
+            .map(|tenant| async move {
+                let path = format!("/tenants/{}", tenant.slug);
+                let body = farm.tenant_settings(tenant, password);
+                self.call(reqwest::Method::PUT, &path, Some(&body)).await?;
+                for batch in imports(tenant) {
+                    self.call(reqwest::Method::POST, &format!("{path}/users"), Some(&batch.1))
+                        .await?;
+                    done(batch.0);
+                }
+                Ok::<_, String>(())
+            })
+            .buffer_unordered(IMPORTS_AT_ONCE);
+        while let Some(answer) = tenants.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+
+    /// The status of the first scheduler that answers quickly.
+    pub(crate) async fn status(&self) -> Option<Value> {
+        for process in self.schedulers.iter().filter(|process| process.pid().is_some()) {
+            let Some(api) = &process.api else { continue };
+            let patience = Duration::from_secs(1);
+            if let Ok(status) = self
+                .ask(api, reqwest::Method::GET, "/status", None, patience)
+                .await
+            {
+                return Some(status);
+            }
+        }
+        None
+    }
+
+    /// The scheduler that says it leads.
+    pub(crate) async fn leader(&self) -> Option<&Arc<Process>> {
+        for process in &self.schedulers {
+            let (Some(api), Some(_)) = (&process.api, process.pid()) else {
+                continue;
+            };
+            let status = self
+                .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
+                .await;
+            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+                return Some(process);
+            }
+        }
+        None
+    }
+
+    /// Hits somebody, waits `down`, brings it back and says how it went. `began` is when the run began.
+    pub(crate) async fn hit(
+        &self,
+        what: Victim,
+        how: Method,
+        turn: usize,
+        down: Duration,
+        began: Instant,
+    ) -> Hit {
+        let mut hit = Hit {
+            what,
+            how,
+            name: String::new(),
+            at: began.elapsed().as_secs_f64(),
+            back_after: None,
+            failover: None,
+            problem: None,
+        };
+        let result = match what {
+            Victim::Leader | Victim::Worker => self.hit_process(&mut hit, turn, down).await,
+            Victim::Rabbitmq | Victim::Redis | Victim::Postgres => self.hit_store(&mut hit, down).await,
+        };
+        hit.problem = result.err();
+        hit
+    }
+
+    async fn hit_process(&self, hit: &mut Hit, turn: usize, down: Duration) -> Result<(), String> {
+        let found = match hit.what {
+            Victim::Worker => self.workers.get(turn % self.workers.len().max(1)),
+            // While another hit is mended nobody may lead for some time.
+            _ => self.wait_for_leader().await,
+        };
+        let process = Arc::clone(found.ok_or("there was nobody to hit")?);
+        hit.name.clone_from(&process.name);
+        let struck = Instant::now();
+        match hit.how {
+            Method::Terminate => {
+                process.terminate().await?;
+            }
+            Method::Pause => process.signal("-STOP").await?,
+            Method::Kill | Method::Wipe => process.kill().await,
+        }
+        let alone = self.schedulers.len() == 1;
+        let mend = async {
+            tokio::time::sleep(down).await;
+            if hit.how == Method::Pause {
+                process.signal("-CONT").await?;
+            } else {
+                process.launch().await?;
+            }
+            process.ready().await?;
+            Ok::<_, String>(struck.elapsed().as_secs_f64())
+        };
+        if hit.what != Victim::Leader {
+            hit.back_after = Some(mend.await?);
+            return Ok(());
+        }
+        // A paused leader still believes that it leads, so it is not asked until it goes on.
+        let another = async {
+            loop {
+                let leader = self.another_leader((!alone).then_some(&process)).await;
+                if leader || struck.elapsed() > LEADER_PATIENCE {
+                    return leader.then(|| struck.elapsed().as_secs_f64());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let (back, failover) = futures::join!(mend, another);
+        hit.failover = failover;
+        hit.back_after = Some(back?);
+        if failover.is_none() {
+            return Err(format!("nobody led within {} s", LEADER_PATIENCE.as_secs()));
+        }
+        Ok(())
+    }
+
+    async fn wait_for_leader(&self) -> Option<&Arc<Process>> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        loop {
+            if let Some(leader) = self.leader().await {
+                return Some(leader);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Whether somebody leads who is not `fallen`.
+    async fn another_leader(&self, fallen: Option<&Arc<Process>>) -> bool {
+        for process in &self.schedulers {
+            if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.pid().is_none() {
+                continue;
+            }
+            let Some(api) = &process.api else { continue };
+            let status = self
+                .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
+                .await;
+            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn hit_store(&self, hit: &mut Hit, down: Duration) -> Result<(), String> {
+        let services = self.services.as_ref().ok_or("there are no stores")?;
+        hit.name = format!("{:?}", hit.what).to_lowercase();
+        let struck = Instant::now();
+        // Three types with the same methods.
+        macro_rules! strike {
+            ($server:expr) => {{
+                let server = $server.map_err(|error| error.to_string())?;
+                if hit.how == Method::Pause {
+                    server.pause();
+                    tokio::time::sleep(down).await;
+                    server.resume();
+                } else {
+                    server.kill();
+                    tokio::time::sleep(down).await;
+                    if hit.how == Method::Wipe {
+                        server.wipe().await.map_err(|error| error.to_string())?;
+                    } else {
+                        server.restart().await.map_err(|error| error.to_string())?;
+                    }
+                }
+            }};
+        }
+        match hit.what {
+            Victim::Redis => strike!(services.redis()),
+            Victim::Rabbitmq => strike!(services.rabbitmq()),
+            Victim::Postgres | Victim::Leader | Victim::Worker => strike!(services.postgres()),
+        }
+        hit.back_after = Some(struck.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Asks every process to end; names and exit codes of those that ran.
+    pub(crate) async fn stop(&self) -> Vec<(String, Option<i32>)> {
+        // Workers first, as an operator does: the leader needs nobody, workers give their jobs back.
+        let mut ends = Vec::new();
+        let workers = self.workers.iter().filter(|worker| worker.pid().is_some());
+        let ending = workers
+            .map(|worker| async move { (worker.name.clone(), worker.terminate().await.ok().flatten()) });
+        ends.extend(futures::future::join_all(ending).await);
+        for scheduler in self
+            .schedulers
+            .iter()
+            .filter(|scheduler| scheduler.pid().is_some())
+        {
+            ends.push((scheduler.name.clone(), scheduler.terminate().await.ok().flatten()));
+        }
+        ends
+    }
+
+    /// The ends of all logs, for a run that failed.
+    pub(crate) fn log_tails(&self, lines: usize) -> String {
+        self.processes()
+            .map(|process| format!("--- {}\n{}\n", process.name, process.log_tail(lines)))
+            .collect()
+    }
+}
+
+/// The bodies of a tenant's imports, each with the number of its users.
+fn imports(tenant: &Tenant) -> impl Iterator<Item = (usize, Value)> {
+    tenant.people.chunks(USERS_PER_IMPORT).map(|people| {
+        let users: Vec<Value> = people
+            .iter()
+            .map(|person| {
+                json!({
+                    "user": Farm::user_name(person),
+                    "source_login": person.login,
+                    "mailbox": person.smtp,
+                    "time_zone": person.time_zone,
+                })
+            })
+            .collect();
+        (people.len(), json!({ "users": users }))
+    })
+}
+
+/// Addresses of registry, schedule and queue.
+struct Stores {
+    registry: String,
+    schedule: String,
+    queue: String,
+}
+
+fn stores(services: Option<&Services>, folder: &Path) -> Result<Stores, String> {
+    let Some(services) = services else {
+        return Ok(Stores {
+            registry: format!("sqlite:{}", folder.join("registry.sqlite").display()),
+            schedule: "memory:".to_owned(),
+            queue: "memory:".to_owned(),
+        });
+    };
+    let failed = |error: crate::services::ServiceError| error.to_string();
+    Ok(Stores {
+        registry: services.postgres().map_err(failed)?.url(),
+        schedule: services.redis().map_err(failed)?.url(),
+        queue: services.rabbitmq().map_err(failed)?.url(),
+    })
+}
+
+/// The settings of one process: the scenario's own over what the run needs.
+fn settings(
+    scenario: &Scenario,
+    stores: &Stores,
+    authority: Option<&Path>,
+    health: u16,
+    api: u16,
+) -> toml::Table {
+    let text = |text: &str| toml::Value::String(text.to_owned());
+    let table = |pairs: Vec<(&str, toml::Value)>| {
+        let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value));
+        toml::Value::Table(pairs.collect())
+    };
+    let networks = ["127.0.0.0/8", "::1/128"].map(text).to_vec();
+    let mut outbound = vec![("allowed_networks", toml::Value::Array(networks))];
+    match authority {
+        Some(path) => outbound.push(("authorities", text(&path.display().to_string()))),
+        None => outbound.push(("allow_plain_http", toml::Value::Boolean(true))),
+    }
+    let mut settings = toml::Table::new();
+    for (key, value) in [
+        ("registry", table(vec![("url", text(&stores.registry))])),
+        ("schedule", table(vec![("url", text(&stores.schedule))])),
+        ("queue", table(vec![("url", text(&stores.queue))])),
+        ("api", table(vec![("listen", text(&format!("127.0.0.1:{api}")))])),
+        (
+            "health",
+            table(vec![("listen", text(&format!("127.0.0.1:{health}")))]),
+        ),
+        ("outbound", table(outbound)),
+    ] {
+        settings.insert(key.to_owned(), value);
+    }
+    merge(&mut settings, &scenario.settings);
+    settings
+}
+
+/// Puts `over` on top of `under`, table by table.
+fn merge(under: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
+            _ => {
+                under.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Free loopback ports, different from each other.
+fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    let failed = |error: std::io::Error| format!("no free port: {error}");
+    let listeners: Vec<_> = (0..count)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
+    listeners
+        .iter()
+        .map(|listener| {
+            listener
+                .local_addr()
+                .map(|address| address.port())
+                .map_err(failed)
+        })
+        .collect()
+}
+
+/// The executable to run: the one given, or the one beside this program.
+pub(crate) fn executable(given: Option<&Path>) -> Result<PathBuf, String> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .map_err(|error| error.to_string())?
+            .with_file_name("tasksync"),
+    };
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "there is no executable {}; name it with --tasksync",
+            path.display()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenarios_settings_lie_over_those_of_the_run() {
+        let text = "name = \"a\"\nabout = \"b\"\n[[tenants]]\nname = \"all\"\nusers = 1\n\
+                    [settings.outbound]\nrequests_per_server = 500\n[settings.worker]\nbatches_at_once = 4\n";
+        let scenario = Scenario::parse(text).unwrap();
+        let stores = Stores {
+            registry: "sqlite:x".to_owned(),
+            schedule: "memory:".to_owned(),
+            queue: "memory:".to_owned(),
+        };
+        let settings = settings(&scenario, &stores, None, 1, 2);
+        assert_eq!(
+            settings["outbound"]["requests_per_server"].as_integer(),
+            Some(500)
+        );
+        assert_eq!(settings["outbound"]["allow_plain_http"].as_bool(), Some(true));
+        assert_eq!(settings["worker"]["batches_at_once"].as_integer(), Some(4));
+        assert_eq!(settings["api"]["listen"].as_str(), Some("127.0.0.1:2"));
+    }
+}

@@ -1,0 +1,333 @@
+//! One trial under way: looking every second, people who edit, and the weather.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::file::{Answers, Edits, FaultKind, FaultServer, Group, Scenario};
+use super::fleet::Fleet;
+use super::sample::{Meter, Sample, Series};
+use super::visits::{Standing, VisitLog};
+use crate::sim::conditions::{Conditions, GroupId, Latency, Trouble};
+use crate::sim::faults::Fault;
+use crate::trial::{Editor, Farm, Habits, Ledger, Oracle};
+
+/// The service's own status is asked for every so many looks.
+const STATUS_EVERY: u64 = 5;
+/// Unseen edits looked at in one go.
+const LOOKED_AT: usize = 5_000;
+/// Pause between two goes.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is looked at, and what was seen.
+pub(crate) struct Watch {
+    pub(crate) began: Instant,
+    pub(crate) farm: Arc<Farm>,
+    pub(crate) visits: Arc<VisitLog>,
+    pub(crate) ledger: Arc<Mutex<Ledger>>,
+    pub(crate) series: Series,
+    meter: Meter,
+    looks: u64,
+    due: Option<u64>,
+}
+
+/// Locks a mutex whatever became of its last owner.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one look saw.
+pub(crate) struct Look {
+    pub(crate) sample: Sample,
+    pub(crate) standings: Vec<Standing>,
+}
+
+impl Look {
+    /// Users never visited.
+    pub(crate) fn never(&self) -> u64 {
+        self.standings.iter().map(|standing| standing.never).sum()
+    }
+
+    /// All visits.
+    pub(crate) fn visits(&self) -> u64 {
+        self.sample.visits.iter().sum()
+    }
+
+    /// The longest wait, in seconds.
+    pub(crate) fn oldest(&self) -> f64 {
+        self.sample.oldest.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// CPU seconds of all processes of ours.
+    pub(crate) fn cpu(&self) -> f64 {
+        let ours =
+            |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
+        self.sample
+            .processes
+            .iter()
+            .filter(|(name, _)| ours(name))
+            .map(|(_, usage)| usage.cpu_seconds)
+            .sum()
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(farm: Arc<Farm>, visits: Arc<VisitLog>) -> Self {
+        Self {
+            began: Instant::now(),
+            farm,
+            visits,
+            ledger: Arc::default(),
+            series: Series::default(),
+            meter: Meter::default(),
+            looks: 0,
+            due: None,
+        }
+    }
+
+    /// Looks at everything and keeps a sample.
+    pub(crate) async fn look(&mut self, fleet: &Fleet) -> Look {
+        if self.looks.is_multiple_of(STATUS_EVERY) {
+            let status = fleet.status().await;
+            self.due = status.and_then(|status| status["summary"]["due"].as_u64());
+        }
+        self.looks += 1;
+        let standings = self.visits.scan();
+        let mut sample = Sample {
+            at: self.began.elapsed().as_secs_f64(),
+            visits: self.visits.visits(),
+            oldest: standings
+                .iter()
+                .map(|standing| seconds(standing.oldest_ms))
+                .collect(),
+            never: standings.iter().map(|standing| standing.never).sum(),
+            open_edits: locked(&self.ledger).waiting(),
+            due: self.due,
+            ..Sample::default()
+        };
+        (sample.exchange, sample.sharepoint) = self.farm.requests();
+        sample.writes = self.farm.writes();
+        for process in fleet.processes() {
+            let usage = self.meter.read(&process.name, process.pid());
+            sample.processes.insert(process.name.clone(), usage);
+        }
+        for (name, pid) in fleet.store_pids() {
+            sample
+                .processes
+                .insert(name.to_owned(), self.meter.read(name, pid));
+        }
+        let own = self.meter.read("simulators", Some(std::process::id()));
+        sample.processes.insert("simulators".to_owned(), own);
+        self.series.push(sample.clone());
+        Look { sample, standings }
+    }
+}
+
+/// Milliseconds as seconds.
+pub(crate) fn seconds(milliseconds: u64) -> f64 {
+    Duration::from_millis(milliseconds).as_secs_f64()
+}
+
+/// People who edit, and somebody who looks whether the other side shows it, until they are told to stop.
+pub(crate) struct People {
+    stop_editing: Arc<AtomicBool>,
+    stop_looking: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<Result<(), String>>>,
+}
+
+impl People {
+    /// Begins.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn begin(watch: &Watch, edits: &Edits, seed: u64) -> Result<Self, String> {
+        let (stop_editing, stop_looking) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let mut threads = Vec::new();
+        let failed = |error: std::io::Error| format!("no thread for the people: {error}");
+        if edits.per_second > 0.0 {
+            let (farm, ledger, stop, edits) = (
+                Arc::clone(&watch.farm),
+                Arc::clone(&watch.ledger),
+                Arc::clone(&stop_editing),
+                edits.clone(),
+            );
+            let editing = move || edit(&farm, &ledger, &stop, &edits, seed);
+            threads.push(
+                std::thread::Builder::new()
+                    .name("people".to_owned())
+                    .spawn(editing)
+                    .map_err(failed)?,
+            );
+        }
+        let (farm, ledger, stop) = (
+            Arc::clone(&watch.farm),
+            Arc::clone(&watch.ledger),
+            Arc::clone(&stop_looking),
+        );
+        let looking = move || {
+            let oracle = Oracle::new(&farm);
+            while !stop.load(Ordering::Relaxed) {
+                locked(&ledger).look(LOOKED_AT, |edit| oracle.shows(edit));
+                std::thread::sleep(LOOK_PAUSE);
+            }
+            Ok(())
+        };
+        threads.push(
+            std::thread::Builder::new()
+                .name("onlooker".to_owned())
+                .spawn(looking)
+                .map_err(failed)?,
+        );
+        Ok(Self {
+            stop_editing,
+            stop_looking,
+            threads,
+        })
+    }
+
+    /// Nobody edits any more; edits are still looked for.
+    pub(crate) fn rest(&self) {
+        self.stop_editing.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends both; what an editor met that should not have been.
+    pub(crate) fn end(self) -> Result<(), String> {
+        self.rest();
+        self.stop_looking.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread
+                .join()
+                .map_err(|_| "a thread of the people panicked".to_owned())??;
+        }
+        Ok(())
+    }
+}
+
+fn edit(
+    farm: &Farm,
+    ledger: &Mutex<Ledger>,
+    stop: &AtomicBool,
+    edits: &Edits,
+    seed: u64,
+) -> Result<(), String> {
+    let part = |part: u64| usize::try_from(part).unwrap_or(0);
+    let habits = Habits {
+        at_source: part(edits.at_source),
+        in_mailbox: part(edits.in_mailbox),
+        create: part(edits.create),
+        delete: part(edits.delete),
+        reassign: part(edits.reassign),
+        conflict: part(edits.conflict),
+    };
+    let mut editor = Editor::resting(seed, edits.rest.0).with_habits(habits);
+    let pause = Duration::from_secs_f64(1.0 / edits.per_second);
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now < next {
+            std::thread::sleep((next - now).min(Duration::from_millis(50)));
+            continue;
+        }
+        editor.act(farm, &mut locked(ledger))?;
+        // Who fell behind does not hurry to catch up more than a second.
+        next = (next + pause).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
+    }
+    Ok(())
+}
+
+fn latency(answers: &Answers) -> Latency {
+    match (answers.latency.0, answers.p99) {
+        (latency, Some(p99)) => Latency::Spread {
+            median: latency,
+            p99: p99.0,
+        },
+        (latency, None) if latency.is_zero() => Latency::None,
+        (latency, None) => Latency::Fixed(latency),
+    }
+}
+
+/// How a group's servers behave while these fault windows are open: Exchange, SharePoint.
+pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions) {
+    let conditions = |answers: &Answers, server: FaultServer| {
+        let windows = open.iter().filter_map(|at| group.faults.get(*at));
+        let trouble = windows
+            .filter(|fault| fault.server == server || fault.server == FaultServer::Both)
+            .map(|fault| {
+                let pause = fault.pause.0;
+                let kind = match fault.kind {
+                    FaultKind::Down => Fault::Cut,
+                    FaultKind::Busy => Fault::Busy {
+                        pause: (!pause.is_zero()).then_some(pause),
+                        inside: false,
+                        status: 429,
+                    },
+                    FaultKind::Slow => Fault::Slow(pause),
+                    FaultKind::LoseAnswers => Fault::LoseResponse,
+                    FaultKind::Unavailable => Fault::Status(503),
+                };
+                Trouble {
+                    per_mille: per_mille(fault.share),
+                    fault: kind,
+                }
+            })
+            .collect();
+        Conditions {
+            latency: latency(answers),
+            trouble,
+        }
+    };
+    (
+        conditions(&group.exchange, FaultServer::Exchange),
+        conditions(&group.sharepoint, FaultServer::Sharepoint),
+    )
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range before the cast"
+)]
+fn per_mille(share: f64) -> u16 {
+    (share * 1000.0).round().clamp(0.0, 1000.0) as u16
+}
+
+/// Lets a group's servers behave so from now on.
+pub(crate) fn set_weather(farm: &Farm, scenario: &Scenario, group: usize, open: &[usize]) {
+    let (Some(spec), Ok(id)) = (scenario.tenants.get(group), GroupId::try_from(group)) else {
+        return;
+    };
+    let (exchange, sharepoint) = weather(spec, open);
+    farm.exchange.groups.set(id, exchange);
+    farm.sharepoint.groups.set(id, sharepoint);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_windows_make_the_weather_of_their_server() {
+        let text = "name = \"a\"\nabout = \"b\"\n[[tenants]]\nname = \"all\"\nusers = 1\n\
+            exchange = { latency = \"20ms\", p99 = \"200ms\" }\n\
+            [[tenants.faults]]\nserver = \"exchange\"\nkind = \"down\"\nlasts = \"1s\"\nshare = 0.25\n\
+            [[tenants.faults]]\nserver = \"both\"\nkind = \"busy\"\npause = \"2s\"\nlasts = \"1s\"\n";
+        let group = &Scenario::parse(text).unwrap().tenants[0];
+        let (exchange, sharepoint) = weather(group, &[]);
+        assert!(exchange.trouble.is_empty() && matches!(exchange.latency, Latency::Spread { .. }));
+        assert_eq!(sharepoint, Conditions::default());
+        let (exchange, sharepoint) = weather(group, &[0, 1]);
+        assert_eq!(
+            exchange.trouble[0],
+            Trouble {
+                per_mille: 250,
+                fault: Fault::Cut
+            }
+        );
+        assert_eq!((exchange.trouble.len(), sharepoint.trouble.len()), (2, 1));
+        assert!(matches!(
+            sharepoint.trouble[0].fault,
+            Fault::Busy { pause: Some(_), .. }
+        ));
+    }
+}

@@ -1,0 +1,231 @@
+//! Running a scenario: farm, fleet, phases, and the figures at the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::expect::{self, Expectation, Figures, Judgement};
+use super::file::{Access, Scenario, Servers};
+use super::fleet::{self, Fleet};
+use super::measure::{Watch, set_weather};
+use super::phases::Progress;
+use super::report::{GroupResult, TrialResult};
+use super::trial::Trial;
+use super::visits::{Owner, VisitLog};
+use super::{duration, figures};
+use crate::exchange::ExchangeSettings;
+use crate::population::PopulationSpec;
+use crate::sharepoint;
+use crate::sim::conditions::GroupId;
+use crate::trial::{Farm, FarmSpec};
+
+/// Tasks of one list when a scenario does not say how many lists there are: far below SharePoint's threshold.
+const TASKS_PER_LIST: u64 = 1_000;
+
+/// How a scenario is run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The `tasksync` executable; the one beside this program when missing.
+    pub executable: Option<PathBuf>,
+    /// Folder for settings, logs and stores; a temporary one when missing.
+    pub folder: Option<PathBuf>,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run.
+    pub trial: TrialResult,
+    /// The run before it, without some groups.
+    pub baseline: Option<TrialResult>,
+    /// All figures.
+    pub figures: Figures,
+    /// The expectations.
+    pub judgements: Vec<Judgement>,
+}
+
+impl Outcome {
+    /// Whether both sides agreed at the end and every expectation holds.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let agrees = |trial: &TrialResult| trial.agrees();
+        agrees(&self.trial)
+            && self.baseline.as_ref().is_none_or(agrees)
+            && self.judgements.iter().all(|judgement| judgement.holds)
+    }
+}
+
+/// Runs a scenario.
+///
+/// # Errors
+/// What could not be started or was refused; a run whose expectations fail is no error.
+pub async fn run(
+    scenario: &Scenario,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, String> {
+    let expectations: Vec<Expectation> = scenario
+        .expect
+        .iter()
+        .map(|text| expect::parse(text))
+        .collect::<Result<_, _>>()?;
+    let baseline = match &scenario.baseline {
+        None => None,
+        Some(baseline) => {
+            progress.say(&format!("Baseline: without {}.", baseline.without.join(", ")));
+            Some(
+                once(
+                    &scenario.without(&baseline.without),
+                    options,
+                    "baseline",
+                    progress,
+                )
+                .await?,
+            )
+        }
+    };
+    if baseline.is_some() {
+        progress.say("Now with everybody.");
+    }
+    let trial = once(scenario, options, "run", progress).await?;
+    let figures = figures::of(&trial, baseline.as_ref());
+    let judgements = expect::judge(&expectations, &figures);
+    Ok(Outcome {
+        trial,
+        baseline,
+        figures,
+        judgements,
+    })
+}
+
+/// One trial from an empty folder to the end of its processes.
+async fn once(
+    scenario: &Scenario,
+    options: &RunOptions,
+    name: &str,
+    progress: &dyn Progress,
+) -> Result<TrialResult, String> {
+    let executable = fleet::executable(options.executable.as_deref())?;
+    let temporary = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let folder = match &options.folder {
+        Some(folder) => folder.join(name),
+        None => temporary.path().to_owned(),
+    };
+    let unusable = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(unusable)?;
+    // Stores of an earlier run would take part in this one.
+    if std::fs::read_dir(&folder).map_err(unusable)?.next().is_some() {
+        return Err(format!("{} is not empty: name another folder", folder.display()));
+    }
+
+    progress.begin("population", scenario.users());
+    let started = Instant::now();
+    let farm = Arc::new(Farm::start(farm_spec(scenario)).await?);
+    for group in 0..scenario.tenants.len() {
+        set_weather(&farm, scenario, group, &[]);
+    }
+    let visits = Arc::new(VisitLog::new(owners(&farm), visit_gap(scenario))?);
+    let looking_on = Arc::clone(&visits);
+    farm.exchange
+        .observe(Arc::new(move |mailbox| looking_on.touch(mailbox)));
+    progress.end();
+    let population_seconds = started.elapsed().as_secs_f64();
+
+    progress.begin("processes", 1);
+    let fleet = match Fleet::start(scenario, &farm, &folder, &executable).await {
+        Ok(fleet) => Arc::new(fleet),
+        Err(error) => {
+            farm.stop().await;
+            return Err(error);
+        }
+    };
+    progress.end();
+    let watch = Watch::new(Arc::clone(&farm), visits);
+    let mut trial = Trial::new(scenario, Arc::clone(&fleet), watch, progress);
+    let went = trial.all_phases(&folder).await;
+    progress.begin("end", 1);
+    let ends = fleet.stop().await;
+    progress.end();
+    let result = match went {
+        Ok(()) => Ok(trial.result(population_seconds, ends)),
+        Err(error) => Err(format!("{error}\n{}", fleet.log_tails(20))),
+    };
+    farm.stop().await;
+    result
+}
+
+fn farm_spec(scenario: &Scenario) -> FarmSpec {
+    let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let mut specs: Vec<PopulationSpec> = (0..)
+        .zip(&scenario.tenants)
+        .map(|(at, group)| {
+            let tasks = group.tasks * f64::from(u32::try_from(group.users).unwrap_or(u32::MAX));
+            let fitting = (1..10_000_u64)
+                .find(|lists| f64::from(u32::try_from(lists * TASKS_PER_LIST).unwrap_or(u32::MAX)) >= tasks)
+                .unwrap_or(10_000);
+            PopulationSpec {
+                tenants: whole(group.count),
+                users_per_tenant: whole(group.users),
+                skew: group.skew,
+                lists_per_tenant: whole(group.lists.unwrap_or(fitting.max(2))),
+                tasks_per_user: group.tasks,
+                seed: scenario.seed.wrapping_add(at),
+                prefix: group.name.clone(),
+                group: GroupId::try_from(at).unwrap_or(GroupId::MAX),
+            }
+        })
+        .collect();
+    let impersonating = (0..)
+        .zip(&scenario.tenants)
+        .filter(|(_, group)| group.access == Access::Impersonation)
+        .map(|(at, _)| at)
+        .collect();
+    let first = if specs.is_empty() {
+        PopulationSpec::default()
+    } else {
+        specs.remove(0)
+    };
+    FarmSpec {
+        population: first,
+        more: specs,
+        tls: scenario.tls,
+        exchange: ExchangeSettings::default(),
+        sharepoint: sharepoint::Settings {
+            seed: scenario.seed,
+            ..sharepoint::Settings::default()
+        },
+        impersonating,
+        own_servers: scenario.servers == Servers::PerTenant,
+        forget_tasks: true,
+        ..FarmSpec::default()
+    }
+}
+
+fn owners(farm: &Farm) -> Vec<Owner> {
+    (0..)
+        .zip(&farm.population.tenants)
+        .flat_map(|(tenant, spec)| {
+            spec.people.iter().map(move |_| Owner {
+                group: spec.group,
+                tenant,
+            })
+        })
+        .collect()
+}
+
+/// Half the shortest time between two syncs of a user, unless the scenario knows better.
+fn visit_gap(scenario: &Scenario) -> Duration {
+    let minimum = scenario
+        .settings
+        .get("schedule")
+        .and_then(|schedule| schedule.get("minimum_time_between_user_syncs"))
+        .and_then(toml::Value::as_str)
+        .and_then(duration::parse)
+        .unwrap_or(Duration::from_secs(300));
+    scenario.visit_gap.map_or(minimum / 2, |gap| gap.0)
+}
+
+/// Names of the groups of a result, in order.
+pub(crate) fn group_names(groups: &[GroupResult]) -> Vec<&str> {
+    groups.iter().map(|group| group.name.as_str()).collect()
+}

@@ -1,0 +1,175 @@
+//! What is looked at every second, and a series of it that never grows beyond a bound.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Samples kept; when there are more, every second one goes.
+const KEPT: usize = 1_200;
+/// Clock ticks of a second in `/proc/PID/stat` (`USER_HZ`, 100 on every Linux).
+const TICKS: f64 = 100.0;
+
+/// A process at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub(crate) struct Usage {
+    /// CPU time so far, in seconds; over all its lives.
+    pub(crate) cpu_seconds: f64,
+    /// Memory, in MiB.
+    pub(crate) memory_mib: f64,
+}
+
+/// One look. Counters are since the start, so that samples can be left out without losing anything.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(crate) struct Sample {
+    /// Seconds since the run began.
+    pub(crate) at: f64,
+    /// Visits of each group.
+    pub(crate) visits: Vec<u64>,
+    /// Longest wait of each group, in seconds.
+    pub(crate) oldest: Vec<f64>,
+    /// Users never visited.
+    pub(crate) never: u64,
+    /// Requests to Exchange.
+    pub(crate) exchange: u64,
+    /// Requests to SharePoint.
+    pub(crate) sharepoint: u64,
+    /// Writes to both by requests.
+    pub(crate) writes: u64,
+    /// Edits the other side does not show yet.
+    pub(crate) open_edits: usize,
+    /// Due users, by tasksync's own status; `None` when it did not answer.
+    pub(crate) due: Option<u64>,
+    /// Processes by name.
+    pub(crate) processes: BTreeMap<String, Usage>,
+}
+
+/// Samples in order of time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Series {
+    samples: Vec<Sample>,
+    every: usize,
+    offered: usize,
+}
+
+impl Series {
+    pub(crate) fn push(&mut self, sample: Sample) {
+        self.every = self.every.max(1);
+        let due = self.offered.is_multiple_of(self.every);
+        self.offered += 1;
+        if !due {
+            return;
+        }
+        self.samples.push(sample);
+        if self.samples.len() > KEPT {
+            let mut at = 0;
+            self.samples.retain(|_| {
+                at += 1;
+                at % 2 == 1
+            });
+            self.every *= 2;
+        }
+    }
+
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+}
+
+/// CPU time of processes over all their lives: a restarted one begins anew in `/proc`.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    last: BTreeMap<String, (u32, f64, f64)>,
+}
+
+impl Meter {
+    /// The usage of a process by name; `None` for the pid when it does not run.
+    pub(crate) fn read(&mut self, name: &str, pid: Option<u32>) -> Usage {
+        let now = pid.and_then(|pid| Some((pid, cpu_of(pid)?, memory_of(pid)?)));
+        let (known, before, lived) = self.last.get(name).copied().unwrap_or((0, 0.0, 0.0));
+        let Some((pid, cpu, memory)) = now else {
+            return Usage {
+                cpu_seconds: lived + before,
+                memory_mib: 0.0,
+            };
+        };
+        let lived = if known == pid { lived } else { lived + before };
+        self.last.insert(name.to_owned(), (pid, cpu, lived));
+        Usage {
+            cpu_seconds: lived + cpu,
+            memory_mib: memory,
+        }
+    }
+}
+
+fn cpu_of(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    cpu_in(&stat)
+}
+
+/// User and system time in a line of `/proc/PID/stat`. The name of the program may hold blanks and brackets.
+fn cpu_in(stat: &str) -> Option<f64> {
+    let behind = stat.get(stat.rfind(')')? + 1..)?;
+    let mut fields = behind.split_ascii_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some((f64::from(user) + f64::from(system)) / TICKS)
+}
+
+fn memory_of(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    memory_in(&status)
+}
+
+/// `VmRSS` in MiB.
+fn memory_in(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u32 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(f64::from(kib) / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_series_keeps_its_length_and_its_span() {
+        let mut series = Series::default();
+        for at in 0..10_000_u32 {
+            series.push(Sample {
+                at: f64::from(at),
+                ..Sample::default()
+            });
+        }
+        let samples = series.samples();
+        assert!(
+            samples.len() <= KEPT && samples.len() > KEPT / 3,
+            "{}",
+            samples.len()
+        );
+        assert!(samples[0].at < 1.0 && samples.last().unwrap().at > 9_900.0);
+        let step = samples[1].at - samples[0].at;
+        assert!(
+            samples
+                .windows(2)
+                .all(|pair| (pair[1].at - pair[0].at - step).abs() < 0.001)
+        );
+    }
+
+    #[test]
+    fn proc_files_are_read() {
+        let stat = "42 (task (sync) x) S 1 42 42 0 -1 4194560 500 0 0 0 250 50 0 0 20 0 4 0 100 1000 200";
+        assert_eq!(cpu_in(stat), Some(3.0));
+        assert_eq!(cpu_in("42 (x"), None);
+        assert_eq!(memory_in("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2.0));
+        assert!(memory_of(std::process::id()).unwrap() > 1.0);
+    }
+
+    #[test]
+    fn cpu_time_goes_on_after_a_restart() {
+        let mut meter = Meter::default();
+        meter.last.insert("a".to_owned(), (u32::MAX, 5.0, 2.0));
+        assert!((meter.read("a", None).cpu_seconds - 7.0).abs() < 1e-9);
+        let alive = meter.read("a", Some(std::process::id()));
+        assert!(alive.cpu_seconds >= 7.0);
+    }
+}

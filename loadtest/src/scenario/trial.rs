@@ -1,0 +1,424 @@
+//! The phases of one trial.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::file::Scenario;
+use super::fleet::{Fleet, Hit};
+use super::kills::{Event, timeline};
+use super::measure::{Look, People, Watch, locked, set_weather};
+use super::phases::Progress;
+use super::report::{GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, Verdicts};
+use crate::trial::{Oracle, Verdict};
+
+/// Everything is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// Our own last writes are seen once more by tasksync; the quiet phase begins after that, at most this much later.
+const ECHO: Duration = Duration::from_secs(20);
+/// Lines of each kind of disagreement that are kept.
+const LINES: usize = 20;
+
+/// One trial.
+pub(crate) struct Trial<'a> {
+    scenario: &'a Scenario,
+    fleet: Arc<Fleet>,
+    watch: Watch,
+    progress: &'a dyn Progress,
+    marks: Vec<(String, f64)>,
+    enrol_seconds: f64,
+    everybody_within: Option<f64>,
+    measured: Option<(Look, Look)>,
+    staleness_max: f64,
+    hits: Vec<Hit>,
+    steps: Vec<StepResult>,
+    settled_within: Option<f64>,
+    idle: Option<IdleResult>,
+    verdict: Verdict,
+    unseen: Vec<String>,
+    never: u64,
+    disabled: Option<u64>,
+}
+
+impl<'a> Trial<'a> {
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        fleet: Arc<Fleet>,
+        watch: Watch,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            scenario,
+            fleet,
+            watch,
+            progress,
+            marks: Vec::new(),
+            enrol_seconds: 0.0,
+            everybody_within: None,
+            measured: None,
+            staleness_max: 0.0,
+            hits: Vec::new(),
+            steps: Vec::new(),
+            settled_within: None,
+            idle: None,
+            verdict: Verdict::default(),
+            unseen: Vec::new(),
+            never: 0,
+            disabled: None,
+        }
+    }
+
+    pub(crate) async fn all_phases(&mut self, folder: &Path) -> Result<(), String> {
+        self.enrol(folder).await?;
+        self.warm_up().await;
+        let people = People::begin(&self.watch, &self.scenario.edits, self.scenario.seed)?;
+        if self.scenario.steps.is_empty() {
+            self.measure().await;
+        } else {
+            self.steps().await?;
+        }
+        people.rest();
+        self.settle().await;
+        self.quiet().await;
+        people.end()?;
+        self.judge().await;
+        Ok(())
+    }
+
+    fn mark(&mut self, name: &str) {
+        let now = self.watch.began.elapsed().as_secs_f64();
+        self.marks.push((name.to_owned(), now));
+    }
+
+    async fn look(&mut self) -> Look {
+        self.watch.look(&self.fleet).await
+    }
+
+    async fn enrol(&mut self, folder: &Path) -> Result<(), String> {
+        self.mark("opt-in");
+        self.progress.begin("opt-in", self.scenario.users());
+        let started = Instant::now();
+        let done = AtomicUsize::new(0);
+        let progress = self.progress;
+        let (fleet, farm) = (Arc::clone(&self.fleet), Arc::clone(&self.watch.farm));
+        let tell = |users| {
+            let all = done.fetch_add(users, Ordering::Relaxed) + users;
+            progress.at(u64::try_from(all).unwrap_or(0), "");
+        };
+        let enrolling = fleet.enrol(&farm, folder, tell);
+        tokio::pin!(enrolling);
+        loop {
+            tokio::select! {
+                done = &mut enrolling => {
+                    done?;
+                    break;
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    self.watch.look(&fleet).await;
+                }
+            }
+        }
+        self.enrol_seconds = started.elapsed().as_secs_f64();
+        self.progress.end();
+        Ok(())
+    }
+
+    /// Until everybody was synced once.
+    async fn warm_up(&mut self) {
+        self.mark("warm-up");
+        let users = self.scenario.users();
+        self.progress.begin("first sync", users);
+        let deadline = Instant::now() + self.scenario.phases.warm_up.0;
+        loop {
+            let look = self.look().await;
+            let never = look.never();
+            self.progress.at(users.saturating_sub(never), "");
+            if never == 0 {
+                self.everybody_within = Some(self.watch.began.elapsed().as_secs_f64());
+                break;
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.progress.end();
+    }
+
+    /// The measured phase with kills and weather.
+    async fn measure(&mut self) {
+        self.mark("measured");
+        let length = self.scenario.phases.measured.0;
+        let mut events = timeline(&self.scenario.kills, &self.scenario.tenants, length)
+            .into_iter()
+            .peekable();
+        let mut hits: JoinSet<Hit> = JoinSet::new();
+        self.progress.begin("measured", length.as_secs());
+        self.watch.visits.measure(true);
+        let first = self.look().await;
+        let began = Instant::now();
+        let mut last = None;
+        while began.elapsed() < length {
+            while let Some((_, event)) = events.next_if(|(at, _)| *at <= began.elapsed()) {
+                self.happens(event, &mut hits);
+            }
+            let look = self.look().await;
+            self.staleness_max = self.staleness_max.max(look.oldest());
+            let word = format!(
+                "{} syncs, {} edits open",
+                look.visits().saturating_sub(first.visits()),
+                look.sample.open_edits
+            );
+            self.progress.at(began.elapsed().as_secs(), &word);
+            last = Some(look);
+            tokio::time::sleep(LOOK.min(length.saturating_sub(began.elapsed()))).await;
+        }
+        self.watch.visits.measure(false);
+        self.measured = last.map(|last| (first, last));
+        for group in 0..self.scenario.tenants.len() {
+            set_weather(&self.watch.farm, self.scenario, group, &[]);
+        }
+        self.progress.end();
+        if !hits.is_empty() {
+            self.progress
+                .begin("mending", u64::try_from(hits.len()).unwrap_or(0));
+        }
+        while let Some(hit) = hits.join_next().await {
+            self.hits.extend(hit.ok());
+        }
+        self.progress.end();
+        self.hits.sort_by(|left, right| left.at.total_cmp(&right.at));
+    }
+
+    fn happens(&self, event: Event, hits: &mut JoinSet<Hit>) {
+        match event {
+            Event::Hit {
+                what,
+                how,
+                turn,
+                down,
+            } => {
+                self.progress.say(&format!("{how:?} {what:?}"));
+                let (fleet, began) = (Arc::clone(&self.fleet), self.watch.began);
+                hits.spawn(async move { fleet.hit(what, how, turn, down, began).await });
+            }
+            Event::Weather { group, open } => set_weather(&self.watch.farm, self.scenario, group, &open),
+        }
+    }
+
+    /// Measured windows with different numbers of workers.
+    async fn steps(&mut self) -> Result<(), String> {
+        for step in &self.scenario.steps {
+            self.mark(&format!("{} workers", step.workers));
+            self.fleet.scale(step.workers).await?;
+            let name = format!("{} workers", step.workers);
+            self.progress
+                .begin(&name, (step.settle.0 + step.measured.0).as_secs());
+            let began = Instant::now();
+            while began.elapsed() < step.settle.0 {
+                self.look().await;
+                self.progress
+                    .at(began.elapsed().as_secs(), "finding their stride");
+                tokio::time::sleep(LOOK).await;
+            }
+            self.watch.visits.measure(true);
+            let first = self.look().await;
+            let until = Instant::now() + step.measured.0;
+            let mut last = None;
+            while Instant::now() < until {
+                let left = until.saturating_duration_since(Instant::now());
+                tokio::time::sleep(LOOK.min(left)).await;
+                let look = self.look().await;
+                self.staleness_max = self.staleness_max.max(look.oldest());
+                let made = look.visits().saturating_sub(first.visits());
+                self.progress
+                    .at(began.elapsed().as_secs(), &format!("{made} syncs"));
+                last = Some(look);
+            }
+            self.watch.visits.measure(false);
+            self.progress.end();
+            if let Some(last) = last {
+                self.steps.push(StepResult {
+                    workers: step.workers,
+                    syncs: last.visits() - first.visits(),
+                    seconds: last.sample.at - first.sample.at,
+                    cpu_seconds: last.cpu() - first.cpu(),
+                });
+                self.measured = Some((first, last));
+            }
+        }
+        Ok(())
+    }
+
+    /// Until both sides agree.
+    async fn settle(&mut self) {
+        self.mark("settle");
+        let limit = self.scenario.phases.settle.0;
+        self.progress.begin("settle", limit.as_secs());
+        let began = Instant::now();
+        let mut next = began;
+        loop {
+            let look = self.look().await;
+            self.progress.at(
+                began.elapsed().as_secs(),
+                &format!("{} edits open", look.sample.open_edits),
+            );
+            if look.sample.open_edits == 0 && Instant::now() >= next {
+                let asked = Instant::now();
+                self.verdict = self.verdict();
+                if self.verdict.agrees() {
+                    self.settled_within = Some(began.elapsed().as_secs_f64());
+                    break;
+                }
+                // Comparing a million mailboxes takes its time; it must not take all of it.
+                next = Instant::now() + asked.elapsed() * 3;
+            }
+            if began.elapsed() > limit {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.progress.end();
+    }
+
+    fn verdict(&self) -> Verdict {
+        let farm = &self.watch.farm;
+        tokio::task::block_in_place(|| Oracle::new(farm).verdict())
+    }
+
+    /// What does an idle sync cost, and is anything written?
+    async fn quiet(&mut self) {
+        let length = self.scenario.phases.quiet.0;
+        if length.is_zero() {
+            return;
+        }
+        self.mark("quiet");
+        self.progress.begin("quiet", length.as_secs());
+        // Until what tasksync wrote itself has come back to it once.
+        let (mut still, began) = (Instant::now(), Instant::now());
+        let mut writes = self.watch.farm.writes();
+        while still.elapsed() < ECHO / 4 && began.elapsed() < ECHO {
+            tokio::time::sleep(LOOK).await;
+            let look = self.look().await;
+            if look.sample.writes != writes {
+                (still, writes) = (Instant::now(), look.sample.writes);
+            }
+        }
+        let first = self.look().await;
+        let began = Instant::now();
+        while began.elapsed() < length {
+            tokio::time::sleep(LOOK.min(length.saturating_sub(began.elapsed()))).await;
+            let look = self.look().await;
+            self.progress.at(
+                began.elapsed().as_secs(),
+                &format!("{} writes", look.sample.writes - first.sample.writes),
+            );
+        }
+        let last = self.look().await;
+        self.idle = Some(IdleResult {
+            syncs: last.visits() - first.visits(),
+            exchange_requests: last.sample.exchange - first.sample.exchange,
+            sharepoint_requests: last.sample.sharepoint - first.sample.sharepoint,
+            writes: last.sample.writes - first.sample.writes,
+            cpu_seconds: last.cpu() - first.cpu(),
+        });
+        self.progress.end();
+    }
+
+    async fn judge(&mut self) {
+        self.mark("end");
+        let look = self.look().await;
+        self.never = look.never();
+        self.verdict = self.verdict();
+        {
+            let mut ledger = locked(&self.watch.ledger);
+            let oracle = Oracle::new(&self.watch.farm);
+            ledger.look(usize::MAX, |edit| oracle.shows(edit));
+            self.unseen = ledger.unseen(LINES);
+        }
+        self.disabled = self
+            .fleet
+            .status()
+            .await
+            .and_then(|status| status["disabled"].as_u64());
+    }
+
+    /// Everything that was found.
+    pub(crate) fn result(self, population_seconds: f64, ends: Vec<(String, Option<i32>)>) -> TrialResult {
+        let counts = locked(&self.watch.ledger).counts();
+        let standings = self.watch.visits.scan();
+        let farm = &self.watch.farm;
+        let (exchange, sharepoint) = (farm.exchange.groups.requests(), farm.sharepoint.groups.requests());
+        let groups = self
+            .scenario
+            .tenants
+            .iter()
+            .zip(self.watch.visits.intervals())
+            .zip(standings)
+            .zip(0..)
+            .map(|(((group, intervals), standing), at)| {
+                let both = [exchange.get(&at), sharepoint.get(&at)];
+                let [exchange, sharepoint] = both.map(|counts| counts.copied().unwrap_or_default());
+                GroupResult {
+                    name: group.name.clone(),
+                    tenants: group.count,
+                    users: standing.users,
+                    interval: Quantiles::of(&intervals),
+                    exchange_requests: exchange.0,
+                    sharepoint_requests: sharepoint.0,
+                    troubled_requests: exchange.1 + sharepoint.1,
+                }
+            })
+            .collect();
+        let mut all = self.watch.visits.overtaking();
+        let overtaking = Quantiles::of(&all);
+        all.reset();
+        for intervals in self.watch.visits.intervals() {
+            all.add(&intervals).ok();
+        }
+        let tenants = farm
+            .population
+            .tenants
+            .iter()
+            .zip(self.watch.visits.tenant_intervals())
+            .map(|(tenant, intervals)| TenantResult {
+                name: tenant.slug.clone(),
+                group: usize::from(tenant.group),
+                users: tenant.people.len(),
+                interval: Quantiles::of(&intervals),
+            })
+            .collect();
+        let measured = self.measured.as_ref();
+        TrialResult {
+            population_seconds,
+            enrol_seconds: self.enrol_seconds,
+            everybody_within: self.everybody_within,
+            measured_from: measured.map_or(0.0, |(first, _)| first.sample.at),
+            measured_seconds: measured.map_or(0.0, |(first, last)| last.sample.at - first.sample.at),
+            measured_syncs: measured.map_or(0, |(first, last)| last.visits() - first.visits()),
+            measured_cpu_seconds: measured.map_or(0.0, |(first, last)| last.cpu() - first.cpu()),
+            staleness_max: self.staleness_max,
+            interval: Quantiles::of(&all),
+            overtaking,
+            groups,
+            tenants,
+            steps: self.steps,
+            hits: self.hits,
+            settled_within: self.settled_within,
+            idle: self.idle,
+            edits: counts.edits,
+            mirrored: counts.mirrored,
+            mirrored_p50: counts.p50.map(|time| time.as_secs_f64()),
+            mirrored_p99: counts.p99.map(|time| time.as_secs_f64()),
+            never_synced: self.never,
+            disabled: self.disabled,
+            verdict: Verdicts::of(&self.verdict, self.unseen, LINES),
+            ends,
+            marks: self.marks,
+            samples: self.watch.series.samples().to_vec(),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! When each user was synced, as the servers see it: the honest measure, whatever tasksync says of itself.
+//!
+//! Requests for one mailbox that follow each other closely are one *visit*; an interval is the time between the
+//! beginnings of two visits. Eight bytes for each mailbox and a histogram for each group hold a million users.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// Longest interval told apart, in milliseconds: a day.
+const LONGEST: u64 = 24 * 3600 * 1000;
+/// Tenants with a histogram of their own; beyond that there are only those of the groups.
+const TENANTS_SHOWN: usize = 100;
+
+/// A histogram of times in milliseconds, with three digits.
+pub(crate) type Times = Histogram<u64>;
+
+/// A group of tenants, or one tenant.
+#[derive(Debug)]
+struct Tally {
+    visits: AtomicU64,
+    intervals: Mutex<Times>,
+}
+
+/// What a scan of all mailboxes found, for one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Standing {
+    /// Users.
+    pub(crate) users: u64,
+    /// Users that were never visited.
+    pub(crate) never: u64,
+    /// Time since the beginning of the oldest last visit, in milliseconds; since the log began for one never visited.
+    pub(crate) oldest_ms: u64,
+}
+
+/// Whose mailbox is whose.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) group: u16,
+    pub(crate) tenant: u32,
+}
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct VisitLog {
+    began: Instant,
+    gap_ms: u32,
+    owners: Vec<Owner>,
+    /// Beginning of the last visit (high half) and time of its last request (low half), in milliseconds since the log
+    /// began, plus one; 0 is never.
+    slots: Vec<AtomicU64>,
+    groups: Vec<Tally>,
+    tenants: Vec<Tally>,
+    overtaking: Mutex<Times>,
+    /// Beginning of the oldest last visit at the last scan.
+    oldest: AtomicU32,
+    measuring: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl VisitLog {
+    /// A log for mailboxes numbered from 1 in the order of `owners`.
+    ///
+    /// # Errors
+    /// When no histogram can be made.
+    pub(crate) fn new(owners: Vec<Owner>, gap: Duration) -> Result<Self, String> {
+        let empty = Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| error.to_string())?;
+        let tally = || Tally {
+            visits: AtomicU64::new(0),
+            intervals: Mutex::new(empty.clone()),
+        };
+        let groups = owners.iter().map(|owner| usize::from(owner.group) + 1).max();
+        let tenants = owners.iter().map(|owner| owner.tenant as usize + 1).max();
+        let shown = tenants.filter(|tenants| *tenants <= TENANTS_SHOWN);
+        Ok(Self {
+            began: Instant::now(),
+            gap_ms: u32::try_from(gap.as_millis()).unwrap_or(u32::MAX).max(1),
+            slots: owners.iter().map(|_| AtomicU64::new(0)).collect(),
+            groups: (0..groups.unwrap_or(0)).map(|_| tally()).collect(),
+            tenants: (0..shown.unwrap_or(0)).map(|_| tally()).collect(),
+            overtaking: Mutex::new(empty.clone()),
+            oldest: AtomicU32::new(0),
+            measuring: AtomicBool::new(false),
+            owners,
+        })
+    }
+
+    fn now_ms(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX - 1)
+    }
+
+    /// A request opened a mailbox.
+    pub(crate) fn touch(&self, mailbox: u64) {
+        self.touch_at(mailbox, self.now_ms());
+    }
+
+    fn touch_at(&self, mailbox: u64, now: u32) {
+        let at = usize::try_from(mailbox).unwrap_or(0).wrapping_sub(1);
+        let (Some(slot), Some(owner)) = (self.slots.get(at), self.owners.get(at)) else {
+            return;
+        };
+        let stamp = now.saturating_add(1);
+        let mut known = slot.load(Ordering::Relaxed);
+        loop {
+            let (begun, last) = halves(known);
+            let fresh = last == 0 || stamp.saturating_sub(last) >= self.gap_ms;
+            if !fresh && stamp <= last {
+                return;
+            }
+            let next = if fresh {
+                joined(stamp, stamp)
+            } else {
+                joined(begun, stamp)
+            };
+            match slot.compare_exchange_weak(known, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) if fresh => return self.count(*owner, begun, stamp),
+                Ok(_) => return,
+                Err(other) => known = other,
+            }
+        }
+    }
+
+    /// A visit began at `now`; the one before at `before`, or never when 0.
+    fn count(&self, owner: Owner, before: u32, now: u32) {
+        let tallies = [
+            self.groups.get(usize::from(owner.group)),
+            self.tenants.get(owner.tenant as usize),
+        ];
+        for tally in tallies.into_iter().flatten() {
+            tally.visits.fetch_add(1, Ordering::Relaxed);
+            if before > 0 && self.measuring.load(Ordering::Relaxed) {
+                locked(&tally.intervals).saturating_record(u64::from(now - before).max(1));
+            }
+        }
+        if before > 0 && self.measuring.load(Ordering::Relaxed) {
+            let oldest = self.oldest.load(Ordering::Relaxed);
+            locked(&self.overtaking).saturating_record(u64::from(before.saturating_sub(oldest)));
+        }
+    }
+
+    /// Intervals are recorded from now on, or not; when they are, those recorded before are forgotten.
+    pub(crate) fn measure(&self, on: bool) {
+        if on {
+            for tally in self.groups.iter().chain(&self.tenants) {
+                locked(&tally.intervals).reset();
+            }
+            locked(&self.overtaking).reset();
+        }
+        self.measuring.store(on, Ordering::Relaxed);
+    }
+
+    /// Looks at every mailbox; one entry for each group. A million take about a millisecond.
+    pub(crate) fn scan(&self) -> Vec<Standing> {
+        let now = self.now_ms().saturating_add(1);
+        let mut standings = vec![Standing::default(); self.groups.len()];
+        let mut oldest = u32::MAX;
+        for (slot, owner) in self.slots.iter().zip(&self.owners) {
+            let (begun, _) = halves(slot.load(Ordering::Relaxed));
+            if let Some(standing) = standings.get_mut(usize::from(owner.group)) {
+                standing.users += 1;
+                standing.never += u64::from(begun == 0);
+                standing.oldest_ms = standing.oldest_ms.max(u64::from(now.saturating_sub(begun)));
+            }
+            oldest = oldest.min(begun);
+        }
+        self.oldest.store(oldest, Ordering::Relaxed);
+        standings
+    }
+
+    /// Visits of each group so far.
+    pub(crate) fn visits(&self) -> Vec<u64> {
+        let read = |tally: &Tally| tally.visits.load(Ordering::Relaxed);
+        self.groups.iter().map(read).collect()
+    }
+
+    /// The recorded intervals of each group.
+    pub(crate) fn intervals(&self) -> Vec<Times> {
+        self.groups
+            .iter()
+            .map(|tally| locked(&tally.intervals).clone())
+            .collect()
+    }
+
+    /// The recorded intervals of each tenant, when there are few enough.
+    pub(crate) fn tenant_intervals(&self) -> Vec<Times> {
+        self.tenants
+            .iter()
+            .map(|tally| locked(&tally.intervals).clone())
+            .collect()
+    }
+
+    /// How much longer than each visited user the longest-waiting one had waited.
+    pub(crate) fn overtaking(&self) -> Times {
+        locked(&self.overtaking).clone()
+    }
+}
+
+fn halves(slot: u64) -> (u32, u32) {
+    let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
+    (half(slot >> 32), half(slot))
+}
+
+fn joined(begun: u32, last: u32) -> u64 {
+    u64::from(begun) << 32 | u64::from(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log() -> VisitLog {
+        let owner = |group, tenant| Owner { group, tenant };
+        VisitLog::new(
+            vec![owner(0, 0), owner(0, 0), owner(1, 1)],
+            Duration::from_millis(500),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn requests_close_together_are_one_visit_and_intervals_are_from_beginning_to_beginning() {
+        let log = log();
+        log.touch_at(1, 1_000);
+        log.measure(true);
+        log.touch_at(1, 1_200);
+        log.touch_at(1, 1_600);
+        log.touch_at(1, 3_000);
+        log.touch_at(1, 3_100);
+        log.touch_at(3, 3_100);
+        assert_eq!(log.visits(), [2, 1]);
+        let intervals = log.intervals();
+        assert_eq!((intervals[0].len(), intervals[0].max()), (1, 2_000));
+        assert!(intervals[1].is_empty());
+        assert_eq!(log.tenant_intervals().len(), 2);
+    }
+
+    #[test]
+    fn a_scan_finds_who_was_never_visited_and_who_waited_longest() {
+        let log = log();
+        log.touch_at(2, 0);
+        let standings = log.scan();
+        assert_eq!((standings[0].users, standings[0].never), (2, 1));
+        assert_eq!((standings[1].users, standings[1].never), (1, 1));
+        log.touch_at(1, 10);
+        log.touch_at(3, 20);
+        assert!(log.scan().iter().all(|standing| standing.never == 0));
+    }
+
+    #[test]
+    fn who_is_taken_before_one_that_waits_longer_overtakes() {
+        let log = log();
+        log.touch_at(1, 1_000);
+        log.touch_at(2, 2_000);
+        log.touch_at(3, 9_000);
+        log.scan();
+        log.measure(true);
+        // The third has waited least of all: the first waits 8 seconds longer.
+        log.touch_at(3, 20_000);
+        log.touch_at(1, 20_000);
+        let overtaking = log.overtaking();
+        assert_eq!(overtaking.len(), 2);
+        assert_eq!((overtaking.min(), overtaking.max()), (0, 8_003));
+    }
+
+    #[test]
+    fn measuring_anew_forgets_what_was_before_and_strangers_are_ignored() {
+        let log = log();
+        log.measure(true);
+        log.touch_at(1, 0);
+        log.touch_at(1, 5_000);
+        log.measure(true);
+        log.touch_at(0, 5_000);
+        log.touch_at(99, 5_000);
+        assert!(log.intervals()[0].is_empty());
+        assert_eq!(log.visits(), [2, 0]);
+    }
+}

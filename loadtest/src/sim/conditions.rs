@@ -1,0 +1,206 @@
+//! How a group of tenants' servers behaves: how fast they answer, and what goes wrong with a share of the requests.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::faults::Fault;
+
+/// Number of a group of tenants; 0 is everybody who was not put into another.
+pub type GroupId = u16;
+
+/// How long a request takes besides the work.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Latency {
+    /// Nothing.
+    #[default]
+    None,
+    /// Always the same.
+    Fixed(Duration),
+    /// Log-normal, as answers of real servers are: half of them faster than `median`, one of a hundred slower than `p99`.
+    Spread {
+        /// The median.
+        median: Duration,
+        /// The 99th percentile.
+        p99: Duration,
+    },
+}
+
+/// Standard normal quantile of 0.99.
+const Z99: f64 = 2.326_347_874;
+
+impl Latency {
+    /// The latency for a number that is spread evenly over all of `u64`.
+    #[must_use]
+    pub fn draw(self, dice: u64) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Fixed(time) => time,
+            Self::Spread { median, p99 } => {
+                let (median, p99) = (median.as_secs_f64().max(1e-6), p99.as_secs_f64());
+                let sigma = (p99.max(median) / median).ln() / Z99;
+                // Two halves of the dice make one normal number (Box and Muller).
+                let half = |bits: u64| {
+                    (f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) + 0.5) / 4_294_967_296.0
+                };
+                let (first, second) = (half(dice >> 32), half(dice));
+                let normal = (-2.0 * first.ln()).sqrt() * (2.0 * std::f64::consts::PI * second).cos();
+                // Nothing takes longer than ten times the 99th percentile.
+                Duration::from_secs_f64((median * (sigma * normal).exp()).min(10.0 * p99.max(median)))
+            }
+        }
+    }
+}
+
+/// What goes wrong with a share of the requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    /// Of a thousand requests so many are hit.
+    pub per_mille: u16,
+    /// How.
+    pub fault: Fault,
+}
+
+/// How a group's server behaves now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Conditions {
+    /// How fast it answers.
+    pub latency: Latency,
+    /// What goes wrong.
+    pub trouble: Vec<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    conditions: RwLock<Arc<Conditions>>,
+    requests: AtomicU64,
+    hit: AtomicU64,
+}
+
+/// The groups of one server. Looking one up locks nothing that is written during a trial.
+#[derive(Debug)]
+pub struct Groups {
+    groups: RwLock<Vec<Arc<Group>>>,
+    dice: AtomicU64,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            groups: RwLock::new(vec![Arc::default()]),
+            dice: AtomicU64::new(1),
+        }
+    }
+}
+
+/// What a request of a group is to meet.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Draw {
+    pub(crate) latency: Duration,
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Groups {
+    /// Sets how a group's server behaves from now on; a group that was not there is made.
+    pub fn set(&self, group: GroupId, conditions: Conditions) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        while groups.len() <= usize::from(group) {
+            groups.push(Arc::default());
+        }
+        if let Some(group) = groups.get(usize::from(group)) {
+            *group.conditions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(conditions);
+        }
+    }
+
+    /// Requests of each group so far, and how many of them met trouble.
+    #[must_use]
+    pub fn requests(&self) -> BTreeMap<GroupId, (u64, u64)> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        (0..)
+            .zip(groups.iter())
+            .map(|(id, group)| {
+                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                (id, (read(&group.requests), read(&group.hit)))
+            })
+            .collect()
+    }
+
+    /// Counts a request of a group and says what it meets.
+    pub(crate) fn meet(&self, group: GroupId) -> Draw {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(group) = groups.get(usize::from(group)).or_else(|| groups.first()).cloned() else {
+            return Draw::default();
+        };
+        drop(groups);
+        group.requests.fetch_add(1, Ordering::Relaxed);
+        let conditions = Arc::clone(&group.conditions.read().unwrap_or_else(PoisonError::into_inner));
+        if *conditions == Conditions::default() {
+            return Draw::default();
+        }
+        let roll = || crate::sharepoint::mix(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
+        let hit = |trouble: &&Trouble| roll() % 1000 < u64::from(trouble.per_mille);
+        let fault = conditions
+            .trouble
+            .iter()
+            .find(hit)
+            .map(|trouble| trouble.fault.clone());
+        if fault.is_some() {
+            group.hit.fetch_add(1, Ordering::Relaxed);
+        }
+        Draw {
+            latency: conditions.latency.draw(roll()),
+            fault,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_are_faster_than_the_median_and_one_of_a_hundred_slower_than_the_99th_percentile() {
+        let latency = Latency::Spread {
+            median: Duration::from_millis(20),
+            p99: Duration::from_millis(200),
+        };
+        let mut drawn: Vec<Duration> = (0..20_000)
+            .map(|at| latency.draw(crate::sharepoint::mix(at)))
+            .collect();
+        drawn.sort_unstable();
+        assert!(
+            (18..=22).contains(&drawn[10_000].as_millis()),
+            "{:?}",
+            drawn[10_000]
+        );
+        assert!(
+            (160..=250).contains(&drawn[19_800].as_millis()),
+            "{:?}",
+            drawn[19_800]
+        );
+        assert!(drawn[19_999] <= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_group_meets_its_own_conditions_and_is_counted() {
+        let groups = Groups::default();
+        let conditions = Conditions {
+            latency: Latency::Fixed(Duration::from_millis(5)),
+            trouble: vec![Trouble {
+                per_mille: 500,
+                fault: Fault::Cut,
+            }],
+        };
+        groups.set(2, conditions);
+        assert_eq!(groups.meet(1), Draw::default());
+        let hits = (0..2_000)
+            .filter(|_| groups.meet(2).fault == Some(Fault::Cut))
+            .count();
+        assert!((900..1_100).contains(&hits), "{hits}");
+        assert_eq!(groups.requests()[&2], (2_000, u64::try_from(hits).unwrap()));
+        groups.set(2, Conditions::default());
+        assert_eq!(groups.meet(2), Draw::default());
+        assert_eq!(groups.meet(999), Draw::default());
+    }
+}

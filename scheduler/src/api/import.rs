@@ -1,0 +1,162 @@
+//! Many users at once: opt-in of a whole department without a request for each of its people.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{MailboxAddress, UserId, UserKey};
+use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState};
+
+use super::error::{ApiCode, ApiError};
+use super::extract::{Body, Nothing, Params, TenantPath, check_text, check_time_zone};
+use super::tenants::known;
+use super::{Parts, Shared};
+
+/// Most users of one request.
+const MAXIMUM_USERS: usize = 1_000;
+/// Users put into the order of work side by side.
+const AT_ONCE: usize = 32;
+
+/// Body of an import.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Import {
+    users: Vec<Person>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Person {
+    user: UserId,
+    source_login: String,
+    mailbox: MailboxAddress,
+    #[serde(default)]
+    time_zone: Option<String>,
+}
+
+/// What became of an import.
+#[derive(Serialize)]
+pub(super) struct Imported {
+    added: usize,
+    updated: usize,
+    refused: Vec<Refused>,
+    scheduled: bool,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    user: UserId,
+    code: &'static str,
+    detail: String,
+}
+
+pub(super) async fn import(
+    State(shared): State<Shared>,
+    TenantPath(tenant): TenantPath,
+    _: Params<Nothing>,
+    Body(body): Body<Import>,
+) -> Result<Json<Imported>, ApiError> {
+    let parts = &shared.parts;
+    if body.users.len() > MAXIMUM_USERS {
+        return Err(ApiError::bad_request(format!(
+            "users: {} are too many for one request; at most {MAXIMUM_USERS} are allowed",
+            body.users.len()
+        )));
+    }
+    let tenant = known(parts, &tenant).await?;
+    let now = parts.clock.now();
+    let mut enrolments = Vec::with_capacity(body.users.len());
+    for (at, person) in body.users.into_iter().enumerate() {
+        check_text(&format!("users[{at}].source_login"), &person.source_login, 256)?;
+        if let Some(zone) = &person.time_zone {
+            check_time_zone(&format!("users[{at}].time_zone"), zone)?;
+        }
+        enrolments.push(Enrolment {
+            key: UserKey::new(tenant.id.clone(), person.user),
+            source_login: person.source_login,
+            mailbox: person.mailbox,
+            time_zone: person.time_zone,
+            opted_in_at: now,
+            state: EnrolmentState::Enabled,
+        });
+    }
+    let answers = parts.registry.enrol_many(&enrolments).await?;
+    let mut result = Imported {
+        added: 0,
+        updated: 0,
+        refused: Vec::new(),
+        scheduled: tenant.enabled,
+    };
+    let (mut added, mut updated) = (Vec::new(), Vec::new());
+    for (enrolment, answer) in enrolments.into_iter().zip(answers) {
+        match answer {
+            Enrolled::Added => added.push(enrolment.key),
+            Enrolled::Updated => updated.push(enrolment.key),
+            Enrolled::MailboxTaken(other) => result.refused.push(Refused {
+                user: enrolment.key.user,
+                code: ApiCode::MailboxTaken.as_str(),
+                detail: format!("{} belongs to {other}", enrolment.mailbox),
+            }),
+        }
+    }
+    (result.added, result.updated) = (added.len(), updated.len());
+    tracing::info!(
+        tenant = %tenant.id,
+        added = result.added,
+        updated = result.updated,
+        refused = result.refused.len(),
+        "users imported"
+    );
+    let done = async {
+        for key in &updated {
+            // As with a single opt-in: this is how somebody who was disabled comes back.
+            parts
+                .registry
+                .set_enrolment_state(key, &EnrolmentState::Enabled)
+                .await?;
+        }
+        if tenant.enabled {
+            put_in_order(parts, &added).await?;
+            for key in &updated {
+                super::users::put_in_order(parts, key).await?;
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    done.await.map_err(|failure| {
+        failure.within("the users are enrolled, but not all are in the order of work yet")
+    })?;
+    Ok(Json(result))
+}
+
+/// Puts new users into the order of work, due at once, one behind the other as they were listed.
+async fn put_in_order(parts: &Parts, users: &[UserKey]) -> Result<(), Failure> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let now = parts.schedule.now().await?;
+    let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
+    let due = SignedDuration::try_from(minimum)
+        .ok()
+        .and_then(|minimum| now.checked_sub(minimum).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    // The last one is due now, the others since a little longer: equal stamps cost an index twice as much.
+    let stamp = |at: usize| {
+        let behind = i64::try_from(users.len() - 1 - at).unwrap_or(0);
+        due.checked_sub(SignedDuration::from_micros(behind))
+            .unwrap_or(due)
+    };
+    let stamped: Vec<(&UserKey, Timestamp)> = users
+        .iter()
+        .enumerate()
+        .map(|(at, user)| (user, stamp(at)))
+        .collect();
+    for some in stamped.chunks(AT_ONCE) {
+        let enrolling = some
+            .iter()
+            .map(|(user, stamp)| parts.schedule.enrol(user, *stamp, None));
+        futures::future::try_join_all(enrolling).await?;
+    }
+    Ok(())
+}

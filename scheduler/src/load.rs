@@ -1,0 +1,222 @@
+//! What the workers do now, as the leader sees it, and what it makes of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tasksync_common::fleet::{Member, Permits};
+use tasksync_common::model::TenantId;
+use tasksync_common::queue::{Depth, QueueName};
+use tasksync_common::schedule::fair::{Running, Usage};
+use tokio::time::Instant;
+
+/// A job sent so lately need not be in what workers say they run: they tell of it within a fraction of a second.
+const UNSEEN: Duration = Duration::from_millis(500);
+
+/// Most jobs remembered for so long; more are not sent.
+const MOST_UNSEEN: usize = 10_000;
+
+/// The workers together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Live processes that take jobs.
+    pub(crate) workers: usize,
+    /// Batches of scheduled work all can work on, and how many more they would take.
+    pub(crate) background: Total,
+    /// The same of batches somebody waits for.
+    pub(crate) interactive: Total,
+    /// Batches of scheduled work that run, by tenant.
+    pub(crate) running: Running,
+    /// Batches somebody waits for that run, by tenant.
+    pub(crate) running_interactive: Running,
+}
+
+/// Permits of many processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) permits: usize,
+    pub(crate) free: u64,
+}
+
+impl Total {
+    fn add(&mut self, permits: Permits) {
+        self.permits = self.permits.saturating_add(permits.total as usize);
+        self.free = self.free.saturating_add(u64::from(permits.free));
+    }
+}
+
+impl Load {
+    pub(crate) fn of(members: &[Member]) -> Self {
+        let mut load = Self::default();
+        for member in members {
+            load.workers += usize::from(member.role.works());
+            load.background.add(member.background);
+            load.interactive.add(member.interactive);
+            for (running, by_tenant) in [
+                (&mut load.running, &member.running),
+                (&mut load.running_interactive, &member.running_interactive),
+            ] {
+                for (tenant, batches) in by_tenant {
+                    *running.entry(tenant.clone()).or_default() += *batches as usize;
+                }
+            }
+        }
+        load
+    }
+
+    /// A queue's depth, with what the workers say they would take: a broker cannot tell it.
+    pub(crate) fn depth(&self, queue: QueueName, depth: Depth) -> Depth {
+        let total = match queue {
+            QueueName::Background => self.background,
+            QueueName::Interactive => self.interactive,
+        };
+        Depth {
+            wanted: total.free,
+            ..depth
+        }
+    }
+
+    /// How many batches somebody waits for one tenant may have with workers: half of what there is, so that one who asks
+    /// for everybody does not stand in the way of another who asks for one. 0 when no worker is known.
+    pub(crate) fn interactive_cap(&self) -> usize {
+        self.interactive.permits.div_ceil(2)
+    }
+}
+
+/// What the leader remembers from look to look.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) usage: Usage,
+    looked: Option<Instant>,
+    background: Unseen,
+    interactive: Unseen,
+}
+
+/// Jobs sent lately.
+#[derive(Debug, Default)]
+struct Unseen(VecDeque<(Instant, TenantId)>);
+
+impl Unseen {
+    fn add(&mut self, tenant: &TenantId, now: Instant) {
+        if self.0.len() < MOST_UNSEEN {
+            self.0.push_back((now, tenant.clone()));
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(sent, _)| now.saturating_duration_since(*sent) >= UNSEEN)
+        {
+            self.0.pop_front();
+        }
+    }
+}
+
+impl Memory {
+    fn unseen(&mut self, queue: QueueName) -> &mut Unseen {
+        match queue {
+            QueueName::Background => &mut self.background,
+            QueueName::Interactive => &mut self.interactive,
+        }
+    }
+
+    /// A job was sent.
+    pub(crate) fn sent(&mut self, queue: QueueName, tenant: &TenantId, users: usize, now: Instant) {
+        if queue == QueueName::Background {
+            self.usage.sent(tenant, users);
+        }
+        self.unseen(queue).add(tenant, now);
+    }
+
+    /// Learns from what runs, and answers with what is in flight: that, and what was sent a moment ago.
+    pub(crate) fn look(&mut self, load: &Load, now: Instant) -> Running {
+        let elapsed = self
+            .looked
+            .map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
+        self.looked = Some(now);
+        self.usage.observe(&load.running, elapsed);
+        self.in_flight(load, now)
+    }
+
+    /// What is in flight, without learning from it again.
+    pub(crate) fn in_flight(&mut self, load: &Load, now: Instant) -> Running {
+        self.with_unseen(QueueName::Background, load.running.clone(), now)
+    }
+
+    /// What of one tenant somebody waits for and is in flight.
+    pub(crate) fn interactive(&mut self, load: &Load, tenant: &TenantId, now: Instant) -> usize {
+        let all = self.with_unseen(QueueName::Interactive, load.running_interactive.clone(), now);
+        all.get(tenant).copied().unwrap_or(0)
+    }
+
+    fn with_unseen(
+        &mut self,
+        queue: QueueName,
+        mut running: HashMap<TenantId, usize>,
+        now: Instant,
+    ) -> Running {
+        let unseen = self.unseen(queue);
+        unseen.forget(now);
+        for (_, tenant) in &unseen.0 {
+            *running.entry(tenant.clone()).or_default() += 1;
+        }
+        running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tasksync_common::fleet::Role;
+
+    use super::*;
+
+    fn member(name: &str, role: Role, free: u32, running: &[(&str, u32)]) -> Member {
+        Member {
+            background: Permits { total: 16, free },
+            interactive: Permits { total: 4, free: 3 },
+            running: running
+                .iter()
+                .map(|(tenant, batches)| (tenant.parse().unwrap(), *batches))
+                .collect(),
+            ..Member::new(name, role, Timestamp::UNIX_EPOCH)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_workers_are_added_up_and_what_was_sent_a_moment_ago_is_in_flight() {
+        let members = [
+            Member::new("s1", Role::Scheduler, Timestamp::UNIX_EPOCH),
+            member("w1", Role::Worker, 5, &[("contoso", 10), ("fabrikam", 1)]),
+            member("w2", Role::Worker, 16, &[("contoso", 2)]),
+        ];
+        let load = Load::of(&members);
+        assert_eq!(
+            (load.workers, load.background.permits, load.background.free),
+            (2, 32, 21)
+        );
+        let depth = Depth {
+            ready: 7,
+            unacknowledged: Some(3),
+            wanted: 0,
+        };
+        assert_eq!(load.depth(QueueName::Interactive, depth).wanted, 6);
+        assert_eq!(load.depth(QueueName::Background, depth).wanted, 21);
+        assert_eq!(
+            (load.interactive_cap(), Load::default().interactive_cap()),
+            (4, 0)
+        );
+        let mut memory = Memory::default();
+        let contoso: TenantId = "contoso".parse().unwrap();
+        let start = Instant::now();
+        memory.sent(QueueName::Background, &contoso, 100, start);
+        memory.sent(QueueName::Interactive, &contoso, 1, start);
+        assert_eq!(memory.look(&load, start)[&contoso], 13);
+        assert_eq!(memory.interactive(&load, &contoso, start), 1);
+        let later = start + UNSEEN;
+        assert_eq!(memory.look(&load, later)[&contoso], 12);
+        assert_eq!(memory.interactive(&load, &contoso, later), 0);
+        assert!(memory.usage.of(&contoso) > 0.0);
+    }
+}

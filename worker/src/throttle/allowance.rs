@@ -1,0 +1,233 @@
+//! Permits whose number changes while they are in use: nothing in flight is cut, what is too much is not given out again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many may be in flight, and how many are beyond it because the number shrank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Balance {
+    share: u32,
+    /// Permits still out that are not given out again.
+    debt: u32,
+}
+
+/// A changing number of permits.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    permits: Arc<Semaphore>,
+    balance: Mutex<Balance>,
+    in_flight: AtomicU32,
+    waiting: AtomicU32,
+    /// Most in flight and waiting since the last [`Self::take_demand`].
+    peak: AtomicU32,
+    /// What was demanded lately; shrinks slowly, so that a pause between two requests gives nothing back.
+    recent: AtomicU32,
+}
+
+impl Allowance {
+    pub(super) fn new(share: u32) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(share as usize)),
+            balance: Mutex::new(Balance { share, debt: 0 }),
+            in_flight: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            peak: AtomicU32::new(0),
+            recent: AtomicU32::new(0),
+        })
+    }
+
+    fn balance(&self) -> MutexGuard<'_, Balance> {
+        // Whole after every change, so a panic elsewhere does not spoil it.
+        self.balance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A permit that is free now.
+    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(self.begin(permit))
+    }
+
+    /// The next permit that becomes free, in the order of asking; `counted` is called when it counts as waiting.
+    pub(super) async fn acquire(self: &Arc<Self>, counted: impl FnOnce()) -> Option<Permit> {
+        let waiting = Waiting::begin(self);
+        counted();
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        drop(waiting);
+        Some(self.begin(permit))
+    }
+
+    fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Permit {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.note_peak();
+        Permit {
+            allowance: Arc::clone(self),
+            permit: Some(permit),
+        }
+    }
+
+    fn note_peak(&self) {
+        let now = self
+            .in_flight()
+            .saturating_add(self.waiting.load(Ordering::Acquire));
+        self.peak.fetch_max(now, Ordering::AcqRel);
+    }
+
+    /// Permits held now.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Who waits for one.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// How many may be in flight.
+    pub(super) fn share(&self) -> u32 {
+        self.balance().share
+    }
+
+    /// How many may be in flight, and what is in flight beyond it.
+    pub(super) fn holds(&self) -> u32 {
+        let mut balance = self.balance();
+        self.settle(&mut balance);
+        balance.share.saturating_add(balance.debt)
+    }
+
+    /// Takes permits that came back by other ways than [`Permit`]'s end: who was given one gave up in the same moment.
+    fn settle(&self, balance: &mut Balance) {
+        let forgotten = self.permits.forget_permits(balance.debt as usize);
+        balance.debt = balance
+            .debt
+            .saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
+    }
+
+    /// From now on so many may be in flight.
+    pub(super) fn set_share(&self, share: u32) {
+        let mut balance = self.balance();
+        self.settle(&mut balance);
+        let out = balance.share.saturating_add(balance.debt);
+        if share >= out {
+            self.permits.add_permits((share - out) as usize);
+            *balance = Balance { share, debt: 0 };
+        } else {
+            *balance = Balance {
+                share,
+                debt: out - share,
+            };
+            self.settle(&mut balance);
+        }
+    }
+
+    /// How many would be in flight if nothing held them back, lately.
+    pub(super) fn take_demand(&self) -> u32 {
+        let now = self
+            .in_flight()
+            .saturating_add(self.waiting.load(Ordering::Acquire));
+        let peak = self.peak.swap(now, Ordering::AcqRel).max(now);
+        let before = self.recent.load(Ordering::Acquire);
+        let recent = peak.max(before - before.div_ceil(4));
+        self.recent.store(recent, Ordering::Release);
+        recent
+    }
+}
+
+/// Counted while it waits, also when it gives up.
+struct Waiting<'a>(&'a Allowance);
+
+impl<'a> Waiting<'a> {
+    fn begin(allowance: &'a Allowance) -> Self {
+        allowance.waiting.fetch_add(1, Ordering::AcqRel);
+        allowance.note_peak();
+        Self(allowance)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One of them, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    allowance: Arc<Allowance>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.allowance.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let mut balance = self.allowance.balance();
+        if balance.debt > 0
+            && let Some(permit) = self.permit.take()
+        {
+            balance.debt -= 1;
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(allowance: &Arc<Allowance>, count: u32) -> Vec<Permit> {
+        (0..count).map(|_| allowance.try_acquire().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_share_grows_and_shrinks_under_what_is_in_flight() {
+        let allowance = Allowance::new(4);
+        let mut held = take(&allowance, 4);
+        assert!(allowance.try_acquire().is_none());
+        allowance.set_share(2);
+        assert_eq!(
+            (allowance.share(), allowance.holds(), allowance.in_flight()),
+            (2, 4, 4)
+        );
+        // Two that end are not replaced, the third is.
+        held.truncate(2);
+        assert_eq!(allowance.holds(), 2);
+        assert!(allowance.try_acquire().is_none());
+        held.truncate(1);
+        held.extend(take(&allowance, 1));
+        assert!(allowance.try_acquire().is_none());
+        // Growing again first pays what was beyond the share.
+        allowance.set_share(0);
+        assert_eq!(allowance.holds(), 2);
+        allowance.set_share(3);
+        assert_eq!((allowance.share(), allowance.holds()), (3, 3));
+        held.extend(take(&allowance, 1));
+        assert!(allowance.try_acquire().is_none());
+        drop(held);
+        assert_eq!(take(&allowance, 3).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_what_is_added() {
+        let allowance = Allowance::new(0);
+        let mut waiting = Box::pin(allowance.acquire(|| {}));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert_eq!(allowance.waiting(), 1);
+        allowance.set_share(1);
+        let permit = waiting.await.unwrap();
+        assert_eq!((allowance.waiting(), allowance.in_flight()), (0, 1));
+        drop(permit);
+        let abandoned = Box::pin(allowance.acquire(|| {}));
+        drop(abandoned);
+        assert_eq!(allowance.waiting(), 0);
+    }
+
+    #[test]
+    fn demand_is_the_peak_and_fades() {
+        let allowance = Allowance::new(8);
+        drop(take(&allowance, 8));
+        let demands: Vec<u32> = (0..9).map(|_| allowance.take_demand()).collect();
+        assert_eq!(demands, [8, 6, 4, 3, 2, 1, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,137 @@
+use jiff::SignedDuration;
+use tasksync_common::clock::{Clock as _, ManualClock};
+
+use super::*;
+
+fn clock() -> Arc<ManualClock> {
+    ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap())
+}
+
+fn url(host: &str) -> Url {
+    Url::parse(&format!("https://{host}/EWS/Exchange.asmx")).unwrap()
+}
+
+fn after(clock: &ManualClock, milliseconds: i64) -> Timestamp {
+    clock.now() + SignedDuration::from_millis(milliseconds)
+}
+
+#[tokio::test]
+async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
+    let clock = clock();
+    let servers = Servers::new(2, clock.clone());
+    let server = servers.of(&url("mail.contoso.example"), "");
+    let acquire = |milliseconds| server.acquire(Code::ExchangeBusy, after(&clock, milliseconds));
+    let first = acquire(0).await.unwrap();
+    let _second = acquire(0).await.unwrap();
+    let failure = acquire(20).await.map(|_| ()).unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::BudgetExhausted)
+    );
+    assert!(
+        failure.detail.starts_with("mail.contoso.example:443"),
+        "{}",
+        failure.detail
+    );
+    assert_eq!(
+        server.counts(),
+        ServerCounts {
+            requests: 2,
+            throttled: 0,
+            in_flight: 2
+        }
+    );
+    // One who waits gets what becomes free.
+    let waiting = tokio::spawn({
+        let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
+        async move {
+            server
+                .acquire(Code::ExchangeBusy, deadline)
+                .await
+                .map(|permit| permit.server().counts())
+        }
+    });
+    tokio::task::yield_now().await;
+    drop(first);
+    assert_eq!(waiting.await.unwrap().unwrap().in_flight, 2);
+    assert_eq!(server.counts().in_flight, 1);
+    // Another port and another account are other servers.
+    assert!(
+        servers
+            .of(&url("mail.contoso.example:8443"), "")
+            .acquire(Code::ExchangeBusy, clock.now())
+            .await
+            .is_ok()
+    );
+    assert!(!Arc::ptr_eq(
+        &server,
+        &servers.of(&url("mail.contoso.example"), "app")
+    ));
+    assert!(Arc::ptr_eq(
+        &server,
+        &servers.of(&url("MAIL.contoso.example:443"), "")
+    ));
+}
+
+#[tokio::test]
+async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
+    let clock = clock();
+    let servers = Servers::new(1, clock.clone());
+    let server = servers.of(&url("sp.contoso.example"), "");
+    let held = server.acquire(Code::SharePointBusy, clock.now()).await.unwrap();
+    let waiting = tokio::spawn({
+        let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
+        async move { server.acquire(Code::SharePointBusy, deadline).await.map(|_| ()) }
+    });
+    tokio::task::yield_now().await;
+    server.pause_until(after(&clock, 1_500));
+    server.pause_until(after(&clock, 300));
+    drop(held);
+    // Who was waiting already is told as well.
+    let told = waiting.await.unwrap().unwrap_err();
+    let rest = |milliseconds| ErrorClass::Throttled {
+        retry_after: Some(Duration::from_millis(milliseconds)),
+    };
+    assert_eq!((told.class, told.code), (rest(1_500), Code::SharePointBusy));
+    clock.advance(SignedDuration::from_millis(1_499));
+    let other = servers.of(&url("sp.contoso.example"), "");
+    assert_eq!(other.check(Code::SharePointBusy).unwrap_err().class, rest(1));
+    clock.advance(SignedDuration::from_millis(1));
+    assert!(other.check(Code::SharePointBusy).is_ok());
+    assert_eq!(
+        server.counts(),
+        ServerCounts {
+            requests: 1,
+            throttled: 2,
+            in_flight: 0
+        }
+    );
+}
+
+#[tokio::test]
+async fn the_number_of_servers_is_limited() {
+    let clock = clock();
+    let servers = Servers::with_maximum(1, clock.clone(), 3, None);
+    let paused = servers.of(&url("paused.example"), "");
+    paused.pause_until(after(&clock, 10_000));
+    drop(paused);
+    let held = servers.of(&url("held.example"), "");
+    drop(servers.of(&url("old.example"), ""));
+    // The idle one goes first, then the paused one; the one in use stays.
+    let first = servers.of(&url("a.example"), "");
+    assert!(
+        servers
+            .of(&url("paused.example"), "")
+            .check(Code::ExchangeBusy)
+            .is_err()
+    );
+    let second = servers.of(&url("b.example"), "");
+    assert_eq!(servers.len(), 3);
+    // Nothing can go: newcomers share.
+    let third = servers.of(&url("c.example"), "");
+    assert!(Arc::ptr_eq(&third, &servers.of(&url("d.example"), "")));
+    assert!(Arc::ptr_eq(&held, &servers.of(&url("held.example"), "")));
+    drop((first, second));
+    assert!(!Arc::ptr_eq(&third, &servers.of(&url("c.example"), "")));
+    assert_eq!(servers.len(), 3);
+}

@@ -1,0 +1,225 @@
+//! Limits of servers that all workers share: what is told to the fleet, and what is learned from it.
+//!
+//! A server nobody called yet has no share; the first request asks for one at once and waits for the answer, one call to
+//! the store. Later requests spend the share. See [`tasksync_common::fleet`].
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tasksync_common::fleet::{
+    Answer, MAXIMUM_SERVERS, Nudge, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
+};
+use tokio::time::Instant;
+
+use super::servers::{ServerLimits, Servers};
+
+/// When the fleet falls silent, everybody has so long to let go before others take their small share; and after a silence
+/// so long to say what it holds.
+const CAUTIOUS: Duration = Duration::from_secs(5);
+
+/// How limits are shared.
+pub(super) struct Sharing {
+    /// Asks for an exchange now.
+    pub(super) nudge: Arc<Nudge>,
+    /// Workers last known, while the fleet is silent; 0 while it answers.
+    apart: AtomicU32,
+    /// Whose turn it is, when there are more processes than requests allowed.
+    turn: AtomicU64,
+    /// Until then nothing more is wanted or taken than there is: others have yet to let go, or to say what they hold.
+    cautious_until: Mutex<Option<Instant>>,
+    /// Set at the end: nothing is wanted any more.
+    ending: std::sync::atomic::AtomicBool,
+}
+
+impl Sharing {
+    pub(super) fn new(nudge: Arc<Nudge>) -> Self {
+        Self {
+            nudge,
+            apart: AtomicU32::new(0),
+            turn: AtomicU64::new(0),
+            cautious_until: Mutex::new(None),
+            ending: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Whether others may hold what the fleet does not know of.
+    fn is_cautious(&self) -> bool {
+        let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apart.load(Ordering::Acquire) > 0 || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn be_cautious(&self) {
+        let until = Instant::now() + CAUTIOUS;
+        *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// The small share, while the fleet is silent and others had the time to let go.
+    fn small_share(&self, limit: u32) -> Option<u32> {
+        let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        match self.apart.load(Ordering::Acquire) {
+            0 => None,
+            workers => Some(small_share(limit, workers)),
+        }
+    }
+
+    /// The share of a server that was not called yet.
+    pub(super) fn first_share(&self, limit: u32) -> u32 {
+        self.small_share(limit).unwrap_or(0)
+    }
+}
+
+/// What a process takes for itself when the fleet is silent.
+fn small_share(limit: u32, workers: u32) -> u32 {
+    (limit / workers.max(1)).max(1)
+}
+
+/// What was told of the others' demands of one server.
+#[derive(Debug, Default)]
+pub(super) struct Table(Mutex<Option<(Vec<u32>, u32)>>);
+
+impl Table {
+    fn learn(&self, given: &ServerGiven) {
+        let table = given.place.map(|place| (given.demands.clone(), place));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+
+    /// The share to want with this demand.
+    fn wants(&self, limit: u32, demand: u32, turn: u64) -> u32 {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((demands, place)) = table.as_ref() else {
+            return demand.min(limit);
+        };
+        let place = usize::try_from(*place).unwrap_or(usize::MAX);
+        let mut demands = demands.clone();
+        match demands.get_mut(place) {
+            Some(own) => *own = demand,
+            None => return demand.min(limit),
+        }
+        shares(limit, &demands, turn).get(place).copied().unwrap_or(0)
+    }
+}
+
+/// Half as much again as was needed, so that a little more needs no call.
+fn with_headroom(demand: u32, limit: u32) -> u32 {
+    if demand == 0 {
+        return 0;
+    }
+    demand.saturating_add(demand / 2).saturating_add(1).min(limit)
+}
+
+impl ServerLimits {
+    fn ask(&self, name: &str, sharing: &Sharing) -> Option<ServerAsk> {
+        let limit = self.limit();
+        let demand = if sharing.ending.load(Ordering::Acquire) {
+            0
+        } else {
+            with_headroom(self.allowance().take_demand(), limit)
+        };
+        let wants = self
+            .table()
+            .wants(limit, demand, sharing.turn.load(Ordering::Acquire));
+        let wants = if sharing.is_cautious() {
+            wants.min(self.allowance().share())
+        } else {
+            wants
+        };
+        // What is not wanted any more is let go before it is told.
+        if wants < self.allowance().share() {
+            self.allowance().set_share(wants);
+        }
+        let holds = self.allowance().holds();
+        let pause_ms = self.take_untold_pause().map_or(0, milliseconds);
+        let told = holds > 0 || demand > 0 || pause_ms > 0 || self.is_told();
+        self.set_told(holds > 0 || demand > 0);
+        told.then(|| ServerAsk {
+            name: name.to_owned(),
+            limit,
+            holds,
+            wants,
+            demand,
+            pause_ms,
+        })
+    }
+
+    fn learn(&self, given: &ServerGiven) {
+        self.table().learn(given);
+        self.allowance().set_share(given.share);
+        if given.pause_ms > 0 {
+            let left = SignedDuration::from_millis(i64::try_from(given.pause_ms).unwrap_or(i64::MAX));
+            self.learn_pause(left);
+        }
+    }
+}
+
+/// Rounded up: a pause is never shortened.
+fn milliseconds(left: Duration) -> u64 {
+    u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
+impl Part for Servers {
+    fn tell(&self, report: &mut Report) {
+        let Some(sharing) = self.sharing() else { return };
+        for (name, server) in self.all() {
+            if report.servers.len() >= MAXIMUM_SERVERS {
+                // Not told means not held: it gets nothing before there is room.
+                server.allowance().set_share(0);
+                continue;
+            }
+            report.servers.extend(server.ask(&name, sharing));
+        }
+    }
+
+    fn learn(&self, report: &Report, answer: &Answer) {
+        let Some(sharing) = self.sharing() else { return };
+        if sharing.apart.swap(0, Ordering::AcqRel) > 0 {
+            sharing.be_cautious();
+        }
+        sharing.turn.store(answer.now_ms / TURN_MS, Ordering::Release);
+        for (ask, given) in report.servers.iter().zip(&answer.servers) {
+            if let Some(server) = self.named(&ask.name) {
+                server.learn(given);
+            }
+        }
+    }
+
+    fn unanswered(&self, report: &Report) {
+        let Some(sharing) = self.sharing() else { return };
+        for (_, server) in self.all() {
+            if let Some(share) = sharing.small_share(server.limit()) {
+                server.allowance().set_share(share);
+            }
+        }
+        for ask in &report.servers {
+            if let Some(server) = self.named(&ask.name) {
+                server.set_told(true);
+                if ask.pause_ms > 0 {
+                    server.untell_pause();
+                }
+            }
+        }
+    }
+
+    fn apart(&self, workers: u32) {
+        let Some(sharing) = self.sharing() else { return };
+        sharing.be_cautious();
+        sharing.apart.store(workers.max(1), Ordering::Release);
+        for (_, server) in self.all() {
+            let allowance = server.allowance();
+            allowance.set_share(small_share(server.limit(), workers).min(allowance.share()));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(sharing) = self.sharing() {
+            sharing.ending.store(true, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

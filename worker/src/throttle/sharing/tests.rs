@@ -1,0 +1,232 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tasksync_common::clock::Clock;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::{Fleet, Heartbeat, Member, MemoryFleet, Role};
+use tasksync_common::model::TenantId;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIMIT: usize = 10;
+
+/// Moves with the runtime's paused time.
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        start + SignedDuration::try_from(self.0.elapsed()).unwrap()
+    }
+}
+
+/// A fleet that can fall silent.
+struct Fickle {
+    fleet: MemoryFleet,
+    silent: AtomicBool,
+}
+
+#[async_trait]
+impl Fleet for Fickle {
+    fn is_shared(&self) -> bool {
+        true
+    }
+    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RedisUnavailable,
+                "silent",
+            ));
+        }
+        self.fleet.exchange(report).await
+    }
+    async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure> {
+        self.fleet.probe(tenant, lasts).await
+    }
+    async fn members(&self) -> Result<Vec<Member>, Failure> {
+        self.fleet.members().await
+    }
+    async fn leave(&self, name: &str) -> Result<(), Failure> {
+        self.fleet.leave(name).await
+    }
+}
+
+struct Process {
+    servers: Servers,
+    stop: CancellationToken,
+}
+
+struct Bench {
+    clock: Arc<TokioClock>,
+    fleet: Arc<Fickle>,
+}
+
+fn bench() -> Bench {
+    let clock = Arc::new(TokioClock(Instant::now()));
+    Bench {
+        fleet: Arc::new(Fickle {
+            fleet: MemoryFleet::of_many(clock.clone()),
+            silent: AtomicBool::new(false),
+        }),
+        clock,
+    }
+}
+
+impl Bench {
+    fn process(&self, name: &str) -> Process {
+        let nudge: Arc<Nudge> = Arc::default();
+        let servers = Servers::shared_by_all(LIMIT, self.clock.clone(), Arc::clone(&nudge));
+        let heartbeat = Heartbeat {
+            fleet: self.fleet.clone(),
+            member: Member::new(name, Role::Worker, self.clock.now()),
+            parts: vec![Arc::new(servers.clone())],
+            interval: SECOND,
+            lifetime: SECOND * 10,
+            nudge,
+        };
+        let stop = CancellationToken::new();
+        let beating = stop.clone();
+        tokio::spawn(async move { heartbeat.run(beating).await });
+        Process { servers, stop }
+    }
+}
+
+fn server(process: &Process) -> Arc<ServerLimits> {
+    process
+        .servers
+        .of(&Url::parse("https://mail.contoso.example/").unwrap(), "")
+}
+
+/// How many requests are in flight, the most that ever were, and how many ended.
+#[derive(Default)]
+struct Counts {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// So many callers, each sending one request after another.
+fn press(bench: &Bench, process: &Process, callers: usize, counts: &Arc<Counts>) -> Arc<AtomicUsize> {
+    let ended: Arc<AtomicUsize> = Arc::default();
+    for caller in 0..callers {
+        let (server, clock) = (server(process), bench.clock.clone());
+        let (counts, ended, stop) = (counts.clone(), ended.clone(), process.stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let deadline = clock.now() + SignedDuration::from_secs(600);
+                let permit = server.acquire(Code::ExchangeBusy, deadline).await.unwrap();
+                let now = counts.now.fetch_add(1, Ordering::SeqCst) + 1;
+                counts.most.fetch_max(now, Ordering::SeqCst);
+                sleep(Duration::from_millis(300 + 37 * caller as u64)).await;
+                counts.now.fetch_sub(1, Ordering::SeqCst);
+                drop(permit);
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    ended
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_processes_together_keep_the_limit_and_share_it_evenly() {
+    let bench = bench();
+    let counts: Arc<Counts> = Arc::default();
+    let first = bench.process("a");
+    let by_first = press(&bench, &first, 30, &counts);
+    sleep(SECOND * 5).await;
+    assert_eq!(counts.now.load(Ordering::SeqCst), LIMIT, "it is alone");
+    let others = [bench.process("b"), bench.process("c")];
+    let by_others: Vec<_> = others
+        .iter()
+        .map(|process| press(&bench, process, 30, &counts))
+        .collect();
+    sleep(SECOND * 10).await;
+    let before: Vec<usize> = std::iter::once(&by_first)
+        .chain(&by_others)
+        .map(|ended| ended.load(Ordering::SeqCst))
+        .collect();
+    sleep(SECOND * 100).await;
+    let after = std::iter::once(&by_first)
+        .chain(&by_others)
+        .map(|ended| ended.load(Ordering::SeqCst));
+    let done: Vec<usize> = after.zip(&before).map(|(after, before)| after - before).collect();
+    let (least, most) = (*done.iter().min().unwrap(), *done.iter().max().unwrap());
+    assert!(least * 2 > most, "{done:?}");
+    assert_eq!(counts.most.load(Ordering::SeqCst), LIMIT);
+    // Who ends gives everything back.
+    for process in &others {
+        process.stop.cancel();
+    }
+    sleep(SECOND * 15).await;
+    assert_eq!(server(&first).counts().in_flight, LIMIT);
+    assert_eq!(counts.most.load(Ordering::SeqCst), LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_one_process_is_told_all_keep() {
+    let bench = bench();
+    let (one, other) = (bench.process("a"), bench.process("b"));
+    let counts: Arc<Counts> = Arc::default();
+    let ended = press(&bench, &other, 1, &counts);
+    sleep(SECOND).await;
+    other.stop.cancel();
+    assert!(ended.load(Ordering::SeqCst) > 0);
+    let third = bench.process("c");
+    let in_use = server(&third);
+    let deadline = bench.clock.now() + SignedDuration::from_secs(9);
+    let _held = in_use.acquire(Code::ExchangeBusy, deadline).await.unwrap();
+    server(&one).pause_until(bench.clock.now() + SignedDuration::from_secs(60));
+    sleep(SECOND * 2).await;
+    let told = in_use.check(Code::ExchangeBusy).unwrap_err();
+    let ErrorClass::Throttled {
+        retry_after: Some(left),
+    } = told.class
+    else {
+        panic!("{told}")
+    };
+    assert!((SECOND * 55..=SECOND * 60).contains(&left), "{left:?}");
+    sleep(SECOND * 60).await;
+    assert!(in_use.check(Code::ExchangeBusy).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_fleet_is_silent_work_goes_on_with_a_small_share() {
+    let bench = bench();
+    let processes = [bench.process("a"), bench.process("b")];
+    let counts: Arc<Counts> = Arc::default();
+    press(&bench, &processes[0], 30, &counts);
+    sleep(SECOND * 5).await;
+    bench.fleet.silent.store(true, Ordering::SeqCst);
+    sleep(SECOND * 5).await;
+    assert_eq!(
+        server(&processes[0]).counts().in_flight,
+        LIMIT,
+        "kept for a while"
+    );
+    press(&bench, &processes[1], 30, &counts);
+    sleep(SECOND * 15).await;
+    for process in &processes {
+        assert_eq!(server(process).counts().in_flight, LIMIT / 2);
+    }
+    bench.fleet.silent.store(false, Ordering::SeqCst);
+    sleep(SECOND * 20).await;
+    assert_eq!(counts.now.load(Ordering::SeqCst), LIMIT);
+    assert_eq!(counts.most.load(Ordering::SeqCst), LIMIT);
+}
+
+#[test]
+fn the_small_share_is_never_nothing() {
+    assert_eq!(
+        (small_share(25, 4), small_share(3, 50), small_share(25, 0)),
+        (6, 1, 25)
+    );
+    assert_eq!(
+        (with_headroom(0, 25), with_headroom(1, 25), with_headroom(20, 25)),
+        (0, 2, 25)
+    );
+}

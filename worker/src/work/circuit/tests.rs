@@ -1,0 +1,224 @@
+use super::*;
+
+const STEP: Duration = Duration::from_secs(5 * 60);
+
+fn refused() -> Failure {
+    Failure::new(
+        ErrorClass::TenantPermanent,
+        Code::ExchangeSignInRefused,
+        "401 from mail.contoso.example",
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_opens_probes_grows_and_closes() {
+    let circuits = Circuits::new(STEP);
+    let tenant: TenantId = "contoso".parse().unwrap();
+    let start = Instant::now();
+    assert_eq!(circuits.ask(&tenant, false, start), Permission::Closed);
+    assert_eq!(
+        circuits.failed(&tenant, &refused(), start, start + PROBE),
+        Opened {
+            pause: STEP,
+            first: true,
+            alert: true,
+        }
+    );
+    // A batch that ran beside it does not make the pause longer.
+    let beside = circuits.failed(&tenant, &refused(), start, start + PROBE);
+    assert_eq!(
+        beside,
+        Opened {
+            pause: STEP,
+            first: false,
+            alert: false,
+        }
+    );
+    let now = start + PROBE * 2;
+    assert_eq!(
+        circuits.ask(&tenant, false, now),
+        Permission::Open(STEP - PROBE, refused())
+    );
+    assert_eq!(circuits.ask(&tenant, true, now), Permission::Probe);
+    let now = start + PROBE + STEP;
+    assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
+    assert_eq!(
+        circuits.ask(&tenant, false, now),
+        Permission::Open(PROBE, refused()),
+        "one probe at a time"
+    );
+    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, STEP * 2);
+    for _ in 0..20 {
+        circuits.failed(&tenant, &refused(), now, now);
+    }
+    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, LONGEST);
+    assert!(circuits.succeeded(&tenant, now));
+    assert_eq!(circuits.ask(&tenant, false, now), Permission::Closed);
+    assert!(
+        !circuits.succeeded(&tenant, now),
+        "alerts were looked at just now"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
+    let circuits = Circuits::new(STEP);
+    let tenant: TenantId = "contoso".parse().unwrap();
+    let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
+    let start = Instant::now();
+    let first = circuits.failed(&tenant, &down, start, start + PROBE);
+    assert!(first.first && !first.alert);
+    let later = start + STEP + PROBE * 2;
+    assert!(circuits.failed(&tenant, &down, later, later).alert);
+    let later = later + LONGEST;
+    assert!(!circuits.failed(&tenant, &down, later, later).alert, "told once");
+}
+
+#[test]
+fn a_server_that_is_down_concerns_the_tenant_and_a_mailbox_does_not() {
+    assert!(concerns_tenant(&refused()));
+    assert!(concerns_tenant(&Failure::new(
+        ErrorClass::Transient,
+        Code::ExchangeUnreachable,
+        ""
+    )));
+    assert!(!concerns_tenant(&Failure::new(
+        ErrorClass::Transient,
+        Code::ExchangeTimeout,
+        ""
+    )));
+    assert!(!concerns_tenant(&Failure::new(
+        ErrorClass::MailboxPermanent,
+        Code::ExchangeMailboxMissing,
+        ""
+    )));
+}
+
+mod shared {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use tasksync_common::clock::ManualClock;
+    use tasksync_common::fleet::{Fleet as _, Member, MemoryFleet, Role};
+
+    use super::*;
+
+    struct Process {
+        circuits: Circuits,
+        member: Member,
+        number: u64,
+        known: u64,
+    }
+
+    impl Process {
+        fn new(name: &str) -> Self {
+            Self {
+                circuits: Circuits::new(STEP),
+                member: Member::new(name, Role::Worker, Timestamp::UNIX_EPOCH),
+                number: 0,
+                known: 0,
+            }
+        }
+
+        fn report(&mut self) -> Report {
+            self.number += 1;
+            let mut report = Report {
+                number: self.number,
+                lifetime: LONGEST,
+                member: self.member.clone(),
+                servers: Vec::new(),
+                circuits: Vec::new(),
+                known: self.known,
+            };
+            self.circuits.tell(&mut report, Instant::now());
+            report
+        }
+
+        async fn exchange(&mut self, fleet: &MemoryFleet) {
+            let report = self.report();
+            let answer = fleet.exchange(&report).await.unwrap();
+            self.circuits.learn(&report, &answer, Instant::now());
+            self.known = answer.known;
+        }
+    }
+
+    fn fleet() -> (Arc<ManualClock>, MemoryFleet) {
+        let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+        (clock.clone(), MemoryFleet::of_many(clock))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_found_out_the_others_need_not_try() {
+        let (_clock, fleet) = fleet();
+        let tenant: TenantId = "contoso".parse().unwrap();
+        let (mut one, mut other) = (Process::new("a"), Process::new("b"));
+        let start = Instant::now();
+        assert!(one.circuits.failed(&tenant, &refused(), start, start).first);
+        // A report that was not answered is told again.
+        let lost = one.report();
+        one.circuits.unanswered(&lost);
+        one.exchange(&fleet).await;
+        other.exchange(&fleet).await;
+        assert_eq!(
+            other.circuits.ask(&tenant, false, start),
+            Permission::Open(STEP, refused())
+        );
+        // Both fail beside each other: one is heard, nobody's pause grows by it.
+        let second = other.circuits.failed(&tenant, &refused(), start, start + PROBE);
+        assert!(!second.first);
+        // The other's probe works, and everybody is told.
+        assert!(other.circuits.succeeded(&tenant, start));
+        other.exchange(&fleet).await;
+        one.exchange(&fleet).await;
+        assert_eq!(one.circuits.ask(&tenant, false, start), Permission::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_makes_the_pause_longer_for_all() {
+        let (_clock, fleet) = fleet();
+        let tenant: TenantId = "contoso".parse().unwrap();
+        let (mut one, mut other) = (Process::new("a"), Process::new("b"));
+        let start = Instant::now();
+        one.circuits.failed(&tenant, &refused(), start, start);
+        one.exchange(&fleet).await;
+        other.exchange(&fleet).await;
+        let later = start + STEP;
+        assert_eq!(other.circuits.ask(&tenant, false, later), Permission::Probe);
+        assert_eq!(
+            one.circuits.leave_to_another(&tenant, later),
+            Permission::Open(PROBE, refused())
+        );
+        tokio::time::advance(STEP).await;
+        other.circuits.failed(&tenant, &refused(), later, later);
+        other.exchange(&fleet).await;
+        one.exchange(&fleet).await;
+        assert_eq!(
+            one.circuits.ask(&tenant, false, later),
+            Permission::Open(STEP * 2, refused())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_lost_store_knew_is_told_anew() {
+        let (_clock, fleet) = fleet();
+        let contoso: TenantId = "contoso".parse().unwrap();
+        let mut one = Process::new("a");
+        let start = Instant::now();
+        for tenant in ["fabrikam", "adatum"] {
+            one.circuits
+                .failed(&tenant.parse().unwrap(), &refused(), start, start);
+        }
+        one.exchange(&fleet).await;
+        one.circuits.failed(&contoso, &refused(), start, start);
+        one.exchange(&fleet).await;
+        let (_clock, empty) = self::fleet();
+        one.exchange(&empty).await;
+        one.exchange(&empty).await;
+        let mut other = Process::new("b");
+        other.exchange(&empty).await;
+        assert_eq!(
+            other.circuits.ask(&contoso, false, start),
+            Permission::Open(STEP, refused())
+        );
+    }
+}
