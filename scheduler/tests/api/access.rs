@@ -104,7 +104,9 @@ async fn unknown_tenants_and_users_are_not_found_everywhere() {
                 (404, "not-found"),
                 "{method} {path}"
             );
-            assert!(answer.body["detail"].as_str().unwrap().contains("fabrikam"));
+            if path.contains("{tenant}") {
+                assert!(answer.body["detail"].as_str().unwrap().contains("fabrikam"));
+            }
         }
         if path.contains("{user}") && !creates_user {
             let unknown_user = path.replace("{tenant}", "contoso").replace("{user}", "ben");

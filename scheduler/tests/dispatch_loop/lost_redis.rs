@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tasksync_common::contract::redis::{PrivateRedis, own_prefix};
+use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::model::UserId;
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName};
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
@@ -55,6 +56,7 @@ impl Rig {
             schedule: order.clone(),
             queue: queue.clone(),
             registry,
+            fleet: Arc::new(MemoryFleet::new(clock.clone())),
             clock,
         };
         let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "one", metrics.clone());

@@ -148,6 +148,13 @@ impl Registry for MemoryRegistry {
             Enrolled::Added
         })
     }
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        let mut answers = Vec::new();
+        for enrolment in enrolments {
+            answers.push(self.enrol(enrolment).await?);
+        }
+        Ok(answers)
+    }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         self.rows(|rows| rows.enrolments.remove(user).is_some())
     }

@@ -118,7 +118,7 @@ impl Process {
         let fleet = open_fleet(&settings.schedule, Arc::clone(&self.clock))
             .map_err(|failure| Stop::settings(format!("cannot start: {failure}")))?;
         let nudge: Arc<Nudge> = Arc::default();
-        let (connector, servers) = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
+        let clients = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
         // Probes and the API outlive the work: they are worth most while it drains.
         let worked = CancellationToken::new();
         let over = worked.clone().drop_guard();
@@ -156,7 +156,7 @@ impl Process {
             Arc::clone(&stores.schedule),
             Arc::clone(&stores.queue),
         );
-        let connected = wiring::connect(&connector, settings, &stores.registry, &self.clock);
+        let connected = wiring::connect(&clients.connector, settings, &stores.registry, &self.clock);
         let scheduler = self
             .role
             .schedules()
@@ -165,7 +165,7 @@ impl Process {
             .role
             .works()
             .then(|| worker::prepare(&self, &stores, connected.sync, &nudge));
-        let mut parts = vec![servers];
+        let mut parts = vec![clients.limits];
         parts.extend(scheduler.as_ref().map(tasksync_scheduler::Scheduler::presence));
         parts.extend(
             worker

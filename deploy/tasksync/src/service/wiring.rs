@@ -32,7 +32,14 @@ pub(super) struct Connected<S: UserSync> {
     pub(super) checks: Arc<dyn TenantChecks>,
 }
 
-/// Makes the clients, and what their limits have to do with the fleet's.
+/// The clients of the tenants' servers.
+pub(super) struct Clients {
+    pub(super) connector: Arc<dyn Connector>,
+    /// Their limits, as a part of the process's heartbeat.
+    pub(super) limits: Arc<dyn Part>,
+}
+
+/// Makes the clients; in company their limits are shared.
 ///
 /// # Errors
 /// Names the setting that cannot be used.
@@ -41,14 +48,16 @@ pub(super) fn connector(
     clock: &SharedClock,
     fleet: &dyn Fleet,
     nudge: &Arc<Nudge>,
-) -> Result<(Arc<dyn Connector>, Arc<dyn Part>), Stop> {
+) -> Result<Clients, Stop> {
     let mut connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(clock))
         .map_err(|error| Stop::settings(error.to_string()))?;
     if fleet.is_shared() {
         connector = connector.sharing_limits(settings.outbound.requests_per_server, Arc::clone(nudge));
     }
-    let servers = Arc::new(connector.servers().clone());
-    Ok((Arc::new(connector), servers))
+    Ok(Clients {
+        limits: Arc::new(connector.servers().clone()),
+        connector: Arc::new(connector),
+    })
 }
 
 /// Makes what is built on the clients.
