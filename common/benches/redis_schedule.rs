@@ -182,7 +182,7 @@ async fn load(schedule: &RedisSchedule, shape: Shape, users: usize) -> Result<()
         let tenant = match shape {
             Shape::Even => batch + 1,
             // Every other batch is the large tenant's.
-            Shape::OneHalf if batch % 2 == 0 => 0,
+            Shape::OneHalf if batch.is_multiple_of(2) => 0,
             Shape::OneHalf => batch + 1,
         };
         (tenant, place)
@@ -337,10 +337,6 @@ fn number(count: usize) -> f64 {
     count as f64
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "handed to map_err, which gives the error away"
-)]
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

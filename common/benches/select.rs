@@ -98,8 +98,8 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
     let (mut selecting, mut whole, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let turns = [
-            only_select(&schedule, &clock, limits).await?,
-            rotate(&schedule, &clock, epoch, limits).await?,
+            only_select(&schedule, &clock, &limits).await?,
+            rotate(&schedule, &clock, epoch, &limits).await?,
             rotate_bare(&mut set, clock_now(&clock)),
         ];
         if round > 0 {
@@ -130,7 +130,7 @@ fn dispatch_limits() -> Limits {
 }
 
 /// Selects again and again and claims nobody; nanoseconds per user.
-async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: Limits) -> Result<f64, String> {
+async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: &Limits) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
         let chosen = select(schedule, limits.clone(), clock_now(clock))
@@ -147,7 +147,7 @@ async fn rotate(
     schedule: &MemorySchedule,
     clock: &ManualClock,
     epoch: Epoch,
-    limits: Limits,
+    limits: &Limits,
 ) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, LOCATION};
 use tasksync_common::clock::{ManualClock, SystemClock};
-use tasksync_common::metrics::record::Server;
+use tasksync_common::metrics::record;
 use tasksync_common::settings::OutboundSettings;
 use tasksync_worker::http::{Answer, Call, CallError, Http};
 use url::Url;
@@ -16,7 +16,7 @@ fn get(url: Url) -> Call {
     Call {
         method: reqwest::Method::GET,
         url,
-        server: Server::Ews,
+        server: record::Server::Ews,
         operation: "GetFolder",
         headers: HeaderMap::new(),
         body: Bytes::new(),

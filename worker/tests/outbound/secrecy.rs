@@ -9,7 +9,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tasksync_common::clock::SystemClock;
-use tasksync_common::metrics::record::Server;
+use tasksync_common::metrics::record;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::{Call, Http, secret_header};
@@ -109,7 +109,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
         let call = Call {
             method: reqwest::Method::POST,
             url,
-            server: Server::Ews,
+            server: record::Server::Ews,
             operation: "GetFolder",
             headers,
             body: Bytes::from(format!("password={CANARY}")),

@@ -67,6 +67,9 @@ impl Registry for CountingRegistry {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         self.inner.enrol(enrolment).await
     }
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        self.inner.enrol_many(enrolments).await
+    }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         self.inner.withdraw(user).await
     }

@@ -138,6 +138,10 @@ impl Rig {
             plan: spec.plan,
             exchange: spec.exchange,
             sharepoint: spec.sharepoint,
+            more: Vec::new(),
+            impersonating: Vec::new(),
+            own_servers: false,
+            forget_tasks: false,
         })
         .await
         .unwrap();
@@ -161,6 +165,7 @@ impl Rig {
             language: spec.language,
             people: people.clone(),
             lists: Vec::new(),
+            group: 0,
         };
         farm.sharepoint
             .add_site(&SiteSpec {

@@ -1,6 +1,8 @@
 //! The whole process between simulated servers: kills, bad input, broken servers, full disks, ends under load.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
