@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::circuit::{Opened, Permission, concerns_tenant};
-use super::contained::{Stopped, contained};
+use super::contained::{Stopped, contained, exhausted};
 use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
@@ -88,7 +88,7 @@ struct Run<'a, S: UserSync> {
     waiting: VecDeque<UserId>,
     /// Not surveyed yet, in order.
     known: VecDeque<(UserId, S::Known)>,
-    /// To be looked up and surveyed alone: the job was delivered too often, or a group they were in panicked.
+    /// To be looked up and surveyed alone.
     alone: VecDeque<UserId>,
     /// Surveyed, to be synced, in order.
     ready: VecDeque<(UserId, S::Work)>,
@@ -490,12 +490,4 @@ impl<S: UserSync> Run<'_, S> {
             self.end(user, end);
         }
     }
-}
-
-fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::BudgetExhausted,
-        format!("{step} of {tenant}/{user} did not end by itself and was cut"),
-    )
 }

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
-use tasksync_common::error::Code;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{TenantId, UserId};
 
 /// Why a piece of work has no answer of its own.
 pub(super) enum Stopped {
@@ -41,4 +42,13 @@ fn message(payload: &(dyn Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     text.chars().take(200).collect()
+}
+
+/// The failure of a user whose work was cut.
+pub(super) fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::BudgetExhausted,
+        format!("{step} of {tenant}/{user} did not end by itself and was cut"),
+    )
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tasksync_common::clock::Clock as _;
 use tasksync_common::error::{Code, ErrorClass};
+use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::{Enrolled, Enrolment, Registry as _};
 use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, Schedule as _, StampSaver};
 use tasksync_common::settings::Settings;
 use tasksync_common::trace::TraceContext;
 use tasksync_loadtest::exchange::MailboxSpec;
-use tasksync_worker::work::{Consumers, Survey, UserSync as _, WorkLimits, WorkMetrics, Worker, run};
+use tasksync_worker::work::{
+    Consumers, Presence, Survey, UserSync as _, WorkLimits, WorkMetrics, Worker, run,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -60,7 +63,10 @@ async fn batch(rig: &Rig) -> (u64, u64) {
     let limits = WorkLimits::of(&settings);
     let metrics: Arc<WorkMetrics> = Arc::default();
     let stop = CancellationToken::new();
+    let fleet = Arc::new(MemoryFleet::new(clock.clone()));
+    let presence = Presence::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
     let worker = Worker {
+        presence,
         schedule: order.clone(),
         queue: Arc::new(queue.clone()),
         registry: rig.registry.clone(),

@@ -17,7 +17,11 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
     bench.settled().await;
     let sizes: Vec<_> = bench.sync.surveys().iter().map(Vec::len).collect();
     assert_eq!(sizes, [10, 10, 5]);
-    assert_eq!(bench.sync.look_ups(), [users.clone()], "once for the whole batch");
+    assert_eq!(
+        bench.sync.look_ups(),
+        std::slice::from_ref(&users),
+        "once for the whole batch"
+    );
     assert!(bench.sync.started().is_empty());
     for user in &users {
         let status = bench.status("contoso", user).await;
