@@ -34,12 +34,14 @@ calamity:
 
 test: setup format lint docs unit deploy-files
 
-bench:
+bench: setup
 	cargo build --locked --quiet --release --bin tasksync-loadtest
 	cargo bench --locked --quiet -p tasksync-worker --features bench --bench parse
 	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" \
 		cargo bench --locked --quiet -p tasksync-worker --features bench --bench idle
 	cargo bench --locked --quiet -p tasksync-common --bench select
+	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --redis-volatile -- \
+		cargo bench --locked --quiet -p tasksync-common --bench redis_schedule --bench amqp_queue
 
 setup:
 	@deploy/dev/setup.sh

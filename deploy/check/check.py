@@ -9,8 +9,8 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-import compose_spec
 import yaml
+from compose_spec import PyCompose
 
 DEPLOY = Path(__file__).resolve().parent.parent
 DOCS = DEPLOY.parent / "docs"
@@ -59,9 +59,14 @@ def check_compose() -> dict:
     expect("${" not in text, "compose.yaml asks for a variable that .env.example does not name")
     merged = yaml.safe_load(text)
     try:
-        compose_spec.ComposeSpecification(yaml.safe_dump({k: v for k, v in merged.items() if not k.startswith("x-")}))
-    except Exception as error:  # the library has no narrower type
+        PyCompose.from_yaml(yaml.safe_dump({k: v for k, v in merged.items() if not k.startswith("x-")}))
+    except ValueError as error:
         problems.append(f"compose.yaml: {error}")
+    for name, service in merged["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            known = (DEPLOY / "compose" / source).exists() if source.startswith(".") else source in merged["volumes"]
+            expect(known, f"compose.yaml: {name} mounts {source}, which is not there")
     return merged
 
 

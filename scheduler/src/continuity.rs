@@ -50,6 +50,12 @@ impl Continuity {
         self.state().quiet_until = Some(Instant::now() + self.lifetime);
     }
 
+    /// Whether the order bears a mark that this process left: then it is known to be whole, and if nobody is in it, nobody
+    /// was put in yet.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.state().remembered.is_some()
+    }
+
     /// Whether claims of a lost order may still be worked on.
     pub(crate) fn is_quiet(&self) -> bool {
         self.state()

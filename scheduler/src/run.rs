@@ -332,7 +332,8 @@ impl Scheduler {
     }
 
     async fn search_once(&self) -> Result<(), Failure> {
-        if self.order_is_lost().await? {
+        // An order with a mark of ours was not lost: people were opted in just now and are not in yet.
+        if !self.dispatcher.continuity.is_marked() && self.order_is_lost().await? {
             // Workers may still run under claims of the lost order: nobody is sent before those have run out.
             self.dispatcher.continuity.fall_quiet();
             tracing::warn!(

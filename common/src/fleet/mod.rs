@@ -8,7 +8,7 @@
 //! The store keeps one promise: what all live processes hold of a server is never more than its limit. A share is
 //! given out of what nobody holds; one that shrinks goes to others only after the process that lost it has said with its
 //! next exchange that it let go, or was silent for its lifetime. Who should have how much is not the store's business:
-//! each exchange brings the demands of all, and every process computes by the same pure function ([`shares`]) what it
+//! each exchange brings the demands of all, and every process computes by the same pure function ([`shares()`]) what it
 //! should want. So the store's script stays small, and an error in the sharing can be unfair but never too much.
 //!
 //! A process that cannot reach the store keeps its shares for its lifetime and then, by itself, takes a small one: the
