@@ -22,7 +22,6 @@ pub(crate) enum Act {
     SurveyFails(Failure),
     /// The sync fails after this time.
     SyncFails(Duration, Failure),
-    LookUpPanics,
     SurveyPanics,
     SyncPanics,
     /// The sync never ends by itself.
@@ -31,7 +30,6 @@ pub(crate) enum Act {
 
 #[derive(Default)]
 struct Log {
-    look_ups: Vec<Vec<UserId>>,
     surveys: Vec<Vec<UserKey>>,
     started: Vec<(UserKey, Instant)>,
     ended: Vec<(UserKey, Instant)>,
@@ -41,7 +39,6 @@ struct Log {
 pub(crate) struct FakeSync {
     otherwise: Mutex<Act>,
     acts: Mutex<HashMap<UserKey, Act>>,
-    look_up_fails: Mutex<Option<Failure>>,
     log: Mutex<Log>,
     survey_takes: Duration,
     running: Arc<AtomicUsize>,
@@ -61,7 +58,6 @@ impl FakeSync {
         Arc::new(Self {
             otherwise: Mutex::new(otherwise),
             acts: Mutex::default(),
-            look_up_fails: Mutex::default(),
             log: Mutex::default(),
             survey_takes: Duration::from_millis(20),
             running: Arc::default(),
@@ -83,16 +79,6 @@ impl FakeSync {
         acts.get(user)
             .cloned()
             .unwrap_or_else(|| self.otherwise.lock().unwrap().clone())
-    }
-
-    /// Every look-up's users.
-    pub(crate) fn look_ups(&self) -> Vec<Vec<UserId>> {
-        self.log.lock().unwrap().look_ups.clone()
-    }
-
-    /// Look-ups fail from now on, or no more.
-    pub(crate) fn fail_look_ups(&self, failure: Option<Failure>) {
-        *self.look_up_fails.lock().unwrap() = failure;
     }
 
     /// Every survey's users.
@@ -125,17 +111,10 @@ impl UserSync for FakeSync {
     type Work = Act;
 
     async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<UserKey, Failure>> {
-        self.log.lock().unwrap().look_ups.push(users.to_vec());
-        let fails = self.look_up_fails.lock().unwrap().clone();
-        users
+        let keys = users
             .iter()
-            .map(|user| UserKey::new(tenant.clone(), user.clone()))
-            .map(|key| match (&fails, self.act(&key)) {
-                (Some(failure), _) => Err(failure.clone()),
-                (None, Act::LookUpPanics) => panic!("look-up of {key}"),
-                (None, _) => Ok(key),
-            })
-            .collect()
+            .map(|user| UserKey::new(tenant.clone(), user.clone()));
+        keys.map(Ok).collect()
     }
 
     async fn survey(
@@ -199,9 +178,7 @@ impl UserSync for FakeSync {
             }
             Act::SyncPanics => panic!("sync of {user}"),
             Act::Hangs => std::future::pending().await,
-            Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics | Act::LookUpPanics => {
-                Ok(SyncReport::default())
-            }
+            Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics => Ok(SyncReport::default()),
         };
         self.log
             .lock()

@@ -149,11 +149,11 @@ async fn a_stopping_worker_does_not_wait_for_a_schedule_that_is_down() {
 async fn a_user_whose_look_up_panics_fails_alone() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 12).await;
-    bench.sync.set(key("contoso", "u003"), Act::LookUpPanics);
+    bench.look_ups.panic_at(users[3].clone());
     bench.send("contoso", &users).await;
     bench.start();
     bench.settled().await;
-    assert_eq!(bench.sync.look_ups().len(), 1 + 12);
+    assert_eq!(bench.look_ups.all().len(), 1 + 12);
     let broken = bench.status("contoso", &users[3]).await;
     assert_eq!(broken.last_failure.unwrap().code, Code::Panic);
     let counted = bench.counted();
@@ -169,11 +169,11 @@ async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame(
         Code::RegistryUnavailable,
         "no connection within 5 s",
     );
-    bench.sync.fail_look_ups(Some(down.clone()));
+    bench.look_ups.fail(Some(down.clone()));
     bench.send("contoso", &users).await;
     bench.start();
     bench.settled().await;
-    assert_eq!(bench.sync.look_ups().len(), 1);
+    assert_eq!(bench.look_ups.all().len(), 1);
     assert!(bench.sync.surveys().is_empty());
     for user in &users {
         let status = bench.status("contoso", user).await;
@@ -183,7 +183,7 @@ async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame(
             (Some(down.clone()), 0)
         );
     }
-    bench.sync.fail_look_ups(None);
+    bench.look_ups.fail(None);
     sleep(MINUTE * 6).await;
     bench.send("contoso", &users).await;
     bench.settled().await;
