@@ -113,6 +113,10 @@ macro_rules! registry_contract {
             states::a_withdrawn_user_s_state_is_neither_kept_nor_saved
             states::a_forgotten_state_starts_anew_with_a_version_never_used
             states::another_mailbox_forgets_the_state
+            states::a_first_state_of_another_mailbox_is_not_saved
+            states::a_state_of_an_earlier_opt_in_is_not_saved
+            states::a_first_state_never_survives_a_change_of_mailbox_at_the_same_time
+            states::an_enrolment_comes_with_its_state
             states::fingerprints_come_without_blobs
             states::of_many_savers_one_wins
             stamps::stamps_are_kept_and_start_with_the_opt_in

@@ -135,12 +135,23 @@ impl Registry for Metered<dyn Registry> {
         )
         .await
     }
+    async fn enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        measured(
+            Store::Registry,
+            "enrolment_with_state",
+            self.0.enrolment_with_state(user),
+        )
+        .await
+    }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         measured(Store::Registry, "sync_state", self.0.sync_state(user)).await
     }
     async fn save_sync_state(
         &self,
-        user: &UserKey,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
@@ -148,7 +159,7 @@ impl Registry for Metered<dyn Registry> {
         measured(
             Store::Registry,
             "save_sync_state",
-            self.0.save_sync_state(user, expected, fingerprint, blob),
+            self.0.save_sync_state(of, expected, fingerprint, blob),
         )
         .await
     }

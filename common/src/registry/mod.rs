@@ -133,7 +133,7 @@ pub struct EnrolmentCounts {
 pub enum Saved {
     /// Stored under this new version.
     Stored(u64),
-    /// Somebody else stored first; nothing was changed.
+    /// Somebody else stored first, or the user opted out or changed the mailbox; nothing was changed.
     VersionConflict,
 }
 
@@ -206,12 +206,19 @@ pub trait Registry: Send + Sync + 'static {
             })
             .collect())
     }
-    /// A user's whole state.
-    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure>;
-    /// Saves a state when the stored version is `expected` (0: none is stored) and the user is still enrolled.
-    async fn save_sync_state(
+    /// What a sync begins with: the enrolment and its whole state as they were at one moment, so that a state is never
+    /// taken for another mailbox's.
+    async fn enrolment_with_state(
         &self,
         user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure>;
+    /// A user's whole state.
+    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure>;
+    /// Saves a state when the stored version is `expected` (0: none is stored) and the user is still enrolled as in `of`:
+    /// opted in at the same moment, with the same mailbox. What else changed in the enrolment does not matter.
+    async fn save_sync_state(
+        &self,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],

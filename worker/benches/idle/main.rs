@@ -24,6 +24,7 @@ use support::{median, say, verdict};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::Registry as _;
 use tasksync_common::state::Fingerprint;
+use tasksync_worker::sync::Work;
 use tasksync_worker::work::{Survey, UserSync as _};
 
 /// Rounds of each side, alternating.
@@ -32,6 +33,8 @@ const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(1_200);
 /// Users surveyed together, as `worker.users_at_once`.
 const GROUP: usize = 10;
+/// Users looked up together, as a job holds them.
+const BATCH: usize = 100;
 /// Groups in flight: enough to use every place of the server's limit.
 const GROUPS_AT_ONCE: usize = 8;
 /// Passes of whole syncs until everybody must be idle.
@@ -59,8 +62,9 @@ fn main() -> ExitCode {
 async fn run() -> Result<(), String> {
     say("Client CPU per idle user sync, against a bare keep-alive loop with the same HTTP client");
     say(&format!(
-        "(median of {ROUNDS} alternating rounds; {} people with about {} tasks each; surveys in groups of {GROUP}, counted:\n\
+        "(median of {ROUNDS} alternating rounds; {} people with about {} tasks each; surveys in groups of {GROUP}, looked up by {BATCH}, counted:\n\
          registry (SQLite), change feed, probe, parsing, comparing; not counted: queue and order of work.\n\
+         last figure: the same with look-ups by {GROUP} costs so many times as much;\n\
          bare 1+1: one SharePoint GET and one EWS call per user; bare 0+1: the EWS call alone)\n",
         farm::TENANTS * farm::USERS,
         farm::TASKS,
@@ -94,7 +98,7 @@ async fn run() -> Result<(), String> {
                 )
             };
             say(&format!(
-                "  {name:<24} {:>5.2} {:>11.3} {:>8.1} µs {:>6.1} µs {:>6.1} µs {:>9.2}x {:>9.2}x  {aim}",
+                "  {name:<24} {:>5.2} {:>11.3} {:>8.1} µs {:>6.1} µs {:>6.1} µs {:>9.2}x {:>9.2}x  {aim}; {:.2}x",
                 row.exchange,
                 row.sharepoint,
                 row.ours * 1e6,
@@ -102,6 +106,7 @@ async fn run() -> Result<(), String> {
                 row.bare_exchange * 1e6,
                 row.ratio,
                 row.strict,
+                row.by_group,
             ));
         }
     }
@@ -118,6 +123,7 @@ struct Row {
     bare_exchange: f64,
     ratio: f64,
     strict: f64,
+    by_group: f64,
 }
 
 async fn measure(setting: Setting) -> Result<Row, String> {
@@ -125,13 +131,14 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     settle(&bed).await?;
     let calls = Calls::prepare(&bed).await?;
     let (mut ours, mut bare, mut bare_exchange) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut ratios, mut stricts) = (Vec::new(), Vec::new());
+    let (mut ratios, mut stricts, mut by_group) = (Vec::new(), Vec::new(), Vec::new());
     let mut requests = (0, 0);
     let mut surveyed = 0;
     for round in 0..=ROUNDS {
         let before = bed.requests();
-        let (users, survey_cost) = timed(|| survey_everybody(&bed)).await?;
+        let (users, survey_cost) = timed(|| survey_everybody(&bed, BATCH)).await?;
         let after = bed.requests();
+        let (_, by_group_cost) = timed(|| survey_everybody(&bed, GROUP)).await?;
         let (_, both_cost) = timed(|| calls.everybody(true)).await?;
         let (_, exchange_cost) = timed(|| calls.everybody(false)).await?;
         // The first round opens connections and warms caches.
@@ -142,6 +149,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
         surveyed += users;
         ratios.push(survey_cost / both_cost);
         stricts.push(survey_cost / exchange_cost);
+        by_group.push(by_group_cost / survey_cost);
         ours.push(survey_cost);
         bare.push(both_cost);
         bare_exchange.push(exchange_cost);
@@ -154,6 +162,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
         bare_exchange: median(&bare_exchange),
         ratio: median(&ratios),
         strict: median(&stricts),
+        by_group: median(&by_group),
     })
 }
 
@@ -172,13 +181,13 @@ async fn timed<F: Future<Output = Result<usize, String>>>(
 /// Syncs until nobody has anything to do.
 async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
     for _ in 0..PASSES {
-        let busy: usize = groups(bed)
+        let busy: usize = groups(bed, GROUP)
             .map(|(tenant, users)| async move {
                 let mut busy = 0;
-                for (user, survey) in users.iter().zip(bed.engine.survey(tenant, users).await) {
-                    if let Survey::Work(work) = survey.map_err(|failure| failure.to_string())? {
+                for (user, survey) in survey(bed, tenant, users, 1).await? {
+                    if let Survey::Work(work) = survey {
                         busy += 1;
-                        let key = UserKey::new(tenant.clone(), user.clone());
+                        let key = UserKey::new(tenant.clone(), user);
                         bed.engine
                             .sync(&key, work, Duration::from_secs(60))
                             .await
@@ -201,37 +210,74 @@ async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
     ))
 }
 
-fn groups(bed: &Bed) -> futures::stream::Iter<std::vec::IntoIter<(&TenantId, &[UserId])>> {
+fn groups(bed: &Bed, size: usize) -> futures::stream::Iter<std::vec::IntoIter<(&TenantId, &[UserId])>> {
     let groups: Vec<_> = bed
         .people
         .iter()
-        .flat_map(|(tenant, users)| users.chunks(GROUP).map(move |users| (tenant, users)))
+        .flat_map(|(tenant, users)| users.chunks(size).map(move |users| (tenant, users)))
         .collect();
     futures::stream::iter(groups)
 }
 
-/// One survey of everybody; how many.
-async fn survey_everybody(bed: &Arc<Bed>) -> Result<usize, String> {
-    let owned: Vec<(TenantId, Vec<UserId>)> = groups(bed)
+/// Looks users up and surveys them in groups, so many at once.
+async fn survey(
+    bed: &Bed,
+    tenant: &TenantId,
+    users: &[UserId],
+    at_once: usize,
+) -> Result<Vec<(UserId, Survey<Work>)>, String> {
+    let known = bed.engine.look_up(tenant, users).await;
+    let mut known = users
+        .iter()
+        .zip(known)
+        .map(|(user, known)| Ok((user.clone(), known.map_err(|failure| failure.to_string())?)))
+        .collect::<Result<Vec<_>, String>>()?;
+    let mut groups = Vec::new();
+    while !known.is_empty() {
+        groups.push(known.drain(..GROUP.min(known.len())).collect::<Vec<_>>());
+    }
+    let answers: Vec<Vec<_>> = futures::stream::iter(groups)
+        .map(|group| async move {
+            let users: Vec<UserId> = group.iter().map(|(user, _)| user.clone()).collect();
+            users
+                .into_iter()
+                .zip(bed.engine.survey(tenant, group).await)
+                .collect()
+        })
+        .buffered(at_once)
+        .collect()
+        .await;
+    answers
+        .into_iter()
+        .flatten()
+        .map(|(user, answer)| Ok((user, answer.map_err(|failure| failure.to_string())?)))
+        .collect()
+}
+
+/// One survey of everybody, so many looked up together; how many.
+async fn survey_everybody(bed: &Arc<Bed>, together: usize) -> Result<usize, String> {
+    let owned: Vec<(TenantId, Vec<UserId>)> = groups(bed, together)
         .map(|(tenant, users)| (tenant.clone(), users.to_vec()))
         .collect()
         .await;
+    // However they are looked up, equally many groups are in flight.
+    let batches_at_once = owned.len().clamp(1, GROUPS_AT_ONCE);
+    let at_once = (GROUPS_AT_ONCE / batches_at_once).max(1);
     // Tasks of their own, as the worker's batches are.
     futures::stream::iter(owned)
         .map(|(tenant, users)| {
             let bed = Arc::clone(bed);
             tokio::spawn(async move {
-                for survey in bed.engine.survey(&tenant, &users).await {
+                for (user, survey) in survey(&bed, &tenant, &users, at_once).await? {
                     match survey {
-                        Ok(Survey::Idle) => {}
-                        Ok(Survey::Work(_)) => return Err("somebody is not idle".to_owned()),
-                        Err(failure) => return Err(failure.to_string()),
+                        Survey::Idle => {}
+                        Survey::Work(_) => return Err(format!("{user} is not idle")),
                     }
                 }
                 Ok(users.len())
             })
         })
-        .buffer_unordered(GROUPS_AT_ONCE)
+        .buffer_unordered(batches_at_once)
         .map(|joined| joined.map_err(|error| error.to_string())?)
         .try_fold(0, |sum, users| async move { Ok(sum + users) })
         .await

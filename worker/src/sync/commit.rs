@@ -23,7 +23,7 @@ impl SyncEngine {
         let fingerprint = loaded.state.fingerprint().encode().map_err(unreadable)?;
         match self
             .registry
-            .save_sync_state(&loaded.user, loaded.version, &fingerprint, &blob)
+            .save_sync_state(&loaded.enrolment, loaded.version, &fingerprint, &blob)
             .await?
         {
             Saved::Stored(version) => {
@@ -35,7 +35,7 @@ impl SyncEngine {
                 ErrorClass::Conflict,
                 Code::StateConflict,
                 format!(
-                    "{}: the saved state is no longer version {}",
+                    "{}: the saved state is no longer version {}, or the user changed the mailbox",
                     loaded.user, loaded.version
                 ),
             )),

@@ -7,13 +7,14 @@ use tasksync_common::error::{Code, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{LocationKey, SourceKey, UserKey};
 use tasksync_common::plan::Pair;
+use tasksync_common::registry::{Enrolment, StoredState};
 use tasksync_common::state::SyncState;
 use tokio::time::Instant;
 
 use super::mailbox_side::{MailboxReading, Reached, lost_with_their_folder};
 use super::pairs::pairs_of;
 use super::source_side::SourceReading;
-use super::survey::Work;
+use super::survey::{Work, unknown};
 use super::{SyncEngine, TenantContext, in_time};
 use crate::mailbox::Owner;
 use crate::source::{Location, Person, Presence};
@@ -21,6 +22,8 @@ use crate::source::{Location, Person, Presence};
 /// Both sides of one user.
 pub(super) struct Loaded {
     pub(super) user: UserKey,
+    /// The enrolment the state belongs to.
+    pub(super) enrolment: Enrolment,
     pub(super) owner: Owner,
     /// The state as it will be saved; cursors still the old ones.
     pub(super) state: SyncState,
@@ -51,16 +54,27 @@ impl SyncEngine {
         deadline: Instant,
     ) -> Result<Loaded, Failure> {
         let started = self.clock.now();
-        let user = work.enrolment.key.clone();
-        let owner = context.owner(&work.enrolment)?;
+        let user = work.user;
+        // What the survey knew may be as old as the batch. Enrolment and state are of one moment: with one mailbox's links
+        // another mailbox would seem to be emptied.
+        let (enrolment, stored) = self
+            .registry
+            .enrolment_with_state(&user)
+            .await?
+            .ok_or_else(|| unknown(&user))?;
+        let found = work.found.filter(|found| found.is_about(&enrolment));
+        let (changes, signs, folder_gone) = found.map_or_else(Default::default, |found| {
+            (found.source, found.signs, found.folder_gone)
+        });
+        let owner = context.owner(&enrolment)?;
         let person = Person {
-            login: work.enrolment.source_login.clone(),
+            login: enrolment.source_login.clone(),
         };
-        let (before, version) = self.stored_state(&user).await?;
+        let (before, version) = decoded(&user, stored);
         let mut state = before.clone();
         let full = work.full || version == 0 || self.full_check_due(state.full_check_at, started);
 
-        let reading = self.read_source(context, &person, &state, work.source, full);
+        let reading = self.read_source(context, &person, &state, changes, full);
         let mut source = record::timed(Phase::SourceRead, reading).await?;
         in_time(deadline)?;
         let reading = self.read_mailbox(
@@ -68,9 +82,9 @@ impl SyncEngine {
             &owner,
             &mut state,
             &source,
-            work.signs,
+            signs,
             full,
-            work.folder_gone,
+            folder_gone,
             deadline,
         );
         let mut mailbox = record::timed(Phase::MailboxRead, reading).await?;
@@ -84,6 +98,7 @@ impl SyncEngine {
         let pairs = pairs_of(&keys, &state, &source, &mut mailbox, &locations, context);
         Ok(Loaded {
             user,
+            enrolment,
             owner,
             state,
             before,
@@ -96,21 +111,6 @@ impl SyncEngine {
             pairs,
             started,
         })
-    }
-
-    /// The stored state; what cannot be read counts as lost and links are found again in the mailbox.
-    async fn stored_state(&self, user: &UserKey) -> Result<(SyncState, u64), Failure> {
-        let Some(stored) = self.registry.sync_state(user).await? else {
-            return Ok((SyncState::default(), 0));
-        };
-        match SyncState::decode(&stored.blob) {
-            Ok(state) => Ok((state, stored.version)),
-            Err(error) => {
-                tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::StateUnreadable, %error,
-                    "saved sync state cannot be read, everything is compared");
-                Ok((SyncState::default(), stored.version))
-            }
-        }
     }
 
     async fn known_locations(
@@ -133,6 +133,21 @@ impl SyncEngine {
             }
         }
         Ok(known)
+    }
+}
+
+/// The stored state and its version; what cannot be read counts as lost and links are found again in the mailbox.
+fn decoded(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
+    let Some(stored) = stored else {
+        return (SyncState::default(), 0);
+    };
+    match SyncState::decode(&stored.blob) {
+        Ok(state) => (state, stored.version),
+        Err(error) => {
+            tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::StateUnreadable, %error,
+                "saved sync state cannot be read, everything is compared");
+            (SyncState::default(), stored.version)
+        }
     }
 }
 

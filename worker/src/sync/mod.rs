@@ -26,7 +26,7 @@ use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
 
-pub use survey::Work;
+pub use survey::{Known, Work};
 pub use tenants::{Connections, Connector, TenantContext, Tenants, zone_named};
 
 use crate::work::{Survey, SyncReport, UserSync};
@@ -87,7 +87,7 @@ impl SyncEngine {
     /// As a sync that fails while reading.
     pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<Held>), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
-        let mut work = self.whole(&context, user).await?;
+        let mut work = Work::whole(&context, user);
         // Whoever asks wants to see an edit made a moment ago, which the shared change feed may not show yet.
         work.full = true;
         let loaded = self
@@ -111,9 +111,18 @@ impl SyncEngine {
 
 #[async_trait]
 impl UserSync for SyncEngine {
+    type Known = Known;
     type Work = Work;
 
-    async fn survey(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Survey<Work>, Failure>> {
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Known, Failure>> {
+        self.look_up_users(tenant, users).await
+    }
+
+    async fn survey(
+        &self,
+        tenant: &TenantId,
+        users: Vec<(UserId, Known)>,
+    ) -> Vec<Result<Survey<Work>, Failure>> {
         self.survey_group(tenant, users).await
     }
 
@@ -127,7 +136,7 @@ impl UserSync for SyncEngine {
             let Some(work) = next.take() else { break };
             let again = self.pass(&context, work, deadline, &mut report).await?;
             if again && Instant::now() < deadline {
-                next = Some(self.whole(&context, user).await?);
+                next = Some(Work::whole(&context, user));
             }
         }
         Ok(report)

@@ -1,4 +1,4 @@
-//! The cheap question for a whole group of users: did anything change?
+//! The cheap questions: what do we remember of a batch's users, and did anything change for a group of them?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{SourceKey, TenantId, UserId, UserKey};
-use tasksync_common::registry::Enrolment;
+use tasksync_common::registry::{Enrolment, StoredState};
 use tasksync_common::state::{Fingerprint, Signs};
 
 use super::{SyncEngine, TenantContext};
@@ -17,9 +17,36 @@ use crate::work::Survey;
 /// A source position that nobody moved is stored anew after this time, so that it never grows too old.
 const CURSOR_REST: SignedDuration = SignedDuration::from_hours(1);
 
-/// What the survey found out, for the sync.
+/// What the registry knew of a user when the batch began: enough for the idle check, without the state itself.
+pub struct Known {
+    enrolment: Enrolment,
+    stored: Option<StoredState>,
+}
+
+/// What the sync is to do.
 pub struct Work {
     pub(super) context: Arc<TenantContext>,
+    pub(super) user: UserKey,
+    /// What the survey found; without it everything is looked at from the stored cursors.
+    pub(super) found: Option<Found>,
+    /// Everything is to be compared.
+    pub(super) full: bool,
+}
+
+impl Work {
+    /// A sync without a survey.
+    pub(super) fn whole(context: &Arc<TenantContext>, user: &UserKey) -> Self {
+        Self {
+            context: Arc::clone(context),
+            user: user.clone(),
+            found: None,
+            full: false,
+        }
+    }
+}
+
+/// What the survey found out for an enrolment.
+pub(super) struct Found {
     pub(super) enrolment: Enrolment,
     /// What the source reported since the fingerprint's cursor, and that cursor.
     pub(super) source: Option<(String, SourceChanges)>,
@@ -27,8 +54,21 @@ pub struct Work {
     pub(super) signs: BTreeMap<String, Option<Signs>>,
     /// A folder is gone.
     pub(super) folder_gone: bool,
-    /// Everything is to be compared.
-    pub(super) full: bool,
+}
+
+impl Found {
+    /// Whether it was asked about the same person and mailbox. The user may have opted in anew since.
+    pub(super) fn is_about(&self, now: &Enrolment) -> bool {
+        let Enrolment {
+            key: _,
+            source_login,
+            mailbox,
+            time_zone: _,
+            opted_in_at,
+            state: _,
+        } = &self.enrolment;
+        *source_login == now.source_login && *mailbox == now.mailbox && *opted_in_at == now.opted_in_at
+    }
 }
 
 /// One user on the way through the survey.
@@ -49,50 +89,51 @@ impl Candidate {
 }
 
 impl SyncEngine {
+    /// One query for all users of a batch.
+    pub(super) async fn look_up_users(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Vec<Result<Known, Failure>> {
+        let mut known: BTreeMap<UserId, Known> =
+            match self.registry.enrolments_with_fingerprints(tenant, users).await {
+                Ok(found) => found
+                    .into_iter()
+                    .map(|(enrolment, stored)| (enrolment.key.user.clone(), Known { enrolment, stored }))
+                    .collect(),
+                Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
+            };
+        users
+            .iter()
+            .map(|user| {
+                known
+                    .remove(user)
+                    .ok_or_else(|| unknown(&UserKey::new(tenant.clone(), user.clone())))
+            })
+            .collect()
+    }
+
     pub(super) async fn survey_group(
         &self,
         tenant: &TenantId,
-        users: &[UserId],
+        users: Vec<(UserId, Known)>,
     ) -> Vec<Result<Survey<Work>, Failure>> {
-        match self.candidates(tenant, users).await {
-            Ok((context, mut candidates)) => {
-                self.ask_source(&context, &mut candidates).await;
-                self.ask_mailboxes(&context, &mut candidates).await;
-                in_order(tenant, users, candidates, &context)
-            }
-            Err(failure) => users.iter().map(|_| Err(failure.clone())).collect(),
-        }
+        let context = match self.tenants.get(tenant).await {
+            Ok(context) => context,
+            Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let order: Vec<UserId> = users.iter().map(|(user, _)| user.clone()).collect();
+        let mut candidates = self.candidates(users);
+        self.ask_source(&context, &mut candidates).await;
+        self.ask_mailboxes(&context, &mut candidates).await;
+        in_order(tenant, &order, candidates, &context)
     }
 
-    /// A sync without a survey: everything is looked at from the stored cursors.
-    pub(super) async fn whole(&self, context: &Arc<TenantContext>, user: &UserKey) -> Result<Work, Failure> {
-        let enrolment = self
-            .registry
-            .enrolment(user)
-            .await?
-            .ok_or_else(|| unknown(user))?;
-        Ok(Work {
-            context: Arc::clone(context),
-            enrolment,
-            source: None,
-            signs: BTreeMap::new(),
-            folder_gone: false,
-            full: false,
-        })
-    }
-
-    async fn candidates(
-        &self,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<(Arc<TenantContext>, BTreeMap<UserId, Candidate>), Failure> {
-        let context = self.tenants.get(tenant).await?;
-        let found = self.registry.enrolments_with_fingerprints(tenant, users).await?;
+    fn candidates(&self, users: Vec<(UserId, Known)>) -> BTreeMap<UserId, Candidate> {
         let now = self.clock.now();
-        let candidates = found
+        users
             .into_iter()
-            .map(|(enrolment, stored)| {
-                let user = enrolment.key.user.clone();
+            .map(|(user, Known { enrolment, stored })| {
                 // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
                 let fingerprint = stored.and_then(|stored| Fingerprint::decode(&stored.fingerprint).ok());
                 let busy = fingerprint
@@ -109,8 +150,7 @@ impl SyncEngine {
                 };
                 (user, candidate)
             })
-            .collect();
-        Ok((context, candidates))
+            .collect()
     }
 
     /// Reasons to look at a user closely whatever the servers say.
@@ -238,11 +278,14 @@ impl Candidate {
             None if !self.busy => Ok(Survey::Idle),
             None => Ok(Survey::Work(Work {
                 context: Arc::clone(context),
-                enrolment: self.enrolment,
-                source: self.source,
-                signs: self.signs,
-                folder_gone: self.folder_gone,
+                user: self.enrolment.key.clone(),
                 full: self.fingerprint.is_none(),
+                found: Some(Found {
+                    enrolment: self.enrolment,
+                    source: self.source,
+                    signs: self.signs,
+                    folder_gone: self.folder_gone,
+                }),
             })),
         }
     }
@@ -263,7 +306,7 @@ fn in_order(
         .collect()
 }
 
-fn unknown(user: &UserKey) -> Failure {
+pub(super) fn unknown(user: &UserKey) -> Failure {
     Failure::new(
         ErrorClass::Gone,
         Code::UserUnknown,

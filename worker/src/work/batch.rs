@@ -1,12 +1,9 @@
-//! One batch: groups are surveyed together, users that need it are synced side by side, and everything ends in time.
+//! One batch: everybody is looked up at once, groups are surveyed together, users that need it are synced side by side, and everything ends in time.
 
-use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase, Purpose};
 use tasksync_common::model::{TenantId, UserId, UserKey};
@@ -18,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::circuit::{Opened, Permission, concerns_tenant};
+use super::contained::{Stopped, contained, exhausted};
+use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
 use super::outcome::{Ended, UserEnd};
 use super::presence::Presence;
+use super::told::{Running, survey_error, told};
 use super::{Survey, SyncReport, UserSync};
 
 /// What a batch is told about itself.
@@ -48,28 +48,10 @@ enum Closing {
     Circuit(Duration, Failure),
 }
 
-/// A survey's answers, one per user.
-type Answers<W> = Vec<Result<Survey<W>, Failure>>;
-
-enum Event<W> {
+enum Event<K, W> {
+    LookedUp(Vec<UserId>, Result<Vec<Result<K, Failure>>, Stopped>),
     Surveyed(Vec<UserId>, Result<Answers<W>, Stopped>),
     Synced(UserId, Result<Result<SyncReport, Failure>, Stopped>),
-}
-
-/// Why a piece of work has no answer of its own.
-enum Stopped {
-    Panicked(String),
-    TimedOut,
-}
-
-impl Stopped {
-    /// The code it is reported with.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Panicked(_) => Code::Panic.as_str(),
-            Self::TimedOut => Code::BudgetExhausted.as_str(),
-        }
-    }
 }
 
 /// The parts of the worker a batch needs.
@@ -82,6 +64,7 @@ pub(super) struct Tools<'a, S> {
 
 /// What a task is doing, and for whom.
 enum Inside {
+    LookUp(Vec<UserId>),
     Survey(Vec<UserId>),
     Sync(UserId),
 }
@@ -89,7 +72,7 @@ enum Inside {
 impl Inside {
     fn users(self) -> Vec<UserId> {
         match self {
-            Self::Survey(users) => users,
+            Self::LookUp(users) | Self::Survey(users) => users,
             Self::Sync(user) => vec![user],
         }
     }
@@ -101,13 +84,15 @@ struct Run<'a, S: UserSync> {
     started: Instant,
     users_at_once: usize,
     ended: mpsc::Sender<Ended>,
-    /// Not surveyed yet, in order.
+    /// Not looked up yet, in order.
     waiting: VecDeque<UserId>,
-    /// To be surveyed alone, because a group they were in panicked.
+    /// Not surveyed yet, in order.
+    known: VecDeque<(UserId, S::Known)>,
+    /// To be looked up and surveyed alone.
     alone: VecDeque<UserId>,
     /// Surveyed, to be synced, in order.
     ready: VecDeque<(UserId, S::Work)>,
-    tasks: JoinSet<Event<S::Work>>,
+    tasks: JoinSet<Event<S::Known, S::Work>>,
     /// Who is in which task.
     inside: HashMap<task::Id, Inside>,
     /// Only one user until one worked.
@@ -128,14 +113,21 @@ pub(super) async fn work<S: UserSync>(
     let cut_at = batch.started + limits.until_cut();
     let mut deadline = cut_at;
     let mut draining = false;
+    let users = VecDeque::from(batch.users);
+    let (waiting, alone) = if batch.serial {
+        (VecDeque::new(), users)
+    } else {
+        (users, VecDeque::new())
+    };
     let mut run = Run {
         users_at_once: if batch.serial { 1 } else { limits.users_at_once },
         tools,
         tenant: batch.tenant,
         started: batch.started,
         ended,
-        waiting: batch.users.into(),
-        alone: VecDeque::new(),
+        waiting,
+        known: VecDeque::new(),
+        alone,
         ready: VecDeque::new(),
         tasks: JoinSet::new(),
         inside: HashMap::new(),
@@ -196,53 +188,71 @@ impl<S: UserSync> Run<'_, S> {
         syncs.count()
     }
 
-    /// Fills the free places: syncs first, then the survey of the next group.
+    /// Fills the free places: syncs first, then the survey of the next group; the look-up before the first survey.
     fn start_more(&mut self) {
         while self.syncing() < self.users_at_once
             && let Some((user, work)) = self.ready.pop_front()
         {
             self.start_sync(user, work);
         }
-        let surveying = self.inside.len() > self.syncing();
+        let asking = self.inside.len() > self.syncing();
         let most = if self.probing { 1 } else { self.users_at_once };
-        if surveying || !self.ready.is_empty() || self.syncing() >= most {
+        if asking || !self.ready.is_empty() || self.syncing() >= most {
             return;
         }
-        let group: Vec<UserId> = match self.alone.pop_front() {
-            Some(user) => vec![user],
-            None => self.waiting.drain(..most.min(self.waiting.len())).collect(),
-        };
-        if !group.is_empty() {
-            self.start_survey(group);
+        if let Some(user) = self.alone.pop_front() {
+            self.start_survey(Group::Alone(user));
+        } else if !self.known.is_empty() {
+            let group: Vec<_> = self.known.drain(..most.min(self.known.len())).collect();
+            self.start_survey(Group::Known(group));
+        } else if !self.waiting.is_empty() {
+            self.start_look_up();
         }
     }
 
-    fn start_survey(&mut self, group: Vec<UserId>) {
+    /// One look at our stores for everybody who waits.
+    fn start_look_up(&mut self) {
+        let users: Vec<UserId> = self.waiting.drain(..).collect();
+        let sync = Arc::clone(self.tools.sync);
+        let tenant = self.tenant.clone();
+        let budget = self.tools.limits.user_budget;
+        let inside = users.clone();
+        let handle = self.tasks.spawn(async move {
+            let look_up = contained(async { sync.look_up(&tenant, &users).await });
+            let look_up = record::on_behalf_of(Purpose::Survey, look_up);
+            let known = timeout(budget, look_up).await.unwrap_or(Err(Stopped::TimedOut));
+            Event::LookedUp(users, known)
+        });
+        self.inside.insert(handle.id(), Inside::LookUp(inside));
+    }
+
+    fn start_survey(&mut self, group: Group<S::Known>) {
         let sync = Arc::clone(self.tools.sync);
         let metrics = Arc::clone(self.tools.metrics);
         let tenant = self.tenant.clone();
         let budget = self.tools.limits.user_budget;
-        let inside = group.clone();
+        let users = group.users();
+        let inside = users.clone();
         let span = tracing::info_span!(
             target: spans::TARGET,
             "survey",
             otel.status_code = tracing::field::Empty,
             error.type = tracing::field::Empty,
             tasksync.tenant = %tenant,
-            tasksync.users = spans::number(group.len()),
+            tasksync.users = spans::number(users.len()),
         );
         let surveying = async move {
             let began = Instant::now();
-            let survey = contained(async { sync.survey(&tenant, &group).await });
+            let survey = contained(group.survey(&*sync, &tenant));
             let survey = record::on_behalf_of(Purpose::Survey, survey);
             let answers = timeout(budget, survey).await.unwrap_or(Err(Stopped::TimedOut));
             metrics.survey.record(began.elapsed());
             record::phase(Phase::Survey, began.elapsed());
-            record::surveyed(group.len());
+            record::surveyed(users.len());
             if let Some(kind) = survey_error(&answers) {
                 spans::failed(&tracing::Span::current(), kind);
             }
-            Event::Surveyed(group, answers)
+            Event::Surveyed(users, answers)
         };
         let handle = self.tasks.spawn(surveying.instrument(span));
         self.inside.insert(handle.id(), Inside::Survey(inside));
@@ -278,8 +288,9 @@ impl<S: UserSync> Run<'_, S> {
         self.inside.insert(handle.id(), inside);
     }
 
-    fn take(&mut self, event: Event<S::Work>) {
+    fn take(&mut self, event: Event<S::Known, S::Work>) {
         match event {
+            Event::LookedUp(users, known) => self.take_known(users, known),
             Event::Surveyed(users, answers) => self.take_survey(users, answers),
             Event::Synced(user, Ok(Ok(report))) => {
                 self.probing = false;
@@ -291,6 +302,44 @@ impl<S: UserSync> Run<'_, S> {
                 self.end(user, UserEnd::Failed(failure));
             }
         }
+    }
+
+    fn take_known(&mut self, users: Vec<UserId>, known: Result<Vec<Result<S::Known, Failure>>, Stopped>) {
+        let known = match known {
+            Ok(known) => known,
+            // Somebody's row is at fault: each is looked up alone, so that only this one fails.
+            Err(Stopped::Panicked(_)) => {
+                self.alone.extend(users);
+                return;
+            }
+            // Our store is slow, and nothing is wrong with the users.
+            Err(Stopped::TimedOut) => {
+                let failure = Failure::new(
+                    ErrorClass::Transient,
+                    Code::RegistryUnavailable,
+                    format!("looking up the users of {} did not end in time", self.tenant),
+                );
+                users.iter().map(|_| Err(failure.clone())).collect()
+            }
+        };
+        let mut known = known.into_iter();
+        for user in users {
+            match known.next() {
+                Some(Ok(known)) => self.known.push_back((user, known)),
+                Some(Err(failure)) => self.fail(user, failure),
+                None => self.unanswered(user, "look-up"),
+            }
+        }
+    }
+
+    /// A defect: an answer is missing.
+    fn unanswered(&self, user: UserId, step: &str) {
+        let failure = Failure::new(
+            ErrorClass::Transient,
+            Code::Panic,
+            format!("the {step} has no answer for {}/{user}", self.tenant),
+        );
+        self.end(user, UserEnd::Failed(failure));
     }
 
     fn take_survey(&mut self, users: Vec<UserId>, answers: Result<Answers<S::Work>, Stopped>) {
@@ -325,14 +374,7 @@ impl<S: UserSync> Run<'_, S> {
                 }
                 Some(Ok(Survey::Work(work))) => self.ready.push_back((user, work)),
                 Some(Err(failure)) => self.fail(user, failure),
-                None => {
-                    let failure = Failure::new(
-                        ErrorClass::Transient,
-                        Code::Panic,
-                        format!("the survey has no answer for {}/{user}", self.tenant),
-                    );
-                    self.end(user, UserEnd::Failed(failure));
-                }
+                None => self.unanswered(user, "survey"),
             }
         }
     }
@@ -396,6 +438,7 @@ impl<S: UserSync> Run<'_, S> {
             .into_iter()
             .map(|(user, _)| user)
             .chain(self.alone.drain(..))
+            .chain(self.known.drain(..).map(|(user, _)| user))
             .chain(self.waiting.drain(..))
             .collect();
         for user in users {
@@ -446,78 +489,5 @@ impl<S: UserSync> Run<'_, S> {
             };
             self.end(user, end);
         }
-    }
-}
-
-/// The first failure of a survey, for its span.
-fn survey_error<W>(answers: &Result<Answers<W>, Stopped>) -> Option<&'static str> {
-    match answers {
-        Ok(answers) => answers
-            .iter()
-            .find_map(|answer| answer.as_ref().err())
-            .map(|failure| failure.code.as_str()),
-        Err(stopped) => Some(stopped.name()),
-    }
-}
-
-/// Records how a sync ended, in the metrics and in its span.
-fn told(result: &Result<Result<SyncReport, Failure>, Stopped>, took: Duration) {
-    let span = tracing::Span::current();
-    let report = match result {
-        Ok(Ok(report)) => *report,
-        Ok(Err(failure)) => {
-            spans::failed(&span, failure.code.as_str());
-            SyncReport::default()
-        }
-        Err(stopped) => {
-            spans::failed(&span, stopped.name());
-            SyncReport::default()
-        }
-    };
-    span.record("tasksync.source_writes", i64::from(report.source_writes));
-    span.record("tasksync.mailbox_writes", i64::from(report.mailbox_writes));
-    record::sync(took, report.source_writes, report.mailbox_writes);
-}
-
-fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::BudgetExhausted,
-        format!("{step} of {tenant}/{user} did not end by itself and was cut"),
-    )
-}
-
-/// Runs a future and turns its panic into a value.
-async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Stopped> {
-    // What a panic leaves behind inside the future is dropped with it; what is shared is behind locks and atomics.
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .map_err(|payload| Stopped::Panicked(message(payload.as_ref())))
-}
-
-/// The panic's message, shortened.
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    text.chars().take(200).collect()
-}
-
-/// Counts a running user for as long as it lives, however it ends.
-struct Running(Arc<WorkMetrics>);
-
-impl Running {
-    fn begin(metrics: &Arc<WorkMetrics>) -> Self {
-        metrics.users_running.add_one();
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.users_running.take_one();
     }
 }

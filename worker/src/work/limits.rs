@@ -9,7 +9,7 @@ use tasksync_common::settings::Settings;
 pub(super) const REPORT_GROUP: usize = 25;
 
 /// Results are reported at the latest after this time.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A job delivered so often before is worked on one user at a time.
 pub(super) const SERIAL_AFTER: u32 = 2;

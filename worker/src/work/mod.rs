@@ -1,17 +1,20 @@
 //! Taking jobs and working on them inside their limits.
 //!
-//! [`run`] takes jobs while it has free permits, renews the claim of each, surveys its users in groups, syncs those that
+//! [`run`] takes jobs while it has free permits, renews the claim of each, looks its users up at once, surveys them in groups, syncs those that
 //! need it side by side, reports how each ended, and settles the job when everything is reported.
 
 mod batch;
 mod circuit;
 mod consume;
 mod consumers;
+mod contained;
+mod group;
 mod limits;
 mod metrics;
 mod outcome;
 mod presence;
 mod report;
+mod told;
 
 use std::time::Duration;
 
@@ -57,17 +60,27 @@ impl SyncReport {
     }
 }
 
-/// What the worker's loop drives: a survey for a whole group of users at once, then one sync per user that needs it.
+/// What the worker's loop drives: one look at our own stores for a whole batch, a survey for a whole group of users at once, then one sync per user that needs it.
 #[async_trait]
 pub trait UserSync: Send + Sync + 'static {
+    /// What our own stores know of a user.
+    type Known: Send + 'static;
     /// What the survey hands to the sync.
     type Work: Send + 'static;
 
-    /// Asks for a group of users (at most `users_at_once`) of one tenant whether anything changed, in as few requests as
-    /// possible. One answer per user, in order.
-    async fn survey(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Survey<Self::Work>, Failure>>;
+    /// Looks up all users of a batch in our own stores at once. One answer per user, in order.
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Self::Known, Failure>>;
 
-    /// Syncs one user. Stops by itself at a safe point when `budget` is used up; may be dropped at any await point
+    /// Asks for a group of users (at most `users_at_once`) of one tenant whether anything changed, in as few requests as
+    /// possible. One answer per user, in order. What is known may be as old as the batch.
+    async fn survey(
+        &self,
+        tenant: &TenantId,
+        users: Vec<(UserId, Self::Known)>,
+    ) -> Vec<Result<Survey<Self::Work>, Failure>>;
+
+    /// Syncs one user, as our own stores know the user now: who opted out or changed the mailbox since the look-up is
+    /// not synced as before. Stops by itself at a safe point when `budget` is used up; may be dropped at any await point
     /// without losing or doubling a task.
     async fn sync(&self, user: &UserKey, work: Self::Work, budget: Duration) -> Result<SyncReport, Failure>;
 }

@@ -196,7 +196,13 @@ impl Registry for MemoryRegistry {
     async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
         Err(unused())
     }
-    async fn save_sync_state(&self, _: &UserKey, _: u64, _: &[u8], _: &[u8]) -> Result<Saved, Failure> {
+    async fn enrolment_with_state(
+        &self,
+        _: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        Err(unused())
+    }
+    async fn save_sync_state(&self, _: &Enrolment, _: u64, _: &[u8], _: &[u8]) -> Result<Saved, Failure> {
         Err(unused())
     }
     async fn forget_sync_state(&self, _: &UserKey) -> Result<bool, Failure> {

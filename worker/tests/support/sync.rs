@@ -107,12 +107,31 @@ impl FakeSync {
 
 #[async_trait]
 impl UserSync for FakeSync {
+    type Known = UserKey;
     type Work = Act;
 
-    async fn survey(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Survey<Act>, Failure>> {
-        let keys: Vec<_> = users
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<UserKey, Failure>> {
+        let keys = users
             .iter()
-            .map(|user| UserKey::new(tenant.clone(), user.clone()))
+            .map(|user| UserKey::new(tenant.clone(), user.clone()));
+        keys.map(Ok).collect()
+    }
+
+    async fn survey(
+        &self,
+        tenant: &TenantId,
+        users: Vec<(UserId, UserKey)>,
+    ) -> Vec<Result<Survey<Act>, Failure>> {
+        let keys: Vec<_> = users
+            .into_iter()
+            .map(|(user, known)| {
+                assert_eq!(
+                    known,
+                    UserKey::new(tenant.clone(), user),
+                    "what is known goes with its user"
+                );
+                known
+            })
             .collect();
         self.log.lock().unwrap().surveys.push(keys.clone());
         sleep(self.survey_takes).await;

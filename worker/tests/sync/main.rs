@@ -8,6 +8,8 @@ mod registry;
 mod rig;
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod cancel;
 #[cfg(test)]
 mod conflicts;

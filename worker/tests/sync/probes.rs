@@ -2,7 +2,7 @@
 
 use tasksync_loadtest::exchange::ExchangeSettings;
 use tasksync_loadtest::sim::faults::{Fault, Rule};
-use tasksync_worker::work::{Survey, UserSync};
+use tasksync_worker::work::Survey;
 
 use crate::rig::{Cycle, Rig, Spec};
 
@@ -42,7 +42,7 @@ async fn one_unreadable_mailbox_leaves_nine_idle() {
         fault: Fault::Error("ErrorMailboxStoreUnavailable".into()),
         remaining: u64::MAX,
     });
-    let answers = rig.engine.survey(&rig.tenant_id(), &rig.everybody()).await;
+    let answers = rig.survey_all(&rig.engine, &rig.everybody()).await;
     for (person, answer) in answers.into_iter().enumerate() {
         match answer {
             Ok(Survey::Idle) => assert_ne!(person, 4),

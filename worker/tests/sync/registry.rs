@@ -1,4 +1,4 @@
-//! The SQLite registry with a count of how often whole sync states are read and written.
+//! The SQLite registry with a count of what syncs read and write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ pub(crate) struct CountingRegistry {
     inner: SqlRegistry,
     states_read: AtomicU64,
     states_written: AtomicU64,
+    look_ups: AtomicU64,
 }
 
 impl CountingRegistry {
@@ -24,6 +25,7 @@ impl CountingRegistry {
             inner,
             states_read: AtomicU64::new(0),
             states_written: AtomicU64::new(0),
+            look_ups: AtomicU64::new(0),
         }
     }
 
@@ -33,6 +35,11 @@ impl CountingRegistry {
             self.states_read.load(Ordering::Relaxed),
             self.states_written.load(Ordering::Relaxed),
         )
+    }
+
+    /// Calls so far that read enrolments or fingerprints of users.
+    pub(crate) fn look_ups(&self) -> u64 {
+        self.look_ups.load(Ordering::Relaxed)
     }
 }
 
@@ -67,9 +74,11 @@ impl Registry for CountingRegistry {
         self.inner.withdraw(user).await
     }
     async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
+        self.look_ups.fetch_add(1, Ordering::Relaxed);
         self.inner.enrolment(user).await
     }
     async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
+        self.look_ups.fetch_add(1, Ordering::Relaxed);
         self.inner.enrolments_of(tenant, users).await
     }
     async fn enrolments(
@@ -91,7 +100,23 @@ impl Registry for CountingRegistry {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Result<Vec<(UserId, StoredState)>, Failure> {
+        self.look_ups.fetch_add(1, Ordering::Relaxed);
         self.inner.fingerprints(tenant, users).await
+    }
+    async fn enrolments_with_fingerprints(
+        &self,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        self.look_ups.fetch_add(1, Ordering::Relaxed);
+        self.inner.enrolments_with_fingerprints(tenant, users).await
+    }
+    async fn enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        self.states_read.fetch_add(1, Ordering::Relaxed);
+        self.inner.enrolment_with_state(user).await
     }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         self.states_read.fetch_add(1, Ordering::Relaxed);
@@ -99,15 +124,13 @@ impl Registry for CountingRegistry {
     }
     async fn save_sync_state(
         &self,
-        user: &UserKey,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
         self.states_written.fetch_add(1, Ordering::Relaxed);
-        self.inner
-            .save_sync_state(user, expected, fingerprint, blob)
-            .await
+        self.inner.save_sync_state(of, expected, fingerprint, blob).await
     }
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
         self.inner.forget_sync_state(user).await

@@ -23,7 +23,7 @@ use tasksync_loadtest::sharepoint::people::{
 use tasksync_loadtest::sharepoint::{Language, Settings as SharePointSettings};
 use tasksync_loadtest::trial::{Farm, FarmSpec, Oracle, TenantPlan};
 use tasksync_worker::connect::ServerConnector;
-use tasksync_worker::sync::{SyncEngine, SyncSettings, Tenants, Work};
+use tasksync_worker::sync::{Known, SyncEngine, SyncSettings, Tenants, Work};
 use tasksync_worker::work::{Survey, SyncReport, UserSync};
 use tempfile::TempDir;
 
@@ -108,7 +108,7 @@ pub(crate) struct Rig {
     pub(crate) farm: Farm,
     pub(crate) registry: Arc<CountingRegistry>,
     pub(crate) clock: Arc<MovedClock>,
-    pub(crate) engine: SyncEngine,
+    pub(crate) engine: Arc<SyncEngine>,
     /// Compares everything in every pass.
     pub(crate) thorough: SyncEngine,
     pub(crate) folder: TempDir,
@@ -273,7 +273,7 @@ impl Rig {
             ..WorkerSettings::default()
         };
         Self {
-            engine: engine(&WorkerSettings::default()),
+            engine: Arc::new(engine(&WorkerSettings::default())),
             thorough: engine(&thorough),
             farm,
             registry,
@@ -301,8 +301,27 @@ impl Rig {
     /// The survey of one user.
     pub(crate) async fn survey(&self, person: usize) -> Result<Survey<Work>, Failure> {
         let users = [self.user(person).user];
-        let mut answers = self.engine.survey(&self.tenant_id(), &users).await;
-        answers.pop().unwrap()
+        self.survey_all(&self.engine, &users).await.pop().unwrap()
+    }
+
+    /// Look-up and survey, as the worker's batch does.
+    pub(crate) async fn survey_all(
+        &self,
+        engine: &SyncEngine,
+        users: &[UserId],
+    ) -> Vec<Result<Survey<Work>, Failure>> {
+        let known = self.look_up(engine, users).await;
+        engine.survey(&self.tenant_id(), known).await
+    }
+
+    /// What is known of users; a failure is a panic.
+    pub(crate) async fn look_up(&self, engine: &SyncEngine, users: &[UserId]) -> Vec<(UserId, Known)> {
+        let known = engine.look_up(&self.tenant_id(), users).await;
+        users
+            .iter()
+            .cloned()
+            .zip(known.into_iter().map(Result::unwrap))
+            .collect()
     }
 
     /// Survey and, if it is needed, sync, as the worker's batch does.
@@ -312,9 +331,7 @@ impl Rig {
 
     async fn cycle_of(&self, engine: &SyncEngine, person: usize) -> Result<Cycle, Failure> {
         let user = self.user(person);
-        let mut answers = engine
-            .survey(&self.tenant_id(), std::slice::from_ref(&user.user))
-            .await;
+        let mut answers = self.survey_all(engine, std::slice::from_ref(&user.user)).await;
         match answers.pop().unwrap()? {
             Survey::Idle => Ok(Cycle::Idle),
             Survey::Work(work) => engine.sync(&user, work, BUDGET).await.map(Cycle::Synced),
@@ -382,10 +399,7 @@ impl Rig {
             return;
         }
         let users = self.everybody();
-        for (user, answer) in users
-            .iter()
-            .zip(self.engine.survey(&self.tenant_id(), &users).await)
-        {
+        for (user, answer) in users.iter().zip(self.survey_all(&self.engine, &users).await) {
             match answer {
                 Ok(Survey::Idle) => {}
                 Ok(Survey::Work(_)) => panic!("{user} is not idle: {:#?}", self.state_of(user).await),

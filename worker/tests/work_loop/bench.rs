@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::ending_queue::EndingQueue;
+use crate::look_ups::LookUps;
 use crate::support::{Act, FakeSync, FaultySchedule, MemoryRegistry, TokioClock, key, tenant_id, user_id};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -36,6 +37,8 @@ pub(crate) struct Bench {
     pub(crate) queue: Arc<EndingQueue>,
     pub(crate) registry: Arc<MemoryRegistry>,
     pub(crate) sync: Arc<FakeSync>,
+    /// The sync as the worker sees it.
+    pub(crate) look_ups: Arc<LookUps>,
     pub(crate) metrics: Arc<WorkMetrics>,
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) stamps: Arc<StampSaver>,
@@ -52,6 +55,7 @@ impl Bench {
         let order = Arc::new(MemorySchedule::new(clock.clone(), minimum));
         let memory = MemoryQueue::new(&settings.queue);
         let registry = Arc::new(MemoryRegistry::default());
+        let sync = FakeSync::new(otherwise);
         Self {
             began: Instant::now(),
             schedule: FaultySchedule::over(order.clone()),
@@ -60,7 +64,8 @@ impl Bench {
             memory,
             stamps: Arc::new(StampSaver::new(registry.clone(), 1_000, 10_000)),
             registry,
-            sync: FakeSync::new(otherwise),
+            look_ups: LookUps::of(sync.clone()),
+            sync,
             metrics: Arc::default(),
             consumers: Arc::new(Consumers::new(&WorkLimits::of(&settings))),
             limits: WorkLimits::of(&settings),
@@ -83,7 +88,7 @@ impl Bench {
             queue: self.queue.clone(),
             registry: self.registry.clone(),
             clock: self.clock.clone(),
-            sync: self.sync.clone(),
+            sync: self.look_ups.clone(),
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
             stamps: self.stamps.clone(),

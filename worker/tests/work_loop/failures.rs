@@ -1,10 +1,11 @@
 //! Stores that fail, claims that are lost, jobs that cannot be read.
 
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{JobQueue as _, QueueName};
 use tasksync_common::schedule::Schedule as _;
 use tokio::time::sleep;
 
-use crate::bench::{Bench, SECOND};
+use crate::bench::{Bench, MINUTE, SECOND};
 use crate::support::{Act, key, tenant_id};
 
 #[tokio::test(start_paused = true)]
@@ -142,4 +143,49 @@ async fn a_stopping_worker_does_not_wait_for_a_schedule_that_is_down() {
         (1, Some(0)),
         "the job is not lost"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_look_up_panics_fails_alone() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 12).await;
+    bench.look_ups.panic_at(users[3].clone());
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    assert_eq!(bench.look_ups.all().len(), 1 + 12);
+    let broken = bench.status("contoso", &users[3]).await;
+    assert_eq!(broken.last_failure.unwrap().code, Code::Panic);
+    let counted = bench.counted();
+    assert_eq!((counted.users_idle, counted.users_failed), (11, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 25).await;
+    let down = Failure::new(
+        ErrorClass::Transient,
+        Code::RegistryUnavailable,
+        "no connection within 5 s",
+    );
+    bench.look_ups.fail(Some(down.clone()));
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    assert_eq!(bench.look_ups.all().len(), 1);
+    assert!(bench.sync.surveys().is_empty());
+    for user in &users {
+        let status = bench.status("contoso", user).await;
+        assert!(!status.claimed);
+        assert_eq!(
+            (status.last_failure, status.history.failures),
+            (Some(down.clone()), 0)
+        );
+    }
+    bench.look_ups.fail(None);
+    sleep(MINUTE * 6).await;
+    bench.send("contoso", &users).await;
+    bench.settled().await;
+    assert_eq!(bench.counted().users_idle, 25);
 }

@@ -17,6 +17,11 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
     bench.settled().await;
     let sizes: Vec<_> = bench.sync.surveys().iter().map(Vec::len).collect();
     assert_eq!(sizes, [10, 10, 5]);
+    assert_eq!(
+        bench.look_ups.all(),
+        std::slice::from_ref(&users),
+        "once for the whole batch"
+    );
     assert!(bench.sync.started().is_empty());
     for user in &users {
         let status = bench.status("contoso", user).await;
@@ -149,6 +154,7 @@ async fn a_job_delivered_for_the_third_time_is_worked_on_one_user_at_a_time() {
     bench.settled().await;
     assert_eq!(bench.sync.running(), (0, 1));
     assert!(bench.sync.surveys().iter().all(|group| group.len() == 1));
+    assert!(bench.look_ups.all().iter().all(|users| users.len() == 1));
     assert_eq!(bench.counted().users_synced, 12);
     assert_eq!(bench.counted().batches_serial, 1);
 }

@@ -14,3 +14,5 @@ mod endings;
 mod failures;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod look_ups;

@@ -178,7 +178,7 @@ pub async fn long_lists_of_users_are_answered_whole(registry: Arc<dyn Registry>)
     for user in users.iter().step_by(3) {
         registry.enrol(&enrolment("a", user.as_str())).await.unwrap();
         registry
-            .save_sync_state(&key("a", user.as_str()), 0, user.as_str().as_bytes(), b"")
+            .save_sync_state(&enrolment("a", user.as_str()), 0, user.as_str().as_bytes(), b"")
             .await
             .unwrap();
     }
@@ -219,7 +219,7 @@ pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registr
         );
     }
     registry
-        .save_sync_state(&one, 0, b"fa", b"state a")
+        .save_sync_state(&enrolment("a", "ana"), 0, b"fa", b"state a")
         .await
         .unwrap();
     registry.allow_deletions(&one).await.unwrap();

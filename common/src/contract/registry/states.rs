@@ -10,10 +10,10 @@ pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn R
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
     let save = |expected, blob: &'static [u8]| {
-        let (registry, ana) = (registry.clone(), ana.clone());
+        let registry = registry.clone();
         async move {
             registry
-                .save_sync_state(&ana, expected, b"f", blob)
+                .save_sync_state(&enrolment("a", "ana"), expected, b"f", blob)
                 .await
                 .unwrap()
         }
@@ -41,12 +41,15 @@ pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn R
 pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
-    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    registry
+        .save_sync_state(&enrolment("a", "ana"), 0, b"f", b"one")
+        .await
+        .unwrap();
     registry.withdraw(&ana).await.unwrap();
     for expected in [0, 1] {
         assert_eq!(
             registry
-                .save_sync_state(&ana, expected, b"f", b"late")
+                .save_sync_state(&enrolment("a", "ana"), expected, b"f", b"late")
                 .await
                 .unwrap(),
             Saved::VersionConflict
@@ -56,7 +59,7 @@ pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dy
     assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
     assert_eq!(
         registry
-            .save_sync_state(&key("ghost", "ana"), 0, b"f", b"x")
+            .save_sync_state(&enrolment("ghost", "ana"), 0, b"f", b"x")
             .await
             .unwrap(),
         Saved::VersionConflict
@@ -67,8 +70,12 @@ pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dy
 pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
+    let enrolled = enrolment("a", "ana");
     assert!(!registry.forget_sync_state(&ana).await.unwrap());
-    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    registry
+        .save_sync_state(&enrolled, 0, b"f", b"one")
+        .await
+        .unwrap();
     assert!(registry.forget_sync_state(&ana).await.unwrap());
     assert!(!registry.forget_sync_state(&ana).await.unwrap());
     assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
@@ -79,7 +86,7 @@ pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: A
             .unwrap()
             .is_empty()
     );
-    let save = |expected| registry.save_sync_state(&ana, expected, b"f", b"new");
+    let save = |expected| registry.save_sync_state(&enrolled, expected, b"f", b"new");
     assert_eq!(save(1).await.unwrap(), Saved::VersionConflict);
     assert_eq!(save(0).await.unwrap(), Saved::Stored(2));
     assert_eq!(
@@ -94,7 +101,7 @@ pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: A
 pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = enrolment("a", "ana");
-    registry.save_sync_state(&ana.key, 0, b"f", b"one").await.unwrap();
+    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
     registry.enrol(&ana).await.unwrap();
     assert!(registry.sync_state(&ana.key).await.unwrap().is_some());
     let moved = Enrolment {
@@ -104,11 +111,105 @@ pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
     registry.enrol(&moved).await.unwrap();
     assert_eq!(registry.sync_state(&ana.key).await.unwrap(), None);
     assert_eq!(
-        registry
-            .save_sync_state(&ana.key, 1, b"f", b"late")
-            .await
-            .unwrap(),
+        registry.save_sync_state(&ana, 1, b"f", b"late").await.unwrap(),
         Saved::VersionConflict
+    );
+}
+
+/// A worker that read the enrolment before the mailbox changed has nothing to compare yet, and still saves nothing.
+pub async fn a_first_state_of_another_mailbox_is_not_saved(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let before = enrolment("a", "ana");
+    let moved = Enrolment {
+        mailbox: "ana@new.example".parse().unwrap(),
+        ..before.clone()
+    };
+    registry.enrol(&moved).await.unwrap();
+    let save = |of, expected| registry.save_sync_state(of, expected, b"f", b"state");
+    assert_eq!(save(&before, 0).await.unwrap(), Saved::VersionConflict);
+    assert_eq!(registry.sync_state(&before.key).await.unwrap(), None);
+    assert_eq!(save(&moved, 0).await.unwrap(), Saved::Stored(1));
+    for expected in [0, 1] {
+        assert_eq!(save(&before, expected).await.unwrap(), Saved::VersionConflict);
+    }
+    assert_eq!(save(&moved, 1).await.unwrap(), Saved::Stored(2));
+}
+
+/// Versions begin anew with an opt-in; what was begun under the one before is not taken for it.
+pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let before = enrolment("a", "ana");
+    let save = |of, expected| registry.save_sync_state(of, expected, b"f", b"state");
+    assert_eq!(save(&before, 0).await.unwrap(), Saved::Stored(1));
+    registry.withdraw(&before.key).await.unwrap();
+    let again = Enrolment {
+        opted_in_at: at(5),
+        ..before.clone()
+    };
+    registry.enrol(&again).await.unwrap();
+    assert_eq!(save(&before, 0).await.unwrap(), Saved::VersionConflict);
+    assert_eq!(save(&again, 0).await.unwrap(), Saved::Stored(1));
+    assert_eq!(save(&before, 1).await.unwrap(), Saved::VersionConflict);
+    // Opted in once more with nothing but another name at the source, the enrolment stays the same.
+    let renamed = Enrolment {
+        source_login: "renamed".to_owned(),
+        opted_in_at: at(9),
+        ..again.clone()
+    };
+    registry.enrol(&renamed).await.unwrap();
+    assert_eq!(save(&again, 1).await.unwrap(), Saved::Stored(2));
+}
+
+/// A mailbox changed while its first state is being saved: whoever comes first, the new mailbox begins without a state.
+pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let mut known = enrolment("a", "ana");
+    for round in 0..20_u32 {
+        let moved = Enrolment {
+            mailbox: format!("ana{round}@new.example").parse().unwrap(),
+            ..known.clone()
+        };
+        let (saved, enrolled) = tokio::join!(
+            tokio::spawn({
+                let (registry, known) = (registry.clone(), known.clone());
+                async move { registry.save_sync_state(&known, 0, b"f", b"old").await }
+            }),
+            tokio::spawn({
+                let (registry, moved) = (registry.clone(), moved.clone());
+                async move { registry.enrol(&moved).await }
+            }),
+        );
+        saved.unwrap().unwrap();
+        enrolled.unwrap().unwrap();
+        assert_eq!(
+            registry.sync_state(&known.key).await.unwrap(),
+            None,
+            "round {round}"
+        );
+        known = moved;
+    }
+}
+
+/// The enrolment comes with its own state, never with the one of another mailbox.
+pub async fn an_enrolment_comes_with_its_state(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let ana = enrolment("a", "ana");
+    let read = || registry.enrolment_with_state(&ana.key);
+    assert_eq!(read().await.unwrap(), Some((ana.clone(), None)));
+    registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
+    let state = StoredState {
+        version: 1,
+        fingerprint: b"f".to_vec(),
+        blob: b"one".to_vec(),
+    };
+    assert_eq!(read().await.unwrap(), Some((ana.clone(), Some(state))));
+    registry.forget_sync_state(&ana.key).await.unwrap();
+    assert_eq!(read().await.unwrap(), Some((ana.clone(), None)));
+    registry.withdraw(&ana.key).await.unwrap();
+    assert_eq!(read().await.unwrap(), None);
+    assert_eq!(
+        registry.enrolment_with_state(&key("ghost", "ana")).await.unwrap(),
+        None
     );
 }
 
@@ -117,11 +218,11 @@ pub async fn fingerprints_come_without_blobs(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana", "ben", "cem"]).await;
     let blob: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     registry
-        .save_sync_state(&key("a", "ana"), 0, b"fa", &blob)
+        .save_sync_state(&enrolment("a", "ana"), 0, b"fa", &blob)
         .await
         .unwrap();
     registry
-        .save_sync_state(&key("a", "cem"), 0, b"", b"")
+        .save_sync_state(&enrolment("a", "cem"), 0, b"", b"")
         .await
         .unwrap();
     let mut found = registry
@@ -172,7 +273,7 @@ pub async fn of_many_savers_one_wins(registry: Arc<dyn Registry>) {
     let ana = key("a", "ana");
     for round in 0..3_u64 {
         let savers = (0..8_u8).map(|saver| {
-            let (registry, ana) = (registry.clone(), ana.clone());
+            let (registry, ana) = (registry.clone(), enrolment("a", "ana"));
             tokio::spawn(async move {
                 registry
                     .save_sync_state(&ana, round, &[saver], &[saver])

@@ -70,7 +70,10 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     for name in ["a", "b"] {
         let user = key(name, "ana");
-        registry.save_sync_state(&user, 0, b"f", b"state").await.unwrap();
+        registry
+            .save_sync_state(&enrolment(name, "ana"), 0, b"f", b"state")
+            .await
+            .unwrap();
         let stamp = SavedStamp {
             user: user.user.clone(),
             stamp: at(5),

@@ -22,7 +22,7 @@ const THESE: Sql = about_users!(
     WHERE tenant = $1 AND user_id",
     " ORDER BY user_id"
 );
-/// A survey asks it for every ten users.
+/// A worker asks it once for all users of a batch.
 const WITH_FINGERPRINTS: Sql = about_users!(
     "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
         e.disabled_since, e.failure, s.version, s.fingerprint \
@@ -30,6 +30,11 @@ const WITH_FINGERPRINTS: Sql = about_users!(
     WHERE e.tenant = $1 AND e.user_id",
     " ORDER BY e.user_id"
 );
+/// One statement: what it finds belongs together.
+const WITH_STATE: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
+        e.disabled_since, e.failure, s.version, s.fingerprint, s.state \
+    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
+    WHERE e.tenant = $1 AND e.user_id = $2";
 const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
 const SET_STATE: &str =
@@ -50,9 +55,9 @@ type Row = (
     Option<String>,
 );
 
-/// The columns of [`WITH_FINGERPRINTS`].
+/// The columns of [`WITH_FINGERPRINTS`] and [`WITH_STATE`].
 #[derive(sqlx::FromRow)]
-struct RowWithFingerprint {
+struct RowWithState {
     user_id: String,
     source_login: String,
     mailbox: String,
@@ -62,6 +67,8 @@ struct RowWithFingerprint {
     failure: Option<String>,
     version: Option<i64>,
     fingerprint: Option<Vec<u8>>,
+    #[sqlx(default)]
+    state: Option<Vec<u8>>,
 }
 
 impl SqlRegistry {
@@ -250,7 +257,7 @@ impl SqlRegistry {
         let mut found = Vec::with_capacity(users.len());
         let mut connection = self.read(&doing).await?;
         for users in users.chunks(USERS_PER_STATEMENT) {
-            let rows: Vec<RowWithFingerprint> = connection
+            let rows: Vec<RowWithState> = connection
                 .query(WITH_FINGERPRINTS)
                 .bind(tenant.as_str())
                 .bind_users(users)
@@ -258,28 +265,27 @@ impl SqlRegistry {
                 .await
                 .map_err(|error| self.failure(&doing, &error))?;
             for row in rows {
-                let stored = match (row.version, row.fingerprint) {
-                    (Some(version), Some(fingerprint)) => Some(StoredState {
-                        version: self.number(version)?,
-                        fingerprint,
-                        blob: Vec::new(),
-                    }),
-                    // The table allows both or neither.
-                    _ => None,
-                };
-                let row = (
-                    row.user_id,
-                    row.source_login,
-                    row.mailbox,
-                    row.time_zone,
-                    row.opted_in_at,
-                    row.disabled_since,
-                    row.failure,
-                );
-                found.push((self.enrolment_from(tenant, row)?, stored));
+                found.push(self.enrolment_and_state_from(tenant, row)?);
             }
         }
         Ok(found)
+    }
+
+    pub(super) async fn do_enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        let doing = format!("reading the enrolment and sync state of {user}");
+        let mut connection = self.read(&doing).await?;
+        let row: Option<RowWithState> = connection
+            .query(WITH_STATE)
+            .bind(user.tenant.as_str())
+            .bind(user.user.as_str())
+            .fetch_optional()
+            .await
+            .map_err(|error| self.failure(&doing, &error))?;
+        row.map(|row| self.enrolment_and_state_from(&user.tenant, row))
+            .transpose()
     }
 
     pub(super) async fn do_enrolments(
@@ -361,6 +367,32 @@ impl SqlRegistry {
                 Some(self.written("the reason", failure)?),
             )),
         }
+    }
+
+    fn enrolment_and_state_from(
+        &self,
+        tenant: &TenantId,
+        row: RowWithState,
+    ) -> Result<(Enrolment, Option<StoredState>), Failure> {
+        let stored = match (row.version, row.fingerprint) {
+            (Some(version), Some(fingerprint)) => Some(StoredState {
+                version: self.number(version)?,
+                fingerprint,
+                blob: row.state.unwrap_or_default(),
+            }),
+            // The table allows both or neither.
+            _ => None,
+        };
+        let row = (
+            row.user_id,
+            row.source_login,
+            row.mailbox,
+            row.time_zone,
+            row.opted_in_at,
+            row.disabled_since,
+            row.failure,
+        );
+        Ok((self.enrolment_from(tenant, row)?, stored))
     }
 
     fn enrolment_from(&self, tenant: &TenantId, row: Row) -> Result<Enrolment, Failure> {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Executor as _, PgPool, Postgres};
+use sqlx::{Executor as _, PgConnection, Postgres};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::links::{Lent, Links};
 use super::postgres_errors::ends_connection;
 
 /// A pooled connection. One that is dropped in the middle of a statement (the call was cut off) or of a transaction, or
@@ -13,7 +14,10 @@ use super::postgres_errors::ends_connection;
 /// until the operating system gives up, many minutes later.
 #[derive(Debug)]
 pub(super) struct Link {
-    connection: PoolConnection<Postgres>,
+    links: Links,
+    /// Only taken out when it is dropped.
+    lent: Option<Lent>,
+    _place: OwnedSemaphorePermit,
     /// How long the server may take for one statement, its own statement timeout included.
     limit: Duration,
     running: bool,
@@ -21,10 +25,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A connection of the pool; `limit` bounds each statement.
-    pub(super) async fn acquire(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
+    /// A connection; `limit` bounds each statement.
+    pub(super) async fn acquire(links: &Links, limit: Duration) -> Result<Self, sqlx::Error> {
+        let (lent, place) = links.take().await?;
         Ok(Self {
-            connection: pool.acquire().await?,
+            links: links.clone(),
+            lent: Some(lent),
+            _place: place,
             limit,
             running: false,
             open: false,
@@ -56,9 +63,17 @@ impl Link {
         Ok(())
     }
 
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        match &mut self.lent {
+            Some(lent) => Ok(&mut lent.connection),
+            None => Err(sqlx::Error::PoolClosed),
+        }
+    }
+
     async fn control(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         self.running = true;
-        let answer = tokio::time::timeout(self.limit, self.connection.execute(statement)).await;
+        let limit = self.limit;
+        let answer = tokio::time::timeout(limit, self.connection()?.execute(statement)).await;
         self.ended(answer).map(|_| ())
     }
 
@@ -67,7 +82,8 @@ impl Link {
         query: sqlx::query::Query<'static, Postgres, PgArguments>,
     ) -> Result<u64, sqlx::Error> {
         self.running = true;
-        let answer = tokio::time::timeout(self.limit, query.execute(&mut *self.connection)).await;
+        let limit = self.limit;
+        let answer = tokio::time::timeout(limit, query.execute(self.connection()?)).await;
         Ok(self.ended(answer)?.rows_affected())
     }
 
@@ -76,7 +92,8 @@ impl Link {
         query: sqlx::query::Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         self.running = true;
-        let answer = tokio::time::timeout(self.limit, query.fetch_all(&mut *self.connection)).await;
+        let limit = self.limit;
+        let answer = tokio::time::timeout(limit, query.fetch_all(self.connection()?)).await;
         self.ended(answer)
     }
 
@@ -97,8 +114,11 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        let Some(mut lent) = self.lent.take() else { return };
         if self.running || self.open {
-            self.connection.close_on_drop();
+            lent.connection.close_on_drop();
+        } else {
+            self.links.give_back(lent);
         }
     }
 }

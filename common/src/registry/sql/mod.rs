@@ -7,6 +7,7 @@ mod enrolments;
 mod errors;
 mod journal;
 mod link;
+mod links;
 mod marks;
 mod occupancy;
 mod postgres;
@@ -24,12 +25,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgPool, SqlitePool};
+use sqlx::SqlitePool;
 
 pub use self::occupancy::{Company, Occupancy, occupy};
 
 use self::connection::Connection;
 use self::link::Link;
+use self::links::Links;
 use super::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
     StoredState, Tenant,
@@ -68,7 +70,7 @@ enum Pools {
         writer: SqlitePool,
     },
     Postgres {
-        pool: PgPool,
+        links: Links,
         /// How long one statement may take, the way there and back included.
         limit: Duration,
     },
@@ -79,7 +81,7 @@ impl SqlRegistry {
     async fn read(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {
             Pools::Sqlite { readers, .. } => readers.acquire().await.map(Connection::SqliteReader),
-            Pools::Postgres { pool, limit } => Link::acquire(pool, *limit).await.map(Connection::Postgres),
+            Pools::Postgres { links, limit } => Link::acquire(links, *limit).await.map(Connection::Postgres),
         }
         .map_err(|error| self.failure(doing, &error))
     }
@@ -97,7 +99,7 @@ impl SqlRegistry {
     async fn transaction(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {
             Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(Connection::SqliteWriter),
-            Pools::Postgres { pool, limit } => match Link::acquire(pool, *limit).await {
+            Pools::Postgres { links, limit } => match Link::acquire(links, *limit).await {
                 Ok(mut link) => link.begin().await.map(|()| Connection::Postgres(link)),
                 Err(error) => Err(error),
             },
@@ -131,7 +133,7 @@ impl SqlRegistry {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { pool, .. } => pool.close().await,
+            Pools::Postgres { links, .. } => links.close().await,
         }
     }
 }
@@ -230,17 +232,23 @@ impl Registry for SqlRegistry {
     ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
         self.do_enrolments_with_fingerprints(tenant, users).await
     }
+    async fn enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        self.do_enrolment_with_state(user).await
+    }
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         self.do_sync_state(user).await
     }
     async fn save_sync_state(
         &self,
-        user: &UserKey,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
-        again(|| self.do_save_sync_state(user, expected, fingerprint, blob)).await
+        again(|| self.do_save_sync_state(of, expected, fingerprint, blob)).await
     }
     async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
         again(|| self.do_forget_sync_state(user)).await

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use super::errors::{Database, classify, unavailable};
+use super::links::{DOUBTFUL_AFTER, IDLE_TIMEOUT, Links, ROUND_TRIP};
 use super::{Pools, SqlRegistry};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::RegistrySettings;
@@ -22,11 +23,6 @@ const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 const MIGRATION_LOCK_TIMEOUT: &str = "60s";
 /// How long all of it may take; a large change is made by the running service, not at start.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// The way there and back, on top of the time the server itself may take for a statement.
-const ROUND_TRIP: Duration = Duration::from_secs(5);
-/// A connection unused for this long is asked whether it still lives before it is used.
-const DOUBTFUL_AFTER: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Connections are renewed, so that they spread again after a fail-over.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
@@ -94,7 +90,7 @@ impl SqlRegistry {
             .connect_lazy_with(with_session(&options, session));
         Ok(Self {
             pools: Pools::Postgres {
-                pool,
+                links: Links::new(pool, settings.connections, settings.acquire_timeout),
                 limit: settings.statement_timeout + ROUND_TRIP,
             },
             place: place.into(),

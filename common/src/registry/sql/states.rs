@@ -5,7 +5,7 @@ use super::errors::is_missing_reference;
 use super::{SqlRegistry, USERS_PER_STATEMENT};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::{Saved, StoredState};
+use crate::registry::{Enrolment, Saved, StoredState};
 
 const FINGERPRINTS: Sql = about_users!(
     "SELECT user_id, version, fingerprint FROM sync_states WHERE tenant = $1 AND present = TRUE AND user_id",
@@ -13,15 +13,34 @@ const FINGERPRINTS: Sql = about_users!(
 );
 const ONE: &str = "SELECT version, fingerprint, state FROM sync_states \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
-/// The first state of an enrolled user, over none or over a forgotten one. No row comes back otherwise.
-const SAVE_FIRST: &str = "INSERT INTO sync_states (tenant, user_id, version, present, fingerprint, state) \
-    SELECT e.tenant, e.user_id, 1, TRUE, $3, $4 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2 \
-    ON CONFLICT (tenant, user_id) DO UPDATE SET version = sync_states.version + 1, present = TRUE, \
-        fingerprint = excluded.fingerprint, state = excluded.state \
-    WHERE sync_states.present = FALSE RETURNING version";
-/// Compare and set in one statement. A state's row goes with the enrolment, so who has one is enrolled.
+/// The first state of an enrolled user, over none or over a forgotten one. No row comes back otherwise, nor when the user
+/// opted in anew or with another mailbox since.
+///
+/// There may be no state yet that a change of the mailbox would lock, so on PostgreSQL the enrolment is locked: the
+/// statement waits for a change under way and then sees it, and a change that comes later finds the state and forgets it.
+macro_rules! save_first {
+    ($lock:literal) => {
+        concat!(
+            "INSERT INTO sync_states (tenant, user_id, version, present, fingerprint, state) \
+            SELECT e.tenant, e.user_id, 1, TRUE, $3, $4 FROM enrolments e \
+            WHERE e.tenant = $1 AND e.user_id = $2 AND e.mailbox = $5 AND e.opted_in_at = $6 ",
+            $lock,
+            " ON CONFLICT (tenant, user_id) DO UPDATE SET version = sync_states.version + 1, present = TRUE, \
+            fingerprint = excluded.fingerprint, state = excluded.state \
+            WHERE sync_states.present = FALSE RETURNING version"
+        )
+    };
+}
+const SAVE_FIRST: Sql = Sql {
+    sqlite: save_first!(""),
+    postgres: save_first!("FOR SHARE OF e"),
+};
+/// Compare and set in one statement. A state's row goes with the enrolment, so who has one is enrolled. A changed mailbox
+/// forgets the state in the same transaction; an enrolment ended and begun anew counts versions anew, so it is compared too.
 const SAVE_NEXT: &str = "UPDATE sync_states SET version = version + 1, fingerprint = $3, state = $4 \
-    WHERE tenant = $1 AND user_id = $2 AND present = TRUE AND version = $5 RETURNING version";
+    WHERE tenant = $1 AND user_id = $2 AND present = TRUE AND version = $7 AND EXISTS (\
+        SELECT 1 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2 AND e.mailbox = $5 AND e.opted_in_at = $6) \
+    RETURNING version";
 const FORGET: &str = "UPDATE sync_states SET present = FALSE, fingerprint = $3, state = $3 \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
 
@@ -90,11 +109,12 @@ impl SqlRegistry {
 
     pub(super) async fn do_save_sync_state(
         &self,
-        user: &UserKey,
+        of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
+        let user = &of.key;
         let doing = format!("saving the sync state of {user}");
         let Ok(expected) = i64::try_from(expected) else {
             // No stored version is that large.
@@ -103,14 +123,16 @@ impl SqlRegistry {
         let mut connection = self.single(&doing).await?;
         let (statement, over) = match expected {
             0 => (SAVE_FIRST, None),
-            over => (SAVE_NEXT, Some(over)),
+            over => (Sql::from(SAVE_NEXT), Some(over)),
         };
         let mut query = connection
             .query(statement)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
             .bind(fingerprint)
-            .bind(blob);
+            .bind(blob)
+            .bind(of.mailbox.as_str())
+            .bind(of.opted_in_at.as_microsecond());
         if let Some(over) = over {
             query = query.bind(over);
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::server::{OwnServer, TestDatabase, settings, until};
-use super::with_ana;
+use super::server::{OwnServer, Relay, TestDatabase, settings, until};
+use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SavedStamp, SqlRegistry};
@@ -91,10 +91,7 @@ async fn a_build_works_on_newer_tables_until_they_need_a_newer_one() {
     let older = SqlRegistry::open_postgres(&database.settings()).await.unwrap();
     with_ana(&older).await;
     assert_eq!(
-        older
-            .save_sync_state(&key("a", "ana"), 0, b"f", b"x")
-            .await
-            .unwrap(),
+        older.save_sync_state(&ana(), 0, b"f", b"x").await.unwrap(),
         Saved::Stored(1)
     );
     database
@@ -216,7 +213,7 @@ async fn a_restarted_server_is_used_again() {
     settings.acquire_timeout = Duration::from_secs(2);
     let registry = SqlRegistry::open_postgres(&settings).await.unwrap();
     with_ana(&registry).await;
-    let ana = key("a", "ana");
+    let ana = ana();
     registry.save_sync_state(&ana, 0, b"f", b"one").await.unwrap();
     server.crash();
     for _ in 0..2 {
@@ -227,7 +224,7 @@ async fn a_restarted_server_is_used_again() {
     }
     server.start();
     until(|| async { registry.check_writable().await.is_ok() }).await;
-    assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().blob, b"one");
+    assert_eq!(registry.sync_state(&ana.key).await.unwrap().unwrap().blob, b"one");
     assert_eq!(
         registry.save_sync_state(&ana, 1, b"f", b"two").await.unwrap(),
         Saved::Stored(2)
@@ -275,6 +272,35 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_call_asks_the_server_once() {
+    let database = bench_or_skip!(TestDatabase::new().await);
+    let mut settings = database.settings();
+    let mut url: url::Url = settings.url.parse().unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+    let relay = Relay::to(server).await;
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(relay.port)).unwrap();
+    settings.url = url.into();
+    let registry = SqlRegistry::open_postgres(&settings).await.unwrap();
+    with_ana(&registry).await;
+    let (tenant, users) = (tenant_id("a"), [user_id("ana")]);
+    let read = || registry.enrolments_with_fingerprints(&tenant, &users);
+    read().await.unwrap();
+    let before = relay.sent();
+    for _ in 0..20 {
+        assert_eq!(read().await.unwrap().len(), 1);
+    }
+    assert_eq!(relay.sent() - before, 20);
+    // More calls than connections wait for each other, and none is lost.
+    let reads = (0..50).map(|_| read());
+    for answer in futures::future::join_all(reads).await {
+        assert_eq!(answer.unwrap().len(), 1);
+    }
+    registry.close().await;
+    assert!(read().await.unwrap_err().detail.contains("closed"));
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::settings::RegistrySettings;
@@ -258,4 +262,57 @@ pub(super) async fn until<F: Future<Output = bool>>(mut check: impl FnMut() -> F
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it never came");
+}
+
+/// Passes connections on to a server and counts what clients send, so as to count questions: a client that waits for
+/// each answer sends one packet for each.
+pub(super) struct Relay {
+    pub(super) port: u16,
+    sent: Arc<AtomicUsize>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    pub(super) async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        let serving = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, counted) = (server.clone(), Arc::clone(&counted));
+                open.spawn(async move {
+                    let server = TcpStream::connect(server).await.unwrap();
+                    server.set_nodelay(true).unwrap();
+                    client.set_nodelay(true).unwrap();
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
+                    let there = async {
+                        let mut buffer = vec![0; 65_536];
+                        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                            counted.fetch_add(1, Ordering::SeqCst);
+                            to_server.write_all(&buffer[..read]).await.unwrap();
+                        }
+                    };
+                    tokio::select! {
+                        () = there => {}
+                        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+                    }
+                });
+            }
+        });
+        Self { port, sent, serving }
+    }
+
+    /// Packets clients sent so far.
+    pub(super) fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{Connection, Pools};
-use super::with_ana;
+use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
 use crate::registry::{Registry, Saved, SqlRegistry};
@@ -89,7 +89,7 @@ async fn two_processes_share_one_file_and_start_together() {
     let (one, other) = tokio::join!(SqlRegistry::open_sqlite(&url), SqlRegistry::open_sqlite(&url));
     let (one, other) = (one.unwrap(), other.unwrap());
     with_ana(&one).await;
-    let ana = key("a", "ana");
+    let ana = ana();
     assert_eq!(
         other.save_sync_state(&ana, 0, b"f", b"other's").await.unwrap(),
         Saved::Stored(1)
@@ -98,14 +98,14 @@ async fn two_processes_share_one_file_and_start_together() {
         one.save_sync_state(&ana, 0, b"f", b"one's").await.unwrap(),
         Saved::VersionConflict
     );
-    assert_eq!(one.sync_state(&ana).await.unwrap().unwrap().blob, b"other's");
+    assert_eq!(one.sync_state(&ana.key).await.unwrap().unwrap().blob, b"other's");
     // Both write at once; the versions leave no gap and none is given twice.
     let write_twenty = |registry: SqlRegistry| {
         let ana = ana.clone();
         tokio::spawn(async move {
             let mut stored = Vec::new();
             while stored.len() < 20 {
-                let version = registry.sync_state(&ana).await.unwrap().unwrap().version;
+                let version = registry.sync_state(&ana.key).await.unwrap().unwrap().version;
                 if let Saved::Stored(version) =
                     registry.save_sync_state(&ana, version, b"f", b"x").await.unwrap()
                 {
@@ -127,7 +127,7 @@ async fn it_is_still_there_after_closing() {
     with_ana(&bench.registry).await;
     bench
         .registry
-        .save_sync_state(&key("a", "ana"), 0, b"f", b"state")
+        .save_sync_state(&ana(), 0, b"f", b"state")
         .await
         .unwrap();
     bench.registry.close().await;
@@ -160,7 +160,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
     .unwrap();
     let failure = bench
         .registry
-        .save_sync_state(&key("a", "ana"), 0, b"f", &vec![7; 100_000])
+        .save_sync_state(&ana(), 0, b"f", &vec![7; 100_000])
         .await
         .unwrap_err();
     assert_eq!(failure.class, ErrorClass::Transient);
@@ -173,7 +173,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
     assert_eq!(
         bench
             .registry
-            .save_sync_state(&key("a", "ana"), 0, b"f", b"small")
+            .save_sync_state(&ana(), 0, b"f", b"small")
             .await
             .unwrap(),
         Saved::Stored(1)

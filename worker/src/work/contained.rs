@@ -1,0 +1,54 @@
+//! Work that may panic, and what stops it without an answer.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{TenantId, UserId};
+
+/// Why a piece of work has no answer of its own.
+pub(super) enum Stopped {
+    /// It panicked, with this message.
+    Panicked(String),
+    /// It was cut.
+    TimedOut,
+}
+
+impl Stopped {
+    /// The code it is reported with.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Panicked(_) => Code::Panic.as_str(),
+            Self::TimedOut => Code::BudgetExhausted.as_str(),
+        }
+    }
+}
+
+/// Runs a future and turns its panic into a value.
+pub(super) async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Stopped> {
+    // What a panic leaves behind inside the future is dropped with it; what is shared is behind locks and atomics.
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(|payload| Stopped::Panicked(message(payload.as_ref())))
+}
+
+/// The panic's message, shortened.
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    text.chars().take(200).collect()
+}
+
+/// The failure of a user whose work was cut.
+pub(super) fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::BudgetExhausted,
+        format!("{step} of {tenant}/{user} did not end by itself and was cut"),
+    )
+}

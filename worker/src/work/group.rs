@@ -1,0 +1,46 @@
+//! Who is surveyed together.
+
+use tasksync_common::error::Failure;
+use tasksync_common::model::{TenantId, UserId};
+
+use super::{Survey, UserSync};
+
+/// A survey's answers, one per user.
+pub(super) type Answers<W> = Vec<Result<Survey<W>, Failure>>;
+
+/// Users surveyed together.
+pub(super) enum Group<K> {
+    /// Looked up with the whole batch.
+    Known(Vec<(UserId, K)>),
+    /// To be looked up alone.
+    Alone(UserId),
+}
+
+impl<K> Group<K> {
+    /// The users, in order.
+    pub(super) fn users(&self) -> Vec<UserId> {
+        match self {
+            Self::Known(users) => users.iter().map(|(user, _)| user.clone()).collect(),
+            Self::Alone(user) => vec![user.clone()],
+        }
+    }
+
+    /// One answer per user, in order.
+    pub(super) async fn survey<S: UserSync<Known = K>>(
+        self,
+        sync: &S,
+        tenant: &TenantId,
+    ) -> Answers<S::Work> {
+        match self {
+            Self::Known(users) => sync.survey(tenant, users).await,
+            Self::Alone(user) => {
+                let mut known = sync.look_up(tenant, std::slice::from_ref(&user)).await;
+                match known.pop() {
+                    Some(Ok(known)) => sync.survey(tenant, vec![(user, known)]).await,
+                    Some(Err(failure)) => vec![Err(failure)],
+                    None => Vec::new(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Whole batches through the worker's loop, and what is known of a user growing old inside one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tasksync_common::clock::Clock as _;
+use tasksync_common::error::{Code, ErrorClass};
+use tasksync_common::fleet::MemoryFleet;
+use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::registry::{Enrolled, Enrolment, Registry as _};
+use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, Schedule as _, StampSaver};
+use tasksync_common::settings::Settings;
+use tasksync_common::trace::TraceContext;
+use tasksync_loadtest::exchange::MailboxSpec;
+use tasksync_worker::work::{
+    Consumers, Presence, Survey, UserSync as _, WorkLimits, WorkMetrics, Worker, run,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::rig::{BUDGET, Rig, Spec};
+
+const PEOPLE: usize = 25;
+
+/// Runs one job about everybody, as a worker does; how many were idle and how many synced.
+async fn batch(rig: &Rig) -> (u64, u64) {
+    let settings = Settings::default();
+    let clock = Arc::clone(&rig.clock);
+    let order = Arc::new(MemorySchedule::new(
+        clock.clone(),
+        settings.schedule.minimum_time_between_user_syncs,
+    ));
+    let long_ago = clock.now() - SignedDuration::from_hours(1);
+    for person in 0..PEOPLE {
+        order.enrol(&rig.user(person), long_ago, None).await.unwrap();
+    }
+    let epoch = order
+        .lead("test", Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    let (tenant, everybody) = (rig.tenant_id(), rig.everybody());
+    let claim = order.claim(epoch, &tenant, &everybody, settings.schedule.claim_lifetime);
+    let ClaimAnswer::Claimed { token, users } = claim.await.unwrap() else {
+        panic!("the test leads")
+    };
+    let queue = MemoryQueue::new(&settings.queue);
+    let job = SyncJob {
+        version: VERSION,
+        id: Uuid::from_u128(1),
+        tenant: rig.tenant_id(),
+        workload: Workload::Tasks,
+        reason: Reason::Scheduled,
+        token,
+        users: users.into_iter().map(|claimed| claimed.user).collect(),
+        issued_at: clock.now(),
+    };
+    queue
+        .publish(QueueName::Background, &job, &TraceContext::default())
+        .await
+        .unwrap();
+    let limits = WorkLimits::of(&settings);
+    let metrics: Arc<WorkMetrics> = Arc::default();
+    let stop = CancellationToken::new();
+    let fleet = Arc::new(MemoryFleet::new(clock.clone()));
+    let presence = Presence::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
+    let worker = Worker {
+        presence,
+        schedule: order.clone(),
+        queue: Arc::new(queue.clone()),
+        registry: rig.registry.clone(),
+        clock,
+        stamps: Arc::new(StampSaver::new(rig.registry.clone(), 1_000, 10_000)),
+        sync: Arc::clone(&rig.engine),
+        consumers: Arc::new(Consumers::new(&limits)),
+        limits,
+        metrics: Arc::clone(&metrics),
+    };
+    let running = tokio::spawn(run(worker, stop.clone()));
+    for _ in 0..3_000 {
+        let depth = queue.depth(QueueName::Background).await.unwrap();
+        if depth.ready + depth.unacknowledged.unwrap() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    let counted = metrics.snapshot();
+    assert_eq!(counted.users_failed, 0);
+    (counted.users_idle, counted.users_synced)
+}
+
+/// Idle users of a batch are looked up with one query, whatever the groups they are surveyed in; who has work costs one
+/// more reading.
+#[tokio::test]
+async fn a_batch_reads_the_registry_once_and_each_sync_once_more() {
+    let mut rig = Rig::new(Spec {
+        people: PEOPLE,
+        ..Spec::default()
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    for person in 0..PEOPLE {
+        rig.add_task(list, person, "Report");
+    }
+    assert_eq!(batch(&rig).await, (0, PEOPLE as u64));
+    rig.calm().await;
+
+    let (look_ups, states) = (rig.registry.look_ups(), rig.registry.states());
+    assert_eq!(batch(&rig).await, (PEOPLE as u64, 0));
+    assert_eq!(rig.registry.look_ups() - look_ups, 1);
+    assert_eq!(rig.registry.states(), states, "a saved state was read or written");
+
+    rig.add_task(list, 3, "Another");
+    rig.add_task(list, 17, "Another");
+    let look_ups = rig.registry.look_ups();
+    let (read, _) = rig.registry.states();
+    assert_eq!(batch(&rig).await, (PEOPLE as u64 - 2, 2));
+    assert_eq!(rig.registry.look_ups() - look_ups, 1);
+    assert_eq!(rig.registry.states().0 - read, 2);
+    rig.calm().await;
+}
+
+async fn two() -> Rig {
+    let mut rig = Rig::new(Spec {
+        people: 2,
+        ..Spec::default()
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    for number in 0..4 {
+        rig.add_task(list, 0, &format!("Task {number}"));
+    }
+    rig.cycle_all().await;
+    rig.calm().await;
+    // Something to do, so that the survey does not end the user's turn.
+    rig.add_task(list, 0, "Meanwhile");
+    rig
+}
+
+/// Everything a mailbox holds, to see that nothing touched it.
+fn contents(rig: &Rig, mailbox: &str) -> String {
+    format!(
+        "{:?} {:?}",
+        rig.farm.exchange.folders(mailbox),
+        rig.farm.exchange.items(mailbox)
+    )
+}
+
+/// Who opts out while the batch waits for their turn is not synced any more.
+#[tokio::test]
+async fn who_opts_out_after_the_look_up_is_left_alone() {
+    let rig = two().await;
+    let user = rig.user(0);
+    let known = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
+    rig.registry.withdraw(&user).await.unwrap();
+    let (writes, before) = (rig.writes(), contents(&rig, rig.smtp(0)));
+    let Survey::Work(work) = rig
+        .engine
+        .survey(&user.tenant, known)
+        .await
+        .pop()
+        .unwrap()
+        .unwrap()
+    else {
+        panic!("there is a new task")
+    };
+    let failure = rig.engine.sync(&user, work, BUDGET).await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Gone, Code::UserUnknown)
+    );
+    assert_eq!(rig.writes(), writes);
+    assert_eq!(contents(&rig, rig.smtp(0)), before);
+    assert_eq!(rig.registry.sync_state(&user).await.unwrap(), None);
+}
+
+/// Who changes the mailbox between look-up and survey, or between survey and sync, is synced with the new one, whole; the
+/// old one is not touched, and nothing is deleted because it is not in the new one.
+#[tokio::test]
+async fn who_changes_the_mailbox_after_the_look_up_is_synced_with_the_new_one() {
+    for before_survey in [true, false] {
+        let rig = two().await;
+        let user = rig.user(0);
+        let new = "moved@contoso.example";
+        rig.farm.exchange.add_mailbox(MailboxSpec {
+            time_zone: rig.person(0).time_zone.to_owned(),
+            ..MailboxSpec::new(new, "Person 0")
+        });
+        let moved = Enrolment {
+            mailbox: new.parse().unwrap(),
+            ..rig.registry.enrolment(&user).await.unwrap().unwrap()
+        };
+        let known = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
+        if before_survey {
+            assert_eq!(rig.registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+        }
+        let surveyed = rig.engine.survey(&user.tenant, known).await.pop().unwrap();
+        if !before_survey {
+            assert_eq!(rig.registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+        }
+        let Survey::Work(work) = surveyed.unwrap() else {
+            panic!("there is a new task")
+        };
+        let before = contents(&rig, rig.smtp(0));
+        let report = rig.engine.sync(&user, work, BUDGET).await.unwrap();
+        assert_eq!((report.source_writes, report.mailbox_writes), (0, 1 + 5));
+        assert_eq!(contents(&rig, rig.smtp(0)), before);
+        let copies = rig.farm.exchange.items(new);
+        assert_eq!(copies.len(), 5, "{copies:#?}");
+    }
+}
