@@ -47,7 +47,7 @@ impl RedisCluster {
         self.nodes.iter().map(Redis::url).collect()
     }
 
-    /// One address with all three nodes: `redis://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`.
+    /// One address with all three nodes: `redis+cluster://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`.
     #[must_use]
     pub fn url(&self) -> String {
         let nodes: Vec<String> = self
@@ -55,7 +55,7 @@ impl RedisCluster {
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port()))
             .collect();
-        format!("redis://{}", nodes.join(","))
+        format!("redis+cluster://{}", nodes.join(","))
     }
 
     /// Kills all nodes at once.
