@@ -80,9 +80,19 @@ fn with_ids(line: &str, trace: &str, span: &str) -> String {
     }
 }
 
+/// The AMQP library calls every closed connection an error, an orderly end included. What matters of it the queue's adapter
+/// reports itself, with host and reason.
+const QUIET: &str = "lapin=off";
+
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let asked_for = text.contains("lapin");
+    let directives = if asked_for {
+        text.to_owned()
+    } else {
+        format!("{text},{QUIET}")
+    };
     EnvFilter::builder()
-        .parse(text)
+        .parse(directives)
         .map_err(|error| TelemetryError::Filter {
             filter: text.to_owned(),
             error: error.to_string(),
@@ -92,6 +102,13 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_amqp_library_speaks_only_when_asked() {
+        assert!(filter("info").unwrap().to_string().contains("lapin=off"));
+        let asked = filter("info,lapin=debug").unwrap().to_string();
+        assert!(asked.contains("lapin=debug") && !asked.contains("off"), "{asked}");
+    }
 
     #[test]
     fn a_wrong_filter_is_refused_by_name() {
