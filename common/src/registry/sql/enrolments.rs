@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
-use super::{SqlRegistry, USERS_PER_STATEMENT, sql_limit};
+use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{MailboxAddress, TenantId, UserId, UserKey};
 use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, StoredState};
@@ -231,21 +231,10 @@ impl SqlRegistry {
         users: &[UserId],
     ) -> Result<Vec<Enrolment>, Failure> {
         let doing = format!("reading enrolments of {tenant}");
-        let mut found = Vec::with_capacity(users.len());
-        let mut connection = self.read(&doing).await?;
-        for users in users.chunks(USERS_PER_STATEMENT) {
-            let rows: Vec<Row> = connection
-                .query(THESE)
-                .bind(tenant.as_str())
-                .bind_users(users)
-                .fetch_all()
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-            for row in rows {
-                found.push(self.enrolment_from(tenant, row)?);
-            }
-        }
-        Ok(found)
+        let rows: Vec<Row> = self.about(&doing, THESE, tenant, users).await?;
+        rows.into_iter()
+            .map(|row| self.enrolment_from(tenant, row))
+            .collect()
     }
 
     pub(super) async fn do_enrolments_with_fingerprints(
@@ -254,21 +243,10 @@ impl SqlRegistry {
         users: &[UserId],
     ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
         let doing = format!("reading enrolments and fingerprints of {tenant}");
-        let mut found = Vec::with_capacity(users.len());
-        let mut connection = self.read(&doing).await?;
-        for users in users.chunks(USERS_PER_STATEMENT) {
-            let rows: Vec<RowWithState> = connection
-                .query(WITH_FINGERPRINTS)
-                .bind(tenant.as_str())
-                .bind_users(users)
-                .fetch_all()
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-            for row in rows {
-                found.push(self.enrolment_and_state_from(tenant, row)?);
-            }
-        }
-        Ok(found)
+        let rows: Vec<RowWithState> = self.about(&doing, WITH_FINGERPRINTS, tenant, users).await?;
+        rows.into_iter()
+            .map(|row| self.enrolment_and_state_from(tenant, row))
+            .collect()
     }
 
     pub(super) async fn do_enrolment_with_state(

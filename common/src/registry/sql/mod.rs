@@ -29,7 +29,7 @@ use sqlx::SqlitePool;
 
 pub use self::occupancy::{Company, Occupancy, occupy};
 
-use self::connection::Connection;
+use self::connection::{Connection, Readable, Sql};
 use self::link::Link;
 use self::links::Links;
 use super::{
@@ -77,6 +77,29 @@ enum Pools {
 }
 
 impl SqlRegistry {
+    /// What `statement` says about these users of a tenant, whatever their number.
+    async fn about<T: Readable>(
+        &self,
+        doing: &str,
+        statement: Sql,
+        tenant: &TenantId,
+        users: &[UserId],
+    ) -> Result<Vec<T>, Failure> {
+        let mut found = Vec::with_capacity(users.len());
+        let mut connection = self.read(doing).await?;
+        for users in users.chunks(USERS_PER_STATEMENT) {
+            let rows = connection
+                .query(statement)
+                .bind(tenant.as_str())
+                .bind_users(users)
+                .fetch_all()
+                .await
+                .map_err(|error| self.failure(doing, &error))?;
+            found.extend::<Vec<T>>(rows);
+        }
+        Ok(found)
+    }
+
     /// A connection that reads.
     async fn read(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {

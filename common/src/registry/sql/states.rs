@@ -1,8 +1,8 @@
 //! Sync states, saved by compare-and-set.
 
+use super::SqlRegistry;
 use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
-use super::{SqlRegistry, USERS_PER_STATEMENT};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::registry::{Enrolment, Saved, StoredState};
@@ -63,28 +63,17 @@ impl SqlRegistry {
         users: &[UserId],
     ) -> Result<Vec<(UserId, StoredState)>, Failure> {
         let doing = format!("reading fingerprints of {tenant}");
-        let mut found = Vec::with_capacity(users.len());
-        let mut connection = self.read(&doing).await?;
-        for users in users.chunks(USERS_PER_STATEMENT) {
-            let rows: Vec<(String, i64, Vec<u8>)> = connection
-                .query(FINGERPRINTS)
-                .bind(tenant.as_str())
-                .bind_users(users)
-                .fetch_all()
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-            for (user, version, fingerprint) in rows {
-                found.push((
-                    self.name(&user)?,
-                    StoredState {
-                        version: self.number(version)?,
-                        fingerprint,
-                        blob: Vec::new(),
-                    },
-                ));
-            }
-        }
-        Ok(found)
+        let rows: Vec<(String, i64, Vec<u8>)> = self.about(&doing, FINGERPRINTS, tenant, users).await?;
+        rows.into_iter()
+            .map(|(user, version, fingerprint)| {
+                let state = StoredState {
+                    version: self.number(version)?,
+                    fingerprint,
+                    blob: Vec::new(),
+                };
+                Ok((self.name(&user)?, state))
+            })
+            .collect()
     }
 
     pub(super) async fn do_sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
