@@ -22,7 +22,6 @@ use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
 use crate::continuity::Continuity;
-use crate::freshness::Freshness;
 use crate::limits::DispatchLimits;
 use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
@@ -47,7 +46,6 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
-    pub(crate) freshness: Arc<Freshness>,
     pub(crate) continuity: Continuity,
 }
 
@@ -214,10 +212,9 @@ impl Dispatcher {
         lost: &CancellationToken,
     ) -> Result<Filled, Failure> {
         let load = self.load().await?;
-        let mut depth = self.queue.depth(QueueName::Background).await?;
-        if self.fleet.is_shared() {
-            depth = load.depth(QueueName::Background, depth);
-        }
+        let depth = load
+            .depth(self.queue.as_ref(), self.fleet.as_ref(), QueueName::Background)
+            .await?;
         let room = room(depth, &self.limits);
         let in_flight = self.memory().look(&load, Instant::now());
         if room == 0 {
@@ -254,7 +251,7 @@ impl Dispatcher {
 
     /// What the workers do now.
     pub(crate) async fn load(&self) -> Result<Load, Failure> {
-        self.fleet.members().await.map(|members| Load::of(&members))
+        Load::read(self.fleet.as_ref()).await
     }
 
     /// Whether another job somebody waits for may be sent for this tenant, so that those of others find a worker. When

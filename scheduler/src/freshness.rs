@@ -11,7 +11,8 @@ use tasksync_common::registry::EnrolmentCounts;
 use tasksync_common::schedule::Summary;
 use tokio::time::{Instant, sleep};
 
-use crate::dispatch::Dispatcher;
+use crate::load::Load;
+use crate::stores::Stores;
 
 /// The leader looks this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,10 +39,10 @@ struct Counted {
     dead_letters: u64,
 }
 
-/// What the leader saw last. Nothing while this process does not lead, so that its metrics are not exported and sums over
+/// What was seen last. Nothing while this process does not lead, so that its metrics are not exported and sums over
 /// all processes are right.
 #[derive(Debug, Default)]
-pub struct Freshness(Mutex<Option<Sight>>);
+struct Freshness(Mutex<Option<Sight>>);
 
 impl Freshness {
     fn set(&self, sight: Option<Sight>) {
@@ -49,7 +50,7 @@ impl Freshness {
     }
 
     /// Lets the process's metrics show these numbers.
-    pub fn register(self: &Arc<Self>, metrics: &Metrics) {
+    fn register(self: &Arc<Self>, metrics: &Metrics) {
         for (index, (spec, _)) in values(&Sight::nothing()).into_iter().enumerate() {
             let freshness = Arc::clone(self);
             metrics.observe(spec, move |sink| {
@@ -152,7 +153,25 @@ impl Drop for Seeing<'_> {
     }
 }
 
-impl Dispatcher {
+/// Looks at everybody for the metrics while this process leads.
+pub(crate) struct Onlooker {
+    stores: Stores,
+    freshness: Arc<Freshness>,
+}
+
+impl Onlooker {
+    pub(crate) fn new(stores: Stores) -> Self {
+        Self {
+            stores,
+            freshness: Arc::default(),
+        }
+    }
+
+    /// Lets the process's metrics show what is seen.
+    pub(crate) fn register(&self, metrics: &Metrics) {
+        self.freshness.register(metrics);
+    }
+
     /// Looks at everybody in turn for as long as this process leads; to be dropped when it does not.
     pub(crate) async fn look_in_turn(&self) {
         let _seeing = Seeing(&self.freshness);
@@ -178,25 +197,34 @@ impl Dispatcher {
     }
 
     async fn look(&self, counted: &mut Option<(Instant, Counted)>) -> Result<Sight, Failure> {
+        let Stores {
+            schedule,
+            queue,
+            registry,
+            fleet,
+            clock,
+        } = &self.stores;
         let fresh = counted.filter(|(at, _)| at.elapsed() < SLOW_INTERVAL);
         let (at, now) = match fresh {
             Some(counted) => counted,
             None => (
                 Instant::now(),
                 Counted {
-                    enrolled: self.registry.enrolment_counts(None).await?,
-                    alerts: self.registry.alerts(None, ALERTS_COUNTED).await?.len(),
-                    dead_letters: self.queue.dead_letter_count().await?,
+                    enrolled: registry.enrolment_counts(None).await?,
+                    alerts: registry.alerts(None, ALERTS_COUNTED).await?.len(),
+                    dead_letters: queue.dead_letter_count().await?,
                 },
             ),
         };
         *counted = Some((at, now));
+        let load = Load::read(fleet.as_ref()).await?;
+        let depth = |name| load.depth(queue.as_ref(), fleet.as_ref(), name);
         Ok(Sight {
-            summary: self.schedule.summary(None).await?,
-            background: self.queue.depth(QueueName::Background).await?,
-            interactive: self.queue.depth(QueueName::Interactive).await?,
+            summary: schedule.summary(None).await?,
+            background: depth(QueueName::Background).await?,
+            interactive: depth(QueueName::Interactive).await?,
             counted: now,
-            at: self.clock.now(),
+            at: clock.now(),
         })
     }
 }

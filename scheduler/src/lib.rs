@@ -19,10 +19,11 @@ mod parts;
 mod requests;
 mod run;
 mod search;
+mod stores;
 
-pub use freshness::Freshness;
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};
 pub use requests::{REQUESTS_PER_MINUTE, Requested, Requests};
-pub use run::{Scheduler, Stores};
+pub use run::Scheduler;
+pub use stores::Stores;

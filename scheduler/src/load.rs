@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use tasksync_common::fleet::{Member, Permits};
+use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Fleet, Member, Permits};
 use tasksync_common::model::TenantId;
-use tasksync_common::queue::{Depth, QueueName};
+use tasksync_common::queue::{Depth, JobQueue, QueueName};
 use tasksync_common::schedule::fair::{Running, Usage};
 use tokio::time::Instant;
 
@@ -63,15 +64,34 @@ impl Load {
         load
     }
 
-    /// A queue's depth, with what the workers say they would take: a broker cannot tell it.
-    pub(crate) fn depth(&self, queue: QueueName, depth: Depth) -> Depth {
-        let total = match queue {
+    /// What all that live told last.
+    pub(crate) async fn read(fleet: &dyn Fleet) -> Result<Self, Failure> {
+        fleet.members().await.map(|members| Self::of(&members))
+    }
+
+    /// How deep a queue is. What workers would take they tell themselves where processes share a fleet, because a broker
+    /// knows only how many it may have given them.
+    pub(crate) async fn depth(
+        &self,
+        queue: &dyn JobQueue,
+        fleet: &dyn Fleet,
+        name: QueueName,
+    ) -> Result<Depth, Failure> {
+        let depth = queue.depth(name).await?;
+        Ok(if fleet.is_shared() {
+            Depth {
+                wanted: self.of_queue(name).free,
+                ..depth
+            }
+        } else {
+            depth
+        })
+    }
+
+    fn of_queue(&self, name: QueueName) -> Total {
+        match name {
             QueueName::Background => self.background,
             QueueName::Interactive => self.interactive,
-        };
-        Depth {
-            wanted: total.free,
-            ..depth
         }
     }
 
@@ -196,13 +216,8 @@ mod tests {
             (load.workers, load.background.permits, load.background.free),
             (2, 32, 21)
         );
-        let depth = Depth {
-            ready: 7,
-            unacknowledged: Some(3),
-            wanted: 0,
-        };
-        assert_eq!(load.depth(QueueName::Interactive, depth).wanted, 6);
-        assert_eq!(load.depth(QueueName::Background, depth).wanted, 21);
+        assert_eq!(load.of_queue(QueueName::Interactive).free, 6);
+        assert_eq!(load.of_queue(QueueName::Background).free, 21);
         assert_eq!(
             (load.interactive_cap(), Load::default().interactive_cap()),
             (4, 0)

@@ -3,15 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::fleet::{Answer, Fleet, Part, Report};
+use tasksync_common::fleet::{Answer, Part, Report};
 use tasksync_common::health::Pulse;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::metrics::record::{self, Dispatch};
-use tasksync_common::queue::JobQueue;
-use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Epoch, Schedule};
+use tasksync_common::schedule::Epoch;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -20,11 +17,13 @@ use tracing::Instrument as _;
 
 use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
+use crate::freshness::Onlooker;
 use crate::leader::Candidate;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 use crate::requests::Requests;
 use crate::search::PRUNE_INTERVAL;
+use crate::stores::Stores;
 
 /// First and longest pause after a store or the queue did not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,21 +35,6 @@ const LEASES_SILENT: u32 = 5;
 /// slow queue.
 const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
 const RUNS_SILENT: u32 = 10;
-
-/// The stores the scheduler works with.
-#[derive(Clone)]
-pub struct Stores {
-    /// The order of work.
-    pub schedule: Arc<dyn Schedule>,
-    /// Where jobs go.
-    pub queue: Arc<dyn JobQueue>,
-    /// The truth about tenants and enrolments.
-    pub registry: Arc<dyn Registry>,
-    /// What all processes share.
-    pub fleet: Arc<dyn Fleet>,
-    /// The time.
-    pub clock: SharedClock,
-}
 
 /// Tells the fleet who leads.
 struct Leads(watch::Receiver<Option<Epoch>>);
@@ -72,6 +56,7 @@ impl Part for Leads {
 /// One process's scheduler.
 pub struct Scheduler {
     dispatcher: Arc<Dispatcher>,
+    onlooker: Onlooker,
     candidate: Candidate,
     requests: Arc<Requests>,
     /// Asks for a comparison of registry and order now.
@@ -101,6 +86,7 @@ impl Scheduler {
             leading,
             pulse: Pulse::new("election", limits.leader_lifetime * LEASES_SILENT),
         };
+        let onlooker = Onlooker::new(stores.clone());
         let continuity = Continuity::new(limits.claim_lifetime);
         let dispatcher = Arc::new(Dispatcher {
             continuity,
@@ -112,11 +98,11 @@ impl Scheduler {
             clock: stores.clock,
             limits,
             metrics,
-            freshness: Arc::default(),
         });
         let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
         Self {
             dispatcher,
+            onlooker,
             candidate,
             requests,
             search: Notify::new(),
@@ -139,7 +125,7 @@ impl Scheduler {
     /// Lets the process's metrics show what this scheduler counts and sees.
     pub fn register(&self, metrics: &Metrics) {
         self.dispatcher.metrics.register(metrics);
-        self.dispatcher.freshness.register(metrics);
+        self.onlooker.register(metrics);
     }
 
     /// Under which epoch this process leads, if it does.
@@ -188,7 +174,7 @@ impl Scheduler {
             tokio::join!(
                 self.search_in_turn(),
                 self.prune_in_turn(),
-                self.dispatcher.look_in_turn()
+                self.onlooker.look_in_turn()
             );
         };
         tokio::join!(

@@ -47,19 +47,10 @@ pub(super) async fn status(
     let alerts = parts.registry.alerts(tenant, MAXIMUM_ALERTS).await?.len();
     let members = parts.fleet.members().await?;
     let load = Load::of(&members);
-    let depth = |queue, depth| {
-        // A broker cannot tell what workers would take; they do themselves.
-        if parts.fleet.is_shared() {
-            load.depth(queue, depth)
-        } else {
-            depth
-        }
-    };
-    let background = parts.queue.depth(QueueName::Background).await?;
-    let interactive = parts.queue.depth(QueueName::Interactive).await?;
+    let depth = |name| load.depth(parts.queue.as_ref(), parts.fleet.as_ref(), name);
     let queues = QueuesView {
-        background: depth(QueueName::Background, background).into(),
-        interactive: depth(QueueName::Interactive, interactive).into(),
+        background: depth(QueueName::Background).await?.into(),
+        interactive: depth(QueueName::Interactive).await?.into(),
         dead_letters: parts.queue.dead_letter_count().await?,
     };
     Ok(Json(StatusView {

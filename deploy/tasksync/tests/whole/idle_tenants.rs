@@ -1,0 +1,106 @@
+//! Tenants nobody of whom has opted in cost nothing: no messages, no calls to their servers.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use reqwest::Method;
+use tasksync_loadtest::trial::{Farm, Installation, Process};
+
+use crate::rig::{PATIENCE, eventually_async, farm};
+use crate::shared::Shared;
+
+const TENANTS: usize = 10_000;
+/// Tenants added at once.
+const AT_ONCE: usize = 16;
+
+/// The sum of a metric over all its labels, as the process itself tells it.
+async fn metric(http: &reqwest::Client, process: &Process, name: &str) -> f64 {
+    let url = format!("{}/metrics", process.probed);
+    let text = http.get(url).send().await.unwrap().text().await.unwrap();
+    text.lines()
+        .filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        })
+        .map(|line| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|value| value.parse::<f64>().ok())
+                .unwrap()
+        })
+        .sum()
+}
+
+async fn add_all(installation: &Installation, farm: &Farm, folder: &std::path::Path) {
+    let (_, password) = farm.write_secrets(folder).unwrap();
+    futures::stream::iter(&farm.population.tenants)
+        .map(|tenant| {
+            let body = farm.tenant_settings(tenant, &password);
+            let path = format!("/api/v1/tenants/{}", tenant.slug);
+            async move { installation.call(0, Method::PUT, &path, Some(body)).await }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_call() {
+    let Some(shared) = Shared::open().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let farm = farm(41, TENANTS, 1, 1.0).await;
+    let mut spec = shared.installation(folder.path(), 1, 1, "");
+    // As often as it can be set, so that everything that is done in turn is done several times.
+    for (name, value) in [("RUN_INTERVAL", "1s"), ("TENANT_SEARCH_INTERVAL", "2s")] {
+        spec.environment
+            .push((format!("TASKSYNC_SCHEDULE__{name}"), value.to_owned()));
+    }
+    let mut installation = Installation::start(spec, &farm).await.unwrap();
+    let http = installation.http().clone();
+    add_all(&installation, &farm, folder.path()).await;
+    let runs = async || metric(&http, &installation.schedulers[0], "tasksync_dispatch_runs_total").await;
+    let before = runs().await;
+    eventually_async("ten more runs", async || runs().await >= before + 10.0).await;
+
+    let published = async || {
+        metric(
+            &http,
+            &installation.schedulers[0],
+            "tasksync_queue_published_total",
+        )
+        .await
+    };
+    let known = installation
+        .call(0, Method::GET, "/api/v1/tenants?limit=1", None)
+        .await;
+    assert!(known.is_ok(), "{known:?}");
+    assert!(published().await.abs() < f64::EPSILON, "messages were sent");
+    assert_eq!(farm.requests(), (0, 0), "servers were asked");
+
+    // The same looks see what there is to see: one person opts in, and is synced.
+    let tenant = &farm.population.tenants[TENANTS / 2];
+    let person = &tenant.people[0];
+    let path = format!(
+        "/api/v1/tenants/{}/users/{}",
+        tenant.slug,
+        Farm::user_name(person)
+    );
+    let body = serde_json::json!({
+        "source_login": person.login, "mailbox": person.smtp, "time_zone": person.time_zone,
+    });
+    installation
+        .call(0, Method::PUT, &path, Some(body))
+        .await
+        .unwrap();
+    eventually_async("a message", async || published().await >= 1.0).await;
+    eventually_async("a call", async || farm.requests().0 > 0).await;
+    assert_eq!(
+        installation.terminate().await,
+        Ok(vec![Some(0); 2]),
+        "{}",
+        installation.log_tail(20)
+    );
+    farm.stop().await;
+    shared.close().await;
+}
