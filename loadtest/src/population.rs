@@ -19,7 +19,7 @@ pub struct PopulationSpec {
     pub skew: f64,
     /// Task lists of each tenant.
     pub lists_per_tenant: usize,
-    /// Tasks of each person on average.
+    /// Tasks of each person on average. From 1 on everybody has at least one; below, some have none.
     pub tasks_per_user: f64,
     /// Seed; the same seed makes the same population.
     pub seed: u64,
@@ -371,10 +371,9 @@ fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
             }
         })
         .collect();
-    let whole = round(spec.tasks_per_user * 1000.0);
+    let mean = round(spec.tasks_per_user * 1000.0);
     for person in &people {
-        // Between half and one and a half times the mean, so that the mean holds.
-        let count = (whole / 2 + dice.below(whole + 1)) / 1000;
+        let count = tasks_of_one(&mut dice, mean);
         for _ in 0..count {
             let at = dice.below(lists.len());
             if let Some(list) = lists.get_mut(at) {
@@ -398,6 +397,15 @@ fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
         lists,
         group: spec.group,
     }
+}
+
+/// How many tasks a person has, for a mean in thousandths: up to half of it more or less, but at least one where the mean
+/// is one or more, because nobody can see the syncs of somebody who has none.
+fn tasks_of_one(dice: &mut Dice, mean: usize) -> usize {
+    let spread = (mean / 2).min(mean.saturating_sub(1000));
+    let wanted = mean - spread + dice.below(2 * spread + 1);
+    // Rounded up as often as its fraction says, so that the mean holds.
+    (wanted + dice.below(1000)) / 1000
 }
 
 fn task(dice: &mut Dice, owner: usize, people: usize, multi: bool) -> Task {
@@ -542,6 +550,30 @@ mod tests {
             (6 * people..8 * people).contains(&tasks),
             "{tasks} tasks of {people} people"
         );
+    }
+
+    #[test]
+    fn the_mean_of_tasks_holds_and_from_one_on_nobody_is_without() {
+        for mean in [0.5, 1.0, 1.5, 2.0, 7.0] {
+            let spec = PopulationSpec {
+                tenants: 1,
+                users_per_tenant: 4_000,
+                tasks_per_user: mean,
+                ..Default::default()
+            };
+            let population = Population::generate(&spec);
+            let found = population.tasks() as f64 / 4_000.0;
+            assert!((found / mean - 1.0).abs() < 0.05, "{found} instead of {mean}");
+            let mut owners: Vec<usize> = population.tenants[0]
+                .lists
+                .iter()
+                .flat_map(|list| &list.tasks)
+                .filter_map(|task| task.assigned_to.first().copied())
+                .collect();
+            owners.sort_unstable();
+            owners.dedup();
+            assert_eq!(owners.len() == 4_000, mean >= 1.0, "{mean}: {} have tasks", owners.len());
+        }
     }
 
     #[test]

@@ -172,10 +172,10 @@ impl Scenario {
                     "there must be somebody: count and users are at least 1",
                 ));
             }
-            if !(0.0..=1_000.0).contains(&group.tasks) || !(0.0..=5.0).contains(&group.skew) {
+            if !(1.0..=1_000.0).contains(&group.tasks) || !(0.0..=5.0).contains(&group.skew) {
                 return Err(wrong(
                     key("tasks"),
-                    "tasks are 0 to 1,000 for each person, skew is 0 to 5",
+                    "tasks are 1 to 1,000 for each person (the servers see no sync of somebody who has none), skew is 0 to 5",
                 ));
             }
             for fault in &group.faults {

@@ -122,7 +122,7 @@ pub struct Group {
     /// 0: tenants of one size; 1: sizes fall as 1, 1/2, 1/3, …
     #[serde(default)]
     pub skew: f64,
-    /// Tasks of each person, on average.
+    /// Tasks of each person, on average; everybody has at least one, or the servers would not see their syncs.
     #[serde(default = "two")]
     pub tasks: f64,
     /// Task lists of each tenant; without it one for every 1,000 tasks, at least two.
