@@ -572,7 +572,12 @@ mod tests {
                 .collect();
             owners.sort_unstable();
             owners.dedup();
-            assert_eq!(owners.len() == 4_000, mean >= 1.0, "{mean}: {} have tasks", owners.len());
+            assert_eq!(
+                owners.len() == 4_000,
+                mean >= 1.0,
+                "{mean}: {} have tasks",
+                owners.len()
+            );
         }
     }
 

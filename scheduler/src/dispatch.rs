@@ -81,15 +81,17 @@ struct Round {
 /// Whether tenants are synced; asked once per run.
 pub(crate) type KnownTenants = HashMap<TenantId, bool>;
 
-/// How many jobs the queue can take now: as many as workers would take at once, less those that wait already. A classic
-/// timer job (`top_up` off) makes a whole run's work at once, because nobody looks again before the next run.
-pub(crate) fn room(depth: Depth, limits: &DispatchLimits) -> usize {
+/// How many jobs the queue can take now: as many as workers would take at once and those they will have ended when the
+/// leader looks again (`ahead`), less those that wait already. So no worker that is fast waits for the next look, and no job
+/// waits for longer than from one look to the next. A classic timer job (`top_up` off) makes a whole run's work at once,
+/// because nobody looks again before the next run.
+pub(crate) fn room(depth: Depth, ahead: usize, limits: &DispatchLimits) -> usize {
     let wanted = usize::try_from(depth.wanted).unwrap_or(usize::MAX);
     let ready = usize::try_from(depth.ready).unwrap_or(usize::MAX);
     let target = if limits.top_up_interval.is_zero() {
         wanted.max(limits.tenants_per_run)
     } else {
-        wanted
+        wanted.saturating_add(ahead)
     };
     target.saturating_sub(ready)
 }
@@ -215,8 +217,13 @@ impl Dispatcher {
         let depth = load
             .depth(self.queue.as_ref(), self.fleet.as_ref(), QueueName::Background)
             .await?;
-        let room = room(depth, &self.limits);
-        let in_flight = self.memory().look(&load, Instant::now());
+        let (in_flight, ahead) = {
+            let waiting = usize::try_from(depth.ready).unwrap_or(usize::MAX);
+            let mut memory = self.memory();
+            let in_flight = memory.look(&load, waiting, Instant::now());
+            (in_flight, memory.ended_within(self.limits.top_up_interval))
+        };
+        let room = room(depth, ahead, &self.limits);
         if room == 0 {
             return Ok(Filled::Users(0));
         }

@@ -16,6 +16,12 @@ const UNSEEN: Duration = Duration::from_millis(500);
 /// Most jobs remembered for so long; more are not sent.
 const MOST_UNSEEN: usize = 10_000;
 
+/// The pace of the last seconds counts most.
+const PACE_MEMORY: Duration = Duration::from_secs(3);
+
+/// Most jobs sent ahead of free permits, whatever the pace.
+const MOST_AHEAD: usize = 1_000;
+
 /// The workers together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -29,6 +35,8 @@ pub(crate) struct Load {
     pub(crate) running: Running,
     /// Batches somebody waits for that run, by tenant.
     pub(crate) running_interactive: Running,
+    /// Batches of scheduled work each process has done since it started.
+    done: HashMap<String, u64>,
 }
 
 /// Permits of many processes.
@@ -52,6 +60,7 @@ impl Load {
             load.workers += usize::from(member.role.works());
             load.background.add(member.background);
             load.interactive.add(member.interactive);
+            load.done.insert(member.name.clone(), member.batches_done);
             for (running, by_tenant) in [
                 (&mut load.running, &member.running),
                 (&mut load.running_interactive, &member.running_interactive),
@@ -107,28 +116,68 @@ impl Load {
 pub(crate) struct Memory {
     pub(crate) usage: Usage,
     looked: Option<Instant>,
+    pace: Pace,
     background: Unseen,
     interactive: Unseen,
 }
 
-/// Jobs sent lately.
+/// How many batches all workers end in a second, in the mean of the last seconds.
 #[derive(Debug, Default)]
-struct Unseen(VecDeque<(Instant, TenantId)>);
+struct Pace {
+    per_second: f64,
+    done: HashMap<String, u64>,
+}
+
+impl Pace {
+    /// Looks so long after the last look. What a process did before it was seen first counts as nothing.
+    fn observe(&mut self, done: &HashMap<String, u64>, elapsed: Duration) {
+        let ended: u64 = done
+            .iter()
+            .filter_map(|(name, now)| Some(now.saturating_sub(*self.done.get(name)?)))
+            .sum();
+        self.done.clone_from(done);
+        let elapsed = elapsed.as_secs_f64();
+        if elapsed > 0.0 {
+            let kept = (-elapsed / PACE_MEMORY.as_secs_f64()).exp();
+            let now = f64::from(u32::try_from(ended).unwrap_or(u32::MAX)) / elapsed;
+            self.per_second = self.per_second * kept + now * (1.0 - kept);
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "held between 0 and MOST_AHEAD before"
+    )]
+    fn within(&self, time: Duration) -> usize {
+        let most = f64::from(u32::try_from(MOST_AHEAD).unwrap_or(u32::MAX));
+        (self.per_second * time.as_secs_f64()).round().clamp(0.0, most) as usize
+    }
+}
+
+/// Jobs sent lately, and those that still wait in the queue.
+#[derive(Debug, Default)]
+struct Unseen {
+    sent: VecDeque<(Instant, TenantId)>,
+    /// So many of the youngest have not been taken yet, however long ago they were sent.
+    waiting: usize,
+}
 
 impl Unseen {
     fn add(&mut self, tenant: &TenantId, now: Instant) {
-        if self.0.len() < MOST_UNSEEN {
-            self.0.push_back((now, tenant.clone()));
+        if self.sent.len() < MOST_UNSEEN {
+            self.sent.push_back((now, tenant.clone()));
         }
     }
 
     fn forget(&mut self, now: Instant) {
-        while self
-            .0
-            .front()
-            .is_some_and(|(sent, _)| now.saturating_duration_since(*sent) >= UNSEEN)
+        while self.sent.len() > self.waiting
+            && self
+                .sent
+                .front()
+                .is_some_and(|(sent, _)| now.saturating_duration_since(*sent) >= UNSEEN)
         {
-            self.0.pop_front();
+            self.sent.pop_front();
         }
     }
 }
@@ -149,14 +198,22 @@ impl Memory {
         self.unseen(queue).add(tenant, now);
     }
 
-    /// Learns from what runs, and answers with what is in flight: that, and what was sent a moment ago.
-    pub(crate) fn look(&mut self, load: &Load, now: Instant) -> Running {
+    /// Learns from what runs and what waits in the queue, and answers with what is in flight: that, and what was sent a
+    /// moment ago.
+    pub(crate) fn look(&mut self, load: &Load, waiting: usize, now: Instant) -> Running {
         let elapsed = self
             .looked
             .map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         self.looked = Some(now);
         self.usage.observe(&load.running, elapsed);
+        self.pace.observe(&load.done, elapsed);
+        self.background.waiting = waiting;
         self.in_flight(load, now)
+    }
+
+    /// How many more jobs the workers will end within this time, if they go on as they did lately.
+    pub(crate) fn ended_within(&self, time: Duration) -> usize {
+        self.pace.within(time)
     }
 
     /// What is in flight, without learning from it again.
@@ -178,7 +235,7 @@ impl Memory {
     ) -> Running {
         let unseen = self.unseen(queue);
         unseen.forget(now);
-        for (_, tenant) in &unseen.0 {
+        for (_, tenant) in &unseen.sent {
             *running.entry(tenant.clone()).or_default() += 1;
         }
         running
@@ -227,11 +284,54 @@ mod tests {
         let start = Instant::now();
         memory.sent(QueueName::Background, &contoso, 100, start);
         memory.sent(QueueName::Interactive, &contoso, 1, start);
-        assert_eq!(memory.look(&load, start)[&contoso], 13);
+        assert_eq!(memory.look(&load, 1, start)[&contoso], 13);
         assert_eq!(memory.interactive(&load, &contoso, start), 1);
         let later = start + UNSEEN;
-        assert_eq!(memory.look(&load, later)[&contoso], 12);
+        assert_eq!(
+            memory.look(&load, 1, later)[&contoso],
+            13,
+            "it waits in the queue"
+        );
+        assert_eq!(memory.look(&load, 0, later)[&contoso], 12);
         assert_eq!(memory.interactive(&load, &contoso, later), 0);
         assert!(memory.usage.of(&contoso) > 0.0);
+    }
+
+    #[test]
+    fn the_pace_is_what_known_processes_ended_lately() {
+        let told = |done: &[(&str, u64)]| {
+            let members: Vec<Member> = done
+                .iter()
+                .map(|(name, done)| Member {
+                    batches_done: *done,
+                    ..member(name, Role::Worker, 0, &[])
+                })
+                .collect();
+            Load::of(&members)
+        };
+        let second = Duration::from_secs(1);
+        let mut memory = Memory::default();
+        let mut now = Instant::now();
+        // What was done before anybody looked is not the pace of now.
+        memory.look(&told(&[("w1", 1_000_000)]), 0, now);
+        assert_eq!(memory.ended_within(second), 0);
+        for step in 1..=30 {
+            now += second;
+            memory.look(&told(&[("w1", 1_000_000 + 40 * step)]), 0, now);
+        }
+        assert_eq!(memory.ended_within(second), 40);
+        assert_eq!(memory.ended_within(second / 2), 20);
+        // A process that comes, or comes again under another name, is first looked at.
+        now += second;
+        memory.look(&told(&[("w2", 5_000)]), 0, now);
+        assert!(memory.ended_within(second) < 40);
+        for _ in 0..60 {
+            now += second;
+            memory.look(&told(&[("w2", 5_000)]), 0, now);
+        }
+        assert_eq!(memory.ended_within(second), 0);
+        now += second;
+        memory.look(&told(&[("w2", u64::MAX)]), 0, now);
+        assert_eq!(memory.ended_within(Duration::from_secs(3600)), MOST_AHEAD);
     }
 }

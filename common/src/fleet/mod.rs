@@ -97,6 +97,9 @@ pub struct Member {
     pub interactive: Permits,
     /// Users it works on now.
     pub users_in_flight: u32,
+    /// Batches of scheduled work it has worked on to their end since it started; earlier builds do not tell.
+    #[serde(default)]
+    pub batches_done: u64,
     /// Batches of scheduled work it works on now, by tenant.
     pub running: BTreeMap<TenantId, u32>,
     /// Batches somebody waits for it works on now, by tenant.
@@ -116,6 +119,7 @@ impl Member {
             background: Permits::default(),
             interactive: Permits::default(),
             users_in_flight: 0,
+            batches_done: 0,
             running: BTreeMap::new(),
             running_interactive: BTreeMap::new(),
         }

@@ -44,6 +44,28 @@ async fn no_more_is_sent_than_workers_would_take_and_no_job_is_too_large() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_that_are_fast_do_not_wait_for_the_next_look_and_the_queue_stays_short() {
+    let mut bench = Bench::new(Act::Idle);
+    bench.settings.worker.batches_at_once = 2;
+    bench.settings.schedule.users_per_batch = 10;
+    let users = bench.enrol("contoso", 2_000).await;
+    bench.scheduler("a");
+    bench.worker();
+    let mut longest = 0;
+    // Two batches at each look would be 100 looks, one a second.
+    for _ in 0..40 {
+        sleep(SECOND).await;
+        longest = longest.max(bench.queue.depth(QueueName::Background).await.unwrap().ready);
+    }
+    let jobs = bench.queue.taken().len();
+    assert!((200..=220).contains(&jobs), "{jobs} jobs for 200 times ten users");
+    for user in &users {
+        assert!(bench.status(user).await.last_success.is_some(), "{user}");
+    }
+    assert!(longest <= 20, "{longest} jobs waited");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_without_users_costs_no_message_and_a_classic_timer_job_sends_once_per_run() {
     let mut bench = Bench::new(Act::Idle);
     bench.settings.schedule.top_up_interval = Duration::ZERO;

@@ -18,6 +18,7 @@ use super::metrics::WorkMetrics;
 struct Lane {
     total: u32,
     running: u32,
+    done: u64,
     by_tenant: BTreeMap<TenantId, u32>,
 }
 
@@ -150,6 +151,7 @@ impl Drop for RunningBatch<'_> {
             let mut lanes = self.presence.lanes();
             let lane = lanes.of(self.queue);
             lane.running = lane.running.saturating_sub(1);
+            lane.done += 1;
             if let Some(count) = lane.by_tenant.get_mut(self.tenant) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -169,6 +171,7 @@ impl Part for Presence {
             let lanes = self.lanes();
             member.background = lanes.background.permits(takes);
             member.interactive = lanes.interactive.permits(takes);
+            member.batches_done = lanes.background.done;
             member.running.clone_from(&lanes.background.by_tenant);
             member
                 .running_interactive
