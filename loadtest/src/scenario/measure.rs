@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{Answers, Edits, FaultKind, FaultServer, Group, Scenario};
 use super::fleet::Fleet;
-use super::sample::{Meter, Sample, Series};
+use super::sample::{Meter, Of, Sample, Series};
 use super::visits::{Standing, VisitLog};
 use crate::sim::conditions::{Conditions, GroupId, Latency, Trouble};
 use crate::sim::faults::Fault;
@@ -108,15 +108,17 @@ impl Watch {
         (sample.exchange, sample.sharepoint) = self.farm.requests();
         sample.writes = self.farm.writes();
         for process in fleet.processes() {
-            let usage = self.meter.read(&process.name, process.pid());
+            let usage = self.meter.read(&process.name, process.pid(), Of::Process);
             sample.processes.insert(process.name.clone(), usage);
         }
         for (name, pid) in fleet.store_pids() {
             sample
                 .processes
-                .insert(name.to_owned(), self.meter.read(name, pid));
+                .insert(name.to_owned(), self.meter.read(name, pid, Of::Family));
         }
-        let own = self.meter.read("simulators", Some(std::process::id()));
+        let own = self
+            .meter
+            .read("simulators", Some(std::process::id()), Of::Process);
         sample.processes.insert("simulators".to_owned(), own);
         self.series.push(sample.clone());
         Look { sample, standings }

@@ -75,6 +75,15 @@ impl Series {
     }
 }
 
+/// Of whom the usage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The process alone.
+    Process,
+    /// The process, its children and those children that have ended: PostgreSQL works in a process for each connection.
+    Family,
+}
+
 /// CPU time of processes over all their lives: a restarted one begins anew in `/proc`.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
@@ -83,10 +92,17 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// The usage of a process by name; `None` for the pid when it does not run.
-    pub(crate) fn read(&mut self, name: &str, pid: Option<u32>) -> Usage {
-        let now = pid.and_then(|pid| Some((pid, cpu_of(pid)?, memory_of(pid)?)));
+    pub(crate) fn read(&mut self, name: &str, pid: Option<u32>, of: Of) -> Usage {
+        let now = pid.and_then(|pid| Some((pid, usage_of(pid, of)?)));
         let (known, before, lived) = self.last.get(name).copied().unwrap_or((0, 0.0, 0.0));
-        let Some((pid, cpu, memory)) = now else {
+        let Some((
+            pid,
+            Usage {
+                cpu_seconds: cpu,
+                memory_mib: memory,
+            },
+        )) = now
+        else {
             return Usage {
                 cpu_seconds: lived + before,
                 memory_mib: 0.0,
@@ -101,28 +117,64 @@ impl Meter {
     }
 }
 
-fn cpu_of(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    cpu_in(&stat)
+fn usage_of(pid: u32, of: Of) -> Option<Usage> {
+    let own = read(pid, "VmRSS:", of)?;
+    if of == Of::Process {
+        return Some(own);
+    }
+    // Memory all share is counted once, with the parent.
+    let children = children_of(pid)
+        .into_iter()
+        .filter_map(|child| read(child, "RssAnon:", Of::Process));
+    Some(children.fold(own, |sum, child| Usage {
+        cpu_seconds: sum.cpu_seconds + child.cpu_seconds,
+        memory_mib: sum.memory_mib + child.memory_mib,
+    }))
 }
 
-/// User and system time in a line of `/proc/PID/stat`. The name of the program may hold blanks and brackets.
-fn cpu_in(stat: &str) -> Option<f64> {
+fn read(pid: u32, memory: &str, of: Of) -> Option<Usage> {
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    Some(Usage {
+        cpu_seconds: cpu_in(&file("stat")?, of)?,
+        memory_mib: memory_in(&file("status")?, memory)?,
+    })
+}
+
+/// What all threads of a process started and what has not been waited for.
+fn children_of(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let children: Vec<String> = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .collect();
+    children
+        .iter()
+        .flat_map(|children| children.split_ascii_whitespace())
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
+/// User and system time in a line of `/proc/PID/stat`; with that of ended children for a family. The name of the program
+/// may hold blanks and brackets.
+fn cpu_in(stat: &str, of: Of) -> Option<f64> {
     let behind = stat.get(stat.rfind(')')? + 1..)?;
-    let mut fields = behind.split_ascii_whitespace().skip(11);
-    let user: u32 = fields.next()?.parse().ok()?;
-    let system: u32 = fields.next()?.parse().ok()?;
-    Some((f64::from(user) + f64::from(system)) / TICKS)
+    let fields = match of {
+        Of::Process => 2,
+        Of::Family => 4,
+    };
+    let times: Vec<u32> = behind
+        .split_ascii_whitespace()
+        .skip(11)
+        .take(fields)
+        .map_while(|time| time.parse().ok())
+        .collect();
+    (times.len() == fields).then(|| times.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / TICKS)
 }
 
-fn memory_of(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    memory_in(&status)
-}
-
-/// `VmRSS` in MiB.
-fn memory_in(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A line such as `VmRSS` in MiB.
+fn memory_in(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u32 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(f64::from(kib) / 1024.0)
 }
@@ -157,19 +209,31 @@ mod tests {
 
     #[test]
     fn proc_files_are_read() {
-        let stat = "42 (task (sync) x) S 1 42 42 0 -1 4194560 500 0 0 0 250 50 0 0 20 0 4 0 100 1000 200";
-        assert_eq!(cpu_in(stat), Some(3.0));
-        assert_eq!(cpu_in("42 (x"), None);
-        assert_eq!(memory_in("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2.0));
-        assert!(memory_of(std::process::id()).unwrap() > 1.0);
+        let stat = "42 (task (sync) x) S 1 42 42 0 -1 4194560 500 0 0 0 250 50 60 10 20 0 4 0 100 1000 200";
+        assert_eq!(cpu_in(stat, Of::Process), Some(3.0));
+        assert_eq!(cpu_in(stat, Of::Family), Some(3.7));
+        assert_eq!(cpu_in("42 (x", Of::Process), None);
+        assert_eq!(cpu_in("42 (x) S 1 42 42 0", Of::Process), None);
+        assert_eq!(memory_in("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2.0));
+        assert!(usage_of(std::process::id(), Of::Process).unwrap().memory_mib > 1.0);
+    }
+
+    #[test]
+    fn the_children_of_a_family_count() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let own = std::process::id();
+        let (alone, family) = (usage_of(own, Of::Process), usage_of(own, Of::Family));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(family.unwrap().memory_mib > alone.unwrap().memory_mib);
     }
 
     #[test]
     fn cpu_time_goes_on_after_a_restart() {
         let mut meter = Meter::default();
         meter.last.insert("a".to_owned(), (u32::MAX, 5.0, 2.0));
-        assert!((meter.read("a", None).cpu_seconds - 7.0).abs() < 1e-9);
-        let alive = meter.read("a", Some(std::process::id()));
+        assert!((meter.read("a", None, Of::Process).cpu_seconds - 7.0).abs() < 1e-9);
+        let alive = meter.read("a", Some(std::process::id()), Of::Process);
         assert!(alive.cpu_seconds >= 7.0);
     }
 }
