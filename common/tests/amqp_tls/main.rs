@@ -213,12 +213,12 @@ async fn tls_at_the_plain_port_and_no_tls_at_the_other_are_told_and_give_nothing
     }
 }
 
-/// Set for the child that the next test starts: the port it connects to, the password and the authority.
+/// Set for the child that the next test starts: the URL and the file with the authority.
 const CHILD: &str = "TASKSYNC_TEST_AMQP_TLS_CHILD";
 
 #[tokio::test]
 async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
-    if let Ok(settings) = std::env::var(CHILD) {
+    if let Some(settings) = std::env::var_os(CHILD).and_then(|value| value.into_string().ok()) {
         let (url, authority) = settings.split_once(' ').unwrap();
         let mut settings = QueueSettings {
             url: url.to_owned(),

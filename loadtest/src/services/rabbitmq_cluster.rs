@@ -73,16 +73,6 @@ impl RabbitMqCluster {
         self.nodes.iter().for_each(RabbitMq::kill);
     }
 
-    /// Stops all nodes in order.
-    ///
-    /// # Errors
-    /// When one has to be killed.
-    pub async fn stop(&self) -> Result<(), ServiceError> {
-        try_join_all(self.nodes.iter().map(RabbitMq::stop))
-            .await
-            .map(drop)
-    }
-
     /// Starts the nodes that do not run with their data and waits until each sees all.
     ///
     /// # Errors
