@@ -78,6 +78,7 @@ impl Bench {
         QueueSettings {
             url: format!("{scheme}://tasksync:{}@{host}:{port}", self.broker.password()),
             authorities: Some(self.authority.clone()),
+            name_prefix: prefix(),
             connect_timeout: PATIENCE,
             request_timeout: PATIENCE,
             ..QueueSettings::default()
@@ -96,6 +97,11 @@ impl Bench {
         assert!(!failure.to_string().contains(self.broker.password()), "{failure}");
         failure
     }
+}
+
+/// Queues of its own for each test, or one would take the job of another.
+fn prefix() -> String {
+    format!("test-{}", Uuid::new_v4())
 }
 
 fn job() -> SyncJob {
@@ -120,17 +126,10 @@ async fn works(settings: &QueueSettings) {
         .await
         .unwrap();
     let mut consumer = queue.consume(QueueName::Background, 10).await.unwrap();
-    let taken = async {
-        loop {
-            let delivery = consumer.next().await.expect("an open consumer");
-            let found = delivery.job().as_ref().unwrap() == &job;
-            delivery.acknowledge().await.unwrap();
-            if found {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, taken).await.expect("the job");
+    let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
+    let delivery = delivery.expect("the job").expect("an open consumer");
+    assert_eq!(delivery.job(), &Ok(job));
+    delivery.acknowledge().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,12 +138,7 @@ async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them(
     // The recording is tried where there is something to be read.
     let plain = Relay::start(bench.broker.port()).await;
     works(&bench.settings("amqp", "127.0.0.1", plain.port())).await;
-    let secrets = [
-        bench.broker.password(),
-        PERSON,
-        "AMQP",
-        "tasksync.tasks.background",
-    ];
+    let secrets = [bench.broker.password(), PERSON, "AMQP", ".tasks.background"];
     for secret in secrets {
         assert!(plain.saw(secret), "{secret} is readable without TLS");
     }
@@ -223,6 +217,7 @@ async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
         let mut settings = QueueSettings {
             url: url.to_owned(),
             authorities: Some(authority.into()),
+            name_prefix: prefix(),
             connect_timeout: PATIENCE,
             request_timeout: PATIENCE,
             ..QueueSettings::default()
