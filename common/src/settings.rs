@@ -153,7 +153,7 @@ pub struct QueueSettings {
     pub heartbeat: Duration,
     /// RabbitMQ: most jobs of this process whose confirmation is awaited at once; further ones wait their turn.
     pub unconfirmed: usize,
-    /// RabbitMQ: further certificate authorities to trust for `amqps://`, a PEM file.
+    /// RabbitMQ: further certificate authorities to trust for `amqps://`, a PEM file; read at start.
     pub authorities: Option<PathBuf>,
 }
 

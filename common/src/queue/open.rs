@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::{AmqpQueue, JobQueue, MemoryQueue};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::metrics::Metered;
@@ -35,10 +39,10 @@ fn metered(queue: impl JobQueue) -> Arc<dyn JobQueue> {
     Arc::new(Metered(queue))
 }
 
-/// The further authorities, as PEM text.
-pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Option<String>, Failure> {
+/// The further authorities.
+pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let Some(path) = &settings.authorities else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let wrong = |why: String| {
         Failure::new(
@@ -53,11 +57,21 @@ pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Option<String
     if size > MAXIMUM_AUTHORITIES {
         return Err(wrong(format!("{size} bytes are too many for certificates")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(format!("cannot be read as PEM: {error}")))?;
+    if certificates.is_empty() {
         return Err(wrong("holds no certificate in PEM form".to_owned()));
     }
-    Ok(Some(text))
+    // One that is damaged would be left out without a word where it is used.
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(&certificates) {
+        store
+            .add(certificate.clone())
+            .map_err(|error| wrong(format!("certificate {number} in it cannot be used: {error}")))?;
+    }
+    Ok(certificates)
 }
 
 #[cfg(test)]
@@ -90,7 +104,14 @@ mod tests {
             authorities: Some(file.clone()),
             ..QueueSettings::default()
         };
-        for text in [None, Some("hello")] {
+        let block =
+            |inner: &str| format!("-----BEGIN CERTIFICATE-----\n{inner}\n-----END CERTIFICATE-----\n");
+        for text in [
+            None,
+            Some("hello".to_owned()),
+            Some(block("@@@@")),
+            Some(block("aGVsbG8=")),
+        ] {
             if let Some(text) = text {
                 std::fs::write(&file, text).unwrap();
             }

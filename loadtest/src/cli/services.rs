@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch for each server")]
 pub(crate) struct ServicesArguments {
-    /// Start a Redis node. Without any such switch all servers are started.
+    /// Start a Redis node. Without any such switch all servers but the RabbitMQ cluster are started.
     #[arg(long)]
     redis: bool,
     /// Start a Redis Cluster of three nodes.
@@ -24,6 +24,10 @@ pub(crate) struct ServicesArguments {
     /// Start RabbitMQ with its management API.
     #[arg(long)]
     rabbitmq: bool,
+    /// Start a RabbitMQ cluster of three nodes (half a gigabyte, about 20 seconds). Without --rabbitmq its URL is the one
+    /// tests find.
+    #[arg(long)]
+    rabbitmq_cluster: bool,
     /// Start PostgreSQL.
     #[arg(long)]
     postgres: bool,
@@ -43,7 +47,8 @@ pub(crate) struct ServicesArguments {
 
 impl ServicesArguments {
     fn plan(&self) -> ServicesPlan {
-        let all = !(self.redis || self.redis_cluster || self.rabbitmq || self.postgres);
+        let all =
+            !(self.redis || self.redis_cluster || self.rabbitmq || self.rabbitmq_cluster || self.postgres);
         let persistence = if self.redis_volatile {
             Persistence::None
         } else {
@@ -53,6 +58,7 @@ impl ServicesArguments {
             redis: (all || self.redis).then_some(persistence),
             redis_cluster: (all || self.redis_cluster).then_some(persistence),
             rabbitmq: all || self.rabbitmq,
+            rabbitmq_cluster: self.rabbitmq_cluster,
             postgres: all || self.postgres,
             parent: self.folder.clone(),
             binaries: Binaries {

@@ -20,7 +20,7 @@ impl Binaries {
         if plan.redis.is_some() || plan.redis_cluster.is_some() {
             self.redis_server()?;
         }
-        if plan.rabbitmq {
+        if plan.rabbitmq || plan.rabbitmq_cluster {
             self.epmd()?;
             self.rabbitmq_server()?;
         }

@@ -15,24 +15,29 @@
 //! # }
 //! ```
 
+mod authority;
 mod binaries;
 mod error;
 mod folder;
 mod net;
+mod port_mapper;
 mod ports;
 mod postgres;
 mod process;
 mod rabbitmq;
+mod rabbitmq_cluster;
 mod redis;
 mod redis_cluster;
 mod server;
 mod set;
 
+pub use authority::{PrivateAuthority, ServerCertificate};
 pub use binaries::Binaries;
 pub use error::ServiceError;
 pub use folder::ServiceFolder;
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
+pub use rabbitmq_cluster::RabbitMqCluster;
 pub use redis::{Persistence, Redis};
 pub use redis_cluster::RedisCluster;
 pub use server::Server;

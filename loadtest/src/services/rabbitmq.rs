@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use super::process::{Launch, Signal};
 use super::server::{Home, Recipe, Server};
-use super::{ServiceError, ServiceFolder, net, ports};
+use super::{ServerCertificate, ServiceError, ServiceFolder, net, port_mapper, ports};
 
 /// The broker's administrator.
 const USER: &str = "tasksync";
 
 /// AMQP 0-9-1's greeting.
 const GREETING: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// Files of a node with TLS, in its own folder.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
 
 /// A private RabbitMQ node with the management plugin.
 pub type RabbitMq = Server<RabbitMqRecipe>;
@@ -27,11 +32,49 @@ pub type RabbitMq = Server<RabbitMqRecipe>;
 #[derive(Debug)]
 pub struct RabbitMqRecipe {
     amqp: u16,
+    tls: Option<Tls>,
     management: u16,
     distribution: u16,
     port_mapper: u16,
-    password: String,
-    cookie: String,
+    identity: Identity,
+}
+
+/// A further listener, for AMQP over TLS.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    certificate: ServerCertificate,
+}
+
+/// Who a node is, and with whom it is one cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Erlang's name of the node, `name@localhost`.
+    pub node: String,
+    /// The nodes of its cluster, itself included; none when it is alone.
+    pub cluster: Vec<String>,
+    /// Port of the cluster's port mapper; a node that is alone brings its own.
+    pub port_mapper: Option<u16>,
+    pub password: String,
+    pub cookie: String,
+}
+
+impl Identity {
+    /// A node that is alone.
+    fn alone() -> Self {
+        Self {
+            node: "tasksync@localhost".to_owned(),
+            cluster: Vec::new(),
+            port_mapper: None,
+            password: secret(),
+            cookie: secret(),
+        }
+    }
+}
+
+/// A fresh password or cookie.
+pub(super) fn secret() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 impl RabbitMq {
@@ -40,14 +83,44 @@ impl RabbitMq {
     /// # Errors
     /// Why it does not come up, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
-        Self::start_new(folder, "rabbitmq", || {
+        Self::start_as(folder, "rabbitmq", &Identity::alone(), None).await
+    }
+
+    /// The same, with a further listener for AMQP over TLS that proves itself with `certificate`.
+    ///
+    /// # Errors
+    /// Why it does not come up, with the last lines of its log.
+    pub async fn start_with_tls(
+        folder: &Arc<ServiceFolder>,
+        certificate: &ServerCertificate,
+    ) -> Result<Self, ServiceError> {
+        Self::start_as(folder, "rabbitmq", &Identity::alone(), Some(certificate)).await
+    }
+
+    pub(super) async fn start_as(
+        folder: &Arc<ServiceFolder>,
+        name: &str,
+        identity: &Identity,
+        certificate: Option<&ServerCertificate>,
+    ) -> Result<Self, ServiceError> {
+        Self::start_new(folder, name, || {
+            let tls = match certificate {
+                Some(certificate) => Some(Tls {
+                    port: ports::free_port()?,
+                    certificate: certificate.clone(),
+                }),
+                None => None,
+            };
             Ok(RabbitMqRecipe {
                 amqp: ports::free_port()?,
+                tls,
                 management: ports::free_port()?,
                 distribution: ports::free_port()?,
-                port_mapper: ports::free_port()?,
-                password: uuid::Uuid::new_v4().simple().to_string(),
-                cookie: uuid::Uuid::new_v4().simple().to_string(),
+                port_mapper: match identity.port_mapper {
+                    Some(port) => port,
+                    None => ports::free_port()?,
+                },
+                identity: identity.clone(),
             })
         })
         .await
@@ -56,18 +129,77 @@ impl RabbitMq {
     /// `amqp://user:password@127.0.0.1:port`, the default virtual host; the user is an administrator.
     #[must_use]
     pub fn url(&self) -> String {
-        let recipe = self.recipe();
-        format!("amqp://{USER}:{}@127.0.0.1:{}", recipe.password, recipe.amqp)
+        format!("amqp://{USER}:{}@127.0.0.1:{}", self.password(), self.port())
     }
 
     /// `http://user:password@127.0.0.1:port`: the management API is below `/api`.
     #[must_use]
     pub fn api_url(&self) -> String {
-        let recipe = self.recipe();
         format!(
             "http://{USER}:{}@127.0.0.1:{}",
-            recipe.password, recipe.management
+            self.password(),
+            self.recipe().management
         )
+    }
+
+    /// Erlang's name of the node, by which the management API knows it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.recipe().identity.node
+    }
+
+    /// The administrator's password; the name is `tasksync`.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.recipe().identity.password
+    }
+
+    /// Port of AMQP over TLS, if the node was started with it.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.recipe().tls.as_ref().map(|tls| tls.port)
+    }
+
+    /// One call of the management API: `path` begins with `/api/`; names in it are percent-encoded. An answer without
+    /// a body is `Null`.
+    ///
+    /// # Errors
+    /// In words, when there is no answer within three seconds or it is none of success.
+    pub async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        self.recipe().api(method, path, body).await
+    }
+
+    /// Evaluates an Erlang expression inside the node, with the broker's own tool.
+    pub(super) async fn evaluate(&self, expression: &str) -> Result<(), ServiceError> {
+        let recipe = self.recipe();
+        let home = Home {
+            path: self.home().to_path_buf(),
+        };
+        let tool = self
+            .folder()
+            .binaries()
+            .rabbitmq_server()?
+            .with_file_name("rabbitmqctl");
+        let what = || format!("{} eval", tool.display());
+        let output = tokio::process::Command::new(&tool)
+            .args(["--node", self.node(), "eval", expression])
+            .env_clear()
+            .env("PATH", self.folder().binaries().search_path())
+            .env("LANG", "C.UTF-8")
+            .env("RABBITMQ_CONF_ENV_FILE", home.path.join("environment"))
+            .envs(port_mapper::environment(recipe.port_mapper, &home))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(ServiceError::system(what()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(ServiceError::System {
+            what: what(),
+            source: std::io::Error::other(words),
+        })
     }
 
     /// Port of AMQP.
@@ -78,14 +210,16 @@ impl RabbitMq {
 }
 
 impl RabbitMqRecipe {
-    fn configuration(&self) -> String {
+    fn configuration(&self, home: &Home) -> String {
         let Self {
             amqp,
             management,
-            password,
+            identity: Identity {
+                password, cluster, ..
+            },
             ..
         } = self;
-        format!(
+        let mut text = format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
              management.tcp.ip = 127.0.0.1\n\
              management.tcp.port = {management}\n\
@@ -96,7 +230,55 @@ impl RabbitMqRecipe {
              log.console = true\n\
              log.console.level = info\n\
              log.file = false\n"
-        )
+        );
+        for (number, node) in (1..).zip(cluster) {
+            text.push_str(&format!(
+                "cluster_formation.classic_config.nodes.{number} = {node}\n"
+            ));
+        }
+        if !cluster.is_empty() {
+            // As deploy/rabbitmq/rabbitmq.conf has it.
+            text.push_str(
+                "cluster_formation.peer_discovery_backend = classic_config\n\
+                 cluster_partition_handling = pause_minority\n",
+            );
+        }
+        if let Some(tls) = &self.tls {
+            text.push_str(&format!(
+                "listeners.ssl.1 = 127.0.0.1:{}\n\
+                 ssl_options.certfile = {}\n\
+                 ssl_options.keyfile = {}\n\
+                 ssl_options.verify = verify_none\n\
+                 ssl_options.fail_if_no_peer_cert = false\n",
+                tls.port,
+                home.path.join(CERTIFICATE).display(),
+                home.path.join(KEY).display()
+            ));
+        }
+        text
+    }
+
+    async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let login = STANDARD.encode(format!("{USER}:{}", self.identity.password));
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let question = format!(
+            "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Basic {login}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = net::ask(self.management, question.as_bytes(), |_| false).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let line = head.lines().next().unwrap_or_default();
+        if line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|status| status.starts_with('2'))
+        {
+            Ok(serde_json::from_str(body).unwrap_or(Value::Null))
+        } else {
+            Err(format!("management API, {method} {path}: {line} {body}"))
+        }
     }
 }
 
@@ -112,12 +294,16 @@ impl Recipe for RabbitMqRecipe {
         };
         std::fs::create_dir_all(home.data())
             .map_err(ServiceError::system(home.data().display().to_string()))?;
-        write(home.path.join("rabbitmq.conf"), &self.configuration())?;
+        write(home.path.join("rabbitmq.conf"), &self.configuration(home))?;
         write(home.path.join("plugins"), "[rabbitmq_management].\n")?;
         write(home.path.join("environment"), "")?;
+        if let Some(tls) = &self.tls {
+            write(home.path.join(CERTIFICATE), &tls.certificate.certificate)?;
+            write(home.path.join(KEY), &tls.certificate.key)?;
+        }
         let cookie = home.path.join(".erlang.cookie");
         if !cookie.exists() {
-            write(cookie.clone(), &self.cookie)?;
+            write(cookie.clone(), &self.identity.cookie)?;
             // Erlang refuses a cookie others may read.
             std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400))
                 .map_err(ServiceError::system(cookie.display().to_string()))?;
@@ -127,14 +313,9 @@ impl Recipe for RabbitMqRecipe {
 
     #[expect(private_interfaces, reason = "recipes are of this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
-        let mapper = vec![
-            ("ERL_EPMD_PORT", self.port_mapper.to_string().into()),
-            ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
-            ("HOME", home.path.clone().into()),
-        ];
-        let mut environment = mapper.clone();
+        let mut environment = port_mapper::environment(self.port_mapper, home);
         environment.extend([
-            ("RABBITMQ_NODENAME", "tasksync@localhost".into()),
+            ("RABBITMQ_NODENAME", self.identity.node.clone().into()),
             ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
             ("RABBITMQ_NODE_PORT", self.amqp.to_string().into()),
             ("RABBITMQ_DIST_PORT", self.distribution.to_string().into()),
@@ -149,49 +330,40 @@ impl Recipe for RabbitMqRecipe {
             ("RABBITMQ_CONF_ENV_FILE", home.path.join("environment").into()),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", home.path.join("plugins").into()),
             ("RABBITMQ_PID_FILE", home.path.join("pid").into()),
-            // The port mapper is ours and runs already; distribution listens on loopback.
+            // The port mapper is ours and runs already; distribution listens on loopback. Nodes of a cluster share a
+            // machine that has other work: one scheduler each, which does not spin while it waits.
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".into(),
+                format!(
+                    "-start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}}{}",
+                    if self.identity.cluster.is_empty() {
+                        ""
+                    } else {
+                        " +S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+                    }
+                )
+                .into(),
             ),
             // The script becomes the server instead of waiting for it, so that signals and the process id are the server's.
             ("RUNNING_UNDER_SYSTEMD", "true".into()),
         ]);
-        let launch = |command, environment, listens| Launch {
-            command,
+        let mut launches = Vec::new();
+        if self.identity.port_mapper.is_none() {
+            launches.push(port_mapper::launch(self.port_mapper, home, folder)?);
+        }
+        launches.push(Launch {
+            command: vec![folder.binaries().rabbitmq_server()?.into()],
             environment,
             directory: home.path.clone(),
             log: home.log(),
-            listens,
+            listens: None,
             last_signal: Self::DISCARD,
-        };
-        Ok(vec![
-            launch(
-                vec![folder.binaries().epmd()?.into()],
-                mapper,
-                Some(self.port_mapper),
-            ),
-            launch(
-                vec![folder.binaries().rabbitmq_server()?.into()],
-                environment,
-                None,
-            ),
-        ])
+        });
+        Ok(launches)
     }
 
     async fn ready(&self, _home: &Home, _pid: u32) -> Result<(), String> {
-        let login = STANDARD.encode(format!("{USER}:{}", self.password));
-        let question =
-            format!("GET /api/overview HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Basic {login}\r\n\r\n");
-        let answer = net::ask(self.management, question.as_bytes(), |answer| {
-            answer.contains(&b'\n')
-        })
-        .await?;
-        let line = String::from_utf8_lossy(&answer);
-        let line = line.lines().next().unwrap_or_default();
-        if !line.contains(" 200 ") {
-            return Err(format!("management API: {line}"));
-        }
+        self.api("GET", "/api/overview", None).await?;
         // The broker answers the greeting with its first frame, a method on channel 0.
         let frame = net::ask(self.amqp, GREETING, |answer| answer.len() >= 3).await?;
         if frame.starts_with(&[1, 0, 0]) {

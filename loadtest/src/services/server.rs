@@ -216,6 +216,10 @@ impl<R: Recipe> Server<R> {
         &self.home.path
     }
 
+    pub(super) fn folder(&self) -> &ServiceFolder {
+        &self.folder
+    }
+
     pub(super) fn recipe(&self) -> &R {
         &self.recipe
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use futures::future::OptionFuture;
 
-use super::{Binaries, Persistence, Postgres, RabbitMq, Redis, RedisCluster, ServiceError, ServiceFolder};
+use super::{
+    Binaries, Persistence, Postgres, RabbitMq, RabbitMqCluster, Redis, RedisCluster, ServiceError,
+    ServiceFolder,
+};
 
 /// Which servers to start, and where.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct ServicesPlan {
     pub redis_cluster: Option<Persistence>,
     /// A RabbitMQ node.
     pub rabbitmq: bool,
+    /// A RabbitMQ cluster of three nodes.
+    pub rabbitmq_cluster: bool,
     /// A PostgreSQL server.
     pub postgres: bool,
     /// Folder in which the temporary folder is made; the system's when not given.
@@ -25,7 +30,8 @@ pub struct ServicesPlan {
 }
 
 impl ServicesPlan {
-    /// All servers.
+    /// All servers but the RabbitMQ cluster: three nodes take half a gigabyte and 20 seconds, and the tests that need
+    /// them start their own.
     #[must_use]
     pub fn all() -> Self {
         Self {
@@ -53,6 +59,7 @@ pub struct Services {
     redis: Option<Redis>,
     redis_cluster: Option<RedisCluster>,
     rabbitmq: Option<RabbitMq>,
+    rabbitmq_cluster: Option<RabbitMqCluster>,
     postgres: Option<Postgres>,
     // Last: the folder goes when the servers have ended.
     folder: Arc<ServiceFolder>,
@@ -67,19 +74,21 @@ impl Services {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
-        let (redis, redis_cluster, rabbitmq, postgres) = futures::try_join!(
+        let (redis, redis_cluster, rabbitmq, rabbitmq_cluster, postgres) = futures::try_join!(
             transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
             transposed(
                 plan.redis_cluster
                     .map(|persistence| RedisCluster::start(&folder, persistence))
             ),
             transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
+            transposed(optional(plan.rabbitmq_cluster).map(RabbitMqCluster::start)),
             transposed(optional(plan.postgres).map(Postgres::start)),
         )?;
         Ok(Self {
             redis,
             redis_cluster,
             rabbitmq,
+            rabbitmq_cluster,
             postgres,
             folder,
         })
@@ -111,6 +120,16 @@ impl Services {
         self.rabbitmq.as_ref().ok_or(ServiceError::NotPlanned("RabbitMQ"))
     }
 
+    /// The RabbitMQ cluster.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn rabbitmq_cluster(&self) -> Result<&RabbitMqCluster, ServiceError> {
+        self.rabbitmq_cluster
+            .as_ref()
+            .ok_or(ServiceError::NotPlanned("RabbitMQ cluster"))
+    }
+
     /// PostgreSQL.
     ///
     /// # Errors
@@ -134,6 +153,7 @@ impl Services {
         pids.extend(self.redis.iter().flat_map(Redis::pids));
         pids.extend(self.redis_cluster.iter().flat_map(RedisCluster::pids));
         pids.extend(self.rabbitmq.iter().flat_map(RabbitMq::pids));
+        pids.extend(self.rabbitmq_cluster.iter().flat_map(RabbitMqCluster::pids));
         pids.extend(self.postgres.iter().flat_map(Postgres::pids));
         pids
     }
@@ -148,9 +168,13 @@ impl Services {
         if let Some(cluster) = &self.redis_cluster {
             variables.push(("TASKSYNC_TEST_REDIS_CLUSTER_URL", cluster.url()));
         }
-        if let Some(rabbitmq) = &self.rabbitmq {
-            variables.push(("TASKSYNC_TEST_AMQP_URL", rabbitmq.url()));
-            variables.push(("TASKSYNC_TEST_RABBITMQ_API_URL", rabbitmq.api_url()));
+        // Where there is no single node, the cluster is the broker of every test.
+        let cluster = self.rabbitmq_cluster.as_ref();
+        let cluster = cluster.and_then(|cluster| Some((cluster.url(), cluster.nodes().first()?)));
+        let single = self.rabbitmq.as_ref().map(|node| (node.url(), node));
+        if let Some((url, node)) = single.or(cluster) {
+            variables.push(("TASKSYNC_TEST_AMQP_URL", url));
+            variables.push(("TASKSYNC_TEST_RABBITMQ_API_URL", node.api_url()));
         }
         if let Some(postgres) = &self.postgres {
             variables.push(("TASKSYNC_TEST_POSTGRES_URL", postgres.url()));

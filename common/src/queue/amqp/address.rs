@@ -124,7 +124,9 @@ fn wrong(what: &str) -> Failure {
     Failure::new(
         ErrorClass::TenantPermanent,
         Code::SettingsWrong,
-        format!("queue.url {what}; write amqp://USER:PASSWORD@HOST:PORT/VHOST"),
+        format!(
+            "queue.url {what}; write amqp://USER:PASSWORD@HOST:PORT/VHOST, with several HOST:PORT of one cluster separated by commas"
+        ),
     )
 }
 

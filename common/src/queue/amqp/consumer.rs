@@ -53,14 +53,15 @@ impl AmqpConsumer {
             &doing,
             link.channel.basic_qos(prefetch, BasicQosOptions::default()),
         )
-        .await?;
+        .await
+        .inspect_err(|_| link.retire())?;
         let stream = link.channel.basic_consume(
             queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let stream = core.answer(&doing, stream).await?;
+        let stream = core.answer(&doing, stream).await.inspect_err(|_| link.retire())?;
         Ok(Self {
             core: Arc::clone(core),
             publisher: Arc::clone(publisher),

@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use rustls_connector::RustlsConnector;
 use tokio::time::timeout;
 
 use super::address::{Address, Host};
@@ -83,8 +83,8 @@ impl Drop for Attempt {
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) address: Address,
-    /// Further authorities, PEM.
-    pub(super) authorities: Option<String>,
+    /// With `amqps://`.
+    pub(super) tls: Option<RustlsConnector>,
     pub(super) connect_timeout: Duration,
     pub(super) heartbeat: Duration,
 }
@@ -116,10 +116,7 @@ impl Dialer {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.name.as_str(), host.port))
             .await?
             .collect();
-        let tls = self.address.tls.then(|| OwnedTLSConfig {
-            identity: None,
-            cert_chain: self.authorities.clone(),
-        });
+        let tls = self.tls.clone();
         let server = host.name.clone();
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
@@ -136,7 +133,7 @@ impl Dialer {
                 }
                 Ok(match &tls {
                     None => stream,
-                    Some(tls) => stream.into_tls(&server, tls.as_ref()).await?,
+                    Some(tls) => stream.into_rustls(tls, &server).await?,
                 })
             },
             properties,

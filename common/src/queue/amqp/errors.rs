@@ -2,6 +2,7 @@
 
 use lapin::ErrorKind;
 
+use super::tls;
 use crate::error::{Code, ErrorClass, Failure};
 
 /// Reply codes of AMQP 0-9-1 that decide something (specification, section 1.2, and RabbitMQ's use of them).
@@ -79,10 +80,15 @@ fn classify(kind: &ErrorKind) -> (ErrorClass, Code) {
 
 fn words(kind: &ErrorKind) -> String {
     match kind {
-        ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => error.to_string(),
+        ErrorKind::IOError(error) => tls::words(error).unwrap_or_else(|| error.to_string()),
+        ErrorKind::RuntimeShutdownError(error) => error.to_string(),
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
             "the connection to the broker ended".to_owned()
+        }
+        ErrorKind::ParsingError(_) => {
+            "what answers there does not speak AMQP; if it is the broker's port for TLS, write amqps://"
+                .to_owned()
         }
         ErrorKind::MissingHeartbeatError => "the broker was silent for too long".to_owned(),
         other => lapin::Error::from(other.clone()).to_string(),

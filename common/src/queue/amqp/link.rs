@@ -10,6 +10,7 @@ use lapin::{Channel, Connection, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
+use super::address::Host;
 use super::counters::Counters;
 use super::dial::{Dialer, Socket};
 use super::errors;
@@ -46,7 +47,7 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     pub(super) request_timeout: Duration,
     /// The host tried first.
-    first: AtomicUsize,
+    first: Arc<AtomicUsize>,
 }
 
 impl Core {
@@ -56,7 +57,7 @@ impl Core {
             topology,
             counters: Counters::default(),
             request_timeout,
-            first: AtomicUsize::new(first),
+            first: Arc::new(AtomicUsize::new(first)),
         }
     }
 
@@ -73,7 +74,8 @@ impl Core {
         }
     }
 
-    /// Opens a connection to the first host that takes it, with its channel and the queues.
+    /// Opens a connection to the first host that takes it, with its channel and the queues. A host that accepts and then
+    /// cannot even show the queues (a node cut off from the others) is passed over like one that is down.
     pub(super) async fn connect(self: &Arc<Self>, purpose: Purpose) -> Result<Arc<Link>, Failure> {
         let hosts = &self.dialer.address.hosts;
         let first = self.first.load(Ordering::Relaxed);
@@ -81,28 +83,42 @@ impl Core {
         for offset in 0..hosts.len() {
             let index = (first + offset) % hosts.len();
             let Some(host) = hosts.get(index) else { break };
-            match self.dialer.dial(host, purpose.name()).await {
-                Ok((connection, socket)) => {
+            match self.connect_to(host, index, purpose).await {
+                Ok(link) => {
                     self.first.store(index, Ordering::Relaxed);
-                    let link = Link::open(self, connection, socket, purpose).await;
-                    if link.is_ok() {
-                        self.counters.connections_opened.add_one();
-                    } else {
-                        self.counters.connections_failed.add_one();
-                    }
-                    return link.map(Arc::new);
+                    self.counters.connections_opened.add_one();
+                    return Ok(Arc::new(link));
                 }
                 // Another host would say the same.
                 Err(failure) if failure.class != ErrorClass::Transient => {
                     self.counters.connections_failed.add_one();
                     return Err(failure);
                 }
-                Err(failure) => failures.push(failure),
+                Err(failure) => {
+                    // Whoever is cut off here by a deadline of its own does not begin with this host again.
+                    self.first.store((index + 1) % hosts.len(), Ordering::Relaxed);
+                    failures.push(failure);
+                }
             }
         }
         self.counters.connections_failed.add_one();
         let details: Vec<&str> = failures.iter().map(|failure| failure.detail.as_str()).collect();
         Err(errors::unavailable(details.join("; ")))
+    }
+
+    async fn connect_to(
+        self: &Arc<Self>,
+        host: &Host,
+        index: usize,
+        purpose: Purpose,
+    ) -> Result<Link, Failure> {
+        let (connection, socket) = self.dialer.dial(host, purpose.name()).await?;
+        Link::open(self, connection, socket, index, purpose)
+            .await
+            .map_err(|failure| Failure {
+                detail: format!("{host}: {}", failure.detail),
+                ..failure
+            })
     }
 }
 
@@ -115,6 +131,10 @@ pub(super) struct Link {
     /// Why the broker takes no jobs, while it takes none.
     blocked: watch::Receiver<Option<String>>,
     retired: AtomicBool,
+    /// Which host it goes to, and which is tried first.
+    host: usize,
+    first: Arc<AtomicUsize>,
+    hosts: usize,
 }
 
 impl Link {
@@ -122,6 +142,7 @@ impl Link {
         core: &Arc<Core>,
         connection: Connection,
         socket: Socket,
+        host: usize,
         purpose: Purpose,
     ) -> Result<Self, Failure> {
         let blocked = watch_alarms(core, &connection, purpose);
@@ -142,6 +163,9 @@ impl Link {
             socket,
             blocked,
             retired: AtomicBool::new(false),
+            host,
+            first: Arc::clone(&core.first),
+            hosts: core.dialer.address.hosts.len(),
         };
         match timeout(core.request_timeout, core.topology.ensure(&link.channel)).await {
             Ok(ensured) => ensured?,
@@ -165,9 +189,15 @@ impl Link {
         self.connection.status().connected() && self.channel.status().connected()
     }
 
-    /// Nobody else is given this link; who has it may still use it.
+    /// Nobody else is given this link; who has it may still use it. The next connection begins with another host: a node
+    /// that is cut off from the others takes connections as ever and answers nothing.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+        let next = (self.host + 1) % self.hosts.max(1);
+        // Unless somebody already found another.
+        let _ = self
+            .first
+            .compare_exchange(self.host, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Why the broker takes no jobs now, if it takes none.

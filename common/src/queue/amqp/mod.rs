@@ -2,6 +2,7 @@
 //!
 //! - `address`, `dial`, `link`: where the broker is, one connection, and a connection with its channel as one *epoch*.
 //!   Epochs are never repaired: when one ends, another is opened.
+//! - `tls`: whom to trust, and what a failed handshake means.
 //! - `topology`: the queues. `message`: how a job looks. `errors`: what goes wrong means.
 //! - `publisher`, `consumer`, `letters`: what is done with them.
 //!
@@ -19,6 +20,7 @@ mod message;
 mod publisher;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod topology;
 
 use std::sync::Arc;
@@ -66,8 +68,13 @@ impl AmqpQueue {
         let address = Address::parse(&settings.url)?;
         // So that many processes do not all begin with the first host.
         let first = Uuid::new_v4().as_u128() % address.hosts.len().max(1) as u128;
+        let authorities = read_authorities(settings)?;
         let dialer = Dialer {
-            authorities: read_authorities(settings)?,
+            tls: if address.tls {
+                Some(tls::connector(authorities)?)
+            } else {
+                None
+            },
             address,
             connect_timeout: settings.connect_timeout,
             heartbeat: settings.heartbeat,

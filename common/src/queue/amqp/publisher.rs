@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -106,7 +107,7 @@ impl Publisher {
                 Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
                     Err(errors::unroutable(queue))
                 }
-                Ok(Ok(Confirmation::Nack(None))) => Err(full(queue)),
+                Ok(Ok(Confirmation::Nack(None))) => Err(self.refused(link, queue).await),
                 Ok(Ok(Confirmation::NotRequested)) => Err(errors::unknown(errors::unavailable(format!(
                     "{}: the broker does not confirm", doing()
                 )))),
@@ -116,12 +117,30 @@ impl Publisher {
             reason = link.alarmed() => Err(errors::unknown(errors::blocked(&reason))),
         }
     }
-}
 
-fn full(queue: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Throttled { retry_after: None },
-        Code::QueueFull,
-        format!("the broker refused a job: queue {queue} holds all it may (queue.maximum_length)"),
-    )
+    /// Why the broker refused a job. A full queue is one reason; the other is that the channel knows of no node to give it
+    /// to, and then it refuses every further one too, whoever leads the queue meanwhile.
+    async fn refused(&self, link: &Link, queue: &str) -> Failure {
+        let look = link.channel.queue_declare(
+            queue.into(),
+            QueueDeclareOptions::durable().passive(),
+            FieldTable::default(),
+        );
+        let looked = self.core.answer(&format!("looking at queue {queue}"), look).await;
+        let maximum = self.core.topology.maximum_length();
+        match looked {
+            Err(failure) => failure,
+            // Once full, a queue refuses until a fifth of it is gone.
+            Ok(found) if u64::from(found.message_count()) >= maximum.div_ceil(2) => Failure::new(
+                ErrorClass::Throttled { retry_after: None },
+                Code::QueueFull,
+                format!("the broker refused a job: queue {queue} holds all it may (queue.maximum_length)"),
+            ),
+            Ok(found) => errors::unavailable(format!(
+                "the broker refused a job although queue {queue} holds {} of {maximum}: a node of the cluster is away, or \
+                 its dead letters cannot be moved",
+                found.message_count()
+            )),
+        }
+    }
 }

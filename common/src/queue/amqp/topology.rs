@@ -41,6 +41,7 @@ pub(super) struct Topology {
     background: String,
     interactive: String,
     dead: String,
+    maximum_length: u64,
     declare: DeclareQueues,
 }
 
@@ -94,6 +95,7 @@ impl Topology {
             background,
             interactive,
             dead,
+            maximum_length: settings.maximum_length as u64,
             declare: settings.declare,
         }
     }
@@ -104,6 +106,11 @@ impl Topology {
             QueueName::Background => &self.background,
             QueueName::Interactive => &self.interactive,
         }
+    }
+
+    /// Most jobs that wait in one queue.
+    pub(super) fn maximum_length(&self) -> u64 {
+        self.maximum_length
     }
 
     /// The broker's name of the dead letters.

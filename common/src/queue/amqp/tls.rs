@@ -1,0 +1,81 @@
+//! TLS to the broker: whom to trust, and what a handshake that failed means.
+
+use std::io;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, Error};
+use rustls_connector::{RustlsConnector, RustlsConnectorConfig};
+
+use crate::error::{Code, ErrorClass, Failure};
+
+/// Trusts the system's authorities and those named. Made once: reading the system's takes milliseconds, and sessions can
+/// be resumed.
+///
+/// # Errors
+/// `SettingsWrong` when there is nobody to trust.
+pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<RustlsConnector, Failure> {
+    let wrong = |error: io::Error| {
+        Failure::new(
+            ErrorClass::TenantPermanent,
+            Code::SettingsWrong,
+            format!(
+                "queue.url asks for TLS, and there is no certificate authority to trust ({error}); install the system's \
+                 (package ca-certificates), or name a PEM file in queue.authorities"
+            ),
+        )
+    };
+    let config = match RustlsConnectorConfig::new_with_native_certs() {
+        Ok(system) => system,
+        // A small image brings none; those named are enough.
+        Err(_) if !authorities.is_empty() => RustlsConnectorConfig::default(),
+        Err(error) => return Err(wrong(error)),
+    };
+    config
+        .with_parsable_certificates(authorities)
+        .connector_with_no_client_auth()
+        .map_err(wrong)
+}
+
+/// What a failed handshake means, where operators meet it often.
+pub(super) fn words(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    let words = match error {
+        // An authority that was made anew under its old name ends as a bad signature.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "the broker's certificate comes from an authority that is not trusted (self-signed, or a company's own); name \
+             a PEM file with that authority's certificate in queue.authorities"
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
+            return Some(format!(
+                "the broker's certificate is for another host name: {}; write one of its names in queue.url, or give the \
+                 broker a certificate for this one",
+                presented.join(", ")
+            ));
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForName) => {
+            "the broker's certificate is for another host name; write its name in queue.url, or give the broker a \
+             certificate for this one"
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the broker's certificate has expired; give the broker a new one"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the broker's certificate is not valid yet; compare the clocks of both machines",
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
+            "the broker offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)"
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the broker wants a certificate of its clients, which tasksync does not send; set \
+             ssl_options.fail_if_no_peer_cert = false at the broker"
+        }
+        Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS; give the port of the broker's TLS listener (5671 unless changed), or \
+             write amqp:// if the way to it is safe"
+        }
+        // Every other kind is told in the library's own words.
+        _ => return None,
+    };
+    Some(words.to_owned())
+}

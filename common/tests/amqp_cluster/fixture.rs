@@ -1,0 +1,151 @@
+//! One cluster for all tests of this program, with a virtual host for each. It ends with the program: the watchdog of its
+//! folder sees to that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tasksync_common::queue::{JobQueue, open_queue};
+use tasksync_common::settings::QueueSettings;
+use tasksync_loadtest::services::{Binaries, RabbitMq, RabbitMqCluster, ServiceError, ServiceFolder};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use uuid::Uuid;
+
+/// Every wait ends after this, as a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) const CLAIM: Duration = Duration::from_secs(3600);
+
+static CLUSTER: OnceCell<Option<RabbitMqCluster>> = OnceCell::const_new();
+
+/// Who only uses the cluster reads; who breaks it writes.
+static USE: RwLock<()> = RwLock::const_new(());
+
+async fn cluster() -> Option<&'static RabbitMqCluster> {
+    let start = async {
+        let folder = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
+        match RabbitMqCluster::start(&folder).await {
+            Ok(cluster) => Some(cluster),
+            Err(error @ ServiceError::NotInstalled { .. }) => {
+                assert!(
+                    std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
+                    "{error}"
+                );
+                println!("skipped: {error}; run make test");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    CLUSTER.get_or_init(|| start).await.as_ref()
+}
+
+/// A virtual host of the cluster.
+pub(crate) struct Vhost<G> {
+    pub(crate) cluster: &'static RabbitMqCluster,
+    pub(crate) name: String,
+    _use: G,
+}
+
+/// A virtual host beside others; nothing when RabbitMQ is not installed.
+pub(crate) async fn shared() -> Option<Vhost<RwLockReadGuard<'static, ()>>> {
+    let cluster = cluster().await?;
+    Some(Vhost::new(cluster, USE.read().await).await)
+}
+
+/// A virtual host of a whole cluster while nobody else uses it; it may be broken.
+pub(crate) async fn alone() -> Option<Vhost<RwLockWriteGuard<'static, ()>>> {
+    let cluster = cluster().await?;
+    let guard = USE.write().await;
+    if cluster.nodes().iter().any(|node| node.pid().is_none()) {
+        cluster.restart().await.unwrap();
+    } else if !cluster.is_whole().await {
+        // What a test that failed has left.
+        cluster.kill();
+        cluster.restart().await.unwrap();
+    }
+    Some(Vhost::new(cluster, guard).await)
+}
+
+impl<G> Vhost<G> {
+    async fn new(cluster: &'static RabbitMqCluster, guard: G) -> Self {
+        let vhost = Self {
+            cluster,
+            name: format!("test-{}", Uuid::new_v4()),
+            _use: guard,
+        };
+        vhost
+            .ask("PUT", &format!("/api/vhosts/{}", vhost.name), None)
+            .await;
+        let everything = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let path = format!("/api/permissions/{}/tasksync", vhost.name);
+        vhost.ask("PUT", &path, Some(&everything)).await;
+        vhost
+    }
+
+    /// The URL the product is given: every node, and the virtual host.
+    pub(crate) fn url(&self) -> String {
+        format!("{}/{}", self.cluster.url(), self.name)
+    }
+
+    /// Opens the queue, as soon as the cluster lets it.
+    pub(crate) async fn open(&self, settings: QueueSettings) -> Arc<dyn JobQueue> {
+        let settings = QueueSettings {
+            url: self.url(),
+            ..settings
+        };
+        in_time("the queue to open", async || {
+            open_queue(&settings, CLAIM)
+                .await
+                .map_err(|failure| failure.to_string())
+        })
+        .await
+    }
+
+    /// What the management API of a node that runs says about a queue.
+    pub(crate) async fn queue(&self, name: &str) -> Value {
+        let path = format!("/api/queues/{}/tasksync.tasks.{name}", self.name);
+        self.ask("GET", &path, None).await
+    }
+
+    /// One call of the management API, at whichever node answers.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let started = tokio::time::Instant::now();
+        loop {
+            let mut problem = "no node runs".to_owned();
+            for node in self.cluster.nodes().iter().filter(|node| node.pid().is_some()) {
+                match node.api(method, path, body).await {
+                    Ok(answer) => return answer,
+                    Err(error) => problem = error,
+                }
+            }
+            assert!(started.elapsed() < PATIENCE, "{problem}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The node of this name.
+    pub(crate) fn node(&self, name: &str) -> &'static RabbitMq {
+        let mut nodes = self.cluster.nodes().iter();
+        nodes.find(|node| node.node() == name).unwrap()
+    }
+}
+
+/// Tries until it works.
+pub(crate) async fn in_time<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let started = tokio::time::Instant::now();
+    let mut problems: Vec<String> = Vec::new();
+    loop {
+        match attempt().await {
+            Ok(result) => return result,
+            Err(problem) if problems.last() != Some(&problem) => problems.push(problem),
+            Err(_) => {}
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "waited for {what}, and at last: {}",
+            problems.split_off(problems.len().saturating_sub(5)).join("\n")
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! The queue at a RabbitMQ cluster of three nodes of the test's own: the contract, and nodes that are killed, frozen and
+//! cut off while jobs go through them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
+)]
+
+mod contract;
+mod failover;
+mod fixture;
+mod traffic;

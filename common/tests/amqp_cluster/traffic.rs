@@ -1,0 +1,182 @@
+//! Jobs on their way while nodes come and go: one who publishes without end, one who takes without end, and what both
+//! remember.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tasksync_common::error::Failure;
+use tasksync_common::queue::{JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::schedule::Token;
+use tasksync_common::trace::TraceContext;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::fixture::in_time;
+
+const QUEUE: QueueName = QueueName::Background;
+
+/// Between two jobs: the broker's machine has other work.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A consumer that waits for a job looks this often whether the traffic ended.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+struct Book {
+    next: AtomicU64,
+    confirmed: Mutex<BTreeSet<u64>>,
+    delivered: Mutex<BTreeSet<u64>>,
+    /// Why jobs were not confirmed.
+    failures: Mutex<Vec<Failure>>,
+    /// Times a consumer was opened.
+    epochs: AtomicU64,
+    publishes_no_more: AtomicBool,
+    takes_no_more: AtomicBool,
+}
+
+pub(crate) struct Traffic {
+    queue: Arc<dyn JobQueue>,
+    book: Arc<Book>,
+    publishing: JoinHandle<()>,
+    taking: JoinHandle<()>,
+}
+
+fn job(number: u64) -> SyncJob {
+    SyncJob {
+        version: VERSION,
+        id: Uuid::from_u128(number.into()),
+        tenant: "contoso".parse().unwrap(),
+        workload: Workload::Tasks,
+        reason: Reason::Scheduled,
+        token: Token(1),
+        users: vec!["ana".parse().unwrap()],
+        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
+    }
+}
+
+impl Book {
+    fn takes(&self) -> bool {
+        !self.takes_no_more.load(Ordering::Relaxed)
+    }
+
+    async fn publish(&self, queue: &dyn JobQueue) -> Result<u64, Failure> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let published = queue.publish(QUEUE, &job(number), &TraceContext::default()).await;
+        match &published {
+            Ok(()) => drop(self.confirmed.lock().unwrap().insert(number)),
+            Err(failure) => self.failures.lock().unwrap().push(failure.clone()),
+        }
+        published.map(|()| number)
+    }
+
+    async fn take(&self, queue: &dyn JobQueue) {
+        while self.takes() {
+            let Ok(mut consumer) = queue.consume(QUEUE, 20).await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            self.epochs.fetch_add(1, Ordering::Relaxed);
+            while self.takes() {
+                match tokio::time::timeout(LOOK, consumer.next()).await {
+                    Err(_) => {}
+                    Ok(None) => break,
+                    Ok(Some(delivery)) => {
+                        let number = delivery.job().as_ref().unwrap().id.as_u128();
+                        self.delivered.lock().unwrap().insert(number.try_into().unwrap());
+                        // If it does not reach the broker, the job comes again.
+                        delivery.acknowledge().await.ok();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Traffic {
+    pub(crate) fn start(queue: &Arc<dyn JobQueue>) -> Self {
+        let book = Arc::new(Book::default());
+        let (publishing, taking) = (
+            (Arc::clone(queue), Arc::clone(&book)),
+            (Arc::clone(queue), Arc::clone(&book)),
+        );
+        let publishing = tokio::spawn(async move {
+            let (queue, book) = publishing;
+            while !book.publishes_no_more.load(Ordering::Relaxed) {
+                book.publish(&*queue).await.ok();
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        let taking = tokio::spawn(async move {
+            let (queue, book) = taking;
+            book.take(&*queue).await;
+        });
+        Self {
+            queue: Arc::clone(queue),
+            book,
+            publishing,
+            taking,
+        }
+    }
+
+    /// Waits until a job that is first published now has been confirmed; its number.
+    pub(crate) async fn confirms(&self, after: &str) -> u64 {
+        in_time(&format!("a job to be confirmed after {after}"), async || {
+            self.book
+                .publish(&*self.queue)
+                .await
+                .map_err(|failure| failure.to_string())
+        })
+        .await
+    }
+
+    /// Waits until a job that is first published now has been confirmed and delivered.
+    pub(crate) async fn goes_on(&self, after: &str) {
+        let number = self.confirms(after).await;
+        in_time(&format!("a job to be delivered after {after}"), async || {
+            let delivered = self.book.delivered.lock().unwrap().contains(&number);
+            delivered
+                .then_some(())
+                .ok_or_else(|| format!("job {number} is not delivered"))
+        })
+        .await;
+    }
+
+    /// Times a consumer was opened.
+    pub(crate) fn epochs(&self) -> u64 {
+        self.book.epochs.load(Ordering::Relaxed)
+    }
+
+    /// Publishing that fails, with what it says.
+    pub(crate) async fn failure(&self, because: &str) -> Failure {
+        in_time(&format!("a failure because {because}"), async || {
+            match self.book.publish(&*self.queue).await {
+                Ok(number) => Err(format!("job {number} was confirmed")),
+                Err(failure) => Ok(failure),
+            }
+        })
+        .await
+    }
+
+    /// Publishes no more, waits until everything that was confirmed is delivered, and says how many that were.
+    pub(crate) async fn end(self) -> usize {
+        self.book.publishes_no_more.store(true, Ordering::Relaxed);
+        self.publishing.await.unwrap();
+        in_time("everything confirmed to be delivered", async || {
+            let confirmed = self.book.confirmed.lock().unwrap();
+            let delivered = self.book.delivered.lock().unwrap();
+            let lost: Vec<&u64> = confirmed.difference(&delivered).collect();
+            if lost.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} of {}: {lost:?}", lost.len(), confirmed.len()))
+            }
+        })
+        .await;
+        self.book.takes_no_more.store(true, Ordering::Relaxed);
+        self.taking.await.unwrap();
+        self.book.confirmed.lock().unwrap().len()
+    }
+}

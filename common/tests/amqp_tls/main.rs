@@ -1,0 +1,261 @@
+//! The queue over TLS, at a RabbitMQ of the test's own whose certificate a private authority signed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test, and only test functions themselves are exempt"
+)]
+
+mod relay;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tasksync_common::error::{Code, Failure};
+use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload, open_queue};
+use tasksync_common::schedule::Token;
+use tasksync_common::settings::QueueSettings;
+use tasksync_common::trace::TraceContext;
+use tasksync_loadtest::services::{Binaries, PrivateAuthority, RabbitMq, ServiceError, ServiceFolder};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use relay::Relay;
+
+/// Every wait ends after this, as a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+const CLAIM: Duration = Duration::from_secs(3600);
+
+/// A name of somebody whose job goes over the line.
+const PERSON: &str = "anastasia-with-a-long-name";
+
+struct Bench {
+    broker: RabbitMq,
+    folder: TempDir,
+    authority: PathBuf,
+}
+
+static BENCH: OnceCell<Option<Bench>> = OnceCell::const_new();
+
+/// A broker with a certificate for `localhost` only. It ends with the program.
+async fn bench() -> Option<&'static Bench> {
+    let start = async {
+        let authority = PrivateAuthority::generate().unwrap();
+        let certificate = authority.certify(&["localhost"]).unwrap();
+        let servers = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
+        let broker = match RabbitMq::start_with_tls(&servers, &certificate).await {
+            Ok(broker) => broker,
+            Err(error @ ServiceError::NotInstalled { .. }) => {
+                assert!(
+                    std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
+                    "{error}"
+                );
+                println!("skipped: {error}; run make test");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        // In the servers' folder, which is removed when the program has ended.
+        let folder = tempfile::tempdir_in(servers.path()).unwrap();
+        let file = folder.path().join("authority.pem");
+        std::fs::write(&file, authority.pem()).unwrap();
+        Some(Bench {
+            broker,
+            folder,
+            authority: file,
+        })
+    };
+    BENCH.get_or_init(|| start).await.as_ref()
+}
+
+impl Bench {
+    fn settings(&self, scheme: &str, host: &str, port: u16) -> QueueSettings {
+        QueueSettings {
+            url: format!("{scheme}://tasksync:{}@{host}:{port}", self.broker.password()),
+            authorities: Some(self.authority.clone()),
+            name_prefix: prefix(),
+            connect_timeout: PATIENCE,
+            request_timeout: PATIENCE,
+            ..QueueSettings::default()
+        }
+    }
+
+    fn tls_port(&self) -> u16 {
+        self.broker.tls_port().unwrap()
+    }
+
+    /// Why the queue does not open; never with the password.
+    async fn refused(&self, settings: &QueueSettings) -> Failure {
+        let Err(failure) = open_queue(settings, CLAIM).await else {
+            panic!("opened")
+        };
+        assert!(!failure.to_string().contains(self.broker.password()), "{failure}");
+        failure
+    }
+}
+
+/// Queues of its own for each test, or one would take the job of another.
+fn prefix() -> String {
+    format!("test-{}", Uuid::new_v4())
+}
+
+fn job() -> SyncJob {
+    SyncJob {
+        version: VERSION,
+        id: Uuid::new_v4(),
+        tenant: "contoso".parse().unwrap(),
+        workload: Workload::Tasks,
+        reason: Reason::Scheduled,
+        token: Token(1),
+        users: vec![PERSON.parse().unwrap()],
+        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
+    }
+}
+
+/// A job there and back.
+async fn works(settings: &QueueSettings) {
+    let queue = open_queue(settings, CLAIM).await.unwrap();
+    let job = job();
+    queue
+        .publish(QueueName::Background, &job, &TraceContext::default())
+        .await
+        .unwrap();
+    let mut consumer = queue.consume(QueueName::Background, 10).await.unwrap();
+    let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
+    let delivery = delivery.expect("the job").expect("an open consumer");
+    assert_eq!(delivery.job(), &Ok(job));
+    delivery.acknowledge().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them() {
+    let Some(bench) = bench().await else { return };
+    // The recording is tried where there is something to be read.
+    let plain = Relay::start(bench.broker.port()).await;
+    works(&bench.settings("amqp", "127.0.0.1", plain.port())).await;
+    let secrets = [bench.broker.password(), PERSON, "AMQP", ".tasks.background"];
+    for secret in secrets {
+        assert!(plain.saw(secret), "{secret} is readable without TLS");
+    }
+    let relay = Relay::start(bench.tls_port()).await;
+    works(&bench.settings("amqps", "localhost", relay.port())).await;
+    for secret in secrets {
+        assert!(!relay.saw(secret), "{secret} was readable");
+    }
+    assert!(relay.bytes() > 1000, "it did go over the relay");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_trusted_is_told_with_the_setting() {
+    let Some(bench) = bench().await else { return };
+    let settings = bench.settings("amqps", "localhost", bench.tls_port());
+    // Another one, which calls itself the same: as after a company's authority was made anew.
+    let other = bench.folder.path().join("other.pem");
+    std::fs::write(&other, PrivateAuthority::generate().unwrap().pem()).unwrap();
+    for authorities in [None, Some(other)] {
+        let failure = bench
+            .refused(&QueueSettings {
+                authorities,
+                ..settings.clone()
+            })
+            .await;
+        assert_eq!(failure.code, Code::QueueUnavailable);
+        for part in ["localhost", "authority that is not trusted", "queue.authorities"] {
+            assert!(failure.detail.contains(part), "{failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_host_is_told_with_its_names() {
+    let Some(bench) = bench().await else { return };
+    let settings = bench.settings("amqps", "127.0.0.1", bench.tls_port());
+    let failure = bench.refused(&settings).await;
+    assert_eq!(failure.code, Code::QueueUnavailable);
+    for part in ["127.0.0.1", "another host name", "localhost", "queue.url"] {
+        assert!(failure.detail.contains(part), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn tls_at_the_plain_port_and_no_tls_at_the_other_are_told_and_give_nothing_away() {
+    let Some(bench) = bench().await else { return };
+    let relay = Relay::start(bench.broker.port()).await;
+    let failure = bench
+        .refused(&bench.settings("amqps", "localhost", relay.port()))
+        .await;
+    assert_eq!(failure.code, Code::QueueUnavailable);
+    assert!(failure.detail.contains("does not speak TLS"), "{failure}");
+    assert!(failure.detail.contains("5671"), "{failure}");
+    for secret in [bench.broker.password(), "tasksync"] {
+        assert!(!relay.saw(secret), "{secret} was readable");
+    }
+
+    let relay = Relay::start(bench.tls_port()).await;
+    let failure = bench
+        .refused(&bench.settings("amqp", "localhost", relay.port()))
+        .await;
+    assert_eq!(failure.code, Code::QueueUnavailable);
+    assert!(failure.detail.contains("amqps://"), "{failure}");
+    for secret in [bench.broker.password(), "tasksync"] {
+        assert!(!relay.saw(secret), "{secret} was readable");
+    }
+}
+
+/// Set for the child that the next test starts: the URL and the file with the authority.
+const CHILD: &str = "TASKSYNC_TEST_AMQP_TLS_CHILD";
+
+#[tokio::test]
+async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
+    if let Some(settings) = std::env::var_os(CHILD).and_then(|value| value.into_string().ok()) {
+        let (url, authority) = settings.split_once(' ').unwrap();
+        let mut settings = QueueSettings {
+            url: url.to_owned(),
+            authorities: Some(authority.into()),
+            name_prefix: prefix(),
+            connect_timeout: PATIENCE,
+            request_timeout: PATIENCE,
+            ..QueueSettings::default()
+        };
+        works(&settings).await;
+        settings.authorities = None;
+        let Err(failure) = open_queue(&settings, CLAIM).await else {
+            panic!("opened")
+        };
+        assert_eq!(failure.code, Code::SettingsWrong, "{failure}");
+        for part in ["queue.authorities", "ca-certificates"] {
+            assert!(failure.detail.contains(part), "{failure}");
+        }
+        return;
+    }
+    let Some(bench) = bench().await else { return };
+    let empty = bench.folder.path().join("nobody.pem");
+    std::fs::write(&empty, "").unwrap();
+    let settings = bench.settings("amqps", "localhost", bench.tls_port());
+    // The system's authorities are read as the environment says, which only another process can have different.
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args([
+            "--exact",
+            "a_machine_that_trusts_nobody_needs_the_named_authority_only",
+            "--nocapture",
+        ])
+        .env("SSL_CERT_FILE", &empty)
+        .env_remove("SSL_CERT_DIR")
+        .env(CHILD, format!("{} {}", settings.url, bench.authority.display()));
+    let output = tokio::task::spawn_blocking(move || child.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

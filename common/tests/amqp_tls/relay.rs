@@ -1,0 +1,76 @@
+//! Somebody on the way: passes connections on to the broker and keeps everything that was said.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub(crate) struct Relay {
+    port: u16,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    /// A relay to a port of this machine.
+    pub(crate) async fn start(to: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else {
+                    continue;
+                };
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(pass(from_client, to_server, Arc::clone(&kept)));
+                tokio::spawn(pass(from_server, to_client, Arc::clone(&kept)));
+            }
+        });
+        Self { port, heard, task }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a text went over the relay in a readable form.
+    pub(crate) fn saw(&self, text: &str) -> bool {
+        let heard = self.heard.lock().unwrap();
+        let mut directions = heard.iter();
+        directions.any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.heard.lock().unwrap().iter().map(Vec::len).sum()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+) {
+    let index = {
+        let mut heard = heard.lock().unwrap();
+        heard.push(Vec::new());
+        heard.len() - 1
+    };
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        heard.lock().unwrap()[index].extend_from_slice(&buffer[..count]);
+        if to.write_all(&buffer[..count]).await.is_err() {
+            break;
+        }
+    }
+}
