@@ -9,6 +9,8 @@ use crate::redis::{RedisOptions, RedisStore, Repeat};
 pub const SINGLE: &str = "TASKSYNC_TEST_REDIS_URL";
 /// A cluster, shared by all tests.
 pub const CLUSTER: &str = "TASKSYNC_TEST_REDIS_CLUSTER_URL";
+/// A primary with a replica, by its Sentinels, shared by all tests.
+pub const SENTINEL: &str = "TASKSYNC_TEST_REDIS_SENTINEL_URL";
 
 /// Whether a missing service is a failure and not a reason to skip.
 fn required() -> bool {

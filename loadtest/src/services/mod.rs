@@ -25,6 +25,7 @@ mod process;
 mod rabbitmq;
 mod redis;
 mod redis_cluster;
+mod redis_sentinel;
 mod server;
 mod set;
 
@@ -35,5 +36,6 @@ pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::{Persistence, Redis};
 pub use redis_cluster::RedisCluster;
+pub use redis_sentinel::{RedisSentinel, SentinelRecipe};
 pub use server::Server;
 pub use set::{Services, ServicesPlan};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use futures::future::OptionFuture;
 
-use super::{Binaries, Persistence, Postgres, RabbitMq, Redis, RedisCluster, ServiceError, ServiceFolder};
+use super::{
+    Binaries, Persistence, Postgres, RabbitMq, Redis, RedisCluster, RedisSentinel, ServiceError,
+    ServiceFolder,
+};
 
 /// Which servers to start, and where.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +17,8 @@ pub struct ServicesPlan {
     pub redis: Option<Persistence>,
     /// A Redis Cluster of three nodes.
     pub redis_cluster: Option<Persistence>,
+    /// A Redis with a replica and three Sentinels.
+    pub redis_sentinel: Option<Persistence>,
     /// A RabbitMQ node.
     pub rabbitmq: bool,
     /// A PostgreSQL server.
@@ -31,6 +36,7 @@ impl ServicesPlan {
         Self {
             redis: Some(Persistence::default()),
             redis_cluster: Some(Persistence::default()),
+            redis_sentinel: Some(Persistence::default()),
             rabbitmq: true,
             postgres: true,
             ..Self::default()
@@ -42,6 +48,7 @@ impl ServicesPlan {
     pub fn distributed() -> Self {
         Self {
             redis_cluster: None,
+            redis_sentinel: None,
             ..Self::all()
         }
     }
@@ -52,6 +59,7 @@ impl ServicesPlan {
 pub struct Services {
     redis: Option<Redis>,
     redis_cluster: Option<RedisCluster>,
+    redis_sentinel: Option<RedisSentinel>,
     rabbitmq: Option<RabbitMq>,
     postgres: Option<Postgres>,
     // Last: the folder goes when the servers have ended.
@@ -67,11 +75,15 @@ impl Services {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
-        let (redis, redis_cluster, rabbitmq, postgres) = futures::try_join!(
+        let (redis, redis_cluster, redis_sentinel, rabbitmq, postgres) = futures::try_join!(
             transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
             transposed(
                 plan.redis_cluster
                     .map(|persistence| RedisCluster::start(&folder, persistence))
+            ),
+            transposed(
+                plan.redis_sentinel
+                    .map(|persistence| RedisSentinel::start(&folder, persistence))
             ),
             transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
             transposed(optional(plan.postgres).map(Postgres::start)),
@@ -79,6 +91,7 @@ impl Services {
         Ok(Self {
             redis,
             redis_cluster,
+            redis_sentinel,
             rabbitmq,
             postgres,
             folder,
@@ -101,6 +114,16 @@ impl Services {
         self.redis_cluster
             .as_ref()
             .ok_or(ServiceError::NotPlanned("Redis Cluster"))
+    }
+
+    /// The Redis with a replica and Sentinels.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn redis_sentinel(&self) -> Result<&RedisSentinel, ServiceError> {
+        self.redis_sentinel
+            .as_ref()
+            .ok_or(ServiceError::NotPlanned("Redis Sentinel"))
     }
 
     /// RabbitMQ.
@@ -133,6 +156,7 @@ impl Services {
         let mut pids = Vec::new();
         pids.extend(self.redis.iter().flat_map(Redis::pids));
         pids.extend(self.redis_cluster.iter().flat_map(RedisCluster::pids));
+        pids.extend(self.redis_sentinel.iter().flat_map(RedisSentinel::pids));
         pids.extend(self.rabbitmq.iter().flat_map(RabbitMq::pids));
         pids.extend(self.postgres.iter().flat_map(Postgres::pids));
         pids
@@ -147,6 +171,9 @@ impl Services {
         }
         if let Some(cluster) = &self.redis_cluster {
             variables.push(("TASKSYNC_TEST_REDIS_CLUSTER_URL", cluster.url()));
+        }
+        if let Some(sentinel) = &self.redis_sentinel {
+            variables.push(("TASKSYNC_TEST_REDIS_SENTINEL_URL", sentinel.url()));
         }
         if let Some(rabbitmq) = &self.rabbitmq {
             variables.push(("TASKSYNC_TEST_AMQP_URL", rabbitmq.url()));
