@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AmqpQueue, JobQueue, MemoryQueue};
-use crate::error::{Code, ErrorClass, Failure};
+use crate::error::Failure;
 use crate::metrics::Metered;
 use crate::settings::{QueueSettings, unsupported_url};
-
-/// Largest file of authorities read, in bytes.
-const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
 /// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
 /// what this returns. At a broker a job waits at most `claim_lifetime` (`schedule.claim_lifetime`), because then its
@@ -40,29 +37,13 @@ pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Option<String
     let Some(path) = &settings.authorities else {
         return Ok(None);
     };
-    let wrong = |why: String| {
-        Failure::new(
-            ErrorClass::TenantPermanent,
-            Code::SettingsWrong,
-            format!("queue.authorities {}: {why}", path.display()),
-        )
-    };
-    let size = std::fs::metadata(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if size > MAXIMUM_AUTHORITIES {
-        return Err(wrong(format!("{size} bytes are too many for certificates")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("holds no certificate in PEM form".to_owned()));
-    }
-    Ok(Some(text))
+    crate::settings::read_authorities("queue.authorities", path).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     const CLAIM: Duration = Duration::from_secs(120);
 
