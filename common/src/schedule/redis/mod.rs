@@ -551,6 +551,10 @@ impl Schedule for RedisSchedule {
         Ok(())
     }
 
+    fn acknowledged(&self) -> Option<u64> {
+        Some(self.index.acknowledged())
+    }
+
     async fn mark(&self) -> Result<Option<Marked>, Failure> {
         self.index.mark().await.map(Some)
     }
