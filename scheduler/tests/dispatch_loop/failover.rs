@@ -64,15 +64,14 @@ async fn cut_off(primary: &RedisStore, replica: &Redis) {
     ask(primary, &["CLIENT", "KILL", "TYPE", "replica"]).await;
 }
 
-/// Kills the primary, lets the replica go on, and waits until it was promoted. A moment just before that, by the clock of
-/// this machine, which is that of its servers.
+/// Kills the primary, lets the replica go on, and waits until it was promoted. A moment just before that, of its own time.
 async fn fail_over(primary: &Redis, replica: &Redis) -> Timestamp {
     primary.kill();
     replica.resume();
     let replica = at(replica);
-    let mut before = Timestamp::now();
+    let mut before = time(&replica).await;
     until("the promotion", async || {
-        let asked = Timestamp::now();
+        let asked = time(&replica).await;
         let promoted = is_primary(&replica).await;
         if !promoted {
             before = asked;
@@ -81,6 +80,11 @@ async fn fail_over(primary: &Redis, replica: &Redis) -> Timestamp {
     })
     .await;
     before
+}
+
+async fn time(node: &RedisStore) -> Timestamp {
+    let (seconds, microseconds): (i64, i64) = redis::from_redis_value(ask(node, &["TIME"]).await).unwrap();
+    Timestamp::from_microsecond(seconds * 1_000_000 + microseconds).unwrap()
 }
 
 /// No job was sent before a claim that was lost at this moment has run out; waits for the first one afterwards.
