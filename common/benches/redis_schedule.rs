@@ -126,6 +126,7 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
         RedisOptions {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
+            ..RedisOptions::default()
         },
     )
     .map_err(text)?;

@@ -1,6 +1,8 @@
 //! What the roles of tasksync share: the model, the plan, the order of work, and the seams to the stores.
 
 mod catalogue;
+#[cfg(test)]
+mod certificates;
 pub mod clock;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
@@ -19,6 +21,7 @@ pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+mod tls;
 pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;

@@ -1,5 +1,6 @@
 //! Settings: a TOML file, then environment variables; unknown keys are refused and relations are checked at start.
 
+mod authorities;
 mod duration;
 mod load;
 mod ratio;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(crate) use authorities::read_authorities;
 pub use load::{SettingsError, check, load, parse};
 pub use ratio::Ratio;
 pub(crate) use store_url::unsupported_url;
@@ -48,8 +50,9 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
     /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The PostgreSQL URL may also
-    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine `verify-full` unless
-    /// named), `sslrootcert`, `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
+    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine, or with
+    /// `sslrootcert`, `verify-full` unless named), `sslrootcert` (further certificate authorities to trust, a PEM file),
+    /// `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
     /// `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a session per connection.
     pub url: String,
     /// PostgreSQL: most connections of one process.
@@ -72,6 +75,9 @@ pub struct ScheduleSettings {
     /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
     /// `redis+cluster://H1:P,H2:P,H3:P`, with `rediss` for TLS and `USER:PASSWORD@` (percent-encoded) before the hosts.
     pub url: String,
+    /// Redis: further certificate authorities to trust for `rediss`, a PEM file. The servers' certificates must be for the
+    /// hosts of the URL, and for the addresses Sentinels and cluster nodes tell of each other.
+    pub authorities: Option<PathBuf>,
     /// Names of everything kept in Redis begin with this, so that several installations can share one Redis.
     pub key_prefix: String,
     /// The leader wakes this often (the original's timer job period).
@@ -313,6 +319,7 @@ impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
             url: "memory:".to_owned(),
+            authorities: None,
             key_prefix: "tasksync".to_owned(),
             run_interval: Duration::from_secs(60),
             top_up_interval: Duration::from_secs(1),

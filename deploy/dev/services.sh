@@ -2,7 +2,7 @@
 # Installs what is missing, builds, and starts private Redis, RabbitMQ and PostgreSQL in a temporary folder:
 #
 #   deploy/dev/services.sh                      all of them until Ctrl-C; prints their URLs
-#   deploy/dev/services.sh --redis --postgres   only these
+#   deploy/dev/services.sh --redis --postgres   only these (--help names all)
 #   deploy/dev/services.sh -- cargo test        as long as the command runs, with the URLs in its environment
 #
 # Nothing of them is left afterwards.

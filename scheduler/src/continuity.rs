@@ -2,7 +2,8 @@
 //!
 //! The leader leaves a growing mark in the order and remembers it in the registry. When the mark found is another one, is
 //! missing or went back, the order was emptied, replaced or set back: it is rebuilt from the registry, and for the lifetime
-//! of a claim nobody is sent. The registry is told of the new mark only after that time, so that a leader who takes over
+//! of a claim nobody is sent. Every claim moves the mark, and no job is sent before the registry knows: where the machine of
+//! leader and Redis is lost, the next leader misses the claims its predecessor made last. After a loss, the registry is told of the new mark only after that time, so that a leader who takes over
 //! meanwhile finds the loss, too.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,8 @@ struct State {
 pub(crate) struct Continuity {
     lifetime: Duration,
     state: Mutex<State>,
+    /// One save at a time, so that an older number never replaces a newer one.
+    saving: tokio::sync::Mutex<()>,
 }
 
 impl Continuity {
@@ -38,6 +41,7 @@ impl Continuity {
         Self {
             lifetime: claim_lifetime,
             state: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
         }
     }
 
@@ -114,6 +118,35 @@ impl Continuity {
             registry.save_mark(&marked.after).await?;
         }
         Ok(lost)
+    }
+
+    /// Tells the registry of the claims made since the last check, before anybody works on them: by its number a leader who
+    /// takes over sees whether they are still there.
+    pub(crate) async fn remember(
+        &self,
+        schedule: &dyn Schedule,
+        registry: &dyn Registry,
+    ) -> Result<(), Failure> {
+        let _alone = self.saving.lock().await;
+        let Some(number) = schedule.acknowledged() else {
+            return Ok(());
+        };
+        let mark = match self.state().remembered.clone() {
+            Some(mark) if mark.number < number => Mark { number, ..mark },
+            Some(_) | None => return Ok(()),
+        };
+        // Until old claims have run out the registry keeps what shows the loss.
+        if self.is_quiet() {
+            return Ok(());
+        }
+        registry.save_mark(&mark).await?;
+        let mut state = self.state();
+        if let Some(remembered) = &mut state.remembered
+            && remembered.id == mark.id
+        {
+            remembered.number = remembered.number.max(mark.number);
+        }
+        Ok(())
     }
 
     /// Compares a part of the order with itself and falls quiet when a part was lost; `true` then.

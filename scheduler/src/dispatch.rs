@@ -134,6 +134,13 @@ impl Dispatcher {
         let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
         let count = users.len();
         let job = self.job(now, tenant, reason, token, users);
+        let remembered = self
+            .continuity
+            .remember(self.schedule.as_ref(), self.registry.as_ref());
+        if let Err(failure) = remembered.await {
+            self.give_back(&job).await;
+            return Err(failure.within(format!("job for {count} users of {tenant}")));
+        }
         match self.publish(queue, &job).await {
             Ok(()) => {
                 self.memory().sent(queue, tenant, count, Instant::now());
@@ -144,12 +151,20 @@ impl Dispatcher {
             Err(failure) => {
                 self.metrics.not_published(&failure);
                 // Should the job have arrived after all, its worker finds no claim and does nothing.
-                let release = self.schedule.release(tenant, token, &job.users);
-                if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
-                    tracing::warn!(%tenant, users = job.users.len(), "users of a job that was not sent stay claimed until the claim runs out");
-                }
+                self.give_back(&job).await;
                 Err(failure.within(format!("job for {count} users of {tenant}")))
             }
+        }
+    }
+
+    /// Gives the users of a job that was not sent back at once.
+    async fn give_back(&self, job: &SyncJob) {
+        let SyncJob {
+            tenant, token, users, ..
+        } = job;
+        let release = self.schedule.release(tenant, *token, users);
+        if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
+            tracing::warn!(%tenant, users = users.len(), "users of a job that was not sent stay claimed until the claim runs out");
         }
     }
 

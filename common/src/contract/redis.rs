@@ -1,5 +1,6 @@
 //! Redis for tests: the servers the environment names, and private ones that may be stopped and broken.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use crate::redis::{RedisOptions, RedisStore, Repeat};
 pub const SINGLE: &str = "TASKSYNC_TEST_REDIS_URL";
 /// A cluster, shared by all tests.
 pub const CLUSTER: &str = "TASKSYNC_TEST_REDIS_CLUSTER_URL";
+/// A primary with a replica, by its Sentinels, shared by all tests.
+pub const SENTINEL: &str = "TASKSYNC_TEST_REDIS_SENTINEL_URL";
 
 /// Whether a missing service is a failure and not a reason to skip.
 fn required() -> bool {
@@ -63,6 +66,9 @@ pub async fn remove_prefix(url: &str, prefix: &str) {
 /// A server of the test's own, without persistence, ended with it.
 pub struct PrivateRedis {
     port: u16,
+    tls: bool,
+    /// Its settings file, which a Sentinel must have.
+    sentinel: Option<PathBuf>,
     arguments: Vec<String>,
     child: Option<Child>,
     folder: tempfile_folder::Folder,
@@ -72,12 +78,51 @@ impl PrivateRedis {
     /// Starts `redis-server` with these further arguments; `None` (skipped) when the machine has none.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Option<Self> {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_in(own_folder(), free_port(), false, None, arguments)
+    }
+
+    /// As [`Self::start`], but it speaks TLS only, with the certificate and key of this PEM file, and asks for none of its
+    /// clients.
+    #[must_use]
+    pub fn start_tls(certificate: &Path, arguments: &[&str]) -> Option<Self> {
         let port = free_port();
+        let mut all = tls_arguments(port, certificate);
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Self::start_in(own_folder(), port, true, None, all)
+    }
+
+    /// Starts a Sentinel that speaks TLS only, also to the server on port `watched` of this machine, which it watches alone
+    /// under the name `private`.
+    ///
+    /// # Panics
+    /// When its settings cannot be written.
+    #[must_use]
+    pub fn start_tls_sentinel(certificate: &Path, authority: &Path, watched: u16) -> Option<Self> {
+        let port = free_port();
+        let folder = own_folder();
+        let file = folder.path().join("sentinel.conf");
+        std::fs::write(&file, format!("sentinel monitor private 127.0.0.1 {watched} 1\n")).unwrap();
+        let mut all = tls_arguments(port, certificate);
+        all.extend(["--tls-replication", "yes", "--tls-ca-cert-file"].map(str::to_owned));
+        all.push(authority.display().to_string());
+        Self::start_in(folder, port, true, Some(file), all)
+    }
+
+    fn start_in(
+        folder: tempfile_folder::Folder,
+        port: u16,
+        tls: bool,
+        sentinel: Option<PathBuf>,
+        arguments: Vec<String>,
+    ) -> Option<Self> {
         let mut server = Self {
             port,
-            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            tls,
+            sentinel,
+            arguments,
             child: None,
-            folder: tempfile_folder::Folder::new(&own_prefix()),
+            folder,
         };
         if server.up() {
             Some(server)
@@ -90,7 +135,8 @@ impl PrivateRedis {
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Its port.
@@ -104,18 +150,17 @@ impl PrivateRedis {
     /// # Panics
     /// When it does not come up.
     pub fn up(&mut self) -> bool {
-        let spawned = Command::new("redis-server")
-            .args([
-                "--port",
-                &self.port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
-            .arg("--dir")
+        let mut command = Command::new("redis-server");
+        // A settings file goes before everything else; what a Sentinel does not know is left out.
+        match &self.sentinel {
+            Some(file) => command.arg(file).arg("--sentinel"),
+            None => command.args(["--save", "", "--appendonly", "no"]),
+        };
+        if !self.tls {
+            command.args(["--port", &self.port.to_string()]);
+        }
+        let spawned = command
+            .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.folder.path())
             .args(&self.arguments)
             .stdout(Stdio::null())
@@ -153,6 +198,25 @@ impl PrivateRedis {
             .unwrap();
         assert!(sent.success());
     }
+}
+
+fn own_folder() -> tempfile_folder::Folder {
+    tempfile_folder::Folder::new(&own_prefix())
+}
+
+/// Switches of a server that speaks TLS only.
+fn tls_arguments(port: u16, certificate: &Path) -> Vec<String> {
+    let (port, certificate) = (port.to_string(), certificate.display().to_string());
+    [
+        ("--port", "0"),
+        ("--tls-port", &port),
+        ("--tls-cert-file", &certificate),
+        ("--tls-key-file", &certificate),
+        ("--tls-auth-clients", "no"),
+    ]
+    .into_iter()
+    .flat_map(|(name, value)| [name.to_owned(), value.to_owned()])
+    .collect()
 }
 
 impl Drop for PrivateRedis {

@@ -18,7 +18,7 @@ pub fn open_fleet(settings: &ScheduleSettings, clock: SharedClock) -> Result<Arc
         "memory:" => Ok(Arc::new(MemoryFleet::new(clock))),
         // Connects when first used: that Redis answers is checked for the order of work.
         url if is_redis_url(url) => {
-            let store = RedisStore::new("schedule.url", url, RedisOptions::default())?;
+            let store = RedisStore::new("schedule.url", url, RedisOptions::of(settings))?;
             Ok(Arc::new(RedisFleet::new(
                 store,
                 &format!("{}:", settings.key_prefix),

@@ -310,6 +310,9 @@ impl Schedule for Metered<dyn Schedule> {
     async fn leader(&self) -> Result<Option<String>, Failure> {
         measured(Store::Schedule, "leader", self.0.leader()).await
     }
+    fn acknowledged(&self) -> Option<u64> {
+        self.0.acknowledged()
+    }
     async fn mark(&self) -> Result<Option<Marked>, Failure> {
         measured(Store::Schedule, "mark", self.0.mark()).await
     }

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use super::{AmqpQueue, JobQueue, MemoryQueue};
-use crate::error::{Code, ErrorClass, Failure};
+use crate::error::Failure;
 use crate::metrics::Metered;
 use crate::settings::{QueueSettings, unsupported_url};
-
-/// Largest file of authorities read, in bytes.
-const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
 /// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
 /// what this returns. At a broker a job waits at most `claim_lifetime` (`schedule.claim_lifetime`), because then its
@@ -44,39 +39,13 @@ pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Vec<Certifica
     let Some(path) = &settings.authorities else {
         return Ok(Vec::new());
     };
-    let wrong = |why: String| {
-        Failure::new(
-            ErrorClass::TenantPermanent,
-            Code::SettingsWrong,
-            format!("queue.authorities {}: {why}", path.display()),
-        )
-    };
-    let size = std::fs::metadata(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if size > MAXIMUM_AUTHORITIES {
-        return Err(wrong(format!("{size} bytes are too many for certificates")));
-    }
-    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let certificates = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("cannot be read as PEM: {error}")))?;
-    if certificates.is_empty() {
-        return Err(wrong("holds no certificate in PEM form".to_owned()));
-    }
-    // One that is damaged would be left out without a word where it is used.
-    let mut store = RootCertStore::empty();
-    for (number, certificate) in (1..).zip(&certificates) {
-        store
-            .add(certificate.clone())
-            .map_err(|error| wrong(format!("certificate {number} in it cannot be used: {error}")))?;
-    }
-    Ok(certificates)
+    crate::settings::read_authorities("queue.authorities", path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     const CLAIM: Duration = Duration::from_secs(120);
 

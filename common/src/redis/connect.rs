@@ -9,13 +9,13 @@ use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, ServerErrorKind, TlsMode, Value,
+    RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::address::{Address, Kind, Login};
-use super::{RedisOptions, Repeat};
+use super::{RedisOptions, Repeat, trust};
 use crate::error::{Code, ErrorClass, Failure};
 
 /// After a connection could not be made, callers get the same error for so long instead of waiting in turn for another try.
@@ -61,6 +61,8 @@ enum Slot {
 pub(super) struct Connector {
     /// The servers in words.
     pub(super) place: String,
+    /// Whether its connections are TLS.
+    pub(super) tls: bool,
     maker: Maker,
     options: RedisOptions,
     slot: Mutex<(Slot, u64)>,
@@ -68,15 +70,23 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(setting: &str, address: &Address, options: RedisOptions) -> Result<Self, Failure> {
-        let maker = maker(address, options).map_err(|error| {
-            Failure::new(
-                ErrorClass::TenantPermanent,
-                Code::SettingsWrong,
-                format!("{setting}: {}: {error}", address.place()),
-            )
-        })?;
+        let wrong = |why: String| Failure::new(ErrorClass::TenantPermanent, Code::SettingsWrong, why);
+        let certificates = match &options.authorities {
+            Some(_) if !address.tls => {
+                return Err(wrong(format!(
+                    "{} is set, but {setting} asks for no TLS: write rediss in place of redis there, or remove {}",
+                    trust::SETTING,
+                    trust::SETTING
+                )));
+            }
+            Some(path) => Some(trust::certificates(path)?),
+            None => None,
+        };
+        let maker = maker(address, &options, certificates)
+            .map_err(|error| wrong(format!("{setting}: {}: {error}", address.place())))?;
         Ok(Self {
             place: address.place(),
+            tls: address.tls,
             maker,
             options,
             slot: Mutex::new((Slot::Empty, 0)),
@@ -216,7 +226,11 @@ fn is_worth_another_try(error: &RedisError) -> bool {
     breaks(error) && !error.is_timeout() && !error.is_connection_refusal()
 }
 
-fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> {
+fn maker(
+    address: &Address,
+    options: &RedisOptions,
+    certificates: Option<TlsCertificates>,
+) -> Result<Maker, RedisError> {
     let tcp = TcpSettings::default().set_nodelay(true);
     let addresses = address
         .hosts
@@ -231,7 +245,10 @@ fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> 
                 .into_connection_info()?
                 .set_tcp_settings(tcp)
                 .set_redis_settings(login_info(&address.login).set_db(address.database));
-            Maker::Single(Client::open(info)?)
+            Maker::Single(match certificates {
+                Some(certificates) => Client::build_with_tls(info, certificates)?,
+                None => Client::open(info)?,
+            })
         }
         Kind::Cluster => {
             let nodes = addresses
@@ -242,7 +259,7 @@ fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> 
                         .set_redis_settings(login_info(&address.login)))
                 })
                 .collect::<Result<Vec<_>, RedisError>>()?;
-            let builder = ClusterClient::builder(nodes)
+            let mut builder = ClusterClient::builder(nodes)
                 .tcp_settings(tcp)
                 .connection_timeout(options.connect_timeout)
                 .response_timeout(options.response_timeout)
@@ -250,6 +267,9 @@ fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> 
                 .retries(CLUSTER_RETRIES)
                 .min_retry_wait(CLUSTER_WAIT.0)
                 .max_retry_wait(CLUSTER_WAIT.1);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
             Maker::Cluster(builder.build()?)
         }
         Kind::Sentinel { master } => {
@@ -261,6 +281,11 @@ fn maker(address: &Address, options: RedisOptions) -> Result<Maker, RedisError> 
                 builder = builder
                     .set_client_to_redis_tls_mode(TlsMode::Secure)
                     .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+            }
+            if let Some(certificates) = certificates {
+                builder = builder
+                    .set_client_to_redis_certificates(certificates.clone())
+                    .set_client_to_sentinel_certificates(certificates);
             }
             if let Some(user) = &address.login.user {
                 builder = builder.set_client_to_redis_username(user);

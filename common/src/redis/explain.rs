@@ -2,10 +2,14 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// What happened and what to do, without a secret: servers do not repeat passwords, and neither does this.
-pub(super) fn explain(error: &RedisError) -> String {
+use super::trust;
+use crate::tls;
+
+/// What happened and what to do, without a secret: servers do not repeat passwords, and neither does this. `tls` says
+/// whether the connection is TLS.
+pub(super) fn explain(error: &RedisError, tls: bool) -> String {
     let said = error.to_string();
-    match advice(error) {
+    match tls_advice(&said).or_else(|| advice(error, tls).map(str::to_owned)) {
         Some(advice) => format!("{advice} ({said})"),
         None => said,
     }
@@ -26,7 +30,18 @@ fn codes(error: &RedisError) -> Vec<String> {
         .collect()
 }
 
-fn advice(error: &RedisError) -> Option<&'static str> {
+fn tls_advice(said: &str) -> Option<String> {
+    if said.contains("received fatal alert") {
+        return Some(
+            "the server refuses the TLS connection: does it ask for a certificate of its clients (tls-auth-clients)? \
+             tasksync has none"
+                .to_owned(),
+        );
+    }
+    tls::refusal(said, trust::SETTING)
+}
+
+fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
     if let Some(advice) = codes(error).iter().find_map(|code| by_code(code)) {
         return Some(advice);
     }
@@ -43,15 +58,21 @@ fn advice(error: &RedisError) -> Option<&'static str> {
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Some(
             "the answer is not what tasksync expects: does something else use these keys, or is it no Redis?",
         ),
+        ErrorKind::Io if error.is_timeout() && tls => Some(
+            "no answer in time: the server is overloaded, stopped or cut off, or speaks no TLS on that port",
+        ),
         ErrorKind::Io if error.is_timeout() => {
             Some("no answer in time: the server is overloaded, stopped or cut off")
         }
         ErrorKind::Io if error.is_connection_refusal() => {
             Some("nothing listens there: start Redis, or correct the URL")
         }
-        ErrorKind::Io => {
-            Some("the connection cannot be made or was closed: the server is away or restarting")
-        }
+        ErrorKind::Io if tls => Some(
+            "the connection cannot be made or was closed: the server is away or restarting, or speaks no TLS on that port",
+        ),
+        ErrorKind::Io => Some(
+            "the connection cannot be made or was closed: the server is away or restarting, or wants TLS (rediss)",
+        ),
         _ => None,
     }
 }
@@ -115,13 +136,13 @@ mod tests {
                 "maxmemory",
             ),
         ] {
-            let text = explain(&server(line));
+            let text = explain(&server(line), false);
             assert!(text.contains(says), "{line}: {text}");
         }
     }
 
     #[test]
     fn an_unknown_error_is_passed_on() {
-        assert!(explain(&server("ODD something new")).contains("something new"));
+        assert!(explain(&server("ODD something new"), false).contains("something new"));
     }
 }

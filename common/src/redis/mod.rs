@@ -11,7 +11,9 @@ mod connect;
 mod explain;
 #[cfg(test)]
 mod tests;
+mod trust;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +23,28 @@ use redis::{Cmd, FromRedisValue, Script};
 use self::address::Address;
 use self::connect::Connector;
 use crate::error::{Code, ErrorClass, Failure};
+use crate::settings::ScheduleSettings;
 
-/// Limits of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Limits of a connection, and whom it trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisOptions {
     /// Opening a connection may take this long.
     pub connect_timeout: Duration,
     /// One call may take this long, with everything.
     pub response_timeout: Duration,
+    /// Certificate authorities a TLS connection trusts beside the machine's, a PEM file.
+    pub authorities: Option<PathBuf>,
+}
+
+impl RedisOptions {
+    /// As the settings have them.
+    #[must_use]
+    pub fn of(settings: &ScheduleSettings) -> Self {
+        Self {
+            authorities: settings.authorities.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for RedisOptions {
@@ -36,6 +52,7 @@ impl Default for RedisOptions {
         Self {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(3),
+            authorities: None,
         }
     }
 }
@@ -62,10 +79,10 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Reads the URL; connects when first used. `setting` names where the URL stands, for errors.
+    /// Reads the URL and the authorities; connects when first used. `setting` names where the URL stands, for errors.
     ///
     /// # Errors
-    /// The URL cannot be used; the password is never repeated.
+    /// The URL or the authorities cannot be used; the password is never repeated.
     pub fn new(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
         let address = Address::parse(setting, url)?;
         Ok(Self {
@@ -76,7 +93,7 @@ impl RedisStore {
     /// As [`Self::new`], and checks that the server answers.
     ///
     /// # Errors
-    /// The URL cannot be used, or the server does not answer.
+    /// The URL or the authorities cannot be used, or the server does not answer.
     pub async fn open(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
         let store = Self::new(setting, url, options)?;
         store.ping().await?;
@@ -176,7 +193,11 @@ impl RedisStore {
         Failure::new(
             ErrorClass::Transient,
             Code::RedisUnavailable,
-            format!("{doing}, {}: {}", self.connector.place, explain::explain(error)),
+            format!(
+                "{doing}, {}: {}",
+                self.connector.place,
+                explain::explain(error, self.connector.tls)
+            ),
         )
     }
 }

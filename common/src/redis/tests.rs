@@ -3,12 +3,15 @@
 use super::*;
 use crate::contract::redis::{CLUSTER, PrivateRedis, own_prefix, remove_prefix, url_in};
 
+mod tls;
+
 static COUNT: LazyScript = LazyScript::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
 
 fn store(url: &str) -> RedisStore {
     let options = RedisOptions {
         connect_timeout: Duration::from_millis(500),
         response_timeout: Duration::from_millis(1_000),
+        ..RedisOptions::default()
     };
     RedisStore::new("schedule.url", url, options).unwrap()
 }

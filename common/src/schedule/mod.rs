@@ -252,6 +252,12 @@ pub trait Schedule: Send + Sync + 'static {
     async fn mark(&self) -> Result<Option<Marked>, Failure> {
         Ok(None)
     }
+
+    /// The mark's number after the last claim or mark this process was answered; asks nobody. `None` for an order that
+    /// lives and ends with its process.
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
     /// Looks at about `limit` tenants, in turn, whether what is kept of them in several places agrees, and mends it.
     /// For the leader only.
     async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {

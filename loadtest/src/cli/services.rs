@@ -21,6 +21,9 @@ pub(crate) struct ServicesArguments {
     /// Start a Redis Cluster of three nodes.
     #[arg(long)]
     redis_cluster: bool,
+    /// Start a Redis with a replica and three Sentinels.
+    #[arg(long)]
+    redis_sentinel: bool,
     /// Start RabbitMQ with its management API.
     #[arg(long)]
     rabbitmq: bool,
@@ -47,8 +50,12 @@ pub(crate) struct ServicesArguments {
 
 impl ServicesArguments {
     fn plan(&self) -> ServicesPlan {
-        let all =
-            !(self.redis || self.redis_cluster || self.rabbitmq || self.rabbitmq_cluster || self.postgres);
+        let all = !(self.redis
+            || self.redis_cluster
+            || self.redis_sentinel
+            || self.rabbitmq
+            || self.rabbitmq_cluster
+            || self.postgres);
         let persistence = if self.redis_volatile {
             Persistence::None
         } else {
@@ -57,6 +64,7 @@ impl ServicesArguments {
         ServicesPlan {
             redis: (all || self.redis).then_some(persistence),
             redis_cluster: (all || self.redis_cluster).then_some(persistence),
+            redis_sentinel: (all || self.redis_sentinel).then_some(persistence),
             rabbitmq: all || self.rabbitmq,
             rabbitmq_cluster: self.rabbitmq_cluster,
             postgres: all || self.postgres,

@@ -17,7 +17,7 @@ impl Binaries {
     /// # Errors
     /// [`ServiceError::NotInstalled`] for the first that is missing.
     pub fn check(&self, plan: &ServicesPlan) -> Result<(), ServiceError> {
-        if plan.redis.is_some() || plan.redis_cluster.is_some() {
+        if plan.redis.is_some() || plan.redis_cluster.is_some() || plan.redis_sentinel.is_some() {
             self.redis_server()?;
         }
         if plan.rabbitmq || plan.rabbitmq_cluster {

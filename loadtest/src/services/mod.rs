@@ -28,6 +28,7 @@ mod rabbitmq;
 mod rabbitmq_cluster;
 mod redis;
 mod redis_cluster;
+mod redis_sentinel;
 mod server;
 mod set;
 
@@ -40,5 +41,6 @@ pub use rabbitmq::RabbitMq;
 pub use rabbitmq_cluster::RabbitMqCluster;
 pub use redis::{Persistence, Redis};
 pub use redis_cluster::RedisCluster;
+pub use redis_sentinel::{RedisSentinel, SentinelRecipe};
 pub use server::Server;
 pub use set::{Services, ServicesPlan};

@@ -30,6 +30,8 @@ pub struct RedisRecipe {
     port: u16,
     /// Port of the cluster's own traffic, for a node of a cluster.
     bus: Option<u16>,
+    /// Port of the primary it copies from its first start on.
+    primary: Option<u16>,
     persistence: Persistence,
 }
 
@@ -39,7 +41,15 @@ impl Redis {
     /// # Errors
     /// Why it does not come up, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
-        Self::start_new(folder, "redis", || {
+        Self::start_named(folder, "redis", persistence).await
+    }
+
+    pub(super) async fn start_named(
+        folder: &Arc<ServiceFolder>,
+        name: &str,
+        persistence: Persistence,
+    ) -> Result<Self, ServiceError> {
+        Self::start_new(folder, name, || {
             Ok(RedisRecipe::new(ports::free_port()?, None, persistence))
         })
         .await
@@ -54,6 +64,23 @@ impl Redis {
         Self::start_new(folder, name, || {
             let bus = ports::free_port()?;
             Ok(RedisRecipe::new(ports::free_port()?, Some(bus), persistence))
+        })
+        .await
+    }
+
+    /// Starts a replica of the node on port `primary`.
+    pub(super) async fn start_replica(
+        folder: &Arc<ServiceFolder>,
+        name: &str,
+        persistence: Persistence,
+        primary: u16,
+    ) -> Result<Self, ServiceError> {
+        Self::start_new(folder, name, || {
+            let recipe = RedisRecipe::new(ports::free_port()?, None, persistence);
+            Ok(RedisRecipe {
+                primary: Some(primary),
+                ..recipe
+            })
         })
         .await
     }
@@ -86,6 +113,7 @@ impl RedisRecipe {
         Self {
             port,
             bus,
+            primary: None,
             persistence,
         }
     }
@@ -118,6 +146,8 @@ impl Recipe for RedisRecipe {
             ("--appendfsync", sync),
             ("--save", ""),
             ("--maxmemory-policy", "noeviction"),
+            // A replica is copied to at once, not after five seconds in which further ones could join.
+            ("--repl-diskless-sync-delay", "0"),
         ] {
             command.extend([key.into(), value.into()]);
         }
@@ -131,6 +161,13 @@ impl Recipe for RedisRecipe {
                 command.extend([key.into(), value.into()]);
             }
         }
+        if let Some(primary) = self.primary {
+            command.extend([
+                "--replicaof".into(),
+                "127.0.0.1".into(),
+                primary.to_string().into(),
+            ]);
+        }
         Ok(vec![Launch {
             command,
             environment: Vec::new(),
@@ -142,22 +179,27 @@ impl Recipe for RedisRecipe {
     }
 
     async fn ready(&self, _home: &Home, pid: u32) -> Result<(), String> {
-        // Asked for its process id: another Redis may sit on the port while ours is about to fail.
-        let information = command_at(self.port, "INFO server").await?;
-        if !information
-            .lines()
-            .any(|line| line == format!("process_id:{pid}"))
-        {
-            return Err(information);
-        }
-        match command_at(self.port, "PING").await?.as_str() {
-            "PONG" => Ok(()),
-            other => Err(other.to_owned()),
-        }
+        answers_as(self.port, pid).await
     }
 }
 
-async fn command_at(port: u16, command: &str) -> Result<String, String> {
+/// Whether process `pid` answers on the port.
+pub(super) async fn answers_as(port: u16, pid: u32) -> Result<(), String> {
+    // Asked for its process id: another Redis may sit on the port while ours is about to fail.
+    let information = command_at(port, "INFO server").await?;
+    if !information
+        .lines()
+        .any(|line| line == format!("process_id:{pid}"))
+    {
+        return Err(information);
+    }
+    match command_at(port, "PING").await?.as_str() {
+        "PONG" => Ok(()),
+        other => Err(other.to_owned()),
+    }
+}
+
+pub(super) async fn command_at(port: u16, command: &str) -> Result<String, String> {
     let answer = net::ask(port, format!("{command}\r\n").as_bytes(), |answer| {
         reply(answer).is_some()
     })

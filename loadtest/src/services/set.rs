@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::future::OptionFuture;
 
 use super::{
-    Binaries, Persistence, Postgres, RabbitMq, RabbitMqCluster, Redis, RedisCluster, ServiceError,
-    ServiceFolder,
+    Binaries, Persistence, Postgres, RabbitMq, RabbitMqCluster, Redis, RedisCluster, RedisSentinel,
+    ServiceError, ServiceFolder,
 };
 
 /// Which servers to start, and where.
@@ -17,6 +17,8 @@ pub struct ServicesPlan {
     pub redis: Option<Persistence>,
     /// A Redis Cluster of three nodes.
     pub redis_cluster: Option<Persistence>,
+    /// A Redis with a replica and three Sentinels.
+    pub redis_sentinel: Option<Persistence>,
     /// A RabbitMQ node.
     pub rabbitmq: bool,
     /// A RabbitMQ cluster of three nodes.
@@ -37,6 +39,7 @@ impl ServicesPlan {
         Self {
             redis: Some(Persistence::default()),
             redis_cluster: Some(Persistence::default()),
+            redis_sentinel: Some(Persistence::default()),
             rabbitmq: true,
             postgres: true,
             ..Self::default()
@@ -48,6 +51,7 @@ impl ServicesPlan {
     pub fn distributed() -> Self {
         Self {
             redis_cluster: None,
+            redis_sentinel: None,
             ..Self::all()
         }
     }
@@ -58,6 +62,7 @@ impl ServicesPlan {
 pub struct Services {
     redis: Option<Redis>,
     redis_cluster: Option<RedisCluster>,
+    redis_sentinel: Option<RedisSentinel>,
     rabbitmq: Option<RabbitMq>,
     rabbitmq_cluster: Option<RabbitMqCluster>,
     postgres: Option<Postgres>,
@@ -74,11 +79,15 @@ impl Services {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
-        let (redis, redis_cluster, rabbitmq, rabbitmq_cluster, postgres) = futures::try_join!(
+        let (redis, redis_cluster, redis_sentinel, rabbitmq, rabbitmq_cluster, postgres) = futures::try_join!(
             transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
             transposed(
                 plan.redis_cluster
                     .map(|persistence| RedisCluster::start(&folder, persistence))
+            ),
+            transposed(
+                plan.redis_sentinel
+                    .map(|persistence| RedisSentinel::start(&folder, persistence))
             ),
             transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
             transposed(optional(plan.rabbitmq_cluster).map(RabbitMqCluster::start)),
@@ -87,6 +96,7 @@ impl Services {
         Ok(Self {
             redis,
             redis_cluster,
+            redis_sentinel,
             rabbitmq,
             rabbitmq_cluster,
             postgres,
@@ -110,6 +120,16 @@ impl Services {
         self.redis_cluster
             .as_ref()
             .ok_or(ServiceError::NotPlanned("Redis Cluster"))
+    }
+
+    /// The Redis with a replica and Sentinels.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotPlanned`].
+    pub fn redis_sentinel(&self) -> Result<&RedisSentinel, ServiceError> {
+        self.redis_sentinel
+            .as_ref()
+            .ok_or(ServiceError::NotPlanned("Redis Sentinel"))
     }
 
     /// RabbitMQ.
@@ -152,6 +172,7 @@ impl Services {
         let mut pids = Vec::new();
         pids.extend(self.redis.iter().flat_map(Redis::pids));
         pids.extend(self.redis_cluster.iter().flat_map(RedisCluster::pids));
+        pids.extend(self.redis_sentinel.iter().flat_map(RedisSentinel::pids));
         pids.extend(self.rabbitmq.iter().flat_map(RabbitMq::pids));
         pids.extend(self.rabbitmq_cluster.iter().flat_map(RabbitMqCluster::pids));
         pids.extend(self.postgres.iter().flat_map(Postgres::pids));
@@ -167,6 +188,9 @@ impl Services {
         }
         if let Some(cluster) = &self.redis_cluster {
             variables.push(("TASKSYNC_TEST_REDIS_CLUSTER_URL", cluster.url()));
+        }
+        if let Some(sentinel) = &self.redis_sentinel {
+            variables.push(("TASKSYNC_TEST_REDIS_SENTINEL_URL", sentinel.url()));
         }
         // Where there is no single node, the cluster is the broker of every test.
         let cluster = self.rabbitmq_cluster.as_ref();

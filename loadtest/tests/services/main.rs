@@ -10,6 +10,7 @@
 mod leftovers;
 mod postgres;
 mod rabbitmq;
+mod redis_sentinel;
 mod redis_server;
 
 use std::sync::Arc;

@@ -11,9 +11,13 @@ mod dispatch;
 #[cfg(test)]
 mod election;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod fairness;
 #[cfg(test)]
 mod lost_redis;
+#[cfg(test)]
+mod redis_rig;
 #[cfg(test)]
 mod refusing_queue;
 #[cfg(test)]

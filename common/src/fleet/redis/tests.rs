@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::contract::FleetBench;
-use crate::contract::redis::{CLUSTER, SINGLE, own_prefix, remove_prefix, url_in};
+use crate::contract::redis::{CLUSTER, SENTINEL, SINGLE, own_prefix, remove_prefix, url_in};
 use crate::fleet::Role;
 use crate::redis::RedisOptions;
 
@@ -41,6 +41,11 @@ impl FleetBench for Bench {
 mod single {
     use super::*;
     crate::fleet_contract!(async { url_in(SINGLE).map(bench) });
+}
+
+mod sentinel {
+    use super::*;
+    crate::fleet_contract!(async { url_in(SENTINEL).map(bench) });
 }
 
 mod cluster {

@@ -117,6 +117,7 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
         )
     };
     let url = url::Url::parse(&settings.url).map_err(|error| wrong(&error))?;
+    check_parameters(&url).map_err(|error| wrong(&error))?;
     let named = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
     let mut options = PgConnectOptions::from_str(&settings.url).map_err(|error| wrong(&error))?;
     if options.get_database().is_none() {
@@ -126,18 +127,69 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
         options = options.application_name("tasksync");
     }
     let mode = options.get_ssl_mode();
-    if !is_local(&options) {
-        if !named(&["sslmode", "ssl-mode"]) {
+    let authority = named(&["sslrootcert", "ssl-root-cert", "ssl-ca"]);
+    if !named(&["sslmode", "ssl-mode"]) {
+        if authority || !is_local(&options) {
             options = options.ssl_mode(PgSslMode::VerifyFull);
-        } else if matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer) {
-            tracing::warn!(
-                place = place(&options),
-                "registry.url allows a connection without TLS: whoever listens on the way reads the password and the tasks"
-            );
         }
+    } else if authority && !matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
+        return Err(wrong(
+            &"its sslrootcert would not be looked at: write sslmode=verify-full, or leave sslmode out",
+        ));
+    } else if !is_local(&options) && matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
+    {
+        tracing::warn!(
+            place = place(&options),
+            "registry.url allows a connection without TLS: whoever listens on the way reads the password and the tasks"
+        );
     }
     // Statements are fast or told as slow calls by their own time-outs.
     Ok(options.disable_statement_logging())
+}
+
+/// Parameters of the URL that are obeyed, each with its other spellings.
+const PARAMETERS: &[&[&str]] = &[
+    &["sslmode", "ssl-mode"],
+    &["sslrootcert", "ssl-root-cert", "ssl-ca"],
+    &["sslcert", "ssl-cert"],
+    &["sslkey", "ssl-key"],
+    &["application_name"],
+    &["host"],
+    &["hostaddr"],
+    &["port"],
+    &["dbname"],
+    &["user"],
+    &["password"],
+    &["statement-cache-capacity"],
+];
+
+/// Refuses parameters the driver would pass over, or obey the last one of: `sslMode=verify-full` would silently ask for no
+/// proof, and the driver logs what it passes over, a misspelt password included.
+fn check_parameters(url: &url::Url) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, value) in url.query_pairs() {
+        // `options` may come in parts.
+        if name == "options" || (name.starts_with("options[") && name.ends_with(']')) {
+            continue;
+        }
+        let Some(parameter) = PARAMETERS.iter().find(|names| names.contains(&&*name)) else {
+            return Err(format!(
+                "its parameter {name} is not known; known are sslmode, sslrootcert, sslcert, sslkey, application_name and options"
+            ));
+        };
+        let parameter = parameter.first().copied().unwrap_or_default();
+        if !seen.insert(parameter) {
+            return Err(format!("it names {parameter} twice"));
+        }
+        // The driver would only say that something is not found.
+        if matches!(parameter, "sslrootcert" | "sslcert" | "sslkey")
+            && !value.starts_with("-----BEGIN")
+            && let Err(error) = std::fs::metadata(&*value)
+        {
+            return Err(format!("{parameter} {value}: {error}"));
+        }
+    }
+    Ok(())
 }
 
 /// `true` when the connection does not leave this machine.

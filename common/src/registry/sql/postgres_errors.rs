@@ -4,6 +4,11 @@ use std::io::ErrorKind;
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::tls;
+
+/// Where the authorities to trust are named.
+const AUTHORITIES: &str = "sslrootcert of registry.url";
+
 /// The error in words, with the server's own.
 pub(super) fn reason(error: &sqlx::Error) -> String {
     match error {
@@ -20,9 +25,20 @@ pub(super) fn reason(error: &sqlx::Error) -> String {
                 database.message()
             )
         }
-        sqlx::Error::Io(error) => format!("{} ({error})", io_meaning(error.kind())),
+        sqlx::Error::Io(error) => match tls::refusal(&error.to_string(), AUTHORITIES) {
+            Some(refusal) => format!("{refusal} ({error})"),
+            None => format!("{} ({error})", io_meaning(error.kind())),
+        },
         sqlx::Error::Tls(error) => {
-            format!("TLS could not be agreed; look at sslmode and sslrootcert of registry.url ({error})")
+            let said = error.to_string();
+            let meaning = if said.contains("server does not support TLS") {
+                "the server offers no TLS, and sslmode of registry.url asks for it: turn it on there (ssl = on)".to_owned()
+            } else {
+                tls::refusal(&said, AUTHORITIES).unwrap_or_else(|| {
+                    "TLS could not be agreed; look at sslmode and sslrootcert of registry.url".to_owned()
+                })
+            };
+            format!("{meaning} ({said})")
         }
         other => other.to_string(),
     }

@@ -182,6 +182,11 @@ impl Index {
             .collect()
     }
 
+    /// The mark's number as this process was told it last.
+    pub(super) fn acknowledged(&self) -> u64 {
+        count(self.acknowledged.load(Ordering::SeqCst))
+    }
+
     /// Moves the mark, and forgets what this process knew of data before.
     pub(super) async fn mark(&self) -> Result<Marked, Failure> {
         let before = self.acknowledged.load(Ordering::SeqCst);

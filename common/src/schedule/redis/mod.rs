@@ -80,7 +80,7 @@ impl RedisSchedule {
     /// # Errors
     /// The URL cannot be used, or Redis does not answer.
     pub async fn open(settings: &ScheduleSettings) -> Result<Self, Failure> {
-        let store = RedisStore::open("schedule.url", &settings.url, RedisOptions::default()).await?;
+        let store = RedisStore::open("schedule.url", &settings.url, RedisOptions::of(settings)).await?;
         Ok(Self::new(
             store,
             &settings.key_prefix,
@@ -549,6 +549,10 @@ impl Schedule for RedisSchedule {
             )
             .await?;
         Ok(())
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        Some(self.index.acknowledged())
     }
 
     async fn mark(&self) -> Result<Option<Marked>, Failure> {

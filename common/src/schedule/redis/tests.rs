@@ -1,9 +1,9 @@
-//! The contract on one server and on a cluster; and what only a shared store can do wrong.
+//! The contract on one server, behind Sentinels and on a cluster; and what only a shared store can do wrong.
 
 use std::sync::Arc;
 
 use super::*;
-use crate::contract::redis::{CLUSTER, PrivateRedis, SINGLE, own_prefix, remove_prefix, url_in};
+use crate::contract::redis::{CLUSTER, PrivateRedis, SENTINEL, SINGLE, own_prefix, remove_prefix, url_in};
 use crate::contract::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
 use crate::schedule::History;
@@ -68,6 +68,11 @@ mod loss;
 mod on_one_server {
     use super::*;
     crate::schedule_contract!(if available bench_at(SINGLE));
+}
+
+mod behind_sentinels {
+    use super::*;
+    crate::schedule_contract!(if available bench_at(SENTINEL));
 }
 
 mod on_a_cluster {

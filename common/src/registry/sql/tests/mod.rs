@@ -1,5 +1,6 @@
 mod occupancy;
 mod postgres;
+mod postgres_tls;
 mod server;
 mod sqlite;
 

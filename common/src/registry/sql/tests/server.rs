@@ -125,11 +125,21 @@ pub(super) struct OwnServer {
     programs: PathBuf,
     folder: tempfile::TempDir,
     port: u16,
+    tls: bool,
 }
 
 impl OwnServer {
     /// Makes and starts one; `None` where PostgreSQL is not installed.
     pub(super) fn start_new() -> Option<Self> {
+        Self::make(None)
+    }
+
+    /// As [`Self::start_new`], with this certificate and key (one PEM text) for those who ask for TLS.
+    pub(super) fn start_tls(certificate: &str) -> Option<Self> {
+        Self::make(Some(certificate))
+    }
+
+    fn make(certificate: Option<&str>) -> Option<Self> {
         let Some(programs) = programs() else {
             skip("PostgreSQL installed on this machine");
             return None;
@@ -143,7 +153,14 @@ impl OwnServer {
             programs,
             folder,
             port,
+            tls: certificate.is_some(),
         };
+        if let Some(certificate) = certificate {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::write(server.certificate(), certificate).unwrap();
+            // PostgreSQL refuses a key others may read.
+            std::fs::set_permissions(server.certificate(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         let password = server.folder.path().join("password");
         std::fs::write(&password, "geheim\n").unwrap();
         // PostgreSQL refuses to run as root, so the folder is its user's.
@@ -178,6 +195,10 @@ impl OwnServer {
         self.folder.path().join("data").display().to_string()
     }
 
+    fn certificate(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
+    }
+
     fn program(&self, name: &str, arguments: &[&str]) {
         let program = self.programs.join(name);
         let mut command = if is_root() {
@@ -200,10 +221,17 @@ impl OwnServer {
 
     pub(super) fn start(&self) {
         let place = self.folder.path().display();
-        let options = format!(
+        let mut options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place} -c fsync=off",
             self.port
         );
+        if self.tls {
+            let file = self.certificate();
+            let file = file.display();
+            options.push_str(&format!(
+                " -c ssl=on -c ssl_cert_file={file} -c ssl_key_file={file}"
+            ));
+        }
         let log = format!("{place}/log");
         self.program(
             "pg_ctl",

@@ -1,0 +1,184 @@
+//! TLS, against real servers whose certificates an authority of the test's own signed.
+
+use std::path::Path;
+
+use super::*;
+use crate::certificates::PrivateAuthority;
+use crate::settings::ScheduleSettings;
+
+/// As the settings open it.
+fn opened(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> {
+    let settings = ScheduleSettings {
+        url: url.to_owned(),
+        authorities: authorities.map(Path::to_path_buf),
+        ..ScheduleSettings::default()
+    };
+    RedisStore::new("schedule.url", &settings.url, RedisOptions::of(&settings))
+}
+
+/// Why a call failed that must.
+async fn refused(url: &str, authorities: Option<&Path>) -> String {
+    let failure = opened(url, authorities).unwrap().ping().await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::RedisUnavailable)
+    );
+    failure.detail
+}
+
+/// Why the settings cannot be used.
+fn wrong(url: &str, authorities: &Path) -> String {
+    let failure = opened(url, Some(authorities)).unwrap_err();
+    assert_eq!(failure.code, Code::SettingsWrong);
+    failure.detail
+}
+
+#[tokio::test]
+async fn a_server_of_a_private_authority_is_trusted_when_the_authority_is_named() {
+    let authority = PrivateAuthority::new();
+    let certificate = authority.issue_file(&["127.0.0.1"]);
+    let Some(server) = PrivateRedis::start_tls(&certificate, &["--requirepass", "geheim"]) else {
+        return;
+    };
+    let url = server.url().replace("://", "://:geheim@");
+    let file = authority.file();
+    let store = opened(&url, Some(&file)).unwrap();
+    assert_eq!(count(&store, "n", Repeat::No).await, Ok(1));
+
+    let unknown = refused(&url, None).await;
+    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
+    for detail in [unknown, other] {
+        assert!(
+            detail.contains("not trusted") && detail.contains("schedule.authorities"),
+            "{detail}"
+        );
+        assert!(!detail.contains("geheim"), "{detail}");
+    }
+    let name = refused(&url.replace("127.0.0.1", "localhost"), Some(&file)).await;
+    assert!(
+        name.contains("another host name") && name.contains("localhost"),
+        "{name}"
+    );
+    let plain = refused(&url.replace("rediss:", "redis:"), None).await;
+    assert!(plain.contains("rediss"), "{plain}");
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_told_as_such() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let url = server.url().replace("redis:", "rediss:");
+    let authority = PrivateAuthority::new();
+    let authority = authority.file();
+    // What a greeting looks like to a server that expects commands is chance: it is refused, or waited on.
+    let details = futures::future::join_all((0..10).map(|_| refused(&url, Some(&authority)))).await;
+    for detail in details {
+        assert!(
+            detail.contains("no TLS") && detail.contains("on that port"),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_certificates_of_its_clients_is_told_as_such() {
+    let authority = PrivateAuthority::new();
+    let (certificate, file) = (authority.issue_file(&["127.0.0.1"]), authority.file());
+    let arguments = [
+        "--tls-auth-clients",
+        "yes",
+        "--tls-ca-cert-file",
+        file.to_str().unwrap(),
+    ];
+    let Some(server) = PrivateRedis::start_tls(&certificate, &arguments) else {
+        return;
+    };
+    let detail = refused(&server.url(), Some(&file)).await;
+    assert!(detail.contains("tls-auth-clients"), "{detail}");
+}
+
+#[tokio::test]
+async fn sentinels_and_their_master_are_trusted_alike() {
+    let authority = PrivateAuthority::new();
+    let (certificate, file) = (authority.issue_file(&["127.0.0.1"]), authority.file());
+    let Some(master) = PrivateRedis::start_tls(&certificate, &[]) else {
+        return;
+    };
+    let Some(sentinel) = PrivateRedis::start_tls_sentinel(&certificate, &file, master.port()) else {
+        return;
+    };
+    let url = format!("rediss+sentinel://127.0.0.1:{}/private", sentinel.port());
+    let store = opened(&url, Some(&file)).unwrap();
+    // The Sentinel may not have met its master yet.
+    let mut answer = count(&store, "n", Repeat::No).await;
+    for _ in 0..200 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = count(&store, "n", Repeat::No).await;
+    }
+    assert_eq!(answer, Ok(1));
+    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
+    assert!(other.contains("schedule.authorities"), "{other}");
+}
+
+#[tokio::test]
+async fn the_nodes_of_a_cluster_are_trusted_alike() {
+    let authority = PrivateAuthority::new();
+    let (certificate, file) = (authority.issue_file(&["127.0.0.1"]), authority.file());
+    let arguments = [
+        "--cluster-enabled",
+        "yes",
+        "--tls-cluster",
+        "yes",
+        "--tls-ca-cert-file",
+        file.to_str().unwrap(),
+    ];
+    let Some(node) = PrivateRedis::start_tls(&certificate, &arguments) else {
+        return;
+    };
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
+    let alone = opened(&node.url(), Some(&file)).unwrap();
+    alone.command::<()>("testing", slots, Repeat::No).await.unwrap();
+    let url = node.url().replace("rediss:", "rediss+cluster:");
+    let store = opened(&url, Some(&file)).unwrap();
+    let mut answer = count(&store, "n", Repeat::No).await;
+    for _ in 0..200 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = count(&store, "n", Repeat::No).await;
+    }
+    assert_eq!(answer, Ok(1));
+    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
+    assert!(other.contains("schedule.authorities"), "{other}");
+}
+
+#[tokio::test]
+async fn authorities_that_cannot_be_used_are_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authorities.pem");
+    let url = "rediss://:geheim@127.0.0.1:1";
+    let missing = wrong(url, &file);
+    std::fs::write(&file, "hello").unwrap();
+    let empty = wrong(url, &file);
+    std::fs::write(
+        &file,
+        "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let nonsense = wrong(url, &file);
+    for detail in [missing, empty, nonsense] {
+        assert!(
+            detail.contains("schedule.authorities") && detail.contains("authorities.pem"),
+            "{detail}"
+        );
+        assert!(!detail.contains("geheim"), "{detail}");
+    }
+    let plain = wrong("redis://127.0.0.1:1", &PrivateAuthority::new().file());
+    assert!(plain.contains("asks for no TLS"), "{plain}");
+}

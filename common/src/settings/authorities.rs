@@ -1,0 +1,47 @@
+//! Files of certificate authorities that settings name.
+
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::error::{Code, ErrorClass, Failure};
+
+/// Largest file of authorities read, in bytes.
+const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
+
+/// The file's certificates, each of which can be trusted; `setting` names the file in errors.
+///
+/// # Errors
+/// The file cannot be read, is too large, holds no certificate in PEM form, or one that is damaged.
+pub(crate) fn read_authorities(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let wrong = |why: String| {
+        Failure::new(
+            ErrorClass::TenantPermanent,
+            Code::SettingsWrong,
+            format!("{setting} {}: {why}", path.display()),
+        )
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
+    if size > MAXIMUM_AUTHORITIES {
+        return Err(wrong(format!("{size} bytes are too many for certificates")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(format!("cannot be read as PEM: {error}")))?;
+    if certificates.is_empty() {
+        return Err(wrong("holds no certificate in PEM form".to_owned()));
+    }
+    // One that is damaged would be left out without a word where it is used.
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(&certificates) {
+        store
+            .add(certificate.clone())
+            .map_err(|error| wrong(format!("certificate {number} in it cannot be used: {error}")))?;
+    }
+    Ok(certificates)
+}

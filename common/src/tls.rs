@@ -1,0 +1,80 @@
+//! What a TLS connection that was refused means for whoever runs tasksync.
+
+/// What happened and what to do, from the TLS library's words, which is all that some clients pass on; nothing for an error
+/// of another kind. `authorities` names where the authorities to trust are set.
+pub(crate) fn refusal(said: &str, authorities: &str) -> Option<String> {
+    if said.contains("received corrupt message") {
+        return Some(
+            "no TLS is spoken on that port: name the server's TLS port, or turn TLS on there".to_owned(),
+        );
+    }
+    let (_, certificate) = said.split_once("invalid peer certificate: ")?;
+    Some(if certificate.starts_with("UnknownIssuer") {
+        format!(
+            "the server's certificate comes from an authority that is not trusted (self-signed, or a company's own): name the \
+             authority's certificate in {authorities}"
+        )
+    } else if certificate.starts_with("BadSignature") {
+        format!(
+            "the server's certificate is not signed by the authority of that name that is trusted: name the authority's \
+             present certificate in {authorities}"
+        )
+    } else {
+        let meaning = if certificate.contains("not valid for name")
+            || certificate.starts_with("NotValidForName")
+        {
+            "is for another host name: write a name it is for into the URL, or have it issued for this one"
+        } else if certificate.contains("expired") || certificate.starts_with("Expired") {
+            "has expired: renew it"
+        } else if certificate.contains("not valid yet") || certificate.starts_with("NotValidYet") {
+            "is not valid yet: compare the clocks of both machines"
+        } else {
+            "cannot be accepted: have a proper one issued"
+        };
+        format!("the server's certificate {meaning}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn certificates_that_are_refused_have_words() {
+        let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        for (error, says) in [
+            (CertificateError::UnknownIssuer, "x.authorities"),
+            (
+                CertificateError::BadSignature,
+                "present certificate in x.authorities",
+            ),
+            (CertificateError::NotValidForName, "another host name"),
+            (CertificateError::Expired, "has expired"),
+            (
+                CertificateError::ExpiredContext {
+                    time: time(9),
+                    not_after: time(1),
+                },
+                "has expired",
+            ),
+            (
+                CertificateError::NotValidYetContext {
+                    time: time(1),
+                    not_before: time(9),
+                },
+                "clocks",
+            ),
+            (CertificateError::BadEncoding, "cannot be accepted"),
+        ] {
+            let said = Error::InvalidCertificate(error).to_string();
+            let refusal = refusal(&said, "x.authorities").unwrap();
+            assert!(refusal.contains(says), "{said}: {refusal}");
+        }
+        assert_eq!(refusal("connection reset", "x.authorities"), None);
+    }
+}

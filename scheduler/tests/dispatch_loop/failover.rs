@@ -1,0 +1,228 @@
+//! The order of work and its leader over a Redis whose Sentinels promote the replica, in real time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::contract::redis::own_prefix;
+use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
+use tasksync_common::schedule::{ClaimAnswer, RedisSchedule, Schedule as _};
+use tasksync_loadtest::services::{Binaries, Persistence, Redis, RedisSentinel, ServiceError, ServiceFolder};
+
+use crate::redis_rig::{CLAIM, Rig, opted_in_at, until};
+use crate::support::{key, tenant_id, user_id};
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// A set of its own; `None` (skipped) when Redis is not installed, unless it has to be.
+async fn set() -> Option<RedisSentinel> {
+    let folder = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
+    match RedisSentinel::start(&folder, Persistence::EverySecond).await {
+        Ok(set) => Some(set),
+        Err(error @ ServiceError::NotInstalled { .. }) => {
+            let required = std::env::var_os("TASKSYNC_TEST_SERVICES");
+            assert!(required.is_none_or(|value| value != "required"), "{error}");
+            println!("skipped: {error}; run make test");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A connection to this node, whatever its role.
+fn at(node: &Redis) -> RedisStore {
+    RedisStore::new("test", &node.url(), RedisOptions::default()).unwrap()
+}
+
+async fn ask(node: &RedisStore, words: &[&str]) -> redis::Value {
+    let (name, arguments) = words.split_first().unwrap();
+    let mut command = redis::cmd(name);
+    command.arg(arguments);
+    node.command("testing", command, Repeat::Yes).await.unwrap()
+}
+
+async fn is_primary(node: &RedisStore) -> bool {
+    let redis::Value::Array(role) = ask(node, &["ROLE"]).await else {
+        panic!("no role")
+    };
+    let role: String = redis::from_redis_value(role.into_iter().next().unwrap()).unwrap();
+    role == "master"
+}
+
+/// Waits until the replica has what the primary has.
+async fn copied(primary: &RedisStore) {
+    until("the replica's copy", async || {
+        let copies = ask(primary, &["WAIT", "1", "1000"]).await;
+        redis::from_redis_value::<i64>(copies).unwrap() == 1
+    })
+    .await;
+}
+
+/// Cuts the replica off for good: what the primary writes from now on never reaches it.
+async fn cut_off(primary: &RedisStore, replica: &Redis) {
+    replica.pause();
+    ask(primary, &["CLIENT", "KILL", "TYPE", "replica"]).await;
+}
+
+/// Kills the primary, lets the replica go on, and waits until it was promoted. A moment just before that, of its own time.
+async fn fail_over(primary: &Redis, replica: &Redis) -> Timestamp {
+    primary.kill();
+    replica.resume();
+    let replica = at(replica);
+    let mut before = time(&replica).await;
+    until("the promotion", async || {
+        let asked = time(&replica).await;
+        let promoted = is_primary(&replica).await;
+        if !promoted {
+            before = asked;
+        }
+        promoted
+    })
+    .await;
+    before
+}
+
+async fn time(node: &RedisStore) -> Timestamp {
+    let (seconds, microseconds): (i64, i64) = redis::from_redis_value(ask(node, &["TIME"]).await).unwrap();
+    Timestamp::from_microsecond(seconds * 1_000_000 + microseconds).unwrap()
+}
+
+/// No job was sent before a claim that was lost at this moment has run out; waits for the first one afterwards.
+async fn nobody_is_sent_for_a_claim_s_lifetime(rig: &Rig, moment: Timestamp) {
+    until("a job after the failover", async || {
+        !rig.tokens_after(moment).is_empty()
+    })
+    .await;
+    let first = rig.tokens_after(moment).into_iter().min().unwrap();
+    let earliest = moment + SignedDuration::try_from(CLAIM).unwrap();
+    let earliest = u64::try_from(earliest.as_microsecond()).unwrap();
+    assert!(
+        first >= earliest,
+        "sent {} ms too early",
+        earliest.saturating_sub(first) / 1_000
+    );
+}
+
+#[tokio::test]
+async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
+    let Some(set) = set().await else { return };
+    let [first, second] = set.nodes();
+    let prefix = own_prefix();
+    let open = || {
+        let store = RedisStore::new("test", &set.url(), RedisOptions::default()).unwrap();
+        (
+            store.clone(),
+            RedisSchedule::new(store, &prefix, Duration::from_secs(300)),
+        )
+    };
+    let (store, order) = open();
+    for user in ["ana", "bea"] {
+        order.enrol(&key("a", user), opted_in_at(), None).await.unwrap();
+    }
+    let epoch = order.lead("leader", LONG).await.unwrap().unwrap();
+    let mark = order.mark().await.unwrap().unwrap().after;
+    let tenant = tenant_id("a");
+    let ana = [user_id("ana")];
+    let Ok(ClaimAnswer::Claimed { token, users }) = order.claim(epoch, &tenant, &ana, LONG).await else {
+        panic!("not claimed")
+    };
+    assert_eq!(users.len(), 1);
+    copied(&at(first)).await;
+
+    // The first Sentinel hangs, too, as when the machine of both is gone.
+    set.sentinels()[0].pause();
+    fail_over(first, second).await;
+    // The same process, without a word to it.
+    until("the order", async || order.now().await.is_ok()).await;
+    assert_eq!(order.renew(&tenant, token, &ana, LONG).await.unwrap().len(), 1);
+    assert_eq!(order.lead("leader", LONG).await.unwrap(), Some(epoch));
+    assert_eq!(order.lead("other", LONG).await.unwrap(), None);
+    let marked = order.mark().await.unwrap().unwrap();
+    assert!(!marked.shows_loss(Some(&mark)), "nothing was lost");
+    let Ok(ClaimAnswer::Claimed { users, .. }) = order
+        .claim(epoch, &tenant, &[user_id("ana"), user_id("bea")], LONG)
+        .await
+    else {
+        panic!("not claimed")
+    };
+    assert_eq!(users.len(), 1, "Ana is claimed already");
+    set.sentinels()[0].resume();
+
+    // The old primary comes back and takes itself for the primary, until a Sentinel tells it otherwise.
+    first.restart().await.unwrap();
+    let old = at(first);
+    let (fresh_store, fresh) = open();
+    until("a fresh process", async || fresh.now().await.is_ok()).await;
+    let mut written = 0;
+    until("the old primary's demotion", async || {
+        written += 1;
+        for (name, store) in [("old", &store), ("fresh", &fresh_store)] {
+            let mut set = redis::cmd("SET");
+            set.arg(format!("{prefix}:{name}:{written}")).arg("x");
+            store.command::<()>("testing", set, Repeat::Yes).await.unwrap();
+        }
+        // Asked in this order: once it is a replica, it has everything by copying.
+        let has = ask(&old, &["KEYS", &format!("{prefix}:*:{written}")]).await;
+        let has: Vec<String> = redis::from_redis_value(has).unwrap();
+        let primary = is_primary(&old).await;
+        assert!(!primary || has.is_empty(), "written to the old primary: {has:?}");
+        !primary
+    })
+    .await;
+    set.wait_until_whole().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failover_that_lost_claims_is_noticed_and_nobody_is_sent_before_they_have_run_out() {
+    let Some(set) = set().await else { return };
+    let [first, second] = set.nodes();
+    let rig = Rig::new(set.url(), Duration::from_millis(200)).await;
+    let process = rig.start("one");
+    until("the first job", async || rig.has_sent("u0")).await;
+    let primary = at(first);
+    copied(&primary).await;
+    cut_off(&primary, second).await;
+    // Somebody new is put in and claimed, and the replica learns of neither.
+    let cut = process.now().await;
+    rig.opt_in(5..10);
+    process
+        .order
+        .enrol(&key("contoso", "u5"), opted_in_at(), None)
+        .await
+        .unwrap();
+    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+    until("more of them", async || rig.tokens_after(cut).len() > 1).await;
+
+    let before = fail_over(first, second).await;
+    nobody_is_sent_for_a_claim_s_lifetime(&rig, before).await;
+    until("everybody", async || process.has(0..10).await).await;
+    process.stop();
+}
+
+#[tokio::test]
+async fn a_leader_who_takes_over_after_the_failover_notices_what_its_predecessor_claimed() {
+    let Some(set) = set().await else { return };
+    let [first, second] = set.nodes();
+    // One run at the start; everybody after that is sent by the looks in between.
+    let rig = Rig::new(set.url(), LONG).await;
+    let process = rig.start("one");
+    until("the first job", async || rig.has_sent("u0")).await;
+    let primary = at(first);
+    copied(&primary).await;
+    cut_off(&primary, second).await;
+    rig.opt_in(5..6);
+    process
+        .order
+        .enrol(&key("contoso", "u5"), opted_in_at(), None)
+        .await
+        .unwrap();
+    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+
+    // The machine of the primary was also that of the leader.
+    process.kill().await;
+    let next = rig.start("two");
+    let before = fail_over(first, second).await;
+    nobody_is_sent_for_a_claim_s_lifetime(&rig, before).await;
+    until("everybody", async || next.has(0..6).await).await;
+    next.stop();
+}
