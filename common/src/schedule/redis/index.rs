@@ -36,6 +36,8 @@ const MOST_REMEMBERED: usize = 20_000;
 const AT_ONCE: usize = 32;
 /// A tenant that seems lost is looked at again after this time: its withdrawal may be on its way into the index.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// A change is on its way into the index for no longer than this, as a rule.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
 
 /// What the index says of a tenant: number, users, claimed, attempts, head, expiry.
 type Known = (i64, i64, i64, i64, Option<i64>, Option<i64>);
@@ -294,7 +296,7 @@ impl Index {
             inspected.repaired += 1;
         }
         let (next, tenants) = self.page(&cursor, limit).await?;
-        let mut suspects = Vec::new();
+        let (mut suspects, mut late) = (Vec::new(), Vec::new());
         // In parts: one script must not hold the server up for long.
         for part in tenants.chunks(256) {
             let known = self.known(part).await?;
@@ -307,17 +309,35 @@ impl Index {
                 let Some(known) = known else { continue };
                 match verdict(&known, &report) {
                     Verdict::InStep => {}
-                    Verdict::Behind => {
-                        self.push_now(tenant, report, false, &[]).await?;
-                        inspected.repaired += 1;
-                    }
+                    Verdict::Behind => late.push((tenant.clone(), report)),
                     Verdict::Lost => suspects.push((tenant.clone(), known)),
                 }
             }
         }
+        inspected.repaired += self.bring_in_step(late).await?;
         inspected.lost = self.look_again(suspects).await?;
         self.memory().cursor = (next != "0").then_some(next);
         Ok(inspected)
+    }
+
+    /// Pushes what the index still does not know; most of it was only on its way when it was looked at. How many.
+    async fn bring_in_step(&self, late: Vec<(TenantId, Report)>) -> Result<u64, Failure> {
+        if late.is_empty() {
+            return Ok(0);
+        }
+        tokio::time::sleep(ON_ITS_WAY).await;
+        let tenants: Vec<TenantId> = late.iter().map(|(tenant, _)| tenant.clone()).collect();
+        let now = self.known(&tenants).await?;
+        let mut pushed = 0;
+        for ((tenant, report), now) in late.into_iter().zip(now) {
+            // One that is gone was withdrawn meanwhile.
+            let in_step = now.is_none_or(|now| verdict(&now, &report) != Verdict::Behind);
+            if !in_step {
+                self.push_now(&tenant, report, false, &[]).await?;
+                pushed += 1;
+            }
+        }
+        Ok(pushed)
     }
 
     /// Those of the suspects that are lost indeed; the index is brought in step with what is left of them.
