@@ -1,5 +1,6 @@
-//! Jobs per second through our queue at RabbitMQ, against the bare client with the same guarantees (quorum queue, persistent,
-//! mandatory, confirmed in a window, acknowledged one by one), in the same run, in alternating rounds.
+//! Jobs per second through our queue at RabbitMQ, against the bare client with the same guarantees, in the same run, in
+//! alternating rounds: quorum queue with the same limits, lifetime and dead lettering, persistent, mandatory, confirmed in
+//! a window, acknowledged one by one.
 //!
 //! `TASKSYNC_TEST_AMQP_URL=amqp://… cargo bench -p tasksync-common --bench amqp_queue`
 
@@ -14,12 +15,15 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use tasksync_common::queue::{JobQueue, QueueName, Reason, SyncJob, VERSION, Workload, open_queue};
+use serde_json::Value;
+use tasksync_common::queue::{
+    JobQueue, QueueName, Reason, SyncJob, VERSION, Workload, definitions, open_queue,
+};
 use tasksync_common::schedule::Token;
 use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
@@ -29,6 +33,8 @@ const JOBS: usize = 5_000;
 const ROUNDS: usize = 5;
 const WINDOW: usize = 100;
 const PREFETCH: u16 = 100;
+/// How long a job may wait.
+const LIFETIME: Duration = Duration::from_secs(3_600);
 
 fn job(number: usize) -> SyncJob {
     SyncJob {
@@ -100,7 +106,30 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
         }
     };
     tokio::join!(publish, take);
-    begin.elapsed()
+    let elapsed = begin.elapsed();
+    // Ours is gone as well when its round ends.
+    taker
+        .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+        .await
+        .unwrap();
+    elapsed
+}
+
+/// The arguments our queue is declared with.
+fn arguments(settings: &QueueSettings) -> FieldTable {
+    let all = definitions(settings, LIFETIME, "/");
+    let name = format!("{}.tasks.background", settings.name_prefix);
+    let queues = all["queues"].as_array().unwrap();
+    let queue = queues.iter().find(|queue| queue["name"] == name).unwrap();
+    let mut table = FieldTable::default();
+    for (name, value) in queue["arguments"].as_object().unwrap() {
+        let value = match value {
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            number => AMQPValue::LongLongInt(number.as_i64().unwrap()),
+        };
+        table.insert(name.as_str().into(), value);
+    }
+    table
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -120,7 +149,7 @@ async fn main() {
         name_prefix: prefix.clone(),
         ..QueueSettings::default()
     };
-    let queue = open_queue(&settings, Duration::from_secs(3600)).await.unwrap();
+    let queue = open_queue(&settings, LIFETIME).await.unwrap();
     let connect = || Connection::connect(&url, ConnectionProperties::default());
     let (one, other) = (connect().await.unwrap(), connect().await.unwrap());
     let publisher = one.create_channel().await.unwrap();
@@ -134,10 +163,12 @@ async fn main() {
         .await
         .unwrap();
     let name = format!("{prefix}.bare");
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     publisher
-        .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments)
+        .queue_declare(
+            name.as_str().into(),
+            QueueDeclareOptions::durable(),
+            arguments(&settings),
+        )
         .await
         .unwrap();
     let jobs: Vec<SyncJob> = (0..JOBS).map(job).collect();

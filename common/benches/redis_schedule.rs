@@ -245,7 +245,8 @@ async fn finish(
     claimed: Vec<(TenantId, Token, Vec<UserId>)>,
 ) -> Result<(), String> {
     for (tenant, token, users) in claimed {
-        for group in users.chunks(10) {
+        // As the worker reports users who end together.
+        for group in users.chunks(BATCH) {
             let results: Vec<Finish> = group
                 .iter()
                 .map(|user| Finish {

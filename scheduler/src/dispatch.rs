@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
@@ -31,6 +32,9 @@ const PUBLISH: Duration = Duration::from_secs(10);
 
 /// Giving back the users of a job that was not taken may take this long; then their claim runs out by itself.
 const RELEASE: Duration = Duration::from_secs(5);
+
+/// Jobs on their way to the queue at once.
+const SENT_AT_ONCE: usize = 32;
 
 /// Users taken back per call, and calls per run, when claims ran out.
 const RECLAIM_GROUP: usize = 1_000;
@@ -333,31 +337,75 @@ impl Dispatcher {
         if chosen.batches.is_empty() {
             return Ok(round);
         }
-        let mut sent = 0;
-        for Batch { tenant, users, .. } in chosen.batches.into_iter().take(most) {
-            if lost.is_cancelled() {
-                break;
-            }
-            if !self.is_synced(&tenant, known).await? {
-                continue;
-            }
-            match self
-                .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)
-                .await?
-            {
-                Sent::Published(users) => {
-                    sent += users;
-                    round.jobs += 1;
-                }
-                Sent::Nobody => {}
-                Sent::StaleEpoch => {
-                    round.filled = Filled::StaleEpoch;
-                    return Ok(round);
+        let mut batches = Vec::new();
+        let mut failed = None;
+        for batch in chosen.batches.into_iter().take(most) {
+            match self.is_synced(&batch.tenant, known).await {
+                Ok(true) => batches.push(batch),
+                Ok(false) => {}
+                // Those before it are sent all the same.
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
                 }
             }
         }
+        let mut sent = 0;
+        for outcome in self.send_all(epoch, batches, lost).await {
+            match outcome {
+                Ok(Sent::Published(users)) => {
+                    sent += users;
+                    round.jobs += 1;
+                }
+                Ok(Sent::Nobody) => {}
+                Ok(Sent::StaleEpoch) => {
+                    round.filled = Filled::StaleEpoch;
+                    return Ok(round);
+                }
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
         round.filled = Filled::Users(sent);
         Ok(round)
+    }
+
+    /// Sends jobs in order, several on their way at once: the queue confirms many together for little more than one. None
+    /// follows when one was not sent or the leadership is lost, and every one that was begun is seen to its end, so that
+    /// nobody stays claimed without a job.
+    async fn send_all(
+        &self,
+        epoch: Epoch,
+        batches: Vec<Batch>,
+        lost: &CancellationToken,
+    ) -> Vec<Result<Sent, Failure>> {
+        let over = lost.child_token();
+        futures::stream::iter(batches)
+            .map(|batch| self.send_unless(epoch, batch, &over))
+            .buffered(SENT_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// Sends a job unless it is over, which it is when this one cannot be sent.
+    async fn send_unless(
+        &self,
+        epoch: Epoch,
+        Batch { tenant, users, .. }: Batch,
+        over: &CancellationToken,
+    ) -> Result<Sent, Failure> {
+        if over.is_cancelled() {
+            return Ok(Sent::Nobody);
+        }
+        let sent = self
+            .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)
+            .await;
+        if matches!(sent, Ok(Sent::StaleEpoch) | Err(_)) {
+            over.cancel();
+        }
+        sent
     }
 
     /// What bounds one look: as many users as fit into the jobs the queue has room for.

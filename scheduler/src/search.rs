@@ -24,9 +24,9 @@ impl Dispatcher {
     /// Brings the order of work in step with the registry. Enrolling and opting out change the order at once; this finds
     /// what a crash in between, a restored backup or a lost order left behind.
     pub(crate) async fn search(&self) -> Result<(), Failure> {
-        self.metrics.tenant_searches.add(1);
         let done = reconcile(self.registry.as_ref(), self.schedule.as_ref()).await?;
         let found = done.added + self.enrol_disabled().await?;
+        self.metrics.tenant_searches.add(1);
         self.metrics.users_found.add(found);
         self.metrics.users_withdrawn.add(done.withdrawn);
         if found > 0 || done.withdrawn > 0 {

@@ -149,6 +149,7 @@ macro_rules! schedule_contract {
         $crate::schedule_contract! { @tests $make;
             order::users_and_tenants_come_oldest_first
             order::enrolling_again_changes_nothing
+            order::many_are_enrolled_as_each_alone_would_be
             order::the_same_name_in_two_tenants_is_two_users
             order::withdrawn_users_and_tenants_are_gone
             order::a_user_made_due_goes_ahead_but_not_behind

@@ -237,6 +237,9 @@ impl Schedule for Metered<dyn Schedule> {
     ) -> Result<bool, Failure> {
         measured(Store::Schedule, "enrol", self.0.enrol(user, stamp, last_success)).await
     }
+    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
+        measured(Store::Schedule, "enrol_many", self.0.enrol_many(tenant, users)).await
+    }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         measured(Store::Schedule, "withdraw", self.0.withdraw(user)).await
     }

@@ -29,6 +29,7 @@ pub use stamps::StampSaver;
 
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
+use crate::registry::SavedStamp;
 
 /// Growing number of a claim; a claim with a lower one is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,6 +171,8 @@ pub trait Schedule: Send + Sync + 'static {
         stamp: Timestamp,
         last_success: Option<Timestamp>,
     ) -> Result<bool, Failure>;
+    /// Puts users of one tenant in as [`Self::enrol`] does, each with its own stamps; how many of them were not in.
+    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure>;
     /// Takes a user out, claimed or not; the claim is void.
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
     /// Takes a whole tenant out.

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Schedule;
@@ -16,8 +15,6 @@ use crate::registry::{Registry, SavedStamp};
 
 /// Names read at once.
 const PAGE: u32 = 500;
-/// Changes of the schedule in flight at once; a shared store answers them in one go.
-const AT_ONCE: usize = 64;
 /// Users never synced are spread over this time before their opt-in: many opt in at one moment (a bulk enrolment), and
 /// equal stamps are slow to keep in order and would put a large tenant's users before everybody else's.
 const SPREAD_MICROSECONDS: u64 = 10_000_000;
@@ -98,15 +95,14 @@ pub async fn add_missing(
             return Ok(added);
         };
         after = Some(last.user.clone());
-        added += futures::stream::iter(stamps)
-            .map(|saved| async move {
-                let key = UserKey::new(tenant.clone(), saved.user.clone());
-                let stamp = starting_stamp(&key, &saved);
-                schedule.enrol(&key, stamp, saved.last_success).await
+        let users: Vec<SavedStamp> = stamps
+            .into_iter()
+            .map(|saved| SavedStamp {
+                stamp: starting_stamp(tenant, &saved),
+                ..saved
             })
-            .buffer_unordered(AT_ONCE)
-            .try_fold(0, |count, new| async move { Ok(count + u64::from(new)) })
-            .await?;
+            .collect();
+        added += schedule.enrol_many(tenant, &users).await?;
     }
 }
 
@@ -140,11 +136,12 @@ async fn withdraw_foreign(
 }
 
 /// The saved stamp; of a user without a success moved back a little, always by the same amount.
-fn starting_stamp(key: &UserKey, saved: &SavedStamp) -> Timestamp {
+fn starting_stamp(tenant: &TenantId, saved: &SavedStamp) -> Timestamp {
     if saved.last_success.is_some() {
         return saved.stamp;
     }
-    let back = i64::try_from(spread(key) % SPREAD_MICROSECONDS).unwrap_or(0);
+    let key = UserKey::new(tenant.clone(), saved.user.clone());
+    let back = i64::try_from(spread(&key) % SPREAD_MICROSECONDS).unwrap_or(0);
     saved
         .stamp
         .checked_sub(SignedDuration::from_micros(back))

@@ -1,7 +1,7 @@
 //! Stamps on their way back to the registry: lazily and in batches, because a lost one costs an early sync and nothing else.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,7 @@ impl StampSaver {
         finished: &[UserId],
     ) {
         let span = |duration: Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        let finished: HashSet<&UserId> = finished.iter().collect();
         for result in results.iter().filter(|result| finished.contains(&result.user)) {
             let stamp = at
                 .checked_add(span(result.due_after))

@@ -179,12 +179,14 @@ impl Services {
         pids
     }
 
-    /// Environment variables tests find the servers by.
+    /// Environment variables tests and benchmarks find the servers by: their URLs, and the ids of their processes for
+    /// whoever measures them.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
         if let Some(redis) = &self.redis {
             variables.push(("TASKSYNC_TEST_REDIS_URL", redis.url()));
+            variables.extend(pid("TASKSYNC_TEST_REDIS_PID", redis.pid()));
         }
         if let Some(cluster) = &self.redis_cluster {
             variables.push(("TASKSYNC_TEST_REDIS_CLUSTER_URL", cluster.url()));
@@ -199,12 +201,18 @@ impl Services {
         if let Some((url, node)) = single.or(cluster) {
             variables.push(("TASKSYNC_TEST_AMQP_URL", url));
             variables.push(("TASKSYNC_TEST_RABBITMQ_API_URL", node.api_url()));
+            variables.extend(pid("TASKSYNC_TEST_RABBITMQ_PID", node.pid()));
         }
         if let Some(postgres) = &self.postgres {
             variables.push(("TASKSYNC_TEST_POSTGRES_URL", postgres.url()));
+            variables.extend(pid("TASKSYNC_TEST_POSTGRES_PID", postgres.pid()));
         }
         variables
     }
+}
+
+fn pid(name: &'static str, pid: Option<u32>) -> Option<(&'static str, String)> {
+    pid.map(|pid| (name, pid.to_string()))
 }
 
 async fn transposed<T, F>(future: Option<F>) -> Result<Option<T>, ServiceError>

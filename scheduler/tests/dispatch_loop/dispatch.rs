@@ -119,6 +119,31 @@ async fn a_job_that_is_not_taken_gives_its_users_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_jobs_on_their_way_together_none_that_is_not_taken_keeps_its_users() {
+    let bench = Bench::new(Act::Idle);
+    let mut users = Vec::new();
+    for tenant in 0..40 {
+        users.extend(bench.enrol(&format!("tenant-{tenant:02}"), 2).await);
+    }
+    bench.queue.set_refuses(true);
+    let process = bench.scheduler("a");
+    bench.worker();
+    sleep(SECOND * 30).await;
+    assert!(process.metrics.publish_failures.get() >= 2);
+    for user in &users {
+        assert!(!bench.status(user).await.claimed, "{user}");
+    }
+    bench.queue.set_refuses(false);
+    sleep(SECOND * 60).await;
+    for user in &users {
+        assert!(bench.status(user).await.last_success.is_some(), "{user}");
+    }
+    let taken = bench.queue.taken();
+    let synced: usize = taken.iter().map(|(_, job)| job.users.len()).sum();
+    assert_eq!(synced, users.len(), "everybody once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn users_of_a_disabled_tenant_are_not_synced_from_the_next_run_on() {
     let bench = Bench::new(Act::Idle);
     bench.enrol("contoso", 20).await;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::SavedStamp;
 use tasksync_common::schedule::{
     ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Schedule, Summary, Token,
     UserStatus,
@@ -52,6 +53,9 @@ impl Schedule for FaultySchedule {
         success: Option<Timestamp>,
     ) -> Result<bool, Failure> {
         self.up()?.enrol(user, stamp, success).await
+    }
+    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
+        self.up()?.enrol_many(tenant, users).await
     }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
         self.up()?.withdraw(user).await

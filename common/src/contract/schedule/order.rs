@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::registry::SavedStamp;
 use crate::schedule::UserStatus;
 
 /// By stamp, ties by name; limits and the youngest stamp asked for are kept; tenants by their oldest.
@@ -69,6 +70,42 @@ pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
     };
     assert_eq!(schedule.status(&ana).await.unwrap(), Some(claimed));
     assert!(waiting(schedule, "a").await.is_empty());
+}
+
+/// Who is in, waiting or claimed, is not moved, and a name that comes twice counts once.
+pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let base = stamp(schedule, 0).await;
+    let at = |seconds| base + SignedDuration::from_secs(seconds);
+    let saved = |user: &str, seconds, last_success| SavedStamp {
+        user: user_id(user),
+        stamp: at(seconds),
+        last_success,
+    };
+    let a = tenant_id("a");
+    assert_eq!(schedule.enrol_many(&a, &[]).await.unwrap(), 0);
+    assert!(schedule.is_empty().await.unwrap());
+    enrol(schedule, "a", "ana", at(20)).await;
+    enrol(schedule, "a", "ben", at(0)).await;
+    let epoch = leader(schedule).await;
+    claim(schedule, epoch, "a", &["ben"], LONG).await;
+    // More than an adapter may send at once.
+    let mut many: Vec<SavedStamp> = (100..1_300)
+        .map(|number| saved(&format!("u{number:04}"), number, None))
+        .collect();
+    many.extend([
+        saved("ana", 5, None),
+        saved("ben", 5, None),
+        saved("cem", 10, Some(at(3))),
+        saved("cem", 11, None),
+    ]);
+    assert_eq!(schedule.enrol_many(&a, &many).await.unwrap(), 1_201);
+    assert_eq!(schedule.enrol_many(&a, &many).await.unwrap(), 0);
+    assert_eq!(waiting(schedule, "a").await[..3], ["cem", "ana", "u0100"]);
+    let cem = schedule.status(&key("a", "cem")).await.unwrap().unwrap();
+    assert_eq!((cem.stamp, cem.last_success), (at(10), Some(at(3))));
+    assert_eq!(schedule.heads(2).await.unwrap()[0].stamp, at(10));
+    assert_eq!(schedule.summary(None).await.unwrap().users, 1_203);
 }
 
 /// Nothing done to one is seen in the other.

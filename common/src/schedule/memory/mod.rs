@@ -17,6 +17,7 @@ use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summ
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
+use crate::registry::SavedStamp;
 use state::State;
 
 /// The order of work in one process's memory. Clones share it. No call fails or waits.
@@ -78,6 +79,16 @@ impl Schedule for MemorySchedule {
     ) -> Result<bool, Failure> {
         let (mut state, _) = self.enter();
         Ok(state.enrol(user, stamp, last_success))
+    }
+
+    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
+        let (mut state, _) = self.enter();
+        let mut new = 0;
+        for saved in users {
+            let key = UserKey::new(tenant.clone(), saved.user.clone());
+            new += u64::from(state.enrol(&key, saved.stamp, saved.last_success));
+        }
+        Ok(new)
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {

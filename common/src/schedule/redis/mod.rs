@@ -49,6 +49,7 @@ use super::{
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
+use crate::registry::SavedStamp;
 use crate::settings::ScheduleSettings;
 
 /// A user asked for is put ahead of everybody whose stamp is younger than this.
@@ -56,6 +57,9 @@ const AHEAD: Duration = Duration::from_secs(3_600);
 
 /// Most names one call reads.
 const MOST_NAMES: usize = 1_000_000;
+
+/// Users put in by one script: it must not hold the server up for long.
+const ENROLLED_AT_ONCE: usize = 500;
 
 /// Tenants whose expired claims are looked at in one call.
 const EXPIRED_TENANTS: usize = 500;
@@ -173,15 +177,29 @@ impl Schedule for RedisSchedule {
         stamp: Timestamp,
         last_success: Option<Timestamp>,
     ) -> Result<bool, Failure> {
-        let args = [
-            arg(&user.user),
-            arg(score(stamp)),
-            optional(last_success.map(score)),
-        ];
-        let new: i64 = self
-            .change("enrolling a user", &ENROL, &user.tenant, &args, Repeat::Yes)
-            .await?;
-        Ok(new == 1)
+        let saved = SavedStamp {
+            user: user.user.clone(),
+            stamp,
+            last_success,
+        };
+        self.enrol_many(&user.tenant, &[saved]).await.map(|new| new == 1)
+    }
+
+    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
+        let mut new = 0;
+        for part in users.chunks(ENROLLED_AT_ONCE) {
+            let mut args = Vec::with_capacity(part.len() * 3);
+            for saved in part {
+                args.push(arg(&saved.user));
+                args.push(arg(score(saved.stamp)));
+                args.push(optional(saved.last_success.map(score)));
+            }
+            let added: i64 = self
+                .change("enrolling users", &ENROL, tenant, &args, Repeat::Yes)
+                .await?;
+            new += count(added);
+        }
+        Ok(new)
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {

@@ -1,0 +1,156 @@
+//! The people: in the registry, and in the order of work with stamps that are old and far apart.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{
+    Access, Credentials, Enrolment, EnrolmentState, MailboxConnection, Registry, SharePointConnection,
+    SourceConnection, Tenant,
+};
+use tasksync_common::schedule::Schedule;
+
+use crate::text;
+
+/// People and tenants; the first tenant has half of all people.
+pub(crate) const PEOPLE: usize = 100_000;
+pub(crate) const TENANTS: usize = 1_000;
+
+/// Everybody's stamp is older than this, and so due.
+const AGE: SignedDuration = SignedDuration::from_hours(24);
+/// Two stamps are at least so far apart: ties are slow to keep in order and do not happen in service.
+const APART_MICROSECONDS: u64 = 500;
+/// Enrolments of one transaction, and calls to the order of work in flight.
+const ENROLLED_AT_ONCE: usize = 1_000;
+const CALLS_AT_ONCE: usize = 256;
+
+/// How the people of a tenant lie in the order of waiting time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Next to each other in groups of up to 100, as the batches they were synced in leave them.
+    Batches,
+    /// Anywhere: nobody waits next to a colleague, but for those of the large tenant.
+    Scattered,
+}
+
+impl Shape {
+    /// The name in the output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Batches => "as batches leave them",
+            Self::Scattered => "scattered",
+        }
+    }
+}
+
+fn tenant_id(number: usize) -> Result<TenantId, String> {
+    format!("tenant-{number:04}").parse().map_err(text)
+}
+
+fn person(number: usize) -> Result<UserKey, String> {
+    // Every other one is of the large tenant.
+    let tenant = if number.is_multiple_of(2) {
+        0
+    } else {
+        1 + number / 2 % (TENANTS - 1)
+    };
+    let user: UserId = format!("user{number:06}@contoso.example").parse().map_err(text)?;
+    Ok(UserKey::new(tenant_id(tenant)?, user))
+}
+
+/// Puts all tenants and everybody into the registry.
+///
+/// # Errors
+/// The registry's own.
+pub(crate) async fn enrol(registry: &dyn Registry) -> Result<(), String> {
+    for number in 0..TENANTS {
+        registry.put_tenant(&tenant(number)?).await.map_err(text)?;
+    }
+    for first in (0..PEOPLE).step_by(ENROLLED_AT_ONCE) {
+        let enrolments: Vec<Enrolment> = (first..PEOPLE.min(first + ENROLLED_AT_ONCE))
+            .map(|number| {
+                Ok::<_, String>(Enrolment {
+                    key: person(number)?,
+                    source_login: format!("i:0#.w|contoso\\user{number:06}"),
+                    mailbox: format!("user{number:06}@contoso.example").parse().map_err(text)?,
+                    time_zone: None,
+                    opted_in_at: Timestamp::UNIX_EPOCH,
+                    state: EnrolmentState::Enabled,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        registry.enrol_many(&enrolments).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+fn tenant(number: usize) -> Result<Tenant, String> {
+    let credentials = Credentials::Basic {
+        user: "contoso\\svc-tasksync".to_owned(),
+        password: "env:PASSWORD".parse().map_err(text)?,
+    };
+    Ok(Tenant {
+        id: tenant_id(number)?,
+        display_name: format!("Tenant {number}"),
+        enabled: true,
+        time_zone: "Europe/Berlin".to_owned(),
+        source: SourceConnection::SharePoint(SharePointConnection {
+            sites: vec![
+                format!("https://sharepoint-{number}.example")
+                    .parse()
+                    .map_err(text)?,
+            ],
+            credentials: credentials.clone(),
+        }),
+        mailbox: MailboxConnection::Ews {
+            url: "https://exchange.example/EWS/Exchange.asmx"
+                .parse()
+                .map_err(text)?,
+            credentials,
+            access: Access::Auto,
+        },
+    })
+}
+
+/// Puts everybody into the order of work.
+///
+/// # Errors
+/// The schedule's own.
+pub(crate) async fn order(schedule: &dyn Schedule, shape: Shape) -> Result<(), String> {
+    let newest = schedule.now().await.map_err(text)? - AGE;
+    let mut people = (0..PEOPLE).map(person).collect::<Result<Vec<_>, _>>()?;
+    match shape {
+        Shape::Scattered => shuffle(&mut people),
+        Shape::Batches => {
+            people.sort_by(|one, other| one.tenant.cmp(&other.tenant));
+            let mut batches: Vec<Vec<UserKey>> = people
+                .chunk_by(|one, other| one.tenant == other.tenant)
+                .flat_map(|colleagues| colleagues.chunks(100))
+                .map(<[UserKey]>::to_vec)
+                .collect();
+            shuffle(&mut batches);
+            people = batches.into_iter().flatten().collect();
+        }
+    }
+    let span = APART_MICROSECONDS * PEOPLE as u64;
+    futures::stream::iter(people.into_iter().enumerate())
+        .map(|(place, user)| async move {
+            let back = i64::try_from(span - APART_MICROSECONDS * place as u64).unwrap_or(0);
+            let stamp = newest - SignedDuration::from_micros(back);
+            schedule.enrol(&user, stamp, Some(stamp)).await.map_err(text)
+        })
+        .buffer_unordered(CALLS_AT_ONCE)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+}
+
+/// Fisher and Yates with a generator of Marsaglia's: the same order in every run.
+fn shuffle<T>(list: &mut [T]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for last in (1..list.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let other = usize::try_from(state % (last as u64 + 1)).unwrap_or(0);
+        list.swap(last, other);
+    }
+}

@@ -1,0 +1,233 @@
+//! The real loops: one scheduler that leads and one worker, each with connections and a runtime of its own as if they
+//! were two processes, and people for whom nothing ever changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::error::Failure;
+use tasksync_common::fleet::{Heartbeat, Member, Nudge, Part, Role, open_fleet};
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::queue::open_queue;
+use tasksync_common::registry::open_registry;
+use tasksync_common::schedule::{StampSaver, open_schedule};
+use tasksync_common::settings::Settings;
+use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
+use tasksync_worker::work::{
+    Consumers, Presence, Survey, SyncReport, UserSync, WorkLimits, WorkMetrics, Worker, run,
+};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::text;
+
+/// As the executable has it.
+const STAMP_INTERVAL: Duration = Duration::from_secs(10);
+const STAMP_BATCH: usize = 1_000;
+const STAMPS_WAITING: usize = 100_000;
+/// Starting takes no longer than this, the comparison of registry and order included.
+const START: Duration = Duration::from_secs(300);
+
+/// A sync that finds nothing to do: no server is asked.
+struct Idle;
+
+#[async_trait]
+impl UserSync for Idle {
+    type Known = ();
+    type Work = ();
+
+    async fn look_up(&self, _tenant: &TenantId, users: &[UserId]) -> Vec<Result<(), Failure>> {
+        users.iter().map(|_| Ok(())).collect()
+    }
+
+    async fn survey(&self, _tenant: &TenantId, users: Vec<(UserId, ())>) -> Vec<Result<Survey<()>, Failure>> {
+        users.iter().map(|_| Ok(Survey::Idle)).collect()
+    }
+
+    async fn sync(&self, _user: &UserKey, (): (), _budget: Duration) -> Result<SyncReport, Failure> {
+        Ok(SyncReport::default())
+    }
+}
+
+/// Running loops.
+pub(crate) struct Stack {
+    stop: CancellationToken,
+    parts: Vec<JoinHandle<()>>,
+    pub(crate) dispatch: Arc<DispatchMetrics>,
+    pub(crate) work: Arc<WorkMetrics>,
+}
+
+impl Stack {
+    /// Starts both and returns when one leads and has compared registry and order.
+    ///
+    /// # Errors
+    /// A store cannot be opened, or it takes too long.
+    pub(crate) async fn start(
+        settings: &Arc<Settings>,
+        scheduler: &Handle,
+        worker: &Handle,
+    ) -> Result<Self, String> {
+        let stop = CancellationToken::new();
+        let (dispatch, mut parts) =
+            joined(scheduler.spawn(schedule(Arc::clone(settings), stop.clone()))).await?;
+        let (work, more) = joined(worker.spawn(work(Arc::clone(settings), stop.clone()))).await?;
+        parts.extend(more);
+        let stack = Self {
+            stop,
+            parts,
+            dispatch,
+            work,
+        };
+        let began = Instant::now();
+        while stack.dispatch.tenant_searches.get() == 0 {
+            if began.elapsed() > START {
+                return Err(format!("nobody led and compared within {} s", START.as_secs()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(stack)
+    }
+
+    /// Users whose sync ended.
+    pub(crate) fn done(&self) -> u64 {
+        self.work.users_idle.get()
+    }
+
+    /// Ends both in order.
+    ///
+    /// # Errors
+    /// A part panicked.
+    pub(crate) async fn stop(self) -> Result<(), String> {
+        self.stop.cancel();
+        for part in self.parts {
+            part.await.map_err(text)?;
+        }
+        let failures = self.dispatch.runs_failed.get()
+            + self.dispatch.publish_failures.get()
+            + self.work.reports_failed.get()
+            + self.work.batches_requeued.get();
+        if failures > 0 {
+            return Err(format!(
+                "{failures} calls failed: {:?} {:?}",
+                self.dispatch, self.work
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn joined<T>(task: JoinHandle<Result<T, String>>) -> Result<T, String> {
+    task.await.map_err(text)?
+}
+
+async fn stores(settings: &Settings) -> Result<Stores, String> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    Ok(Stores {
+        schedule: open_schedule(&settings.schedule, Arc::clone(&clock))
+            .await
+            .map_err(text)?,
+        queue: open_queue(&settings.queue, settings.schedule.claim_lifetime)
+            .await
+            .map_err(text)?,
+        registry: open_registry(&settings.registry).await.map_err(text)?,
+        fleet: open_fleet(&settings.schedule, Arc::clone(&clock)).map_err(text)?,
+        clock,
+    })
+}
+
+fn heartbeat(
+    settings: &Settings,
+    stores: &Stores,
+    role: Role,
+    part: Arc<dyn Part>,
+    nudge: Arc<Nudge>,
+) -> Heartbeat {
+    Heartbeat {
+        fleet: Arc::clone(&stores.fleet),
+        member: Member::new(
+            format!("{role:?}-{}", uuid::Uuid::now_v7()),
+            role,
+            stores.clock.now(),
+        ),
+        parts: vec![part],
+        interval: settings.schedule.heartbeat_interval,
+        lifetime: settings.schedule.heartbeat_lifetime,
+        nudge,
+    }
+}
+
+/// The tasks of one side, and what it counts.
+type Running<M> = (Arc<M>, Vec<JoinHandle<()>>);
+
+async fn schedule(
+    settings: Arc<Settings>,
+    stop: CancellationToken,
+) -> Result<Running<DispatchMetrics>, String> {
+    let stores = stores(&settings).await?;
+    let metrics: Arc<DispatchMetrics> = Arc::default();
+    let scheduler = Scheduler::new(
+        stores.clone(),
+        DispatchLimits::of(&settings),
+        uuid::Uuid::now_v7().to_string(),
+        Arc::clone(&metrics),
+    );
+    let heartbeat = heartbeat(
+        &settings,
+        &stores,
+        Role::Scheduler,
+        scheduler.presence(),
+        Arc::default(),
+    );
+    let beating = stop.clone();
+    let parts = vec![
+        tokio::spawn(async move { scheduler.run(stop).await }),
+        tokio::spawn(async move { heartbeat.run(beating).await }),
+    ];
+    Ok((metrics, parts))
+}
+
+async fn work(settings: Arc<Settings>, stop: CancellationToken) -> Result<Running<WorkMetrics>, String> {
+    let stores = stores(&settings).await?;
+    let limits = WorkLimits::of(&settings);
+    let metrics: Arc<WorkMetrics> = Arc::default();
+    let nudge: Arc<Nudge> = Arc::default();
+    let presence = Presence::new(
+        &limits,
+        Arc::clone(&metrics),
+        Arc::clone(&stores.fleet),
+        Arc::clone(&nudge),
+    );
+    let stamps = Arc::new(StampSaver::new(
+        Arc::clone(&stores.registry),
+        STAMP_BATCH,
+        STAMPS_WAITING,
+    ));
+    let heartbeat = heartbeat(
+        &settings,
+        &stores,
+        Role::Worker,
+        Arc::clone(&presence) as _,
+        nudge,
+    );
+    let worker = Worker {
+        schedule: stores.schedule,
+        queue: stores.queue,
+        registry: stores.registry,
+        clock: stores.clock,
+        stamps: Arc::clone(&stamps),
+        sync: Arc::new(Idle),
+        consumers: Arc::new(Consumers::new(&limits)),
+        limits,
+        metrics: Arc::clone(&metrics),
+        presence,
+    };
+    let (beating, saving) = (stop.clone(), stop.clone());
+    let parts = vec![
+        tokio::spawn(async move { run(worker, stop).await }),
+        tokio::spawn(async move { heartbeat.run(beating).await }),
+        tokio::spawn(async move { stamps.run(STAMP_INTERVAL, saving).await }),
+    ];
+    Ok((metrics, parts))
+}
