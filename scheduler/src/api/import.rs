@@ -5,8 +5,8 @@ use axum::extract::State;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
-use tasksync_common::model::{MailboxAddress, UserId, UserKey};
-use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState};
+use tasksync_common::model::{MailboxAddress, TenantId, UserId, UserKey};
+use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, SavedStamp};
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Params, TenantPath, check_text, check_time_zone};
@@ -15,8 +15,6 @@ use super::{Parts, Shared};
 
 /// Most users of one request.
 const MAXIMUM_USERS: usize = 1_000;
-/// Users put into the order of work side by side.
-const AT_ONCE: usize = 32;
 
 /// Body of an import.
 #[derive(Deserialize)]
@@ -91,7 +89,7 @@ pub(super) async fn import(
     let (mut added, mut updated) = (Vec::new(), Vec::new());
     for (enrolment, answer) in enrolments.into_iter().zip(answers) {
         match answer {
-            Enrolled::Added => added.push(enrolment.key),
+            Enrolled::Added => added.push(enrolment.key.user),
             Enrolled::Updated => updated.push(enrolment.key),
             Enrolled::MailboxTaken(other) => result.refused.push(Refused {
                 user: enrolment.key.user,
@@ -117,7 +115,7 @@ pub(super) async fn import(
                 .await?;
         }
         if tenant.enabled {
-            put_in_order(parts, &added).await?;
+            put_in_order(parts, &tenant.id, &added).await?;
             for key in &updated {
                 super::users::put_in_order(parts, key).await?;
             }
@@ -131,7 +129,7 @@ pub(super) async fn import(
 }
 
 /// Puts new users into the order of work, due at once, one behind the other as they were listed.
-async fn put_in_order(parts: &Parts, users: &[UserKey]) -> Result<(), Failure> {
+async fn put_in_order(parts: &Parts, tenant: &TenantId, users: &[UserId]) -> Result<(), Failure> {
     if users.is_empty() {
         return Ok(());
     }
@@ -147,16 +145,15 @@ async fn put_in_order(parts: &Parts, users: &[UserKey]) -> Result<(), Failure> {
         due.checked_sub(SignedDuration::from_micros(behind))
             .unwrap_or(due)
     };
-    let stamped: Vec<(&UserKey, Timestamp)> = users
+    let stamped: Vec<SavedStamp> = users
         .iter()
         .enumerate()
-        .map(|(at, user)| (user, stamp(at)))
+        .map(|(at, user)| SavedStamp {
+            user: user.clone(),
+            stamp: stamp(at),
+            last_success: None,
+        })
         .collect();
-    for some in stamped.chunks(AT_ONCE) {
-        let enrolling = some
-            .iter()
-            .map(|(user, stamp)| parts.schedule.enrol(user, *stamp, None));
-        futures::future::try_join_all(enrolling).await?;
-    }
+    parts.schedule.enrol_many(tenant, &stamped).await?;
     Ok(())
 }

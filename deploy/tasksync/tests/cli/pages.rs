@@ -1,5 +1,7 @@
 //! Reference pages and examples agree with the program.
 
+use tasksync_loadtest::scenario::{SHIPPED, Scenario};
+
 use crate::harness::{example, root, run, tasksync};
 
 #[test]
@@ -29,6 +31,28 @@ fn the_examples_are_right() {
     let text = std::fs::read_to_string(example("tenant.toml")).unwrap();
     let tenant: tasksync_common::registry::Tenant = toml::from_str(&text).unwrap();
     assert_eq!(tenant.id.as_str(), "contoso");
+}
+
+#[test]
+fn the_settings_of_every_shipped_scenario_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let distributed = std::fs::read_to_string(example("distributed.toml")).unwrap();
+    let distributed: toml::Table = toml::from_str(&distributed).unwrap();
+    for (name, text) in SHIPPED {
+        let mut settings = Scenario::parse(text).unwrap().settings;
+        // The addresses, which the run chooses.
+        for store in ["registry", "schedule", "queue"] {
+            let url = distributed[store]["url"].clone();
+            let section = settings.entry(store).or_insert_with(|| toml::Table::new().into());
+            section.as_table_mut().unwrap().insert("url".to_owned(), url);
+        }
+        let file = folder.path().join(format!("{name}.toml"));
+        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
+        for role in ["scheduler", "worker"] {
+            let checked = run(tasksync().args(["config", "check", "--role", role]).arg(&file));
+            assert_eq!(checked.code, 0, "{name}: {checked:?}");
+        }
+    }
 }
 
 #[test]
