@@ -42,6 +42,8 @@ bench: setup
 	cargo bench --locked --quiet -p tasksync-common --bench select
 	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --redis-volatile -- \
 		cargo bench --locked --quiet -p tasksync-common --bench redis_schedule --bench amqp_queue
+	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --postgres --redis-volatile -- \
+		cargo bench --locked --quiet -p tasksync --bench coordination
 
 setup:
 	@deploy/dev/setup.sh
