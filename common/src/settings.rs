@@ -86,7 +86,8 @@ pub struct ScheduleSettings {
     /// Between runs the leader looks this often whether workers want more; 0 makes it a classic timer job.
     #[serde(with = "duration")]
     pub top_up_interval: Duration,
-    /// Most tenants one run takes users of (the original's NumberOfSubscriptionSyncsPerEwsSyncRun).
+    /// Most tenants one selection takes users of (the original's NumberOfSubscriptionSyncsPerEwsSyncRun). While workers want
+    /// more, the next selection follows at once; a classic timer job selects once a run.
     pub tenants_per_run: usize,
     /// Most users of one job (the original's NumberOfUsersPerEwsSyncBatch).
     pub users_per_batch: usize,

@@ -75,6 +75,18 @@ pub(crate) enum Filled {
     StaleEpoch,
 }
 
+impl Filled {
+    /// Both together.
+    fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Users(one), Self::Users(other)) => Self::Users(one + other),
+            (Self::Users(users), Self::Nobody) | (Self::Nobody, Self::Users(users)) => Self::Users(users),
+            (Self::Nobody, Self::Nobody) => Self::Nobody,
+            (Self::StaleEpoch, _) | (_, Self::StaleEpoch) => Self::StaleEpoch,
+        }
+    }
+}
+
 /// One round of selecting and sending.
 struct Round {
     filled: Filled,
@@ -246,10 +258,7 @@ impl Dispatcher {
         if room == 0 {
             return Ok(Filled::Users(0));
         }
-        let batches = self.batch_limit(&load, &in_flight);
-        let fair = !batches.in_flight.is_empty();
-        let first = self.selection(room, batches);
-        let first = self.round(epoch, first, usize::MAX, known, lost).await?;
+        let (first, fair) = self.rounds(epoch, room, &load, in_flight, known, lost).await?;
         let spare = match first.filled {
             Filled::Users(_) | Filled::Nobody
                 if fair && first.end == End::NobodyElseDue && !lost.is_cancelled() =>
@@ -263,11 +272,47 @@ impl Dispatcher {
         }
         let second = self.selection(spare, BatchLimit::default());
         let second = self.round(epoch, second, spare, known, lost).await?;
-        Ok(match (first.filled, second.filled) {
-            (Filled::Users(first), Filled::Users(second)) => Filled::Users(first + second),
-            (Filled::Users(first), Filled::Nobody) => Filled::Users(first),
-            (_, second) => second,
-        })
+        Ok(first.filled.and(second.filled))
+    }
+
+    /// Selects and sends until the room is used or nobody else is due, and says whether a tenant was limited in it. One
+    /// selection takes users of so many tenants; where the users of many are due one by one, another follows at once, or
+    /// workers would wait for the next look. A classic timer job selects once.
+    async fn rounds(
+        &self,
+        epoch: Epoch,
+        room: usize,
+        load: &Load,
+        mut in_flight: fair::Running,
+        known: &mut KnownTenants,
+        lost: &CancellationToken,
+    ) -> Result<(Round, bool), Failure> {
+        let mut all = Round {
+            filled: Filled::Nobody,
+            jobs: 0,
+            end: End::NobodyElseDue,
+        };
+        loop {
+            let batches = self.batch_limit(load, &in_flight);
+            let fair = !batches.in_flight.is_empty();
+            let limits = self.selection(room - all.jobs, batches);
+            let round = self.round(epoch, limits, usize::MAX, known, lost).await?;
+            all = Round {
+                filled: all.filled.and(round.filled),
+                jobs: all.jobs + round.jobs,
+                end: round.end,
+            };
+            let more = round.end == End::Tenants
+                && round.jobs > 0
+                && round.filled != Filled::StaleEpoch
+                && all.jobs < room
+                && !self.limits.top_up_interval.is_zero()
+                && !lost.is_cancelled();
+            if !more {
+                return Ok((all, fair));
+            }
+            in_flight = self.memory().in_flight(load, Instant::now());
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -66,6 +66,24 @@ async fn workers_that_are_fast_do_not_wait_for_the_next_look_and_the_queue_stays
 }
 
 #[tokio::test(start_paused = true)]
+async fn users_of_many_tenants_who_are_due_one_by_one_do_not_wait_for_a_look_each() {
+    let mut bench = Bench::new(Act::Idle);
+    bench.settings.schedule.tenants_per_run = 5;
+    let mut users = Vec::new();
+    for tenant in 0..300 {
+        users.extend(bench.enrol(&format!("tenant-{tenant:03}"), 1).await);
+    }
+    bench.scheduler("a");
+    bench.worker();
+    // Five tenants at each look would take a minute.
+    sleep(SECOND * 20).await;
+    for user in &users {
+        assert!(bench.status(user).await.last_success.is_some(), "{user}");
+    }
+    assert_eq!(bench.queue.taken().len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_without_users_costs_no_message_and_a_classic_timer_job_sends_once_per_run() {
     let mut bench = Bench::new(Act::Idle);
     bench.settings.schedule.top_up_interval = Duration::ZERO;
