@@ -4,22 +4,19 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 use tasksync_loadtest::trial::{Farm, Installation, Process};
 
-use crate::rig::{PATIENCE, eventually_async, farm};
+use crate::rig::{eventually_async, farm};
 use crate::shared::Shared;
 
 const TENANTS: usize = 10_000;
 /// Tenants added at once.
 const AT_ONCE: usize = 16;
 
-/// The sum of a metric over all its labels, as the process itself tells it.
-async fn metric(http: &reqwest::Client, process: &Process, name: &str) -> f64 {
-    let url = format!("{}/metrics", process.probed);
+/// The sum of all series that begin so, as the process itself tells them.
+async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 {
+    let url = format!("{}/metrics", process.probed());
     let text = http.get(url).send().await.unwrap().text().await.unwrap();
     text.lines()
-        .filter(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
-        })
+        .filter(|line| line.starts_with(series))
         .map(|line| {
             line.rsplit(' ')
                 .next()
@@ -59,7 +56,14 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
     let mut installation = Installation::start(spec, &farm).await.unwrap();
     let http = installation.http().clone();
     add_all(&installation, &farm, folder.path()).await;
-    let runs = async || metric(&http, &installation.schedulers[0], "tasksync_dispatch_runs_total").await;
+    let runs = async || {
+        metric(
+            &http,
+            &installation.schedulers[0],
+            "tasksync_dispatches_total{kind=\"run\"}",
+        )
+        .await
+    };
     let before = runs().await;
     eventually_async("ten more runs", async || runs().await >= before + 10.0).await;
 

@@ -8,7 +8,7 @@ use tasksync_loadtest::sharepoint::people::ItemEdit;
 use tasksync_loadtest::sim::faults::Fault;
 use tasksync_loadtest::trial::{Farm, Ledger};
 
-use crate::rig::{Dice, People, eventually, farm, service, settles, stays_quiet};
+use crate::rig::{Dice, People, eventually, eventually_async, farm, service, settles, stays_quiet};
 
 async fn killed_under_edits(seed: u64, kills: u32) {
     let folder = tempfile::tempdir().unwrap();
@@ -69,9 +69,21 @@ async fn lost_sync_states_double_nothing() {
     let mut service = service(folder.path(), &farm, "").await;
     settles(&farm, &service, &mut Ledger::default()).await;
     let mut dice = Dice(2);
+    let file = SqliteConnectOptions::new().filename(folder.path().join("registry.sqlite"));
     for _ in 0..5 {
+        // Somewhere in the work after the first state was saved again.
+        eventually_async("a saved state", async || {
+            let mut registry = SqliteConnection::connect_with(&file).await.unwrap();
+            let states: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sync_states")
+                .fetch_one(&mut registry)
+                .await
+                .unwrap();
+            registry.close().await.unwrap();
+            states > 0
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(dice.below(1_500))).await;
         service.kill().await;
-        let file = SqliteConnectOptions::new().filename(folder.path().join("registry.sqlite"));
         let mut registry = SqliteConnection::connect_with(&file).await.unwrap();
         let deleted = sqlx::query("DELETE FROM sync_states")
             .execute(&mut registry)
@@ -80,7 +92,6 @@ async fn lost_sync_states_double_nothing() {
         assert!(deleted.rows_affected() > 0);
         registry.close().await.unwrap();
         service.restart().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200 + dice.below(1_500))).await;
     }
     settles(&farm, &service, &mut Ledger::default()).await;
     stays_quiet(&farm).await;

@@ -12,6 +12,7 @@ mod broken_servers;
 mod calamity;
 mod ending;
 mod gate;
+mod idle_tenants;
 mod kill;
 mod plan;
 mod registry;

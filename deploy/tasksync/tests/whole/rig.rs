@@ -248,6 +248,14 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
     }
 }
 
+pub(crate) async fn eventually_async(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !look().await {
+        assert!(started.elapsed() < PATIENCE, "{what} does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A script that runs the executable as the first process of a namespace, as in a container; `None`, said on standard
 /// output, where that is not permitted.
 pub(crate) fn as_process_1(folder: &Path) -> Option<PathBuf> {
