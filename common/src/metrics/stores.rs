@@ -17,8 +17,8 @@ use crate::registry::{
     StoredState, Tenant,
 };
 use crate::schedule::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Inspected, Mark, Marked, Page, Schedule, Summary, Token,
-    UserStatus,
+    ClaimAnswer, Cursor, Epoch, Finish, Head, Inspected, Mark, Marked, Page, Renewed, Schedule, Summary,
+    Token, UserStatus,
 };
 use crate::trace::TraceContext;
 
@@ -280,7 +280,7 @@ impl Schedule for Metered<dyn Schedule> {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Vec<Held>, Failure> {
+    ) -> Result<Renewed, Failure> {
         measured(
             Store::Schedule,
             "renew",

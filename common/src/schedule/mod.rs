@@ -6,6 +6,7 @@
 //! withdrawn; from its expiry on it may be reclaimed at any time.
 
 pub mod fair;
+pub mod gather;
 mod mark;
 mod memory;
 mod open;
@@ -91,6 +92,15 @@ pub struct Held {
     pub user: UserId,
     /// The user's last attempts, for the postponement at the end.
     pub history: History,
+}
+
+/// The answer of [`Schedule::renew`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Renewed {
+    /// Users whose claim still holds.
+    pub held: Vec<Held>,
+    /// Users of the tenant in the order of work, for [`gather`].
+    pub tenant_users: u64,
 }
 
 /// How a user's attempt ended.
@@ -205,7 +215,7 @@ pub trait Schedule: Send + Sync + 'static {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Vec<Held>, Failure>;
+    ) -> Result<Renewed, Failure>;
     /// Ends attempts: the stamp becomes now + `due_after` - minimum time between syncs. Users whose claim under `token`
     /// is gone are not touched; the answer names those that were finished.
     async fn finish(

@@ -201,14 +201,14 @@ fn throttle_floor(user: &UserKey) -> Duration {
     THROTTLE_FLOOR + Duration::from_millis(jitter)
 }
 
-/// A number that is always the same for a user and differs between users (FNV-1a, with a final mix for short names).
+/// A number that is always the same for a user and differs between users.
 pub(super) fn spread(user: &UserKey) -> u64 {
-    let bytes = user
-        .tenant
-        .as_str()
-        .bytes()
-        .chain([b'/'])
-        .chain(user.user.as_str().bytes());
+    let tenant = user.tenant.as_str().bytes();
+    hash(tenant.chain([b'/']).chain(user.user.as_str().bytes()))
+}
+
+/// FNV-1a, with a final mix for short names.
+pub(super) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tasksync_common::clock::Clock as _;
 use tasksync_common::fleet::{Heartbeat, Member, MemoryFleet, Nudge, Role};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::MemoryQueue;
@@ -136,6 +137,18 @@ impl Bench {
             keys.push(key);
         }
         keys
+    }
+
+    /// Opts users of a tenant in whose turns come one by one, evenly over a time that begins now.
+    pub(crate) async fn enrol_scattered(&self, tenant: &str, count: u32, over: Duration) {
+        let users: Vec<UserId> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
+        let due = self.clock.now() - self.settings.schedule.minimum_time_between_user_syncs;
+        self.registry.add(tenant, &users, due);
+        for (index, user) in (0..).zip(&users) {
+            let key = key(tenant, user.as_str());
+            let stamp = due + over * index / count;
+            self.order.enrol(&key, stamp, Some(stamp)).await.unwrap();
+        }
     }
 
     pub(crate) async fn set_enabled(&self, tenant: &str, enabled: bool) {

@@ -243,3 +243,29 @@ async fn a_registry_that_is_down_stops_dispatch_and_nothing_else() {
     sleep(MINUTE).await;
     assert_eq!(bench.work.snapshot().users_idle, 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn idle_users_of_a_tenant_who_began_one_by_one_come_to_share_their_jobs() {
+    let bench = Bench::new(Act::Idle);
+    for tenant in 0..20 {
+        bench
+            .enrol_scattered(&format!("tenant-{tenant:02}"), 40, MINUTE * 12)
+            .await;
+    }
+    bench.scheduler("a");
+    bench.worker();
+    let made = async |time| {
+        let before = bench.queue.taken().len();
+        sleep(time).await;
+        let jobs = &bench.queue.taken()[before..];
+        let users: usize = jobs.iter().map(|(_, job)| job.users.len()).sum();
+        (users, jobs.len())
+    };
+    let (users, jobs) = made(MINUTE * 5).await;
+    assert!(users < jobs * 2, "{users} users in {jobs} jobs at first");
+    sleep(MINUTE * 60).await;
+    // Five turns of everybody, twelve minutes apart.
+    let (users, jobs) = made(MINUTE * 60).await;
+    assert!((3_900..=4_100).contains(&users), "{users} users");
+    assert!(users > jobs * 20, "{users} users in {jobs} jobs");
+}

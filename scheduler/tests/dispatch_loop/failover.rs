@@ -134,7 +134,10 @@ async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
     fail_over(first, second).await;
     // The same process, without a word to it.
     until("the order", async || order.now().await.is_ok()).await;
-    assert_eq!(order.renew(&tenant, token, &ana, LONG).await.unwrap().len(), 1);
+    assert_eq!(
+        order.renew(&tenant, token, &ana, LONG).await.unwrap().held.len(),
+        1
+    );
     assert_eq!(order.lead("leader", LONG).await.unwrap(), Some(epoch));
     assert_eq!(order.lead("other", LONG).await.unwrap(), None);
     let marked = order.mark().await.unwrap().unwrap();

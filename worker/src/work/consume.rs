@@ -9,7 +9,8 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record;
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Held, Schedule, StampSaver};
+use tasksync_common::schedule::gather::Size;
+use tasksync_common::schedule::{Held, Renewed, Schedule, StampSaver};
 use tasksync_common::telemetry::spans;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -306,10 +307,10 @@ impl<S: UserSync> Shared<S> {
             let renewal = worker
                 .schedule
                 .renew(&job.tenant, job.token, &job.users, limits.claim_lifetime);
-            renewal.await.map(|held| (began, held))
+            renewal.await.map(|renewed| (began, renewed))
         });
         // A stopping process does not wait for a schedule that does not answer.
-        let (started, held) = match stop.run_until_cancelled(renewed).await {
+        let (started, Renewed { held, tenant_users }) = match stop.run_until_cancelled(renewed).await {
             Some(renewed) => renewed?,
             None => {
                 let release = worker.schedule.release(&job.tenant, job.token, &job.users);
@@ -358,6 +359,10 @@ impl<S: UserSync> Shared<S> {
             metrics: &worker.metrics,
             presence,
             tenant: &job.tenant,
+            size: Size {
+                users: tenant_users,
+                users_per_batch: limits.users_per_batch,
+            },
             token: job.token,
             histories,
             serial,

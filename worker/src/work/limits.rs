@@ -59,6 +59,8 @@ pub struct WorkLimits {
     pub drain: Duration,
     /// How often users are synced.
     pub pace: Pace,
+    /// Most users of one job: as many idle users of a tenant come due together.
+    pub users_per_batch: usize,
 }
 
 impl WorkLimits {
@@ -76,6 +78,7 @@ impl WorkLimits {
             claim_lifetime: schedule.claim_lifetime,
             drain: worker.drain,
             pace: Pace::from(schedule),
+            users_per_batch: schedule.users_per_batch,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::schedule::gather::{Size, gather};
 use tasksync_common::schedule::postpone::{Outcome, Pace, Postponed, Verdict, postpone};
 use tasksync_common::schedule::{Finish, History};
 
@@ -64,8 +66,27 @@ pub(super) enum Decision {
     Withdraw(UserId),
 }
 
+/// What the user's next turn depends on beside the user.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    /// How often users are synced.
+    pub(super) pace: Pace,
+    /// The tenant.
+    pub(super) tenant: &'a TenantId,
+    /// How large it and its jobs are.
+    pub(super) size: Size,
+    /// The time.
+    pub(super) now: Timestamp,
+}
+
 /// What the end of a user's attempt means, given the user's history until now.
-pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: History) -> Decision {
+pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: History) -> Decision {
+    let Circumstances {
+        pace,
+        tenant,
+        size,
+        now,
+    } = circumstances;
     let Ended { user, end } = ended;
     let (outcome, result) = match end {
         UserEnd::Released => return Decision::Release(user),
@@ -110,6 +131,10 @@ pub(super) fn decide(pace: Pace, tenant: &TenantId, ended: Ended, history: Histo
         due_after,
         verdict,
     } = postpone(pace, &key, history, outcome);
+    let due_after = match outcome {
+        Outcome::Idle => gather(pace, tenant, size, now, due_after),
+        Outcome::Worked | Outcome::Unfinished | Outcome::Failed(_) => due_after,
+    };
     let change = match (verdict, &result) {
         // A tenant's failure takes the way of `Postponed`; here it could only come without a circuit.
         (Verdict::GoOn | Verdict::TenantCircuit, Err(_)) => Change::None,
@@ -150,7 +175,16 @@ mod tests {
             maximum: MINUTE * 12,
         };
         let user = "ana".parse().unwrap();
-        decide(pace, &"contoso".parse().unwrap(), Ended { user, end }, history)
+        let circumstances = Circumstances {
+            pace,
+            tenant: &"contoso".parse().unwrap(),
+            size: Size {
+                users: 40,
+                users_per_batch: 100,
+            },
+            now: Timestamp::UNIX_EPOCH,
+        };
+        decide(circumstances, Ended { user, end }, history)
     }
 
     fn failing(failures: u32) -> History {

@@ -7,6 +7,7 @@ use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry};
+use tasksync_common::schedule::gather::Size;
 use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -17,7 +18,7 @@ use super::limits::{
     LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
 };
 use super::metrics::WorkMetrics;
-use super::outcome::{Change, Decision, Ended, UserEnd, decide};
+use super::outcome::{Change, Circumstances, Decision, Ended, UserEnd, decide};
 use super::presence::Presence;
 
 /// Most open alerts of a tenant that are looked at when it works again.
@@ -33,6 +34,7 @@ pub(super) struct Reporter<'a> {
     pub(super) metrics: &'a WorkMetrics,
     pub(super) presence: &'a Presence,
     pub(super) tenant: &'a TenantId,
+    pub(super) size: Size,
     pub(super) token: Token,
     /// The users' last attempts, from the renewal of the claim.
     pub(super) histories: HashMap<UserId, History>,
@@ -92,7 +94,13 @@ impl Reporter<'_> {
         {
             self.end_tenant_alerts().await;
         }
-        match decide(self.limits.pace, self.tenant, ended, history) {
+        let circumstances = Circumstances {
+            pace: self.limits.pace,
+            tenant: self.tenant,
+            size: self.size,
+            now: self.clock.now(),
+        };
+        match decide(circumstances, ended, history) {
             Decision::Release(user) => pending.releases.push(user),
             Decision::Withdraw(user) => {
                 let key = UserKey::new(self.tenant.clone(), user);

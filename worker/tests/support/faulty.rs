@@ -10,7 +10,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::SavedStamp;
 use tasksync_common::schedule::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Schedule, Summary, Token,
+    ClaimAnswer, Cursor, Epoch, Finish, Head, Inspected, Marked, Page, Renewed, Schedule, Summary, Token,
     UserStatus,
 };
 
@@ -92,7 +92,7 @@ impl Schedule for FaultySchedule {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Vec<Held>, Failure> {
+    ) -> Result<Renewed, Failure> {
         self.up()?.renew(tenant, token, users, lasts).await
     }
     async fn finish(

@@ -84,13 +84,13 @@ pub async fn an_old_token_changes_nothing(bench: &dyn ScheduleBench) {
     let (new, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     let before = schedule.status(&key("a", "ana")).await.unwrap();
     for wrong in [old, Token(0), Token(new.0 + 1)] {
-        assert!(schedule.renew(&a, wrong, &ana, LONG).await.unwrap().is_empty());
+        assert!(held(schedule, &a, wrong, &ana).await.is_empty());
         let finish = [success("ana", bench.minimum())];
         assert!(schedule.finish(&a, wrong, &finish).await.unwrap().is_empty());
         assert!(schedule.release(&a, wrong, &ana).await.unwrap().is_empty());
         assert_eq!(schedule.status(&key("a", "ana")).await.unwrap(), before);
     }
-    assert_eq!(schedule.renew(&a, new, &ana, LONG).await.unwrap().len(), 1);
+    assert_eq!(held(schedule, &a, new, &ana).await.len(), 1);
 }
 
 /// What was ended once cannot be ended again, and of a group those who are left are ended.
@@ -116,7 +116,7 @@ pub async fn a_lost_claim_cannot_be_renewed_finished_or_released(bench: &dyn Sch
     ];
     assert_eq!(schedule.finish(&a, token, &both).await.unwrap(), [user_id("ben")]);
     let users = ["ana", "ben", "nobody"].map(user_id);
-    assert!(schedule.renew(&a, token, &users, LONG).await.unwrap().is_empty());
+    assert!(held(schedule, &a, token, &users).await.is_empty());
     assert!(schedule.release(&a, token, &users).await.unwrap().is_empty());
     let status = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
     assert_eq!((status.stamp, status.last_failure), (stamp_after, None));
@@ -154,7 +154,7 @@ pub async fn expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time(benc
     let finish = [success("ana", LONG)];
     assert!(schedule.finish(&a, token, &finish).await.unwrap().is_empty());
     let users = names.map(user_id);
-    assert!(schedule.renew(&a, token, &users, LONG).await.unwrap().is_empty());
+    assert!(held(schedule, &a, token, &users).await.is_empty());
     assert!(schedule.release(&a, token, &users).await.unwrap().is_empty());
     assert_eq!(
         schedule.oldest(&tenant_id("a"), Timestamp::MAX, 9).await.unwrap(),
@@ -177,7 +177,7 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
         .await
         .unwrap();
     let (token, _) = claim(schedule, epoch, "a", &["ana", "ben"], bench.unit()).await;
-    let held = schedule
+    let renewed = schedule
         .renew(&a, token, &["ana", "nobody"].map(user_id), LONG)
         .await
         .unwrap();
@@ -186,11 +186,14 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
         failures: 2,
     };
     assert_eq!(
-        held,
-        [Held {
-            user: user_id("ana"),
-            history,
-        }]
+        renewed,
+        Renewed {
+            held: vec![Held {
+                user: user_id("ana"),
+                history,
+            }],
+            tenant_users: 2,
+        }
     );
     bench.pass_time(bench.unit() * 2).await;
     assert_eq!(schedule.reclaim(9).await.unwrap(), [key("a", "ben")]);
@@ -210,7 +213,7 @@ pub async fn a_withdrawn_user_s_claim_is_void_even_when_enrolled_again(bench: &d
     let (a, ana) = (tenant_id("a"), [user_id("ana")]);
     schedule.withdraw(&key("a", "ana")).await.unwrap();
     enrol(schedule, "a", "ana", at).await;
-    assert!(schedule.renew(&a, token, &ana, LONG).await.unwrap().is_empty());
+    assert!(held(schedule, &a, token, &ana).await.is_empty());
     let finish = [success("ana", LONG)];
     assert!(schedule.finish(&a, token, &finish).await.unwrap().is_empty());
     bench.pass_time(bench.unit() * 2).await;

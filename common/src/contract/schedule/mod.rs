@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
-use crate::model::UserId;
-use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Schedule, Token};
+use crate::model::{TenantId, UserId};
+use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Renewed, Schedule, Token};
 
 /// Long enough to hold for a whole test.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -53,6 +53,11 @@ async fn claim(
         ),
         ClaimAnswer::StaleEpoch => panic!("the present leader was refused"),
     }
+}
+
+/// Renews and says whose claim still holds.
+async fn held(schedule: &dyn Schedule, tenant: &TenantId, token: Token, users: &[UserId]) -> Vec<Held> {
+    schedule.renew(tenant, token, users, LONG).await.unwrap().held
 }
 
 /// Names of the tenant's waiting users, oldest first.

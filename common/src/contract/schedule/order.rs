@@ -120,7 +120,7 @@ pub async fn the_same_name_in_two_tenants_is_two_users(bench: &dyn ScheduleBench
     assert_eq!(waiting(schedule, "b").await, ["ana"]);
     let b = tenant_id("b");
     let ana = [user_id("ana")];
-    assert!(schedule.renew(&b, token, &ana, LONG).await.unwrap().is_empty());
+    assert!(held(schedule, &b, token, &ana).await.is_empty());
     assert!(schedule.release(&b, token, &ana).await.unwrap().is_empty());
     let finish = [success("ana", bench.minimum())];
     assert!(schedule.finish(&b, token, &finish).await.unwrap().is_empty());

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Held, Page, Schedule, Summary, Token, UserStatus};
+use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Page, Renewed, Schedule, Summary, Token, UserStatus};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -138,7 +138,7 @@ impl Schedule for MemorySchedule {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Vec<Held>, Failure> {
+    ) -> Result<Renewed, Failure> {
         let (mut state, now) = self.enter();
         Ok(state.renew(tenant, token, users, plus(now, span(lasts))))
     }

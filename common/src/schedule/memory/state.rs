@@ -8,7 +8,8 @@ use super::plus;
 use super::tenant::{Claim, Entry, Intervals, Tenant};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::{
-    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Summary, Token, UserStatus,
+    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Renewed, Summary, Token,
+    UserStatus,
 };
 
 /// Intervals kept of everybody for the percentiles.
@@ -222,7 +223,7 @@ impl State {
         token: Token,
         users: &[UserId],
         expires: Timestamp,
-    ) -> Vec<Held> {
+    ) -> Renewed {
         self.change(id, |tenant, expiries, _| {
             let mut held = Vec::with_capacity(users.len());
             for user in users {
@@ -240,7 +241,10 @@ impl State {
                     });
                 }
             }
-            held
+            Renewed {
+                held,
+                tenant_users: u64::try_from(tenant.len()).unwrap_or(u64::MAX),
+            }
         })
         .unwrap_or_default()
     }

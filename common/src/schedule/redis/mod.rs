@@ -43,8 +43,8 @@ use self::wire::{
     RawReport, Record, arg, count, micros, optional, pack_failure, score, time, unpack_failure,
 };
 use super::{
-    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Schedule, Summary,
-    Token, UserStatus,
+    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Renewed, Schedule,
+    Summary, Token, UserStatus,
 };
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -326,11 +326,11 @@ impl Schedule for RedisSchedule {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Vec<Held>, Failure> {
+    ) -> Result<Renewed, Failure> {
         let mut args = vec![arg(token.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
         // The index keeps the expiry before: it may be too early, then the leader asks in vain once.
-        let records: Vec<Option<Vec<u8>>> = self
+        let (tenant_users, records): (i64, Vec<Option<Vec<u8>>>) = self
             .store
             .script(
                 &format!("renewing the claims of {} users of {tenant}", users.len()),
@@ -340,7 +340,7 @@ impl Schedule for RedisSchedule {
                 Repeat::Yes,
             )
             .await?;
-        users
+        let held = users
             .iter()
             .zip(records)
             .filter_map(|(user, record)| Some((user, record?)))
@@ -350,7 +350,11 @@ impl Schedule for RedisSchedule {
                     history: Record::unpack(&record)?.history,
                 })
             })
-            .collect()
+            .collect::<Result<_, Failure>>()?;
+        Ok(Renewed {
+            held,
+            tenant_users: count(tenant_users),
+        })
     }
 
     async fn finish(

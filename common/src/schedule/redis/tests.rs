@@ -335,7 +335,12 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
     let token = claim(schedule, epoch, "large", &users, LONG).await;
     let large = tenant_id("large");
     assert_eq!(
-        schedule.renew(&large, token, &users, LONG).await.unwrap().len(),
+        schedule
+            .renew(&large, token, &users, LONG)
+            .await
+            .unwrap()
+            .held
+            .len(),
         users.len()
     );
     let (first, second) = users.split_at(4_500);

@@ -1,4 +1,5 @@
--- ARGV: token, how long, users. Answers for each user the record, or false when the claim under this token is gone.
+-- ARGV: token, how long, users. Answers how many users the tenant has, and for each of those named the record, or false
+-- when the claim under this token is gone.
 local token, expires = tonumber(ARGV[1]), clock() + tonumber(ARGV[2])
 local users = rest(3)
 local held, records = ask('HMGET', HELD, users), ask('HMGET', STATUS, users)
@@ -12,4 +13,4 @@ for place, user in ipairs(users) do
     end
 end
 call('ZADD', CLAIMED, claims)
-return answers
+return { redis.call('HLEN', STATUS), answers }

@@ -1,0 +1,166 @@
+//! Gathering: idle users of one tenant come due together, so that one job, one question to Exchange and one reading of the
+//! feed serve many of them. Pure.
+//!
+//! People opt in one by one, so their turns lie scattered over the minutes between two syncs, and of ten thousand tenants
+//! hardly two users would be due within the same second: every idle user would cost a job and a request of their own instead
+//! of a hundredth and a tenth. But when exactly an idle user is due again is of no importance between
+//! the shortest and the longest time allowed. So each tenant has *gathering times*, as many in the longest time between two
+//! syncs as its users fill batches, and an idle user is due at the last one before their own time would come. Nobody
+//! waits longer for it, the order of work stays the order of stamps, and users who changed something are left alone.
+//!
+//! Where no gathering time lies within what is allowed, a user whose time has grown to the longest is due after the
+//! shortest instead: after a few such turns one does.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::postpone::{Pace, hash};
+use crate::model::TenantId;
+
+/// How large a tenant and its jobs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Users of the tenant in the order of work.
+    pub users: u64,
+    /// Most users of one job.
+    pub users_per_batch: usize,
+}
+
+/// When an idle user who would be due `due_after` from `now` is due instead: never later, and never before the minimum.
+#[must_use]
+pub fn gather(pace: Pace, tenant: &TenantId, size: Size, now: Timestamp, due_after: Duration) -> Duration {
+    if due_after <= pace.minimum || due_after > pace.maximum {
+        return due_after;
+    }
+    let per_batch = u64::try_from(size.users_per_batch.max(1)).unwrap_or(u64::MAX);
+    let period =
+        micros(pace.maximum).saturating_mul(i128::from(per_batch)) / i128::from(size.users.max(per_batch));
+    if period == 0 {
+        return due_after;
+    }
+    let phase = i128::from(hash(tenant.as_str().bytes())).rem_euclid(period);
+    let now = i128::from(now.as_microsecond());
+    let own = now + micros(due_after);
+    let last = own - (own - phase).rem_euclid(period);
+    match u64::try_from(last - now).map(Duration::from_micros) {
+        Ok(after) if after >= pace.minimum => after,
+        Ok(_) | Err(_) if due_after == pace.maximum => pace.minimum,
+        Ok(_) | Err(_) => due_after,
+    }
+}
+
+fn micros(duration: Duration) -> i128 {
+    i128::try_from(duration.as_micros()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const PACE: Pace = Pace {
+        minimum: Duration::from_secs(5 * 60),
+        maximum: Duration::from_secs(12 * 60),
+    };
+
+    fn tenant(number: u32) -> TenantId {
+        format!("tenant-{number}").parse().unwrap()
+    }
+
+    fn size(users: u64) -> Size {
+        Size {
+            users,
+            users_per_batch: 100,
+        }
+    }
+
+    /// Turns of a user who is always idle and synced `late` after being due.
+    fn turns(users: u64, start: Timestamp, late: Duration, count: usize) -> Vec<Timestamp> {
+        let mut now = start;
+        let mut turns = Vec::new();
+        for _ in 0..count {
+            let due = now + gather(PACE, &tenant(1), size(users), now, PACE.maximum);
+            turns.push(due);
+            now = due + late;
+        }
+        turns
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_waits_longer_and_nobody_comes_before_the_minimum(
+            users in 0_u64..5_000_000,
+            now in 0_i64..4_000_000_000_000_000,
+            share in 0_u32..=1_000,
+            number in 0_u32..1_000,
+        ) {
+            let own = PACE.minimum + (PACE.maximum - PACE.minimum) * share / 1_000;
+            let now = Timestamp::from_microsecond(now).unwrap();
+            let due = gather(PACE, &tenant(number), size(users), now, own);
+            prop_assert!(due >= PACE.minimum && due <= own, "{due:?} for {own:?}");
+        }
+
+        #[test]
+        fn below_the_maximum_who_is_idle_for_longer_is_not_due_earlier(
+            users in 1_u64..100_000,
+            now in 0_i64..4_000_000_000_000_000,
+            one in 300_u64..720,
+            other in 300_u64..720,
+        ) {
+            let now = Timestamp::from_microsecond(now).unwrap();
+            let due = |seconds| gather(PACE, &tenant(1), size(users), now, Duration::from_secs(seconds));
+            prop_assert!(one > other || due(one) <= due(other) || due(one) == Duration::from_secs(one));
+        }
+
+        #[test]
+        fn the_idle_users_of_a_small_tenant_meet_whenever_they_began(
+            one in 0_i64..4_000_000_000,
+            other in 0_i64..4_000_000_000,
+            late in 0_u64..60,
+        ) {
+            let from = |start| {
+                let start = Timestamp::from_microsecond(start).unwrap();
+                turns(40, start, Duration::from_secs(late), 400)
+            };
+            let (one, other) = (from(one), from(other));
+            let after = one[20].max(other[20]);
+            let met = one.iter().filter(|turn| **turn > after && other.contains(turn)).count();
+            let later = one.iter().filter(|turn| **turn > after && **turn <= other[399]).count();
+            prop_assert_eq!(met, later, "they meet at every turn");
+        }
+    }
+
+    #[test]
+    fn a_large_tenant_gathers_in_batches_and_not_all_at_once() {
+        let users = 24_000_u64;
+        let start = Timestamp::from_second(1_795_000_000).unwrap();
+        let mut due = std::collections::BTreeMap::<Timestamp, u32>::new();
+        for user in 0..users {
+            let now = start + MINUTE * 12 * u32::try_from(user).unwrap() / 24_000;
+            let after = gather(PACE, &tenant(7), size(users), now, PACE.maximum);
+            *due.entry(now + after).or_default() += 1;
+        }
+        assert!(due.len() >= 239, "{} gathering times", due.len());
+        assert!(
+            due.values().all(|users| *users <= 101),
+            "{:?}",
+            due.values().max()
+        );
+    }
+
+    #[test]
+    fn who_worked_or_has_no_room_is_left_alone() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        let alone = |pace, due| gather(pace, &tenant(1), size(40), now, due);
+        assert_eq!(alone(PACE, PACE.minimum), PACE.minimum);
+        assert_eq!(alone(PACE, MINUTE * 60), MINUTE * 60);
+        let fixed = Pace {
+            minimum: MINUTE,
+            maximum: MINUTE,
+        };
+        assert_eq!(alone(fixed, MINUTE), MINUTE);
+    }
+}
