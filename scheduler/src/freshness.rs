@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep};
 use crate::load::Load;
 use crate::stores::Stores;
 
-/// The leader looks this often.
+/// The leader looks this often, …
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// … but where that takes long, because many tenants have somebody due, no more than one part in so many of its time.
+const LOOK_PART: u32 = 20;
 /// What costs more is looked at this often.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 /// Alerts counted at most.
@@ -178,6 +180,7 @@ impl Onlooker {
         let mut counted: Option<(Instant, Counted)> = None;
         let mut answers = true;
         loop {
+            let began = Instant::now();
             match self.look(&mut counted).await {
                 Ok(sight) => {
                     self.freshness.set(Some(sight));
@@ -192,7 +195,7 @@ impl Onlooker {
                     answers = false;
                 }
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(LOOK_INTERVAL.max(began.elapsed() * LOOK_PART)).await;
         }
     }
 
