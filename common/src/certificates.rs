@@ -1,30 +1,25 @@
-//! Certificates for the tests' own servers, of authorities nobody else trusts.
+//! Files of certificates for the tests' own servers, of authorities nobody else trusts.
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tasksync_loadtest::services;
 
 /// An authority of the test's own, in a folder that goes with it.
 pub(crate) struct PrivateAuthority {
     folder: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    authority: services::PrivateAuthority,
 }
 
 impl PrivateAuthority {
+    /// Each has a name of its own: what another one signed comes from a stranger.
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // With one name for issuer and subject, OpenSSL takes the server's certificate for a self-signed one.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("authority {}", uuid::Uuid::new_v4()));
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let authority = Self {
+        let name = format!("authority {}", uuid::Uuid::new_v4());
+        let private = Self {
             folder: tempfile::tempdir().unwrap(),
-            issuer,
+            authority: services::PrivateAuthority::named(&name).unwrap(),
         };
-        std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
-        authority
+        std::fs::write(private.file(), private.authority.pem()).unwrap();
+        private
     }
 
     /// The authority's own certificate, a PEM file.
@@ -34,12 +29,8 @@ impl PrivateAuthority {
 
     /// A certificate for these names and addresses, with its key: one PEM text.
     pub(crate) fn issue(&self, names: &[&str]) -> String {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let certificate = CertificateParams::new(names)
-            .and_then(|params| params.signed_by(&key, &self.issuer))
-            .unwrap();
-        format!("{}{}", certificate.pem(), key.serialize_pem())
+        let services::ServerCertificate { certificate, key } = self.authority.certify(names).unwrap();
+        format!("{certificate}{key}")
     }
 
     /// As [`Self::issue`], as a file.

@@ -19,19 +19,25 @@ pub struct ServerCertificate {
 }
 
 impl PrivateAuthority {
-    /// A fresh one.
+    /// A fresh one, under the name all of them have.
     ///
     /// # Errors
     /// Which step failed.
     pub fn generate() -> Result<Self, ServiceError> {
+        Self::named("tasksync private authority")
+    }
+
+    /// A fresh one under this common name.
+    ///
+    /// # Errors
+    /// Which step failed.
+    pub fn named(name: &str) -> Result<Self, ServiceError> {
         let key = KeyPair::generate().map_err(failed("the authority's key"))?;
         let mut authority =
             CertificateParams::new(Vec::<String>::new()).map_err(failed("the authority's certificate"))?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // With one name for issuer and subject, OpenSSL takes the server's certificate for a self-signed one.
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "tasksync private authority");
+        authority.distinguished_name.push(DnType::CommonName, name);
         let issuer =
             CertifiedIssuer::self_signed(authority, key).map_err(failed("the authority's certificate"))?;
         Ok(Self { issuer })

@@ -98,6 +98,22 @@ async fn a_server_that_wants_certificates_of_its_clients_is_told_as_such() {
     assert!(detail.contains("tls-auth-clients"), "{detail}");
 }
 
+/// Answers, before long, who trusts the authority of this file, and nobody else.
+async fn trusts_the_named_authority_only(url: &str, file: &Path) {
+    let store = opened(url, Some(file)).unwrap();
+    let mut answer = count(&store, "n", Repeat::No).await;
+    for _ in 0..200 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = count(&store, "n", Repeat::No).await;
+    }
+    assert_eq!(answer, Ok(1));
+    let other = refused(url, Some(&PrivateAuthority::new().file())).await;
+    assert!(other.contains("schedule.authorities"), "{other}");
+}
+
 #[tokio::test]
 async fn sentinels_and_their_master_are_trusted_alike() {
     let authority = PrivateAuthority::new();
@@ -109,19 +125,8 @@ async fn sentinels_and_their_master_are_trusted_alike() {
         return;
     };
     let url = format!("rediss+sentinel://127.0.0.1:{}/private", sentinel.port());
-    let store = opened(&url, Some(&file)).unwrap();
     // The Sentinel may not have met its master yet.
-    let mut answer = count(&store, "n", Repeat::No).await;
-    for _ in 0..200 {
-        if answer.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        answer = count(&store, "n", Repeat::No).await;
-    }
-    assert_eq!(answer, Ok(1));
-    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
-    assert!(other.contains("schedule.authorities"), "{other}");
+    trusts_the_named_authority_only(&url, &file).await;
 }
 
 #[tokio::test]
@@ -144,18 +149,7 @@ async fn the_nodes_of_a_cluster_are_trusted_alike() {
     let alone = opened(&node.url(), Some(&file)).unwrap();
     alone.command::<()>("testing", slots, Repeat::No).await.unwrap();
     let url = node.url().replace("rediss:", "rediss+cluster:");
-    let store = opened(&url, Some(&file)).unwrap();
-    let mut answer = count(&store, "n", Repeat::No).await;
-    for _ in 0..200 {
-        if answer.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        answer = count(&store, "n", Repeat::No).await;
-    }
-    assert_eq!(answer, Ok(1));
-    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
-    assert!(other.contains("schedule.authorities"), "{other}");
+    trusts_the_named_authority_only(&url, &file).await;
 }
 
 #[tokio::test]
