@@ -162,6 +162,7 @@ macro_rules! schedule_contract {
             claims::expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time
             claims::a_renewed_claim_does_not_expire
             claims::a_withdrawn_user_s_claim_is_void_even_when_enrolled_again
+            claims::the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn
             claims::a_finished_user_is_due_again_after_the_wait
             claims::a_failure_keeps_the_last_success
             claims::a_user_made_due_while_claimed_is_due_when_the_attempt_ends

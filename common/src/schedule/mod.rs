@@ -200,7 +200,7 @@ pub trait Schedule: Send + Sync + 'static {
         not_after: Timestamp,
         limit: usize,
     ) -> Result<Vec<(UserId, Timestamp)>, Failure>;
-    /// Claims users of one tenant for `lasts`, under one new token. An epoch other than the present one is stale.
+    /// Claims users of one tenant for `lasts`, under one new token: a batch. An epoch other than the present one is stale.
     async fn claim(
         &self,
         epoch: Epoch,
@@ -208,7 +208,7 @@ pub trait Schedule: Send + Sync + 'static {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<ClaimAnswer, Failure>;
-    /// Extends the claims under `token` and says which still hold.
+    /// Extends all claims under `token`, also of users not named, and says which of those named still hold.
     async fn renew(
         &self,
         tenant: &TenantId,

@@ -260,11 +260,12 @@ impl<'a> Trial<'a> {
         self.progress.begin("settle", limit.as_secs());
         let began = Instant::now();
         let mut next = began;
+        let mut found = String::new();
         loop {
             let look = self.look().await;
             self.progress.at(
                 began.elapsed().as_secs(),
-                &format!("{} edits open", look.sample.open_edits),
+                &format!("{} edits open{found}", look.sample.open_edits),
             );
             if look.sample.open_edits == 0 && Instant::now() >= next {
                 let asked = Instant::now();
@@ -273,6 +274,7 @@ impl<'a> Trial<'a> {
                     self.settled_within = Some(began.elapsed().as_secs_f64());
                     break;
                 }
+                found = format!(", {}", self.verdict.in_short());
                 // Comparing a million mailboxes takes its time; it must not take all of it.
                 next = Instant::now() + asked.elapsed() * 3;
             }

@@ -39,6 +39,19 @@ impl Verdict {
             && self.differing.is_empty()
     }
 
+    /// How many of each kind are wrong, and the first of them.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let first = self.lines(1).pop().unwrap_or_default();
+        format!(
+            "{} missing, {} left over, {} doubled, {} differ ({first})",
+            self.missing.len(),
+            self.extra.len(),
+            self.doubled.len(),
+            self.differing.len(),
+        )
+    }
+
     /// Everything that is wrong, at most `limit` lines.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {

@@ -162,7 +162,8 @@ pub async fn expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time(benc
     );
 }
 
-/// Renewed claims hold past their first expiry; the answer carries the history.
+/// A renewal extends the batch, also those it does not name; the answer carries the history of those it names. They expire
+/// together, but for who ended before.
 pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -178,7 +179,7 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
         .unwrap();
     let (token, _) = claim(schedule, epoch, "a", &["ana", "ben"], bench.unit()).await;
     let renewed = schedule
-        .renew(&a, token, &["ana", "nobody"].map(user_id), LONG)
+        .renew(&a, token, &["ana", "nobody"].map(user_id), bench.unit() * 5)
         .await
         .unwrap();
     let history = History {
@@ -196,10 +197,17 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
         }
     );
     bench.pass_time(bench.unit() * 2).await;
-    assert_eq!(schedule.reclaim(9).await.unwrap(), [key("a", "ben")]);
+    assert!(schedule.reclaim(9).await.unwrap().is_empty());
     assert_eq!(
         schedule.release(&a, token, &[user_id("ana")]).await.unwrap(),
         [user_id("ana")]
+    );
+    bench.pass_time(bench.unit() * 4).await;
+    assert_eq!(schedule.reclaim(9).await.unwrap(), [key("a", "ben")]);
+    assert!(
+        held(schedule, &a, token, &["ana", "ben"].map(user_id))
+            .await
+            .is_empty()
     );
 }
 
@@ -220,6 +228,45 @@ pub async fn a_withdrawn_user_s_claim_is_void_even_when_enrolled_again(bench: &d
     assert!(schedule.reclaim(9).await.unwrap().is_empty());
     let status = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
     assert_eq!((status.stamp, status.last_attempt), (at, None));
+}
+
+/// Of users claimed together one is withdrawn and one is asked for: each of the others keeps the claim and the own stamp.
+pub async fn the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let names = ["ana", "ben", "cem", "dora"];
+    for (seconds, user) in (0..).zip(names) {
+        enrol(schedule, "a", user, stamp(schedule, seconds).await).await;
+    }
+    let before = schedule.oldest(&tenant_id("a"), Timestamp::MAX, 9).await.unwrap();
+    let epoch = leader(schedule).await;
+    let a = tenant_id("a");
+    let (token, claimed) = claim(schedule, epoch, "a", &names, LONG).await;
+    assert_eq!(claimed, names);
+    assert!(schedule.withdraw(&key("a", "ben")).await.unwrap());
+    assert!(schedule.make_due(&key("a", "dora")).await.unwrap());
+    let status = schedule.status(&key("a", "cem")).await.unwrap().unwrap();
+    assert_eq!((status.stamp, status.claimed), (before[2].1, true));
+    assert_eq!(schedule.status(&key("a", "ben")).await.unwrap(), None);
+    let summary = schedule.summary(Some(&a)).await.unwrap();
+    assert_eq!((summary.users, summary.claimed), (3, 3));
+    let users = names.map(user_id);
+    let renewed = held(schedule, &a, token, &users).await;
+    let renewed: Vec<&str> = renewed.iter().map(|held| held.user.as_str()).collect();
+    assert_eq!(renewed, ["ana", "cem", "dora"]);
+    let ended = ["ana", "ben", "dora"].map(|user| success(user, LONG));
+    assert_eq!(
+        schedule.finish(&a, token, &ended).await.unwrap(),
+        ["ana", "dora"].map(user_id)
+    );
+    assert_eq!(
+        schedule.release(&a, token, &users).await.unwrap(),
+        [user_id("cem")]
+    );
+    assert_eq!(
+        waiting(schedule, "a").await,
+        ["cem", "dora", "ana"],
+        "who was asked for is due at once"
+    );
 }
 
 /// The stamp is the end of the attempt, moved so that the user is due after the wait; the success is noted.

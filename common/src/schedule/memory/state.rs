@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::plus;
-use super::tenant::{Claim, Entry, Intervals, Tenant};
+use super::tenant::{Batch, Claim, Entry, Intervals, Tenant};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::{
     ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Renewed, Summary, Token,
@@ -18,6 +18,9 @@ const INTERVALS: usize = 4_096;
 /// A user asked for is put ahead of everybody whose stamp is younger than this.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 
+/// Batches by their expiry.
+type Expiries = BTreeSet<(Timestamp, TenantId, Token)>;
+
 #[derive(Debug)]
 struct Lease {
     holder: String,
@@ -29,8 +32,7 @@ pub(super) struct State {
     tenants: BTreeMap<TenantId, Tenant>,
     /// Tenants with somebody who waits, by their oldest stamp, ties by name.
     heads: BTreeSet<(Timestamp, TenantId)>,
-    /// Claims by their expiry.
-    expiries: BTreeSet<(Timestamp, TenantId, UserId)>,
+    expiries: Expiries,
     users: u64,
     intervals: Intervals,
     /// Attempts finished.
@@ -62,7 +64,7 @@ impl State {
     fn change<R>(
         &mut self,
         id: &TenantId,
-        change: impl FnOnce(&mut Tenant, &mut BTreeSet<(Timestamp, TenantId, UserId)>, &mut Intervals) -> R,
+        change: impl FnOnce(&mut Tenant, &mut Expiries, &mut Intervals) -> R,
     ) -> Option<R> {
         let tenant = self.tenants.get_mut(id)?;
         let (head, users) = (tenant.head(), tenant.len());
@@ -110,7 +112,7 @@ impl State {
                 return false;
             };
             if let Some(claim) = entry.claim {
-                expiries.remove(&(claim.expires, key.tenant.clone(), key.user.clone()));
+                drop_from_batch(tenant, expiries, &key.tenant, claim.token, &key.user);
             }
             true
         })
@@ -124,10 +126,8 @@ impl State {
         if let Some(stamp) = tenant.head() {
             self.heads.remove(&(stamp, id.clone()));
         }
-        for (user, entry) in tenant.users() {
-            if let Some(claim) = entry.claim {
-                self.expiries.remove(&(claim.expires, id.clone(), user.clone()));
-            }
+        for (token, batch) in &tenant.batches {
+            self.expiries.remove(&(batch.expires, id.clone(), *token));
         }
         self.users -= tenant.len() as u64;
         tenant.len() as u64
@@ -195,18 +195,21 @@ impl State {
                         }
                         entry.claim = Some(Claim {
                             token,
-                            expires,
                             asked_for: false,
                         });
                         Some(entry.stamp)
                     });
                     if let Some(stamp) = stamp.flatten() {
-                        expiries.insert((expires, id.clone(), user.clone()));
                         claimed.push(Claimed {
                             user: user.clone(),
                             stamp,
                         });
                     }
+                }
+                if !claimed.is_empty() {
+                    let users = claimed.iter().map(|claimed| claimed.user.clone()).collect();
+                    tenant.batches.insert(token, Batch { expires, users });
+                    expiries.insert((expires, id.clone(), token));
                 }
                 claimed
             })
@@ -225,22 +228,25 @@ impl State {
         expires: Timestamp,
     ) -> Renewed {
         self.change(id, |tenant, expiries, _| {
-            let mut held = Vec::with_capacity(users.len());
-            for user in users {
-                let renewed = tenant.change(user, |entry| {
-                    let claim = entry.claim.as_mut().filter(|claim| claim.token == token)?;
-                    let before = std::mem::replace(&mut claim.expires, expires);
-                    Some((before, entry.history))
-                });
-                if let Some((before, history)) = renewed.flatten() {
-                    expiries.remove(&(before, id.clone(), user.clone()));
-                    expiries.insert((expires, id.clone(), user.clone()));
-                    held.push(Held {
-                        user: user.clone(),
-                        history,
-                    });
-                }
+            if let Some(batch) = tenant.batches.get_mut(&token) {
+                let before = std::mem::replace(&mut batch.expires, expires);
+                expiries.remove(&(before, id.clone(), token));
+                expiries.insert((expires, id.clone(), token));
             }
+            let entry_of = |user| {
+                let entry = tenant.entry(user)?;
+                entry.claim.filter(|claim| claim.token == token)?;
+                Some(entry)
+            };
+            let held = users
+                .iter()
+                .filter_map(|user| {
+                    Some(Held {
+                        user: user.clone(),
+                        history: entry_of(user)?.history,
+                    })
+                })
+                .collect();
             Renewed {
                 held,
                 tenant_users: u64::try_from(tenant.len()).unwrap_or(u64::MAX),
@@ -271,8 +277,8 @@ impl State {
                     }
                     Some(claim)
                 });
-                if let Some(claim) = claim.flatten() {
-                    expiries.remove(&(claim.expires, id.clone(), user.clone()));
+                if claim.flatten().is_some() {
+                    drop_from_batch(tenant, expiries, id, token, user);
                     if let Some(seconds) = interval {
                         tenant.intervals.add(seconds);
                         all_intervals.add(seconds);
@@ -327,24 +333,31 @@ impl State {
     }
 
     pub(super) fn reclaim(&mut self, limit: usize, now: Timestamp) -> Vec<UserKey> {
-        let expired: Vec<UserKey> = self
+        let expired: Vec<(TenantId, Token)> = self
             .expiries
             .iter()
             .take_while(|(expires, _, _)| *expires <= now)
             .take(limit)
-            .map(|(_, tenant, user)| UserKey::new(tenant.clone(), user.clone()))
+            .map(|(_, tenant, token)| (tenant.clone(), *token))
             .collect();
-        for key in &expired {
-            let token = self
+        let mut reclaimed = Vec::new();
+        for (tenant, token) in expired {
+            let batch = self
                 .tenants
-                .get(&key.tenant)
-                .and_then(|tenant| tenant.entry(&key.user)?.claim)
-                .map(|claim| claim.token);
-            if let Some(token) = token {
-                self.release(&key.tenant, token, std::slice::from_ref(&key.user), now);
-            }
+                .get(&tenant)
+                .and_then(|tenant| tenant.batches.get(&token));
+            let left = limit.saturating_sub(reclaimed.len());
+            let users: Vec<UserId> = batch
+                .map(|batch| batch.users.iter().take(left).cloned().collect())
+                .unwrap_or_default();
+            let released = self.release(&tenant, token, &users, now);
+            reclaimed.extend(
+                released
+                    .into_iter()
+                    .map(|user| UserKey::new(tenant.clone(), user)),
+            );
         }
-        expired
+        reclaimed
     }
 
     pub(super) fn status(&self, key: &UserKey) -> Option<UserStatus> {
@@ -436,6 +449,18 @@ impl State {
 
     pub(super) fn resign(&mut self, holder: &str) {
         self.lease.take_if(|lease| lease.holder == holder);
+    }
+}
+
+/// A user whose claim ended is no longer in the batch; an empty batch is dropped.
+fn drop_from_batch(tenant: &mut Tenant, expiries: &mut Expiries, id: &TenantId, token: Token, user: &UserId) {
+    let Some(batch) = tenant.batches.get_mut(&token) else {
+        return;
+    };
+    batch.users.remove(user);
+    if batch.users.is_empty() {
+        expiries.remove(&(batch.expires, id.clone(), token));
+        tenant.batches.remove(&token);
     }
 }
 

@@ -11,13 +11,19 @@ use crate::schedule::{History, Token, UserStatus};
 /// Intervals kept per tenant for the percentiles.
 const INTERVALS: usize = 128;
 
-/// A worker's hold on a user.
+/// A worker's hold on a user: in the batch of this token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
     pub(super) token: Token,
-    pub(super) expires: Timestamp,
     /// Somebody asked for the user meanwhile: due at once when the attempt ends.
     pub(super) asked_for: bool,
+}
+
+/// Users claimed together, as long as they are held.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) expires: Timestamp,
+    pub(super) users: BTreeSet<UserId>,
 }
 
 #[derive(Debug)]
@@ -88,6 +94,7 @@ pub(super) struct Tenant {
     order: BTreeSet<Place>,
     /// Users who ever succeeded, by last success.
     successes: BTreeSet<(Timestamp, UserId)>,
+    pub(super) batches: BTreeMap<Token, Batch>,
     pub(super) intervals: Intervals,
     /// Attempts finished.
     pub(super) attempts: u64,
@@ -103,6 +110,7 @@ impl Tenant {
             users: BTreeMap::new(),
             order: BTreeSet::new(),
             successes: BTreeSet::new(),
+            batches: BTreeMap::new(),
             intervals: Intervals::new(INTERVALS),
             attempts: 0,
             counted_to: Timestamp::MIN,

@@ -24,12 +24,13 @@ impl Keys {
         [
             "due",
             "claimed",
-            "held",
+            "batches",
             "status",
             "meta",
             "failures",
             "failing",
             "intervals",
+            "asked",
         ]
         .map(|name| self.tenant_key(tenant, name))
         .into()

@@ -1,10 +1,10 @@
 //! The order of work in Redis: one server, a master with Sentinels, or a Cluster.
 //!
 //! **Keys.** Everything of one tenant is in one slot (`PREFIX:{tenant}:NAME`), so that every change of it is one Lua script:
-//! `due` (sorted set user → stamp in microseconds), `claimed` (user → expiry of the claim), `held` (user → token, stamp to go
-//! back to, asked for), `status` (everybody who is in → idle cycles, failures, last attempt, last success), `failures` and
-//! `failing` (only those whose last attempt failed), `intervals` (a sample), `meta` (numbers). A tenant without users has no
-//! key. What is of all tenants is in one other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`,
+//! `due` (sorted set user → stamp in microseconds), `claimed` (sorted set token → expiry), `batches` (token → its users and the
+//! stamps they go back to), `asked` (users who are claimed and were asked for), `status` (everybody who is in → idle cycles,
+//! failures, last attempt, last success), `failures` and `failing` (only those whose last attempt failed), `intervals` (a
+//! sample), `meta` (numbers). A tenant without users has no key. What is of all tenants is in one other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`,
 //! `intervals`, `lease`, `mark`; see [`index`] for how it is kept in step.
 //!
 //! **Time** is that of the servers (`TIME`), never of the process; the servers of a cluster must agree within a second or two.
@@ -40,7 +40,8 @@ use self::keys::{
     STATUS, WITHDRAW, WITHDRAW_TENANT,
 };
 use self::wire::{
-    RawReport, Record, arg, count, micros, optional, pack_failure, score, time, unpack_failure,
+    RawReport, Record, arg, count, micros, optional, pack_failure, pack_history, score, time, unpack_batch,
+    unpack_failure,
 };
 use super::{
     ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Renewed, Schedule,
@@ -265,7 +266,6 @@ impl Schedule for RedisSchedule {
             .await?;
         users
             .into_iter()
-            // Scores are whole microseconds, exact in a double.
             .map(|(user, stamp)| Ok((user_name(&user)?, time(whole(stamp)))))
             .collect()
     }
@@ -287,7 +287,7 @@ impl Schedule for RedisSchedule {
         }
         let mut args = vec![arg(epoch.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
-        type Answer = (Option<(i64, Vec<Option<i64>>)>, RawReport);
+        type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
         let (answer, report): Answer = self
             .store
             .script(
@@ -307,7 +307,7 @@ impl Schedule for RedisSchedule {
             .filter_map(|(user, stamp)| {
                 Some(Claimed {
                     user: user.clone(),
-                    stamp: time(stamp?),
+                    stamp: time(whole(stamp?)),
                 })
             })
             .collect();
@@ -330,7 +330,8 @@ impl Schedule for RedisSchedule {
         let mut args = vec![arg(token.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
         // The index keeps the expiry before: it may be too early, then the leader asks in vain once.
-        let (tenant_users, records): (i64, Vec<Option<Vec<u8>>>) = self
+        type Answer = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        let (tenant_users, batch, records): Answer = self
             .store
             .script(
                 &format!("renewing the claims of {} users of {tenant}", users.len()),
@@ -340,9 +341,15 @@ impl Schedule for RedisSchedule {
                 Repeat::Yes,
             )
             .await?;
+        let batch = batch
+            .as_deref()
+            .map(unpack_batch)
+            .transpose()?
+            .unwrap_or_default();
         let held = users
             .iter()
             .zip(records)
+            .filter(|(user, _)| batch.contains(user.as_str()))
             .filter_map(|(user, record)| Some((user, record?)))
             .map(|(user, record)| {
                 Ok(Held {
@@ -367,8 +374,7 @@ impl Schedule for RedisSchedule {
         for finish in results {
             args.push(arg(&finish.user));
             args.push(arg(micros(finish.due_after)));
-            args.push(arg(finish.history.idle_cycles));
-            args.push(arg(finish.history.failures));
+            args.push(pack_history(finish.history));
             args.push(finish.result.as_ref().err().map(pack_failure).unwrap_or_default());
         }
         let ((places, intervals), report): ((Vec<i64>, Vec<i64>), RawReport) = self
@@ -439,7 +445,7 @@ impl Schedule for RedisSchedule {
     }
 
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
-        type Answer = Option<(i64, i64, Vec<u8>, Option<Vec<u8>>)>;
+        type Answer = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
         let answer: Answer = self
             .store
             .script(
@@ -455,7 +461,7 @@ impl Schedule for RedisSchedule {
         };
         let record = Record::unpack(&record)?;
         Ok(Some(UserStatus {
-            stamp: time(stamp),
+            stamp: time(whole(stamp)),
             claimed: claimed == 1,
             last_attempt: record.last_attempt,
             last_success: record.last_success,
@@ -586,7 +592,7 @@ impl Schedule for RedisSchedule {
     }
 }
 
-/// A score as the whole number it is.
+/// A score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "scores are whole microseconds that fit; others saturate"

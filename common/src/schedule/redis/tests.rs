@@ -303,7 +303,7 @@ async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
     // The old leader looked at the lease before it was taken over, and claims only now.
     let keys = schedule.keys.tenant(&tenant_id("a"));
     let args = [arg(old.0), arg(1_000_000), arg("u1")];
-    type Answer = (Option<(i64, Vec<Option<i64>>)>, RawReport);
+    type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
     let (answer, report): Answer = schedule
         .store
         .script("testing", &CLAIM, &keys, &args, Repeat::No)

@@ -1,5 +1,6 @@
 //! Values as they travel: times as microseconds, records as msgpack, answers of scripts.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -104,6 +105,25 @@ impl Record {
     }
 }
 
+/// A record up to the last attempt; the script adds the times, which are the server's.
+pub(super) fn pack_history(history: History) -> Vec<u8> {
+    // An array of four, as msgpack has it.
+    const FOUR: u8 = 0x94;
+    let mut packed = vec![FOUR];
+    for number in [history.idle_cycles, history.failures] {
+        // Cannot fail: a number into memory.
+        packed.extend(rmp_serde::to_vec(&number).unwrap_or_else(|_| vec![0]));
+    }
+    packed
+}
+
+/// The users of a batch, which the scripts pack with their stamps by turns.
+pub(super) fn unpack_batch(bytes: &[u8]) -> Result<HashSet<&str>, Failure> {
+    let batch: Vec<&str> =
+        rmp_serde::from_slice(bytes).map_err(|error| unreadable("a batch of claims", &error))?;
+    Ok(batch.into_iter().step_by(2).collect())
+}
+
 pub(super) fn pack_failure(failure: &Failure) -> Vec<u8> {
     // Cannot fail: a failure is text and numbers. Should it ever, the class and code are what matters.
     rmp_serde::to_vec(failure).unwrap_or_else(|_| {
@@ -154,6 +174,27 @@ mod tests {
         let never = Record::unpack(&rmp_serde::to_vec(&(0, 0, 0, 0)).unwrap()).unwrap();
         assert_eq!(never, Record::default());
         assert!(Record::unpack(b"nonsense").is_err());
+    }
+
+    #[test]
+    fn a_history_is_the_beginning_of_a_record() {
+        let history = History {
+            idle_cycles: 300,
+            failures: 7,
+        };
+        let mut record = pack_history(history);
+        record.extend(rmp_serde::to_vec(&1_700_000_000_000_000_i64).unwrap());
+        record.extend(rmp_serde::to_vec(&-1).unwrap());
+        let record = Record::unpack(&record).unwrap();
+        assert_eq!(record.history, history);
+        assert_eq!(record.last_success, record.last_attempt);
+    }
+
+    #[test]
+    fn the_users_of_a_batch_are_read_as_packed() {
+        let packed = rmp_serde::to_vec(&["ana", "17", "ben", "18"]).unwrap();
+        assert_eq!(unpack_batch(&packed).unwrap(), HashSet::from(["ana", "ben"]));
+        assert!(unpack_batch(b"nonsense").is_err());
     }
 
     #[test]

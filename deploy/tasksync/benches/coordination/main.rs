@@ -252,13 +252,21 @@ impl Bench {
     /// CPU seconds per second while nobody is due.
     async fn quiet(&self, settings: &Arc<Settings>) -> Result<Usage, String> {
         let stack = Stack::start(settings, &self.scheduler, &self.worker).await?;
-        // What starting leaves behind, such as the last part of a look at everybody.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // What starting leaves behind, such as the last part of a look at everybody, and jobs that were in the queue when
+        // the loops before were stopped.
+        let mut before_that = stack.done();
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if stack.done() == before_that {
+                break;
+            }
+            before_that = stack.done();
+        }
         let (before, began) = (self.meter.read()?, Instant::now());
         tokio::time::sleep(QUIET).await;
         let used = self.meter.read()?.since(&before);
         let elapsed = began.elapsed().as_secs_f64();
-        let done = stack.done();
+        let done = stack.done() - before_that;
         stack.stop().await?;
         if done > 0 {
             return Err(format!("{done} users were synced while nobody was due"));

@@ -8,8 +8,10 @@ use crate::rig::{eventually_async, farm};
 use crate::shared::Shared;
 
 const TENANTS: usize = 10_000;
-/// Tenants added at once.
-const AT_ONCE: usize = 16;
+/// Tenants added at once, fewer than the registry has connections for.
+const AT_ONCE: usize = 4;
+/// How often one that the registry was too busy for is added again.
+const TRIES: usize = 10;
 
 /// The sum of all series that begin so, as the process itself tells them.
 async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 {
@@ -26,13 +28,29 @@ async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 
         .sum()
 }
 
+/// A registry whose disk is busy with everything else may say that it is: as a client would, we come again.
+async fn patiently(
+    installation: &Installation,
+    path: &str,
+    body: serde_json::Value,
+) -> Result<serde_json::Value, String> {
+    let put = || installation.call(0, Method::PUT, path, Some(body.clone()));
+    for _ in 0..TRIES {
+        match put().await {
+            Err(error) if error.contains("registry-unavailable") => {}
+            answer => return answer,
+        }
+    }
+    put().await
+}
+
 async fn add_all(installation: &Installation, farm: &Farm, folder: &std::path::Path) {
     let (_, password) = farm.write_secrets(folder).unwrap();
     futures::stream::iter(&farm.population.tenants)
         .map(|tenant| {
             let body = farm.tenant_settings(tenant, &password);
             let path = format!("/api/v1/tenants/{}", tenant.slug);
-            async move { installation.call(0, Method::PUT, &path, Some(body)).await }
+            async move { patiently(installation, &path, body).await }
         })
         .buffer_unordered(AT_ONCE)
         .try_for_each(|_| async { Ok(()) })

@@ -1,55 +1,60 @@
--- ARGV: token, minimum time between syncs, how far ahead a user asked for goes, then per user: name, due after, idle cycles,
--- failures in a row, failure or '' for a success. Answers the places of those finished, and the intervals in seconds
--- since their attempts before.
-local FIELDS = 5
-local SAMPLE = 64
-local token, minimum, ahead = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local now = clock()
+-- ARGV: token, minimum time between syncs, how far ahead a user asked for goes, then per user: name, due after, the record up
+-- to the last attempt, failure or '' for a success. Answers the places of those finished, and the intervals in seconds since
+-- the attempts before of some of them.
+local FIELDS, SUCCEEDED = 4, cmsgpack.pack(-1)
+-- Intervals kept, and those of one report: reading a record costs as much as everything else that is done for a user.
+local SAMPLE, OF_ONE = 64, 8
 local users = {}
 for place = 4, #ARGV, FIELDS do
     users[#users + 1] = ARGV[place]
 end
-local held, records = ask('HMGET', HELD, users), ask('HMGET', STATUS, users)
-local finished, intervals, seen = {}, {}, {}
-local done, stamps, status = {}, {}, {}
-local failures, failing, well = {}, {}, {}
-for place, user in ipairs(users) do
-    local claim = held[place] and cmsgpack.unpack(held[place])
-    if claim and claim[1] == token and not seen[user] then
-        seen[user] = true
-        local at = 4 + (place - 1) * FIELDS
-        -- A microsecond apart: equal scores are slow to keep in order.
-        local stamp = now + tonumber(ARGV[at + 1]) - minimum + #done
-        if claim[3] == 1 then
-            stamp = math.min(stamp, now - ahead + #done)
-        end
-        local _, _, attempt, success = record(records[place])
-        if attempt > 0 then
-            intervals[#intervals + 1] = math.max(0, math.floor((now - attempt) / 1000000))
-        end
-        local failure = ARGV[at + 4]
-        if failure == '' then
-            success = -1
-            well[#well + 1] = user
-        else
-            failures[#failures + 1] = user
-            failures[#failures + 1] = failure
-            if success > 0 then
-                failing[#failing + 1] = success
-                failing[#failing + 1] = user
-            end
-        end
-        finished[#finished + 1] = place - 1
-        done[#done + 1] = user
-        stamps[#stamps + 1] = stamp
-        status[#status + 1] = user
-        status[#status + 1] = cmsgpack.pack({ tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), now, success })
+local places = take(ARGV[1], users)
+if #places == 0 then
+    return { { {}, {} }, report(false) }
+end
+
+local done, read, read_at = {}, {}, {}
+for order, place in ipairs(places) do
+    done[order] = users[place]
+    if order <= OF_ONE or ARGV[place * FIELDS + 3] ~= '' then
+        read[#read + 1] = users[place]
+        read_at[order] = #read
     end
 end
-if #done == 0 then
-    return { { finished, intervals }, report(false) }
+local records = ask('HMGET', STATUS, read)
+
+local now = clock()
+local attempt, undelayed = cmsgpack.pack(now), now - tonumber(ARGV[2])
+local finished, intervals, stamps, status = {}, {}, {}, {}
+local failures, failing, well = {}, {}, {}
+for order, place in ipairs(places) do
+    local user, last = done[order], place * FIELDS + 3
+    local before, success = records[read_at[order]], SUCCEEDED
+    if before and order <= OF_ONE then
+        local attempted = cmsgpack.unpack(before)[3]
+        if attempted > 0 then
+            intervals[#intervals + 1] = math.max(0, math.floor((now - attempted) / 1000000))
+        end
+    end
+    if ARGV[last] == '' then
+        well[#well + 1] = user
+    else
+        local succeeded = success_of(before)
+        success = cmsgpack.pack(succeeded)
+        failures[#failures + 1] = user
+        failures[#failures + 1] = ARGV[last]
+        if succeeded > 0 then
+            failing[#failing + 1] = whole(succeeded)
+            failing[#failing + 1] = user
+        end
+    end
+    finished[order] = place - 1
+    -- A microsecond apart: equal scores are slow to keep in order.
+    stamps[order] = whole(undelayed + tonumber(ARGV[last - 2]) + order - 1)
+    status[#status + 1] = user
+    status[#status + 1] = ARGV[last - 1] .. attempt .. success
 end
-give_back(done, stamps)
+give_back(done, stamps, now - tonumber(ARGV[3]))
 call('HSET', STATUS, status)
 call('HSET', FAILURES, failures)
 call('ZADD', FAILING, failing)

@@ -1,12 +1,22 @@
 -- ARGV: most users, how far ahead a user asked for goes. Gives back whose claims expired; answers their names.
-local now = clock()
-local ahead = now - tonumber(ARGV[2])
-local users = redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
-local held = ask('HMGET', HELD, users)
-local stamps = {}
-for place in ipairs(users) do
-    local claim = held[place] and cmsgpack.unpack(held[place]) or { 0, now, 0 }
-    stamps[place] = claim[3] == 1 and math.min(claim[2], ahead) or claim[2]
+local now, most = clock(), tonumber(ARGV[1])
+local users, stamps = {}, {}
+for _, token in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', whole(now), 'LIMIT', 0, most)) do
+    local left = {}
+    local batch = batch_of(token)
+    for place = 1, #batch, 2 do
+        if #users < most then
+            users[#users + 1] = batch[place]
+            stamps[#stamps + 1] = batch[place + 1]
+        else
+            left[#left + 1] = batch[place]
+            left[#left + 1] = batch[place + 1]
+        end
+    end
+    keep(token, left)
+    if #users == most then
+        break
+    end
 end
-give_back(users, stamps)
+give_back(users, stamps, now - tonumber(ARGV[2]))
 return { users, report(#users > 0) }

@@ -1,16 +1,8 @@
--- ARGV: token, how long, users. Answers how many users the tenant has, and for each of those named the record, or false
--- when the claim under this token is gone.
-local token, expires = tonumber(ARGV[1]), clock() + tonumber(ARGV[2])
-local users = rest(3)
-local held, records = ask('HMGET', HELD, users), ask('HMGET', STATUS, users)
-local answers, claims = {}, {}
-for place, user in ipairs(users) do
-    answers[place] = false
-    if held[place] and cmsgpack.unpack(held[place])[1] == token then
-        answers[place] = records[place]
-        claims[#claims + 1] = expires
-        claims[#claims + 1] = user
-    end
+-- ARGV: token, how long, users. Answers how many users the tenant has, the batch under this token (users and stamps by
+-- turns, packed; false when nothing is left of it), and for each of those named the record, or false.
+local token, users = ARGV[1], rest(3)
+local batch = redis.call('HGET', BATCHES, token)
+if batch then
+    redis.call('ZADD', CLAIMED, whole(clock() + tonumber(ARGV[2])), token)
 end
-call('ZADD', CLAIMED, claims)
-return { redis.call('HLEN', STATUS), answers }
+return { redis.call('HLEN', STATUS), batch, batch and ask('HMGET', STATUS, users) or {} }

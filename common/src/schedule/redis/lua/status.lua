@@ -7,7 +7,7 @@ end
 local stamp = redis.call('ZSCORE', DUE, user)
 local failure = redis.call('HGET', FAILURES, user)
 if stamp then
-    return { tonumber(stamp), 0, packed, failure }
+    return { stamp, 0, packed, failure }
 end
-local held = redis.call('HGET', HELD, user)
-return { held and cmsgpack.unpack(held)[2] or 0, 1, packed, failure }
+local token, batch, place = claim_of(user)
+return { token and batch[place + 1] or '0', 1, packed, failure }

@@ -1,6 +1,7 @@
 -- What every script on one tenant's keys shares. All of them are in one slot; ARGV is each script's own.
-local DUE, CLAIMED, HELD, STATUS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local META, FAILURES, FAILING, INTERVALS = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local DUE, CLAIMED, BATCHES, STATUS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local META, FAILURES, FAILING, INTERVALS, ASKED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local OWN_KEYS = 9
 
 -- unpack fails near 8,000 values.
 local CHUNK = 1000
@@ -9,6 +10,11 @@ local CHUNK = 1000
 local function clock()
     local time = redis.call('TIME')
     return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- A whole number as text. Redis writes a number given to a command as a fraction of 17 digits, which takes three times as long.
+local function whole(number)
+    return string.format('%d', number)
 end
 
 -- Calls a command with a list of any length, a part at a time.
@@ -54,48 +60,109 @@ end
 -- attempts, oldest success of those whose last attempt failed. A tenant that nobody is left of leaves no key behind. One
 -- that was found without users has the number 0: its data may be lost, which the index must not take for a withdrawal.
 local function report(changed)
-    local claimed = redis.call('ZCARD', CLAIMED)
-    local users = redis.call('ZCARD', DUE) + claimed
+    local users = redis.call('HLEN', STATUS)
     if users == 0 then
         local number = 0
         if changed then
             number = grown('number')
-            redis.call('UNLINK', unpack(KEYS, 1, 8))
+            redis.call('UNLINK', unpack(KEYS, 1, OWN_KEYS))
         end
         return { number, false, false, 0, 0, 0, false }
     end
     local number
     if changed then
         number = grown('number')
-        redis.call('HSET', META, 'number', string.format('%.0f', number))
+        redis.call('HSET', META, 'number', whole(number))
     else
         number = tonumber(redis.call('HGET', META, 'number') or '0')
     end
     local attempts = tonumber(redis.call('HGET', META, 'attempts') or '0')
+    local claimed = users - redis.call('ZCARD', DUE)
     return { number, first_score(DUE), first_score(CLAIMED), users, claimed, attempts, first_score(FAILING) }
 end
 
--- A user's record: idle cycles, failures in a row, last attempt, last success; 0 is never, success -1 is the last attempt.
-local function record(packed)
+-- Time of the last success in a user's record, 0 for never. A record is idle cycles, failures in a row, last attempt (0 for
+-- never), last success (-1: the last attempt was one); Rust writes and reads it, too.
+local function success_of(packed)
     if not packed then
-        return 0, 0, 0, 0
+        return 0
     end
     local fields = cmsgpack.unpack(packed)
-    local success = fields[4]
-    if success == -1 then
-        success = fields[3]
-    end
-    return fields[1], fields[2], fields[3], success
+    return fields[4] == -1 and fields[3] or fields[4]
 end
 
--- Ends claims: `stamps` and `users` go back into the order.
-local function give_back(users, stamps)
+-- What is claimed under one token: users and the stamps they go back to, by turns.
+local function batch_of(token)
+    local packed = redis.call('HGET', BATCHES, token)
+    return packed and cmsgpack.unpack(packed) or {}
+end
+
+-- Saves what is left of a batch.
+local function keep(token, batch)
+    if #batch == 0 then
+        redis.call('HDEL', BATCHES, token)
+        redis.call('ZREM', CLAIMED, token)
+    else
+        redis.call('HSET', BATCHES, token, cmsgpack.pack(batch))
+    end
+end
+
+-- Ends the claims of those of the users who are held under the token. Answers their places and the stamps they go back to.
+local function take(token, users)
+    local batch = batch_of(token)
+    local stamps = {}
+    for place = 1, #batch, 2 do
+        stamps[batch[place]] = batch[place + 1]
+    end
+    local places, back = {}, {}
+    for place, user in ipairs(users) do
+        local stamp = stamps[user]
+        if stamp then
+            stamps[user] = nil
+            places[#places + 1] = place
+            back[#back + 1] = stamp
+        end
+    end
+    if #places > 0 then
+        local left = {}
+        for place = 1, #batch, 2 do
+            if stamps[batch[place]] then
+                left[#left + 1] = batch[place]
+                left[#left + 1] = batch[place + 1]
+            end
+        end
+        keep(token, left)
+    end
+    return places, back
+end
+
+-- The token, batch and place in it of a claimed user. Looks at all batches: for single users, not for all of a job.
+local function claim_of(user)
+    local all = redis.call('HGETALL', BATCHES)
+    for token = 1, #all, 2 do
+        local batch = cmsgpack.unpack(all[token + 1])
+        for place = 1, #batch, 2 do
+            if batch[place] == user then
+                return all[token], batch, place
+            end
+        end
+    end
+end
+
+-- Puts users whose claims ended back into the order; those somebody asked for meanwhile not after `ahead`.
+local function give_back(users, stamps, ahead)
+    local asked = redis.call('EXISTS', ASKED) == 1 and ask('SMISMEMBER', ASKED, users)
+    if asked then
+        call('SREM', ASKED, users)
+    end
     local due = {}
     for place, user in ipairs(users) do
-        due[#due + 1] = stamps[place]
+        local stamp = stamps[place]
+        if asked and asked[place] == 1 and tonumber(stamp) > ahead then
+            stamp = whole(ahead)
+        end
+        due[#due + 1] = stamp
         due[#due + 1] = user
     end
-    call('ZREM', CLAIMED, users)
-    call('HDEL', HELD, users)
     call('ZADD', DUE, due)
 end

@@ -3,14 +3,19 @@
 -- whose last attempt succeeded has a stamp at most some minutes after it, so the oldest success is among them or close.
 local SAMPLE = 32
 local now = clock()
+local sample = redis.call('ZRANGE', DUE, 0, SAMPLE - 1)
+local most = #sample + SAMPLE
+for _, token in ipairs(redis.call('ZRANGE', CLAIMED, 0, SAMPLE - 1)) do
+    local batch = batch_of(token)
+    for place = 1, math.min(#batch, 2 * (most - #sample)), 2 do
+        sample[#sample + 1] = batch[place]
+    end
+end
 local oldest = first_score(FAILING)
-for _, key in ipairs({ DUE, CLAIMED }) do
-    local users = redis.call('ZRANGE', key, 0, SAMPLE - 1)
-    for _, packed in ipairs(ask('HMGET', STATUS, users)) do
-        local _, _, _, success = record(packed)
-        if success > 0 and (not oldest or success < oldest) then
-            oldest = success
-        end
+for _, packed in ipairs(ask('HMGET', STATUS, sample)) do
+    local success = success_of(packed)
+    if success > 0 and (not oldest or success < oldest) then
+        oldest = success
     end
 end
 local due = redis.call('ZCOUNT', DUE, '-inf', now - tonumber(ARGV[1]))

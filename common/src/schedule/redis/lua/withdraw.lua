@@ -3,9 +3,15 @@ local user = ARGV[1]
 if redis.call('HDEL', STATUS, user) == 0 then
     return { 0, report(false) }
 end
-redis.call('ZREM', DUE, user)
-redis.call('ZREM', CLAIMED, user)
-redis.call('HDEL', HELD, user)
+if redis.call('ZREM', DUE, user) == 0 then
+    local token, batch, place = claim_of(user)
+    if token then
+        table.remove(batch, place)
+        table.remove(batch, place)
+        keep(token, batch)
+    end
+end
+redis.call('SREM', ASKED, user)
 redis.call('HDEL', FAILURES, user)
 redis.call('ZREM', FAILING, user)
 return { 1, report(true) }
