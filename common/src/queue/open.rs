@@ -25,7 +25,11 @@ pub async fn open_queue(
         url if url.starts_with("amqp://") || url.starts_with("amqps://") => {
             Ok(metered(AmqpQueue::open(settings, claim_lifetime).await?))
         }
-        url => Err(unsupported_url("queue.url", url, "memory:, amqp: and amqps:")),
+        url => Err(unsupported_url(
+            "queue.url",
+            url,
+            "memory:, and amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps:// with more hosts after commas",
+        )),
     }
 }
 

@@ -117,6 +117,10 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
         )
     };
     let url = url::Url::parse(&settings.url).map_err(|error| wrong(&error))?;
+    // The driver would take what stands before the host, a password perhaps, for the database's name, and show it.
+    if !url.has_authority() {
+        return Err(wrong(&"the two slashes after \"postgres:\" are missing"));
+    }
     check_parameters(&url).map_err(|error| wrong(&error))?;
     let named = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
     let mut options = PgConnectOptions::from_str(&settings.url).map_err(|error| wrong(&error))?;

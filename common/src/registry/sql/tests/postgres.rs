@@ -197,6 +197,8 @@ async fn what_keeps_it_from_opening_is_named_and_the_password_is_not() {
         "postgres://u:geheim@host:port/x",
         "postgres://u:geheim@host",
         "postgres://u:geheim@host/x?sslmode=never",
+        "postgres:geheim@host/x",
+        "postgres:u:geheim@host/x",
     ] {
         let mut settings = settings(&server.url());
         settings.url = url.to_owned();
