@@ -11,6 +11,13 @@ SHELL := /bin/bash
 
 # One build for every clone of this user: dependencies are compiled once.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tasksync/target
+# Cargo tells its own builds by the age of the files, and takes those of another clone for this one's: what was built last
+# elsewhere is made newer here first.
+$(shell mkdir -p "$(CARGO_TARGET_DIR)"; \
+	if ! grep -qsxF "$(CURDIR)" "$(CARGO_TARGET_DIR)/checkout"; then \
+		find common scheduler worker loadtest deploy/tasksync -type f -exec touch {} + && \
+		echo "$(CURDIR)" > "$(CARGO_TARGET_DIR)/checkout"; \
+	fi)
 export CARGO_TERM_COLOR ?= auto
 
 # Microsoft's schema of EWS, if it lies beside the checkout; the tests say so when they skip it.
