@@ -55,18 +55,17 @@ impl Verdict {
     /// Everything that is wrong, at most `limit` lines.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
-        let part = |name: &'static str, lines: &[String]| {
-            lines
-                .iter()
-                .map(move |line| format!("{name}: {line}"))
-                .collect::<Vec<_>>()
-        };
-        let mut all = part("missing", &self.missing);
-        all.extend(part("extra", &self.extra));
-        all.extend(part("doubled", &self.doubled));
-        all.extend(part("differing", &self.differing));
-        all.truncate(limit);
-        all
+        let kinds = [
+            ("missing", &self.missing),
+            ("extra", &self.extra),
+            ("doubled", &self.doubled),
+            ("differing", &self.differing),
+        ];
+        kinds
+            .into_iter()
+            .flat_map(|(name, lines)| lines.iter().map(move |line| format!("{name}: {line}")))
+            .take(limit)
+            .collect()
     }
 }
 
