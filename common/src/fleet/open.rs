@@ -6,6 +6,7 @@ use super::{Fleet, MemoryFleet, RedisFleet};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::redis::{RedisOptions, RedisStore, is_redis_url};
+use crate::schedule::SUPPORTED;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
 /// Opens what processes share, beside the order of work: both are where `schedule.url` says. An order of work in memory
@@ -24,7 +25,7 @@ pub fn open_fleet(settings: &ScheduleSettings, clock: SharedClock) -> Result<Arc
                 &format!("{}:", settings.key_prefix),
             )))
         }
-        url => Err(unsupported_url("schedule.url", url, "memory: and redis:")),
+        url => Err(unsupported_url("schedule.url", url, SUPPORTED)),
     }
 }
 

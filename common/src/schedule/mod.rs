@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use mark::{Inspected, Mark, Marked};
 pub use memory::MemorySchedule;
+pub(crate) use open::SUPPORTED;
 pub use open::open_schedule;
 pub use redis::RedisSchedule;
 pub use stamps::StampSaver;

@@ -9,6 +9,10 @@ use crate::metrics::Metered;
 use crate::redis::is_redis_url;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
+/// What `schedule.url` can name.
+pub(crate) const SUPPORTED: &str =
+    "memory:, redis://HOST:PORT, redis+sentinel://H1:P,H2:P/MASTER, redis+cluster://H1:P,H2:P";
+
 /// Opens the schedule whose kind the URL's scheme names. `clock` is the time of a schedule in memory; a shared store
 /// has its own.
 ///
@@ -24,11 +28,7 @@ pub async fn open_schedule(
             settings.minimum_time_between_user_syncs,
         ))),
         url if is_redis_url(url) => Ok(metered(RedisSchedule::open(settings).await?)),
-        url => Err(unsupported_url(
-            "schedule.url",
-            url,
-            "memory:, redis://HOST:PORT, redis+sentinel://H1:P,H2:P/MASTER, redis+cluster://H1:P,H2:P",
-        )),
+        url => Err(unsupported_url("schedule.url", url, SUPPORTED)),
     }
 }
 

@@ -121,7 +121,10 @@ impl PostgresRecipe {
             ]
             .map(OsString::from),
         );
-        let mut process = Process::start(folder, &self.launch(home, command, Signal::Kill))?;
+        let mut process = Process::start(
+            folder,
+            &Launch::new(home, home.path.clone(), command, Signal::Kill),
+        )?;
         let status = process.wait(INITIALISE_LIMIT).await;
         std::fs::remove_file(&password).ok();
         if status.is_some_and(|status| status.success()) {
@@ -135,18 +138,6 @@ impl PostgresRecipe {
             ),
             log: std::fs::read_to_string(home.log()).unwrap_or_default(),
         })
-    }
-
-    #[expect(clippy::unused_self, reason = "a launch of this server")]
-    fn launch(&self, home: &Home, command: Vec<OsString>, last_signal: Signal) -> Launch {
-        Launch {
-            command,
-            environment: Vec::new(),
-            directory: home.path.clone(),
-            log: home.log(),
-            listens: None,
-            last_signal,
-        }
     }
 }
 
@@ -180,7 +171,7 @@ impl Recipe for PostgresRecipe {
         ] {
             command.extend(["-c".into(), setting.into()]);
         }
-        Ok(vec![self.launch(home, command, Self::DISCARD)])
+        Ok(vec![Launch::new(home, home.path.clone(), command, Self::DISCARD)])
     }
 
     async fn ready(&self, home: &Home, pid: u32) -> Result<(), String> {

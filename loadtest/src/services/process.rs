@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::server::Home;
 use super::{ServiceError, ServiceFolder};
 
 /// Signals servers are sent.
@@ -57,6 +58,20 @@ pub(super) struct Launch {
     pub listens: Option<u16>,
     /// What the watchdog sends first when the owner is gone.
     pub last_signal: Signal,
+}
+
+impl Launch {
+    /// A command with an empty environment, run in `directory`, that nothing has to wait for.
+    pub(super) fn new(home: &Home, directory: PathBuf, command: Vec<OsString>, last_signal: Signal) -> Self {
+        Self {
+            command,
+            environment: Vec::new(),
+            directory,
+            log: home.log(),
+            listens: None,
+            last_signal,
+        }
+    }
 }
 
 /// Waits for leave to run, so that the watchdog knows the process before it does anything.

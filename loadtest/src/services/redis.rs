@@ -168,14 +168,7 @@ impl Recipe for RedisRecipe {
                 primary.to_string().into(),
             ]);
         }
-        Ok(vec![Launch {
-            command,
-            environment: Vec::new(),
-            directory: home.data(),
-            log: home.log(),
-            listens: None,
-            last_signal: Self::DISCARD,
-        }])
+        Ok(vec![Launch::new(home, home.data(), command, Self::DISCARD)])
     }
 
     async fn ready(&self, _home: &Home, pid: u32) -> Result<(), String> {

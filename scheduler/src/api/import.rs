@@ -2,16 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
-use tasksync_common::model::{MailboxAddress, TenantId, UserId, UserKey};
-use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, SavedStamp};
+use tasksync_common::model::{MailboxAddress, UserId, UserKey};
+use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState};
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Params, TenantPath, check_text, check_time_zone};
 use super::tenants::known;
-use super::{Parts, Shared};
+use super::{Shared, order};
 
 /// Most users of one request.
 const MAXIMUM_USERS: usize = 1_000;
@@ -115,9 +114,9 @@ pub(super) async fn import(
                 .await?;
         }
         if tenant.enabled {
-            put_in_order(parts, &tenant.id, &added).await?;
+            order::enrol(parts, &tenant.id, &added).await?;
             for key in &updated {
-                super::users::put_in_order(parts, key).await?;
+                order::make_due(parts, key).await?;
             }
         }
         Ok::<_, Failure>(())
@@ -126,34 +125,4 @@ pub(super) async fn import(
         failure.within("the users are enrolled, but not all are in the order of work yet")
     })?;
     Ok(Json(result))
-}
-
-/// Puts new users into the order of work, due at once, one behind the other as they were listed.
-async fn put_in_order(parts: &Parts, tenant: &TenantId, users: &[UserId]) -> Result<(), Failure> {
-    if users.is_empty() {
-        return Ok(());
-    }
-    let now = parts.schedule.now().await?;
-    let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
-    let due = SignedDuration::try_from(minimum)
-        .ok()
-        .and_then(|minimum| now.checked_sub(minimum).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    // The last one is due now, the others since a little longer: equal stamps cost an index twice as much.
-    let stamp = |at: usize| {
-        let behind = i64::try_from(users.len() - 1 - at).unwrap_or(0);
-        due.checked_sub(SignedDuration::from_micros(behind))
-            .unwrap_or(due)
-    };
-    let stamped: Vec<SavedStamp> = users
-        .iter()
-        .enumerate()
-        .map(|(at, user)| SavedStamp {
-            user: user.clone(),
-            stamp: stamp(at),
-            last_success: None,
-        })
-        .collect();
-    parts.schedule.enrol_many(tenant, &stamped).await?;
-    Ok(())
 }

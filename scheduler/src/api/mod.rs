@@ -11,6 +11,7 @@ mod gate;
 mod import;
 mod metrics;
 mod middleware;
+mod order;
 mod probes;
 mod routes;
 mod serve;

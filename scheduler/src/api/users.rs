@@ -3,10 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::queue::Reason;
 use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
@@ -15,7 +13,7 @@ use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
 use super::tenants::known;
 use super::views::{AlertView, EnrolmentView, JournalView, OrderView, TasksView, UserView, next_sync};
-use super::{MAXIMUM_ALERTS, Parts, Shared};
+use super::{MAXIMUM_ALERTS, Parts, Shared, order};
 use crate::Requested;
 
 /// Journal entries shown with a user.
@@ -125,7 +123,7 @@ pub(super) async fn opt_in(
     };
     tracing::info!(user = %key, added, unchecked = params.unchecked, "user opted in");
     if tenant.enabled {
-        put_in_order(parts, &key)
+        order::make_due(parts, &key)
             .await
             .map_err(|failure| failure.within("the user is enrolled, but not in the order of work yet"))?;
     }
@@ -181,7 +179,7 @@ pub(super) async fn sync_now(
         Requested::Due => "due",
         // Enrolled, but not in the order of work: it was lost or is being rebuilt.
         Requested::NotEnrolled => {
-            put_in_order(parts, &key).await?;
+            order::make_due(parts, &key).await?;
             "due"
         }
         Requested::TooMany(wait) => {
@@ -210,7 +208,7 @@ pub(super) async fn allow_deletions(
     }
     tracing::info!(user = %key, "the next held deletions may pass");
     if tenant.enabled {
-        put_in_order(parts, &key).await?;
+        order::make_due(parts, &key).await?;
     }
     Ok((StatusCode::ACCEPTED, Json(json!({ "result": "allowed" }))))
 }
@@ -254,21 +252,6 @@ async fn ask_servers(parts: &Parts, tenant: &Tenant, enrolment: &Enrolment) -> R
     found
         .mailbox
         .map_err(|failure| failure.within(format!("mailbox {}", enrolment.mailbox)))?;
-    Ok(())
-}
-
-/// Makes a user due at once, putting the user into the order when it is not there.
-pub(super) async fn put_in_order(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
-    if parts.schedule.make_due(key).await? {
-        return Ok(());
-    }
-    let now = parts.schedule.now().await?;
-    let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
-    let stamp = SignedDuration::try_from(minimum)
-        .ok()
-        .and_then(|minimum| now.checked_sub(minimum).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    parts.schedule.enrol(key, stamp, None).await?;
     Ok(())
 }
 

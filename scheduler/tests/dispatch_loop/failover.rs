@@ -1,5 +1,6 @@
 //! The order of work and its leader over a Redis whose Sentinels promote the replica, in real time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
 use tasksync_common::schedule::{ClaimAnswer, RedisSchedule, Schedule as _};
 use tasksync_loadtest::services::{Binaries, Persistence, Redis, RedisSentinel, ServiceError, ServiceFolder};
 
-use crate::redis_rig::{CLAIM, Rig, opted_in_at, until};
+use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, until};
 use crate::support::{key, tenant_id, user_id};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -62,6 +63,26 @@ async fn copied(primary: &RedisStore) {
 async fn cut_off(primary: &RedisStore, replica: &Redis) {
     replica.pause();
     ask(primary, &["CLIENT", "KILL", "TYPE", "replica"]).await;
+}
+
+/// Cuts the replica off once the first job was sent, then opts `new` users in and has the first of them (user 5) claimed:
+/// the replica learns of neither. A moment in between.
+async fn claim_without_the_replica(
+    rig: &Rig,
+    process: &Process,
+    [primary, replica]: &[Redis; 2],
+    new: Range<u32>,
+) -> Timestamp {
+    until("the first job", async || rig.has_sent("u0")).await;
+    let primary = at(primary);
+    copied(&primary).await;
+    cut_off(&primary, replica).await;
+    let cut = process.now().await;
+    rig.opt_in(new);
+    let user = key("contoso", "u5");
+    process.order.enrol(&user, opted_in_at(), None).await.unwrap();
+    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+    cut
 }
 
 /// Kills the primary, lets the replica go on, and waits until it was promoted. A moment just before that, of its own time.
@@ -181,19 +202,7 @@ async fn a_failover_that_lost_claims_is_noticed_and_nobody_is_sent_before_they_h
     let [first, second] = set.nodes();
     let rig = Rig::new(set.url(), Duration::from_millis(200)).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
-    let primary = at(first);
-    copied(&primary).await;
-    cut_off(&primary, second).await;
-    // Somebody new is put in and claimed, and the replica learns of neither.
-    let cut = process.now().await;
-    rig.opt_in(5..10);
-    process
-        .order
-        .enrol(&key("contoso", "u5"), opted_in_at(), None)
-        .await
-        .unwrap();
-    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+    let cut = claim_without_the_replica(&rig, &process, set.nodes(), 5..10).await;
     until("more of them", async || rig.tokens_after(cut).len() > 1).await;
 
     let before = fail_over(first, second).await;
@@ -209,17 +218,7 @@ async fn a_leader_who_takes_over_after_the_failover_notices_what_its_predecessor
     // One run at the start; everybody after that is sent by the looks in between.
     let rig = Rig::new(set.url(), LONG).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
-    let primary = at(first);
-    copied(&primary).await;
-    cut_off(&primary, second).await;
-    rig.opt_in(5..6);
-    process
-        .order
-        .enrol(&key("contoso", "u5"), opted_in_at(), None)
-        .await
-        .unwrap();
-    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+    claim_without_the_replica(&rig, &process, set.nodes(), 5..6).await;
 
     // The machine of the primary was also that of the leader.
     process.kill().await;

@@ -21,6 +21,7 @@
 //! two calls, one to the tenant, one to the index. `summary(None)` asks every tenant that has somebody due, once.
 //! About 100 bytes per user in tenants up to 128 users (packed lists), 200 in large ones.
 
+mod claims;
 mod index;
 mod keys;
 mod summary;
@@ -35,17 +36,11 @@ use jiff::Timestamp;
 use redis::FromRedisValue;
 
 use self::index::Index;
-use self::keys::{
-    CLAIM, ENROL, EXPIRED, FINISH, Keys, LEAD, LEADER, MAKE_DUE, NOW, RECLAIM, RELEASE, RENEW, RESIGN, SCAN,
-    STATUS, WITHDRAW, WITHDRAW_TENANT,
-};
-use self::wire::{
-    RawReport, Record, arg, count, micros, optional, pack_failure, pack_history, score, time, unpack_batch,
-    unpack_failure,
-};
+use self::keys::{ENROL, Keys, LEAD, LEADER, MAKE_DUE, NOW, RESIGN, SCAN, STATUS, WITHDRAW, WITHDRAW_TENANT};
+use self::wire::{RawReport, Record, arg, count, micros, optional, score, time, unpack_failure, whole};
 use super::{
-    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, Inspected, Marked, Page, Renewed, Schedule,
-    Summary, Token, UserStatus,
+    ClaimAnswer, Cursor, Epoch, Finish, Head, Inspected, Marked, Page, Renewed, Schedule, Summary, Token,
+    UserStatus,
 };
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -61,9 +56,6 @@ const MOST_NAMES: usize = 1_000_000;
 
 /// Users put in by one script: it must not hold the server up for long.
 const ENROLLED_AT_ONCE: usize = 500;
-
-/// Tenants whose expired claims are looked at in one call.
-const EXPIRED_TENANTS: usize = 500;
 
 /// The order of work in Redis.
 pub struct RedisSchedule {
@@ -132,24 +124,6 @@ impl RedisSchedule {
         self.index.push(tenant, report.into(), false, &[]).await;
         Ok(answer)
     }
-
-    async fn present_epoch(&self) -> Result<i64, Failure> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys.lease()).arg("epoch");
-        let epoch: Option<i64> = self
-            .store
-            .command("asking who leads", command, Repeat::Yes)
-            .await?;
-        Ok(epoch.unwrap_or(0))
-    }
-}
-
-/// The users at these places.
-fn named(users: &[UserId], places: &[i64]) -> Vec<UserId> {
-    places
-        .iter()
-        .filter_map(|&place| users.get(usize::try_from(place).ok()?).cloned())
-        .collect()
 }
 
 fn user_name(name: &str) -> Result<UserId, Failure> {
@@ -277,47 +251,7 @@ impl Schedule for RedisSchedule {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<ClaimAnswer, Failure> {
-        let mut keys = self.keys.tenant(tenant);
-        if self.store.is_cluster() {
-            if u64::try_from(self.present_epoch().await?).ok() != Some(epoch.0) {
-                return Ok(ClaimAnswer::StaleEpoch);
-            }
-        } else {
-            keys.push(self.keys.lease());
-        }
-        let mut args = vec![arg(epoch.0), arg(micros(lasts))];
-        args.extend(users.iter().map(arg));
-        type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
-        let (answer, report): Answer = self
-            .store
-            .script(
-                &format!("claiming {} users of {tenant}", users.len()),
-                &CLAIM,
-                &keys,
-                &args,
-                Repeat::No,
-            )
-            .await?;
-        let Some((token, stamps)) = answer else {
-            return Ok(ClaimAnswer::StaleEpoch);
-        };
-        let claimed: Vec<Claimed> = users
-            .iter()
-            .zip(stamps)
-            .filter_map(|(user, stamp)| {
-                Some(Claimed {
-                    user: user.clone(),
-                    stamp: time(whole(stamp?)),
-                })
-            })
-            .collect();
-        self.index
-            .push(tenant, report.into(), !claimed.is_empty(), &[])
-            .await;
-        Ok(ClaimAnswer::Claimed {
-            token: Token(count(token)),
-            users: claimed,
-        })
+        self.claim_users(epoch, tenant, users, lasts).await
     }
 
     async fn renew(
@@ -327,41 +261,7 @@ impl Schedule for RedisSchedule {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<Renewed, Failure> {
-        let mut args = vec![arg(token.0), arg(micros(lasts))];
-        args.extend(users.iter().map(arg));
-        // The index keeps the expiry before: it may be too early, then the leader asks in vain once.
-        type Answer = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
-        let (tenant_users, batch, records): Answer = self
-            .store
-            .script(
-                &format!("renewing the claims of {} users of {tenant}", users.len()),
-                &RENEW,
-                &self.keys.tenant(tenant),
-                &args,
-                Repeat::Yes,
-            )
-            .await?;
-        let batch = batch
-            .as_deref()
-            .map(unpack_batch)
-            .transpose()?
-            .unwrap_or_default();
-        let held = users
-            .iter()
-            .zip(records)
-            .filter(|(user, _)| batch.contains(user.as_str()))
-            .filter_map(|(user, record)| Some((user, record?)))
-            .map(|(user, record)| {
-                Ok(Held {
-                    user: user.clone(),
-                    history: Record::unpack(&record)?.history,
-                })
-            })
-            .collect::<Result<_, Failure>>()?;
-        Ok(Renewed {
-            held,
-            tenant_users: count(tenant_users),
-        })
+        self.renew_batch(tenant, token, users, lasts).await
     }
 
     async fn finish(
@@ -370,26 +270,7 @@ impl Schedule for RedisSchedule {
         token: Token,
         results: &[Finish],
     ) -> Result<Vec<UserId>, Failure> {
-        let mut args = vec![arg(token.0), arg(micros(self.minimum)), self.ahead()];
-        for finish in results {
-            args.push(arg(&finish.user));
-            args.push(arg(micros(finish.due_after)));
-            args.push(pack_history(finish.history));
-            args.push(finish.result.as_ref().err().map(pack_failure).unwrap_or_default());
-        }
-        let ((places, intervals), report): ((Vec<i64>, Vec<i64>), RawReport) = self
-            .store
-            .script(
-                &format!("finishing {} users of {tenant}", results.len()),
-                &FINISH,
-                &self.keys.tenant(tenant),
-                &args,
-                Repeat::No,
-            )
-            .await?;
-        self.index.push(tenant, report.into(), false, &intervals).await;
-        let users: Vec<UserId> = results.iter().map(|finish| finish.user.clone()).collect();
-        Ok(named(&users, &places))
+        self.finish_users(tenant, token, results).await
     }
 
     async fn release(
@@ -398,50 +279,11 @@ impl Schedule for RedisSchedule {
         token: Token,
         users: &[UserId],
     ) -> Result<Vec<UserId>, Failure> {
-        let mut args = vec![arg(token.0), self.ahead()];
-        args.extend(users.iter().map(arg));
-        let places: Vec<i64> = self
-            .change("giving users back", &RELEASE, tenant, &args, Repeat::No)
-            .await?;
-        Ok(named(users, &places))
+        self.release_users(tenant, token, users).await
     }
 
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
-        let tenants: Vec<String> = self
-            .store
-            .script(
-                "asking whose claims ran out",
-                &EXPIRED,
-                &self.keys.index(&["expiries"]),
-                &[arg(limit.clamp(1, EXPIRED_TENANTS))],
-                Repeat::Yes,
-            )
-            .await?;
-        let mut reclaimed = Vec::new();
-        for name in tenants {
-            let left = limit.saturating_sub(reclaimed.len());
-            if left == 0 {
-                break;
-            }
-            let tenant = index::tenant_name(&name)?;
-            let users: Vec<String> = self
-                .change(
-                    "giving back users whose claims ran out",
-                    &RECLAIM,
-                    &tenant,
-                    &[arg(left.min(MOST_NAMES)), self.ahead()],
-                    Repeat::No,
-                )
-                .await?;
-            if users.is_empty() {
-                // Renewed meanwhile: the index learns the new expiry, or it would name this tenant again and again.
-                self.index.repair(&tenant).await?;
-            }
-            for user in users {
-                reclaimed.push(UserKey::new(tenant.clone(), user_name(&user)?));
-            }
-        }
-        Ok(reclaimed)
+        self.reclaim_expired(limit).await
     }
 
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
@@ -590,13 +432,4 @@ impl Schedule for RedisSchedule {
     async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
         self.index.inspect(limit).await
     }
-}
-
-/// A score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "scores are whole microseconds that fit; others saturate"
-)]
-fn whole(score: f64) -> i64 {
-    score as i64
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keys::CLAIM;
 use super::*;
 use crate::contract::redis::{CLUSTER, PrivateRedis, SENTINEL, SINGLE, own_prefix, remove_prefix, url_in};
 use crate::contract::{ScheduleBench, key, tenant_id, user_id};

@@ -16,6 +16,15 @@ pub(super) fn score(at: Timestamp) -> i64 {
     at.as_microsecond().clamp(-LARGEST, LARGEST)
 }
 
+/// A score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "scores are whole microseconds that fit; others saturate"
+)]
+pub(super) fn whole(score: f64) -> i64 {
+    score as i64
+}
+
 /// A score as a time.
 pub(super) fn time(score: i64) -> Timestamp {
     Timestamp::from_microsecond(score).unwrap_or(if score < 0 { Timestamp::MIN } else { Timestamp::MAX })

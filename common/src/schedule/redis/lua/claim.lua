@@ -18,8 +18,7 @@ for place, user in ipairs(users) do
     if stamps[place] then
         seen[user] = true
         taken[#taken + 1] = user
-        batch[#batch + 1] = user
-        batch[#batch + 1] = stamp
+        add(batch, user, stamp)
     end
 end
 if redis.call('EXISTS', STATUS) == 1 then

@@ -3,14 +3,12 @@ local now, most = clock(), tonumber(ARGV[1])
 local users, stamps = {}, {}
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', whole(now), 'LIMIT', 0, most)) do
     local left = {}
-    local batch = batch_of(token)
-    for place = 1, #batch, 2 do
+    for _, user, stamp in each(batch_of(token)) do
         if #users < most then
-            users[#users + 1] = batch[place]
-            stamps[#stamps + 1] = batch[place + 1]
+            users[#users + 1] = user
+            stamps[#stamps + 1] = stamp
         else
-            left[#left + 1] = batch[place]
-            left[#left + 1] = batch[place + 1]
+            add(left, user, stamp)
         end
     end
     keep(token, left)

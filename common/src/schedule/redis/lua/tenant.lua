@@ -97,6 +97,25 @@ local function batch_of(token)
     return packed and cmsgpack.unpack(packed) or {}
 end
 
+-- One step of a walk over a batch; `for _, user, stamp in each(batch)`. The first value is the user's place.
+local function after(batch, place)
+    place = place + 2
+    local user = batch[place]
+    if user then
+        return place, user, batch[place + 1]
+    end
+end
+
+local function each(batch)
+    return after, batch, -1
+end
+
+-- Puts a user at the end of a batch.
+local function add(batch, user, stamp)
+    batch[#batch + 1] = user
+    batch[#batch + 1] = stamp
+end
+
 -- Saves what is left of a batch.
 local function keep(token, batch)
     if #batch == 0 then
@@ -111,8 +130,8 @@ end
 local function take(token, users)
     local batch = batch_of(token)
     local stamps = {}
-    for place = 1, #batch, 2 do
-        stamps[batch[place]] = batch[place + 1]
+    for _, user, stamp in each(batch) do
+        stamps[user] = stamp
     end
     local places, back = {}, {}
     for place, user in ipairs(users) do
@@ -125,10 +144,9 @@ local function take(token, users)
     end
     if #places > 0 then
         local left = {}
-        for place = 1, #batch, 2 do
-            if stamps[batch[place]] then
-                left[#left + 1] = batch[place]
-                left[#left + 1] = batch[place + 1]
+        for _, user, stamp in each(batch) do
+            if stamps[user] then
+                add(left, user, stamp)
             end
         end
         keep(token, left)
@@ -141,8 +159,8 @@ local function claim_of(user)
     local all = redis.call('HGETALL', BATCHES)
     for token = 1, #all, 2 do
         local batch = cmsgpack.unpack(all[token + 1])
-        for place = 1, #batch, 2 do
-            if batch[place] == user then
+        for place, claimed in each(batch) do
+            if claimed == user then
                 return all[token], batch, place
             end
         end

@@ -6,9 +6,11 @@ local now = clock()
 local sample = redis.call('ZRANGE', DUE, 0, SAMPLE - 1)
 local most = #sample + SAMPLE
 for _, token in ipairs(redis.call('ZRANGE', CLAIMED, 0, SAMPLE - 1)) do
-    local batch = batch_of(token)
-    for place = 1, math.min(#batch, 2 * (most - #sample)), 2 do
-        sample[#sample + 1] = batch[place]
+    for _, user in each(batch_of(token)) do
+        if #sample == most then
+            break
+        end
+        sample[#sample + 1] = user
     end
 end
 local oldest = first_score(FAILING)

@@ -1,0 +1,210 @@
+//! Claims: taking users out of the order under a token, keeping, ending and giving back.
+
+use std::time::Duration;
+
+use super::keys::{CLAIM, EXPIRED, FINISH, RECLAIM, RELEASE, RENEW};
+use super::wire::{
+    RawReport, Record, arg, count, micros, pack_failure, pack_history, time, unpack_batch, whole,
+};
+use super::{MOST_NAMES, RedisSchedule, index, user_name};
+use crate::error::Failure;
+use crate::model::{TenantId, UserId, UserKey};
+use crate::redis::Repeat;
+use crate::schedule::{ClaimAnswer, Claimed, Epoch, Finish, Held, Renewed, Token};
+
+/// Tenants whose expired claims are looked at in one call.
+const EXPIRED_TENANTS: usize = 500;
+
+impl RedisSchedule {
+    async fn present_epoch(&self) -> Result<i64, Failure> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.lease()).arg("epoch");
+        let epoch: Option<i64> = self
+            .store
+            .command("asking who leads", command, Repeat::Yes)
+            .await?;
+        Ok(epoch.unwrap_or(0))
+    }
+
+    pub(super) async fn claim_users(
+        &self,
+        epoch: Epoch,
+        tenant: &TenantId,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<ClaimAnswer, Failure> {
+        let mut keys = self.keys.tenant(tenant);
+        if self.store.is_cluster() {
+            if u64::try_from(self.present_epoch().await?).ok() != Some(epoch.0) {
+                return Ok(ClaimAnswer::StaleEpoch);
+            }
+        } else {
+            keys.push(self.keys.lease());
+        }
+        let mut args = vec![arg(epoch.0), arg(micros(lasts))];
+        args.extend(users.iter().map(arg));
+        type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
+        let (answer, report): Answer = self
+            .store
+            .script(
+                &format!("claiming {} users of {tenant}", users.len()),
+                &CLAIM,
+                &keys,
+                &args,
+                Repeat::No,
+            )
+            .await?;
+        let Some((token, stamps)) = answer else {
+            return Ok(ClaimAnswer::StaleEpoch);
+        };
+        let claimed: Vec<Claimed> = users
+            .iter()
+            .zip(stamps)
+            .filter_map(|(user, stamp)| {
+                Some(Claimed {
+                    user: user.clone(),
+                    stamp: time(whole(stamp?)),
+                })
+            })
+            .collect();
+        self.index
+            .push(tenant, report.into(), !claimed.is_empty(), &[])
+            .await;
+        Ok(ClaimAnswer::Claimed {
+            token: Token(count(token)),
+            users: claimed,
+        })
+    }
+
+    pub(super) async fn renew_batch(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+        lasts: Duration,
+    ) -> Result<Renewed, Failure> {
+        let mut args = vec![arg(token.0), arg(micros(lasts))];
+        args.extend(users.iter().map(arg));
+        // The index keeps the expiry before: it may be too early, then the leader asks in vain once.
+        type Answer = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        let (tenant_users, batch, records): Answer = self
+            .store
+            .script(
+                &format!("renewing the claims of {} users of {tenant}", users.len()),
+                &RENEW,
+                &self.keys.tenant(tenant),
+                &args,
+                Repeat::Yes,
+            )
+            .await?;
+        let batch = batch
+            .as_deref()
+            .map(unpack_batch)
+            .transpose()?
+            .unwrap_or_default();
+        let held = users
+            .iter()
+            .zip(records)
+            .filter(|(user, _)| batch.contains(user.as_str()))
+            .filter_map(|(user, record)| Some((user, record?)))
+            .map(|(user, record)| {
+                Ok(Held {
+                    user: user.clone(),
+                    history: Record::unpack(&record)?.history,
+                })
+            })
+            .collect::<Result<_, Failure>>()?;
+        Ok(Renewed {
+            held,
+            tenant_users: count(tenant_users),
+        })
+    }
+
+    pub(super) async fn finish_users(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        results: &[Finish],
+    ) -> Result<Vec<UserId>, Failure> {
+        let mut args = vec![arg(token.0), arg(micros(self.minimum)), self.ahead()];
+        for finish in results {
+            args.push(arg(&finish.user));
+            args.push(arg(micros(finish.due_after)));
+            args.push(pack_history(finish.history));
+            args.push(finish.result.as_ref().err().map(pack_failure).unwrap_or_default());
+        }
+        let ((places, intervals), report): ((Vec<i64>, Vec<i64>), RawReport) = self
+            .store
+            .script(
+                &format!("finishing {} users of {tenant}", results.len()),
+                &FINISH,
+                &self.keys.tenant(tenant),
+                &args,
+                Repeat::No,
+            )
+            .await?;
+        self.index.push(tenant, report.into(), false, &intervals).await;
+        let users: Vec<UserId> = results.iter().map(|finish| finish.user.clone()).collect();
+        Ok(named(&users, &places))
+    }
+
+    pub(super) async fn release_users(
+        &self,
+        tenant: &TenantId,
+        token: Token,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, Failure> {
+        let mut args = vec![arg(token.0), self.ahead()];
+        args.extend(users.iter().map(arg));
+        let places: Vec<i64> = self
+            .change("giving users back", &RELEASE, tenant, &args, Repeat::No)
+            .await?;
+        Ok(named(users, &places))
+    }
+
+    pub(super) async fn reclaim_expired(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
+        let tenants: Vec<String> = self
+            .store
+            .script(
+                "asking whose claims ran out",
+                &EXPIRED,
+                &self.keys.index(&["expiries"]),
+                &[arg(limit.clamp(1, EXPIRED_TENANTS))],
+                Repeat::Yes,
+            )
+            .await?;
+        let mut reclaimed = Vec::new();
+        for name in tenants {
+            let left = limit.saturating_sub(reclaimed.len());
+            if left == 0 {
+                break;
+            }
+            let tenant = index::tenant_name(&name)?;
+            let users: Vec<String> = self
+                .change(
+                    "giving back users whose claims ran out",
+                    &RECLAIM,
+                    &tenant,
+                    &[arg(left.min(MOST_NAMES)), self.ahead()],
+                    Repeat::No,
+                )
+                .await?;
+            if users.is_empty() {
+                // Renewed meanwhile: the index learns the new expiry, or it would name this tenant again and again.
+                self.index.repair(&tenant).await?;
+            }
+            for user in users {
+                reclaimed.push(UserKey::new(tenant.clone(), user_name(&user)?));
+            }
+        }
+        Ok(reclaimed)
+    }
+}
+
+/// The users at these places.
+fn named(users: &[UserId], places: &[i64]) -> Vec<UserId> {
+    places
+        .iter()
+        .filter_map(|&place| users.get(usize::try_from(place).ok()?).cloned())
+        .collect()
+}

@@ -1,0 +1,47 @@
+//! What an opt-in or "sync now" does to the order of work.
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::error::Failure;
+use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::SavedStamp;
+
+use super::Parts;
+
+/// Makes a user due at once, putting the user into the order when it is not there.
+pub(super) async fn make_due(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
+    if parts.schedule.make_due(key).await? {
+        return Ok(());
+    }
+    enrol(parts, &key.tenant, std::slice::from_ref(&key.user)).await
+}
+
+/// Puts users into the order of work, due at once, one behind the other as they are listed; those who are in stay where
+/// they are.
+pub(super) async fn enrol(parts: &Parts, tenant: &TenantId, users: &[UserId]) -> Result<(), Failure> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let now = parts.schedule.now().await?;
+    let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
+    let due = SignedDuration::try_from(minimum)
+        .ok()
+        .and_then(|minimum| now.checked_sub(minimum).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    // The last one is due now, the others since a little longer: equal stamps cost an index twice as much.
+    let stamp = |at: usize| {
+        let behind = i64::try_from(users.len() - 1 - at).unwrap_or(0);
+        due.checked_sub(SignedDuration::from_micros(behind))
+            .unwrap_or(due)
+    };
+    let stamped: Vec<SavedStamp> = users
+        .iter()
+        .enumerate()
+        .map(|(at, user)| SavedStamp {
+            user: user.clone(),
+            stamp: stamp(at),
+            last_success: None,
+        })
+        .collect();
+    parts.schedule.enrol_many(tenant, &stamped).await?;
+    Ok(())
+}
