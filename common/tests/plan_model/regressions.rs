@@ -385,3 +385,30 @@ fn progress_that_contradicts_itself() {
         ],
     );
 }
+
+/// A copy was moved into a folder whose creation was never answered, and that folder deleted: nobody but the person knows
+/// that it was one of ours.
+#[test]
+fn a_copy_deleted_with_a_folder_nobody_knew_of() {
+    run(
+        0,
+        &[
+            act(Create(0)),
+            act(Create(0)),
+            SYNC,
+            act(EditSource(0, TITLE)),
+            act(EditSource(0, TITLE)),
+            act(EditSource(0, TITLE)),
+            act(Create(1)),
+            act(Create(1)),
+            Op::Sync(Way {
+                fault: Fault::Busy(1),
+                before_writing: Some(DeleteFolder(0)),
+                ..Way::PLAIN
+            }),
+            failing(Fault::LostAnswer(2)),
+            act(Move(0, Place::Ours(1))),
+            act(DeleteFolder(1)),
+        ],
+    );
+}

@@ -7,6 +7,7 @@ use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, 
 use tasksync_common::state::SyncState;
 
 use crate::oracle::Oracle;
+use crate::reading::id;
 
 /// A task at the source.
 #[derive(Debug, Clone)]
@@ -276,6 +277,9 @@ impl World {
                 if let Some(folder) = self.folder_of(&location(*place)) {
                     self.folders.remove(&folder);
                     self.oracle.must_go.clear();
+                    // One whose creation was never answered is to tasksync like any folder of the person's own.
+                    let known = self.saved.iter().flat_map(|state| state.locations.values());
+                    let known = known.map(|place| id(&place.folder)).any(|known| known == folder);
                     let gone: Vec<u32> = self
                         .items
                         .iter()
@@ -286,6 +290,9 @@ impl World {
                         let item = self.items.remove(&id).unwrap();
                         if let Some(key) = &item.key {
                             self.oracle.lost_folder(key, &item.task);
+                            if !known {
+                                self.oracle.took_away(key, &item.task, false);
+                            }
                         }
                         self.binned.insert(id, item);
                     }
