@@ -13,9 +13,10 @@ use crate::error::{Code, Failure};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::queue::{Consumer, DeadLetter, Depth, JobQueue, Letters, QueueMetrics, QueueName, SyncJob};
 use crate::registry::{
-    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
-    StoredState, Tenant,
+    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, StoredState,
+    Tenant,
 };
+use crate::schedule::SavedStamp;
 use crate::schedule::{
     ClaimAnswer, Cursor, Epoch, Finish, Head, Inspected, Mark, Marked, Page, Renewed, Schedule, Summary,
     Token, UserStatus,

@@ -19,7 +19,7 @@ pub use tenant::{
 
 use crate::error::Failure;
 use crate::model::{MailboxAddress, SourceKey, TenantId, UserId, UserKey};
-use crate::schedule::Mark;
+use crate::schedule::{Mark, SavedStamp};
 
 /// Whether a user is synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,17 +95,6 @@ pub struct Alert {
     pub failure: Failure,
     /// The plan or other evidence, as JSON.
     pub evidence: Option<serde_json::Value>,
-}
-
-/// What a user's attempts looked like, saved lazily so that an index can be rebuilt from it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedStamp {
-    /// The user.
-    pub user: UserId,
-    /// The order stamp (see `schedule`).
-    pub stamp: Timestamp,
-    /// End of the last successful sync.
-    pub last_success: Option<Timestamp>,
 }
 
 /// Answer to a request to enrol.

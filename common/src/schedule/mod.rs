@@ -31,7 +31,17 @@ pub use stamps::StampSaver;
 
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::SavedStamp;
+
+/// What a user's attempts looked like, saved lazily so that an index can be rebuilt from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedStamp {
+    /// The user.
+    pub user: UserId,
+    /// The order stamp (see `schedule`).
+    pub stamp: Timestamp,
+    /// End of the last successful sync.
+    pub last_success: Option<Timestamp>,
+}
 
 /// Growing number of a claim; a claim with a lower one is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

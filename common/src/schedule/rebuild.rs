@@ -11,7 +11,8 @@ use super::Schedule;
 use super::postpone::spread;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::{Registry, SavedStamp};
+use crate::registry::Registry;
+use crate::schedule::SavedStamp;
 
 /// Names read at once.
 const PAGE: u32 = 500;

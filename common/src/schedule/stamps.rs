@@ -13,7 +13,8 @@ use super::Finish;
 use crate::error::Failure;
 use crate::metrics::{Metrics, catalogue};
 use crate::model::{TenantId, UserId};
-use crate::registry::{Registry, SavedStamp};
+use crate::registry::Registry;
+use crate::schedule::SavedStamp;
 
 /// Most stamps written in one transaction.
 const BATCH: usize = 1_000;

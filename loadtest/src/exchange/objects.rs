@@ -6,9 +6,14 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::properties::Properties;
-use super::store::DELETED_ITEMS;
 use super::tasks::{Progress, TaskDates};
 use crate::sim::vec_map::VecMap;
+
+/// Numbers of the folders every mailbox has.
+pub(crate) const ROOT: u64 = 1;
+pub(crate) const TOP: u64 = 2;
+pub(crate) const TASKS: u64 = 4;
+pub(crate) const DELETED_ITEMS: u64 = 5;
 
 /// The body of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]

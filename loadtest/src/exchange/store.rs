@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use super::error::EwsError;
-pub(crate) use super::objects::{Body, Folder, Item, Place, Tombstone};
+pub(crate) use super::objects::{Body, DELETED_ITEMS, Folder, Item, Place, ROOT, TASKS, TOP, Tombstone};
 use super::properties::Properties;
 use crate::sim::vec_map::VecMap;
 
@@ -17,12 +17,6 @@ const MAXIMUM_TOMBSTONES: usize = 100_000;
 const MAXIMUM_ITEMS: usize = 1_000_000;
 /// Folders one mailbox may hold.
 const MAXIMUM_FOLDERS: usize = 10_000;
-
-/// Numbers of the folders every mailbox has.
-pub(crate) const ROOT: u64 = 1;
-pub(crate) const TOP: u64 = 2;
-pub(crate) const TASKS: u64 = 4;
-pub(crate) const DELETED_ITEMS: u64 = 5;
 
 /// Number, fixed name, parent, class and display name of the folders every mailbox has.
 const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[

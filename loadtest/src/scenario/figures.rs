@@ -1,7 +1,7 @@
 //! The figures of a run: what its expectations are judged by. Pure.
 
 use super::expect::{Figures, Metric};
-use super::report::TrialResult;
+use super::result::TrialResult;
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
 fn number(count: u64) -> f64 {
@@ -113,7 +113,7 @@ fn others_ratio(trial: &TrialResult, baseline: &TrialResult) -> Option<f64> {
 
 fn steps_ratio(trial: &TrialResult) -> Option<f64> {
     let rate =
-        |at: Option<&super::report::StepResult>| at.and_then(|step| ratio(number(step.syncs), step.seconds));
+        |at: Option<&super::result::StepResult>| at.and_then(|step| ratio(number(step.syncs), step.seconds));
     if trial.steps.len() < 2 {
         return None;
     }
@@ -125,7 +125,7 @@ fn memory_max(trial: &TrialResult) -> Option<f64> {
         .samples
         .iter()
         .flat_map(|sample| &sample.processes)
-        .filter(|(name, _)| super::report::is_ours(name))
+        .filter(|(name, _)| super::result::is_ours(name))
         .map(|(_, usage)| usage.memory_mib)
         .reduce(f64::max)
 }
@@ -134,7 +134,7 @@ fn memory_max(trial: &TrialResult) -> Option<f64> {
 mod tests {
     use super::super::file::{Method, Victim};
     use super::super::fleet::Hit;
-    use super::super::report::{GroupResult, Quantiles, StepResult};
+    use super::super::result::{GroupResult, Quantiles, StepResult};
     use super::*;
 
     fn group(name: &str, p99: f64) -> GroupResult {

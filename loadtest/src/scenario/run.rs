@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::expect::{self, Expectation, Figures, Judgement};
+use super::expect::{self, Expectation};
 use super::file::{Access, Scenario, Servers};
 use super::fleet::{self, Fleet};
 use super::measure::{Watch, set_weather};
 use super::phases::Progress;
-use super::report::{GroupResult, TrialResult};
+use super::result::{Outcome, TrialResult};
 use super::trial::Trial;
 use super::visits::{Owner, VisitLog};
 use super::{duration, figures};
@@ -29,30 +29,6 @@ pub struct RunOptions {
     pub executable: Option<PathBuf>,
     /// Folder for settings, logs and stores; a temporary one when missing.
     pub folder: Option<PathBuf>,
-}
-
-/// What came out.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The run.
-    pub trial: TrialResult,
-    /// The run before it, without some groups.
-    pub baseline: Option<TrialResult>,
-    /// All figures.
-    pub figures: Figures,
-    /// The expectations.
-    pub judgements: Vec<Judgement>,
-}
-
-impl Outcome {
-    /// Whether both sides agreed at the end and every expectation holds.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        let agrees = |trial: &TrialResult| trial.agrees();
-        agrees(&self.trial)
-            && self.baseline.as_ref().is_none_or(agrees)
-            && self.judgements.iter().all(|judgement| judgement.holds)
-    }
 }
 
 /// Runs a scenario.
@@ -223,9 +199,4 @@ fn visit_gap(scenario: &Scenario) -> Duration {
         .and_then(duration::parse)
         .unwrap_or(Duration::from_secs(300));
     scenario.visit_gap.map_or(minimum / 2, |gap| gap.0)
-}
-
-/// Names of the groups of a result, in order.
-pub(crate) fn group_names(groups: &[GroupResult]) -> Vec<&str> {
-    groups.iter().map(|group| group.name.as_str()).collect()
 }

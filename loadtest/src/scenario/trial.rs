@@ -12,7 +12,7 @@ use super::fleet::{Fleet, Hit};
 use super::kills::{Event, timeline};
 use super::measure::{Look, People, Watch, locked, set_weather};
 use super::phases::Progress;
-use super::report::{GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, Verdicts};
+use super::result::{GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, Verdicts};
 use crate::trial::{Oracle, Verdict};
 
 /// Everything is looked at this often.

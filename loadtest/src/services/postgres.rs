@@ -123,7 +123,7 @@ impl PostgresRecipe {
         );
         let mut process = Process::start(
             folder,
-            &Launch::new(home, home.path.clone(), command, Signal::Kill),
+            &Launch::new(command, home.path.clone(), home.log(), Signal::Kill),
         )?;
         let status = process.wait(INITIALISE_LIMIT).await;
         std::fs::remove_file(&password).ok();
@@ -171,7 +171,12 @@ impl Recipe for PostgresRecipe {
         ] {
             command.extend(["-c".into(), setting.into()]);
         }
-        Ok(vec![Launch::new(home, home.path.clone(), command, Self::DISCARD)])
+        Ok(vec![Launch::new(
+            command,
+            home.path.clone(),
+            home.log(),
+            Self::DISCARD,
+        )])
     }
 
     async fn ready(&self, home: &Home, pid: u32) -> Result<(), String> {

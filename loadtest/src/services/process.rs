@@ -10,7 +10,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::server::Home;
 use super::{ServiceError, ServiceFolder};
 
 /// Signals servers are sent.
@@ -61,13 +60,13 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// A command with an empty environment, run in `directory`, that nothing has to wait for.
-    pub(super) fn new(home: &Home, directory: PathBuf, command: Vec<OsString>, last_signal: Signal) -> Self {
+    /// A command with an empty environment, that nothing has to wait for.
+    pub(super) fn new(command: Vec<OsString>, directory: PathBuf, log: PathBuf, last_signal: Signal) -> Self {
         Self {
             command,
             environment: Vec::new(),
             directory,
-            log: home.log(),
+            log,
             listens: None,
             last_signal,
         }

@@ -168,7 +168,7 @@ impl Recipe for RedisRecipe {
                 primary.to_string().into(),
             ]);
         }
-        Ok(vec![Launch::new(home, home.data(), command, Self::DISCARD)])
+        Ok(vec![Launch::new(command, home.data(), home.log(), Self::DISCARD)])
     }
 
     async fn ready(&self, _home: &Home, pid: u32) -> Result<(), String> {

@@ -190,7 +190,7 @@ impl Recipe for SentinelRecipe {
             home.data().join("sentinel.conf").into(),
             "--sentinel".into(),
         ];
-        Ok(vec![Launch::new(home, home.data(), command, Self::DISCARD)])
+        Ok(vec![Launch::new(command, home.data(), home.log(), Self::DISCARD)])
     }
 
     async fn ready(&self, _home: &Home, pid: u32) -> Result<(), String> {

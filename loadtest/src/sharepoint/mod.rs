@@ -39,6 +39,7 @@ pub use operations::{Operation, Stats};
 
 use crate::sim::clock::SimClock;
 use crate::sim::conditions::Groups;
+use crate::sim::dice::mix;
 use crate::sim::faults::Faults;
 use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
@@ -225,14 +226,6 @@ impl SharePoint {
         uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
             .into_uuid()
     }
-}
-
-/// One step of the splitmix64 generator.
-pub(crate) fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Locks a site; a panic elsewhere does not make it unusable.

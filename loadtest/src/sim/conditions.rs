@@ -138,7 +138,7 @@ impl Groups {
         if *conditions == Conditions::default() {
             return Draw::default();
         }
-        let roll = || crate::sharepoint::mix(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
+        let roll = || super::dice::mix(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
         let hit = |trouble: &&Trouble| roll() % 1000 < u64::from(trouble.per_mille);
         let fault = conditions
             .trouble
@@ -166,7 +166,7 @@ mod tests {
             p99: Duration::from_millis(200),
         };
         let mut drawn: Vec<Duration> = (0..20_000)
-            .map(|at| latency.draw(crate::sharepoint::mix(at)))
+            .map(|at| latency.draw(super::super::dice::mix(at)))
             .collect();
         drawn.sort_unstable();
         assert!(

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod conditions;
+pub(crate) mod dice;
 pub mod faults;
 pub mod http;
 pub mod tls;

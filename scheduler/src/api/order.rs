@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::SavedStamp;
+use tasksync_common::schedule::SavedStamp;
 
 use super::Parts;
 

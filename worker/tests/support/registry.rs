@@ -10,10 +10,10 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry,
-    MailboxConnection, Registry, Saved, SavedStamp, SharePointConnection, SourceConnection, StoredState,
-    Tenant,
+    MailboxConnection, Registry, Saved, SharePointConnection, SourceConnection, StoredState, Tenant,
 };
 use tasksync_common::schedule::Mark;
+use tasksync_common::schedule::SavedStamp;
 
 #[derive(Default)]
 struct Rows {

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
-    SqlRegistry, StoredState, Tenant,
+    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SqlRegistry,
+    StoredState, Tenant,
 };
 use tasksync_common::schedule::Mark;
+use tasksync_common::schedule::SavedStamp;
 
 pub(crate) struct CountingRegistry {
     inner: SqlRegistry,

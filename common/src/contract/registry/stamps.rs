@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::registry::SavedStamp;
+use crate::schedule::SavedStamp;
 
 fn stamp(user: &str, stamp: i64, last_success: Option<i64>) -> SavedStamp {
     SavedStamp {

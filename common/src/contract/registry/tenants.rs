@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::SourceKey;
-use crate::registry::{Alert, JournalEntry, SavedStamp};
+use crate::registry::{Alert, JournalEntry};
+use crate::schedule::SavedStamp;
 
 /// Added once, replaced after, read as stored, removed once.
 pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Registry>) {

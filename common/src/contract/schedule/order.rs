@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::registry::SavedStamp;
+use crate::schedule::SavedStamp;
 use crate::schedule::UserStatus;
 
 /// By stamp, ties by name; limits and the youngest stamp asked for are kept; tenants by their oldest.

@@ -33,12 +33,13 @@ use self::connection::{Connection, Readable, Sql};
 use self::link::Link;
 use self::links::Links;
 use super::{
-    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SavedStamp,
-    StoredState, Tenant,
+    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, StoredState,
+    Tenant,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::Mark;
+use crate::schedule::SavedStamp;
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
-use crate::registry::SavedStamp;
+use crate::schedule::SavedStamp;
 
 /// One stamp at a time: a file is not far away.
 const SAVE_ONE: &str = "INSERT INTO stamps (tenant, user_id, stamp, last_success) \

@@ -17,7 +17,7 @@ use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Page, Renewed, Schedule, S
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
-use crate::registry::SavedStamp;
+use crate::schedule::SavedStamp;
 use state::State;
 
 /// The order of work in one process's memory. Clones share it. No call fails or waits.

@@ -45,7 +45,7 @@ use super::{
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
-use crate::registry::SavedStamp;
+use crate::schedule::SavedStamp;
 use crate::settings::ScheduleSettings;
 
 /// A user asked for is put ahead of everybody whose stamp is younger than this.

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::super::expect::{self, Figures, Metric};
 use super::super::file::{Method, Victim};
-use super::super::sample::Usage;
+use super::super::fleet::Hit;
+use super::super::result::*;
+use super::super::sample::{Sample, Usage};
 use super::*;
 
 const TEXT: &str = "name = \"made-up\"\nabout = \"A <made-up> run & its report.\"\nexpect = [\"lost = 0\", \"failover <= 15s\"]\n\

@@ -9,7 +9,8 @@ use super::server::{OwnServer, Relay, TestDatabase, settings, until};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
-use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SavedStamp, SqlRegistry};
+use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SqlRegistry};
+use crate::schedule::SavedStamp;
 
 struct Bench {
     registry: Arc<SqlRegistry>,

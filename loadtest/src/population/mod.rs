@@ -1,12 +1,16 @@
 //! A made-up population: tenants, their people, lists and tasks, the same for the same seed.
 
+mod words;
+
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
 use uuid::Uuid;
 
+use self::words::{COMPANIES, FAMILY, GIVEN, LISTS, OBJECTS, VERBS, ZONES};
 use crate::sharepoint::people::{ItemEdit, ItemId, ListSpec, SiteSpec, UserId};
-use crate::sharepoint::{Language, SharePoint, mix};
+use crate::sharepoint::{Language, SharePoint};
 use crate::sim::conditions::GroupId;
+use crate::sim::dice::{Dice, mix};
 
 /// How large a population is to be.
 #[derive(Debug, Clone)]
@@ -128,125 +132,6 @@ pub struct AppliedTenant {
     pub lists: Vec<(Uuid, Vec<ItemId>)>,
 }
 
-const GIVEN: &[&str] = &[
-    "Ana", "Björn", "Chloé", "Dmitri", "Eva", "Farid", "Grace", "Hiro", "Ines", "Jonas", "Karin", "Lena",
-    "Mehmet", "Nora", "Oscar", "Priya", "Quentin", "Rosa", "Sven", "Tomás", "Uma", "Viktor", "Wanda", "Xin",
-    "Yusuf", "Zoë",
-];
-const FAMILY: &[&str] = &[
-    "Albers",
-    "Brandt",
-    "Costa",
-    "Dubois",
-    "Eriksen",
-    "Fischer",
-    "García",
-    "Huber",
-    "Ivanova",
-    "Jansen",
-    "Kaya",
-    "Lindqvist",
-    "Müller",
-    "Novák",
-    "O'Brien",
-    "Petrov",
-    "Quist",
-    "Rossi",
-    "Sato",
-    "Tanaka",
-    "Ueda",
-    "Vogel",
-    "Weber",
-    "Yılmaz",
-    "Zhang",
-];
-const COMPANIES: &[&str] = &[
-    "contoso",
-    "fabrikam",
-    "northwind",
-    "adatum",
-    "tailspin",
-    "wingtip",
-    "litware",
-    "proseware",
-];
-const VERBS: &[&str] = &[
-    "Review",
-    "Prepare",
-    "Send",
-    "Order",
-    "Check",
-    "Call about",
-    "Update",
-    "Plan",
-    "Approve",
-    "Archive",
-];
-const OBJECTS: &[&str] = &[
-    "the quarterly report",
-    "spare parts for line 3",
-    "the contract with Ødegård & Sons",
-    "travel costs (Q4)",
-    "the fire drill",
-    "release notes <draft>",
-    "the budget – 2nd version",
-    "onboarding of new colleagues",
-    "the data protection form",
-    "server maintenance",
-    "customer feedback",
-    "日本語 documentation",
-    "the team photo 📷",
-    "minutes of Monday's meeting",
-];
-const LISTS: &[&str] = &[
-    "Tasks",
-    "Project Plan",
-    "Maintenance",
-    "Office Move",
-    "Audit",
-    "Launch",
-    "Hiring",
-    "Support",
-];
-const ZONES: &[&str] = &[
-    "Europe/Berlin",
-    "Europe/London",
-    "America/New_York",
-    "America/Los_Angeles",
-    "Asia/Tokyo",
-    "Asia/Kolkata",
-    "Australia/Sydney",
-];
-
-/// A small deterministic generator (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number below `bound`; 0 when the bound is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % bound).unwrap_or(0)
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let at = self.below(from.len());
-        from.get(at).copied()
-    }
-
-    fn word(&mut self, from: &[&'static str]) -> &'static str {
-        self.pick(from).unwrap_or_default()
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
-
 impl Population {
     /// Makes a population; a pure function of `spec`.
     #[must_use]
@@ -328,7 +213,7 @@ fn round(value: f64) -> usize {
 }
 
 fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
-    let mut dice = Dice(mix(spec.seed ^ mix(u64::try_from(at).unwrap_or_default())));
+    let mut dice = Dice::new(mix(spec.seed ^ mix(u64::try_from(at).unwrap_or_default())));
     let company = COMPANIES.get(at % COMPANIES.len()).copied().unwrap_or("contoso");
     let slug = if spec.prefix.is_empty() {
         format!("{company}-{at:03}")
@@ -513,120 +398,4 @@ fn apply(tenant: &Tenant, sharepoint: &SharePoint) -> Result<AppliedTenant, Stri
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sharepoint::Settings;
-
-    #[test]
-    fn the_same_seed_makes_the_same_population() {
-        let spec = PopulationSpec::default();
-        let first = Population::generate(&spec);
-        assert_eq!(first, Population::generate(&spec));
-        assert_ne!(first, Population::generate(&PopulationSpec { seed: 2, ..spec }));
-        assert_eq!(first.tenants[1].slug, "fabrikam-001");
-        assert_eq!(first.mailboxes().count(), 30);
-    }
-
-    #[test]
-    fn skew_moves_people_but_keeps_everybody_and_the_mean_of_tasks() {
-        let spec = PopulationSpec {
-            tenants: 20,
-            users_per_tenant: 50,
-            skew: 1.0,
-            tasks_per_user: 7.0,
-            ..Default::default()
-        };
-        let population = Population::generate(&spec);
-        let sizes: Vec<usize> = population
-            .tenants
-            .iter()
-            .map(|tenant| tenant.people.len())
-            .collect();
-        assert!(sizes[0] > 4 * sizes[10], "{sizes:?}");
-        let people: usize = sizes.iter().sum();
-        assert!(people.abs_diff(1000) <= 20, "{people}");
-        let tasks = population.tasks();
-        assert!(
-            (6 * people..8 * people).contains(&tasks),
-            "{tasks} tasks of {people} people"
-        );
-    }
-
-    #[test]
-    fn the_mean_of_tasks_holds_and_from_one_on_nobody_is_without() {
-        for mean in [0.5, 1.0, 1.5, 2.0, 7.0] {
-            let spec = PopulationSpec {
-                tenants: 1,
-                users_per_tenant: 4_000,
-                tasks_per_user: mean,
-                ..Default::default()
-            };
-            let population = Population::generate(&spec);
-            let found = population.tasks() as f64 / 4_000.0;
-            assert!((found / mean - 1.0).abs() < 0.05, "{found} instead of {mean}");
-            let mut owners: Vec<usize> = population.tenants[0]
-                .lists
-                .iter()
-                .flat_map(|list| &list.tasks)
-                .filter_map(|task| task.assigned_to.first().copied())
-                .collect();
-            owners.sort_unstable();
-            owners.dedup();
-            assert_eq!(
-                owners.len() == 4_000,
-                mean >= 1.0,
-                "{mean}: {} have tasks",
-                owners.len()
-            );
-        }
-    }
-
-    #[test]
-    fn a_population_is_applied_whole() {
-        let population = Population::generate(&PopulationSpec::default());
-        let sharepoint = SharePoint::new(Settings::default());
-        let applied = population.apply_to_sharepoint(&sharepoint).unwrap();
-        for (tenant, applied) in population.tenants.iter().zip(&applied) {
-            for (list, (id, items)) in tenant.lists.iter().zip(&applied.lists) {
-                let views = sharepoint.items(&tenant.site, *id).unwrap();
-                assert_eq!(views.len(), items.len());
-                for (task, view) in list.tasks.iter().zip(&views) {
-                    assert_eq!(
-                        (&task.title, task.start, task.due),
-                        (&view.title, view.start, view.due)
-                    );
-                    assert_eq!((task.status, task.priority), (view.status, view.priority));
-                    assert_eq!(task.assigned_to.len(), view.assigned_to.len());
-                }
-            }
-        }
-        assert!(
-            population
-                .apply_to_sharepoint(&sharepoint)
-                .unwrap_err()
-                .contains("already")
-        );
-    }
-
-    #[test]
-    fn ten_thousand_sites_fit_into_one_server() {
-        let spec = PopulationSpec {
-            tenants: 10_000,
-            users_per_tenant: 2,
-            lists_per_tenant: 2,
-            tasks_per_user: 1.0,
-            ..PopulationSpec::default()
-        };
-        let population = Population::generate(&spec);
-        let sharepoint = SharePoint::new(Settings::default());
-        let applied = population.apply_to_sharepoint(&sharepoint).unwrap();
-        let last = population.tenants.last().unwrap();
-        assert_eq!(sharepoint.lists(&last.site).unwrap().len(), 2);
-        let items: usize = applied
-            .iter()
-            .flat_map(|tenant| &tenant.lists)
-            .map(|(_, items)| items.len())
-            .sum();
-        assert_eq!(items, population.tasks());
-    }
-}
+mod tests;
