@@ -173,14 +173,16 @@ impl Farm {
         )
     }
 
-    /// Writes the authority's certificate and the account's password into `folder`; the paths of both.
+    /// Writes the authority's certificate and the account's password into `folder`; the paths of both. Files that are there
+    /// are replaced, so that nobody reads half of one.
     ///
     /// # Errors
     /// Names the file that cannot be written.
     pub fn write_secrets(&self, folder: &Path) -> Result<(Option<PathBuf>, PathBuf), String> {
         let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            std::fs::write(&path, text)
+            let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
+            std::fs::write(&new, text)
+                .and_then(|()| std::fs::rename(&new, &path))
                 .map_err(|error| format!("{}: {error}", path.display()))
                 .map(|()| path)
         };

@@ -76,7 +76,19 @@ struct Circuit {
     failure: Failure,
     failures: u32,
     opened_at: Instant,
+    /// Nothing is tried before.
     until: Instant,
+    /// A probe is out, and may take until then.
+    probe_until: Option<Instant>,
+}
+
+impl Circuit {
+    /// How long users are put off who come now. A probe may work in a moment, so those who come meanwhile are put off for no
+    /// longer than `step`.
+    fn left(&self, step: Duration, now: Instant) -> Duration {
+        let left = |until: Instant| until.saturating_duration_since(now);
+        left(self.until).max(self.probe_until.map_or(Duration::ZERO, left).min(step))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -129,10 +141,11 @@ impl Circuits {
         if urgent {
             return Permission::Probe;
         }
-        if now < circuit.until {
-            return Permission::Open(circuit.until - now, circuit.failure.clone());
+        let left = circuit.left(self.step, now);
+        if !left.is_zero() {
+            return Permission::Open(left, circuit.failure.clone());
         }
-        circuit.until = now + PROBE;
+        circuit.probe_until = Some(now + PROBE);
         Permission::Probe
     }
 
@@ -154,6 +167,7 @@ impl Circuits {
                     failures: 1,
                     opened_at: now,
                     until: now + self.step,
+                    probe_until: None,
                 },
             );
             return Opened {
@@ -168,6 +182,7 @@ impl Circuits {
             circuit.failures = circuit.failures.saturating_add(1);
             circuit.opened_at = now;
             circuit.until = now + self.step.saturating_mul(circuit.failures).min(LONGEST);
+            circuit.probe_until = None;
         }
         let other = circuit.failure.code != failure.code;
         circuit.failure = failure.clone();
@@ -177,10 +192,7 @@ impl Circuits {
             later && (other || circuit.failures == 2)
         };
         Opened {
-            pause: circuit
-                .until
-                .saturating_duration_since(now)
-                .max(Duration::from_secs(1)),
+            pause: circuit.left(self.step, now).max(Duration::from_secs(1)),
             first: false,
             alert,
         }
@@ -210,8 +222,8 @@ impl Circuits {
     pub(super) fn leave_to_another(&self, tenant: &TenantId, now: Instant) -> Permission {
         match self.tenants().open.get_mut(tenant) {
             Some(circuit) => {
-                circuit.until = circuit.until.max(now + PROBE);
-                Permission::Open(circuit.until - now, circuit.failure.clone())
+                circuit.probe_until = circuit.probe_until.max(Some(now + PROBE));
+                Permission::Open(circuit.left(self.step, now), circuit.failure.clone())
             }
             None => Permission::Closed,
         }
@@ -269,6 +281,7 @@ impl Circuits {
                         failures: open.failures,
                         opened_at: now.checked_sub(ago).unwrap_or(now),
                         until: now + Duration::from_millis(open.left_ms).min(LONGEST),
+                        probe_until: None,
                     };
                     tenants.open.insert(learned.tenant.clone(), circuit);
                 }

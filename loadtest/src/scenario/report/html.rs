@@ -89,6 +89,19 @@ pub(super) fn page(report: &Report<'_>) -> String {
     out
 }
 
+/// A count with a comma before every three digits.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 fn facts(out: &mut String, report: &Report<'_>) {
     let trial = &report.outcome.trial;
     let figure = |metric: Metric| {
@@ -101,7 +114,10 @@ fn facts(out: &mut String, report: &Report<'_>) {
     let users: u64 = trial.groups.iter().map(|group| group.users).sum();
     let tenants: u64 = trial.groups.iter().map(|group| group.tenants).sum();
     let mut facts = vec![
-        (Some(format!("{users} in {tenants}")), "people in tenants"),
+        (
+            Some(format!("{} in {}", grouped(users), grouped(tenants))),
+            "people in tenants",
+        ),
         (figure(Metric::EverybodyWithin), "until everybody was synced once"),
         (figure(Metric::Throughput), "syncs, measured phase"),
         (figure(Metric::IntervalP99), "99 % of sync intervals are shorter"),
@@ -115,7 +131,8 @@ fn facts(out: &mut String, report: &Report<'_>) {
         ),
     ];
     if trial.edits > 0 {
-        facts.push((Some(trial.edits.to_string()), "edits on both sides"));
+        let edits = u64::try_from(trial.edits).unwrap_or(u64::MAX);
+        facts.push((Some(grouped(edits)), "edits on both sides"));
     }
     out.push_str("<div class=\"facts\">");
     for (value, name) in facts {
@@ -324,7 +341,10 @@ fn machine(out: &mut String, report: &Report<'_>) {
         vec!["date".to_owned(), machine.date.clone()],
         vec![
             "revision".to_owned(),
-            format!("{} ({}, {build})", machine.commit, machine.version),
+            match machine.commit.as_str() {
+                "" => format!("{}, {build}", machine.version),
+                commit => format!("{commit} ({}, {build})", machine.version),
+            },
         ],
         vec![
             "processors".to_owned(),
@@ -338,4 +358,15 @@ fn machine(out: &mut String, report: &Report<'_>) {
         ],
     ];
     table(out, "Machine", &["", ""], &rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_at_a_glance() {
+        let shown = [0, 999, 1_000, 10_000, 1_000_000].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "10,000", "1,000,000"]);
+    }
 }

@@ -60,6 +60,26 @@ async fn a_circuit_opens_probes_grows_and_closes() {
     );
 }
 
+/// Who came while a probe was out was put off for the whole time a probe may take, although it worked a moment later.
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_a_probe_is_out_waits_no_longer_than_a_user_between_two_syncs() {
+    let step = Duration::from_secs(1);
+    let circuits = Circuits::new(step);
+    let tenant: TenantId = "contoso".parse().unwrap();
+    let start = Instant::now();
+    circuits.failed(&tenant, &refused(), start, start);
+    let now = start + step;
+    assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
+    let waits = Permission::Open(step, refused());
+    assert_eq!(circuits.ask(&tenant, false, now), waits);
+    // Whoever fails with what began before the probe, and whoever hears that another process probes, does not wait longer.
+    let before = start.checked_sub(step).unwrap();
+    assert_eq!(circuits.failed(&tenant, &refused(), before, now).pause, step);
+    assert_eq!(circuits.leave_to_another(&tenant, now), waits);
+    // Nor does the time of a probe make the next pause longer.
+    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, step * 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
     let circuits = Circuits::new(STEP);

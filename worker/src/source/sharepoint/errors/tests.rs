@@ -1,0 +1,280 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn body(code: i64) -> ErrorBody {
+    ErrorBody {
+        code: Some(code),
+        ..ErrorBody::default()
+    }
+}
+
+#[test]
+fn bodies_in_every_shape() {
+    for text in [
+        r#"{"error":{"code":"-2147024891, System.UnauthorizedAccessException","message":{"lang":"en-US","value":"Access  denied.\r\n"}}}"#,
+        r#"{"odata.error":{"code":"-2147024891, System.UnauthorizedAccessException","message":{"value":"Access denied."}}}"#,
+        r#"<?xml version="1.0"?><m:error xmlns:m="x"><m:code>-2147024891, System.UnauthorizedAccessException</m:code><m:message xml:lang="en-US">Access denied.</m:message></m:error>"#,
+    ] {
+        let body = read_body(text.as_bytes());
+        assert_eq!(body.code, Some(-2_147_024_891), "{text}");
+        assert_eq!(body.kind, "System.UnauthorizedAccessException");
+        assert_eq!(body.message, "Access denied.");
+    }
+    let oauth = read_body(br#"{"error_description":"Invalid JWT token."}"#);
+    assert_eq!((oauth.code, oauth.message.as_str()), (None, "Invalid JWT token."));
+    assert_eq!(read_body(b"<html>no</html>"), ErrorBody::default());
+}
+
+#[test]
+fn the_table_says_what_each_answer_means() {
+    use ErrorClass as C;
+    let none = ErrorBody::default();
+    let old = ErrorBody {
+        code: Some(-1),
+        message: "The changeToken refers to a time before the start of the current change log.".into(),
+        ..none.clone()
+    };
+    for (status, body, scope, intent, class, code) in [
+        (
+            401,
+            &none,
+            Scope::Site,
+            Intent::Read,
+            C::TenantPermanent,
+            Code::SharePointSignInRefused,
+        ),
+        (
+            403,
+            &none,
+            Scope::Site,
+            Intent::Read,
+            C::TenantPermanent,
+            Code::SharePointDenied,
+        ),
+        (
+            403,
+            &body(-2_147_024_891),
+            Scope::Item,
+            Intent::Write,
+            C::ItemPermanent,
+            Code::SharePointDenied,
+        ),
+        (
+            404,
+            &none,
+            Scope::Site,
+            Intent::Read,
+            C::TenantPermanent,
+            Code::SharePointSiteMissing,
+        ),
+        // A bare 404 is no word of SharePoint's about a list or an item.
+        (
+            404,
+            &none,
+            Scope::List,
+            Intent::Read,
+            C::Transient,
+            Code::SharePointBadAnswer,
+        ),
+        (
+            410,
+            &none,
+            Scope::Item,
+            Intent::Write,
+            C::Transient,
+            Code::SharePointBadAnswer,
+        ),
+        (
+            404,
+            &body(-1),
+            Scope::List,
+            Intent::Read,
+            C::Gone,
+            Code::SharePointListGone,
+        ),
+        (
+            404,
+            &body(-2_130_575_338),
+            Scope::Item,
+            Intent::Write,
+            C::Gone,
+            Code::SharePointItemGone,
+        ),
+        (
+            404,
+            &body(-2_130_575_322),
+            Scope::Item,
+            Intent::Write,
+            C::Gone,
+            Code::SharePointListGone,
+        ),
+        (
+            412,
+            &none,
+            Scope::Item,
+            Intent::Write,
+            C::Conflict,
+            Code::SharePointConflict,
+        ),
+        (
+            500,
+            &body(-2_130_575_305),
+            Scope::Item,
+            Intent::Write,
+            C::Conflict,
+            Code::SharePointConflict,
+        ),
+        (
+            400,
+            &body(-1),
+            Scope::Item,
+            Intent::Write,
+            C::ItemPermanent,
+            Code::SharePointItemRefused,
+        ),
+        (
+            500,
+            &body(-2_146_232_832),
+            Scope::Person,
+            Intent::Read,
+            C::MailboxPermanent,
+            Code::SharePointUserUnknown,
+        ),
+        (
+            500,
+            &body(-2_130_575_172),
+            Scope::Feed,
+            Intent::Read,
+            C::CursorInvalid,
+            Code::SharePointTokenExpired,
+        ),
+        (
+            500,
+            &body(-2_130_575_173),
+            Scope::Feed,
+            Intent::Read,
+            C::CursorInvalid,
+            Code::SharePointTokenExpired,
+        ),
+        (
+            500,
+            &old,
+            Scope::Feed,
+            Intent::Read,
+            C::CursorInvalid,
+            Code::SharePointTokenExpired,
+        ),
+        (
+            500,
+            &none,
+            Scope::Item,
+            Intent::Write,
+            C::OutcomeUnknown,
+            Code::SharePointOutcomeUnknown,
+        ),
+        (
+            500,
+            &body(-1),
+            Scope::Item,
+            Intent::Write,
+            C::Transient,
+            Code::SharePointError,
+        ),
+        (
+            500,
+            &none,
+            Scope::Item,
+            Intent::Read,
+            C::Transient,
+            Code::SharePointError,
+        ),
+        (
+            502,
+            &none,
+            Scope::Item,
+            Intent::Write,
+            C::OutcomeUnknown,
+            Code::SharePointOutcomeUnknown,
+        ),
+        (
+            504,
+            &none,
+            Scope::List,
+            Intent::Read,
+            C::Transient,
+            Code::SharePointTimeout,
+        ),
+        (
+            302,
+            &none,
+            Scope::Site,
+            Intent::Read,
+            C::TenantPermanent,
+            Code::SharePointBadAnswer,
+        ),
+    ] {
+        assert_eq!(
+            classify(status, body, scope, intent),
+            (class, code),
+            "{status} {body:?} {scope:?}"
+        );
+    }
+}
+
+#[test]
+fn lost_answers_of_writes_stay_open_and_refused_connections_do_not() {
+    let timeout = CallError::TimedOut {
+        host: "h".into(),
+        seconds: 1,
+    };
+    assert_eq!(
+        unanswered(&timeout, Intent::Write).class,
+        ErrorClass::OutcomeUnknown
+    );
+    assert_eq!(unanswered(&timeout, Intent::Read).class, ErrorClass::Transient);
+    let refused = CallError::NotConnected {
+        host: "h".into(),
+        reason: "r".into(),
+    };
+    assert_eq!(unanswered(&refused, Intent::Write).class, ErrorClass::Transient);
+}
+
+#[test]
+fn retry_after_is_exact() {
+    let now = "2026-11-22T14:00:00Z".parse().unwrap();
+    assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+    assert_eq!(retry_after("0.5", now), Some(Duration::from_millis(500)));
+    assert_eq!(
+        retry_after("Sun, 22 Nov 2026 14:01:30 GMT", now),
+        Some(Duration::from_secs(90))
+    );
+    assert_eq!(
+        retry_after("Sun, 22 Nov 2026 13:00:00 GMT", now),
+        Some(Duration::ZERO)
+    );
+    assert_eq!(retry_after("99999999999999999999999", now), Some(LONGEST_PAUSE));
+    assert_eq!(retry_after("-1", now), None);
+    assert_eq!(retry_after("soon", now), None);
+}
+
+#[test]
+fn a_foreign_page_is_shown_cleaned_and_cut() {
+    let failure = bad_answer(
+        "GET x",
+        Some("text/html"),
+        &b"<html>\r\n\t<body>Sign in ".repeat(20),
+    );
+    assert_eq!(failure.code, Code::SharePointBadAnswer);
+    assert!(failure.detail.contains("text/html") && failure.detail.contains("<html> <body>"));
+    assert!(failure.detail.len() < 200, "{}", failure.detail);
+}
+
+proptest! {
+    #[test]
+    fn no_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), status in 100_u16..600) {
+        let body = read_body(&bytes);
+        let _ = classify(status, &body, Scope::Item, Intent::Write);
+        let _ = retry_after(&String::from_utf8_lossy(&bytes), Timestamp::UNIX_EPOCH);
+    }
+}

@@ -1,0 +1,187 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const LIST: Uuid = Uuid::from_u128(7);
+
+fn token(number: i64) -> String {
+    format!(
+        "1;1;00000000-0000-4000-8000-000000000001;{};{number}",
+        1_000 + number
+    )
+}
+
+fn change(number: i64, subject: Subject, kind: Kind) -> Change {
+    Change {
+        token: token(number).into(),
+        subject,
+        kind,
+    }
+}
+
+fn item(number: i64, id: i64) -> Change {
+    change(number, Subject::Item(LIST, id), Kind::Changed)
+}
+
+#[test]
+fn entries_of_every_kind_are_read() {
+    let entry = |change_type: i64, more: &str| -> Value {
+        serde_json::from_str(&format!(
+            r#"{{"ChangeToken":{{"StringValue":"t"}},"ChangeType":{change_type},"WebId":"00000000-0000-0000-0000-000000000002"{more}}}"#
+        ))
+        .unwrap()
+    };
+    let list = r#","ListId":"00000000-0000-0000-0000-000000000007""#;
+    let web = Subject::Web(Uuid::from_u128(2));
+    for (value, subject, kind) in [
+        (
+            entry(2, &format!("{list},\"ItemId\":17")),
+            Subject::Item(LIST, 17),
+            Kind::Changed,
+        ),
+        (
+            entry(3, &format!("{list},\"ItemId\":17")),
+            Subject::Item(LIST, 17),
+            Kind::Deleted,
+        ),
+        (
+            entry(11, &format!("{list},\"ItemId\":17")),
+            Subject::Item(LIST, 17),
+            Kind::Roles,
+        ),
+        (
+            entry(15, &format!("{list},\"ItemId\":17")),
+            Subject::Item(LIST, 17),
+            Kind::Changed,
+        ),
+        (entry(1, list), Subject::List(LIST), Kind::Changed),
+        (entry(3, list), Subject::List(LIST), Kind::Deleted),
+        (entry(11, ""), web, Kind::Roles),
+        (entry(2, ""), web, Kind::Changed),
+        (entry(13, ",\"GroupId\":4"), Subject::Site, Kind::Roles),
+    ] {
+        let (_, change) = Change::read(&value).unwrap();
+        assert_eq!(
+            change.map(|change| (change.subject, change.kind)),
+            Some((subject, kind)),
+            "{value}"
+        );
+    }
+    assert!(Change::read(&json!({"ChangeType": 1})).is_err());
+    assert!(matches!(Change::read(&entry(0, "")), Ok((_, None))));
+}
+
+#[test]
+fn a_cursor_is_answered_with_what_came_after_it_each_thing_once() {
+    let mut log = Log::new(&token(0), 0, 100);
+    for (number, id) in [(1, 17), (2, 18), (3, 17)] {
+        log.push(item(number, id));
+    }
+    log.push(change(4, Subject::Item(LIST, 18), Kind::Deleted));
+    let all = log.since(log.locate(&token(0)).unwrap());
+    assert_eq!(all.items[&LIST], BTreeMap::from([(17, false), (18, true)]));
+    let late = log.since(log.locate(&token(3)).unwrap());
+    assert_eq!(late.items[&LIST], BTreeMap::from([(18, true)]));
+    assert!(log.since(log.locate(&token(4)).unwrap()).is_empty());
+}
+
+#[test]
+fn trimming_forgets_the_oldest_and_says_so() {
+    let mut log = Log::new(&token(0), 0, 3);
+    for number in 1..=5 {
+        log.push(item(number, number));
+    }
+    assert_eq!((log.first(), log.end()), (2, 5));
+    assert_eq!(log.locate(&token(1)), None);
+    assert_eq!(log.locate(&token(2)), Some(2));
+    assert_eq!(log.base(), token(2));
+    assert_eq!(log.items.len(), 3);
+    // What was read before the forgotten changes is not known to be fresh any more.
+    assert!(!log.item_is_fresh(LIST, 99, 1));
+    assert!(log.item_is_fresh(LIST, 99, 2));
+    assert!(!log.item_is_fresh(LIST, 4, 3) && log.item_is_fresh(LIST, 4, 4));
+}
+
+#[test]
+fn tokens_between_are_found_only_by_proof() {
+    let mut log = Log::new(&token(0), 0, 100);
+    log.push(item(10, 1));
+    log.push(item(20, 2));
+    assert_eq!(log.locate(&token(15)), Some(1));
+    assert_eq!(log.locate(&token(25)), None);
+    assert_eq!(
+        log.locate("1;1;00000000-0000-4000-8000-000000000009;1015;15"),
+        None
+    );
+    // Only a time: at or before the change with this time.
+    assert_eq!(
+        log.locate("1;1;00000000-0000-4000-8000-000000000001;1020;-1"),
+        Some(1)
+    );
+    // Number and time contradict each other.
+    assert_eq!(
+        log.locate("1;1;00000000-0000-4000-8000-000000000001;1030;15"),
+        None
+    );
+}
+
+#[test]
+fn a_moved_head_stays_known() {
+    let mut log = Log::new("a", 0, 100);
+    log.move_head("b");
+    log.push(item(1, 17));
+    assert_eq!((log.locate("a"), log.locate("b")), (Some(0), Some(0)));
+    log.move_head("c");
+    assert_eq!(log.locate(&token(1)), Some(1));
+    assert_eq!(log.locate("c"), Some(1));
+}
+
+#[test]
+fn older_changes_are_put_in_front() {
+    let mut log = Log::new(&token(10), 100, 4);
+    log.push(item(11, 5));
+    assert!(log.prepend(&token(7), vec![item(8, 5), item(9, 6), item(10, 7)]));
+    assert_eq!(log.locate(&token(7)), Some(97));
+    assert_eq!(log.since(97).items[&LIST].len(), 3);
+    assert_eq!(log.locate(&token(10)), Some(100));
+    // The later change of item 5 still decides what is fresh.
+    assert!(!log.item_is_fresh(LIST, 5, 100));
+    assert!(!log.prepend(&token(6), vec![item(7, 1)]));
+}
+
+#[test]
+fn structure_and_roles_are_remembered_apart() {
+    let mut log = Log::new("a", 0, 100);
+    log.push(change(1, Subject::List(LIST), Kind::Roles));
+    assert!(!log.structure_changed(0));
+    assert!(!log.roles_are_fresh(&[Subject::List(LIST)], 0));
+    assert!(log.roles_are_fresh(&[Subject::List(LIST)], 1));
+    log.push(change(2, Subject::List(LIST), Kind::Changed));
+    assert!(log.structure_changed(1) && !log.structure_changed(2));
+    log.push(item(3, 1));
+    log.push(change(4, Subject::List(LIST), Kind::Deleted));
+    let delta = log.since(0);
+    assert!(delta.items.is_empty() && delta.lists.is_empty() && delta.roles_lists.is_empty());
+    assert!(delta.lists_deleted.contains(&LIST));
+}
+
+proptest! {
+    /// Whatever the limit, a cursor that is found is answered with everything after it.
+    #[test]
+    fn nothing_is_left_out(limit in 1_usize..30, numbers in proptest::collection::vec(1_i64..20, 1..60), from in 0_usize..60) {
+        let mut log = Log::new(&token(0), 0, limit);
+        for (at, id) in numbers.iter().enumerate() {
+            log.push(item(at as i64 + 1, *id));
+        }
+        let from = from.min(numbers.len());
+        if let Some(place) = log.locate(&token(from as i64)) {
+            let told: BTreeSet<i64> = log.since(place).items.remove(&LIST).unwrap_or_default().into_keys().collect();
+            let expected: BTreeSet<i64> = numbers[from..].iter().copied().collect();
+            prop_assert_eq!(told, expected);
+        } else {
+            prop_assert!(numbers.len() - from > limit);
+        }
+        prop_assert!(log.changes.len() <= limit && log.items.len() <= limit);
+    }
+}
