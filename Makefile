@@ -33,7 +33,7 @@ demo:
 
 # Optimised, so that figures can be compared. Reports are written to reports/.
 scenario: setup
-	cargo build --locked --quiet --release --bin tasksync --bin tasksync-loadtest
+	cargo build --locked --quiet --release --workspace --all-features --bin tasksync --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" run $(NAME) --tasksync "$(CARGO_TARGET_DIR)/release/tasksync"
 
 calamity:
@@ -41,16 +41,18 @@ calamity:
 
 test: setup format lint docs unit deploy-files
 
+# Of the whole workspace, so that dependencies are built once for all of them.
+BENCH := cargo bench --locked --quiet --workspace --all-features
+
 bench: setup
-	cargo build --locked --quiet --release --bin tasksync-loadtest
-	cargo bench --locked --quiet -p tasksync-worker --features bench --bench parse
-	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" \
-		cargo bench --locked --quiet -p tasksync-worker --features bench --bench idle
-	cargo bench --locked --quiet -p tasksync-common --bench select
+	cargo build --locked --quiet --release --workspace --all-features --bin tasksync-loadtest
+	$(BENCH) --bench parse
+	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" $(BENCH) --bench idle
+	$(BENCH) --bench select
 	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --redis-volatile -- \
-		cargo bench --locked --quiet -p tasksync-common --bench redis_schedule --bench amqp_queue
+		$(BENCH) --bench redis_schedule --bench amqp_queue
 	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --postgres --redis-volatile -- \
-		cargo bench --locked --quiet -p tasksync --bench coordination
+		$(BENCH) --bench coordination
 
 setup:
 	@deploy/dev/setup.sh
@@ -64,10 +66,13 @@ lint:
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
-# With private Redis, RabbitMQ and PostgreSQL, which run as long as the tests do.
+# With private Redis, RabbitMQ and PostgreSQL, which run as long as the tests do. The benchmarks rehearse, so that none is
+# found broken on the day its figure is wanted.
 unit: setup
 	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features
+	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services --redis --rabbitmq --postgres -- \
+		cargo test --locked --workspace --all-features --bench '*'
 
 # The image's recipe, compose, Kubernetes, alerts, dashboard, and what must agree between them.
 deploy-files: setup

@@ -16,14 +16,20 @@ use tasksync_common::schedule::select::{BatchLimit, Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, RedisSchedule, Schedule, Token};
 
 const URL: &str = "TASKSYNC_TEST_REDIS_URL";
+/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+const REHEARSAL: bool = cfg!(debug_assertions);
 /// Users of one dispatch, in batches.
-const DISPATCH: usize = 5_000;
+const DISPATCH: usize = if REHEARSAL { 500 } else { 5_000 };
 const BATCH: usize = 100;
 /// Users of an ordinary tenant.
 const TENANT: usize = 100;
-const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
+const SIZES: &[usize] = if REHEARSAL {
+    &[1_000]
+} else {
+    &[10_000, 100_000, 1_000_000]
+};
 /// Dispatches measured at each size; the first is not counted.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = if REHEARSAL { 2 } else { 7 };
 const MINIMUM: Duration = Duration::from_secs(300);
 const LEASE: Duration = Duration::from_secs(3_600);
 /// Calls in flight while users are put in.
@@ -77,7 +83,7 @@ async fn run(url: &str) -> Result<(), String> {
     );
     for (shape, name) in [(Shape::Even, "even"), (Shape::OneHalf, "half in one")] {
         let mut first: Option<Cost> = None;
-        for users in SIZES {
+        for &users in SIZES {
             let prefix = format!("bench{}", uuid::Uuid::new_v4().simple());
             let cost = measure(url, &prefix, shape, users).await;
             remove(url, &prefix).await?;

@@ -15,12 +15,18 @@ use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::select::{Limits, select};
 use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule, Schedule};
 
+/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+const REHEARSAL: bool = cfg!(debug_assertions);
 /// Users and tenants.
-const SIZES: [(usize, usize); 3] = [(10_000, 100), (100_000, 1_000), (1_000_000, 10_000)];
+const SIZES: &[(usize, usize)] = if REHEARSAL {
+    &[(1_000, 10)]
+} else {
+    &[(10_000, 100), (100_000, 1_000), (1_000_000, 10_000)]
+};
 /// Rounds of each kind, alternating.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = if REHEARSAL { 1 } else { 7 };
 /// Users chosen in one round.
-const USERS_PER_ROUND: usize = 20_000;
+const USERS_PER_ROUND: usize = if REHEARSAL { 200 } else { 20_000 };
 /// One selection takes so many users: 16 batches of 100.
 const CAPACITY: usize = 1_600;
 /// `schedule.tenants_per_run` when nothing else is set.
@@ -51,7 +57,7 @@ async fn run() -> Result<(), String> {
     ));
     say("                         select only      select, claim, finish   bare set  memory");
     say("     users tenants   users/s   ns/user    users/s  ns/user   ratio    ns/user  B/user");
-    for (users, tenants) in SIZES {
+    for &(users, tenants) in SIZES {
         let line = measure(users, tenants).await?;
         say(&line);
     }

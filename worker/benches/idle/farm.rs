@@ -21,10 +21,12 @@ use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, Tenants};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::REHEARSAL;
+
 /// Tenants of the farm.
 pub(crate) const TENANTS: usize = 4;
 /// People of each tenant.
-pub(crate) const USERS: usize = 100;
+pub(crate) const USERS: usize = if REHEARSAL { 5 } else { 100 };
 /// Tasks of each person, on average.
 pub(crate) const TASKS: usize = 10;
 /// The farm is up after this time, or never.
@@ -268,8 +270,8 @@ fn basic(credentials: &Credentials, password: &str) -> Result<String, String> {
 
 fn tenant(path: &Path) -> Result<Tenant, String> {
     let named = |error: String| format!("{}: {error}", path.display());
-    let text = std::fs::read(path).map_err(|error| named(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| named(error.to_string()))
+    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| named(error.to_string()))
 }
 
 async fn enrol(

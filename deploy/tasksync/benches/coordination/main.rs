@@ -41,17 +41,19 @@ const REDIS_PID: &str = "TASKSYNC_TEST_REDIS_PID";
 const RABBITMQ_PID: &str = "TASKSYNC_TEST_RABBITMQ_PID";
 const POSTGRES_PID: &str = "TASKSYNC_TEST_POSTGRES_PID";
 
+/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+const REHEARSAL: bool = cfg!(debug_assertions);
 /// Batches the worker takes at once: enough for thousands of users per second at one look per second.
 const BATCHES_AT_ONCE: usize = 64;
 /// Background work is measured for so long.
-const QUIET: Duration = Duration::from_secs(12);
+const QUIET: Duration = Duration::from_secs(if REHEARSAL { 1 } else { 12 });
 /// Slices of user syncs; the median counts. A slice ends early after the time.
-const SLICES: usize = 4;
-const SLICE: u64 = 50_000;
+const SLICES: usize = if REHEARSAL { 1 } else { 4 };
+const SLICE: u64 = if REHEARSAL { 500 } else { 50_000 };
 const LONGEST_SLICE: Duration = Duration::from_secs(12);
 /// Users of one round of the baseline, and rounds before and after.
-const BARE_USERS: usize = 50_000;
-const BARE_ROUNDS: usize = 3;
+const BARE_USERS: usize = if REHEARSAL { 1_000 } else { 50_000 };
+const BARE_ROUNDS: usize = if REHEARSAL { 1 } else { 3 };
 /// Who counts for the aim, and the aim: microseconds per user sync.
 const COUNTED: [Part; 5] = [
     Part::Scheduler,

@@ -9,11 +9,11 @@ use tasksync_common::registry::{
 };
 use tasksync_common::schedule::Schedule;
 
-use crate::text;
+use crate::{REHEARSAL, text};
 
 /// People and tenants; the first tenant has half of all people.
-pub(crate) const PEOPLE: usize = 100_000;
-pub(crate) const TENANTS: usize = 1_000;
+pub(crate) const PEOPLE: usize = if REHEARSAL { 2_000 } else { 100_000 };
+pub(crate) const TENANTS: usize = if REHEARSAL { 20 } else { 1_000 };
 
 /// Everybody's stamp is older than this, and so due.
 const AGE: SignedDuration = SignedDuration::from_hours(24);
