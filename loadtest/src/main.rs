@@ -5,6 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cli::signals::unless_told_to_end;
 
 /// Simulated Exchange and SharePoint, and what drives tasksync against them.
 #[derive(Debug, Parser)]
@@ -29,9 +30,9 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo(arguments) => cli::demo::run(arguments).await,
+        Command::Demo(arguments) => unless_told_to_end(cli::demo::run(arguments)).await,
         Command::Simulate(arguments) => cli::simulate::run(arguments).await,
-        Command::Run(arguments) => cli::run::run(arguments).await,
+        Command::Run(arguments) => unless_told_to_end(cli::run::run(arguments)).await,
         Command::Services(arguments) => cli::services::run(arguments).await,
     };
     match result {

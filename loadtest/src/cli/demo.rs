@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         top_up_interval: Duration::ZERO,
         more: String::new(),
     };
-    let mut service = Service::start(spec, &farm).await?;
+    let service = Service::start(spec, &farm).await?;
     say(
         "tasksync standalone is up; users are synced every 1 to 2 seconds here instead of every 5 to 12 minutes.",
     );

@@ -3,4 +3,5 @@
 pub(crate) mod demo;
 pub(crate) mod run;
 pub(crate) mod services;
+pub(crate) mod signals;
 pub(crate) mod simulate;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use tasksync_loadtest::services::{Binaries, Persistence, Services, ServicesPlan};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::signals::{Signals, ended_by};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch for each server")]
@@ -76,39 +77,12 @@ impl ServicesArguments {
     }
 }
 
-/// Signals that end the command.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, String> {
-        let of = |kind| signal(kind).map_err(|error| format!("no signal handler: {error}"));
-        Ok(Self {
-            interrupt: of(SignalKind::interrupt())?,
-            terminate: of(SignalKind::terminate())?,
-            hang_up: of(SignalKind::hangup())?,
-        })
-    }
-
-    /// The next one: its name for `kill`, and its number.
-    async fn next(&mut self) -> (&'static str, u8) {
-        tokio::select! {
-            _ = self.interrupt.recv() => ("INT", 2),
-            _ = self.terminate.recv() => ("TERM", 15),
-            _ = self.hang_up.recv() => ("HUP", 1),
-        }
-    }
-}
-
 pub(crate) async fn run(arguments: ServicesArguments) -> Result<ExitCode, String> {
     let mut signals = Signals::new()?;
     let plan = arguments.plan();
     let started = tokio::select! {
         started = Services::start(&plan) => started,
-        (_, number) = signals.next() => return Ok(ExitCode::from(128 + number)),
+        (_, number) = signals.next() => return Ok(ended_by(number)),
     };
     let services = started.map_err(|error| error.to_string())?;
     if arguments.command.is_empty() {

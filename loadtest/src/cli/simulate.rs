@@ -9,6 +9,8 @@ use serde_json::json;
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Farm, FarmSpec, TenantPlan};
 
+use super::signals::Signals;
+
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArguments {
     /// Number of tenants.
@@ -38,6 +40,7 @@ pub(crate) struct SimulateArguments {
 }
 
 pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String> {
+    let mut signals = Signals::new()?;
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let folder = folder
@@ -80,7 +83,7 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     let facts = json!({ "ews": farm.ews_url(), "authority": authority, "password_file": password, "tenants": tenants });
     print(&format!("{facts:#}"));
     print("The simulated servers run until Ctrl-C.");
-    tokio::signal::ctrl_c().await.map_err(|error| error.to_string())?;
+    signals.next().await;
     farm.stop().await;
     Ok(ExitCode::SUCCESS)
 }

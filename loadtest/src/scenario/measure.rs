@@ -108,8 +108,8 @@ impl Watch {
         (sample.exchange, sample.sharepoint) = self.farm.requests();
         sample.writes = self.farm.writes();
         for process in fleet.processes() {
-            let usage = self.meter.read(&process.name, process.pid(), Of::Process);
-            sample.processes.insert(process.name.clone(), usage);
+            let usage = self.meter.read(&process.spec.name, process.id(), Of::Process);
+            sample.processes.insert(process.spec.name.clone(), usage);
         }
         for (name, pid) in fleet.store_pids() {
             sample

@@ -12,7 +12,6 @@ mod fleet;
 mod kills;
 mod measure;
 mod phases;
-mod processes;
 pub mod report;
 pub mod result;
 mod run;

@@ -30,7 +30,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kill => "KILL",
             Self::Terminate => "TERM",

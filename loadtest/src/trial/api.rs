@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::farm::Farm;
 
 /// Token the API is protected with.
-pub(super) const TOKEN: &str = "trial-token-of-32-characters-000";
+pub(crate) const TOKEN: &str = "trial-token-of-32-characters-000";
 
 /// A client of the API. Loopback only, without TLS.
 pub(super) fn client() -> Result<reqwest::Client, String> {

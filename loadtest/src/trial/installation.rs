@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::api::{self, TOKEN, free_port};
 use super::farm::Farm;
-use super::process::Process;
+use super::process::{Process, ProcessSpec};
 use super::service::ServiceSpec;
 
 /// The stores the processes share, and how many processes there are.
@@ -67,25 +67,24 @@ impl Installation {
             let process = spec.process("worker", number, &settings, &[])?;
             installation.workers.push(process);
         }
-        let http = installation.http.clone();
         for process in installation.processes() {
             process.launch()?;
         }
         for process in installation.processes() {
-            process.ready(&http).await?;
+            process.ready(&installation.http).await?;
         }
         Ok(installation)
     }
 
-    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
-        self.schedulers.iter_mut().chain(&mut self.workers)
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.schedulers.iter().chain(&self.workers)
     }
 
     /// Asks every process to end (SIGTERM), schedulers first, and waits; the exit codes.
     ///
     /// # Errors
     /// When one does not end within 90 seconds.
-    pub async fn terminate(&mut self) -> Result<Vec<Option<i32>>, String> {
+    pub async fn terminate(&self) -> Result<Vec<Option<i32>>, String> {
         let mut codes = Vec::new();
         for process in self.processes() {
             codes.push(process.terminate().await?);
@@ -157,10 +156,8 @@ impl Installation {
     /// The last lines of every log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
-        self.schedulers
-            .iter()
-            .chain(&self.workers)
-            .map(|process| format!("{}:\n{}\n", process.log.display(), process.log_tail(lines)))
+        self.processes()
+            .map(|process| format!("{}:\n{}\n", process.spec.log.display(), process.log_tail(lines)))
             .collect()
     }
 }
@@ -184,14 +181,15 @@ impl InstallationSpec {
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
         environment.extend(self.environment.iter().chain(more).cloned());
-        Ok(Process {
+        Ok(Process::new(ProcessSpec {
+            name: format!("{role}-{number}"),
             executable: self.service.executable.clone(),
             role,
             settings: settings.to_owned(),
             environment,
             log: self.service.folder.join(format!("{role}-{number}.log")),
             probed: format!("http://127.0.0.1:{port}"),
-            child: None,
-        })
+            api: None,
+        }))
     }
 }

@@ -11,10 +11,12 @@ mod oracle;
 mod process;
 mod service;
 
+pub(crate) use api::TOKEN;
 pub use editor::{Editor, Habits};
 pub use farm::{Farm, FarmSpec, TenantPlan};
 pub use installation::{Installation, InstallationSpec};
 pub use ledger::{Counts, Edit, Kind, Ledger, Where};
 pub use oracle::{Oracle, Verdict};
 pub use process::Process;
+pub(crate) use process::ProcessSpec;
 pub use service::{Service, ServiceSpec};

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::api::{self, TOKEN, free_port};
 use super::farm::Farm;
-use super::process::Process;
+use super::process::{Process, ProcessSpec};
 
 /// How the service is to run.
 #[derive(Debug, Clone)]
@@ -68,7 +68,8 @@ impl Service {
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}");
         let variable = |name: &str, value: String| (name.to_owned(), value);
-        let process = Process {
+        let process = Process::new(ProcessSpec {
+            name: "standalone".to_owned(),
             executable: spec.executable.clone(),
             role: "standalone",
             settings,
@@ -80,9 +81,9 @@ impl Service {
             ],
             log: spec.folder.join("tasksync.log"),
             probed: url.clone(),
-            child: None,
-        };
-        let mut service = Self {
+            api: Some(url.clone()),
+        });
+        let service = Self {
             spec,
             url,
             http: api::client()?,
@@ -96,7 +97,7 @@ impl Service {
     ///
     /// # Errors
     /// Says why it does not come up, with the last lines of its log.
-    pub async fn restart(&mut self) -> Result<(), String> {
+    pub async fn restart(&self) -> Result<(), String> {
         self.process.restart(&self.http).await
     }
 
@@ -104,12 +105,12 @@ impl Service {
     ///
     /// # Errors
     /// The operating system's error.
-    pub fn launch(&mut self) -> Result<(), String> {
+    pub fn launch(&self) -> Result<(), String> {
         self.process.launch()
     }
 
     /// Kills the process at once (SIGKILL) and waits for its end.
-    pub async fn kill(&mut self) {
+    pub async fn kill(&self) {
         self.process.kill().await;
     }
 
@@ -117,7 +118,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not end within 90 seconds.
-    pub async fn terminate(&mut self) -> Result<Option<i32>, String> {
+    pub async fn terminate(&self) -> Result<Option<i32>, String> {
         self.process.terminate().await
     }
 
@@ -130,7 +131,7 @@ impl Service {
     /// Where the child's log goes.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
-        self.process.log.clone()
+        self.process.spec.log.clone()
     }
 
     /// The last lines of the log.

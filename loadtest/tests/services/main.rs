@@ -12,6 +12,7 @@ mod postgres;
 mod rabbitmq;
 mod redis_sentinel;
 mod redis_server;
+mod runs;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -17,7 +17,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     farm.exchange
         .faults
         .next(None, u64::MAX, Fault::Slow(Duration::from_millis(40)));
-    let mut service = service(folder.path(), &farm, DRAIN).await;
+    let service = service(folder.path(), &farm, DRAIN).await;
     let people = People::start(&farm, 12);
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(1_200)).await;
@@ -43,7 +43,7 @@ async fn it_ends_on_sigterm_as_process_1() {
     };
     let farm = farm(13, 1, 2, 3.0).await;
     let second = Duration::from_secs(1);
-    let mut service = start_as(script, folder.path(), &farm, second, DRAIN).await;
+    let service = start_as(script, folder.path(), &farm, second, DRAIN).await;
     service.enrol(&farm).await.unwrap();
     settles(&farm, &service, &mut Ledger::default()).await;
     terminate_process_1(service.process_id().unwrap(), || service.log_tail(20)).await;

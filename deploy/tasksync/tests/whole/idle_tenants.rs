@@ -71,7 +71,7 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
         spec.environment
             .push((format!("TASKSYNC_SCHEDULE__{name}"), value.to_owned()));
     }
-    let mut installation = Installation::start(spec, &farm).await.unwrap();
+    let installation = Installation::start(spec, &farm).await.unwrap();
     let http = installation.http().clone();
     add_all(&installation, &farm, folder.path()).await;
     let runs = async || {

@@ -13,7 +13,7 @@ use crate::rig::{Dice, People, eventually, eventually_async, farm, service, sett
 async fn killed_under_edits(seed: u64, kills: u32) {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(seed, 2, 8, 5.0).await;
-    let mut service = service(folder.path(), &farm, "").await;
+    let service = service(folder.path(), &farm, "").await;
     let people = People::start(&farm, seed);
     let mut dice = Dice(seed);
     for _ in 0..kills {
@@ -48,7 +48,7 @@ async fn a_first_sync_in_many_pieces_loses_no_task_to_kills() {
         Fault::Slow(Duration::from_millis(25)),
     );
     let more = "request_timeout = \"1s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"1500ms\"\n";
-    let mut service = service(folder.path(), &farm, more).await;
+    let service = service(folder.path(), &farm, more).await;
     let mut dice = Dice(5);
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(900 + dice.below(2_000))).await;
@@ -66,7 +66,7 @@ async fn a_first_sync_in_many_pieces_loses_no_task_to_kills() {
 async fn lost_sync_states_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(2, 1, 6, 5.0).await;
-    let mut service = service(folder.path(), &farm, "").await;
+    let service = service(folder.path(), &farm, "").await;
     settles(&farm, &service, &mut Ledger::default()).await;
     let mut dice = Dice(2);
     let file = SqliteConnectOptions::new().filename(folder.path().join("registry.sqlite"));

@@ -21,7 +21,7 @@ async fn open(folder: &Path) -> SqliteConnection {
 async fn states_that_cannot_be_read_are_told_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(9, 1, 4, 5.0).await;
-    let mut service = service(folder.path(), &farm, "").await;
+    let service = service(folder.path(), &farm, "").await;
     settles(&farm, &service, &mut Ledger::default()).await;
     let before = farm.exchange.stats.snapshot().writes;
     service.kill().await;
@@ -53,7 +53,7 @@ async fn states_that_cannot_be_read_are_told_and_double_nothing() {
 async fn a_damaged_or_foreign_file_is_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(10, 1, 2, 2.0).await;
-    let mut service = service(folder.path(), &farm, "").await;
+    let service = service(folder.path(), &farm, "").await;
     settles(&farm, &service, &mut Ledger::default()).await;
     assert_eq!(service.terminate().await, Ok(Some(0)));
     let file = folder.path().join("registry.sqlite");
@@ -183,7 +183,7 @@ async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() 
     let disk = Disk::new();
     let farm = farm(11, 1, 4, 4.0).await;
     let second = Duration::from_secs(1);
-    let mut service = start_as(disk.executable(), disk.folder.path(), &farm, second, "").await;
+    let service = start_as(disk.executable(), disk.folder.path(), &farm, second, "").await;
     service.enrol(&farm).await.unwrap();
     settles(&farm, &service, &mut Ledger::default()).await;
     if !disk.fill(&service) {

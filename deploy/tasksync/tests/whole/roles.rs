@@ -49,7 +49,7 @@ async fn two_schedulers_and_two_workers_lose_nothing_when_leader_and_worker_are_
     let mut spec = shared.installation(folder.path(), 2, 2, DEADLINES);
     spec.environment
         .push(("TASKSYNC_SCHEDULE__CLAIM_LIFETIME".to_owned(), "15s".to_owned()));
-    let mut installation = Installation::start(spec, &farm).await.unwrap();
+    let installation = Installation::start(spec, &farm).await.unwrap();
     let first = leader(&installation).await;
     // Enrolled where nobody leads: any scheduler serves the API.
     installation.enrol(1 - first, &farm).await.unwrap();
@@ -155,7 +155,7 @@ async fn running_roles_are_ready_and_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(24, 1, 1, 1.0).await;
     let spec = shared.installation(folder.path(), 1, 1, DEADLINES);
-    let mut installation = Installation::start(spec, &farm).await.unwrap();
+    let installation = Installation::start(spec, &farm).await.unwrap();
     for process in installation.schedulers.iter().chain(&installation.workers) {
         let address = process.probed().trim_start_matches("http://");
         let mut command = tasksync();

@@ -121,7 +121,7 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&python, folder.path());
     let farm = farm(31, 1, 3, 4.0).await;
-    let mut service = service(folder.path(), &farm, &settings(receiver.port)).await;
+    let service = service(folder.path(), &farm, &settings(receiver.port)).await;
     settles(&farm, &service, &mut Ledger::default()).await;
 
     let spans = eventually("a whole trace", async || {
@@ -289,7 +289,7 @@ async fn without_its_receiver_the_service_works_on_and_says_so_once() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(32, 1, 2, 3.0).await;
     // Nobody listens on the discard port.
-    let mut service = service(folder.path(), &farm, &settings(9)).await;
+    let service = service(folder.path(), &farm, &settings(9)).await;
     settles(&farm, &service, &mut Ledger::default()).await;
     eventually("failed exports", async || {
         let text = exposition(&service).await;

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 
 use self::settings::{settings, stores};
 use super::file::{Method, Mode, Scenario, Victim};
-use super::processes::{Process, ProcessSpec, TOKEN};
 use crate::population::Tenant;
-use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan};
-use crate::trial::Farm;
+use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
+use crate::trial::{Farm, Process, ProcessSpec, TOKEN};
 
 /// Users opted in with one request.
 const USERS_PER_IMPORT: usize = 500;
@@ -87,18 +86,16 @@ impl Fleet {
             let text = toml::to_string(&table).map_err(|error| error.to_string())?;
             let path = folder.join(format!("{name}.toml"));
             std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            Ok(Arc::new(Process::new(
-                ProcessSpec {
-                    log: folder.join(format!("{name}.log")),
-                    name,
-                    role,
-                    executable: executable.to_owned(),
-                    settings: path,
-                    health: format!("http://127.0.0.1:{health}/readyz"),
-                    api: with_api.then(|| format!("http://127.0.0.1:{api}")),
-                },
-                http.clone(),
-            )))
+            Ok(Arc::new(Process::new(ProcessSpec {
+                log: folder.join(format!("{name}.log")),
+                name,
+                executable: executable.to_owned(),
+                role,
+                settings: path,
+                environment: vec![("TASKSYNC_TOKEN".to_owned(), TOKEN.to_owned())],
+                probed: format!("http://127.0.0.1:{health}"),
+                api: with_api.then(|| format!("http://127.0.0.1:{api}")),
+            })))
         };
         let (schedulers, workers) = match scenario.mode {
             Mode::Standalone => (
@@ -123,10 +120,10 @@ impl Fleet {
             http,
         };
         for process in &fleet.schedulers {
-            process.launch().await?;
+            process.launch()?;
         }
         for process in &fleet.schedulers {
-            process.ready().await?;
+            process.ready(&fleet.http).await?;
         }
         let first = scenario
             .steps
@@ -140,17 +137,17 @@ impl Fleet {
     pub(crate) async fn scale(&self, wanted: u64) -> Result<(), String> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         for worker in self.workers.iter().skip(wanted) {
-            if worker.pid().is_some() {
+            if worker.id().is_some() {
                 worker.terminate().await?;
             }
         }
         for worker in self.workers.iter().take(wanted) {
-            if worker.pid().is_none() {
-                worker.launch().await?;
+            if worker.id().is_none() {
+                worker.launch()?;
             }
         }
         for worker in self.workers.iter().take(wanted) {
-            worker.ready().await?;
+            worker.ready(&self.http).await?;
         }
         Ok(())
     }
@@ -184,7 +181,7 @@ impl Fleet {
     ) -> Result<Value, String> {
         let mut last = "no scheduler runs".to_owned();
         for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.api, process.pid()) else {
+            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
                 continue;
             };
             match self
@@ -250,8 +247,8 @@ impl Fleet {
 
     /// The status of the first scheduler that answers quickly.
     pub(crate) async fn status(&self) -> Option<Value> {
-        for process in self.schedulers.iter().filter(|process| process.pid().is_some()) {
-            let Some(api) = &process.api else { continue };
+        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
+            let Some(api) = &process.spec.api else { continue };
             let patience = Duration::from_secs(1);
             if let Ok(status) = self
                 .ask(api, reqwest::Method::GET, "/status", None, patience)
@@ -266,7 +263,7 @@ impl Fleet {
     /// The scheduler that says it leads.
     pub(crate) async fn leader(&self) -> Option<&Arc<Process>> {
         for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.api, process.pid()) else {
+            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
                 continue;
             };
             let status = self
@@ -312,24 +309,24 @@ impl Fleet {
             _ => self.wait_for_leader().await,
         };
         let process = Arc::clone(found.ok_or("there was nobody to hit")?);
-        hit.name.clone_from(&process.name);
+        hit.name.clone_from(&process.spec.name);
         let struck = Instant::now();
         match hit.how {
             Method::Terminate => {
                 process.terminate().await?;
             }
-            Method::Pause => process.signal("-STOP").await?,
+            Method::Pause => process.signal(Signal::Stop).await?,
             Method::Kill | Method::Wipe => process.kill().await,
         }
         let alone = self.schedulers.len() == 1;
         let mend = async {
             tokio::time::sleep(down).await;
             if hit.how == Method::Pause {
-                process.signal("-CONT").await?;
+                process.signal(Signal::Continue).await?;
             } else {
-                process.launch().await?;
+                process.launch()?;
             }
-            process.ready().await?;
+            process.ready(&self.http).await?;
             Ok::<_, String>(struck.elapsed().as_secs_f64())
         };
         if hit.what != Victim::Leader {
@@ -373,10 +370,10 @@ impl Fleet {
     /// Whether somebody leads who is not `fallen`.
     async fn another_leader(&self, fallen: Option<&Arc<Process>>) -> bool {
         for process in &self.schedulers {
-            if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.pid().is_none() {
+            if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.id().is_none() {
                 continue;
             }
-            let Some(api) = &process.api else { continue };
+            let Some(api) = &process.spec.api else { continue };
             let status = self
                 .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
                 .await;
@@ -423,16 +420,19 @@ impl Fleet {
     pub(crate) async fn stop(&self) -> Vec<(String, Option<i32>)> {
         // Workers first, as an operator does: the leader needs nobody, workers give their jobs back.
         let mut ends = Vec::new();
-        let workers = self.workers.iter().filter(|worker| worker.pid().is_some());
+        let workers = self.workers.iter().filter(|worker| worker.id().is_some());
         let ending = workers
-            .map(|worker| async move { (worker.name.clone(), worker.terminate().await.ok().flatten()) });
+            .map(|worker| async move { (worker.spec.name.clone(), worker.terminate().await.ok().flatten()) });
         ends.extend(futures::future::join_all(ending).await);
         for scheduler in self
             .schedulers
             .iter()
-            .filter(|scheduler| scheduler.pid().is_some())
+            .filter(|scheduler| scheduler.id().is_some())
         {
-            ends.push((scheduler.name.clone(), scheduler.terminate().await.ok().flatten()));
+            ends.push((
+                scheduler.spec.name.clone(),
+                scheduler.terminate().await.ok().flatten(),
+            ));
         }
         ends
     }
@@ -440,7 +440,7 @@ impl Fleet {
     /// The ends of all logs, for a run that failed.
     pub(crate) fn log_tails(&self, lines: usize) -> String {
         self.processes()
-            .map(|process| format!("--- {}\n{}\n", process.name, process.log_tail(lines)))
+            .map(|process| format!("--- {}\n{}\n", process.spec.name, process.log_tail(lines)))
             .collect()
     }
 }
