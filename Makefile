@@ -71,6 +71,7 @@ docs:
 unit: setup
 	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features
+	@echo "The benchmarks rehearse; their figures mean nothing."
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services --redis --rabbitmq --postgres -- \
 		cargo test --locked --workspace --all-features --bench '*'
 
