@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
-use crate::plan::{Agreed, Progress};
+use crate::plan::{Agreed, Progress, Side};
 
 /// Version written by this build.
 pub const VERSION: u16 = 1;
@@ -63,6 +63,19 @@ pub struct Link {
     /// Id of the folder the item lies in, if the person moved it out of its location's.
     #[serde(default)]
     pub elsewhere: Option<String>,
+    /// A write that was begun, and of whose end nothing was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<Writing>,
+}
+
+/// A write that is saved before it is begun: if the process ends before it has saved what became of it, what tasksync wrote
+/// itself is not taken for somebody's edit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writing {
+    /// The side that is written.
+    pub side: Side,
+    /// What holds once it is done, but for the version it gives to that side.
+    pub link: Box<Link>,
 }
 
 impl Link {
@@ -78,6 +91,7 @@ impl Link {
             removing: false,
             own: FieldSet::EMPTY,
             elsewhere,
+            writing: None,
         }
     }
 

@@ -4,10 +4,11 @@ use jiff::civil::Date;
 
 use super::action::Action;
 use super::agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
+use super::guard::Side;
 use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
 use crate::model::{Field, FieldSet, SourceKey, Task};
-use crate::state::Link;
+use crate::state::{Link, Writing};
 
 /// What the tenant and the back ends allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,8 @@ fn main(pair: &Pair, rules: Rules) -> Option<Action> {
     {
         return found_before(pair, link, common);
     }
-    match (&pair.link, &pair.source, &pair.mailbox) {
+    let link = pair.link.as_ref().map(|link| with_own_write(link, pair, common));
+    match (&link, &pair.source, &pair.mailbox) {
         // --- Not linked ---
         // Nothing is known of it on either side.
         (None, SourceSide::Unchanged, _) => None,
@@ -178,6 +180,42 @@ fn main(pair: &Pair, rules: Rules) -> Option<Action> {
             Some(both_seen(key, link, source, mailbox, common))
         }
     }
+}
+
+/// What is agreed if a write that was cut off is counted in. It was done when its side shows what it meant to leave there; then
+/// whatever differs now is an edit of a person, made since. If the side shows anything else, nothing is known, and times decide.
+fn with_own_write(link: &Link, pair: &Pair, common: FieldSet) -> Link {
+    let before = Link {
+        writing: None,
+        ..link.clone()
+    };
+    let Some(Writing { side, link: after }) = &link.writing else {
+        return before;
+    };
+    match (side, &pair.source, &pair.mailbox) {
+        (Side::Source, SourceSide::Present(source), _)
+            if changed(&after.agreed, &meant(source, Some(after)), common).is_empty() =>
+        {
+            Link {
+                version: source.version.clone(),
+                source_progress: raw_progress(source),
+                ..(**after).clone()
+            }
+        }
+        (Side::Mailbox, _, MailboxSide::Present(mailbox)) if shows(mailbox, &after.agreed, common) => Link {
+            item: mailbox.id.clone(),
+            change_key: mailbox.change_key.clone(),
+            elsewhere: mailbox.elsewhere.clone(),
+            ..(**after).clone()
+        },
+        (Side::Source | Side::Mailbox, _, _) => before,
+    }
+}
+
+/// Whether the item holds what was agreed, in the fields that travel.
+fn shows(mailbox: &MailboxValue, agreed: &Agreed, common: FieldSet) -> bool {
+    let agreed = agreed.in_mailbox(own_start(mailbox, common));
+    changed(&agreed, &mailbox.task, shared(mailbox, common)).is_empty()
 }
 
 /// A copy that was found earlier and not brought into agreement yet.
@@ -327,6 +365,7 @@ fn link_of(
         removing: false,
         own: own(mailbox),
         elsewhere: mailbox.elsewhere.clone(),
+        writing: None,
     }
 }
 
@@ -347,24 +386,32 @@ fn mailbox_wins(source: &SourceValue, mailbox: &MailboxValue) -> bool {
 fn adopt(key: &SourceKey, source: &SourceValue, mailbox: &MailboxValue, common: FieldSet) -> Action {
     let task = meant(source, None);
     let link = link_of(None, source, mailbox, &task, common);
-    settle(key, source, mailbox, task, link, common)
+    // An item that is as old as its last change only missed what came after it was made. Should somebody have edited it in
+    // that very second, the journal has it.
+    let mailbox_wins = !untouched(mailbox) && mailbox_wins(source, mailbox);
+    settle(key, mailbox, task, link, common, mailbox_wins)
 }
 
-/// Both have their own values: where they differ, the later edit wins the whole task, not single fields.
+/// Whether the item is as it was made, to the second and one more, which making it may take.
+fn untouched(mailbox: &MailboxValue) -> bool {
+    mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
+}
+
+/// Both have their own values: where they differ, one of them wins the whole task, not single fields.
 fn settle(
     key: &SourceKey,
-    source: &SourceValue,
     mailbox: &MailboxValue,
     task: Task,
     link: Link,
     common: FieldSet,
+    mailbox_wins: bool,
 ) -> Action {
     let shared = shared(mailbox, common);
     let form = mailbox_form(&task, own_start(mailbox, common));
     let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
     if differing.is_empty() {
         remember(key, link)
-    } else if mailbox_wins(source, mailbox) {
+    } else if mailbox_wins {
         let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
         let lost = Some(Box::new(task));
         update_source(key, mailbox, outgoing, link, lost)
@@ -492,6 +539,6 @@ fn both_seen(
             let incoming = with_both_dates(at_source, shared(mailbox, common));
             update_mailbox(key, mailbox, task, incoming, now, None)
         }
-        (false, false) => settle(key, source, mailbox, task, now, common),
+        (false, false) => settle(key, mailbox, task, now, common, mailbox_wins(source, mailbox)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::assemble::{Plan, Step};
@@ -21,13 +21,13 @@ pub struct Limits {
     pub emptied_from: usize,
 }
 
-/// On which side something would be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// One of the two sides: where something is written or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// At the source, because it went from the mailbox.
+    /// At the source, because of the mailbox.
     Source,
-    /// In the mailbox, because it went from the source.
+    /// In the mailbox, because of the source.
     Mailbox,
 }
 

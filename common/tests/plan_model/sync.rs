@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Limits, Plan, Rules, assemble, guard};
-use tasksync_common::state::{Link, Parked, SyncState};
+use tasksync_common::plan::{Action, Agreed, Limits, Plan, Rules, Side, assemble, guard};
+use tasksync_common::state::{Link, Parked, SyncState, Writing};
 
 use crate::reading::{Loaded, id, load, place};
 use crate::world::{Act, Item, World, holds};
@@ -188,10 +188,22 @@ impl Writer {
                 noted |= !link.removing;
                 link.removing = true;
             }
+            if let Some(writing) = writing(action)
+                && let Some(link) = loaded.state.links.get_mut(action.key())
+                && link.is_agreed()
+            {
+                noted = true;
+                link.writing = Some(writing);
+            }
         }
         if noted {
             save(world, &loaded.state);
         }
+        let planned = plan
+            .actions
+            .iter()
+            .filter(|(_, action)| writing(action).is_some());
+        let planned: BTreeSet<SourceKey> = planned.map(|(_, action)| action.key().clone()).collect();
         let (mut unfinished, mut again, mut twin_left, mut unsaved) = (BTreeSet::new(), false, false, 0);
         for (_, action) in plan.actions {
             let key = action.key().clone();
@@ -210,7 +222,12 @@ impl Writer {
                 Ok(done) => {
                     let state = &mut loaded.state;
                     match done {
-                        Done::Linked(link) => drop(state.links.insert(key.clone(), link)),
+                        Done::Linked(mut link) => {
+                            if remembers && planned.contains(&key) {
+                                link.writing = state.links.get(&key).and_then(|link| link.writing.clone());
+                            }
+                            state.links.insert(key.clone(), link);
+                        }
                         Done::Unlinked => drop(state.links.remove(&key)),
                         Done::Nothing => continue,
                     }
@@ -399,6 +416,18 @@ fn check_item(world: &World, item: &str, change_key: &str) -> Result<(), ErrorCl
         Some(found) if found.change_key.to_string() != change_key => Err(ErrorClass::Conflict),
         Some(_) => Ok(()),
     }
+}
+
+fn writing(action: &Action) -> Option<Writing> {
+    let (side, link) = match action {
+        Action::UpdateSource { link, .. } => (Side::Source, link),
+        Action::UpdateMailbox { link, .. } => (Side::Mailbox, link),
+        _ => return None,
+    };
+    Some(Writing {
+        side,
+        link: link.clone(),
+    })
 }
 
 fn refused(state: &SyncState, action: &Action) -> Parked {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Plan};
+use tasksync_common::plan::{Action, Agreed, Plan, Side};
 use tasksync_common::registry::JournalEntry;
-use tasksync_common::state::{Link, LocationState, Parked};
+use tasksync_common::state::{Link, LocationState, Parked, Writing};
 use tokio::time::Instant;
 
 use super::load::Loaded;
@@ -60,10 +60,8 @@ impl SyncEngine {
 
         // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
         let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
-        loaded
-            .state
-            .pending
-            .extend(planned.map(|(_, action)| action.key().clone()));
+        let planned: BTreeSet<SourceKey> = planned.map(|(_, action)| action.key().clone()).collect();
+        loaded.state.pending.extend(planned.iter().cloned());
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for (_, action) in plan.actions {
             let key = action.key().clone();
@@ -88,7 +86,12 @@ impl SyncEngine {
                         loaded.confirmed.remove(&key);
                         loaded.state.fresh.insert(key.clone());
                     }
+                    // Where a copy was found is remembered before it is written, and its write is on its way already.
+                    let begun = loaded.state.links.get(&key).and_then(|link| link.writing.clone());
                     remember(loaded, &key, done);
+                    if remembers && let Some(link) = loaded.state.links.get_mut(&key) {
+                        link.writing = begun.filter(|_| planned.contains(&key));
+                    }
                 }
                 Err(failure) => {
                     failures = if is_of_the_server(failure.class) {
@@ -176,16 +179,22 @@ impl SyncEngine {
         }
     }
 
-    /// Our own removals are written down before they happen, so that they are never taken for the person's wish; and
-    /// folders before anything is put into them, so that it is found again even if its task went meanwhile.
+    /// Our own removals and updates are written down before they happen, so that they are never taken for the person's wish;
+    /// and folders before anything is put into them, so that it is found again even if its task went meanwhile.
     async fn note_before_writing(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
         let mut noted = loaded.state.locations != loaded.before.locations;
         for (_, action) in &plan.actions {
-            if let Action::RemoveFromMailbox { key, .. } = action
-                && let Some(link) = loaded.state.links.get_mut(key)
-                && !link.removing
-            {
+            let Some(link) = loaded.state.links.get_mut(action.key()) else {
+                continue;
+            };
+            if matches!(action, Action::RemoveFromMailbox { .. }) && !link.removing {
                 link.removing = true;
+                noted = true;
+            }
+            if let Some(writing) = writing(action)
+                && link.is_agreed()
+            {
+                link.writing = Some(writing);
                 noted = true;
             }
         }
@@ -324,6 +333,25 @@ impl SyncEngine {
             self.registry.journal(&entries).await
         }
     }
+}
+
+/// What is written down before a write that changes an item or a task.
+fn writing(action: &Action) -> Option<Writing> {
+    let (side, link) = match action {
+        Action::UpdateSource { link, .. } => (Side::Source, link),
+        Action::UpdateMailbox { link, .. } => (Side::Mailbox, link),
+        Action::Remember { .. }
+        | Action::Forget { .. }
+        | Action::CreateInMailbox { .. }
+        | Action::RemoveFromMailbox { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. }
+        | Action::DeleteAtSource { .. } => return None,
+    };
+    Some(Writing {
+        side,
+        link: link.clone(),
+    })
 }
 
 /// An action that was not carried out is planned anew the next time.

@@ -1,10 +1,10 @@
-//! The SQLite registry with a count of what syncs read and write.
+//! The SQLite registry with a count of what syncs read and write; it may stop saving, as for a process that ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tasksync_common::error::{Code, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SqlRegistry,
@@ -18,6 +18,8 @@ pub(crate) struct CountingRegistry {
     states_read: AtomicU64,
     states_written: AtomicU64,
     look_ups: AtomicU64,
+    /// Saves of states until none succeeds any more.
+    saves_left: AtomicU64,
 }
 
 impl CountingRegistry {
@@ -27,7 +29,13 @@ impl CountingRegistry {
             states_read: AtomicU64::new(0),
             states_written: AtomicU64::new(0),
             look_ups: AtomicU64::new(0),
+            saves_left: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// So many more states are saved, and then none: what a process leaves behind that ends in the middle of a pass.
+    pub(crate) fn save_only(&self, saves: u64) {
+        self.saves_left.store(saves, Ordering::Relaxed);
     }
 
     /// Whole states read and written so far.
@@ -130,6 +138,18 @@ impl Registry for CountingRegistry {
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
+        let one_less = |left: u64| left.checked_sub(1);
+        if self
+            .saves_left
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_err()
+        {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RegistryUnavailable,
+                "the process ends here",
+            ));
+        }
         self.states_written.fetch_add(1, Ordering::Relaxed);
         self.inner.save_sync_state(of, expected, fingerprint, blob).await
     }

@@ -113,3 +113,76 @@ async fn a_cursor_refused_once_does_no_harm() {
     rig.cycle(0).await;
     rig.calm().await;
 }
+
+/// A pass that ends in the middle: the process was killed after it wrote, before it saved what it had done.
+async fn cut(rig: &Rig, saves: u64) {
+    rig.registry.save_only(saves);
+    assert!(rig.try_cycle(0).await.is_err());
+    rig.registry.save_only(u64::MAX);
+}
+
+/// What tasksync wrote before it was killed is later than an edit that was made while it wrote; the edit is kept.
+#[tokio::test]
+async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
+    let earlier = jiff::SignedDuration::from_mins(-1);
+    let (rig, list, items) = four().await;
+    let at_source_meanwhile = |item, title| {
+        rig.farm.sharepoint.clock.set_skew(earlier);
+        rig.retitle_original(list, item, title);
+        rig.farm.sharepoint.clock.set_skew(jiff::SignedDuration::ZERO);
+    };
+
+    rig.retitle_original(list, items[0], "First");
+    cut(&rig, 1).await;
+    assert_eq!(rig.copy(0, list, items[0]).subject, "First");
+    at_source_meanwhile(items[0], "Second");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, items[0]).title, "Second");
+    assert_eq!(rig.copy(0, list, items[0]).subject, "Second");
+    rig.calm().await;
+
+    // Taken back is an edit as well.
+    rig.retitle_original(list, items[1], "First");
+    cut(&rig, 1).await;
+    at_source_meanwhile(items[1], "Task 1");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, items[1]).title, "Task 1");
+    assert_eq!(rig.copy(0, list, items[1]).subject, "Task 1");
+    rig.calm().await;
+
+    rig.retitle_copy(0, list, items[2], "First");
+    cut(&rig, 1).await;
+    assert_eq!(rig.original(list, items[2]).title, "First");
+    rig.farm.exchange.clock.set_skew(earlier);
+    rig.retitle_copy(0, list, items[2], "Second");
+    rig.farm.exchange.clock.set_skew(jiff::SignedDuration::ZERO);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, items[2]).title, "Second");
+    rig.calm().await;
+
+    // A new copy, and its task is edited before anything is known of the copy.
+    let new = rig.add_task(list, 0, "New");
+    cut(&rig, 0).await;
+    assert_eq!(rig.copy(0, list, new).subject, "New");
+    at_source_meanwhile(new, "Newer");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, new).title, "Newer");
+    assert_eq!(rig.copy(0, list, new).subject, "Newer");
+    rig.calm().await;
+    // Nothing is remembered of it, so what it held is kept, as for every loser.
+    assert_eq!(rig.journal(0).await, ["conflict_lost_in_mailbox"]);
+}
+
+/// What tasksync wrote at the source before it was killed is no colleague's edit, which would bring a deleted copy back.
+#[tokio::test]
+async fn a_deletion_after_a_kill_is_a_deletion() {
+    let (rig, list, items) = four().await;
+    rig.retitle_copy(0, list, items[0], "Mine");
+    cut(&rig, 1).await;
+    assert_eq!(rig.original(list, items[0]).title, "Mine");
+    rig.delete_copy(0, list, items[0]);
+    rig.cycle(0).await.report();
+    assert!(rig.original(list, items[0]).recycled);
+    assert!(rig.copies(0, list, items[0]).is_empty());
+    rig.calm().await;
+}
