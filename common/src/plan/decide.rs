@@ -32,35 +32,44 @@ pub fn decide(pair: &Pair, rules: Rules) -> Vec<Action> {
     if is_parked(pair) {
         return actions;
     }
-    let Some(main) = main(pair, rules) else {
+    let common = common(pair, rules);
+    let link = pair.link.as_ref().map(|link| with_own_write(link, pair, common));
+    let Some(main) = main(pair, link.as_ref(), common) else {
         return actions;
     };
-    // Written down before the write, so that the copy is found again whatever becomes of the write.
+    // Written down before the write, so that the copy is found again, and what was agreed is known, whatever becomes of the write.
     if !matches!(main, Action::Remember { .. } | Action::Forget { .. }) {
-        actions.extend(found(pair, matches!(main, Action::RemoveFromMailbox { .. })));
+        let removing = matches!(main, Action::RemoveFromMailbox { .. });
+        actions.extend(found(pair, link.as_ref(), removing));
     }
     actions.push(main);
     actions
 }
 
 /// A copy nothing is remembered of, or a linked one in another place than remembered (a move gives it a new id): where
-/// it is, with nothing more agreed than before, and whether tasksync is about to remove it.
-fn found(pair: &Pair, removing: bool) -> Option<Action> {
-    let MailboxSide::Present(mailbox) = &pair.mailbox else {
-        return None;
-    };
-    let link = match &pair.link {
-        None => Link {
+/// it is, with nothing more agreed than before, and whether tasksync is about to remove it. Or what is agreed (`link`) by a
+/// write that was cut off.
+fn found(pair: &Pair, link: Option<&Link>, removing: bool) -> Option<Action> {
+    let link = match (link, &pair.mailbox) {
+        (None, MailboxSide::Present(mailbox)) => Link {
             removing,
             ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
         },
-        Some(link) if link.item == mailbox.id => return None,
-        Some(link) => Link {
+        (Some(link), MailboxSide::Present(mailbox)) if link.item != mailbox.id => Link {
             item: mailbox.id.clone(),
             elsewhere: mailbox.elsewhere.clone(),
             removing: link.removing || removing,
             ..link.clone()
         },
+        (Some(link), _)
+            if pair
+                .link
+                .as_ref()
+                .is_some_and(|known| known.agreed != link.agreed) =>
+        {
+            link.clone()
+        }
+        (None | Some(_), _) => return None,
     };
     Some(Action::Remember {
         key: pair.key.clone(),
@@ -84,16 +93,14 @@ fn is_parked(pair: &Pair) -> bool {
     source_same && mailbox_same
 }
 
-fn main(pair: &Pair, rules: Rules) -> Option<Action> {
+fn main(pair: &Pair, link: Option<&Link>, common: FieldSet) -> Option<Action> {
     let key = &pair.key;
-    let common = common(pair, rules);
-    if let Some(link) = &pair.link
+    if let Some(link) = link
         && !link.is_agreed()
     {
         return found_before(pair, link, common);
     }
-    let link = pair.link.as_ref().map(|link| with_own_write(link, pair, common));
-    match (&link, &pair.source, &pair.mailbox) {
+    match (link, &pair.source, &pair.mailbox) {
         // --- Not linked ---
         // Nothing is known of it on either side.
         (None, SourceSide::Unchanged, _) => None,

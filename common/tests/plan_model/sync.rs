@@ -127,7 +127,7 @@ struct Writer {
 }
 
 enum Done {
-    Linked(Link),
+    Linked(Box<Link>),
     Unlinked,
     Nothing,
 }
@@ -182,10 +182,20 @@ impl Writer {
         let known = world.saved.clone().unwrap_or_default().locations;
         let mut noted = loaded.state.locations != known;
         for (_, action) in &plan.actions {
+            let links = &mut loaded.state.links;
+            match action {
+                Action::Remember { key, link } => drop(links.insert(key.clone(), (**link).clone())),
+                Action::Forget { key } => drop(links.remove(key)),
+                _ => continue,
+            }
+            loaded.state.parked.remove(action.key());
+        }
+        for (_, action) in &plan.actions {
             if let Action::RemoveFromMailbox { key, .. } = action
                 && let Some(link) = loaded.state.links.get_mut(key)
             {
-                noted |= !link.removing;
+                let saved = world.saved.as_ref().and_then(|saved| saved.links.get(key));
+                noted |= saved.is_none_or(|link| !link.removing);
                 link.removing = true;
             }
             if let Some(writing) = writing(action)
@@ -199,20 +209,17 @@ impl Writer {
         if noted {
             save(world, &loaded.state);
         }
-        let planned = plan
-            .actions
-            .iter()
-            .filter(|(_, action)| writing(action).is_some());
-        let planned: BTreeSet<SourceKey> = planned.map(|(_, action)| action.key().clone()).collect();
         let (mut unfinished, mut again, mut twin_left, mut unsaved) = (BTreeSet::new(), false, false, 0);
         for (_, action) in plan.actions {
+            if matches!(action, Action::Remember { .. } | Action::Forget { .. }) {
+                continue;
+            }
             let key = action.key().clone();
             let twin = matches!(action, Action::RemoveTwin { .. } | Action::DisownTwin { .. });
-            let remembers = matches!(action, Action::Remember { .. } | Action::Forget { .. });
             let late = matches!(self.fault, Fault::Late(at) if at <= self.writes + 1);
             let homeless =
                 matches!(action, Action::CreateInMailbox { .. }) && without.contains(&key.location());
-            let result = if !remembers && (late || homeless) {
+            let result = if late || homeless {
                 Err(ErrorClass::Transient)
             } else {
                 self.perform(world, loaded, &action)
@@ -222,12 +229,7 @@ impl Writer {
                 Ok(done) => {
                     let state = &mut loaded.state;
                     match done {
-                        Done::Linked(mut link) => {
-                            if remembers && planned.contains(&key) {
-                                link.writing = state.links.get(&key).and_then(|link| link.writing.clone());
-                            }
-                            state.links.insert(key.clone(), link);
-                        }
+                        Done::Linked(link) => drop(state.links.insert(key.clone(), *link)),
                         Done::Unlinked => drop(state.links.remove(&key)),
                         Done::Nothing => continue,
                     }
@@ -258,7 +260,7 @@ impl Writer {
 
     fn perform(&mut self, world: &mut World, loaded: &Loaded, action: &Action) -> Result<Done, ErrorClass> {
         match action {
-            Action::Remember { link, .. } => return Ok(Done::Linked((**link).clone())),
+            Action::Remember { link, .. } => return Ok(Done::Linked(link.clone())),
             Action::Forget { .. } => return Ok(Done::Unlinked),
             _ => self.before()?,
         }
@@ -285,7 +287,7 @@ impl Writer {
                 if item.is_multiple_of(2) {
                     self.after()?;
                 }
-                return Ok(Done::Linked(Link {
+                return Ok(Done::Linked(Box::new(Link {
                     version: version.clone(),
                     agreed: Agreed::of(task),
                     source_progress: *source_progress,
@@ -294,7 +296,7 @@ impl Writer {
                         &world.items[&item].change_key.to_string(),
                         None,
                     )
-                }));
+                })));
             }
             Action::RemoveFromMailbox {
                 item,
@@ -353,10 +355,10 @@ impl Writer {
                 let now = found.task.clone();
                 world.oracle.sent(key, now);
                 let version = world.touch_task(key).to_string();
-                Done::Linked(Link {
+                Done::Linked(Box::new(Link {
                     version,
                     ..(**link).clone()
-                })
+                }))
             }
             Action::UpdateMailbox {
                 item,
@@ -373,10 +375,10 @@ impl Writer {
                 );
                 check_item(world, item, change_key)?;
                 let change_key = world.write_item(id(item), task, *fields).to_string();
-                Done::Linked(Link {
+                Done::Linked(Box::new(Link {
                     change_key,
                     ..(**link).clone()
-                })
+                }))
             }
         };
         self.after()?;

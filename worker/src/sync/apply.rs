@@ -56,29 +56,31 @@ impl SyncEngine {
             .create_folders(context, loaded, &plan.folders, report, &mut outcome)
             .await;
         self.rename_folders(context, loaded, report).await;
-        self.note_before_writing(loaded, &plan).await?;
+        let actions = plan.actions.into_iter().map(|(_, action)| action);
+        let (agreed, actions): (Vec<_>, Vec<_>) = actions.partition(remembers);
+        for action in &agreed {
+            let done = self.perform(context, loaded, action).await?;
+            remember(loaded, action.key(), done);
+        }
+        self.note_before_writing(loaded, &actions).await?;
 
         // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
-        let planned = plan.actions.iter().filter(|(_, action)| !remembers(action));
-        let planned: BTreeSet<SourceKey> = planned.map(|(_, action)| action.key().clone()).collect();
-        loaded.state.pending.extend(planned.iter().cloned());
+        let planned = actions.iter().map(|action| action.key().clone());
+        loaded.state.pending.extend(planned);
         let (mut writes, mut failures) = (0_u32, 0_u32);
-        for (_, action) in plan.actions {
+        for action in actions {
             let key = action.key().clone();
             let late = Instant::now() >= deadline;
             let homeless =
                 matches!(action, Action::CreateInMailbox { .. }) && without_folder.contains(&key.location());
-            let remembers = remembers(&action);
-            if !remembers && (outcome.stopped_by.is_some() || late || homeless) {
+            if outcome.stopped_by.is_some() || late || homeless {
                 report.unfinished |= late;
                 put_off(loaded, &mut outcome, &action);
                 continue;
             }
             let result = self.perform(context, loaded, &action).await;
-            if !remembers {
-                writes += 1;
-                count(&action, report);
-            }
+            writes += 1;
+            count(&action, report);
             match result {
                 Ok(done) => {
                     failures = 0;
@@ -86,12 +88,7 @@ impl SyncEngine {
                         loaded.confirmed.remove(&key);
                         loaded.state.fresh.insert(key.clone());
                     }
-                    // Where a copy was found is remembered before it is written, and its write is on its way already.
-                    let begun = loaded.state.links.get(&key).and_then(|link| link.writing.clone());
                     remember(loaded, &key, done);
-                    if remembers && let Some(link) = loaded.state.links.get_mut(&key) {
-                        link.writing = begun.filter(|_| planned.contains(&key));
-                    }
                 }
                 Err(failure) => {
                     failures = if is_of_the_server(failure.class) {
@@ -181,15 +178,16 @@ impl SyncEngine {
 
     /// Our own removals and updates are written down before they happen, so that they are never taken for the person's wish;
     /// and folders before anything is put into them, so that it is found again even if its task went meanwhile.
-    async fn note_before_writing(&self, loaded: &mut Loaded, plan: &Plan) -> Result<(), Failure> {
+    async fn note_before_writing(&self, loaded: &mut Loaded, actions: &[Action]) -> Result<(), Failure> {
         let mut noted = loaded.state.locations != loaded.before.locations;
-        for (_, action) in &plan.actions {
+        for action in actions {
             let Some(link) = loaded.state.links.get_mut(action.key()) else {
                 continue;
             };
-            if matches!(action, Action::RemoveFromMailbox { .. }) && !link.removing {
+            if matches!(action, Action::RemoveFromMailbox { .. }) {
                 link.removing = true;
-                noted = true;
+                let saved = loaded.before.links.get(action.key());
+                noted |= saved.is_none_or(|link| !link.removing);
             }
             if let Some(writing) = writing(action)
                 && link.is_agreed()
