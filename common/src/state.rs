@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
-use crate::plan::{Agreed, Progress, Side};
+use crate::plan::{Agreed, Progress};
 
 /// Version written by this build.
 pub const VERSION: u16 = 1;
@@ -63,19 +63,24 @@ pub struct Link {
     /// Id of the folder the item lies in, if the person moved it out of its location's.
     #[serde(default)]
     pub elsewhere: Option<String>,
-    /// A write that was begun, and of whose end nothing was saved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writing: Option<Writing>,
 }
 
 /// A write that is saved before it is begun: if the process ends before it has saved what became of it, what tasksync wrote
 /// itself is not taken for somebody's edit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Writing {
-    /// The side that is written.
-    pub side: Side,
-    /// What holds once it is done, but for the version it gives to that side.
-    pub link: Box<Link>,
+pub enum Writing {
+    /// At the source: done when the task shows what was meant.
+    Source {
+        /// What holds once it is done, but for the version it gives to the task.
+        link: Link,
+    },
+    /// Into the mailbox, perhaps a new item: done when the item bears this id, and then whatever else it shows is the person's.
+    Mailbox {
+        /// Written into the item with the values; of no other write.
+        id: String,
+        /// What holds once it is done, but for the item's version, and the id of a new item.
+        link: Link,
+    },
 }
 
 impl Link {
@@ -91,7 +96,6 @@ impl Link {
             removing: false,
             own: FieldSet::EMPTY,
             elsewhere,
-            writing: None,
         }
     }
 
@@ -148,6 +152,9 @@ pub struct SyncState {
     pub pending: BTreeSet<SourceKey>,
     /// Tasks whose deletion the guard holds back; looked at again like pending ones.
     pub held: BTreeSet<SourceKey>,
+    /// Writes that were begun, and of whose ends nothing was saved.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub writing: BTreeMap<SourceKey, Writing>,
     /// Tasks that were refused.
     pub parked: BTreeMap<SourceKey, Parked>,
     /// Tasks whose mailbox copy was made after the position in its folder: until the next reading of the folder shows the
@@ -241,6 +248,7 @@ impl SyncState {
             linked: linked.into_iter().collect(),
             unfinished: !self.pending.is_empty()
                 || !self.held.is_empty()
+                || !self.writing.is_empty()
                 || self
                     .links
                     .iter()
@@ -382,13 +390,15 @@ mod tests {
 
     #[test]
     fn a_user_with_an_open_end_is_never_idle() {
-        let mut open = [state(), state(), state(), state()];
+        let mut open = [state(), state(), state(), state(), state()];
         assert!(!state().fingerprint().unfinished);
         let key = LocationKey::sharepoint_list("a").task(1);
         open[0].pending.insert(key.clone());
         open[1].held.insert(key.clone());
         open[2].links.insert(key.clone(), Link::found("item", "ck", None));
         open[3].forget_folder(&key.location());
+        let link = link("item", None);
+        open[4].writing.insert(key, Writing::Source { link });
         assert!(open.iter().all(|state| state.fingerprint().unfinished));
     }
 

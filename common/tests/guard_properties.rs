@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Progress, Side, Step, guard};
+use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Side, Step, guard};
 use tasksync_common::state::Link;
 
 /// What a plan wants of one task.
@@ -102,7 +102,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 key,
                 task: Task::default(),
                 version: String::new(),
-                source_progress: Progress::default(),
+                link: Box::new(Link::found("", "", None)),
                 web_url: String::new(),
                 restored: false,
             };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, Status, Task};
 use tasksync_common::plan::{
-    Absence, Action, Agreed, MailboxSide, MailboxValue, Pair, Progress, Rules, Side, SourceSide, SourceValue,
+    Absence, Action, Agreed, MailboxSide, MailboxValue, Pair, Progress, Rules, SourceSide, SourceValue,
     decide,
 };
 use tasksync_common::state::{Link, Parked, Writing};
@@ -25,6 +25,9 @@ struct Row {
     mailbox: Option<Value>,
     #[serde(default)]
     twins: Vec<Value>,
+    writing: Option<Value>,
+    #[serde(default)]
+    deleted: bool,
     #[serde(default)]
     parked: bool,
     holds: Option<Vec<Field>>,
@@ -58,7 +61,9 @@ fn at(value: &Value) -> jiff::Timestamp {
 }
 
 fn version(value: &Value, base: &str) -> String {
-    if value["changed"].as_bool() == Some(true) {
+    if let Some(version) = value["version"].as_str() {
+        version.to_owned()
+    } else if value["changed"].as_bool() == Some(true) {
         format!("{base}-changed")
     } else {
         base.to_owned()
@@ -75,25 +80,30 @@ fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
         recurring: value["recurring"].as_bool() == Some(true),
         private: value["private"].as_bool() == Some(true),
         elsewhere: None,
+        write_id: (value["written"].as_bool() == Some(true)).then(|| WRITE.to_owned()),
     }
 }
 
+/// The id of the write that was cut off.
+const WRITE: &str = "4f0c";
+
 /// A write that was cut off: the side, and the values it meant to leave there.
-fn writing(value: &Value) -> Option<Writing> {
-    let (side, item, change_key, version) = match value["side"].as_str()? {
-        "source" => (Side::Source, "item", "ck-read", "etag"),
-        "mailbox" => (Side::Mailbox, "item", "ck-before", "etag-read"),
-        other => panic!("{other}"),
+fn writing(value: &Value, link: Option<&Link>) -> Writing {
+    let after = |version: &str, change_key: &str| Link {
+        version: version.to_owned(),
+        agreed: Agreed::of(&task(value)),
+        ..Link::found(link.map_or("", |link| &link.item), change_key, None)
     };
-    let task = task(value);
-    Some(Writing {
-        side,
-        link: Box::new(Link {
-            version: version.to_owned(),
-            agreed: Agreed::of(&task),
-            ..Link::found(item, change_key, None)
-        }),
-    })
+    match value["side"].as_str() {
+        Some("source") => Writing::Source {
+            link: after(link.map_or("etag", |link| &link.version), "ck-read"),
+        },
+        Some("mailbox") => Writing::Mailbox {
+            id: WRITE.to_owned(),
+            link: after("etag-read", "ck-before"),
+        },
+        other => panic!("{other:?}"),
+    }
 }
 
 fn pair(row: &Row) -> Pair {
@@ -113,7 +123,7 @@ fn pair(row: &Row) -> Pair {
                 item: value["item"].as_str().unwrap_or("item").to_owned(),
                 // A mailbox value without "changed" is our own write coming back under another change key.
                 change_key: "ck-before".to_owned(),
-                version: "etag".to_owned(),
+                version: version(value, "etag"),
                 agreed: Agreed::of(&agreed),
                 source_progress: raw.map_or(own, |(status, percent)| Progress {
                     status,
@@ -123,9 +133,10 @@ fn pair(row: &Row) -> Pair {
                 own: serde_json::from_value::<Vec<Field>>(value["own"].clone())
                     .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
                 elsewhere: None,
-                writing: writing(&value["writing"]),
             }
         }),
+        writing: None,
+        deleted: row.deleted.then(|| WRITE.to_owned()).into_iter().collect(),
         parked: row.parked.then(|| Parked {
             version: Some("etag".to_owned()),
             change_key: None,
@@ -178,8 +189,11 @@ fn every_row_of_the_table_holds() {
     assert!(rows.len() >= 65);
     for row in &rows {
         let why = &row.why;
+        let mut pair = pair(row);
+        let link = pair.link.as_ref();
+        pair.writing = row.writing.as_ref().map(|value| writing(value, link));
         let actions = decide(
-            &pair(row),
+            &pair,
             Rules {
                 mailbox_holds: FieldSet::ALL,
             },

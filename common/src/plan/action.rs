@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use super::agreed::Progress;
 use super::sides::Absence;
 use crate::model::{FieldSet, SourceKey, Task};
-use crate::state::Link;
+use crate::state::{Link, Writing};
 
 /// One thing to do, or to remember.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,10 +18,11 @@ pub enum Action {
         task: Task,
         /// Version at the source.
         version: String,
-        /// Status and percent as the source holds them.
-        source_progress: Progress,
         /// Address people can open.
         web_url: String,
+        /// What is remembered once it is created, under the id and the change key the write answers.
+        #[serde(skip)]
+        link: Box<Link>,
         /// The person had deleted it, but it was changed at the source since: it comes back.
         restored: bool,
     },
@@ -134,6 +134,26 @@ impl Action {
             | Self::Forget { key }
             | Self::RemoveTwin { key, .. }
             | Self::DisownTwin { key, .. } => key,
+        }
+    }
+
+    /// What is saved before the action is begun, if it writes values; `id` is the write's, if it goes into the mailbox.
+    #[must_use]
+    pub fn writing(&self, id: &str) -> Option<Writing> {
+        match self {
+            Self::UpdateSource { link, .. } => Some(Writing::Source {
+                link: (**link).clone(),
+            }),
+            Self::CreateInMailbox { link, .. } | Self::UpdateMailbox { link, .. } => Some(Writing::Mailbox {
+                id: id.to_owned(),
+                link: (**link).clone(),
+            }),
+            Self::RemoveFromMailbox { .. }
+            | Self::DeleteAtSource { .. }
+            | Self::Remember { .. }
+            | Self::Forget { .. }
+            | Self::RemoveTwin { .. }
+            | Self::DisownTwin { .. } => None,
         }
     }
 }

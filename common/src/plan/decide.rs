@@ -4,7 +4,6 @@ use jiff::civil::Date;
 
 use super::action::Action;
 use super::agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
-use super::guard::Side;
 use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
 use crate::model::{Field, FieldSet, SourceKey, Task};
@@ -33,24 +32,109 @@ pub fn decide(pair: &Pair, rules: Rules) -> Vec<Action> {
         return actions;
     }
     let common = common(pair, rules);
-    let link = pair.link.as_ref().map(|link| with_own_write(link, pair, common));
-    let Some(main) = main(pair, link.as_ref(), common) else {
+    let counted = with_own_write(pair, common);
+    let now = counted.as_ref().unwrap_or(pair);
+    let main = main(now, common).or_else(|| pair.writing.as_ref().and_then(|_| nothing_left(now)));
+    let Some(main) = main else {
         return actions;
     };
     // Written down before the write, so that the copy is found again, and what was agreed is known, whatever becomes of the write.
     if !matches!(main, Action::Remember { .. } | Action::Forget { .. }) {
         let removing = matches!(main, Action::RemoveFromMailbox { .. });
-        actions.extend(found(pair, link.as_ref(), removing));
+        actions.extend(found(pair.link.as_ref(), now, removing));
     }
     actions.push(main);
     actions
 }
 
+/// The pair with a write that was cut off counted in, if it was done: what differs from what it left is an edit of a person,
+/// made since.
+///
+/// An item in the mailbox says itself which write was the last one, also from the deleted items. A task at the source does not:
+/// there the write was done when the task shows what it meant to leave; if the task shows anything else, nothing is known, and
+/// times decide.
+fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
+    let (link, mailbox) = match (pair.writing.as_ref()?, &pair.source, &pair.mailbox) {
+        (Writing::Source { link }, SourceSide::Present(source), mailbox)
+            if changed(&link.agreed, &meant(source, Some(link)), common).is_empty() =>
+        {
+            let mut link = Link {
+                version: source.version.clone(),
+                source_progress: raw_progress(source),
+                ..link.clone()
+            };
+            // What became of the item since is remembered there.
+            if let Some(known) = pair.link.as_ref().filter(|known| known.item != link.item) {
+                link.item.clone_from(&known.item);
+                link.elsewhere.clone_from(&known.elsewhere);
+                link.change_key.clone_from(&known.change_key);
+            }
+            (link, mailbox.clone())
+        }
+        (Writing::Mailbox { id, link }, _, MailboxSide::Present(item))
+            if item.write_id.as_ref() == Some(id) =>
+        {
+            let link = Link {
+                item: item.id.clone(),
+                elsewhere: item.elsewhere.clone(),
+                ..link.clone()
+            };
+            (link, pair.mailbox.clone())
+        }
+        (Writing::Mailbox { id, link }, _, missing)
+            if is_missing(pair, missing) && pair.deleted.contains(id) =>
+        {
+            (link.clone(), MailboxSide::Gone)
+        }
+        (Writing::Source { .. } | Writing::Mailbox { .. }, _, _) => return None,
+    };
+    Some(Pair {
+        link: Some(link),
+        mailbox,
+        writing: None,
+        ..pair.clone()
+    })
+}
+
+/// Whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by
+/// more than somebody's one write. (Where versions do not count the writes, by anything.)
+fn hides_own_write(pair: &Pair) -> bool {
+    let (Some(Writing::Source { link }), SourceSide::Present(source)) = (&pair.writing, &pair.source) else {
+        return false;
+    };
+    match (link.version.parse::<u64>(), source.version.parse::<u64>()) {
+        (Ok(before), Ok(now)) => now > before.saturating_add(1),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => source.version != link.version,
+    }
+}
+
+/// Whether the item, linked or perhaps just made, is not where it should be.
+fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
+    match mailbox {
+        MailboxSide::Present(_) => false,
+        MailboxSide::Unchanged => pair.link.is_none(),
+        MailboxSide::Gone | MailboxSide::FolderGone => true,
+    }
+}
+
+/// A write that was cut off, of which nothing is left to do, is forgotten.
+fn nothing_left(pair: &Pair) -> Option<Action> {
+    if pair.source == SourceSide::Unchanged {
+        return None;
+    }
+    Some(match &pair.link {
+        Some(link) => remember(&pair.key, link.clone()),
+        None => Action::Forget {
+            key: pair.key.clone(),
+        },
+    })
+}
+
 /// A copy nothing is remembered of, or a linked one in another place than remembered (a move gives it a new id): where
-/// it is, with nothing more agreed than before, and whether tasksync is about to remove it. Or what is agreed (`link`) by a
-/// write that was cut off.
-fn found(pair: &Pair, link: Option<&Link>, removing: bool) -> Option<Action> {
-    let link = match (link, &pair.mailbox) {
+/// it is, with nothing more agreed than before, and whether tasksync is about to remove it. Or what is agreed by a write that
+/// was cut off and counted in; `known` is what was remembered before.
+fn found(known: Option<&Link>, pair: &Pair, removing: bool) -> Option<Action> {
+    let link = match (&pair.link, &pair.mailbox) {
         (None, MailboxSide::Present(mailbox)) => Link {
             removing,
             ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
@@ -61,12 +145,8 @@ fn found(pair: &Pair, link: Option<&Link>, removing: bool) -> Option<Action> {
             removing: link.removing || removing,
             ..link.clone()
         },
-        (Some(link), _)
-            if pair
-                .link
-                .as_ref()
-                .is_some_and(|known| known.agreed != link.agreed) =>
-        {
+        // A new item that was deleted at once has no id to be remembered by.
+        (Some(link), _) if !link.item.is_empty() && known.is_none_or(|known| known.agreed != link.agreed) => {
             link.clone()
         }
         (None | Some(_), _) => return None,
@@ -93,14 +173,14 @@ fn is_parked(pair: &Pair) -> bool {
     source_same && mailbox_same
 }
 
-fn main(pair: &Pair, link: Option<&Link>, common: FieldSet) -> Option<Action> {
+fn main(pair: &Pair, common: FieldSet) -> Option<Action> {
     let key = &pair.key;
-    if let Some(link) = link
+    if let Some(link) = &pair.link
         && !link.is_agreed()
     {
         return found_before(pair, link, common);
     }
-    match (link, &pair.source, &pair.mailbox) {
+    match (&pair.link, &pair.source, &pair.mailbox) {
         // --- Not linked ---
         // Nothing is known of it on either side.
         (None, SourceSide::Unchanged, _) => None,
@@ -160,7 +240,7 @@ fn main(pair: &Pair, link: Option<&Link>, common: FieldSet) -> Option<Action> {
             Some(create(key, source, Some(link), false))
         }
         (Some(link), SourceSide::Present(source), MailboxSide::Gone) => {
-            let edited = !source_edits(link, source, common).is_empty();
+            let edited = hides_own_write(pair) || !source_edits(link, source, common).is_empty();
             if link.removing || edited {
                 // We removed it ourselves and it is the person's again; or it was changed since: the edit wins.
                 Some(create(key, source, Some(link), edited && !link.removing))
@@ -183,46 +263,15 @@ fn main(pair: &Pair, link: Option<&Link>, common: FieldSet) -> Option<Action> {
         (Some(link), SourceSide::Unchanged, MailboxSide::Present(mailbox)) => {
             Some(mailbox_changed(key, link, mailbox, common))
         }
-        (Some(link), SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
-            Some(both_seen(key, link, source, mailbox, common))
-        }
+        (Some(link), SourceSide::Present(source), MailboxSide::Present(mailbox)) => Some(both_seen(
+            key,
+            link,
+            source,
+            mailbox,
+            common,
+            hides_own_write(pair),
+        )),
     }
-}
-
-/// What is agreed if a write that was cut off is counted in. It was done when its side shows what it meant to leave there; then
-/// whatever differs now is an edit of a person, made since. If the side shows anything else, nothing is known, and times decide.
-fn with_own_write(link: &Link, pair: &Pair, common: FieldSet) -> Link {
-    let before = Link {
-        writing: None,
-        ..link.clone()
-    };
-    let Some(Writing { side, link: after }) = &link.writing else {
-        return before;
-    };
-    match (side, &pair.source, &pair.mailbox) {
-        (Side::Source, SourceSide::Present(source), _)
-            if changed(&after.agreed, &meant(source, Some(after)), common).is_empty() =>
-        {
-            Link {
-                version: source.version.clone(),
-                source_progress: raw_progress(source),
-                ..(**after).clone()
-            }
-        }
-        (Side::Mailbox, _, MailboxSide::Present(mailbox)) if shows(mailbox, &after.agreed, common) => Link {
-            item: mailbox.id.clone(),
-            change_key: mailbox.change_key.clone(),
-            elsewhere: mailbox.elsewhere.clone(),
-            ..(**after).clone()
-        },
-        (Side::Source | Side::Mailbox, _, _) => before,
-    }
-}
-
-/// Whether the item holds what was agreed, in the fields that travel.
-fn shows(mailbox: &MailboxValue, agreed: &Agreed, common: FieldSet) -> bool {
-    let agreed = agreed.in_mailbox(own_start(mailbox, common));
-    changed(&agreed, &mailbox.task, shared(mailbox, common)).is_empty()
 }
 
 /// A copy that was found earlier and not brought into agreement yet.
@@ -336,12 +385,19 @@ fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
 }
 
 fn create(key: &SourceKey, source: &SourceValue, link: Option<&Link>, restored: bool) -> Action {
+    let task = meant(source, link);
+    let link = Link {
+        version: source.version.clone(),
+        agreed: Agreed::of(&task),
+        source_progress: raw_progress(source),
+        ..Link::found("", "", None)
+    };
     Action::CreateInMailbox {
         key: key.clone(),
-        task: meant(source, link),
+        task,
         version: source.version.clone(),
-        source_progress: raw_progress(source),
         web_url: source.web_url.clone(),
+        link: Box::new(link),
         restored,
     }
 }
@@ -372,7 +428,6 @@ fn link_of(
         removing: false,
         own: own(mailbox),
         elsewhere: mailbox.elsewhere.clone(),
-        writing: None,
     }
 }
 
@@ -534,11 +589,15 @@ fn both_seen(
     source: &SourceValue,
     mailbox: &MailboxValue,
     common: FieldSet,
+    hides_own_write: bool,
 ) -> Action {
     let task = meant(source, Some(link));
     let at_source = source_edits(link, source, common).except(own(mailbox));
     let in_mailbox = mailbox_edits(link, mailbox, common);
     let now = link_of(Some(link), source, mailbox, &task, common);
+    if hides_own_write && !in_mailbox.is_empty() {
+        return settle(key, mailbox, task, now, common, mailbox_wins(source, mailbox));
+    }
     match (at_source.is_empty(), in_mailbox.is_empty()) {
         (true, true) => remember(key, now),
         (true, false) => update_source(key, mailbox, in_mailbox, now, None),

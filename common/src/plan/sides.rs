@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::model::{FieldSet, SourceKey, Task};
-use crate::state::{Link, Parked};
+use crate::state::{Link, Parked, Writing};
 
 /// Why a task is not (or no longer) the user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -63,6 +63,8 @@ pub struct MailboxValue {
     pub private: bool,
     /// The folder it lies in, if that is not its location's: the person moved it there.
     pub elsewhere: Option<String>,
+    /// The id of tasksync's last write into it.
+    pub write_id: Option<String>,
 }
 
 /// The source's side of one task.
@@ -96,6 +98,11 @@ pub struct Pair {
     pub key: SourceKey,
     /// What was agreed, if it is linked.
     pub link: Option<Link>,
+    /// A write that was begun, and of whose end nothing was saved.
+    pub writing: Option<Writing>,
+    /// Ids of tasksync's last writes into items of this task that lie in the deleted items. Looked for only if a write into the
+    /// mailbox was cut off and the item is not where it should be.
+    pub deleted: Vec<String>,
     /// The refusal it met, if it is parked.
     pub parked: Option<Parked>,
     /// Fields the source can hold for this task.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::plan::{Absence, MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
-use tasksync_common::state::{Link, LocationState, SyncState};
+use tasksync_common::state::{Link, LocationState, SyncState, Writing};
 
 use crate::sync::Way;
 use crate::world::{Item, World, holds};
@@ -22,6 +22,7 @@ pub(crate) struct Loaded {
 struct Reading {
     items: BTreeMap<SourceKey, Vec<(u32, Item)>>,
     gone: BTreeSet<SourceKey>,
+    deleted: BTreeMap<SourceKey, Vec<String>>,
     folder_vanished: bool,
     places: BTreeMap<u32, u32>,
     reached: BTreeMap<LocationKey, usize>,
@@ -187,6 +188,7 @@ fn read_mailbox(
         .map(|(_, link)| id(&link.item))
         .collect();
     read_items(world, state, &wanted, &mut reading);
+    find_deleted(world, state, &mut reading);
     if reading.folder_vanished {
         reading.gone.retain(|key| {
             let met = reading.items.contains_key(key);
@@ -197,6 +199,18 @@ fn read_mailbox(
         });
     }
     reading
+}
+
+fn find_deleted(world: &World, state: &SyncState, reading: &mut Reading) {
+    for (key, writing) in &state.writing {
+        let linked = state.links.get(key);
+        let linked = linked.is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key));
+        if matches!(writing, Writing::Mailbox { .. }) && !linked && !reading.items.contains_key(key) {
+            let found = world.deleted.iter().filter(|(of, _)| of == key);
+            let ids = found.map(|(_, id)| id.clone()).collect();
+            reading.deleted.insert(key.clone(), ids);
+        }
+    }
 }
 
 fn find_folders(world: &World, state: &mut SyncState, reading: &mut Reading) {
@@ -329,6 +343,7 @@ fn pair(
             recurring: false,
             private: found.private,
             elsewhere,
+            write_id: found.write_id,
         });
     }
     items.sort_by_key(|item| (item.created, id(&item.id)));
@@ -351,6 +366,8 @@ fn pair(
     Pair {
         key: key.clone(),
         link,
+        writing: state.writing.get(key).cloned(),
+        deleted: reading.deleted.remove(key).unwrap_or_default(),
         parked: state.parked.get(key).cloned(),
         source_holds: holds(&key.location()),
         source: source.get(key).cloned().unwrap_or(SourceSide::Unchanged),

@@ -34,6 +34,24 @@ fn meanwhile(act: Act) -> Op {
 
 const TITLE: Edit = Edit::Title;
 
+/// A write at the source was counted in that was cut off, and with it the item that had gone with its folder since.
+#[test]
+fn a_folder_deleted_after_a_write_that_was_cut_off() {
+    for fault in [Fault::Late(1), Fault::Busy(1), Fault::Crash(1), Fault::None] {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                SYNC,
+                act(EditItem(0, TITLE)),
+                failing(Fault::LostAnswer(1)),
+                act(DeleteFolder(0)),
+                failing(fault),
+            ],
+        );
+    }
+}
+
 /// The folder was made anew and the copies were not: their absence in it deleted the tasks at the source.
 #[test]
 fn a_deleted_folder_and_a_busy_server() {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Limits, Plan, Rules, Side, assemble, guard};
-use tasksync_common::state::{Link, Parked, SyncState, Writing};
+use tasksync_common::plan::{Action, Limits, Plan, Rules, assemble, guard};
+use tasksync_common::state::{Link, Parked, SyncState};
 
 use crate::reading::{Loaded, id, load, place};
 use crate::world::{Act, Item, World, holds};
@@ -189,8 +189,14 @@ impl Writer {
                 _ => continue,
             }
             loaded.state.parked.remove(action.key());
+            loaded.state.writing.remove(action.key());
         }
+        let write_id = world.next().to_string();
         for (_, action) in &plan.actions {
+            let remembers = matches!(action, Action::Remember { .. } | Action::Forget { .. });
+            if !remembers {
+                loaded.state.pending.insert(action.key().clone());
+            }
             if let Action::RemoveFromMailbox { key, .. } = action
                 && let Some(link) = loaded.state.links.get_mut(key)
             {
@@ -198,12 +204,9 @@ impl Writer {
                 noted |= saved.is_none_or(|link| !link.removing);
                 link.removing = true;
             }
-            if let Some(writing) = writing(action)
-                && let Some(link) = loaded.state.links.get_mut(action.key())
-                && link.is_agreed()
-            {
+            if let Some(writing) = action.writing(&write_id) {
                 noted = true;
-                link.writing = Some(writing);
+                loaded.state.writing.insert(action.key().clone(), writing);
             }
         }
         if noted {
@@ -222,9 +225,16 @@ impl Writer {
             let result = if late || homeless {
                 Err(ErrorClass::Transient)
             } else {
-                self.perform(world, loaded, &action)
+                self.perform(world, loaded, &action, &write_id)
             };
             self.crashed()?;
+            if result
+                .as_ref()
+                .is_err_and(|class| *class != ErrorClass::OutcomeUnknown)
+                && action.writing(&write_id).is_some()
+            {
+                loaded.state.writing.remove(&key);
+            }
             match result {
                 Ok(done) => {
                     let state = &mut loaded.state;
@@ -234,6 +244,7 @@ impl Writer {
                         Done::Nothing => continue,
                     }
                     state.parked.remove(&key);
+                    state.writing.remove(&key);
                 }
                 // A copy that can never be removed stays for ever; here it is only removed later.
                 Err(ErrorClass::ItemPermanent) if !twin => {
@@ -258,7 +269,13 @@ impl Writer {
         Ok((again, twin_left))
     }
 
-    fn perform(&mut self, world: &mut World, loaded: &Loaded, action: &Action) -> Result<Done, ErrorClass> {
+    fn perform(
+        &mut self,
+        world: &mut World,
+        loaded: &Loaded,
+        action: &Action,
+        write_id: &str,
+    ) -> Result<Done, ErrorClass> {
         match action {
             Action::Remember { link, .. } => return Ok(Done::Linked(link.clone())),
             Action::Forget { .. } => return Ok(Done::Unlinked),
@@ -266,13 +283,7 @@ impl Writer {
         }
         let done = match action {
             Action::Remember { .. } | Action::Forget { .. } => Done::Nothing,
-            Action::CreateInMailbox {
-                key,
-                task,
-                version,
-                source_progress,
-                ..
-            } => {
+            Action::CreateInMailbox { key, task, link, .. } => {
                 let home = loaded
                     .state
                     .locations
@@ -282,20 +293,15 @@ impl Writer {
                 if !world.folders.contains_key(&folder) {
                     return Err(ErrorClass::Gone);
                 }
-                let item = create(world, folder, key, task);
+                let item = create(world, folder, key, task, write_id);
                 // A lost answer is looked for at once; half the time that fails too.
                 if item.is_multiple_of(2) {
                     self.after()?;
                 }
                 return Ok(Done::Linked(Box::new(Link {
-                    version: version.clone(),
-                    agreed: Agreed::of(task),
-                    source_progress: *source_progress,
-                    ..Link::found(
-                        &item.to_string(),
-                        &world.items[&item].change_key.to_string(),
-                        None,
-                    )
+                    item: item.to_string(),
+                    change_key: world.items[&item].change_key.to_string(),
+                    ..(**link).clone()
                 })));
             }
             Action::RemoveFromMailbox {
@@ -374,7 +380,7 @@ impl Writer {
                     "{key}: a field the source lacks"
                 );
                 check_item(world, item, change_key)?;
-                let change_key = world.write_item(id(item), task, *fields).to_string();
+                let change_key = world.write_item(id(item), task, *fields, write_id).to_string();
                 Done::Linked(Box::new(Link {
                     change_key,
                     ..(**link).clone()
@@ -386,7 +392,7 @@ impl Writer {
     }
 }
 
-fn create(world: &mut World, folder: u32, key: &SourceKey, task: &Task) -> u32 {
+fn create(world: &mut World, folder: u32, key: &SourceKey, task: &Task, write_id: &str) -> u32 {
     world.oracle.created(key);
     let now = world.now + world.skew;
     let item = world.add_item(Item {
@@ -397,14 +403,15 @@ fn create(world: &mut World, folder: u32, key: &SourceKey, task: &Task) -> u32 {
         modified: now,
         created: now,
         private: false,
+        write_id: None,
     });
-    world.write_item(item, task, FieldSet::ALL.without(Field::Categories));
+    world.write_item(item, task, FieldSet::ALL.without(Field::Categories), write_id);
     item
 }
 
 /// Mailboxes delete whatever the version. One that was edited in that moment is found in the deleted items.
 fn remove(world: &mut World, key: &SourceKey, item: &str, change_key: &str) {
-    if let Some(found) = world.remove_item(id(item))
+    if let Some(found) = world.delete_item(id(item))
         && found.change_key.to_string() != change_key
     {
         world.oracle.raced(key, &found.task);
@@ -418,18 +425,6 @@ fn check_item(world: &World, item: &str, change_key: &str) -> Result<(), ErrorCl
         Some(found) if found.change_key.to_string() != change_key => Err(ErrorClass::Conflict),
         Some(_) => Ok(()),
     }
-}
-
-fn writing(action: &Action) -> Option<Writing> {
-    let (side, link) = match action {
-        Action::UpdateSource { link, .. } => (Side::Source, link),
-        Action::UpdateMailbox { link, .. } => (Side::Mailbox, link),
-        _ => return None,
-    };
-    Some(Writing {
-        side,
-        link: link.clone(),
-    })
 }
 
 fn refused(state: &SyncState, action: &Action) -> Parked {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, SourceKey, Status, Task};
-use tasksync_common::state::SyncState;
+use tasksync_common::state::{Link, SyncState, Writing};
 
 use crate::oracle::Oracle;
 use crate::reading::id;
@@ -30,6 +30,8 @@ pub(crate) struct Item {
     pub(crate) modified: i64,
     pub(crate) created: i64,
     pub(crate) private: bool,
+    /// The id of tasksync's last write.
+    pub(crate) write_id: Option<String>,
 }
 
 /// One field's new value. Values a side cannot hold change nothing there.
@@ -83,6 +85,8 @@ pub(crate) struct World {
     pub(crate) items: BTreeMap<u32, Item>,
     /// Items of deleted folders: still there under their ids, for who asks by id.
     pub(crate) binned: BTreeMap<u32, Item>,
+    /// Keys and last writes of the items that lie in the deleted items.
+    pub(crate) deleted: Vec<(SourceKey, String)>,
     pub(crate) mailbox_log: Vec<(u32, u32)>,
     pub(crate) counter: u32,
     pub(crate) saved: Option<SyncState>,
@@ -121,6 +125,7 @@ impl World {
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
             binned: BTreeMap::new(),
+            deleted: Vec::new(),
             mailbox_log: Vec::new(),
             counter: 0,
             saved: None,
@@ -171,12 +176,12 @@ impl World {
 
     /// A task was written at the source.
     pub(crate) fn touch_task(&mut self, key: &SourceKey) -> u64 {
-        let (version, now) = (u64::from(self.next()), self.now);
+        let now = self.now;
         let task = self.source.get_mut(key).unwrap();
-        task.version = version;
+        task.version += 1;
         task.modified = now.div_euclid(1000);
         self.source_log.push(key.clone());
-        version
+        task.version
     }
 
     /// An item was written in the mailbox.
@@ -202,6 +207,13 @@ impl World {
     pub(crate) fn remove_item(&mut self, id: u32) -> Option<Item> {
         let item = self.items.remove(&id)?;
         self.mailbox_log.push((item.folder, id));
+        Some(item)
+    }
+
+    /// An item goes to the deleted items.
+    pub(crate) fn delete_item(&mut self, id: u32) -> Option<Item> {
+        let item = self.remove_item(id)?;
+        self.deleted.extend(item.key.clone().zip(item.write_id.clone()));
         Some(item)
     }
 
@@ -243,8 +255,9 @@ impl World {
             }
             Act::DeleteItem(number) => {
                 if let Some((id, key)) = self.nth_copy(*number) {
-                    self.oracle_of_loss(id, &key);
-                    self.remove_item(id);
+                    let made = self.was_being_written(id, &key);
+                    self.oracle_of_loss(id, &key, made.as_ref());
+                    self.delete_item(id);
                 }
             }
             Act::Unassign(number) | Act::Reassign(number) => {
@@ -310,7 +323,7 @@ impl World {
             return;
         };
         if to == OWN_FOLDER {
-            self.oracle_of_loss(id, key);
+            self.oracle_of_loss(id, key, None);
         } else {
             self.oracle.must_go.remove(key);
         }
@@ -320,17 +333,30 @@ impl World {
         self.touch_item(moved);
     }
 
-    /// The person takes a copy away. Whether its task has to go too is clear when nothing else happened.
-    fn oracle_of_loss(&mut self, id: u32, key: &SourceKey) {
+    /// What tasksync meant to leave in this item, if its last write was cut off and the item tells of it.
+    fn was_being_written(&self, id: u32, key: &SourceKey) -> Option<Link> {
+        match self.saved.as_ref()?.writing.get(key)? {
+            Writing::Mailbox { id: write, link } if self.items[&id].write_id.as_ref() == Some(write) => {
+                Some(link.clone())
+            }
+            Writing::Mailbox { .. } | Writing::Source { .. } => None,
+        }
+    }
+
+    /// The person takes a copy away. Whether its task has to go too is clear when nothing else happened; `made` is what was
+    /// cut off just before.
+    fn oracle_of_loss(&mut self, id: u32, key: &SourceKey, made: Option<&Link>) {
         let item = &self.items[&id];
         let link = self.saved.as_ref().and_then(|state| state.links.get(key));
         let linked = link.is_some_and(|link| {
             link.item == id.to_string()
                 && link.change_key == item.change_key.to_string()
                 && link.is_agreed()
-                && !link.removing
                 && link.elsewhere.is_none()
         });
+        let removing = link.is_some_and(|link| link.removing);
+        let linked = (linked || made.is_some()) && !removing;
+        let link = made.or(link);
         let folders_known = self.saved.as_ref().is_some_and(|state| {
             let known = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());
             state.locations.values().all(|place| known(&place.folder))
@@ -400,9 +426,11 @@ impl World {
     }
 
     /// tasksync writes fields of an item, as a mailbox server takes them.
-    pub(crate) fn write_item(&mut self, id: u32, task: &Task, fields: FieldSet) -> u64 {
+    pub(crate) fn write_item(&mut self, id: u32, task: &Task, fields: FieldSet, write_id: &str) -> u64 {
         let found = self.items.get_mut(&id).or_else(|| self.binned.get_mut(&id));
-        apply_fields(&mut found.unwrap().task, task, fields);
+        let item = found.unwrap();
+        apply_fields(&mut item.task, task, fields);
+        item.write_id = Some(write_id.to_owned());
         self.touch_item(id)
     }
 }

@@ -84,6 +84,17 @@ pub struct MailboxItem {
     pub recurring: bool,
     /// Private or confidential: its body and title edits are the person's own and never travel to the source.
     pub private: bool,
+    /// The id of tasksync's last write into it.
+    pub write_id: Option<String>,
+}
+
+/// An item of ours that lies in the deleted items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedItem {
+    /// The key.
+    pub key: SourceKey,
+    /// The id of tasksync's last write into it.
+    pub write_id: String,
 }
 
 /// An item that carries a key of ours, and where it lies.
@@ -120,6 +131,19 @@ pub struct ChangePage {
     pub last: bool,
 }
 
+/// A task to be created.
+#[derive(Debug, Clone, Copy)]
+pub struct NewItem<'a> {
+    /// Our key.
+    pub key: &'a SourceKey,
+    /// The values.
+    pub task: &'a Task,
+    /// Address of the task's page at the source.
+    pub web_link: Option<&'a str>,
+    /// Stays with the item, so that it tells later whether this write was the last one.
+    pub write_id: &'a str,
+}
+
 /// What is written into an item: only `fields` of `task`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemChanges {
@@ -127,6 +151,8 @@ pub struct ItemChanges {
     pub task: Task,
     /// Which of them are written; others stay as they are.
     pub fields: FieldSet,
+    /// Stays with the item, so that it tells later whether this write was the last one.
+    pub write_id: String,
 }
 
 /// The seam to a mailbox server of one tenant.
@@ -177,15 +203,10 @@ pub trait Mailbox: Send + Sync + 'static {
     /// Every item that carries a key of ours in any of these folders or in the mailbox's own task folder, oldest first.
     /// Complete: what is missing here is in none of them.
     async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure>;
+    /// Every item that carries a key of ours in the mailbox's deleted items.
+    async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure>;
     /// Creates a task with our key.
-    async fn create(
-        &self,
-        owner: &Owner,
-        folder: &FolderId,
-        key: &SourceKey,
-        task: &Task,
-        link: Option<&str>,
-    ) -> Result<ItemRef, Failure>;
+    async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure>;
     /// Writes fields of an item if its version is still `item.change_key`; fails with class `Conflict` otherwise.
     async fn update(&self, owner: &Owner, item: &ItemRef, changes: &ItemChanges) -> Result<ItemRef, Failure>;
     /// Takes our key off an item, so that it is the person's own.

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Plan, Side};
+use tasksync_common::plan::{Action, Plan};
 use tasksync_common::registry::JournalEntry;
-use tasksync_common::state::{Link, LocationState, Parked, Writing};
+use tasksync_common::state::{Link, LocationState, Parked};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::load::Loaded;
 use super::{SyncEngine, TenantContext};
-use crate::mailbox::{FolderId, ItemChanges, ItemRef};
+use crate::mailbox::{FolderId, ItemChanges, ItemRef, NewItem};
 use crate::source::TaskChanges;
 use crate::work::SyncReport;
 
@@ -58,15 +59,15 @@ impl SyncEngine {
         self.rename_folders(context, loaded, report).await;
         let actions = plan.actions.into_iter().map(|(_, action)| action);
         let (agreed, actions): (Vec<_>, Vec<_>) = actions.partition(remembers);
+        let write_id = Uuid::new_v4().simple().to_string();
         for action in &agreed {
-            let done = self.perform(context, loaded, action).await?;
+            let done = self.perform(context, loaded, action, &write_id).await?;
             remember(loaded, action.key(), done);
         }
-        self.note_before_writing(loaded, &actions).await?;
-
         // What was pending stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
         let planned = actions.iter().map(|action| action.key().clone());
         loaded.state.pending.extend(planned);
+        self.note_before_writing(loaded, &actions, &write_id).await?;
         let (mut writes, mut failures) = (0_u32, 0_u32);
         for action in actions {
             let key = action.key().clone();
@@ -75,10 +76,11 @@ impl SyncEngine {
                 matches!(action, Action::CreateInMailbox { .. }) && without_folder.contains(&key.location());
             if outcome.stopped_by.is_some() || late || homeless {
                 report.unfinished |= late;
+                not_written(loaded, &action);
                 put_off(loaded, &mut outcome, &action);
                 continue;
             }
-            let result = self.perform(context, loaded, &action).await;
+            let result = self.perform(context, loaded, &action, &write_id).await;
             writes += 1;
             count(&action, report);
             match result {
@@ -176,23 +178,27 @@ impl SyncEngine {
         }
     }
 
-    /// Our own removals and updates are written down before they happen, so that they are never taken for the person's wish;
-    /// and folders before anything is put into them, so that it is found again even if its task went meanwhile.
-    async fn note_before_writing(&self, loaded: &mut Loaded, actions: &[Action]) -> Result<(), Failure> {
-        let mut noted = loaded.state.locations != loaded.before.locations;
+    /// Our own removals, creations and updates are written down before they happen, so that they are never taken for the
+    /// person's wish; and folders before anything is put into them, so that it is found again even if its task went meanwhile.
+    async fn note_before_writing(
+        &self,
+        loaded: &mut Loaded,
+        actions: &[Action],
+        write_id: &str,
+    ) -> Result<(), Failure> {
+        let state = &mut loaded.state;
+        let mut noted = state.locations != loaded.before.locations;
         for action in actions {
-            let Some(link) = loaded.state.links.get_mut(action.key()) else {
-                continue;
-            };
-            if matches!(action, Action::RemoveFromMailbox { .. }) {
+            let key = action.key();
+            if matches!(action, Action::RemoveFromMailbox { .. })
+                && let Some(link) = state.links.get_mut(key)
+            {
                 link.removing = true;
-                let saved = loaded.before.links.get(action.key());
+                let saved = loaded.before.links.get(key);
                 noted |= saved.is_none_or(|link| !link.removing);
             }
-            if let Some(writing) = writing(action)
-                && link.is_agreed()
-            {
-                link.writing = Some(writing);
+            if let Some(writing) = action.writing(write_id) {
+                state.writing.insert(key.clone(), writing);
                 noted = true;
             }
         }
@@ -208,6 +214,7 @@ impl SyncEngine {
         context: &TenantContext,
         loaded: &Loaded,
         action: &Action,
+        write_id: &str,
     ) -> Result<Done, Failure> {
         let (source, mailbox) = (&context.connections.source, &context.connections.mailbox);
         let owner = &loaded.owner;
@@ -221,18 +228,21 @@ impl SyncEngine {
             Action::CreateInMailbox {
                 key,
                 task,
-                version,
-                source_progress,
                 web_url,
+                link,
                 ..
             } => {
-                let item = self.create(context, loaded, key, task, web_url).await?;
-                Ok(Done::Linked(Box::new(Link {
-                    version: version.clone(),
-                    agreed: Agreed::of(task),
-                    source_progress: *source_progress,
-                    ..Link::found(&item.id, &item.change_key, None)
-                })))
+                let item = NewItem {
+                    key,
+                    task,
+                    web_link: Some(web_url),
+                    write_id,
+                };
+                let item = self.create(context, loaded, &item).await?;
+                let mut link = link.clone();
+                link.item = item.id;
+                link.change_key = item.change_key;
+                Ok(Done::Linked(link))
             }
             Action::RemoveFromMailbox { item, change_key, .. }
             | Action::RemoveTwin { item, change_key, .. } => {
@@ -276,6 +286,7 @@ impl SyncEngine {
                 let changes = ItemChanges {
                     task: (**task).clone(),
                     fields: *fields,
+                    write_id: write_id.to_owned(),
                 };
                 let item = mailbox
                     .update(owner, &item_ref(item, change_key), &changes)
@@ -293,11 +304,10 @@ impl SyncEngine {
         &self,
         context: &TenantContext,
         loaded: &Loaded,
-        key: &SourceKey,
-        task: &Task,
-        web_url: &str,
+        item: &NewItem<'_>,
     ) -> Result<ItemRef, Failure> {
         let mailbox = &context.connections.mailbox;
+        let key = item.key;
         let Some(place) = loaded.state.locations.get(&key.location()) else {
             return Err(Failure::new(
                 ErrorClass::Gone,
@@ -306,10 +316,7 @@ impl SyncEngine {
             ));
         };
         let folder = FolderId(place.folder.clone());
-        match mailbox
-            .create(&loaded.owner, &folder, key, task, Some(web_url))
-            .await
-        {
+        match mailbox.create(&loaded.owner, &folder, item).await {
             Err(failure) if failure.class == ErrorClass::OutcomeUnknown => {
                 let found = mailbox.find(&loaded.owner, &[folder], key).await?;
                 found.into_iter().next().ok_or(failure)
@@ -333,30 +340,28 @@ impl SyncEngine {
     }
 }
 
-/// What is written down before a write that changes an item or a task.
-fn writing(action: &Action) -> Option<Writing> {
-    let (side, link) = match action {
-        Action::UpdateSource { link, .. } => (Side::Source, link),
-        Action::UpdateMailbox { link, .. } => (Side::Mailbox, link),
-        Action::Remember { .. }
-        | Action::Forget { .. }
-        | Action::CreateInMailbox { .. }
-        | Action::RemoveFromMailbox { .. }
-        | Action::RemoveTwin { .. }
-        | Action::DisownTwin { .. }
-        | Action::DeleteAtSource { .. } => return None,
-    };
-    Some(Writing {
-        side,
-        link: link.clone(),
-    })
-}
-
 /// An action that was not carried out is planned anew the next time.
 fn put_off(loaded: &mut Loaded, outcome: &mut Outcome, action: &Action) {
     loaded.state.pending.insert(action.key().clone());
     outcome.unfinished.insert(action.key().clone());
     outcome.twin_left |= is_about_a_twin(action);
+}
+
+/// What was written down of a write that surely did not happen is forgotten.
+fn not_written(loaded: &mut Loaded, action: &Action) {
+    match action {
+        Action::CreateInMailbox { key, .. }
+        | Action::UpdateSource { key, .. }
+        | Action::UpdateMailbox { key, .. } => {
+            loaded.state.writing.remove(key);
+        }
+        Action::RemoveFromMailbox { .. }
+        | Action::DeleteAtSource { .. }
+        | Action::Remember { .. }
+        | Action::Forget { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => {}
+    }
 }
 
 fn is_about_a_twin(action: &Action) -> bool {
@@ -378,10 +383,12 @@ fn remember(loaded: &mut Loaded, key: &SourceKey, done: Done) {
         Done::Linked(link) => {
             state.links.insert(key.clone(), *link);
             state.parked.remove(key);
+            state.writing.remove(key);
         }
         Done::Unlinked => {
             state.links.remove(key);
             state.parked.remove(key);
+            state.writing.remove(key);
         }
         Done::Nothing => {}
     }
@@ -428,6 +435,9 @@ fn sort_failure(
 ) {
     let key = action.key().clone();
     report.items_failed += 1;
+    if failure.class != ErrorClass::OutcomeUnknown {
+        not_written(loaded, action);
+    }
     tracing::info!(tenant = %loaded.user.tenant, user = %loaded.user.user, task = %key, code = %failure.code,
         class = failure.class.name(), detail = %failure.detail, "a task could not be written");
     match failure.class {

@@ -36,6 +36,8 @@ pub(super) struct MailboxReading {
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
     /// Linked items that are not in their folder any more.
     pub(super) gone: BTreeSet<SourceKey>,
+    /// Ids of tasksync's last writes into items that lie in the deleted items, by key, when they were looked for.
+    pub(super) deleted: BTreeMap<SourceKey, Vec<String>>,
     /// A folder is gone.
     pub(super) folder_vanished: bool,
     /// Folders of the items that were listed, by the items' ids.
@@ -167,6 +169,7 @@ impl SyncEngine {
         in_time(deadline)?;
         self.find_moved(context, owner, state, source, full, &mut reading)
             .await?;
+        self.find_deleted(context, owner, state, &mut reading).await?;
         if reading.folder_vanished {
             // What is missing elsewhere may have been moved into that folder before.
             reading.gone.retain(|key| {

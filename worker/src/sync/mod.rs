@@ -5,6 +5,7 @@
 
 mod apply;
 mod commit;
+mod deleted;
 mod load;
 mod mailbox_side;
 mod moved;

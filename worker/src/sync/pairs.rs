@@ -42,6 +42,7 @@ pub(super) fn pairs_of(
             } else {
                 MailboxSide::Unchanged
             };
+            let deleted = mailbox.deleted.remove(key).unwrap_or_default();
             let (mailbox, twins) = sort_items(items, linked_id, missing);
             Pair {
                 key: key.clone(),
@@ -54,6 +55,8 @@ pub(super) fn pairs_of(
                     }
                     Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
                 },
+                writing: state.writing.get(key).cloned(),
+                deleted,
                 link,
                 mailbox,
                 twins,
@@ -137,6 +140,7 @@ fn mailbox_value(item: MailboxItem, offset: SignedDuration, elsewhere: Option<St
         recurring: item.recurring,
         private: item.private,
         elsewhere,
+        write_id: item.write_id,
     }
 }
 
@@ -156,6 +160,7 @@ mod tests {
             recurring: false,
             private: false,
             elsewhere: None,
+            write_id: None,
         }
     }
 

@@ -162,14 +162,46 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
 
     // A new copy, and its task is edited before anything is known of the copy.
     let new = rig.add_task(list, 0, "New");
-    cut(&rig, 0).await;
+    cut(&rig, 1).await;
     assert_eq!(rig.copy(0, list, new).subject, "New");
     at_source_meanwhile(new, "Newer");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, new).title, "Newer");
     assert_eq!(rig.copy(0, list, new).subject, "Newer");
     rig.calm().await;
-    // Nothing is remembered of it, so what it held is kept, as for every loser.
+
+    // A new copy that is edited in the very second it was made.
+    let new = rig.add_task(list, 0, "Raw");
+    cut(&rig, 1).await;
+    rig.retitle_copy(0, list, new, "Refined");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, new).title, "Refined");
+    rig.calm().await;
+    assert_eq!(
+        rig.journal(0).await,
+        <[&str; 0]>::default(),
+        "nothing was in conflict"
+    );
+}
+
+/// A write at the source that was cut off, and what it wrote was taken back there: the value from before is the later edit.
+#[tokio::test]
+async fn what_was_taken_back_after_a_kill_stays_so() {
+    let (rig, list, items) = four().await;
+    rig.retitle_copy(0, list, items[0], "Mine");
+    cut(&rig, 1).await;
+    assert_eq!(rig.original(list, items[0]).title, "Mine");
+    rig.farm
+        .sharepoint
+        .clock
+        .set_skew(jiff::SignedDuration::from_mins(1));
+    rig.retitle_original(list, items[0], "Task 0");
+    rig.farm.sharepoint.clock.set_skew(jiff::SignedDuration::ZERO);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, items[0]).title, "Task 0");
+    assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
+    rig.calm().await;
+    // Whether it was written at all cannot be known, so it is kept.
     assert_eq!(rig.journal(0).await, ["conflict_lost_in_mailbox"]);
 }
 
@@ -184,5 +216,38 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
     rig.cycle(0).await.report();
     assert!(rig.original(list, items[0]).recycled);
     assert!(rig.copies(0, list, items[0]).is_empty());
+    rig.calm().await;
+
+    // Written into the mailbox, or made there: the deleted items tell that it was there.
+    rig.retitle_original(list, items[1], "Theirs");
+    cut(&rig, 1).await;
+    assert_eq!(rig.copy(0, list, items[1]).subject, "Theirs");
+    rig.delete_copy(0, list, items[1]);
+    let new = rig.add_task(list, 0, "New");
+    cut(&rig, 1).await;
+    rig.delete_copy(0, list, new);
+    for _ in 0..2 {
+        rig.cycle(0).await;
+    }
+    assert!(rig.original(list, items[1]).recycled);
+    assert!(rig.original(list, new).recycled);
+    rig.calm().await;
+}
+
+/// Where the deleted items may not be read, nothing is known of the copy: it is made again, and the user goes on.
+#[tokio::test]
+async fn a_closed_folder_of_deleted_items_stops_nobody() {
+    let (rig, list, _) = four().await;
+    let new = rig.add_task(list, 0, "New");
+    cut(&rig, 1).await;
+    rig.delete_copy(0, list, new);
+    rig.farm.exchange.faults.next(
+        Some("FindItem"),
+        u64::MAX,
+        Fault::Error("ErrorAccessDenied".to_owned()),
+    );
+    rig.cycle(0).await.report();
+    rig.farm.exchange.faults.clear();
+    assert_eq!(rig.copy(0, list, new).subject, "New");
     rig.calm().await;
 }

@@ -1,7 +1,6 @@
 //! `CreateItem`: a new task. It is not idempotent: after a lost answer the task is looked for by its key.
 
 use bytes::Bytes;
-use tasksync_common::model::{SourceKey, Task};
 
 use super::envelope::Header;
 use super::folders;
@@ -9,25 +8,20 @@ use super::messages::Message;
 use super::operation::{self, Operation, operation};
 use super::task_fields;
 use super::xml::{Parsed, Xml};
-use crate::mailbox::ItemRef;
+use crate::mailbox::{ItemRef, NewItem};
 
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("CreateItem", writes: true);
 
 /// Creates a task in a folder.
-pub(super) fn request(
-    header: &Header<'_>,
-    folder: &str,
-    key: &SourceKey,
-    task: &Task,
-    link: Option<&str>,
-) -> Bytes {
-    let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
-    header.envelope(1_200 + folder.len() + text, |out| {
+pub(super) fn request(header: &Header<'_>, folder: &str, item: &NewItem<'_>) -> Bytes {
+    let body = item.task.body.as_ref();
+    let text = item.task.title.len() + body.map_or(0, |body| body.content.len() * 5 / 4);
+    header.envelope(1_500 + folder.len() + text, |out| {
         out.push_str("<m:CreateItem MessageDisposition=\"SaveOnly\"><m:SavedItemFolderId>");
         folders::write_id(out, folder);
         out.push_str("</m:SavedItemFolderId><m:Items>");
-        task_fields::write_new(out, task, key, link);
+        task_fields::write_new(out, item);
         out.push_str("</m:Items></m:CreateItem>");
     })
 }

@@ -29,6 +29,19 @@ pub(super) struct Found {
     pub(super) created: Option<Timestamp>,
     /// The key it bears, if the server says so.
     pub(super) key: Option<SourceKey>,
+    /// The id of tasksync's last write into it.
+    pub(super) write_id: Option<String>,
+}
+
+/// Where items are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    /// A folder by its id.
+    Folder(&'a str),
+    /// The mailbox's own task folder.
+    Tasks,
+    /// The mailbox's deleted items.
+    DeletedItems,
 }
 
 /// One page of one folder.
@@ -51,21 +64,25 @@ pub(super) enum Wanted<'a> {
     AnyKey,
 }
 
-/// Asks for the wanted items in each of these folders, from `offset` on; `None` is the mailbox's own task folder.
+/// Asks for the wanted items in each of these places, from `offset` on.
 pub(super) fn request(
     header: &Header<'_>,
-    folders: &[Option<&str>],
+    places: &[Place<'_>],
     wanted: Wanted<'_>,
     offset: u32,
     size: u32,
 ) -> Bytes {
-    let ids = folders.iter().map(|id| id.map_or(120, str::len) + 24);
-    header.envelope(1_000 + ids.sum::<usize>(), |out| {
+    let ids = places.iter().map(|place| match place {
+        Place::Folder(id) => id.len() + 24,
+        Place::Tasks | Place::DeletedItems => 160,
+    });
+    header.envelope(1_150 + ids.sum::<usize>(), |out| {
         out.push_str(
             "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
         );
         write_field(out, "item:DateTimeCreated");
         Property::SourceKey.write_uri(out);
+        Property::WriteId.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:ItemShape>");
         let _ = write!(
             out,
@@ -80,17 +97,18 @@ pub(super) fn request(
             }
         }
         out.push_str("<m:ParentFolderIds>");
-        for folder in folders {
-            match folder {
-                Some(id) => folders::write_id(out, id),
-                None => folders::write_tasks_folder(out, header),
+        for place in places {
+            match place {
+                Place::Folder(id) => folders::write_id(out, id),
+                Place::Tasks => folders::write_tasks_folder(out, header),
+                Place::DeletedItems => folders::write_distinguished(out, header, "deleteditems"),
             }
         }
         out.push_str("</m:ParentFolderIds></m:FindItem>");
     })
 }
 
-/// Reads one page per folder asked for, in that order.
+/// Reads one page per place asked for, in that order.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
         if part.name() != "RootFolder" {
@@ -115,7 +133,7 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Pag
 }
 
 fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
-    let (mut item, mut created, mut key) = (None, None, None);
+    let (mut item, mut created, mut key, mut write_id) = (None, None, None, None);
     while let Some(part) = xml.child()? {
         match part.name() {
             "ItemId" => {
@@ -123,13 +141,18 @@ fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
                 xml.skip()?;
             }
             "DateTimeCreated" => created = dates::instant(&xml.text()?).ok(),
-            "ExtendedProperty" => {
-                if let Some((Property::SourceKey, value)) = properties::read(xml)? {
-                    key = Some(SourceKey::from_stored(&value));
-                }
-            }
+            "ExtendedProperty" => match properties::read(xml)? {
+                Some((Property::SourceKey, value)) => key = Some(SourceKey::from_stored(&value)),
+                Some((Property::WriteId, value)) => write_id = Some(value.into_owned()),
+                _ => {}
+            },
             _ => xml.skip()?,
         }
     }
-    Ok(item.map(|item| Found { item, created, key }))
+    Ok(item.map(|item| Found {
+        item,
+        created,
+        key,
+        write_id,
+    }))
 }

@@ -106,12 +106,19 @@ pub(super) fn write_id(out: &mut String, folder: &str) {
 
 /// Appends the id of the mailbox's task folder.
 pub(super) fn write_tasks_folder(out: &mut String, header: &super::envelope::Header<'_>) {
+    write_distinguished(out, header, "tasks");
+}
+
+/// Appends the id of a folder every mailbox has, by its fixed name.
+pub(super) fn write_distinguished(out: &mut String, header: &super::envelope::Header<'_>, name: &str) {
+    out.push_str("<t:DistinguishedFolderId Id=\"");
+    out.push_str(name);
     match header.named_mailbox() {
         Some(mailbox) => {
-            out.push_str("<t:DistinguishedFolderId Id=\"tasks\"><t:Mailbox>");
+            out.push_str("\"><t:Mailbox>");
             super::xml::element(out, "t:EmailAddress", mailbox.as_str());
             out.push_str("</t:Mailbox></t:DistinguishedFolderId>");
         }
-        None => out.push_str("<t:DistinguishedFolderId Id=\"tasks\"/>"),
+        None => out.push_str("\"/>"),
     }
 }

@@ -35,7 +35,7 @@ const FIELDS: [&str; 16] = [
 
 /// Asks for these items; at least one.
 pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
-    header.envelope(1_400 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
+    header.envelope(1_550 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
         out.push_str(
             "<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:BodyType>Best</t:BodyType><t:AdditionalProperties>",
         );
@@ -43,6 +43,7 @@ pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
             write_field(out, field);
         }
         Property::SourceKey.write_uri(out);
+        Property::WriteId.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:ItemShape><m:ItemIds>");
         for id in ids {
             write_item_id(out, id, "");

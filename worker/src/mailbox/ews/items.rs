@@ -6,11 +6,11 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 
 use super::client::throttled;
-use super::find_item::Wanted;
+use super::find_item::{Place, Wanted};
 use super::messages::EwsError;
 use super::paging::{incomplete, next_offset};
 use super::{EwsMailbox, find_item, get_item};
-use crate::mailbox::{FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
+use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
@@ -51,7 +51,7 @@ impl EwsMailbox {
                     let size = batch.len();
                     for (position, entry) in batch.into_iter().zip(entries) {
                         match entry {
-                            Entry::Done(result) => results[position] = Some(result),
+                            Entry::Done(result) => results[position] = Some(*result),
                             Entry::Again(_) if size > 1 => again.push(position),
                             Entry::Again(failure) => results[position] = Some(Err(failure)),
                         }
@@ -121,8 +121,8 @@ impl EwsMailbox {
             .messages
             .into_iter()
             .map(|message| match message {
-                Ok(Some(item)) => Entry::Done(item.into_item()),
-                Ok(None) => Entry::Done(Err(never_settled())),
+                Ok(Some(item)) => Entry::Done(Box::new(item.into_item())),
+                Ok(None) => Entry::Done(Box::new(Err(never_settled()))),
                 Err(error) => {
                     let again = error.is_stop() || error.code == TOO_SLOW;
                     let error = error.into_error(false);
@@ -130,9 +130,9 @@ impl EwsMailbox {
                     if again {
                         Entry::Again(failure)
                     } else if is_denied(&error) {
-                        Entry::Done(Err(of_one_item(&failure)))
+                        Entry::Done(Box::new(Err(of_one_item(&failure))))
                     } else {
-                        Entry::Done(Err(failure))
+                        Entry::Done(Box::new(Err(failure)))
                     }
                 }
             })
@@ -146,7 +146,7 @@ impl EwsMailbox {
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, EwsError> {
-        let places: Vec<Option<&str>> = folders.iter().map(|folder| Some(folder.0.as_str())).collect();
+        let places: Vec<Place<'_>> = folders.iter().map(|folder| Place::Folder(&folder.0)).collect();
         let mut found = self
             .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
             .await?;
@@ -161,43 +161,63 @@ impl EwsMailbox {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<PlacedItem>, EwsError> {
-        let places: Vec<Option<&str>> = std::iter::once(None)
-            .chain(folders.iter().map(|folder| Some(folder.0.as_str())))
+        let places: Vec<Place<'_>> = std::iter::once(Place::Tasks)
+            .chain(folders.iter().map(|folder| Place::Folder(&folder.0)))
             .collect();
         let found = self
             .search(owner, &places, Wanted::AnyKey, KEYED_PER_PAGE)
             .await?;
         Ok(found
             .into_iter()
-            .filter_map(|(folder, found)| {
+            .filter_map(|(place, found)| {
                 Some(PlacedItem {
                     item: found.item,
                     key: found.key.filter(|key| !key.as_str().is_empty())?,
-                    folder: folder.map(|id| FolderId(id.to_owned())),
+                    folder: match place {
+                        Place::Folder(id) => Some(FolderId(id.to_owned())),
+                        Place::Tasks | Place::DeletedItems => None,
+                    },
                 })
             })
             .collect())
     }
 
-    /// The wanted items of these folders with the folder each is in, oldest first; complete or an error.
+    /// See [`crate::mailbox::Mailbox::deleted`].
+    pub(super) async fn deleted_items(&self, owner: &Owner) -> Result<Vec<DeletedItem>, EwsError> {
+        let places = [Place::DeletedItems];
+        let found = self
+            .search(owner, &places, Wanted::AnyKey, KEYED_PER_PAGE)
+            .await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(_, found)| {
+                Some(DeletedItem {
+                    key: found.key?,
+                    write_id: found.write_id?,
+                })
+            })
+            .collect())
+    }
+
+    /// The wanted items of these places with the place each is in, oldest first; complete or an error.
     async fn search<'a>(
         &self,
         owner: &Owner,
-        folders: &[Option<&'a str>],
+        places: &[Place<'a>],
         wanted: Wanted<'_>,
         size: u32,
-    ) -> Result<Vec<(Option<&'a str>, find_item::Found)>, EwsError> {
+    ) -> Result<Vec<(Place<'a>, find_item::Found)>, EwsError> {
         let mut found = Vec::new();
-        for group in folders.chunks(MAXIMUM_FOLDERS) {
+        for group in places.chunks(MAXIMUM_FOLDERS) {
             let pages = self.find_pages(owner, group, wanted, 0, size).await?;
-            for (&folder, first) in group.iter().zip(pages) {
+            for (&place, first) in group.iter().zip(pages) {
                 let mut page = first;
                 let mut offset = 0;
                 let mut pages_left = self.limits.pages;
                 while let Some(present) = page.take() {
                     offset = next_offset(offset, present.items.len(), present.next);
                     let empty = present.items.is_empty();
-                    found.extend(present.items.into_iter().map(|item| (folder, item)));
+                    found.extend(present.items.into_iter().map(|item| (place, item)));
                     if present.last {
                         break;
                     }
@@ -207,7 +227,7 @@ impl EwsMailbox {
                     }
                     pages_left -= 1;
                     page = self
-                        .find_pages(owner, &[folder], wanted, offset, size)
+                        .find_pages(owner, &[place], wanted, offset, size)
                         .await?
                         .pop()
                         .flatten();
@@ -224,24 +244,24 @@ impl EwsMailbox {
         Ok(found)
     }
 
-    /// One page of each folder; `None` for a folder that is gone, in which nothing can be found.
+    /// One page of each place; `None` for a folder that is gone, in which nothing can be found.
     async fn find_pages(
         &self,
         owner: &Owner,
-        folders: &[Option<&str>],
+        places: &[Place<'_>],
         wanted: Wanted<'_>,
         offset: u32,
         size: u32,
     ) -> Result<Vec<Option<find_item::Page>>, EwsError> {
-        let own_folder = folders.contains(&None);
+        let own_folder = places.contains(&Place::Tasks);
         let answered = self
             .run(
                 &find_item::OPERATION,
                 &owner.mailbox,
                 None,
                 own_folder,
-                |header| find_item::request(header, folders, wanted, offset, size),
-                |xml| find_item::read(xml, folders.len()),
+                |header| find_item::request(header, places, wanted, offset, size),
+                |xml| find_item::read(xml, places.len()),
             )
             .await?;
         answered
@@ -265,7 +285,7 @@ impl EwsMailbox {
 /// One item of a batch.
 enum Entry {
     /// Read, or refused for good.
-    Done(Result<MailboxItem, Failure>),
+    Done(Box<Result<MailboxItem, Failure>>),
     /// Not looked at, or not in time.
     Again(Failure),
 }

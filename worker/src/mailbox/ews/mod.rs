@@ -45,7 +45,7 @@ use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
-use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
+use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
@@ -57,8 +57,8 @@ use self::operation::Operation;
 use self::paging::incomplete;
 use self::xml::{Parsed, Xml};
 use super::{
-    ChangePage, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, Owner, PlacedItem,
-    ProbeRequest, Probed,
+    ChangePage, DeletedItem, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, NewItem, Owner,
+    PlacedItem, ProbeRequest, Probed,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
@@ -355,14 +355,11 @@ impl Mailbox for EwsMailbox {
         about(owner, self.keyed_items(owner, folders).await)
     }
 
-    async fn create(
-        &self,
-        owner: &Owner,
-        folder: &FolderId,
-        key: &SourceKey,
-        task: &Task,
-        link: Option<&str>,
-    ) -> Result<ItemRef, Failure> {
+    async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure> {
+        about(owner, self.deleted_items(owner).await)
+    }
+
+    async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
         let zone = zones::owner_zone(&owner.zone);
         let created = self
             .run_one(
@@ -370,7 +367,7 @@ impl Mailbox for EwsMailbox {
                 &owner.mailbox,
                 Some(zone.windows),
                 false,
-                |header| create_item::request(header, &folder.0, key, task, link),
+                |header| create_item::request(header, &folder.0, item),
                 create_item::read,
             )
             .await;

@@ -16,6 +16,8 @@ pub(super) enum Property {
     SourceKey,
     /// On items: the address of the source task's page.
     WebLink,
+    /// On items: which write of tasksync was the last one.
+    WriteId,
     /// Tag 0x670A: latest commit in a folder.
     LatestCommit,
     /// Tag 0x670B: deletions in a folder so far.
@@ -37,6 +39,10 @@ impl Property {
             Self::WebLink => concat!(
                 "<t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\"",
                 " PropertyName=\"TaskSyncWebLink\" PropertyType=\"String\"/>"
+            ),
+            Self::WriteId => concat!(
+                "<t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\"",
+                " PropertyName=\"TaskSyncWriteId\" PropertyType=\"String\"/>"
             ),
             Self::LatestCommit => "<t:ExtendedFieldURI PropertyTag=\"0x670A\" PropertyType=\"SystemTime\"/>",
             Self::Deletions => "<t:ExtendedFieldURI PropertyTag=\"0x670B\" PropertyType=\"Integer\"/>",
@@ -73,6 +79,7 @@ impl Property {
             Some("TaskSyncLocation") => Some(Self::Location),
             Some("TaskSyncSourceKey") => Some(Self::SourceKey),
             Some("TaskSyncWebLink") => Some(Self::WebLink),
+            Some("TaskSyncWriteId") => Some(Self::WriteId),
             _ => None,
         })
     }
@@ -104,6 +111,7 @@ mod tests {
             Property::Location,
             Property::SourceKey,
             Property::WebLink,
+            Property::WriteId,
             Property::LatestCommit,
             Property::Deletions,
         ] {

@@ -11,7 +11,7 @@ use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Importance, Percen
 use super::dates;
 use super::properties::{self, Property};
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element, escape, for_message};
-use crate::mailbox::{ItemRef, MailboxItem};
+use crate::mailbox::{ItemRef, MailboxItem, NewItem};
 use crate::sanitise::{clean_html, text_of_html};
 
 /// Longest subject Exchange keeps, in UTF-16 units.
@@ -100,7 +100,8 @@ fn days(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) 
 }
 
 /// Appends a whole new `t:Task`, its elements in the order of the schema.
-pub(super) fn write_new(out: &mut String, task: &Task, key: &SourceKey, link: Option<&str>) {
+pub(super) fn write_new(out: &mut String, item: &NewItem<'_>) {
+    let task = item.task;
     out.push_str("<t:Task>");
     write_title(out, task);
     if let Some(body) = &task.body {
@@ -110,8 +111,9 @@ pub(super) fn write_new(out: &mut String, task: &Task, key: &SourceKey, link: Op
         write_categories(out, task);
     }
     element(out, "t:Importance", importance_name(task.importance));
-    Property::SourceKey.write(out, key.as_str());
-    if let Some(link) = link {
+    Property::SourceKey.write(out, item.key.as_str());
+    Property::WriteId.write(out, item.write_id);
+    if let Some(link) = item.web_link {
         Property::WebLink.write(out, link);
     }
     let (start, due) = days(task.start, task.due);
@@ -173,6 +175,15 @@ pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
             Field::Categories => set(out, "item:Categories", |out| write_categories(out, task)),
         }
     }
+}
+
+/// Appends the change that leaves the write's id with the item.
+pub(super) fn write_write_id(out: &mut String, id: &str) {
+    out.push_str("<t:SetItemField>");
+    Property::WriteId.write_uri(out);
+    out.push_str("<t:Task>");
+    Property::WriteId.write(out, id);
+    out.push_str("</t:Task></t:SetItemField>");
 }
 
 /// Exchange applies changes one after the other, and of status and percentage the last one wins. The present state of
@@ -281,6 +292,7 @@ pub(super) struct ReadItem {
     created: Option<Timestamp>,
     recurring: bool,
     private: bool,
+    write_id: Option<String>,
     /// What could not be read.
     problem: Option<String>,
 }
@@ -314,6 +326,7 @@ impl ReadItem {
             created,
             recurring: self.recurring,
             private: self.private,
+            write_id: self.write_id,
         })
     }
 }
@@ -364,11 +377,13 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                     _ => Importance::Normal,
                 }
             }
-            "ExtendedProperty" => {
-                if let Some((Property::SourceKey, value)) = properties::read(xml)? {
+            "ExtendedProperty" => match properties::read(xml)? {
+                Some((Property::SourceKey, value)) => {
                     read.key = Some(SourceKey::from_stored(&value)).filter(|key| !key.as_str().is_empty());
                 }
-            }
+                Some((Property::WriteId, value)) => read.write_id = Some(value.into_owned()),
+                _ => {}
+            },
             "DateTimeCreated" => {
                 read.created = date(xml, "creation time", &mut read.problem, dates::instant)?;
             }

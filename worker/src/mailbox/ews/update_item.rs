@@ -29,8 +29,9 @@ fn write(header: &Header<'_>, item: &ItemRef, room: usize, updates: impl FnOnce(
 pub(super) fn request(header: &Header<'_>, item: &ItemRef, changes: &ItemChanges) -> Bytes {
     let task = &changes.task;
     let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
-    write(header, item, 1_500 + text, |out| {
+    write(header, item, 1_900 + text, |out| {
         task_fields::write_updates(out, task, changes.fields);
+        task_fields::write_write_id(out, &changes.write_id);
     })
 }
 

@@ -48,6 +48,7 @@ fn a_task_is_read_whatever_the_order_of_its_parts() {
         "<x:LastModifiedTime>2026-11-22T15:00:00.5+01:00</x:LastModifiedTime>",
         "<x:Unknown><x:Subject>no</x:Subject></x:Unknown>",
         "<x:ExtendedProperty><x:Value>sp|1|2</x:Value><x:ExtendedFieldURI PropertyType='String' PropertyName='TaskSyncSourceKey' PropertySetId='7D0C8F4E-53B1-4B6E-9F0A-2C5A1E8B9D41'/></x:ExtendedProperty>",
+        "<x:ExtendedProperty><x:ExtendedFieldURI PropertySetId='7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41' PropertyName='TaskSyncWriteId' PropertyType='String'/><x:Value>4f0c</x:Value></x:ExtendedProperty>",
         "<x:ActualWork>60</x:ActualWork><x:TotalWork>240</x:TotalWork>",
         "<x:CompleteDate>2026-11-22T10:00:00Z</x:CompleteDate>",
         "<x:DueDate>2026-12-03T23:00:00Z</x:DueDate><x:StartDate>2026-11-30T23:00:00.000Z</x:StartDate>",
@@ -69,6 +70,7 @@ fn a_task_is_read_whatever_the_order_of_its_parts() {
             }
         );
         assert_eq!(item.key.unwrap().as_str(), "sp|1|2");
+        assert_eq!(item.write_id.as_deref(), Some("4f0c"));
         assert!(item.private && !item.recurring);
         assert_eq!(item.created.to_string(), "2026-11-20T08:00:00Z");
         assert_eq!(item.modified.to_string(), "2026-11-22T14:00:00.5Z");

@@ -6,12 +6,14 @@ use std::process::Command;
 use bytes::Bytes;
 use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Percent, Status, Task};
 
+use super::super::envelope::Header;
+use super::super::find_item::Place;
 use super::super::{
     create_folder, create_item, delete_folder, delete_item, find_folder, find_item, get_folder, get_item,
     sync_folder_items, update_folder, update_item,
 };
 use super::{NASTY, ana, headers, key, location, rich_task};
-use crate::mailbox::{ItemChanges, ItemRef};
+use crate::mailbox::{ItemChanges, ItemRef, NewItem};
 
 /// Every request the client can send, with poor and rich values.
 fn requests() -> Vec<Bytes> {
@@ -43,27 +45,21 @@ fn requests() -> Vec<Bytes> {
         ));
         all.push(get_item::request(header, &["AAMk="]));
         all.push(get_item::request(header, &many));
-        let twenty: Vec<Option<&str>> = many[..20].iter().map(|id| Some(*id)).collect();
+        let twenty: Vec<Place<'_>> = many[..20].iter().map(|id| Place::Folder(id)).collect();
         let key_wanted = key();
         for wanted in [find_item::Wanted::Key(&key_wanted), find_item::Wanted::AnyKey] {
-            all.push(find_item::request(header, &[Some("AAMk=")], wanted, 0, 50));
-            all.push(find_item::request(header, &[None, Some("AAMk=")], wanted, 0, 50));
+            for places in [
+                &[Place::Folder("AAMk=")][..],
+                &[Place::Tasks, Place::Folder("AAMk=")],
+                &[Place::DeletedItems],
+            ] {
+                all.push(find_item::request(header, places, wanted, 0, 50));
+            }
             all.push(find_item::request(header, &twenty, wanted, 50, 50));
         }
-        all.push(create_item::request(
-            header,
-            "AAMk=",
-            &key(),
-            &Task::default(),
-            None,
-        ));
-        all.push(create_item::request(
-            header,
-            "AAMk=",
-            &key(),
-            &rich_task(),
-            Some("https://sp.contoso.example/t?a=1&b=2"),
-        ));
+        all.push(create(header, &Task::default(), None));
+        let link = "https://sp.contoso.example/t?a=1&b=2";
+        all.push(create(header, &rich_task(), Some(link)));
         all.push(update_item::request_disown(header, &item));
         all.push(delete_item::request(header, &item));
         for task in [rich_task(), Task::default()] {
@@ -75,6 +71,7 @@ fn requests() -> Vec<Bytes> {
                 let changes = ItemChanges {
                     task: task.clone(),
                     fields,
+                    write_id: NASTY.to_owned(),
                 };
                 all.push(update_item::request(header, &item, &changes));
             }
@@ -96,11 +93,22 @@ fn requests() -> Vec<Bytes> {
                     }),
                     ..Task::default()
                 };
-                all.push(create_item::request(header, "AAMk=", &key(), &task, None));
+                all.push(create(header, &task, None));
             }
         }
     }
     all
+}
+
+fn create(header: &Header<'_>, task: &Task, web_link: Option<&str>) -> Bytes {
+    let key = key();
+    let item = NewItem {
+        key: &key,
+        task,
+        web_link,
+        write_id: "4f0c",
+    };
+    create_item::request(header, "AAMk=", &item)
 }
 
 /// The elements inside `<s:Header>` and `<s:Body>`, each as a document of its own.
@@ -183,6 +191,7 @@ fn update(task: Task, fields: &[Field]) -> String {
     let changes = ItemChanges {
         task,
         fields: FieldSet::of(fields),
+        write_id: "4f0c".to_owned(),
     };
     let request = update_item::request(&headers(&ana())[1], &item, &changes);
     String::from_utf8(request.to_vec()).unwrap()
@@ -294,7 +303,7 @@ fn empty_values_are_deleted_and_days_stay_in_order() {
 #[test]
 fn a_link_stands_in_its_own_property_only() {
     let link = "https://sp.contoso.example/t/1";
-    let request = create_item::request(&headers(&ana())[0], "f", &key(), &rich_task(), Some(link));
+    let request = create(&headers(&ana())[0], &rich_task(), Some(link));
     let text = std::str::from_utf8(&request).unwrap();
     assert_eq!(text.matches(link).count(), 1);
     assert!(text.contains("TaskSyncWebLink"));

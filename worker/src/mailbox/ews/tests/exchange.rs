@@ -10,7 +10,7 @@ use tasksync_common::registry::Access;
 use super::probing::folders_by;
 use super::rig::{Canned, Rig, ask, impersonates, ok, owner};
 use super::{fault, folder, location, refusal, response, success};
-use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox as _};
+use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox as _, NewItem};
 
 #[tokio::test]
 async fn when_neither_way_is_open_it_is_the_mailbox_not_the_tenant() {
@@ -89,16 +89,13 @@ async fn a_lost_answer_is_unknown_for_writes_only() {
         rig.mailbox.folders(&owner).await.unwrap_err().class,
         ErrorClass::Transient
     );
-    let created = rig
-        .mailbox
-        .create(
-            &owner,
-            &FolderId("f".into()),
-            &location().task(1),
-            &Task::default(),
-            None,
-        )
-        .await;
+    let new = NewItem {
+        key: &location().task(1),
+        task: &Task::default(),
+        web_link: None,
+        write_id: "4f0c",
+    };
+    let created = rig.mailbox.create(&owner, &FolderId("f".into()), &new).await;
     assert_eq!(created.unwrap_err().class, ErrorClass::OutcomeUnknown);
     assert_eq!(
         rig.mailbox.delete(&owner, &item).await.unwrap_err().class,
@@ -288,6 +285,7 @@ async fn writes_are_conditional_and_what_is_gone_needs_no_deletion() {
     let mut changes = ItemChanges {
         task: Task::default(),
         fields: FieldSet::EMPTY,
+        write_id: "4f0c".to_owned(),
     };
     assert_eq!(rig.mailbox.update(&owner, &item, &changes).await.unwrap(), item);
     assert_eq!(rig.count(), 0);

@@ -10,7 +10,7 @@ use super::super::{
     create_item, find_folder, find_item, get_folder, get_item, sync_folder_items, task_fields, update_item,
 };
 use super::{ana, headers, key};
-use crate::mailbox::{ItemChanges, ItemRef};
+use crate::mailbox::{ItemChanges, ItemRef, NewItem};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -122,7 +122,9 @@ proptest! {
     fn any_task_is_written_well_formed_and_read_back(task in tasks(), link in proptest::option::of(text())) {
         let mailbox = ana();
         for header in headers(&mailbox) {
-            let request = create_item::request(&header, "folder", &key(), &task, link.as_deref());
+            let (key, web_link) = (key(), link.as_deref());
+            let item = NewItem { key: &key, task: &task, web_link, write_id: "4f0c" };
+            let request = create_item::request(&header, "folder", &item);
             prop_assert_eq!(well_formed(&request), Ok(()));
             let back = read_back(&request);
             prop_assert!(visible(&task.title).starts_with(&back.title));
@@ -131,7 +133,7 @@ proptest! {
             prop_assert_eq!(back.importance, task.importance);
             prop_assert_eq!((back.actual_work, back.total_work), (task.actual_work, task.total_work));
             let item = ItemRef { id: "i".into(), change_key: "c".into() };
-            let changes = ItemChanges { task: task.clone(), fields: FieldSet::ALL };
+            let changes = ItemChanges { task: task.clone(), fields: FieldSet::ALL, write_id: task.title.clone() };
             prop_assert_eq!(well_formed(&update_item::request(&header, &item, &changes)), Ok(()));
         }
     }

@@ -1,0 +1,64 @@
+//! Copies a person deleted before what tasksync wrote into them was remembered: looked for in the deleted items.
+
+use std::collections::BTreeMap;
+
+use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::model::SourceKey;
+use tasksync_common::state::{SyncState, Writing};
+
+use super::mailbox_side::MailboxReading;
+use super::{SyncEngine, TenantContext};
+use crate::mailbox::Owner;
+
+impl SyncEngine {
+    /// Looks in the deleted items for what was being written when a pass was cut off and is not where it should be. Only there
+    /// does it show that it was written at all, and so that its absence is the person's wish.
+    pub(super) async fn find_deleted(
+        &self,
+        context: &TenantContext,
+        owner: &Owner,
+        state: &SyncState,
+        reading: &mut MailboxReading,
+    ) -> Result<(), Failure> {
+        if !state
+            .writing
+            .iter()
+            .any(|(key, writing)| is_missed(key, writing, state, reading))
+        {
+            return Ok(());
+        }
+        let found = match context.connections.mailbox.deleted(owner).await {
+            Ok(found) => found,
+            // Where tasksync may not look, nothing is known: the copy is made again.
+            Err(failure) if failure.class == ErrorClass::MailboxPermanent => {
+                tracing::info!(mailbox = %owner.mailbox, code = %failure.code, detail = %failure.detail,
+                    "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let mut deleted: BTreeMap<SourceKey, Vec<String>> = BTreeMap::new();
+        for item in found {
+            deleted.entry(item.key).or_default().push(item.write_id);
+        }
+        deleted.retain(|key, _| {
+            let writing = state.writing.get(key);
+            writing.is_some_and(|writing| is_missed(key, writing, state, reading))
+        });
+        reading.deleted = deleted;
+        Ok(())
+    }
+}
+
+/// Whether a write into the mailbox was cut off and its item is not where it should be.
+fn is_missed(key: &SourceKey, writing: &Writing, state: &SyncState, reading: &MailboxReading) -> bool {
+    let is_there = reading.items.contains_key(key)
+        || state
+            .links
+            .get(key)
+            .is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key));
+    match writing {
+        Writing::Source { .. } => false,
+        Writing::Mailbox { .. } => !is_there,
+    }
+}
