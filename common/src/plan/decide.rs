@@ -1,13 +1,16 @@
 //! What is to be done about one task.
 
-use jiff::civil::Date;
-
 use super::action::Action;
-use super::agreed::{Agreed, Progress, changed, mailbox_form, progress_of};
+use super::agreed::{Agreed, changed, mailbox_form};
+use super::edits::{
+    mailbox_edits, meant, own, own_start, raw_progress, shared, source_edits, with_both_dates,
+    with_moved_date,
+};
+use super::own_write::{hides_own_write, with_own_write};
 use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
 use crate::model::{Field, FieldSet, SourceKey, Task};
-use crate::state::{Link, Writing};
+use crate::state::Link;
 
 /// What the tenant and the back ends allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,76 +48,6 @@ pub fn decide(pair: &Pair, rules: Rules) -> Vec<Action> {
     }
     actions.push(main);
     actions
-}
-
-/// The pair with a write that was cut off counted in, if it was done: what differs from what it left is an edit of a person,
-/// made since.
-///
-/// An item in the mailbox says itself which write was the last one, also from the deleted items. A task at the source does not:
-/// there the write was done when the task shows what it meant to leave; if the task shows anything else, nothing is known, and
-/// times decide.
-fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
-    let (link, mailbox) = match (pair.writing.as_ref()?, &pair.source, &pair.mailbox) {
-        (Writing::Source { link }, SourceSide::Present(source), mailbox)
-            if changed(&link.agreed, &meant(source, Some(link)), common).is_empty() =>
-        {
-            let mut link = Link {
-                version: source.version.clone(),
-                source_progress: raw_progress(source),
-                ..link.clone()
-            };
-            // What became of the item since is remembered there.
-            if let Some(known) = pair.link.as_ref().filter(|known| known.item != link.item) {
-                link.item.clone_from(&known.item);
-                link.elsewhere.clone_from(&known.elsewhere);
-                link.change_key.clone_from(&known.change_key);
-            }
-            (link, mailbox.clone())
-        }
-        (Writing::Mailbox { id, link }, _, MailboxSide::Present(item))
-            if item.write_id.as_ref() == Some(id) =>
-        {
-            let link = Link {
-                item: item.id.clone(),
-                elsewhere: item.elsewhere.clone(),
-                ..link.clone()
-            };
-            (link, pair.mailbox.clone())
-        }
-        (Writing::Mailbox { id, link }, _, missing)
-            if is_missing(pair, missing) && pair.deleted.contains(id) =>
-        {
-            (link.clone(), MailboxSide::Gone)
-        }
-        (Writing::Source { .. } | Writing::Mailbox { .. }, _, _) => return None,
-    };
-    Some(Pair {
-        link: Some(link),
-        mailbox,
-        writing: None,
-        ..pair.clone()
-    })
-}
-
-/// Whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by
-/// more than somebody's one write. (Where versions do not count the writes, by anything.)
-fn hides_own_write(pair: &Pair) -> bool {
-    let (Some(Writing::Source { link }), SourceSide::Present(source)) = (&pair.writing, &pair.source) else {
-        return false;
-    };
-    match (link.version.parse::<u64>(), source.version.parse::<u64>()) {
-        (Ok(before), Ok(now)) => now > before.saturating_add(1),
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => source.version != link.version,
-    }
-}
-
-/// Whether the item, linked or perhaps just made, is not where it should be.
-fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
-    match mailbox {
-        MailboxSide::Present(_) => false,
-        MailboxSide::Unchanged => pair.link.is_none(),
-        MailboxSide::Gone | MailboxSide::FolderGone => true,
-    }
 }
 
 /// A write that was cut off, of which nothing is left to do, is forgotten.
@@ -300,90 +233,6 @@ fn found_before(pair: &Pair, link: &Link, common: FieldSet) -> Option<Action> {
     }
 }
 
-/// The source's task with status and percent brought together.
-fn meant(source: &SourceValue, link: Option<&Link>) -> Task {
-    let raw = raw_progress(source);
-    // Unchanged where it was: what was agreed then still holds.
-    let progress = match link {
-        Some(link) if link.source_progress == raw => link.agreed.progress(),
-        Some(link) => progress_of(raw, Some(link.source_progress)),
-        None => progress_of(raw, None),
-    };
-    Task {
-        status: progress.status,
-        percent: progress.percent,
-        ..source.task.clone()
-    }
-}
-
-fn raw_progress(source: &SourceValue) -> Progress {
-    Progress {
-        status: source.task.status,
-        percent: source.task.percent,
-    }
-}
-
-fn source_edits(link: &Link, source: &SourceValue, common: FieldSet) -> FieldSet {
-    if source.version == link.version {
-        return FieldSet::EMPTY;
-    }
-    changed(&link.agreed, &meant(source, Some(link)), common)
-}
-
-/// What the person changed in the mailbox that may travel.
-fn mailbox_edits(link: &Link, mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
-    if mailbox.change_key == link.change_key && mailbox.id == link.item {
-        return FieldSet::EMPTY;
-    }
-    let shared = shared(mailbox, common);
-    let edits = changed(
-        &link.agreed.in_mailbox(own_start(mailbox, common)),
-        &mailbox.task,
-        shared,
-    );
-    // An empty title is no title: sources refuse it.
-    let edits = if mailbox.task.title.trim().is_empty() {
-        edits.without(Field::Title)
-    } else {
-        edits
-    };
-    with_moved_date(edits, &link.agreed, mailbox, shared)
-}
-
-/// A mailbox moves one date with the other: with the one that was edited goes the other, if the source's differs.
-fn with_moved_date(fields: FieldSet, source: &Agreed, mailbox: &MailboxValue, shared: FieldSet) -> FieldSet {
-    if fields.and(DATES).is_empty() {
-        fields
-    } else {
-        fields.or(changed(source, &mailbox.task, shared.and(DATES)))
-    }
-}
-
-/// The two dates; a mailbox keeps them in order.
-const DATES: FieldSet = FieldSet::EMPTY.with(Field::Start).with(Field::Due);
-
-/// Fields of an item that are the person's own: they travel neither way.
-fn own(mailbox: &MailboxValue) -> FieldSet {
-    let mut own = FieldSet::EMPTY;
-    if mailbox.private {
-        own = own.with(Field::Title).with(Field::Body);
-    }
-    if mailbox.recurring {
-        own = own.or(DATES).with(Field::Progress);
-    }
-    own
-}
-
-/// The item's start, where the source cannot hold one.
-fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date> {
-    mailbox.task.start.filter(|_| !common.contains(Field::Start))
-}
-
-/// The fields that travel between this item and the source.
-fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
-    common.except(own(mailbox))
-}
-
 fn create(key: &SourceKey, source: &SourceValue, link: Option<&Link>, restored: bool) -> Action {
     let task = meant(source, link);
     let link = Link {
@@ -510,15 +359,6 @@ fn source_changed(key: &SourceKey, link: &Link, source: &SourceValue, common: Fi
         link: Box::new(now),
         lost: None,
     })
-}
-
-/// A mailbox moves one date with the other, so both are written together, if the source holds both.
-fn with_both_dates(fields: FieldSet, common: FieldSet) -> FieldSet {
-    if fields.and(DATES).is_empty() {
-        fields
-    } else {
-        fields.or(DATES.and(common))
-    }
 }
 
 fn mailbox_changed(key: &SourceKey, link: &Link, mailbox: &MailboxValue, common: FieldSet) -> Action {

@@ -8,7 +8,9 @@ mod action;
 mod agreed;
 mod assemble;
 mod decide;
+mod edits;
 mod guard;
+mod own_write;
 mod sides;
 mod twins;
 

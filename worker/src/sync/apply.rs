@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
-use tasksync_common::model::{LocationKey, SourceKey, Task};
+use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::plan::{Action, Plan};
-use tasksync_common::registry::JournalEntry;
 use tasksync_common::state::{Link, LocationState, Parked};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -324,20 +323,6 @@ impl SyncEngine {
             other => other,
         }
     }
-
-    /// What is about to be lost or deleted is in the journal before it happens.
-    async fn journal_before(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-        let entries: Vec<JournalEntry> = plan
-            .actions
-            .iter()
-            .filter_map(|(_, action)| journal_entry(loaded, action))
-            .collect();
-        if entries.is_empty() {
-            Ok(())
-        } else {
-            self.registry.journal(&entries).await
-        }
-    }
 }
 
 /// An action that was not carried out is planned anew the next time.
@@ -490,43 +475,4 @@ fn versions(loaded: &Loaded, action: &Action) -> (Option<String>, Option<String>
         | Action::DisownTwin { change_key, .. } => (linked_version, Some(change_key.clone())),
         Action::Remember { .. } | Action::Forget { .. } => (linked_version, linked_change_key),
     }
-}
-
-fn journal_entry(loaded: &Loaded, action: &Action) -> Option<JournalEntry> {
-    let json = |task: &Task| serde_json::to_value(task).ok();
-    let (kind, before, after) = match action {
-        Action::DeleteAtSource { task, .. } => ("deleted_at_source", json(task), None),
-        Action::RemoveFromMailbox {
-            edited: Some(edited), ..
-        } => ("edit_removed_from_mailbox", json(edited), None),
-        Action::RemoveFromMailbox { edited: None, .. } => ("removed_from_mailbox", None, None),
-        Action::UpdateSource {
-            lost: Some(lost),
-            task,
-            ..
-        } => ("conflict_lost_at_source", json(lost), json(task)),
-        Action::UpdateMailbox {
-            lost: Some(lost),
-            task,
-            ..
-        } => ("conflict_lost_in_mailbox", json(lost), json(task)),
-        Action::CreateInMailbox {
-            task, restored: true, ..
-        } => ("restored_in_mailbox", None, json(task)),
-        Action::CreateInMailbox { .. }
-        | Action::UpdateSource { .. }
-        | Action::UpdateMailbox { .. }
-        | Action::Remember { .. }
-        | Action::Forget { .. }
-        | Action::RemoveTwin { .. }
-        | Action::DisownTwin { .. } => return None,
-    };
-    Some(JournalEntry {
-        at: loaded.started,
-        user: loaded.user.clone(),
-        task: action.key().clone(),
-        kind: kind.to_owned(),
-        before,
-        after,
-    })
 }

@@ -6,6 +6,7 @@
 mod apply;
 mod commit;
 mod deleted;
+mod journal;
 mod load;
 mod mailbox_side;
 mod moved;
