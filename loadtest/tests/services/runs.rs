@@ -25,7 +25,10 @@ async fn ended(command: &[&str], signal: &str) -> (ExitStatus, bool) {
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let program = stubborn(folder.path());
-    let mut owner = Command::new(env!("CARGO_BIN_EXE_tasksync-loadtest"))
+    // Tests that are run under `nohup` ignore SIGHUP, and so would the command.
+    let mut owner = Command::new("env")
+        .arg("--default-signal=HUP")
+        .arg(env!("CARGO_BIN_EXE_tasksync-loadtest"))
         .args(command)
         .arg("--tasksync")
         .arg(&program)
