@@ -13,8 +13,8 @@ use crate::state::{Link, Writing};
 /// there the write was done when the task shows what it meant to leave; if the task shows anything else, nothing is known, and
 /// times decide.
 pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
-    let (link, mailbox) = match (pair.writing.as_ref()?, &pair.source, &pair.mailbox) {
-        (Writing::Source { link }, SourceSide::Present(source), mailbox)
+    let (link, deleted) = match (pair.writing.as_ref()?, &pair.source, &pair.mailbox) {
+        (Writing::Source { link }, SourceSide::Present(source), _)
             if changed(&link.agreed, &meant(source, Some(link)), common).is_empty() =>
         {
             let mut link = Link {
@@ -28,7 +28,7 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
                 link.elsewhere.clone_from(&known.elsewhere);
                 link.change_key.clone_from(&known.change_key);
             }
-            (link, mailbox.clone())
+            (link, false)
         }
         (Writing::Mailbox { id, link }, _, MailboxSide::Present(item))
             if item.write_id.as_ref() == Some(id) =>
@@ -38,21 +38,22 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
                 elsewhere: item.elsewhere.clone(),
                 ..link.clone()
             };
-            (link, pair.mailbox.clone())
+            (link, false)
         }
         (Writing::Mailbox { id, link }, _, missing)
             if is_missing(pair, missing) && pair.deleted.contains(id) =>
         {
-            (link.clone(), MailboxSide::Gone)
+            (link.clone(), true)
         }
         (Writing::Source { .. } | Writing::Mailbox { .. }, _, _) => return None,
     };
-    Some(Pair {
-        link: Some(link),
-        mailbox,
-        writing: None,
-        ..pair.clone()
-    })
+    let mut counted = pair.clone();
+    counted.link = Some(link);
+    counted.writing = None;
+    if deleted {
+        counted.mailbox = MailboxSide::Gone;
+    }
+    Some(counted)
 }
 
 /// Whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by

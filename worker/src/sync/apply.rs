@@ -238,10 +238,7 @@ impl SyncEngine {
                     write_id,
                 };
                 let item = self.create(context, loaded, &item).await?;
-                let mut link = link.clone();
-                link.item = item.id;
-                link.change_key = item.change_key;
-                Ok(Done::Linked(link))
+                Ok(linked_to(item, link))
             }
             Action::RemoveFromMailbox { item, change_key, .. }
             | Action::RemoveTwin { item, change_key, .. } => {
@@ -290,10 +287,7 @@ impl SyncEngine {
                 let item = mailbox
                     .update(owner, &item_ref(item, change_key), &changes)
                     .await?;
-                let mut link = link.clone();
-                link.item = item.id;
-                link.change_key = item.change_key;
-                Ok(Done::Linked(link))
+                Ok(linked_to(item, link))
             }
         }
     }
@@ -323,6 +317,15 @@ impl SyncEngine {
             other => other,
         }
     }
+}
+
+/// What is remembered once this item was written.
+fn linked_to(item: ItemRef, link: &Link) -> Done {
+    Done::Linked(Box::new(Link {
+        item: item.id,
+        change_key: item.change_key,
+        ..link.clone()
+    }))
 }
 
 /// An action that was not carried out is planned anew the next time.

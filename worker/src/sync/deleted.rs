@@ -1,6 +1,6 @@
 //! Copies a person deleted before what tasksync wrote into them was remembered: looked for in the deleted items.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
@@ -20,11 +20,8 @@ impl SyncEngine {
         state: &SyncState,
         reading: &mut MailboxReading,
     ) -> Result<(), Failure> {
-        if !state
-            .writing
-            .iter()
-            .any(|(key, writing)| is_missed(key, writing, state, reading))
-        {
+        let missed = missed(state, reading);
+        if missed.is_empty() {
             return Ok(());
         }
         let found = match context.connections.mailbox.deleted(owner).await {
@@ -37,28 +34,27 @@ impl SyncEngine {
             }
             Err(failure) => return Err(failure),
         };
-        let mut deleted: BTreeMap<SourceKey, Vec<String>> = BTreeMap::new();
-        for item in found {
-            deleted.entry(item.key).or_default().push(item.write_id);
+        for item in found.into_iter().filter(|item| missed.contains(&item.key)) {
+            reading.deleted.entry(item.key).or_default().push(item.write_id);
         }
-        deleted.retain(|key, _| {
-            let writing = state.writing.get(key);
-            writing.is_some_and(|writing| is_missed(key, writing, state, reading))
-        });
-        reading.deleted = deleted;
         Ok(())
     }
 }
 
-/// Whether a write into the mailbox was cut off and its item is not where it should be.
-fn is_missed(key: &SourceKey, writing: &Writing, state: &SyncState, reading: &MailboxReading) -> bool {
-    let is_there = reading.items.contains_key(key)
-        || state
-            .links
-            .get(key)
-            .is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key));
-    match writing {
-        Writing::Source { .. } => false,
-        Writing::Mailbox { .. } => !is_there,
-    }
+/// Tasks of which a write into the mailbox was cut off and whose item is not where it should be.
+fn missed<'a>(state: &'a SyncState, reading: &MailboxReading) -> BTreeSet<&'a SourceKey> {
+    let is_there = |key: &SourceKey| {
+        let linked = state.links.get(key);
+        reading.items.contains_key(key)
+            || linked.is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key))
+    };
+    state
+        .writing
+        .iter()
+        .filter(|(key, writing)| match writing {
+            Writing::Source { .. } => false,
+            Writing::Mailbox { .. } => !is_there(key),
+        })
+        .map(|(key, _)| key)
+        .collect()
 }
