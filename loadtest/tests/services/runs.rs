@@ -25,9 +25,9 @@ async fn ended(command: &[&str], signal: &str) -> (ExitStatus, bool) {
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let program = stubborn(folder.path());
-    // Tests that are run under `nohup` ignore SIGHUP, and so would the command.
+    // What the tests ignore the command would ignore as well: SIGHUP under `nohup`, SIGINT as a shell's job in the background.
     let mut owner = Command::new("env")
-        .arg("--default-signal=HUP")
+        .arg("--default-signal=INT,TERM,HUP")
         .arg(env!("CARGO_BIN_EXE_tasksync-loadtest"))
         .args(command)
         .arg("--tasksync")
