@@ -1,9 +1,13 @@
 //! The values tasksync works with, free of any protocol: names of tenants and users, tasks, keys and calendar dates.
 
+mod digest;
 mod ids;
 mod keys;
+mod owner;
 mod task;
 
+pub use digest::{cut_utf16, digest};
 pub use ids::{MailboxAddress, NameError, TenantId, UserId, UserKey};
 pub use keys::{LocationKey, SourceKey};
+pub use owner::{InstallationId, MarkerOwner, OwnerError};
 pub use task::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task};

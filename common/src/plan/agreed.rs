@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task};
+use crate::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task, digest};
 
 /// Status and percent, which imply each other in a mailbox and are free at a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -191,7 +191,7 @@ fn body_digest(body: Option<&Body>) -> u64 {
     if text.is_empty() {
         return 0;
     }
-    fnv1a(text.as_bytes()).max(1)
+    digest(text.bytes()).max(1)
 }
 
 /// Without blanks of any kind: servers add and drop them freely around tags.
@@ -284,13 +284,6 @@ fn take_entity<'a>(html: &'a str, text: &mut String) -> &'a str {
             html.get(1..).unwrap_or("")
         }
     }
-}
-
-/// FNV-1a, 64 bits: stored digests must be the same in every build and on every machine.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

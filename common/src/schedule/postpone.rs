@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::History;
 use crate::error::ErrorClass;
-use crate::model::UserKey;
+use crate::model::{UserKey, digest};
 use crate::settings::ScheduleSettings;
 
 /// Longest wait after failures that may heal by themselves.
@@ -209,9 +209,7 @@ pub(super) fn spread(user: &UserKey) -> u64 {
 
 /// FNV-1a, with a final mix for short names.
 pub(super) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = digest(bytes);
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }
 

@@ -3,12 +3,13 @@
 pub mod ews;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
 use tasksync_common::facts::MailboxFacts;
-use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task};
+use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, MarkerOwner, SourceKey, Task};
 pub use tasksync_common::state::Signs;
 
 /// A mailbox and the zone its owner's dates are meant in.
@@ -34,6 +35,82 @@ pub struct ItemRef {
     pub change_key: String,
 }
 
+/// What a mailbox server can do for tasksync. The pass has a right behaviour for each answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent ability of a server"
+)]
+pub struct MailboxCapabilities {
+    /// Fields an item can hold.
+    pub fields: FieldSet,
+    /// [`Mailbox::update`] compares the item's version and fails with class `Conflict`. Without it the pass reads the
+    /// item just before it writes.
+    pub conditional_writes: bool,
+    /// [`Mailbox::probe`] can answer [`Probed::Signs`]. Without it every pass reads the changes of every folder.
+    pub signs: bool,
+    /// [`Mailbox::ours`] searches by our key. Without it a copy counts as gone only by the listing and a read by id.
+    pub search_by_key: bool,
+    /// [`Mailbox::deleted`] and [`Whereabouts::Deleted`] tell what lies in the deleted items.
+    pub deleted_items: bool,
+    /// [`Mailbox::archived`] searches an archive mailbox.
+    pub archive: bool,
+    /// Times of changes are exact to this duration.
+    pub time_precision: SignedDuration,
+}
+
+/// Whom a marker in a mailbox names as its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarkedFor {
+    /// Nobody: an earlier build wrote the marker.
+    Unnamed,
+    /// This installation, tenant and person.
+    Owner(MarkerOwner),
+    /// A text that names no owner. The marker is treated as a foreign one.
+    Unreadable(String),
+}
+
+/// A marker of tasksync on an item or a folder: what it stands for, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker<T> {
+    /// The task's or the location's key.
+    pub key: T,
+    /// Whose marker it is.
+    pub marked_for: MarkedFor,
+}
+
+impl<T> Marker<T> {
+    /// Returns a marker that names no owner, as earlier builds wrote it.
+    pub fn unnamed(key: T) -> Self {
+        Self {
+            key,
+            marked_for: MarkedFor::Unnamed,
+        }
+    }
+}
+
+/// Where an item lies, by a read of its id: independent of any listing and of any search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// The server has no item of this id.
+    NotFound,
+    /// In the deleted items or in a folder below them.
+    Deleted,
+    /// In this folder, which is not below the deleted items.
+    In(FolderId),
+}
+
+/// Whether a folder exists, by a read of its id: independent of the listing of folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderPresence {
+    /// It exists outside the deleted items.
+    Exists,
+    /// It lies in the deleted items or in a folder below them.
+    Deleted,
+    /// The server has no folder of this id.
+    NotFound,
+}
+
 /// A task folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
@@ -42,7 +119,7 @@ pub struct Folder {
     /// Name people see.
     pub name: String,
     /// Our marker: which location it stands for; `None` for the person's own folders.
-    pub location: Option<LocationKey>,
+    pub marker: Option<Marker<LocationKey>>,
     /// Signs of the folder when it was listed, if the server gives them.
     pub signs: Option<Signs>,
 }
@@ -72,8 +149,10 @@ pub struct ProbeRequest {
 pub struct MailboxItem {
     /// Id and version.
     pub item: ItemRef,
-    /// Our key, when the item carries one.
-    pub key: Option<SourceKey>,
+    /// Our marker: which task it is a copy of; `None` for the person's own items.
+    pub marker: Option<Marker<SourceKey>>,
+    /// The folder it lies in; `None` where the server did not tell.
+    pub folder: Option<FolderId>,
     /// Its values; what EWS cannot tell stays at its default.
     pub task: Task,
     /// Last change by anybody, by the server's clock.
@@ -91,8 +170,8 @@ pub struct MailboxItem {
 /// An item of ours that lies in the deleted items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedItem {
-    /// The key.
-    pub key: SourceKey,
+    /// Our marker.
+    pub marker: Marker<SourceKey>,
     /// The id of tasksync's last write into it.
     pub write_id: String,
 }
@@ -102,8 +181,8 @@ pub struct DeletedItem {
 pub struct PlacedItem {
     /// Id and version.
     pub item: ItemRef,
-    /// The key.
-    pub key: SourceKey,
+    /// Our marker.
+    pub marker: Marker<SourceKey>,
     /// Its folder; `None` for the mailbox's own task folder.
     pub folder: Option<FolderId>,
 }
@@ -160,14 +239,18 @@ pub struct ItemChanges {
 /// Failures carry their class; a write whose answer was lost fails with `OutcomeUnknown`.
 #[async_trait]
 pub trait Mailbox: Send + Sync + 'static {
-    /// Which fields an item can hold.
-    fn holds(&self) -> FieldSet;
-    /// The server's clock minus ours, as last measured.
-    fn clock_offset(&self) -> SignedDuration;
+    /// What this server can do.
+    fn capabilities(&self) -> MailboxCapabilities;
+    /// The task as this server shows it after it was written, in an item that had this start before. What the source's
+    /// tasks are compared with.
+    fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task;
+    /// The server's clock minus ours, as last measured; `None` when it was never measured.
+    fn clock_offset(&self) -> Option<SignedDuration>;
     /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers stand in the order
     /// of the requests, the folders' in their order.
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>>;
-    /// Every folder below the mailbox's task folder, complete.
+    /// Every task folder of the mailbox outside the deleted items, wherever it lies; complete. The mailbox's own task
+    /// folder need not be among them.
     async fn folders(&self, owner: &Owner) -> Result<Vec<Folder>, Failure>;
     /// Creates a task folder with our marker. If the name is taken by another folder, a number is added.
     async fn create_folder(
@@ -178,8 +261,18 @@ pub trait Mailbox: Send + Sync + 'static {
     ) -> Result<FolderId, Failure>;
     /// Renames a folder.
     async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure>;
-    /// Moves a folder to the deleted items. A folder that is gone already is a success.
-    async fn delete_folder(&self, owner: &Owner, folder: &FolderId) -> Result<(), Failure>;
+    /// Whether these folders exist, read by their ids, in the order asked for.
+    async fn folders_exist(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<Result<FolderPresence, Failure>>, Failure>;
+    /// Writes the owner into the markers of these folders, in their order.
+    async fn complete_folder_markers(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<Result<(), Failure>>, Failure>;
     /// One page of changes of a folder; without a cursor, of everything in it.
     async fn changes(
         &self,
@@ -203,6 +296,20 @@ pub trait Mailbox: Send + Sync + 'static {
     /// Every item that carries a key of ours in any of these folders or in the mailbox's own task folder, oldest first.
     /// Complete: what is missing here is in none of them.
     async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure>;
+    /// Where these items lie, read by their ids, in the order asked for.
+    async fn whereabouts(
+        &self,
+        owner: &Owner,
+        ids: &[String],
+    ) -> Result<Vec<Result<Whereabouts, Failure>>, Failure>;
+    /// Every item that carries a key of ours in the person's archive mailbox; empty where there is none.
+    async fn archived(&self, owner: &Owner) -> Result<Vec<PlacedItem>, Failure>;
+    /// Writes the owner into the markers of these items, in their order; returns their new versions.
+    async fn complete_item_markers(
+        &self,
+        owner: &Owner,
+        items: &[ItemRef],
+    ) -> Result<Vec<Result<ItemRef, Failure>>, Failure>;
     /// Every item that carries a key of ours in the mailbox's deleted items.
     async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure>;
     /// Creates a task with our key.

@@ -41,6 +41,16 @@ pub struct SourceItem {
     pub writable: bool,
 }
 
+/// What a source can do for tasksync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceCapabilities {
+    /// [`Source::update`] compares the task's version and fails with class `Conflict`. Without it the pass reads the
+    /// task just before it writes.
+    pub conditional_writes: bool,
+    /// Times of changes are exact to this duration.
+    pub time_precision: SignedDuration,
+}
+
 /// A task as the source shows it to the user now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
@@ -48,6 +58,17 @@ pub enum Presence {
     Present(Box<SourceItem>),
     /// It is not the user's, or not there.
     Absent(Absence),
+    /// Its values, or whether it is the user's, cannot be read now; nothing is known of it.
+    Unreadable(Failure),
+}
+
+/// A list or site that could not be read. Its tasks stay as they are, and the cursor does not cover its changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadLocation {
+    /// The location; the key of a site's every location begins with it.
+    pub key: LocationKey,
+    /// Why.
+    pub failure: Failure,
 }
 
 /// What changed for a user since a cursor, or everything.
@@ -57,6 +78,8 @@ pub struct SourceChanges {
     pub tasks: Vec<(SourceKey, Presence)>,
     /// The locations of the tasks that are present, and those that were renamed.
     pub locations: Vec<Location>,
+    /// Locations that could not be read.
+    pub unread: Vec<UnreadLocation>,
     /// Where the next sync begins.
     pub cursor: String,
     /// Whether this is everything: a complete listing whose every page was read.
@@ -92,8 +115,10 @@ pub struct Written {
 /// Failures carry their class; a write whose answer was lost fails with `OutcomeUnknown`.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
-    /// The server's clock minus ours, as last measured.
-    fn clock_offset(&self) -> SignedDuration;
+    /// What this source can do.
+    fn capabilities(&self) -> SourceCapabilities;
+    /// The server's clock minus ours, as last measured; `None` when it was never measured.
+    fn clock_offset(&self) -> Option<SignedDuration>;
     /// Reads the shared change feed forward from the oldest of these cursors, once for a whole batch of users.
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure>;
     /// What changed for the person since `cursor`. `linked` are the keys whose tasks are in the mailbox now: only
@@ -111,7 +136,8 @@ pub trait Source: Send + Sync + 'static {
     -> Result<Vec<(SourceKey, Presence)>, Failure>;
     /// A location the source knows; `None` when there is none (any more).
     async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure>;
-    /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise.
+    /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise. Returns a
+    /// version only with proof that the write happened; fails with `OutcomeUnknown` without it.
     async fn update(&self, key: &SourceKey, version: &str, changes: &TaskChanges)
     -> Result<Written, Failure>;
     /// Puts a task into the recycle bin if its version is still `version` (read just before; the product has no

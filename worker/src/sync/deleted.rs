@@ -34,8 +34,12 @@ impl SyncEngine {
             }
             Err(failure) => return Err(failure),
         };
-        for item in found.into_iter().filter(|item| missed.contains(&item.key)) {
-            reading.deleted.entry(item.key).or_default().push(item.write_id);
+        for item in found.into_iter().filter(|item| missed.contains(&item.marker.key)) {
+            reading
+                .deleted
+                .entry(item.marker.key)
+                .or_default()
+                .push(item.write_id);
         }
         Ok(())
     }

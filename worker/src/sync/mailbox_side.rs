@@ -221,7 +221,7 @@ impl SyncEngine {
         reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
         for folder in listed {
             ids.insert(folder.id.0.clone());
-            if let Some(location) = folder.location {
+            if let Some(location) = folder.marker.map(|marker| marker.key) {
                 // Two folders with one marker: always the same one is taken.
                 let candidate = (folder.id.0, folder.name);
                 found
@@ -503,7 +503,7 @@ impl SyncEngine {
             match (answer, link) {
                 (Ok(item), link) => {
                     // A linked item keeps its task even if somebody's program dropped the property.
-                    if let Some(key) = item.key.clone().or(link) {
+                    if let Some(key) = item.marker.as_ref().map(|marker| marker.key.clone()).or(link) {
                         reading.items.entry(key).or_default().push(item);
                     }
                 }

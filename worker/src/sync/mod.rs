@@ -100,7 +100,7 @@ impl SyncEngine {
 
     fn plan(&self, context: &TenantContext, loaded: &load::Loaded) -> (Plan, Vec<Held>) {
         let rules = Rules {
-            mailbox_holds: context.connections.mailbox.holds(),
+            mailbox_holds: context.connections.mailbox.capabilities().fields,
         };
         let folders = loaded.state.locations.keys().cloned().collect();
         guard(
@@ -160,7 +160,7 @@ impl SyncEngine {
         record::phase(Phase::Plan, began.elapsed());
         if !held.is_empty() && self.registry.take_deletion_permit(&loaded.user).await? {
             let rules = Rules {
-                mailbox_holds: context.connections.mailbox.holds(),
+                mailbox_holds: context.connections.mailbox.capabilities().fields,
             };
             let folders = loaded.state.locations.keys().cloned().collect();
             plan = assemble(&loaded.pairs, &folders, rules);

@@ -43,7 +43,7 @@ impl SyncEngine {
         };
         let mut found: BTreeMap<SourceKey, Vec<PlacedItem>> = BTreeMap::new();
         for item in mailbox.ours(owner, &folders).await? {
-            found.entry(item.key.clone()).or_default().push(item);
+            found.entry(item.marker.key.clone()).or_default().push(item);
         }
         let mut unread = Vec::new();
         for key in missing {

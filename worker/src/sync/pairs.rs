@@ -21,8 +21,8 @@ pub(super) fn pairs_of(
     locations: &BTreeMap<LocationKey, Location>,
     context: &TenantContext,
 ) -> Vec<Pair> {
-    let source_offset = context.connections.source.clock_offset();
-    let mailbox_offset = context.connections.mailbox.clock_offset();
+    let source_offset = context.connections.source.clock_offset().unwrap_or_default();
+    let mailbox_offset = context.connections.mailbox.clock_offset().unwrap_or_default();
     keys.iter()
         .map(|key| {
             let link = state.links.get(key).cloned();
@@ -54,6 +54,7 @@ pub(super) fn pairs_of(
                         SourceSide::Present(Box::new(source_value(item, source_offset)))
                     }
                     Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
+                    Some(Presence::Unreadable(_)) => SourceSide::Unchanged,
                 },
                 writing: state.writing.get(key).cloned(),
                 deleted,

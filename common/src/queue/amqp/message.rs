@@ -4,6 +4,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use crate::model::digest;
 use crate::queue::dead_letter::bounded_reason;
 use crate::queue::{JobError, SyncJob};
 use crate::trace::TraceContext;
@@ -153,15 +154,8 @@ pub(super) fn letter_id(
     match (job, properties.message_id()) {
         (Ok(job), _) => job.id.to_string(),
         (Err(_), Some(id)) if !id.as_str().is_empty() => id.to_string(),
-        (Err(_), _) => format!("body-{:016x}", digest(body)),
+        (Err(_), _) => format!("body-{:016x}", digest(body.iter().copied())),
     }
-}
-
-/// FNV-1a: only to tell bodies apart, the same in every process.
-fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Why a dead letter was given up, in words.

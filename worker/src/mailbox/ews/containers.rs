@@ -83,11 +83,12 @@ impl EwsMailbox {
                 }
                 Err(error) if is_taken(&error) => {
                     if taken.is_none() {
-                        let ours = self
-                            .list_folders(mailbox)
-                            .await?
-                            .into_iter()
-                            .find(|folder| folder.location.as_ref() == Some(location));
+                        let ours = self.list_folders(mailbox).await?.into_iter().find(|folder| {
+                            folder
+                                .marker
+                                .as_ref()
+                                .is_some_and(|marker| marker.key == *location)
+                        });
                         if let Some(ours) = ours {
                             return Ok(ours.id);
                         }

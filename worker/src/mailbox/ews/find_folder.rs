@@ -26,8 +26,17 @@ pub(super) struct Page {
     pub(super) next: Option<u32>,
 }
 
-/// Asks for a page of at most `size` folders from `offset` on.
+/// Asks for a page of at most `size` folders below the mailbox's task folder, from `offset` on.
 pub(super) fn request(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
+    below(header, "tasks", offset, size)
+}
+
+/// Asks for a page of at most `size` folders below the deleted items, from `offset` on.
+pub(super) fn request_deleted(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
+    below(header, "deleteditems", offset, size)
+}
+
+fn below(header: &Header<'_>, root: &str, offset: u32, size: u32) -> Bytes {
     header.envelope(900, |out| {
         out.push_str(
             "<m:FindFolder Traversal=\"Deep\"><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
@@ -44,7 +53,7 @@ pub(super) fn request(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
             "<m:IndexedPageFolderView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
         );
         out.push_str("<m:ParentFolderIds>");
-        folders::write_tasks_folder(out, header);
+        folders::write_distinguished(out, header, root);
         out.push_str("</m:ParentFolderIds></m:FindFolder>");
     })
 }

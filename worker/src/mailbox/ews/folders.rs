@@ -1,11 +1,11 @@
 //! Folder elements as the folder operations answer them.
 
-use tasksync_common::model::LocationKey;
+use tasksync_common::model::{LocationKey, digest};
 
 use super::dates;
 use super::properties::{self, Property};
 use super::xml::{Parsed, Xml, escape};
-use crate::mailbox::{Folder, FolderId, Signs};
+use crate::mailbox::{Folder, FolderId, Marker, Signs};
 
 /// A folder as it is being read.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(super) struct ReadFolder {
     latest_commit_us: Option<i64>,
     deletions: Option<i64>,
     parent: u64,
+    pub(super) parent_id: Option<String>,
 }
 
 impl ReadFolder {
@@ -38,7 +39,7 @@ impl ReadFolder {
         Some(Folder {
             id: FolderId(self.id?),
             name: self.name,
-            location: self.location,
+            marker: self.location.map(Marker::unnamed),
             signs,
         })
     }
@@ -57,7 +58,9 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
                 xml.skip()?;
             }
             "ParentFolderId" => {
-                read.parent = digest(&part.required("Id")?);
+                let parent = part.required("Id")?;
+                read.parent = digest(parent.bytes());
+                read.parent_id = Some(parent);
                 xml.skip()?;
             }
             "DisplayName" => read.name = xml.text()?.into_owned(),
@@ -80,13 +83,6 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
         }
     }
     Ok(read)
-}
-
-/// FNV-1a, 64 bits: stored digests must be the same in every build and on every machine.
-fn digest(id: &str) -> u64 {
-    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Reads the single folder in an opened `Folders` element.

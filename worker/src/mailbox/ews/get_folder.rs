@@ -41,6 +41,13 @@ pub(super) fn request_tasks_folder(header: &Header<'_>) -> Bytes {
     write(header, 1, |out| folders::write_tasks_folder(out, header))
 }
 
+/// Asks for the mailbox's deleted items.
+pub(super) fn request_deleted_items(header: &Header<'_>) -> Bytes {
+    write(header, 1, |out| {
+        folders::write_distinguished(out, header, "deleteditems")
+    })
+}
+
 /// Reads one message per folder asked for, in that order.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, folder| {

@@ -14,7 +14,7 @@ use super::xml::{BadAnswer, Parsed, Xml};
 pub(super) const OPERATION: Operation = operation!("GetItem", writes: false);
 
 /// Everything of a task that tasksync reads. `item:UniqueBody` makes Exchange Online fail on tasks: never ask for it.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "item:Subject",
     "item:Sensitivity",
     "item:Body",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 16] = [
     "item:Importance",
     "item:DateTimeCreated",
     "item:LastModifiedTime",
+    "item:ParentFolderId",
     "task:ActualWork",
     "task:CompleteDate",
     "task:DueDate",
@@ -44,6 +45,19 @@ pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
         }
         Property::SourceKey.write_uri(out);
         Property::WriteId.write_uri(out);
+        out.push_str("</t:AdditionalProperties></m:ItemShape><m:ItemIds>");
+        for id in ids {
+            write_item_id(out, id, "");
+        }
+        out.push_str("</m:ItemIds></m:GetItem>");
+    })
+}
+
+/// Asks in which folders these items lie; at least one.
+pub(super) fn request_parents(header: &Header<'_>, ids: &[&str]) -> Bytes {
+    header.envelope(500 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
+        out.push_str("<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>");
+        write_field(out, "item:ParentFolderId");
         out.push_str("</t:AdditionalProperties></m:ItemShape><m:ItemIds>");
         for id in ids {
             write_item_id(out, id, "");

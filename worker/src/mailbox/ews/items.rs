@@ -10,7 +10,7 @@ use super::find_item::{Place, Wanted};
 use super::messages::EwsError;
 use super::paging::{incomplete, next_offset};
 use super::{EwsMailbox, find_item, get_item};
-use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
+use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Marker, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
@@ -172,7 +172,7 @@ impl EwsMailbox {
             .filter_map(|(place, found)| {
                 Some(PlacedItem {
                     item: found.item,
-                    key: found.key.filter(|key| !key.as_str().is_empty())?,
+                    marker: Marker::unnamed(found.key.filter(|key| !key.as_str().is_empty())?),
                     folder: match place {
                         Place::Folder(id) => Some(FolderId(id.to_owned())),
                         Place::Tasks | Place::DeletedItems => None,
@@ -192,7 +192,7 @@ impl EwsMailbox {
             .into_iter()
             .filter_map(|(_, found)| {
                 Some(DeletedItem {
-                    key: found.key?,
+                    marker: Marker::unnamed(found.key?),
                     write_id: found.write_id?,
                 })
             })

@@ -11,7 +11,6 @@ mod containers;
 mod create_folder;
 mod create_item;
 mod dates;
-mod delete_folder;
 mod delete_item;
 mod envelope;
 mod find_folder;
@@ -33,6 +32,7 @@ mod task_fields;
 mod tests;
 mod update_folder;
 mod update_item;
+mod whereabouts;
 mod xml;
 mod zones;
 
@@ -42,10 +42,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
+use jiff::civil::Date;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
-use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, TenantId};
+use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
+use tasksync_common::plan::mailbox_form;
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
@@ -57,8 +59,8 @@ use self::operation::Operation;
 use self::paging::incomplete;
 use self::xml::{Parsed, Xml};
 use super::{
-    ChangePage, DeletedItem, Folder, FolderId, ItemChanges, ItemRef, Mailbox, MailboxItem, NewItem, Owner,
-    PlacedItem, ProbeRequest, Probed,
+    ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox,
+    MailboxCapabilities, MailboxItem, NewItem, Owner, PlacedItem, ProbeRequest, Probed, Whereabouts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
@@ -261,12 +263,24 @@ fn about<T>(owner: &Owner, result: Result<T, EwsError>) -> Result<T, Failure> {
 
 #[async_trait]
 impl Mailbox for EwsMailbox {
-    fn holds(&self) -> FieldSet {
-        FieldSet::ALL
+    fn capabilities(&self) -> MailboxCapabilities {
+        MailboxCapabilities {
+            fields: FieldSet::ALL,
+            conditional_writes: true,
+            signs: true,
+            search_by_key: true,
+            deleted_items: true,
+            archive: false,
+            time_precision: SignedDuration::from_secs(1),
+        }
     }
 
-    fn clock_offset(&self) -> SignedDuration {
-        self.client.clock_offset()
+    fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task {
+        mailbox_form(task, own_start)
+    }
+
+    fn clock_offset(&self) -> Option<SignedDuration> {
+        Some(self.client.clock_offset())
     }
 
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
@@ -290,18 +304,20 @@ impl Mailbox for EwsMailbox {
         about(owner, self.set_folder_name(&owner.mailbox, folder, name).await)
     }
 
-    async fn delete_folder(&self, owner: &Owner, folder: &FolderId) -> Result<(), Failure> {
-        let deleted = self
-            .run_one(
-                &delete_folder::OPERATION,
-                &owner.mailbox,
-                None,
-                false,
-                |header| delete_folder::request(header, &folder.0),
-                delete_folder::read,
-            )
-            .await;
-        about(owner, gone_is_done(deleted))
+    async fn folders_exist(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<Result<FolderPresence, Failure>>, Failure> {
+        about(owner, self.folder_presence(owner, folders).await)
+    }
+
+    async fn complete_folder_markers(
+        &self,
+        _owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        Ok(folders.iter().map(|_| Ok(())).collect())
     }
 
     async fn changes(
@@ -355,6 +371,26 @@ impl Mailbox for EwsMailbox {
         about(owner, self.keyed_items(owner, folders).await)
     }
 
+    async fn whereabouts(
+        &self,
+        owner: &Owner,
+        ids: &[String],
+    ) -> Result<Vec<Result<Whereabouts, Failure>>, Failure> {
+        about(owner, self.item_whereabouts(owner, ids).await)
+    }
+
+    async fn archived(&self, _owner: &Owner) -> Result<Vec<PlacedItem>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn complete_item_markers(
+        &self,
+        _owner: &Owner,
+        items: &[ItemRef],
+    ) -> Result<Vec<Result<ItemRef, Failure>>, Failure> {
+        Ok(items.iter().cloned().map(Ok).collect())
+    }
+
     async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure> {
         about(owner, self.deleted_items(owner).await)
     }
@@ -386,7 +422,7 @@ impl Mailbox for EwsMailbox {
     }
 
     async fn update(&self, owner: &Owner, item: &ItemRef, changes: &ItemChanges) -> Result<ItemRef, Failure> {
-        if changes.fields.and(self.holds()).is_empty() {
+        if changes.fields.and(self.capabilities().fields).is_empty() {
             return Ok(item.clone());
         }
         let written = self
@@ -443,7 +479,7 @@ impl Mailbox for EwsMailbox {
                 .unwrap_or(self.access.order(&owner.mailbox).0)
                 .name()
                 .to_owned(),
-            clock_offset: self.clock_offset(),
+            clock_offset: self.client.clock_offset(),
             idle_check: folder.and_then(|folder| folder.signs()).is_some(),
         })
     }

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, SourceKey, Status, Task};
+use tasksync_common::model::{
+    Body, BodyKind, Field, FieldSet, Importance, Percent, SourceKey, Status, Task, cut_utf16,
+};
 
 use super::dates;
 use super::properties::{self, Property};
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element, escape, for_message};
-use crate::mailbox::{ItemRef, MailboxItem, NewItem};
+use crate::mailbox::{FolderId, ItemRef, MailboxItem, Marker, NewItem};
 use crate::sanitise::{clean_html, text_of_html};
 
 /// Longest subject Exchange keeps, in UTF-16 units.
@@ -33,18 +35,6 @@ fn importance_name(importance: Importance) -> &'static str {
         Importance::Normal => "Normal",
         Importance::High => "High",
     }
-}
-
-/// The subject as Exchange keeps it.
-fn subject(title: &str) -> &str {
-    let mut units = 0;
-    for (at, character) in title.char_indices() {
-        units += character.len_utf16();
-        if units > MAXIMUM_SUBJECT {
-            return &title[..at];
-        }
-    }
-    title
 }
 
 /// How 0 % of work in progress is written; read back, both count as the same (see `plan::changed`).
@@ -242,7 +232,7 @@ fn update_minutes(out: &mut String, uri: &str, name: &str, minutes: Option<i32>)
 }
 
 fn write_title(out: &mut String, task: &Task) {
-    element(out, "t:Subject", subject(&task.title));
+    element(out, "t:Subject", cut_utf16(&task.title, MAXIMUM_SUBJECT));
 }
 
 fn write_body(out: &mut String, body: &Body) {
@@ -287,6 +277,7 @@ pub(super) struct ReadItem {
     kind: String,
     item: Option<ItemRef>,
     key: Option<SourceKey>,
+    parent: Option<FolderId>,
     task: Task,
     modified: Option<Timestamp>,
     created: Option<Timestamp>,
@@ -301,6 +292,11 @@ impl ReadItem {
     /// The item's id and version.
     pub(super) fn reference(&self) -> Option<&ItemRef> {
         self.item.as_ref()
+    }
+
+    /// The folder it lies in.
+    pub(super) fn parent(&self) -> Option<&FolderId> {
+        self.parent.as_ref()
     }
 
     /// The whole item, or why it cannot be synced.
@@ -320,7 +316,8 @@ impl ReadItem {
         let created = self.created.or(self.modified).unwrap_or_default();
         Ok(MailboxItem {
             item,
-            key: self.key,
+            marker: self.key.map(Marker::unnamed),
+            folder: self.parent,
             task: self.task,
             modified: self.modified.unwrap_or(created),
             created,
@@ -350,6 +347,10 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
         match part.name() {
             "ItemId" => {
                 read.item = Some(item_ref(&part)?);
+                xml.skip()?;
+            }
+            "ParentFolderId" => {
+                read.parent = Some(FolderId(part.required("Id")?));
                 xml.skip()?;
             }
             "Subject" => read.task.title = text(xml)?,

@@ -110,6 +110,7 @@ impl SharePointSource {
         SourceChanges {
             tasks: tasks.into_iter().collect(),
             locations: locations.into_values().collect(),
+            unread: Vec::new(),
             cursor: Cursor::new(birth, tokens).to_text(),
             complete,
         }

@@ -9,15 +9,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::digest;
 use uuid::Uuid;
 
 use super::odata;
 
 /// The name of a site inside a cursor.
 pub(super) fn site_name(address: &str) -> String {
-    let hash = address.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = digest(address.bytes().map(|byte| byte.to_ascii_lowercase()));
     format!("{hash:016x}")
 }
 

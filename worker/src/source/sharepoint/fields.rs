@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
-use tasksync_common::model::{Field, FieldSet, Percent, Status, Task};
+use tasksync_common::model::{Field, FieldSet, Percent, Status, Task, cut_utf16};
 use uuid::{Uuid, uuid};
 
 use super::choices::{PriorityChoices, Schema, StatusChoices};
@@ -343,17 +343,6 @@ fn property(internal_name: &str) -> String {
     } else {
         internal_name.to_owned()
     }
-}
-
-fn cut_utf16(text: &str, limit: usize) -> &str {
-    let mut units = 0;
-    for (at, character) in text.char_indices() {
-        units += character.len_utf16();
-        if units > limit {
-            return text.get(..at).unwrap_or_default();
-        }
-    }
-    text
 }
 
 #[cfg(test)]

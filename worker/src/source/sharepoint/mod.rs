@@ -41,7 +41,9 @@ use tasksync_common::registry::SharePointConnection;
 
 use crate::auth::Authenticator;
 use crate::http::Http;
-use crate::source::{Location, Person, Presence, Source, SourceChanges, TaskChanges, Written};
+use crate::source::{
+    Location, Person, Presence, Source, SourceCapabilities, SourceChanges, TaskChanges, Written,
+};
 use crate::throttle::Servers;
 
 /// Limits of one tenant's source. The defaults suit a tenant of some thousand users.
@@ -186,8 +188,15 @@ impl SharePointSource {
 
 #[async_trait]
 impl Source for SharePointSource {
-    fn clock_offset(&self) -> SignedDuration {
-        self.client.clock_offset()
+    fn capabilities(&self) -> SourceCapabilities {
+        SourceCapabilities {
+            conditional_writes: true,
+            time_precision: SignedDuration::from_secs(1),
+        }
+    }
+
+    fn clock_offset(&self) -> Option<SignedDuration> {
+        Some(self.client.clock_offset())
     }
 
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure> {

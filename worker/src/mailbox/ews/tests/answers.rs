@@ -69,7 +69,7 @@ fn a_task_is_read_whatever_the_order_of_its_parts() {
                 change_key: "EwAA".into()
             }
         );
-        assert_eq!(item.key.unwrap().as_str(), "sp|1|2");
+        assert_eq!(item.marker.unwrap().key.as_str(), "sp|1|2");
         assert_eq!(item.write_id.as_deref(), Some("4f0c"));
         assert!(item.private && !item.recurring);
         assert_eq!(item.created.to_string(), "2026-11-20T08:00:00Z");
@@ -97,7 +97,7 @@ fn a_task_is_read_whatever_the_order_of_its_parts() {
 fn what_is_missing_stays_at_its_default() {
     let item = get_one("<t:Task><t:ItemId Id='AAMkA='/></t:Task>").unwrap();
     assert_eq!(item.task, tasksync_common::model::Task::default());
-    assert_eq!((item.key, item.item.change_key.as_str()), (None, ""));
+    assert_eq!((item.marker, item.item.change_key.as_str()), (None, ""));
     let empty = get_one(
         "<t:Task><t:ItemId Id='AAMkA='/><t:Body BodyType='HTML'>&lt;html&gt;&lt;body&gt; &amp;nbsp;&lt;/body&gt;&lt;/html&gt;</t:Body><t:DueDate/></t:Task>",
     );
@@ -355,7 +355,7 @@ fn a_listing_keeps_task_folders_and_their_markers() {
             (
                 folder.id.0.as_str(),
                 folder.name.as_str(),
-                folder.location.is_some(),
+                folder.marker.is_some(),
             )
         })
         .collect();

@@ -9,8 +9,8 @@ use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Percent, Status, T
 use super::super::envelope::Header;
 use super::super::find_item::Place;
 use super::super::{
-    create_folder, create_item, delete_folder, delete_item, find_folder, find_item, get_folder, get_item,
-    sync_folder_items, update_folder, update_item,
+    create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, sync_folder_items,
+    update_folder, update_item,
 };
 use super::{NASTY, ana, headers, key, location, rich_task};
 use crate::mailbox::{ItemChanges, ItemRef, NewItem};
@@ -35,7 +35,9 @@ fn requests() -> Vec<Bytes> {
         all.push(create_folder::request(header, "Team site - Tasks", &location()));
         all.push(create_folder::request(header, NASTY, &location()));
         all.push(update_folder::request(header, "AAMk=", NASTY));
-        all.push(delete_folder::request(header, NASTY));
+        all.push(get_folder::request_deleted_items(header));
+        all.push(find_folder::request_deleted(header, 0, 250));
+        all.push(get_item::request_parents(header, &many));
         all.push(sync_folder_items::request(header, "AAMk=", None, 512));
         all.push(sync_folder_items::request(
             header,

@@ -92,7 +92,7 @@ fn present(changes: &SourceChanges) -> Vec<(i64, bool)> {
         .iter()
         .filter_map(|(key, presence)| match presence {
             Presence::Present(item) => Some((key.item_id().unwrap(), item.writable)),
-            Presence::Absent(_) => None,
+            Presence::Absent(_) | Presence::Unreadable(_) => None,
         })
         .collect()
 }
