@@ -123,6 +123,7 @@ macro_rules! registry_contract {
             stamps::disabled_withdrawn_and_foreign_users_have_no_stamp
             journal::the_newest_entries_come_first_and_only_the_user_s
             journal::old_entries_are_dropped_a_few_at_a_time
+            installation::the_installation_s_id_is_made_once
             marks::a_mark_is_remembered_and_replaced
             alerts::an_alert_is_raised_once_refreshed_and_ended
             alerts::alerts_of_users_and_of_the_tenant_are_apart

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::record::{self, Store};
 use crate::error::{Code, Failure};
-use crate::model::{TenantId, UserId, UserKey};
+use crate::model::{InstallationId, TenantId, UserId, UserKey};
 use crate::queue::{Consumer, DeadLetter, Depth, JobQueue, Letters, QueueMetrics, QueueName, SyncJob};
 use crate::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, StoredState,
@@ -39,6 +39,9 @@ async fn measured<T>(
 
 #[async_trait]
 impl Registry for Metered<dyn Registry> {
+    async fn installation(&self) -> Result<InstallationId, Failure> {
+        measured(Store::Registry, "installation", self.0.installation()).await
+    }
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
         measured(Store::Registry, "put_tenant", self.0.put_tenant(tenant)).await
     }

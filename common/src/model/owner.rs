@@ -163,7 +163,7 @@ mod tests {
             format!("{id}/contoso"),
             format!("{id}/Contoso/ana"),
             format!("{id}/contoso/ana/more"),
-            format!("x/contoso/ana"),
+            "x/contoso/ana".to_owned(),
         ] {
             assert!(wrong.parse::<MarkerOwner>().is_err(), "{wrong}");
         }

@@ -18,7 +18,7 @@ pub use tenant::{
 };
 
 use crate::error::Failure;
-use crate::model::{MailboxAddress, SourceKey, TenantId, UserId, UserKey};
+use crate::model::{InstallationId, MailboxAddress, SourceKey, TenantId, UserId, UserKey};
 use crate::schedule::{Mark, SavedStamp};
 
 /// Whether a user is synced.
@@ -132,6 +132,9 @@ pub enum Saved {
 /// change anything in part.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
+    /// Returns the id of the installation that this registry belongs to. The first call ever makes it; it never changes.
+    async fn installation(&self) -> Result<InstallationId, Failure>;
+
     /// Adds a tenant, or replaces the connections and settings of an existing one. `true` when it was added.
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure>;
     /// One tenant.

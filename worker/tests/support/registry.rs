@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry,
     MailboxConnection, Registry, Saved, SharePointConnection, SourceConnection, StoredState, Tenant,
@@ -17,6 +17,7 @@ use tasksync_common::schedule::SavedStamp;
 
 #[derive(Default)]
 struct Rows {
+    installation: Option<InstallationId>,
     tenants: BTreeMap<TenantId, Tenant>,
     enrolments: BTreeMap<UserKey, Enrolment>,
     stamps: BTreeMap<UserKey, SavedStamp>,
@@ -105,6 +106,9 @@ fn page<K: Ord + Clone, V>(rows: impl Iterator<Item = (K, V)>, after: Option<&K>
 
 #[async_trait]
 impl Registry for MemoryRegistry {
+    async fn installation(&self) -> Result<InstallationId, Failure> {
+        self.rows(|rows| *rows.installation.get_or_insert_with(InstallationId::random))
+    }
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
         self.rows(|rows| rows.tenants.insert(tenant.id.clone(), tenant.clone()).is_none())
     }

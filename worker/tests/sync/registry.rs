@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, SqlRegistry,
     StoredState, Tenant,
@@ -54,6 +54,9 @@ impl CountingRegistry {
 
 #[async_trait]
 impl Registry for CountingRegistry {
+    async fn installation(&self) -> Result<InstallationId, Failure> {
+        self.inner.installation().await
+    }
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
         self.inner.put_tenant(tenant).await
     }

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod enrolments;
+pub mod installation;
 pub mod journal;
 pub mod marks;
 pub mod stamps;

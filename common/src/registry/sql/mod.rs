@@ -5,6 +5,7 @@ mod alerts;
 mod connection;
 mod enrolments;
 mod errors;
+mod installation;
 mod journal;
 mod link;
 mod links;
@@ -37,7 +38,7 @@ use super::{
     Tenant,
 };
 use crate::error::{Code, ErrorClass, Failure};
-use crate::model::{TenantId, UserId, UserKey};
+use crate::model::{InstallationId, TenantId, UserId, UserKey};
 use crate::schedule::Mark;
 use crate::schedule::SavedStamp;
 
@@ -189,6 +190,10 @@ fn sql_limit(limit: u32) -> i64 {
 
 #[async_trait]
 impl Registry for SqlRegistry {
+    async fn installation(&self) -> Result<InstallationId, Failure> {
+        self.do_installation().await
+    }
+
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
         again(|| self.do_put_tenant(tenant)).await
     }

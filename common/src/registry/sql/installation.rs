@@ -1,0 +1,45 @@
+//! The id of the installation, made once.
+
+use super::SqlRegistry;
+use crate::error::Failure;
+use crate::model::InstallationId;
+
+/// The first process that asks wins; the row never changes afterwards.
+const MAKE: &str = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
+const READ: &str = "SELECT id FROM installation WHERE one = 1";
+
+impl SqlRegistry {
+    pub(super) async fn do_installation(&self) -> Result<InstallationId, Failure> {
+        if let Some(id) = self.stored_installation().await? {
+            return Ok(id);
+        }
+        const DOING: &str = "making the installation's id";
+        let mut connection = self.single(DOING).await?;
+        connection
+            .query(MAKE)
+            .bind(InstallationId::random().to_string())
+            .execute()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        self.commit(DOING, connection).await?;
+        // Another process may have been faster, so the id is the stored one and not the one just made.
+        self.stored_installation()
+            .await?
+            .ok_or_else(|| self.damaged("the installation's id", "the row was removed after it was made"))
+    }
+
+    async fn stored_installation(&self) -> Result<Option<InstallationId>, Failure> {
+        const DOING: &str = "reading the installation's id";
+        let mut connection = self.read(DOING).await?;
+        let row: Option<(String,)> = connection
+            .query(READ)
+            .fetch_optional()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        row.map(|(id,)| {
+            id.parse()
+                .map_err(|error| self.damaged("the installation's id", error))
+        })
+        .transpose()
+    }
+}
