@@ -28,6 +28,8 @@ pub(crate) struct ForcedErrors {
     pub(crate) mailboxes: Vec<(u64, EwsError)>,
     /// The sync state presented is refused.
     pub(crate) expire_cursor: bool,
+    /// Changes of these fields are left out; of all when there are none.
+    pub(crate) ignored_fields: Option<Vec<String>>,
 }
 
 /// One request under way.
@@ -72,6 +74,19 @@ impl<'a> Context<'a> {
     /// Whether the sync state of this request is to be refused.
     pub(crate) fn expires_cursor(&self) -> bool {
         self.forced.borrow().expire_cursor
+    }
+
+    /// Whether a change of this field is left out without a word.
+    pub(crate) fn ignores(&self, field: &str) -> bool {
+        let forced = self.forced.borrow();
+        let ignored = forced.ignored_fields.as_ref();
+        ignored.is_some_and(|fields| fields.is_empty() || fields.iter().any(|name| name == field))
+    }
+
+    /// Whether updates are left out altogether.
+    pub(crate) fn ignores_updates(&self) -> bool {
+        let forced = self.forced.borrow();
+        forced.ignored_fields.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// How values of a mailbox are written in this answer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Exchange;
 use super::auth::{self, Session};
@@ -19,6 +19,7 @@ use super::operations;
 use super::schema::{Violation, check};
 use super::schema_tables::ENVELOPE;
 use super::xml::{self, Element, escape_into};
+use crate::sim::answers::{Answer, Tamper};
 use crate::sim::faults::{Fault, Rule};
 use crate::sim::http::{Handler, Reply, ReplyFuture};
 
@@ -29,48 +30,62 @@ impl Handler for Exchange {
         Box::pin(async move {
             self.stats.count_request();
             self.stats.enter();
-            let reply = respond(&self, &request).await;
+            let (reply, tampers) = respond(&self, &request).await;
             self.stats.leave();
-            reply
+            finish(&self, &request, reply, &tampers)
         })
     }
 }
 
-async fn respond(exchange: &Exchange, request: &Request<Bytes>) -> Reply {
+/// Adds what each answer carries, and lets the faults in force change it.
+fn finish(exchange: &Exchange, request: &Request<Bytes>, reply: Reply, tampers: &[Tamper]) -> Reply {
+    let Reply::Answer(mut response) = reply else {
+        return reply;
+    };
+    usual_headers(exchange, request, response.headers_mut());
+    for tamper in tampers {
+        let changed = tamper.apply(Answer::of(response));
+        let bare = changed.bare;
+        response = changed.into_response();
+        if !bare {
+            usual_headers(exchange, request, response.headers_mut());
+        }
+    }
+    Reply::Answer(response)
+}
+
+async fn respond(exchange: &Exchange, request: &Request<Bytes>) -> (Reply, Vec<Tamper>) {
+    let mut tampers = Vec::new();
+    let reply = respond_to(exchange, request, &mut tampers).await;
+    (reply, tampers)
+}
+
+async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut Vec<Tamper>) -> Reply {
     if !exchange.settings.latency.is_zero() {
         tokio::time::sleep(exchange.settings.latency).await;
     }
     if !request.uri().path().eq_ignore_ascii_case("/ews/exchange.asmx") {
         return plain(
-            exchange,
             StatusCode::NOT_FOUND,
             "There is nothing here; the service is /EWS/Exchange.asmx.",
         );
     }
     if !exchange.settings.ews_enabled {
-        return plain(
-            exchange,
-            StatusCode::FORBIDDEN,
-            "EWS is disabled for this organization.",
-        );
+        return plain(StatusCode::FORBIDDEN, "EWS is disabled for this organization.");
     }
     let Some(account) = auth::authenticate(exchange, request.headers()) else {
         exchange.stats.count_refused();
         return unauthorized(exchange);
     };
     if request.method() != Method::POST {
-        return plain(
-            exchange,
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Requests are sent with POST.",
-        );
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "Requests are sent with POST.");
     }
     if request.body().len() > exchange.settings.maximum_request_bytes {
         let text = "The request is too big.";
         return soap_fault(exchange, &EwsError::new("ErrorRequestStreamTooBig", text));
     }
     let Ok(text) = std::str::from_utf8(request.body()) else {
-        return plain(exchange, StatusCode::BAD_REQUEST, "The request is not UTF-8.");
+        return plain(StatusCode::BAD_REQUEST, "The request is not UTF-8.");
     };
     let envelope = match xml::parse(text) {
         Ok(envelope) => envelope,
@@ -99,7 +114,7 @@ async fn respond(exchange: &Exchange, request: &Request<Bytes>) -> Reply {
         return schema_fault(exchange, text, &violation);
     }
     let Some(operation) = envelope.child("Body").and_then(|body| body.children.first()) else {
-        return plain(exchange, StatusCode::BAD_REQUEST, "The request has no body.");
+        return plain(StatusCode::BAD_REQUEST, "The request has no body.");
     };
     exchange.stats.count_operation(&operation.name);
     let session = match auth::session(exchange, account, envelope.child("Header")) {
@@ -110,7 +125,9 @@ async fn respond(exchange: &Exchange, request: &Request<Bytes>) -> Reply {
     for mailbox in &named {
         exchange.stats.enter_mailbox(&mailbox.in_flight);
     }
-    let reply = carry_out(exchange, &session, operation, &named).await;
+    let moods = moods(exchange, &session, operation, &named, text);
+    tampers.clone_from(&moods.tampers);
+    let reply = carry_out(exchange, &session, operation, moods).await;
     for mailbox in &named {
         mailbox.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -123,16 +140,15 @@ struct Moods {
     wait: Duration,
     instead: Option<Reply>,
     lose_response: bool,
+    hang: bool,
+    tampers: Vec<Tamper>,
     forced: ForcedErrors,
 }
 
-async fn carry_out(
-    exchange: &Exchange,
-    session: &Session,
-    operation: &Element,
-    named: &[Arc<Mailbox>],
-) -> Reply {
-    let moods = moods(exchange, session, operation, named);
+async fn carry_out(exchange: &Exchange, session: &Session, operation: &Element, moods: Moods) -> Reply {
+    if moods.hang {
+        return std::future::pending().await;
+    }
     if !moods.wait.is_zero() {
         tokio::time::sleep(moods.wait).await;
     }
@@ -154,7 +170,13 @@ async fn carry_out(
     }
 }
 
-fn moods(exchange: &Exchange, session: &Session, operation: &Element, named: &[Arc<Mailbox>]) -> Moods {
+fn moods(
+    exchange: &Exchange,
+    session: &Session,
+    operation: &Element,
+    named: &[Arc<Mailbox>],
+    text: &str,
+) -> Moods {
     let mut moods = Moods::default();
     let draw = exchange
         .groups
@@ -165,7 +187,7 @@ fn moods(exchange: &Exchange, session: &Session, operation: &Element, named: &[A
         .map_or(session.account.user.as_str(), |mailbox| &mailbox.smtp);
     if let Some(fault) = draw
         .fault
-        .or_else(|| exchange.faults.take(&operation.name, subject))
+        .or_else(|| exchange.faults.take(&operation.name, subject, || text.to_owned()))
     {
         exchange.stats.count_fault();
         let several = named.len() > 1;
@@ -179,7 +201,10 @@ fn moods(exchange: &Exchange, session: &Session, operation: &Element, named: &[A
         );
     }
     for mailbox in named.iter().skip(1) {
-        if let Some(fault) = exchange.faults.take_named(&operation.name, &mailbox.smtp) {
+        let fault = exchange
+            .faults
+            .take_named(&operation.name, &mailbox.smtp, || text.to_owned());
+        if let Some(fault) = fault {
             exchange.stats.count_fault();
             apply(
                 exchange,
@@ -237,18 +262,21 @@ fn apply(
         Fault::LoseResponse => moods.lose_response = true,
         Fault::Cut => moods.instead = Some(Reply::Cut),
         Fault::Slow(pause) => moods.wait += pause,
+        Fault::Hang => moods.hang = true,
+        Fault::Instead(instead) => {
+            moods.instead = Some(plain(StatusCode::OK, ""));
+            moods.tampers.push(Tamper::new(move |_| instead.clone()));
+        }
+        Fault::Afterwards(instead) => moods.tampers.push(Tamper::new(move |_| instead.clone())),
+        Fault::Tamper(tamper) => moods.tampers.push(tamper),
+        Fault::IgnoreFields(fields) => moods.forced.ignored_fields = Some(fields),
         Fault::Status(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            moods.instead = Some(plain(exchange, status, "The service is unavailable."));
+            moods.instead = Some(plain(status, "The service is unavailable."));
         }
         Fault::Garbage => {
             let bytes = b"<html>\x00\xff{\"neither\": 'XML' nor JSON".as_slice();
-            moods.instead = Some(answer(
-                exchange,
-                StatusCode::OK,
-                CONTENT,
-                Bytes::from_static(bytes),
-            ));
+            moods.instead = Some(answer(StatusCode::OK, CONTENT, Bytes::from_static(bytes)));
         }
         Fault::Huge(length) => {
             let mut prefix = envelope_start(exchange);
@@ -336,7 +364,7 @@ fn envelope(exchange: &Exchange, status: StatusCode, body: &str) -> Reply {
     let mut text = envelope_start(exchange);
     text.push_str(body);
     text.push_str("</s:Body></s:Envelope>");
-    answer(exchange, status, CONTENT, Bytes::from(text))
+    answer(status, CONTENT, Bytes::from(text))
 }
 
 fn soap_fault(exchange: &Exchange, error: &EwsError) -> Reply {
@@ -373,7 +401,7 @@ fn schema_fault(exchange: &Exchange, request: &str, violation: &Violation) -> Re
 }
 
 fn unauthorized(exchange: &Exchange) -> Reply {
-    let mut reply = answer(exchange, StatusCode::UNAUTHORIZED, "text/plain", Bytes::new());
+    let mut reply = answer(StatusCode::UNAUTHORIZED, "text/plain", Bytes::new());
     if let Reply::Answer(response) = &mut reply {
         if exchange.settings.basic_enabled {
             response.headers_mut().append(
@@ -391,21 +419,25 @@ fn unauthorized(exchange: &Exchange) -> Reply {
     reply
 }
 
-fn plain(exchange: &Exchange, status: StatusCode, text: &'static str) -> Reply {
+fn plain(status: StatusCode, text: &'static str) -> Reply {
     answer(
-        exchange,
         status,
         "text/plain; charset=utf-8",
         Bytes::from_static(text.as_bytes()),
     )
 }
 
-fn answer(exchange: &Exchange, status: StatusCode, content: &'static str, body: Bytes) -> Reply {
+fn answer(status: StatusCode, content: &'static str, body: Bytes) -> Reply {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    Reply::Answer(response)
+}
+
+/// What every answer carries.
+fn usual_headers(exchange: &Exchange, request: &Request<Bytes>, headers: &mut HeaderMap) {
     // The date follows the server's own clock, so that a client can measure how wrong that clock is.
     let date = exchange
         .clock
@@ -419,5 +451,12 @@ fn answer(exchange: &Exchange, status: StatusCode, content: &'static str, body: 
         headers.insert("request-id", value);
     }
     headers.insert("x-feserver", HeaderValue::from_static("SIM01"));
-    Reply::Answer(response)
+    // Returned only to a client that asks for it.
+    let wanted = request.headers().get("return-client-request-id");
+    let id = request.headers().get("client-request-id");
+    if let (Some(wanted), Some(id)) = (wanted, id)
+        && wanted.as_bytes().eq_ignore_ascii_case(b"true")
+    {
+        headers.insert("client-request-id", id.clone());
+    }
 }

@@ -14,6 +14,8 @@ pub(crate) const ROOT: u64 = 1;
 pub(crate) const TOP: u64 = 2;
 pub(crate) const TASKS: u64 = 4;
 pub(crate) const DELETED_ITEMS: u64 = 5;
+pub(crate) const ARCHIVE_ROOT: u64 = 14;
+pub(crate) const ARCHIVE_TOP: u64 = 15;
 
 /// The body of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]

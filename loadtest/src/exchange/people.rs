@@ -11,7 +11,7 @@ use super::error::EwsError;
 use super::ids::{Kind, ObjectId, change_key};
 use super::mailbox::Mailbox;
 use super::properties::{Properties, label};
-use super::store::{Body, DELETED_ITEMS, Item, Place, Store, TASKS};
+use super::store::{ARCHIVE_TOP, Body, DELETED_ITEMS, Item, Place, Store, TASKS};
 use super::tasks::TaskStatus;
 
 /// A folder as it is in the store.
@@ -48,6 +48,8 @@ pub struct ItemView {
     pub folder_id: String,
     /// Whether it lies somewhere below Deleted Items.
     pub in_deleted_items: bool,
+    /// Whether it lies in the archive mailbox.
+    pub in_archive: bool,
     /// Subject; empty when there is none.
     pub subject: String,
     /// Body as it was written.
@@ -306,6 +308,63 @@ impl Exchange {
         found(&mailbox, &store, moved)
     }
 
+    /// Gives a mailbox an archive mailbox (`archivemsgfolderroot`).
+    ///
+    /// # Errors
+    /// When there is no such mailbox.
+    pub fn give_archive(&self, smtp: &str) -> Result<(), ActError> {
+        self.primary_mailbox(smtp)?.store().has_archive = true;
+        Ok(())
+    }
+
+    /// A retention policy moves a task into the archive, into a folder of the same name and class; its identifier changes.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or item, or the mailbox has no archive.
+    pub fn person_archives(&self, smtp: &str, item_id: &str) -> Result<ItemView, ActError> {
+        let (mailbox, number) = self.own_item(smtp, item_id)?;
+        let now = self.clock.unique();
+        let mut store = mailbox.store();
+        let from = store.item(number).ok_or_else(EwsError::item_not_found)?.folder;
+        let folder = store.folder(from).ok_or_else(super::store::folder_not_found)?;
+        let (name, class) = (folder.name.to_string(), folder.class.to_string());
+        let known = store
+            .children(ARCHIVE_TOP)
+            .find(|folder| *folder.name == name)
+            .map(|folder| folder.number);
+        let target = match known {
+            Some(number) => number,
+            None => store.create_folder(ARCHIVE_TOP, &name, &class, Properties::new(), now)?,
+        };
+        let moved = store.move_item(number, target, now)?;
+        found(&mailbox, &store, moved)
+    }
+
+    /// A person makes a folder below any other, of any class (`IPF.Task`, `IPF.Note`); its identifier.
+    ///
+    /// # Errors
+    /// When there is no such mailbox or folder, or a sibling has the name.
+    pub fn person_creates_folder(
+        &self,
+        smtp: &str,
+        parent_id: &str,
+        name: &str,
+        class: &str,
+    ) -> Result<String, ActError> {
+        let mailbox = self.primary_mailbox(smtp)?;
+        let parent = own_folder(&mailbox, parent_id)?;
+        let now = self.clock.unique();
+        let number = mailbox
+            .store()
+            .create_folder(parent, name, class, Properties::new(), now)?;
+        let id = ObjectId {
+            mailbox: mailbox.number,
+            kind: Kind::Folder,
+            number,
+        };
+        Ok(id.encode())
+    }
+
     /// A person copies a task into a folder, or beside itself; the copy keeps every property, named ones too.
     ///
     /// # Errors
@@ -400,6 +459,7 @@ fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> ItemView {
         folder_id: id(Kind::Folder, item.folder),
         in_deleted_items: item.folder == DELETED_ITEMS
             || store.was_below(item.folder, DELETED_ITEMS, store.change()),
+        in_archive: store.was_below(item.folder, ARCHIVE_TOP, store.change()),
         subject: item.subject.clone().unwrap_or_default(),
         body: item.body.as_ref().map(|body| body.text.clone()),
         start: item.dates.start,

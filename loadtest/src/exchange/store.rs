@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use super::error::EwsError;
-pub(crate) use super::objects::{Body, DELETED_ITEMS, Folder, Item, Place, ROOT, TASKS, TOP, Tombstone};
+pub(crate) use super::objects::{
+    ARCHIVE_ROOT, ARCHIVE_TOP, Body, DELETED_ITEMS, Folder, Item, Place, ROOT, TASKS, TOP, Tombstone,
+};
 use super::properties::Properties;
 use crate::sim::vec_map::VecMap;
 
@@ -33,6 +35,14 @@ const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[
     (11, "notes", TOP, "IPF.StickyNote", "Notes"),
     (12, "journal", TOP, "IPF.Journal", "Journal"),
     (13, "junkemail", TOP, "IPF.Note", "Junk E-mail"),
+    (ARCHIVE_ROOT, "archiveroot", 0, "", ""),
+    (
+        ARCHIVE_TOP,
+        "archivemsgfolderroot",
+        ARCHIVE_ROOT,
+        "IPF.Note",
+        "Top of Information Store",
+    ),
 ];
 /// First number of an object that is not well-known.
 const FIRST_FREE: u64 = 100;
@@ -67,6 +77,8 @@ pub(crate) struct Store {
     last_number: u64,
     /// Raised to make every sync state handed out so far invalid.
     pub(crate) epoch: u64,
+    /// Whether there is an archive mailbox; its folders are hidden without one.
+    pub(crate) has_archive: bool,
 }
 
 impl Store {
@@ -127,7 +139,12 @@ impl Store {
     /// The folder with this number, unless it is gone.
     pub(crate) fn folder(&self, number: u64) -> Option<&Folder> {
         self.any_folder(number)
-            .filter(|folder| folder.place() != Place::Gone)
+            .filter(|folder| folder.place() != Place::Gone && self.shows(folder))
+    }
+
+    /// Whether a folder is one of the mailbox: those of an archive are only when there is an archive.
+    fn shows(&self, folder: &Folder) -> bool {
+        self.has_archive || !matches!(folder.number, ARCHIVE_ROOT | ARCHIVE_TOP)
     }
 
     fn folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
@@ -152,7 +169,8 @@ impl Store {
     pub(crate) fn folders_ever(&self) -> impl Iterator<Item = &Folder> {
         let furniture = FURNITURE
             .iter()
-            .map(|folder| self.folders.get(&folder.number).map_or(folder, Box::as_ref));
+            .map(|folder| self.folders.get(&folder.number).map_or(folder, Box::as_ref))
+            .filter(|folder| self.shows(folder));
         let own = self
             .folders
             .values()

@@ -38,12 +38,16 @@ impl SharePoint {
             .site_of(&address.web)
             .map(|site| super::lock(&site).path().to_owned())
             .unwrap_or_default();
-        let mut lost = false;
-        let fault = self.faults.take(Operation::Batch.name(), &subject);
+        let (mut lost, mut tamper) = (false, None);
+        let fault = self
+            .faults
+            .take(Operation::Batch.name(), &subject, || incoming.text());
         match self.fault(fault, mode) {
             Met::Nothing | Met::Expire => {}
             Met::Pause(pause) => tokio::time::sleep(pause).await,
             Met::Lose => lost = true,
+            Met::Hang => std::future::pending().await,
+            Met::Tamper(change) => tamper = Some(change),
             Met::Turn(turn) => return turn,
         }
         let parts = match self.read_batch(incoming, identity) {
@@ -54,7 +58,20 @@ impl SharePoint {
         let mut body = Vec::new();
         for part in &parts {
             match self.serve_batch_part(part, identity, address, host).await {
-                Turn::Answer(message) => push_part(&mut body, &boundary, &message),
+                Turn::Answer(message) => {
+                    let headers = message
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (*name, value.as_str()));
+                    push_part(&mut body, &boundary, message.status, headers, &message.body);
+                }
+                Turn::Sent(answer) => {
+                    let headers = answer
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_str()));
+                    push_part(&mut body, &boundary, answer.status, headers, &answer.body);
+                }
                 other => return other,
             }
         }
@@ -66,11 +83,15 @@ impl SharePoint {
             "Content-Type",
             format!("multipart/mixed; boundary=\"{boundary}\""),
         )];
-        Turn::Answer(Message {
+        let turn = Turn::Answer(Message {
             status: 200,
             headers,
             body: Bytes::from(body),
-        })
+        });
+        match tamper {
+            Some(tamper) => self.tampered(turn, &tamper, incoming),
+            None => turn,
+        }
     }
 
     fn read_batch(&self, incoming: &Incoming<'_>, identity: &Identity) -> Result<Vec<Part>, SpError> {
@@ -247,21 +268,27 @@ fn read_part(content: &[u8], in_changeset: bool) -> Option<Part> {
     })
 }
 
-fn push_part(out: &mut Vec<u8>, boundary: &str, message: &Message) {
-    let reason = hyper::StatusCode::from_u16(message.status)
+fn push_part<'a>(
+    out: &mut Vec<u8>,
+    boundary: &str,
+    status: u16,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    body: &[u8],
+) {
+    let reason = hyper::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason());
     let mut head = format!(
         "--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nHTTP/1.1 {} {}\r\n",
-        message.status,
+        status,
         reason.unwrap_or("Unknown")
     );
-    for (name, value) in &message.headers {
+    for (name, value) in headers {
         head.push_str(&format!("{}: {value}\r\n", name.to_ascii_uppercase()));
     }
     head.push_str("\r\n");
     out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(&message.body);
+    out.extend_from_slice(body);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -12,7 +12,7 @@ use super::errors::SpError;
 use super::fields::{Field, Schema};
 use super::filter::{self, Cell};
 use super::item_view::{content_type_id, permissions_node};
-use super::model::{Access, FULL_MASK, List, Site};
+use super::model::{Access, Closed, FULL_MASK, List, Site};
 use super::path::Segment;
 use super::server::{Call, Outcome};
 use super::shape::{Answer, Entity, Node, Properties};
@@ -37,6 +37,11 @@ impl SharePoint {
             };
         };
         let list = site.list(id)?;
+        match list.closed.filter(|_| call.caller.full) {
+            Some(Closed::Forbidden) => return Err(SpError::access_denied()),
+            Some(Closed::Missing) => return Err(SpError::no_list()),
+            None => {}
+        }
         if !call.caller.full && site.access(list, None, call.caller.user) == Access::None {
             return Err(SpError::access_denied());
         }
@@ -84,6 +89,7 @@ impl SharePoint {
             .lists
             .values()
             .filter(|list| list.web == call.web)
+            .filter(|list| !call.caller.full || list.closed.is_none())
             .filter(|list| call.caller.full || site.access(list, None, call.caller.user) > Access::None)
             .collect();
         // SharePoint lists them by title.
@@ -306,6 +312,7 @@ fn new_list(id: Uuid, web: usize, spec: &ListSpec, schema: Schema, now: Timestam
         last_item_modified: whole_second(now),
         last_item_deleted: whole_second(now),
         rights: None,
+        closed: None,
     }
 }
 

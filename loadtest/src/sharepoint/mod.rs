@@ -34,7 +34,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 pub use fields::Language;
-pub use model::Access;
+pub use model::{Access, Closed};
 pub use operations::{Operation, Stats};
 
 use crate::sim::clock::SimClock;

@@ -51,6 +51,15 @@ pub(crate) struct User {
     pub(crate) email: String,
 }
 
+/// What a service account or app meets at a web or list that is closed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// 403, access denied.
+    Forbidden,
+    /// 404, as if it did not exist.
+    Missing,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
     pub(crate) id: Uuid,
@@ -58,6 +67,8 @@ pub(crate) struct Web {
     pub(crate) path: String,
     pub(crate) title: String,
     pub(crate) created: Timestamp,
+    /// Whether service accounts and apps are turned away.
+    pub(crate) closed: Option<Closed>,
 }
 
 /// Who may do less than everybody: an absent person may edit.
@@ -117,6 +128,8 @@ pub(crate) struct List {
     pub(crate) last_item_modified: Timestamp,
     pub(crate) last_item_deleted: Timestamp,
     pub(crate) rights: Option<Restrictions>,
+    /// Whether service accounts and apps are turned away.
+    pub(crate) closed: Option<Closed>,
 }
 
 impl List {

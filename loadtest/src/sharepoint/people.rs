@@ -7,7 +7,7 @@ use jiff::civil::Date;
 
 use super::changes::{ChangeLog, ChangeType};
 use super::errors::SpError;
-use super::model::{Access, Item, List, Restrictions, Site, Web};
+use super::model::{Access, Closed, Item, List, Restrictions, Site, Web};
 pub use super::specs::{ItemEdit, ItemId, ItemView, ListId, ListSpec, ListView, SiteSpec, Target, UserId};
 use super::write::Patch;
 use super::zones::SiteZone;
@@ -42,6 +42,7 @@ impl SharePoint {
             path: path.clone(),
             title: spec.title.clone(),
             created: self.clock.now(),
+            closed: None,
         };
         let site = Site {
             id: self.new_id(),
@@ -88,6 +89,7 @@ impl SharePoint {
                 path: path.clone(),
                 title: title.to_owned(),
                 created,
+                closed: None,
             });
             Ok(true)
         })?;
@@ -139,6 +141,33 @@ impl SharePoint {
             } else {
                 site.refused.remove(&name)
             };
+            Ok(())
+        })
+    }
+
+    /// Closes a web to service accounts and apps, or opens it again; `path` is its whole server-relative path. A closed web
+    /// is not among the webs of its parent.
+    ///
+    /// # Errors
+    /// Says that there is no such web.
+    pub fn close_web(&self, path: &str, closed: Option<Closed>) -> Result<(), String> {
+        let path = path.trim_end_matches('/');
+        self.with_site(path, |site| {
+            let at = site.web_index(path).ok_or_else(|| SpError::no_resource(path))?;
+            if let Some(web) = site.webs.get_mut(at) {
+                web.closed = closed;
+            }
+            Ok(())
+        })
+    }
+
+    /// Closes a list to service accounts and apps, or opens it again. A closed list is not among the lists of its web.
+    ///
+    /// # Errors
+    /// Says that there is no such site or list.
+    pub fn close_list(&self, site: &str, list: ListId, closed: Option<Closed>) -> Result<(), String> {
+        self.with_site(site, |site| {
+            site.list_mut(list)?.closed = closed;
             Ok(())
         })
     }

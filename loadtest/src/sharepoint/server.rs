@@ -5,16 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Request};
 
 use super::auth::{Caller, Identity};
 use super::errors::SpError;
-use super::model::Site;
+use super::model::{Closed, Site};
 use super::operations::Operation;
-use super::path::{Address, Segment};
+use super::path::{Address, Segment, percent_decode};
 use super::shape::{Answer, Mode, Node, error_body};
 use super::{SharePoint, lock};
+use crate::sim::answers::{Answer as Sent, Tamper};
 use crate::sim::faults::Fault;
 use crate::sim::http::{Handler, Reply, ReplyFuture};
 
@@ -105,6 +105,8 @@ pub(crate) struct Message {
 /// What becomes of a request or of a part of a batch.
 pub(crate) enum Turn {
     Answer(Message),
+    /// Sent as it is; the usual headers come with it unless it is bare.
+    Sent(Sent),
     Cut,
     Huge(u64),
 }
@@ -121,6 +123,17 @@ pub(crate) struct Incoming<'a> {
 impl Incoming<'_> {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Address, decoded, and body.
+    pub(crate) fn text(&self) -> String {
+        let query = self.query.unwrap_or_default();
+        let address = percent_decode(&format!("{}?{query}", self.path));
+        format!(
+            "{} {address}\n{}",
+            self.method,
+            String::from_utf8_lossy(self.body)
+        )
     }
 }
 
@@ -141,7 +154,11 @@ impl Handler for SharePoint {
                 format!("http://{host}")
             });
             match self.serve_one(&incoming, &host).await {
-                Turn::Answer(message) => Reply::Answer(self.response(message)),
+                Turn::Answer(message) => Reply::Answer(self.sent(message, &incoming).into_response()),
+                Turn::Sent(answer) if answer.bare => Reply::Answer(answer.into_response()),
+                Turn::Sent(answer) => {
+                    Reply::Answer(self.with_usual_headers(answer, &incoming).into_response())
+                }
                 Turn::Cut => Reply::Cut,
                 Turn::Huge(length) => Reply::Huge {
                     prefix: Bytes::from_static(b"{\"value\":["),
@@ -203,19 +220,25 @@ impl SharePoint {
         if !draw.latency.is_zero() {
             tokio::time::sleep(draw.latency).await;
         }
-        let mut lost = false;
+        let (mut lost, mut tamper) = (false, None);
         if draw.fault.is_some() {
             match self.fault(draw.fault, shape) {
                 Met::Nothing | Met::Expire => {}
                 Met::Pause(pause) => tokio::time::sleep(pause).await,
                 Met::Lose => lost = true,
+                Met::Hang => std::future::pending().await,
+                Met::Tamper(change) => tamper = Some(change),
                 Met::Turn(turn) => return turn,
             }
         }
         let turn = self
             .serve_request(incoming, &address, &identity, host, mode)
             .await;
-        if lost { Turn::Cut } else { turn }
+        match tamper {
+            _ if lost => Turn::Cut,
+            Some(tamper) => self.tampered(turn, &tamper, incoming),
+            None => turn,
+        }
     }
 
     /// Serves one request, a batch or not, whose caller is known.
@@ -273,7 +296,7 @@ impl SharePoint {
                 Err(error) => error_message(&error, mode),
             })
         };
-        let fault = self.faults.take(operation.name(), &subject);
+        let fault = self.faults.take(operation.name(), &subject, || incoming.text());
         match self.fault(fault, mode) {
             Met::Nothing => run(false),
             Met::Expire => run(true),
@@ -285,6 +308,8 @@ impl SharePoint {
                 run(false);
                 Turn::Cut
             }
+            Met::Hang => std::future::pending().await,
+            Met::Tamper(tamper) => self.tampered(run(false), &tamper, incoming),
             Met::Turn(turn) => turn,
         }
     }
@@ -320,6 +345,12 @@ impl SharePoint {
             Fault::LoseResponse => Met::Lose,
             Fault::Cut => Met::Turn(Turn::Cut),
             Fault::Slow(pause) => Met::Pause(pause),
+            Fault::Hang => Met::Hang,
+            Fault::Instead(answer) => Met::Turn(Turn::Sent(answer)),
+            Fault::Afterwards(answer) => Met::Tamper(Tamper::new(move |_| answer.clone())),
+            Fault::Tamper(tamper) => Met::Tamper(tamper),
+            // Exchange's alone.
+            Fault::IgnoreFields(_) => Met::Nothing,
             Fault::Status(status) => text(status, vec![html()], "The request could not be carried out."),
             Fault::Error(code) => Met::Turn(Turn::Answer(error_message(&SpError::by_code(&code), mode))),
             Fault::Garbage => text(
@@ -348,6 +379,12 @@ impl SharePoint {
             .web_index(&address.web)
             .ok_or_else(|| SpError::exception(404, -2_147_024_894, "The web does not exist."))?;
         let caller = site.caller(identity)?;
+        let closed = site.webs.get(web).and_then(|web| web.closed);
+        match closed.filter(|_| caller.full) {
+            Some(Closed::Forbidden) => return Err(SpError::access_denied()),
+            Some(Closed::Missing) => return Err(SpError::no_resource(&address.web)),
+            None => {}
+        }
         if guarded && operation != Operation::ContextInfo {
             self.check_digest(
                 incoming.header("x-requestdigest"),
@@ -390,24 +427,54 @@ impl SharePoint {
         }
     }
 
-    fn response(&self, message: Message) -> Response<Bytes> {
-        let mut response = Response::new(message.body);
-        *response.status_mut() = hyper::StatusCode::from_u16(message.status).unwrap_or(hyper::StatusCode::OK);
+    /// An answer with the headers the server adds to each.
+    fn sent(&self, message: Message, incoming: &Incoming<'_>) -> Sent {
+        let headers = message
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let answer = Sent {
+            status: message.status,
+            headers: headers.collect(),
+            body: message.body,
+            bare: false,
+        };
+        self.with_usual_headers(answer, incoming)
+    }
+
+    fn with_usual_headers(&self, mut answer: Sent, incoming: &Incoming<'_>) -> Sent {
         let date = self.clock.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let score = self.health_score.load(Ordering::Relaxed).to_string();
-        let always = [
+        let usual = [
             ("Date", date),
             ("X-SharePointHealthScore", score),
             ("MicrosoftSharePointTeamServices", "16.0.0.10417".to_owned()),
             ("SPRequestGuid", self.new_id().to_string()),
             ("Cache-Control", "private, max-age=0".to_owned()),
         ];
-        for (name, value) in message.headers.into_iter().chain(always) {
-            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
-                response.headers_mut().append(name, value);
-            }
+        answer
+            .headers
+            .extend(usual.map(|(name, value)| (name.to_owned(), value)));
+        // Returned only to a client that asks for it.
+        let wanted = incoming.header("return-client-request-id").unwrap_or_default();
+        if let Some(id) = incoming.header("client-request-id")
+            && wanted.eq_ignore_ascii_case("true")
+        {
+            answer
+                .headers
+                .push(("client-request-id".to_owned(), id.to_owned()));
         }
-        response
+        Sent { bare: true, ..answer }
+    }
+
+    /// What a fault makes of an answer.
+    pub(crate) fn tampered(&self, turn: Turn, tamper: &Tamper, incoming: &Incoming<'_>) -> Turn {
+        match turn {
+            Turn::Answer(message) => Turn::Sent(tamper.apply(self.sent(message, incoming))),
+            Turn::Sent(answer) => Turn::Sent(tamper.apply(answer)),
+            Turn::Cut => Turn::Cut,
+            Turn::Huge(length) => Turn::Huge(length),
+        }
     }
 }
 
@@ -417,6 +484,9 @@ pub(crate) enum Met {
     Expire,
     Pause(Duration),
     Lose,
+    Hang,
+    /// Carried out; the answer is changed.
+    Tamper(Tamper),
     Turn(Turn),
 }
 

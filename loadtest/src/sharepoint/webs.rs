@@ -128,6 +128,7 @@ impl SharePoint {
                 for (at, web) in site.webs.iter().enumerate() {
                     // Direct children only.
                     if at != call.web
+                        && !(call.caller.full && web.closed.is_some())
                         && web
                             .path
                             .strip_prefix(&prefix)

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::answers::{Answer, Tamper};
+
 /// What goes wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -33,6 +35,17 @@ pub enum Fault {
     Huge(u64),
     /// The next cursor (sync state or change token) that is presented is refused as too old.
     ExpireCursor,
+    /// The request is not carried out and gets this answer.
+    Instead(Answer),
+    /// The request is carried out and gets this answer: a refusal of what was done, another person's answer, …
+    Afterwards(Answer),
+    /// The request is carried out, and what the client gets is what this makes of the answer.
+    Tamper(Tamper),
+    /// The request is not carried out and never answered; the connection stays open.
+    Hang,
+    /// Exchange's `UpdateItem`: changes of these fields (`item:Body`) are left out, and the answer is that of a success.
+    /// Without fields nothing is changed, not even the change key.
+    IgnoreFields(Vec<String>),
 }
 
 /// Which requests a fault hits, and how often.
@@ -48,10 +61,87 @@ pub struct Rule {
     pub remaining: u64,
 }
 
+/// Which requests a fault hits, chosen more finely than a [`Rule`] does: by what stands in the request, and from the n-th on.
+#[derive(Debug, Clone, Default)]
+pub struct Aim {
+    operation: Option<String>,
+    subject: Option<String>,
+    containing: Option<String>,
+    skip: u64,
+    times: Option<u64>,
+}
+
+impl Aim {
+    /// Every request of one operation.
+    #[must_use]
+    pub fn at(operation: &str) -> Self {
+        Self {
+            operation: Some(operation.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Every request of every operation.
+    #[must_use]
+    pub fn at_all() -> Self {
+        Self::default()
+    }
+
+    /// Only those of this mailbox address or site path.
+    #[must_use]
+    pub fn of(mut self, subject: &str) -> Self {
+        self.subject = Some(subject.to_owned());
+        self
+    }
+
+    /// Only those in which this text stands, in any case: in the address (decoded) or in the body. An id of a list hits the
+    /// requests about that list, an id of an item those about that item.
+    #[must_use]
+    pub fn containing(mut self, text: &str) -> Self {
+        self.containing = Some(text.to_lowercase());
+        self
+    }
+
+    /// Only after this number of requests that fit.
+    #[must_use]
+    pub fn after(mut self, requests: u64) -> Self {
+        self.skip = requests;
+        self
+    }
+
+    /// No more often than this; without it for ever.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = Some(times);
+        self
+    }
+}
+
+/// A rule in force.
+#[derive(Debug)]
+struct Entry {
+    rule: Rule,
+    containing: Option<String>,
+    skip: u64,
+}
+
+impl Entry {
+    /// Whether the request fits, apart from its subject.
+    fn fits(&self, operation: &str, text: &mut dyn FnMut() -> String) -> bool {
+        let named = self.rule.operation.as_deref();
+        self.rule.remaining > 0
+            && named.is_none_or(|name| name == operation)
+            && self
+                .containing
+                .as_deref()
+                .is_none_or(|part| text().to_lowercase().contains(part))
+    }
+}
+
 /// The rules in force on one server; the first that fits and has hits left wins.
 #[derive(Debug, Default)]
 pub struct Faults {
-    rules: Mutex<Vec<Rule>>,
+    rules: Mutex<Vec<Entry>>,
     /// Whether there are rules: most of the time there are none, and nobody need wait for the lock.
     some: AtomicBool,
 }
@@ -59,8 +149,30 @@ pub struct Faults {
 impl Faults {
     /// Adds a rule behind those there are.
     pub fn add(&self, rule: Rule) {
+        self.push(Entry {
+            rule,
+            containing: None,
+            skip: 0,
+        });
+    }
+
+    /// Lets the requests that `aim` describes meet `fault`, behind the rules there are.
+    pub fn aim(&self, aim: Aim, fault: Fault) {
+        self.push(Entry {
+            rule: Rule {
+                operation: aim.operation,
+                subject: aim.subject,
+                fault,
+                remaining: aim.times.unwrap_or(u64::MAX),
+            },
+            containing: aim.containing,
+            skip: aim.skip,
+        });
+    }
+
+    fn push(&self, entry: Entry) {
         let mut rules = self.lock();
-        rules.push(rule);
+        rules.push(entry);
         self.some.store(true, Ordering::Release);
     }
 
@@ -81,41 +193,53 @@ impl Faults {
         self.some.store(false, Ordering::Release);
     }
 
-    /// The fault this request meets, if any; uses up one hit.
-    pub fn take(&self, operation: &str, subject: &str) -> Option<Fault> {
-        self.take_where(operation, |named| {
+    /// The fault this request meets, if any; uses up one hit. `text` is the request's address and body; it is asked for
+    /// only when a rule looks at it.
+    pub fn take(&self, operation: &str, subject: &str, text: impl FnMut() -> String) -> Option<Fault> {
+        self.take_where(operation, text, |named| {
             named.is_none_or(|name| name.eq_ignore_ascii_case(subject))
         })
     }
 
     /// The fault of a rule made for this subject and no other; uses up one hit. For the further subjects of a request
     /// that concerns several: rules for everybody are used up once per request, by [`Faults::take`].
-    pub fn take_named(&self, operation: &str, subject: &str) -> Option<Fault> {
-        self.take_where(operation, |named| {
+    pub fn take_named(&self, operation: &str, subject: &str, text: impl FnMut() -> String) -> Option<Fault> {
+        self.take_where(operation, text, |named| {
             named.is_some_and(|name| name.eq_ignore_ascii_case(subject))
         })
     }
 
-    fn take_where(&self, operation: &str, fits: impl Fn(Option<&str>) -> bool) -> Option<Fault> {
+    fn take_where(
+        &self,
+        operation: &str,
+        mut text: impl FnMut() -> String,
+        of_subject: impl Fn(Option<&str>) -> bool,
+    ) -> Option<Fault> {
         if !self.some.load(Ordering::Acquire) {
             return None;
         }
         let mut rules = self.lock();
-        let rule = rules.iter_mut().find(|rule| {
-            rule.remaining > 0
-                && rule.operation.as_deref().is_none_or(|name| name == operation)
-                && fits(rule.subject.as_deref())
-        })?;
-        if rule.remaining != u64::MAX {
-            rule.remaining -= 1;
+        let mut hit = None;
+        for entry in rules.iter_mut() {
+            if !of_subject(entry.rule.subject.as_deref()) || !entry.fits(operation, &mut text) {
+                continue;
+            }
+            if entry.skip > 0 {
+                entry.skip -= 1;
+                continue;
+            }
+            if entry.rule.remaining != u64::MAX {
+                entry.rule.remaining -= 1;
+            }
+            hit = Some(entry.rule.fault.clone());
+            break;
         }
-        let fault = rule.fault.clone();
-        rules.retain(|rule| rule.remaining > 0);
+        rules.retain(|entry| entry.rule.remaining > 0);
         self.some.store(!rules.is_empty(), Ordering::Release);
-        Some(fault)
+        hit
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
         self.rules
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

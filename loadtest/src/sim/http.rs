@@ -192,7 +192,11 @@ where
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).keep_alive(true);
+    // Servers give the time by their own clock, or leave it out on purpose.
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive(true)
+        .auto_date_header(false);
     // Clients come and go; a connection that ends badly is theirs to notice.
     builder.serve_connection(io, service).await.ok();
 }

@@ -1,5 +1,6 @@
 //! What both simulated servers share: their clock, faults on demand, and an HTTP(S) listener.
 
+pub mod answers;
 pub mod clock;
 pub mod conditions;
 pub(crate) mod dice;

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use ring::{digest, signature};
 use serde_json::{Value, json};
 
+use super::answers::Answer as Sent;
 use super::clock::SimClock;
 use super::faults::{Fault, Faults};
 use super::http::{Handler, Reply, ReplyFuture};
@@ -292,6 +293,19 @@ impl TokenServer {
 impl Handler for TokenServer {
     fn handle(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture {
         Box::pin(async move {
+            let date = self.clock.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let mut reply = self.respond(request).await;
+            if let (Reply::Answer(response), Ok(date)) = (&mut reply, date.parse()) {
+                response.headers_mut().insert(hyper::header::DATE, date);
+            }
+            reply
+        })
+    }
+}
+
+impl TokenServer {
+    fn respond(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture {
+        Box::pin(async move {
             let path = request.uri().path().to_owned();
             let host = request
                 .headers()
@@ -308,11 +322,16 @@ impl Handler for TokenServer {
             if request.method() != hyper::Method::POST {
                 return Reply::Answer(answer(405, &json!({ "error": "invalid_request" })));
             }
-            let mut lose = false;
-            match self.faults.take("token", tenant) {
-                None | Some(Fault::ExpireCursor) => {}
+            let (mut lose, mut tamper) = (false, None);
+            match self.faults.take("token", tenant, String::new) {
+                None | Some(Fault::ExpireCursor | Fault::IgnoreFields(_)) => {}
                 Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
                 Some(Fault::Cut) => return Reply::Cut,
+                Some(Fault::Hang) => std::future::pending().await,
+                Some(Fault::Instead(instead) | Fault::Afterwards(instead)) => {
+                    return Reply::Answer(instead.into_response());
+                }
+                Some(Fault::Tamper(change)) => tamper = Some(change),
                 Some(Fault::LoseResponse) => lose = true,
                 Some(Fault::Status(status)) => return Reply::Answer(answer(status, &json!({}))),
                 Some(Fault::Busy { pause, status, .. }) => {
@@ -347,7 +366,7 @@ impl Handler for TokenServer {
             if lose {
                 return Reply::Cut;
             }
-            Reply::Answer(match result {
+            let response = match result {
                 Ok(token) => answer(200, &token),
                 Err(refusal) => {
                     let time = self.clock.now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
@@ -366,6 +385,10 @@ impl Handler for TokenServer {
                     });
                     answer(refusal.status, &body)
                 }
+            };
+            Reply::Answer(match tamper {
+                Some(tamper) => tamper.apply(Sent::of(response)).into_response(),
+                None => response,
             })
         })
     }

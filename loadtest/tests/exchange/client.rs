@@ -122,13 +122,17 @@ impl Bench {
         format!("{}/EWS/Exchange.asmx", self.listener.base_url())
     }
 
-    /// Posts a text as it is.
-    pub(crate) async fn raw(&self, user: &str, text: String) -> Result<Reply, reqwest::Error> {
-        let request = self
-            .client
+    /// A request of this text, to which a test may add headers.
+    pub(crate) fn request(&self, user: &str, text: String) -> reqwest::RequestBuilder {
+        self.client
             .post(self.url())
             .basic_auth(user, Some("secret"))
-            .body(text);
+            .body(text)
+    }
+
+    /// Posts a text as it is.
+    pub(crate) async fn raw(&self, user: &str, text: String) -> Result<Reply, reqwest::Error> {
+        let request = self.request(user, text);
         let response = request
             .header("content-type", "text/xml; charset=utf-8")
             .send()

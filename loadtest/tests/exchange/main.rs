@@ -10,3 +10,4 @@ mod client;
 mod folders;
 mod items;
 mod scale;
+mod tampering;

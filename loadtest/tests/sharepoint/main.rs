@@ -6,3 +6,4 @@ mod changes;
 mod farm;
 mod items;
 mod site;
+mod tampering;

@@ -44,16 +44,20 @@ fn update(
         date_zone: context.date_zone(&mailbox),
     };
     let mut item = before.clone();
-    for update in updates {
-        apply(&mut item, update, &reading)?;
+    for (update, field) in updates.iter().zip(&fields) {
+        if !context.ignores(field) {
+            apply(&mut item, update, &reading)?;
+        }
     }
     let completed =
         item.progress.status == TaskStatus::Completed && before.progress.status != TaskStatus::Completed;
     if item.is_recurring && completed {
         complete_occurrence(&mut store, &mut item, now)?;
     }
-    store.commit_item(item, &fields, context.session.name(), now);
-    context.count_write();
+    if !context.ignores_updates() {
+        store.commit_item(item, &fields, context.session.name(), now);
+        context.count_write();
+    }
     let item = store.item(number).ok_or_else(EwsError::item_not_found)?;
     out.push_str("<m:Items><t:Task>");
     write_item_id(out, &mailbox, item);
