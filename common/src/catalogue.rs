@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scope::Scope;
+
 /// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Actor {
@@ -31,7 +33,7 @@ impl Actor {
 }
 
 macro_rules! catalogue {
-    ($($variant:ident $text:literal $actor:ident $message:literal $cause:literal $action:literal;)*) => {
+    ($($variant:ident $text:literal $actor:ident $least:ident..$widest:ident $message:literal $cause:literal $action:literal;)*) => {
         /// A stable code of something that went wrong.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Code {
@@ -66,6 +68,18 @@ macro_rules! catalogue {
                 match self { $(Self::$variant => Actor::$actor,)* }
             }
 
+            /// The widest scope a failure with this code can have.
+            #[must_use]
+            pub fn scope(self) -> Scope {
+                match self { $(Self::$variant => Scope::$widest,)* }
+            }
+
+            /// The narrowest scope a failure with this code can have, however little the request was about.
+            #[must_use]
+            pub fn narrowest_scope(self) -> Scope {
+                match self { $(Self::$variant => Scope::$least,)* }
+            }
+
             /// What they should do.
             #[must_use]
             pub fn action(self) -> &'static str {
@@ -76,239 +90,239 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    ExchangeUnreachable "exchange-unreachable" TenantAdministrator
+    ExchangeUnreachable "exchange-unreachable" TenantAdministrator Server..Server
         "The Exchange server cannot be reached"
         "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
         "Check the EWS address of the tenant (it ends in /EWS/Exchange.asmx), name resolution, the certificate, and the way to the server.";
-    ExchangeTimeout "exchange-timeout" Nobody
+    ExchangeTimeout "exchange-timeout" Nobody Item..Server
         "The Exchange server did not answer in time"
         "The server is overloaded or the network is slow."
         "Nothing, if it passes. If it stays, look at the load of the Exchange servers.";
-    ExchangeBusy "exchange-busy" Nobody
+    ExchangeBusy "exchange-busy" Nobody Server..Server
         "The Exchange server asked for a pause"
         "A throttling policy of the server was reached."
         "Nothing; the pause is kept. If freshness suffers, give the service account a throttling policy of its own.";
-    ExchangeSignInRefused "exchange-sign-in-refused" TenantAdministrator
+    ExchangeSignInRefused "exchange-sign-in-refused" TenantAdministrator Server..Server
         "Exchange refused the credentials"
         "Wrong user name or password, an expired secret, or a blocked account."
         "Check the tenant's Exchange credentials, then run `tasksync doctor`.";
-    ExchangeForbidden "exchange-forbidden" TenantAdministrator
+    ExchangeForbidden "exchange-forbidden" TenantAdministrator Mailbox..Server
         "Exchange refuses web services for this application"
         "EWS is switched off for the organisation or this application id is not on its allow list."
         "Allow EWS for this application (organisation setting EwsEnabled and EwsAllowedAppIDs).";
-    ExchangeImpersonationDenied "exchange-impersonation-denied" TenantAdministrator
+    ExchangeImpersonationDenied "exchange-impersonation-denied" TenantAdministrator Mailbox..Server
         "The service account may not act for other mailboxes"
         "The role ApplicationImpersonation (or full_access_as_app) is missing."
         "Grant the service account ApplicationImpersonation, or FullAccess to the mailboxes and use delegate access.";
-    ExchangeMailboxMissing "exchange-mailbox-missing" TenantAdministrator
+    ExchangeMailboxMissing "exchange-mailbox-missing" TenantAdministrator Mailbox..Server
         "There is no such mailbox"
         "The address changed, the mailbox was removed, or it is not a user mailbox."
         "Correct the user's mailbox address, or opt the user out.";
-    ExchangeMailboxDenied "exchange-mailbox-denied" TenantAdministrator
+    ExchangeMailboxDenied "exchange-mailbox-denied" TenantAdministrator Mailbox..Server
         "The service account has no access to this mailbox"
         "The mailbox is outside the scope of the role, or FullAccess is missing."
         "Widen the scope of the role, or grant FullAccess to this mailbox.";
-    ExchangeMailboxUnavailable "exchange-mailbox-unavailable" Nobody
+    ExchangeMailboxUnavailable "exchange-mailbox-unavailable" Nobody Mailbox..Server
         "The mailbox is not available at the moment"
         "Its database is being moved or fails over to another server."
         "Nothing, if it passes.";
-    ExchangeMailboxFull "exchange-mailbox-full" Person
+    ExchangeMailboxFull "exchange-mailbox-full" Person Mailbox..Mailbox
         "The mailbox is full"
         "The mailbox has reached its quota, so nothing can be created in it."
         "Make room in the mailbox.";
-    ExchangeItemRefused "exchange-item-refused" TenantAdministrator
+    ExchangeItemRefused "exchange-item-refused" TenantAdministrator Item..Item
         "Exchange refused this one task"
         "A value that the server does not accept, or a damaged item."
         "Look at the detail; change the task at its source and it is tried again.";
-    ExchangeItemGone "exchange-item-gone" Nobody
+    ExchangeItemGone "exchange-item-gone" Nobody Item..Item
         "The task is no longer in the mailbox"
         "It was deleted or moved while the sync was running."
         "Nothing; the next sync finds out.";
-    ExchangeConflict "exchange-conflict" Nobody
+    ExchangeConflict "exchange-conflict" Nobody Item..Item
         "The task was changed in the mailbox at the same moment"
         "Somebody edited it between reading and writing."
         "Nothing; the task is read again and the latest edit wins.";
-    ExchangeFolderGone "exchange-folder-gone" Nobody
+    ExchangeFolderGone "exchange-folder-gone" Nobody Container..Container
         "A task folder is no longer in the mailbox"
         "The person deleted the folder."
         "Nothing; the folder and its tasks are made again. Nothing is deleted at the source.";
-    ExchangeSyncStateInvalid "exchange-sync-state-invalid" Nobody
+    ExchangeSyncStateInvalid "exchange-sync-state-invalid" Nobody Container..Container
         "Exchange no longer accepts the stored position"
         "The mailbox was moved or restored, or the position is too old."
         "Nothing; everything is compared anew.";
-    ExchangeBadAnswer "exchange-bad-answer" TenantAdministrator
+    ExchangeBadAnswer "exchange-bad-answer" TenantAdministrator Item..Server
         "The answer of the Exchange server cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the EWS address; look at the detail for what came back.";
-    ExchangeAnswerTooLarge "exchange-answer-too-large" TenantAdministrator
+    ExchangeAnswerTooLarge "exchange-answer-too-large" TenantAdministrator Item..Server
         "The answer of the Exchange server is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."
         "Look at the detail for which request it was.";
-    ExchangeOutcomeUnknown "exchange-outcome-unknown" Nobody
+    ExchangeOutcomeUnknown "exchange-outcome-unknown" Nobody Item..Server
         "It is not known whether a write reached Exchange"
         "The connection broke before the answer."
         "Nothing; the task is looked for before anything is written again.";
-    ExchangeError "exchange-error" Nobody
+    ExchangeError "exchange-error" Nobody Item..Server
         "Exchange reported an error"
         "The detail names the server's own code."
         "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
-    SharePointUnreachable "sharepoint-unreachable" TenantAdministrator
+    SharePointUnreachable "sharepoint-unreachable" TenantAdministrator Server..Server
         "The SharePoint site cannot be reached"
         "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
         "Check the site address of the tenant, name resolution, the certificate, and the way to the server.";
-    SharePointTimeout "sharepoint-timeout" Nobody
+    SharePointTimeout "sharepoint-timeout" Nobody Item..Server
         "SharePoint did not answer in time"
         "The server is overloaded or the network is slow."
         "Nothing, if it passes. If it stays, look at the load of the SharePoint servers.";
-    SharePointBusy "sharepoint-busy" Nobody
+    SharePointBusy "sharepoint-busy" Nobody Server..Server
         "SharePoint asked for a pause"
         "Too many requests for the server or for this application."
         "Nothing; the pause is kept.";
-    SharePointSignInRefused "sharepoint-sign-in-refused" TenantAdministrator
+    SharePointSignInRefused "sharepoint-sign-in-refused" TenantAdministrator Server..Server
         "SharePoint refused the credentials"
         "Wrong user name or password, an expired secret or certificate, or a blocked account."
         "Check the tenant's SharePoint credentials, then run `tasksync doctor`.";
-    SharePointDenied "sharepoint-denied" TenantAdministrator
+    SharePointDenied "sharepoint-denied" TenantAdministrator Item..Server
         "The service account may not do this in SharePoint"
         "The account lacks rights on the site, list or item."
         "Grant the service account the right to edit items on the site.";
-    SharePointSiteMissing "sharepoint-site-missing" TenantAdministrator
+    SharePointSiteMissing "sharepoint-site-missing" TenantAdministrator Container..Server
         "There is no SharePoint site under this address"
         "The address is wrong or the site was removed."
         "Correct the site address of the tenant.";
-    SharePointListGone "sharepoint-list-gone" Nobody
+    SharePointListGone "sharepoint-list-gone" Nobody Container..Container
         "The task list is no longer in SharePoint"
         "The list was deleted or moved."
         "Nothing; copies in mailboxes are removed after the list stays away.";
-    SharePointItemGone "sharepoint-item-gone" Nobody
+    SharePointItemGone "sharepoint-item-gone" Nobody Item..Item
         "The task is no longer in SharePoint"
         "It was deleted or moved while the sync was running."
         "Nothing; the next sync finds out.";
-    SharePointItemRefused "sharepoint-item-refused" TenantAdministrator
+    SharePointItemRefused "sharepoint-item-refused" TenantAdministrator Item..Item
         "SharePoint refused this one task"
         "A required column is empty, a validation rule fails, or a value is not accepted."
         "Look at the detail; correct the task or the list's rules.";
-    SharePointConflict "sharepoint-conflict" Nobody
+    SharePointConflict "sharepoint-conflict" Nobody Item..Item
         "The task was changed in SharePoint at the same moment"
         "Somebody edited it between reading and writing."
         "Nothing; the task is read again and the latest edit wins.";
-    SharePointTokenExpired "sharepoint-token-expired" Nobody
+    SharePointTokenExpired "sharepoint-token-expired" Nobody Container..Server
         "SharePoint no longer accepts the stored position"
         "The position is older than the change log, or the site was restored."
         "Nothing; everything is compared anew.";
-    SharePointUserUnknown "sharepoint-user-unknown" TenantAdministrator
+    SharePointUserUnknown "sharepoint-user-unknown" TenantAdministrator Person..Server
         "SharePoint does not know this person"
         "The sign-in name of the enrolment is wrong, or the person has no access to the site."
         "Correct the user's SharePoint sign-in name, or give the person access to the site.";
-    SharePointBadAnswer "sharepoint-bad-answer" TenantAdministrator
+    SharePointBadAnswer "sharepoint-bad-answer" TenantAdministrator Item..Server
         "The answer of SharePoint cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the site address; look at the detail for what came back.";
-    SharePointAnswerTooLarge "sharepoint-answer-too-large" TenantAdministrator
+    SharePointAnswerTooLarge "sharepoint-answer-too-large" TenantAdministrator Item..Server
         "The answer of SharePoint is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."
         "Look at the detail for which request it was.";
-    SharePointOutcomeUnknown "sharepoint-outcome-unknown" Nobody
+    SharePointOutcomeUnknown "sharepoint-outcome-unknown" Nobody Item..Server
         "It is not known whether a write reached SharePoint"
         "The connection broke before the answer."
         "Nothing; the task is read again before anything is written.";
-    SharePointError "sharepoint-error" Nobody
+    SharePointError "sharepoint-error" Nobody Item..Server
         "SharePoint reported an error"
         "The detail names the server's own code."
         "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
-    TokenRefused "token-refused" TenantAdministrator
+    TokenRefused "token-refused" TenantAdministrator Server..Server
         "The token endpoint refused the application's credentials"
         "A wrong application id, an expired secret, or a certificate that is not registered."
         "Renew the secret or certificate and correct the tenant's settings.";
-    TokenUnreachable "token-unreachable" TenantAdministrator
+    TokenUnreachable "token-unreachable" TenantAdministrator Server..Server
         "The token endpoint cannot be reached or understood"
         "The address is wrong, or a firewall is in between."
         "Check the token address of the tenant and the way to it.";
-    SecretUnavailable "secret-unavailable" Operator
+    SecretUnavailable "secret-unavailable" Operator Server..Server
         "A secret named in the tenant's settings cannot be read"
         "The environment variable is not set or the file is missing or unreadable."
         "Provide the secret under the name shown in the detail.";
-    AddressRefused "address-refused" Operator
+    AddressRefused "address-refused" Operator Server..Server
         "tasksync does not connect to this address"
         "The address is private, reserved or plain http, and the operator has not allowed it."
         "If it is right, add the network to `outbound.allowed_networks` (or, for trials only, set `outbound.allow_plain_http`).";
-    RegistryUnavailable "registry-unavailable" Operator
+    RegistryUnavailable "registry-unavailable" Operator Ours..Ours
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
         "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
-    RegistryOccupied "registry-occupied" Operator
+    RegistryOccupied "registry-occupied" Operator Ours..Ours
         "The registry is in use by processes this one cannot work beside"
         "One of them keeps its order of work or its queue in memory, where nobody else sees it, so it must be alone."
         "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
-    ScheduleUnavailable "schedule-unavailable" Operator
+    ScheduleUnavailable "schedule-unavailable" Operator Ours..Ours
         "The order of work cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."
         "Look at the detail; bring the store back. Nothing is lost: the order is rebuilt from the registry.";
-    RedisUnavailable "redis-unavailable" Operator
+    RedisUnavailable "redis-unavailable" Operator Ours..Ours
         "Redis cannot be used"
         "It is down, restarting, out of memory or overloaded, a node of the cluster is missing, or it refuses the login."
         "Look at the detail; bring Redis back or correct the URL. Nothing is lost: the order of work is rebuilt from the registry.";
-    QueueUnavailable "queue-unavailable" Operator
+    QueueUnavailable "queue-unavailable" Operator Ours..Ours
         "The job queue cannot be reached"
         "The broker is down, restarting, or blocks publishers because it runs out of memory or disk."
         "Look at the detail; bring the broker back. Nothing is lost: the jobs are made again.";
-    QueueFull "queue-full" Nobody
+    QueueFull "queue-full" Nobody Ours..Ours
         "The job queue is full"
         "Jobs are made faster than workers take them."
         "Nothing; the users stay in the order of work. If it stays, run more workers.";
-    QueueAccessRefused "queue-access-refused" Operator
+    QueueAccessRefused "queue-access-refused" Operator Ours..Ours
         "The broker refuses access to the job queue"
         "A wrong user name or password, a virtual host that does not exist, or a missing permission."
         "Correct `queue.url`, or give the user the permissions configure, write and read on the virtual host for the queues and for the default exchange (configure is not needed with `queue.declare = \"check\"`).";
-    QueueMissing "queue-missing" Operator
+    QueueMissing "queue-missing" Operator Ours..Ours
         "A queue of tasksync does not exist at the broker"
         "It was deleted, or `queue.declare` is \"check\" and nobody made the queues."
         "Import deploy/rabbitmq/definitions.json, or set `queue.declare = \"create\"`. Nothing is lost: the jobs are made again.";
-    QueueMismatch "queue-mismatch" Operator
+    QueueMismatch "queue-mismatch" Operator Ours..Ours
         "A queue exists at the broker with other arguments"
         "A setting that the queue was made with changed (`queue.maximum_length`, `queue.delivery_limit`, `queue.maximum_dead_letters`, `queue.dead_letter_lifetime` or `schedule.claim_lifetime`), or somebody else made the queue."
         "Set the setting back; or choose another `queue.name_prefix`; or stop tasksync, delete the queue named in the detail and start again. tasksync never deletes a queue; the jobs in it are made again.";
-    JobRefused "job-refused" Operator
+    JobRefused "job-refused" Operator Ours..Ours
         "A sync job cannot be used"
         "It was made by a newer version, is damaged, or names no user or too many."
         "Bring all processes to the same version; look at the dead letters for the job.";
-    SettingsWrong "settings-wrong" Operator
+    SettingsWrong "settings-wrong" Operator Ours..Ours
         "A setting cannot be used"
         "A store's URL names a kind of store that this build does not have."
         "Correct the setting named in the detail.";
-    StateConflict "state-conflict" Nobody
+    StateConflict "state-conflict" Nobody Person..Person
         "Another worker saved this user's sync state first"
         "The claim ran out while this worker was still busy."
         "Nothing; the user is synced again.";
-    StateUnreadable "state-unreadable" Nobody
+    StateUnreadable "state-unreadable" Nobody Person..Person
         "The saved sync state cannot be read"
         "It was written by a newer version, or it is damaged."
         "Nothing; links are found again in the mailbox by a full comparison.";
-    GuardHeld "guard-held" Operator
+    GuardHeld "guard-held" Operator Person..Person
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."
         "Look at the plan with `tasksync user plan`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
-    TimeZoneUnknown "time-zone-unknown" TenantAdministrator
+    TimeZoneUnknown "time-zone-unknown" TenantAdministrator Person..Server
         "The time zone of a mailbox is not known"
         "The name in the enrolment or the tenant is neither an IANA nor a Windows time zone."
         "Write a name such as Europe/Berlin or W. Europe Standard Time.";
-    UserUnknown "user-unknown" Nobody
+    UserUnknown "user-unknown" Nobody Person..Person
         "The user is not enrolled"
         "The person opted out while the job was waiting."
         "Nothing.";
-    TenantUnknown "tenant-unknown" Nobody
+    TenantUnknown "tenant-unknown" Nobody Server..Server
         "The tenant is not in the registry"
         "The tenant was removed while the job was waiting."
         "Nothing.";
-    ClaimLost "claim-lost" Nobody
+    ClaimLost "claim-lost" Nobody Person..Person
         "The claim on this user ran out"
         "The worker was too slow or was stopped."
         "Nothing; the user is synced again.";
-    BudgetExhausted "budget-exhausted" Nobody
+    BudgetExhausted "budget-exhausted" Nobody Person..Server
         "The sync was stopped at the end of its time"
         "Slow servers or very many changes; what was done is kept."
         "Nothing; the sync goes on in the next round.";
-    Panic "internal-panic" Operator
+    Panic "internal-panic" Operator Person..Ours
         "tasksync met a defect of its own"
         "A programming error; only this user's sync was stopped."
         "Report the defect with the log lines around it.";
@@ -328,14 +342,25 @@ pub fn markdown() -> String {
     );
     for code in Code::ALL {
         page.push_str(&format!(
-            "\n## {code}\n\n{}.\n\n- Cause: {}\n- Who acts: {}\n- What to do: {}\n",
+            "\n## {code}\n\n{}.\n\n- Cause: {}\n- Stops: {}\n- Who acts: {}\n- What to do: {}\n",
             code.message(),
             code.cause(),
+            stops(*code),
             code.actor().name(),
             code.action()
         ));
     }
     page
+}
+
+/// What a failure with this code stops, in words.
+fn stops(code: Code) -> String {
+    let (narrowest, widest) = (code.narrowest_scope(), code.scope());
+    if narrowest == widest {
+        widest.name().to_owned()
+    } else {
+        format!("{}; at most {}", narrowest.name(), widest.name())
+    }
 }
 
 #[cfg(test)]
@@ -354,6 +379,7 @@ mod tests {
                 code.cause().ends_with('.') && code.action().ends_with('.'),
                 "{code}"
             );
+            assert!(code.narrowest_scope() <= code.scope(), "{code}");
             assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
         }
     }

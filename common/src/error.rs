@@ -4,15 +4,17 @@
 //! nothing later re-reads a message to guess. People see the [`Code`]: each has a message, a cause, who must act and
 //! what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::catalogue::{Actor, Code};
+pub use crate::scope::{Evidence, Scope, Stops, scope_of, stops};
 
-/// What a failure means for the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What a failure means for the work. How much of the work it stops is its [`Scope`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// May go away by itself; try again later with back-off.
     Transient,
@@ -25,12 +27,8 @@ pub enum ErrorClass {
     Conflict,
     /// The thing is not there any more.
     Gone,
-    /// This one item cannot be synced until somebody changes it; the others go on.
-    ItemPermanent,
-    /// This user cannot be synced until somebody acts.
-    MailboxPermanent,
-    /// The whole tenant cannot be synced until somebody acts.
-    TenantPermanent,
+    /// Refused: trying again does not help until a person changes something.
+    Refused,
     /// The cursor is refused: forget it and compare everything.
     CursorInvalid,
     /// A write may or may not have happened: look before trying again.
@@ -46,9 +44,7 @@ impl ErrorClass {
             Self::Throttled { .. } => "throttled",
             Self::Conflict => "conflict",
             Self::Gone => "gone",
-            Self::ItemPermanent => "item_permanent",
-            Self::MailboxPermanent => "mailbox_permanent",
-            Self::TenantPermanent => "tenant_permanent",
+            Self::Refused => "refused",
             Self::CursorInvalid => "cursor_invalid",
             Self::OutcomeUnknown => "outcome_unknown",
         }
@@ -56,10 +52,12 @@ impl ErrorClass {
 }
 
 /// A failure of one call or one step: what it means, its code, and what exactly happened where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What it means for the work.
     pub class: ErrorClass,
+    /// How much of the work it stops.
+    pub scope: Scope,
     /// The stable code people look up.
     pub code: Code,
     /// What happened, where and to whom, in one sentence; holds no secret and no task text.
@@ -67,13 +65,42 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of this class and code.
+    /// A failure of this class and code. It stops one person, or what is nearest to that within the bounds of the code;
+    /// [`Self::about`] and [`Self::on_evidence`] say more.
     pub fn new(class: ErrorClass, code: Code, detail: impl Into<String>) -> Self {
         Self {
             class,
+            scope: scope_of(code, Scope::Person, Evidence::OneRequest),
             code,
             detail: detail.into(),
         }
+    }
+
+    /// The same failure, of a request that was about `subject` at most.
+    #[must_use]
+    pub fn about(mut self, subject: Scope) -> Self {
+        self.scope = scope_of(self.code, subject, Evidence::OneRequest);
+        self
+    }
+
+    /// The same failure with the scope that `evidence` gives it.
+    #[must_use]
+    pub fn on_evidence(mut self, evidence: Evidence) -> Self {
+        self.scope = scope_of(self.code, self.scope, evidence);
+        self
+    }
+
+    /// The same failure, stopping at least `scope` as far as its code allows.
+    #[must_use]
+    pub fn at_least(self, scope: Scope) -> Self {
+        let subject = self.scope.max(scope);
+        self.about(subject)
+    }
+
+    /// Who stops because of it.
+    #[must_use]
+    pub fn stops(&self) -> Stops {
+        stops(self.class, self.scope)
     }
 
     /// The same failure with `context` (an operation, a mailbox, a list) in front of its detail.
@@ -97,3 +124,118 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// A failure as it is stored and sent. The classes are those of earlier builds, which read it beside this one and know no
+/// scope.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Failure")]
+struct Stored<'a> {
+    class: StoredClass,
+    code: Code,
+    detail: Cow<'a, str>,
+    #[serde(default)]
+    scope: Option<Scope>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum StoredClass {
+    Transient,
+    Throttled { retry_after: Option<Duration> },
+    Conflict,
+    Gone,
+    ItemPermanent,
+    MailboxPermanent,
+    TenantPermanent,
+    CursorInvalid,
+    OutcomeUnknown,
+}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Stored::of(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Failure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Stored::deserialize(deserializer).map(Stored::read)
+    }
+}
+
+impl Stored<'_> {
+    fn of(failure: &Failure) -> Stored<'_> {
+        let class = match failure.class {
+            ErrorClass::Transient => StoredClass::Transient,
+            ErrorClass::Throttled { retry_after } => StoredClass::Throttled { retry_after },
+            ErrorClass::Conflict => StoredClass::Conflict,
+            ErrorClass::Gone => StoredClass::Gone,
+            ErrorClass::Refused => match failure.scope {
+                Scope::Item | Scope::Container => StoredClass::ItemPermanent,
+                Scope::Mailbox | Scope::Person => StoredClass::MailboxPermanent,
+                Scope::Server | Scope::Ours => StoredClass::TenantPermanent,
+            },
+            ErrorClass::CursorInvalid => StoredClass::CursorInvalid,
+            ErrorClass::OutcomeUnknown => StoredClass::OutcomeUnknown,
+        };
+        Stored {
+            class,
+            code: failure.code,
+            detail: Cow::Borrowed(&failure.detail),
+            scope: Some(failure.scope),
+        }
+    }
+
+    fn read(self) -> Failure {
+        let (class, said) = match self.class {
+            StoredClass::Transient => (ErrorClass::Transient, None),
+            StoredClass::Throttled { retry_after } => (ErrorClass::Throttled { retry_after }, None),
+            StoredClass::Conflict => (ErrorClass::Conflict, None),
+            StoredClass::Gone => (ErrorClass::Gone, None),
+            StoredClass::ItemPermanent => (ErrorClass::Refused, Some(Scope::Item)),
+            StoredClass::MailboxPermanent => (ErrorClass::Refused, Some(Scope::Mailbox)),
+            StoredClass::TenantPermanent => (ErrorClass::Refused, Some(Scope::Server)),
+            StoredClass::CursorInvalid => (ErrorClass::CursorInvalid, None),
+            StoredClass::OutcomeUnknown => (ErrorClass::OutcomeUnknown, None),
+        };
+        let subject = self.scope.or(said).unwrap_or(Scope::Person);
+        Failure::new(class, self.code, self.detail).about(subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_builds_and_this_one_read_each_others_failures() {
+        /// A failure as an earlier build has it.
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Earlier {
+            class: String,
+            code: Code,
+            detail: String,
+        }
+        let table = [
+            (Code::ExchangeItemRefused, Scope::Item, "ItemPermanent"),
+            (Code::SharePointDenied, Scope::Item, "ItemPermanent"),
+            (Code::ExchangeMailboxDenied, Scope::Mailbox, "MailboxPermanent"),
+            (Code::SharePointSignInRefused, Scope::Server, "TenantPermanent"),
+            (Code::SharePointSiteMissing, Scope::Server, "TenantPermanent"),
+            (Code::JobRefused, Scope::Ours, "TenantPermanent"),
+        ];
+        for (code, scope, class) in table {
+            let failure = Failure::new(ErrorClass::Refused, code, "x").about(scope);
+            assert_eq!(failure.scope, scope);
+            let bytes = rmp_serde::to_vec_named(&failure).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Failure>(&bytes).unwrap(), failure);
+            let earlier: Earlier = rmp_serde::from_slice(&bytes).unwrap();
+            assert_eq!(earlier.class, class);
+            let text = serde_json::to_string(&earlier).unwrap();
+            assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);
+        }
+        // Redis holds failures of earlier builds as arrays.
+        let array = rmp_serde::to_vec(&("Gone", Code::ExchangeItemGone, "x")).unwrap();
+        let gone = Failure::new(ErrorClass::Gone, Code::ExchangeItemGone, "x");
+        assert_eq!(rmp_serde::from_slice::<Failure>(&array).unwrap(), gone);
+    }
+}

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod redis;
 pub mod registry;
 pub mod schedule;
+mod scope;
 pub mod settings;
 pub mod state;
 pub mod telemetry;

@@ -140,7 +140,7 @@ fn pair(row: &Row) -> Pair {
         parked: row.parked.then(|| Parked {
             version: Some("etag".to_owned()),
             change_key: None,
-            failure: Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, "refused"),
+            failure: Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, "refused"),
         }),
         source_holds: row
             .holds

@@ -61,7 +61,7 @@ fn only(answer: Answer) -> ServerGiven {
 fn open(failures: u32) -> OpenCircuit {
     OpenCircuit {
         failure: Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::ExchangeSignInRefused,
             "401 from mail.contoso.example – \"Zugriff\" verweigert",
         ),

@@ -129,7 +129,7 @@ impl SyncJob {
     /// The failure of publishing this job.
     pub(super) fn refused(&self, error: &JobError) -> Failure {
         Failure::new(
-            ErrorClass::ItemPermanent,
+            ErrorClass::Refused,
             Code::JobRefused,
             format!("job {} of {}: {error}", self.id, self.tenant),
         )

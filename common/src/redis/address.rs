@@ -95,7 +95,7 @@ impl Address {
     pub(super) fn parse(setting: &str, url: &str) -> Result<Self, Failure> {
         parse(url).map_err(|wrong| {
             Failure::new(
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::SettingsWrong,
                 format!("{setting}: {wrong}; a Redis URL is {FORMS}"),
             )

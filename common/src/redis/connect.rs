@@ -70,7 +70,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(setting: &str, address: &Address, options: RedisOptions) -> Result<Self, Failure> {
-        let wrong = |why: String| Failure::new(ErrorClass::TenantPermanent, Code::SettingsWrong, why);
+        let wrong = |why: String| Failure::new(ErrorClass::Refused, Code::SettingsWrong, why);
         let certificates = match &options.authorities {
             Some(_) if !address.tls => {
                 return Err(wrong(format!(

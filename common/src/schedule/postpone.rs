@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::History;
-use crate::error::ErrorClass;
+use crate::error::{ErrorClass, Scope, Stops, stops};
 use crate::model::{UserKey, digest};
 use crate::settings::ScheduleSettings;
 
@@ -52,8 +52,8 @@ pub enum Outcome {
     Idle,
     /// Stopped at a safe point before the end; what was done is kept.
     Unfinished,
-    /// Failed with this class.
-    Failed(ErrorClass),
+    /// Failed with this class, and this is what the failure stops.
+    Failed(ErrorClass, Scope),
 }
 
 /// What is to be done besides waiting.
@@ -85,11 +85,12 @@ pub struct Postponed {
 /// | worked | the minimum | cleared |
 /// | idle | grows in 7 equal steps from minimum to maximum | one idle cycle more, no failures |
 /// | unfinished, conflict, cursor invalid, outcome unknown, gone | the minimum | idle cycles cleared |
+/// | a store or a defect of our own | the minimum | kept: nothing is wrong with the person |
 /// | transient | minimum × failures, at most 1 h; from the 10th on as below | one failure more |
 /// | throttled | the server's pause in full (at most 24 h), at least 30 to 60 s | kept |
-/// | one item permanent | as idle: trying more often does not help it | one idle cycle more |
-/// | mailbox permanent | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
-/// | tenant permanent | the maximum; the tenant's circuit decides | kept |
+/// | one item or list refused | as idle: trying more often does not help it | one idle cycle more |
+/// | mailbox or person refused | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
+/// | the tenant's server refuses or cannot be reached | the maximum; the tenant's circuit decides | kept |
 #[must_use]
 pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) -> Postponed {
     let go_on = |history, due_after| Postponed {
@@ -116,18 +117,22 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
             },
             pace.minimum,
         ),
-        Outcome::Failed(class) => match class {
-            ErrorClass::Conflict
-            | ErrorClass::CursorInvalid
-            | ErrorClass::OutcomeUnknown
-            | ErrorClass::Gone => go_on(
+        Outcome::Failed(class, scope) => match (class, stops(class, scope)) {
+            (
+                ErrorClass::Conflict
+                | ErrorClass::CursorInvalid
+                | ErrorClass::OutcomeUnknown
+                | ErrorClass::Gone,
+                _,
+            ) => go_on(
                 History {
                     idle_cycles: 0,
                     ..history
                 },
                 pace.minimum,
             ),
-            ErrorClass::ItemPermanent => {
+            (ErrorClass::Transient | ErrorClass::Refused, Stops::Nobody) => go_on(history, pace.minimum),
+            (ErrorClass::Refused, Stops::Part) => {
                 let idle_cycles = history.idle_cycles.saturating_add(1);
                 go_on(
                     History {
@@ -137,11 +142,11 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                     after_idle_cycles(pace, idle_cycles),
                 )
             }
-            ErrorClass::Throttled { retry_after } => {
+            (ErrorClass::Throttled { retry_after }, _) => {
                 let pause = retry_after.unwrap_or_default().min(LONGEST_PAUSE);
                 go_on(history, pause.max(throttle_floor(user)))
             }
-            ErrorClass::Transient => {
+            (ErrorClass::Transient, Stops::Part | Stops::Person) => {
                 let failures = history.failures.saturating_add(1);
                 if failures < FAILURES_BEFORE_DISABLED {
                     let longest = MAXIMUM_BACK_OFF.max(pace.minimum);
@@ -156,11 +161,11 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                     disabled(pace, failures)
                 }
             }
-            ErrorClass::MailboxPermanent => disabled(
+            (ErrorClass::Refused, Stops::Person) => disabled(
                 pace,
                 history.failures.saturating_add(1).max(FAILURES_BEFORE_DISABLED),
             ),
-            ErrorClass::TenantPermanent => Postponed {
+            (ErrorClass::Transient | ErrorClass::Refused, Stops::Tenant) => Postponed {
                 history,
                 due_after: pace.maximum,
                 verdict: Verdict::TenantCircuit,

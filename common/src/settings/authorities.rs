@@ -18,7 +18,7 @@ const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
 pub(crate) fn read_authorities(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let wrong = |why: String| {
         Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::SettingsWrong,
             format!("{setting} {}: {why}", path.display()),
         )

@@ -14,7 +14,7 @@ pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Fail
         Some(_) | None => "has no kind of store in front".to_owned(),
     };
     Failure::new(
-        ErrorClass::TenantPermanent,
+        ErrorClass::Refused,
         Code::SettingsWrong,
         format!("{setting} {found}; supported: {supported}"),
     )

@@ -138,7 +138,7 @@ impl Writer {
         self.writes += 1;
         match self.fault {
             Fault::Busy(at) if at == self.writes => Err(ErrorClass::Transient),
-            Fault::Refused(at) if at == self.writes => Err(ErrorClass::ItemPermanent),
+            Fault::Refused(at) if at == self.writes => Err(ErrorClass::Refused),
             _ => Ok(()),
         }
     }
@@ -247,7 +247,7 @@ impl Writer {
                     state.writing.remove(&key);
                 }
                 // A copy that can never be removed stays for ever; here it is only removed later.
-                Err(ErrorClass::ItemPermanent) if !twin => {
+                Err(ErrorClass::Refused) if !twin => {
                     let parked = refused(&loaded.state, &action);
                     world.oracle.refused.insert(key.clone());
                     loaded.state.parked.insert(key, parked);
@@ -451,6 +451,6 @@ fn refused(state: &SyncState, action: &Action) -> Parked {
     Parked {
         version,
         change_key,
-        failure: Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, "refused"),
+        failure: Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, "refused"),
     }
 }

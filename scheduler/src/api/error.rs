@@ -155,10 +155,7 @@ impl From<Failure> for ApiError {
             | ErrorClass::Conflict
             | ErrorClass::CursorInvalid
             | ErrorClass::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorClass::Gone
-            | ErrorClass::ItemPermanent
-            | ErrorClass::MailboxPermanent
-            | ErrorClass::TenantPermanent => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorClass::Gone | ErrorClass::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self {
             status,

@@ -374,7 +374,7 @@ mod tests {
         assert!(unreadable.unreadable.is_some());
         let location = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
         let failure = Failure::new(
-            ErrorClass::ItemPermanent,
+            ErrorClass::Refused,
             Code::SharePointItemRefused,
             "Title is required",
         );

@@ -368,7 +368,7 @@ mod tests {
         let refused = SiteCheck {
             site: "https://b".to_owned(),
             result: Err(Failure::new(
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::SharePointSignInRefused,
                 "401",
             )),

@@ -36,10 +36,8 @@ async fn opting_in_asks_the_servers_and_makes_the_user_due() {
 #[tokio::test]
 async fn a_person_or_mailbox_the_servers_refuse_is_not_enrolled_unless_unchecked() {
     let service = Service::with_ana().await;
-    *service.servers.mailbox.lock().unwrap() = Some(failure(
-        ErrorClass::MailboxPermanent,
-        Code::ExchangeMailboxMissing,
-    ));
+    *service.servers.mailbox.lock().unwrap() =
+        Some(failure(ErrorClass::Refused, Code::ExchangeMailboxMissing));
     let answer = service.put("/tenants/contoso/users/ben", &opt_in("ben")).await;
     assert_eq!((answer.status, answer.code()), (422, "exchange-mailbox-missing"));
     assert!(
@@ -100,7 +98,7 @@ async fn wrong_opt_ins_are_refused() {
 async fn a_disabled_user_is_shown_with_the_reason_and_comes_back_by_opting_in() {
     let service = Service::with_ana().await;
     let disabled = EnrolmentState::Disabled {
-        failure: failure(ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied),
+        failure: failure(ErrorClass::Refused, Code::ExchangeMailboxDenied),
         since: at("2026-03-01T12:00:00Z"),
     };
     service
@@ -192,7 +190,7 @@ async fn journal_and_alerts_are_shown() {
         since: at("2026-03-01T12:00:00Z"),
         tenant: contoso(),
         user: Some(ana().user),
-        failure: failure(ErrorClass::MailboxPermanent, Code::GuardHeld),
+        failure: failure(ErrorClass::Refused, Code::GuardHeld),
         evidence: Some(json!({ "deletions": 12 })),
     };
     service.registry.raise_alert(&alert).await.unwrap();

@@ -101,7 +101,7 @@ async fn troubled_users_do_not_keep_the_others_from_their_turn_and_nobody_is_stu
         failing(ErrorClass::Transient, Code::ExchangeTimeout),
         failing(busy, Code::ExchangeBusy),
         Act::SurveyFails(Failure::new(
-            ErrorClass::MailboxPermanent,
+            ErrorClass::Refused,
             Code::ExchangeMailboxMissing,
             "u",
         )),

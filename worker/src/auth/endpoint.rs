@@ -123,11 +123,7 @@ pub(super) fn read(
             detail,
         )),
         (500.., _) | (_, Some("temporarily_unavailable" | "server_error") | None) => Err(unreachable(detail)),
-        (_, Some(_)) => Err(Failure::new(
-            ErrorClass::TenantPermanent,
-            Code::TokenRefused,
-            detail,
-        )),
+        (_, Some(_)) => Err(Failure::new(ErrorClass::Refused, Code::TokenRefused, detail)),
     }
 }
 
@@ -175,7 +171,7 @@ fn unreachable(detail: String) -> Failure {
 pub(super) fn no_answer(error: &CallError) -> Failure {
     match error {
         CallError::AddressRefused(reason) => Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::AddressRefused,
             format!("token endpoint: {reason}"),
         ),
@@ -303,7 +299,7 @@ mod tests {
 
     #[test]
     fn errors_are_told_apart() {
-        let refused = (ErrorClass::TenantPermanent, Code::TokenRefused);
+        let refused = (ErrorClass::Refused, Code::TokenRefused);
         let transient = (ErrorClass::Transient, Code::TokenUnreachable);
         let throttled = |seconds: Option<u64>| {
             (

@@ -165,7 +165,7 @@ impl Authenticator {
     fn basic(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
         let Credentials::Basic { user, password } = credentials else {
             return Err(Failure::new(
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::SecretUnavailable,
                 "these credentials have no password",
             ));
@@ -173,7 +173,7 @@ impl Authenticator {
         // RFC 7617, section 2: the first colon ends the user name.
         if user.contains(':') {
             return Err(Failure::new(
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::SecretUnavailable,
                 "the user name holds a colon, which Basic authentication cannot carry",
             ));

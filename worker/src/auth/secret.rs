@@ -126,7 +126,7 @@ impl Secrets {
 /// The failure for a secret that cannot be used.
 pub(super) fn unavailable(reference: &SecretRef, reason: &str) -> Failure {
     Failure::new(
-        ErrorClass::TenantPermanent,
+        ErrorClass::Refused,
         Code::SecretUnavailable,
         format!("{reference}: {reason}"),
     )
@@ -223,7 +223,7 @@ mod tests {
         for (reference, reason) in table {
             let failure = secrets.read(&reference, at(0)).unwrap_err();
             assert_eq!(failure.code, Code::SecretUnavailable);
-            assert_eq!(failure.class, ErrorClass::TenantPermanent);
+            assert_eq!(failure.class, ErrorClass::Refused);
             assert!(
                 failure.detail.starts_with(&reference.to_string()),
                 "{}",

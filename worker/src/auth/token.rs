@@ -134,9 +134,7 @@ impl TokenState {
             ErrorClass::Throttled { .. } | ErrorClass::Transient => (doubled, true),
             ErrorClass::Conflict
             | ErrorClass::Gone
-            | ErrorClass::ItemPermanent
-            | ErrorClass::MailboxPermanent
-            | ErrorClass::TenantPermanent
+            | ErrorClass::Refused
             | ErrorClass::CursorInvalid
             | ErrorClass::OutcomeUnknown => (PAUSE_AFTER_REFUSAL, false),
         };
@@ -263,7 +261,7 @@ mod tests {
     #[test]
     fn a_refused_application_does_not_go_on_with_its_old_token() {
         let mut state = with_token(3600);
-        let refused = Failure::new(ErrorClass::TenantPermanent, Code::TokenRefused, "AADSTS7000222");
+        let refused = Failure::new(ErrorClass::Refused, Code::TokenRefused, "AADSTS7000222");
         assert_eq!(state.record(Err(refused.clone()), at(3300)), Err(refused.clone()));
         assert_eq!(name(&state.step(at(3359))), "fail");
         assert_eq!(name(&state.step(at(3360))), "obtain");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{ErrorClass, Failure, Scope, Stops};
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::plan::{Action, Plan};
 use tasksync_common::state::{Link, LocationState, Parked};
@@ -143,7 +143,7 @@ impl SyncEngine {
                 }
                 Err(failure) => {
                     without.insert(location.clone());
-                    if !matches!(failure.class, ErrorClass::ItemPermanent) {
+                    if !is_refused_in_part(&failure) {
                         outcome.stopped_by.get_or_insert(failure);
                     }
                 }
@@ -399,15 +399,17 @@ fn remembers(action: &Action) -> bool {
     matches!(action, Action::Remember { .. } | Action::Forget { .. })
 }
 
+fn is_refused_in_part(failure: &Failure) -> bool {
+    failure.class == ErrorClass::Refused && failure.stops() == Stops::Part
+}
+
 fn is_of_the_server(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Transient | ErrorClass::OutcomeUnknown => true,
         ErrorClass::Throttled { .. }
         | ErrorClass::Conflict
         | ErrorClass::Gone
-        | ErrorClass::ItemPermanent
-        | ErrorClass::MailboxPermanent
-        | ErrorClass::TenantPermanent
+        | ErrorClass::Refused
         | ErrorClass::CursorInvalid => false,
     }
 }
@@ -434,8 +436,8 @@ fn sort_failure(
             outcome.again = true;
         }
         // A second copy that cannot be dealt with is no reason to leave the task alone.
-        ErrorClass::ItemPermanent if is_about_a_twin(action) => {}
-        ErrorClass::ItemPermanent => {
+        ErrorClass::Refused if is_refused_in_part(&failure) && is_about_a_twin(action) => {}
+        ErrorClass::Refused if is_refused_in_part(&failure) => {
             let (version, change_key) = versions(loaded, action);
             loaded.state.parked.insert(
                 key,
@@ -449,10 +451,11 @@ fn sort_failure(
         ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
             put_off(loaded, outcome, action);
             if failures_in_a_row >= FAILURES_IN_A_ROW {
-                outcome.stopped_by.get_or_insert(failure);
+                // Several in a row are more than one item's.
+                outcome.stopped_by.get_or_insert(failure.at_least(Scope::Person));
             }
         }
-        ErrorClass::Throttled { .. } | ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => {
+        ErrorClass::Throttled { .. } | ErrorClass::Refused => {
             put_off(loaded, outcome, action);
             outcome.stopped_by.get_or_insert(failure);
         }

@@ -101,7 +101,7 @@ impl SyncEngine {
             since: loaded.started,
             tenant: user.tenant.clone(),
             user: Some(user.user.clone()),
-            failure: Failure::new(ErrorClass::ItemPermanent, Code::GuardHeld, detail),
+            failure: Failure::new(ErrorClass::Refused, Code::GuardHeld, detail),
             evidence: serde_json::to_value(held).ok(),
         };
         self.registry.raise_alert(&alert).await.map(|_| ())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{ErrorClass, Failure, Stops};
 use tasksync_common::model::SourceKey;
 use tasksync_common::state::{SyncState, Writing};
 
@@ -27,7 +27,7 @@ impl SyncEngine {
         let found = match context.connections.mailbox.deleted(owner).await {
             Ok(found) => found,
             // Where tasksync may not look, nothing is known: the copy is made again.
-            Err(failure) if failure.class == ErrorClass::MailboxPermanent => {
+            Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
                 tracing::info!(mailbox = %owner.mailbox, code = %failure.code, detail = %failure.detail,
                     "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
                 return Ok(());

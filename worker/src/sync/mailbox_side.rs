@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
 use tasksync_common::state::{LocationState, Signs, SyncState};
 use tokio::time::Instant;
@@ -511,7 +511,9 @@ impl SyncEngine {
                     reading.gone.insert(key);
                 }
                 (Err(failure), _) if failure.class == ErrorClass::Gone => {}
-                (Err(failure), link) if failure.class == ErrorClass::ItemPermanent => {
+                (Err(failure), link)
+                    if failure.class == ErrorClass::Refused && failure.stops() == Stops::Part =>
+                {
                     // One damaged item must not stop the others; it is met again when it changes.
                     tracing::warn!(mailbox = %owner.mailbox, task = link.as_ref().map_or("", SourceKey::as_str),
                         code = %failure.code, detail = %failure.detail, "mailbox item cannot be read");

@@ -44,12 +44,12 @@ impl TenantContext {
     /// The owner of a mailbox with the zone the dates are meant in.
     ///
     /// # Errors
-    /// `MailboxPermanent` when the zone's name is unknown.
+    /// `Refused` when the zone's name is unknown.
     pub fn owner(&self, enrolment: &Enrolment) -> Result<Owner, Failure> {
         let name = enrolment.time_zone.as_deref().unwrap_or(&self.tenant.time_zone);
         let zone = zone_named(name).ok_or_else(|| {
             Failure::new(
-                ErrorClass::MailboxPermanent,
+                ErrorClass::Refused,
                 Code::TimeZoneUnknown,
                 format!(
                     "\"{name}\" of {} is neither an IANA nor a Windows time zone",

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::metrics::record::{self, Phase, Purpose};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::telemetry::spans;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::circuit::{Opened, Permission, concerns_tenant};
+use super::circuit::{Opened, Permission};
 use super::contained::{Stopped, contained, exhausted};
 use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
@@ -381,7 +381,7 @@ impl<S: UserSync> Run<'_, S> {
 
     /// A user failed; when the failure is the whole tenant's, everybody not started is postponed with it.
     fn fail(&mut self, user: UserId, failure: Failure) {
-        if !concerns_tenant(&failure) {
+        if failure.stops() != Stops::Tenant {
             self.end(user, UserEnd::Failed(failure));
             return;
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, Report};
 use tasksync_common::model::TenantId;
 use tokio::time::Instant;
@@ -24,30 +24,6 @@ const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Most tenants remembered; beyond it closed ones are forgotten.
 const MOST_TENANTS: usize = 100_000;
-
-/// Whether a failure of one user says that no user of the tenant can be synced.
-pub(super) fn concerns_tenant(failure: &Failure) -> bool {
-    match failure.class {
-        ErrorClass::TenantPermanent => true,
-        // Nobody counts as failed because a server is down: ten failures would disable every user of the tenant.
-        ErrorClass::Transient => matches!(
-            failure.code,
-            Code::ExchangeUnreachable
-                | Code::SharePointUnreachable
-                | Code::TokenUnreachable
-                | Code::TokenRefused
-                | Code::SecretUnavailable
-                | Code::AddressRefused
-        ),
-        ErrorClass::Throttled { .. }
-        | ErrorClass::Conflict
-        | ErrorClass::Gone
-        | ErrorClass::ItemPermanent
-        | ErrorClass::MailboxPermanent
-        | ErrorClass::CursorInvalid
-        | ErrorClass::OutcomeUnknown => false,
-    }
-}
 
 /// What a batch may do for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +149,7 @@ impl Circuits {
             return Opened {
                 pause: self.step,
                 first: true,
-                alert: failure.class == ErrorClass::TenantPermanent,
+                alert: failure.class == ErrorClass::Refused,
             };
         };
         // Batches that ran side by side meet the same outage; only a later attempt makes the pause longer.
@@ -186,7 +162,7 @@ impl Circuits {
         }
         let other = circuit.failure.code != failure.code;
         circuit.failure = failure.clone();
-        let alert = if failure.class == ErrorClass::TenantPermanent {
+        let alert = if failure.class == ErrorClass::Refused {
             other
         } else {
             later && (other || circuit.failures == 2)

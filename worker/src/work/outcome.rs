@@ -109,21 +109,11 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: Hi
             };
             return Decision::Finish(finish, change);
         }
-        // Nothing is wrong with the user: ten failures of our own stores must not disable everybody.
-        UserEnd::Failed(failure) if is_of_our_stores(failure.code) => {
-            let finish = Finish {
-                user,
-                result: Err(failure),
-                history,
-                due_after: pace.minimum,
-            };
-            return Decision::Finish(finish, Change::None);
-        }
         UserEnd::Idle => (Outcome::Idle, Ok(())),
         UserEnd::Synced(report) if report.unfinished => (Outcome::Unfinished, Ok(())),
         UserEnd::Synced(report) if report.had_work() => (Outcome::Worked, Ok(())),
         UserEnd::Synced(_) => (Outcome::Idle, Ok(())),
-        UserEnd::Failed(failure) => (Outcome::Failed(failure.class), Err(failure)),
+        UserEnd::Failed(failure) => (Outcome::Failed(failure.class, failure.scope), Err(failure)),
     };
     let key = UserKey::new(tenant.clone(), user);
     let Postponed {
@@ -133,7 +123,7 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: Hi
     } = postpone(pace, &key, history, outcome);
     let due_after = match outcome {
         Outcome::Idle => gather(pace, tenant, size, now, due_after),
-        Outcome::Worked | Outcome::Unfinished | Outcome::Failed(_) => due_after,
+        Outcome::Worked | Outcome::Unfinished | Outcome::Failed(..) => due_after,
     };
     let change = match (verdict, &result) {
         // A tenant's failure takes the way of `Postponed`; here it could only come without a circuit.
@@ -149,16 +139,6 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: Hi
         due_after,
     };
     Decision::Finish(finish, change)
-}
-
-fn is_of_our_stores(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RegistryUnavailable
-            | Code::ScheduleUnavailable
-            | Code::RedisUnavailable
-            | Code::QueueUnavailable
-    )
 }
 
 #[cfg(test)]
@@ -227,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_permanent_or_ten_transient_failures_disable() {
-        let permanent = failure(ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing);
+        let permanent = failure(ErrorClass::Refused, Code::ExchangeMailboxMissing);
         let Decision::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), failing(0)) else {
             panic!("finished")
         };
@@ -245,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_tenants_failure_and_a_throttled_user_are_not_counted() {
-        let refused = failure(ErrorClass::TenantPermanent, Code::ExchangeSignInRefused);
+        let refused = failure(ErrorClass::Refused, Code::ExchangeSignInRefused);
         let end = UserEnd::Postponed {
             failure: refused.clone(),
             pause: MINUTE * 20,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tasksync_common::clock::Clock;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry};
 use tasksync_common::schedule::gather::Size;
@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::concerns_tenant;
 use super::limits::{
     LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
 };
@@ -232,7 +231,7 @@ impl Reporter<'_> {
             .within(async {
                 let alerts = self.registry.alerts(Some(self.tenant), ALERTS).await?;
                 for alert in alerts {
-                    if alert.user.is_none() && concerns_tenant(&alert.failure) {
+                    if alert.user.is_none() && alert.failure.stops() == Stops::Tenant {
                         self.registry
                             .end_alert(self.tenant, None, alert.failure.code)
                             .await?;

@@ -123,7 +123,7 @@ async fn many_callers_share_one_failure() {
         let failure = result.unwrap_err();
         assert_eq!(
             (failure.class, failure.code),
-            (ErrorClass::TenantPermanent, Code::TokenRefused)
+            (ErrorClass::Refused, Code::TokenRefused)
         );
         assert!(
             failure
@@ -239,7 +239,7 @@ async fn an_endpoint_that_is_none_is_told_apart_from_one_that_refuses() {
         .unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::TenantPermanent, Code::AddressRefused)
+        (ErrorClass::Refused, Code::AddressRefused)
     );
 }
 

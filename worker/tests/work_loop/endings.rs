@@ -12,14 +12,14 @@ use crate::support::{Act, key};
 
 fn mailbox_missing() -> Failure {
     Failure::new(
-        ErrorClass::MailboxPermanent,
+        ErrorClass::Refused,
         Code::ExchangeMailboxMissing,
         "u000@contoso.example",
     )
 }
 
 fn refused() -> Failure {
-    Failure::new(ErrorClass::TenantPermanent, Code::ExchangeSignInRefused, "401")
+    Failure::new(ErrorClass::Refused, Code::ExchangeSignInRefused, "401")
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn a_missing_mailbox_disables_the_user_and_a_later_success_enables_it_agai
     );
 
     // The test fails for another reason: one alert, about the present one.
-    let denied = Failure::new(ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied, "u000");
+    let denied = Failure::new(ErrorClass::Refused, Code::ExchangeMailboxDenied, "u000");
     bench.sync.set(ana.clone(), Act::SurveyFails(denied));
     sleep(MINUTE * 60).await;
     bench.send("contoso", &users[..1]).await;

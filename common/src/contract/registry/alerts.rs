@@ -10,7 +10,7 @@ fn alert(tenant: &str, user: Option<&str>, seconds: i64, code: Code) -> Alert {
         since: at(seconds),
         tenant: tenant_id(tenant),
         user: user.map(user_id),
-        failure: Failure::new(ErrorClass::MailboxPermanent, code, format!("at {seconds}")),
+        failure: Failure::new(ErrorClass::Refused, code, format!("at {seconds}")),
         evidence: Some(serde_json::json!([seconds])),
     }
 }

@@ -61,7 +61,7 @@ fn enrolment(tenant: &str, user: &str) -> Enrolment {
 
 fn failure() -> Failure {
     Failure::new(
-        ErrorClass::MailboxPermanent,
+        ErrorClass::Refused,
         Code::ExchangeMailboxMissing,
         "GetFolder: ana@a.example: ErrorNonExistentMailbox",
     )

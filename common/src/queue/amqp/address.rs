@@ -122,7 +122,7 @@ impl Address {
 
 fn wrong(what: &str) -> Failure {
     Failure::new(
-        ErrorClass::TenantPermanent,
+        ErrorClass::Refused,
         Code::SettingsWrong,
         format!(
             "queue.url {what}; write amqp://USER:PASSWORD@HOST:PORT/VHOST, with several HOST:PORT of one cluster separated by commas"

@@ -65,14 +65,12 @@ pub(super) fn blocked(reason: &str) -> Failure {
 fn classify(kind: &ErrorKind) -> (ErrorClass, Code) {
     match kind {
         ErrorKind::ProtocolError(error) => match error.get_id() {
-            reply::ACCESS_REFUSED | reply::NOT_ALLOWED => {
-                (ErrorClass::TenantPermanent, Code::QueueAccessRefused)
-            }
-            reply::NOT_FOUND => (ErrorClass::TenantPermanent, Code::QueueMissing),
-            reply::PRECONDITION_FAILED => (ErrorClass::TenantPermanent, Code::QueueMismatch),
+            reply::ACCESS_REFUSED | reply::NOT_ALLOWED => (ErrorClass::Refused, Code::QueueAccessRefused),
+            reply::NOT_FOUND => (ErrorClass::Refused, Code::QueueMissing),
+            reply::PRECONDITION_FAILED => (ErrorClass::Refused, Code::QueueMismatch),
             _ => (ErrorClass::Transient, Code::QueueUnavailable),
         },
-        ErrorKind::AuthProviderError(_) => (ErrorClass::TenantPermanent, Code::QueueAccessRefused),
+        ErrorKind::AuthProviderError(_) => (ErrorClass::Refused, Code::QueueAccessRefused),
         // The client's enumeration may grow; whatever it is, the connection is made anew.
         _ => (ErrorClass::Transient, Code::QueueUnavailable),
     }
@@ -118,22 +116,22 @@ mod tests {
         for (error, class, code) in [
             (
                 soft(AMQPSoftError::ACCESSREFUSED, "refused"),
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::QueueAccessRefused,
             ),
             (
                 hard(AMQPHardError::NOTALLOWED, "vhost x not found"),
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::QueueAccessRefused,
             ),
             (
                 soft(AMQPSoftError::NOTFOUND, "no queue"),
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::QueueMissing,
             ),
             (
                 soft(AMQPSoftError::PRECONDITIONFAILED, "inequivalent arg"),
-                ErrorClass::TenantPermanent,
+                ErrorClass::Refused,
                 Code::QueueMismatch,
             ),
             (

@@ -143,7 +143,7 @@ impl DeadLetters {
             .and_then(|name| self.core.topology.queue(&name))
             .ok_or_else(|| {
                 Failure::new(
-                    ErrorClass::ItemPermanent,
+                    ErrorClass::Refused,
                     Code::JobRefused,
                     format!(
                         "dead letter {} does not say which of our queues it came from; it can only be discarded",

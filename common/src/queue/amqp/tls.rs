@@ -16,7 +16,7 @@ use crate::error::{Code, ErrorClass, Failure};
 pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<RustlsConnector, Failure> {
     let wrong = |error: io::Error| {
         Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::SettingsWrong,
             format!(
                 "queue.url asks for TLS, and there is no certificate authority to trust ({error}); install the system's \

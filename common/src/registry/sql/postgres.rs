@@ -109,7 +109,7 @@ fn too_late(limit: Duration) -> sqlx::Error {
 pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
     let wrong = |reason: &dyn Display| {
         Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::SettingsWrong,
             format!(
                 "registry.url does not name a PostgreSQL database ({reason}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE"

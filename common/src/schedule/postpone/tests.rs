@@ -45,7 +45,7 @@ fn work_keeps_the_minimum_and_idle_cycles_grow_to_the_maximum() {
 
 #[test]
 fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
-    let failed = repeat(Outcome::Failed(ErrorClass::Transient), 16);
+    let failed = repeat(Outcome::Failed(ErrorClass::Transient, Scope::Person), 16);
     let expected = [
         5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 120, 240, 480, 960, 1440, 1440,
     ];
@@ -69,7 +69,7 @@ fn a_permanent_failure_disables_at_once_and_one_success_clears_it() {
         pace(),
         &user("ana"),
         History::default(),
-        Outcome::Failed(ErrorClass::MailboxPermanent),
+        Outcome::Failed(ErrorClass::Refused, Scope::Person),
     );
     assert_eq!(first.verdict, Verdict::Disable);
     assert_eq!(first.due_after, minutes(60));
@@ -77,7 +77,7 @@ fn a_permanent_failure_disables_at_once_and_one_success_clears_it() {
         pace(),
         &user("ana"),
         first.history,
-        Outcome::Failed(ErrorClass::MailboxPermanent),
+        Outcome::Failed(ErrorClass::Refused, Scope::Person),
     );
     assert_eq!(second.due_after, minutes(120));
     let healed = postpone(pace(), &user("ana"), second.history, Outcome::Idle);
@@ -96,7 +96,7 @@ fn a_server_s_pause_is_kept_to_the_millisecond_and_never_counted() {
             pace(),
             &user(name),
             history,
-            Outcome::Failed(ErrorClass::Throttled { retry_after }),
+            Outcome::Failed(ErrorClass::Throttled { retry_after }, Scope::Server),
         )
     };
     assert_eq!(throttled(Some(pause), "ana").due_after, pause);
@@ -119,10 +119,10 @@ fn what_only_needs_another_look_is_due_after_the_minimum_and_blames_nobody() {
     };
     for outcome in [
         Outcome::Unfinished,
-        Outcome::Failed(ErrorClass::Conflict),
-        Outcome::Failed(ErrorClass::CursorInvalid),
-        Outcome::Failed(ErrorClass::OutcomeUnknown),
-        Outcome::Failed(ErrorClass::Gone),
+        Outcome::Failed(ErrorClass::Conflict, Scope::Person),
+        Outcome::Failed(ErrorClass::CursorInvalid, Scope::Person),
+        Outcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person),
+        Outcome::Failed(ErrorClass::Gone, Scope::Person),
     ] {
         let postponed = postpone(pace(), &user("ana"), history, outcome);
         assert_eq!(postponed.due_after, minutes(5), "{outcome:?}");
@@ -141,10 +141,26 @@ fn a_tenant_s_failure_is_the_circuit_s_and_not_the_user_s() {
         pace(),
         &user("ana"),
         history,
-        Outcome::Failed(ErrorClass::TenantPermanent),
+        Outcome::Failed(ErrorClass::Refused, Scope::Server),
     );
     assert_eq!(postponed.verdict, Verdict::TenantCircuit);
     assert_eq!(postponed.history, history);
+}
+
+#[test]
+fn a_failure_of_our_own_stores_is_nobodys_and_one_of_a_part_is_no_reason_to_disable() {
+    let history = History {
+        idle_cycles: 1,
+        failures: 9,
+    };
+    let ended = |class, scope| postpone(pace(), &user("ana"), history, Outcome::Failed(class, scope));
+    let ours = ended(ErrorClass::Transient, Scope::Ours);
+    assert_eq!(
+        (ours.history, ours.due_after, ours.verdict),
+        (history, minutes(5), Verdict::GoOn)
+    );
+    let refused = ended(ErrorClass::Refused, Scope::Item);
+    assert_eq!((refused.history.failures, refused.verdict), (9, Verdict::GoOn));
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {
@@ -152,18 +168,21 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Worked),
         Just(Outcome::Idle),
         Just(Outcome::Unfinished),
-        Just(Outcome::Failed(ErrorClass::Transient)),
-        Just(Outcome::Failed(ErrorClass::Conflict)),
-        Just(Outcome::Failed(ErrorClass::Gone)),
-        Just(Outcome::Failed(ErrorClass::ItemPermanent)),
-        Just(Outcome::Failed(ErrorClass::MailboxPermanent)),
-        Just(Outcome::Failed(ErrorClass::TenantPermanent)),
-        Just(Outcome::Failed(ErrorClass::CursorInvalid)),
-        Just(Outcome::Failed(ErrorClass::OutcomeUnknown)),
+        Just(Outcome::Failed(ErrorClass::Transient, Scope::Person)),
+        Just(Outcome::Failed(ErrorClass::Conflict, Scope::Person)),
+        Just(Outcome::Failed(ErrorClass::Gone, Scope::Person)),
+        Just(Outcome::Failed(ErrorClass::Refused, Scope::Item)),
+        Just(Outcome::Failed(ErrorClass::Refused, Scope::Mailbox)),
+        Just(Outcome::Failed(ErrorClass::Refused, Scope::Server)),
+        Just(Outcome::Failed(ErrorClass::Transient, Scope::Server)),
+        Just(Outcome::Failed(ErrorClass::Transient, Scope::Ours)),
+        Just(Outcome::Failed(ErrorClass::CursorInvalid, Scope::Person)),
+        Just(Outcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person)),
         proptest::option::of(0..u64::MAX).prop_map(|pause| {
-            Outcome::Failed(ErrorClass::Throttled {
+            let class = ErrorClass::Throttled {
                 retry_after: pause.map(Duration::from_millis),
-            })
+            };
+            Outcome::Failed(class, Scope::Server)
         }),
     ]
 }
@@ -185,11 +204,11 @@ proptest! {
         let postponed = postpone(pace, &user("ana"), history, outcome);
         let (low, high) = match outcome {
             Outcome::Worked | Outcome::Unfinished => (pace.minimum, pace.minimum),
-            Outcome::Failed(ErrorClass::Throttled { .. }) => (THROTTLE_FLOOR, LONGEST_PAUSE),
-            Outcome::Failed(ErrorClass::Transient | ErrorClass::MailboxPermanent) => {
+            Outcome::Failed(ErrorClass::Throttled { .. }, _) => (THROTTLE_FLOOR, LONGEST_PAUSE),
+            Outcome::Failed(ErrorClass::Transient | ErrorClass::Refused, _) => {
                 (pace.minimum, LAST_RETEST.max(pace.minimum))
             }
-            Outcome::Idle | Outcome::Failed(_) => (pace.minimum, pace.maximum),
+            Outcome::Idle | Outcome::Failed(..) => (pace.minimum, pace.maximum),
         };
         prop_assert!((low..=high).contains(&postponed.due_after), "{postponed:?}");
     }

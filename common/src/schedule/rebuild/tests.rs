@@ -49,7 +49,7 @@ async fn enrol(registry: &SqlRegistry, tenant: &str, user: &str) {
 
 fn disabled() -> EnrolmentState {
     EnrolmentState::Disabled {
-        failure: Failure::new(ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing, "gone"),
+        failure: Failure::new(ErrorClass::Refused, Code::ExchangeMailboxMissing, "gone"),
         since: OPT_IN.parse().unwrap(),
     }
 }

@@ -134,9 +134,10 @@ pub(super) fn unpack_batch(bytes: &[u8]) -> Result<HashSet<&str>, Failure> {
 }
 
 pub(super) fn pack_failure(failure: &Failure) -> Vec<u8> {
+    // By name, so that an earlier build passes over a field it does not know.
     // Cannot fail: a failure is text and numbers. Should it ever, the class and code are what matters.
-    rmp_serde::to_vec(failure).unwrap_or_else(|_| {
-        rmp_serde::to_vec(&Failure::new(failure.class, failure.code, "")).unwrap_or_else(|_| vec![0xc0])
+    rmp_serde::to_vec_named(failure).unwrap_or_else(|_| {
+        rmp_serde::to_vec_named(&Failure::new(failure.class, failure.code, "")).unwrap_or_else(|_| vec![0xc0])
     })
 }
 

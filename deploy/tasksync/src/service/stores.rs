@@ -180,7 +180,7 @@ fn may_pass(class: ErrorClass) -> bool {
         | ErrorClass::Gone
         | ErrorClass::CursorInvalid
         | ErrorClass::OutcomeUnknown => true,
-        ErrorClass::ItemPermanent | ErrorClass::MailboxPermanent | ErrorClass::TenantPermanent => false,
+        ErrorClass::Refused => false,
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
         let stop = CancellationToken::new();
         let health = Health::new(stop.clone());
         let wrong = Failure::new(
-            ErrorClass::TenantPermanent,
+            ErrorClass::Refused,
             Code::SettingsWrong,
             "registry.url has a wrong password",
         );

@@ -136,9 +136,9 @@ pub(super) fn both_refused(first: Mode, error: &EwsError, second: &EwsError) -> 
     let (class, code) = if passing {
         (ErrorClass::Transient, Code::ExchangeError)
     } else if missing {
-        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxMissing)
+        (ErrorClass::Refused, Code::ExchangeMailboxMissing)
     } else {
-        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied)
+        (ErrorClass::Refused, Code::ExchangeMailboxDenied)
     };
     EwsError {
         code: error.code.clone(),

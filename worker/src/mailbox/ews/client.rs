@@ -222,9 +222,7 @@ impl Client {
             ErrorClass::Transient
             | ErrorClass::Conflict
             | ErrorClass::Gone
-            | ErrorClass::ItemPermanent
-            | ErrorClass::MailboxPermanent
-            | ErrorClass::TenantPermanent
+            | ErrorClass::Refused
             | ErrorClass::CursorInvalid
             | ErrorClass::OutcomeUnknown => None,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
 use super::xml::for_message;
 use crate::http::{Answer, CallError};
@@ -30,13 +30,11 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
         301..=308 if location.to_ascii_lowercase().contains("genericerrorpage") => {
             interrupted(writes, Code::ExchangeError)
         }
-        300..=399 => (ErrorClass::TenantPermanent, Code::ExchangeBadAnswer),
-        401 => (ErrorClass::TenantPermanent, Code::ExchangeSignInRefused),
-        // Web services can be closed for one mailbox or for the organisation; the others tell which.
-        403 | 456 if works => (ErrorClass::MailboxPermanent, Code::ExchangeForbidden),
-        403 | 456 => (ErrorClass::TenantPermanent, Code::ExchangeForbidden),
-        404 | 405 | 410 => (ErrorClass::TenantPermanent, Code::ExchangeBadAnswer),
-        400 | 413 => (ErrorClass::ItemPermanent, Code::ExchangeItemRefused),
+        300..=399 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
+        401 => (ErrorClass::Refused, Code::ExchangeSignInRefused),
+        403 | 456 => (ErrorClass::Refused, Code::ExchangeForbidden),
+        404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
+        400 | 413 => (ErrorClass::Refused, Code::ExchangeItemRefused),
         429 | 503 => (
             ErrorClass::Throttled {
                 retry_after: retry_after(answer, now),
@@ -46,6 +44,13 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
         502 | 504 => interrupted(writes, Code::ExchangeUnreachable),
         408 => interrupted(writes, Code::ExchangeTimeout),
         _ => interrupted(writes, Code::ExchangeError),
+    };
+    let subject = match status {
+        // Web services can be closed for one mailbox or for the organisation; the others tell which.
+        403 | 456 if works => Scope::Mailbox,
+        400 | 413 => Scope::Item,
+        300..=399 | 401 | 403 | 404 | 405 | 410 | 456 if class == ErrorClass::Refused => Scope::Server,
+        _ => Scope::Mailbox,
     };
     let mut detail = format!("HTTP {status}");
     if !location.is_empty() {
@@ -64,7 +69,7 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
     if !answer.body.is_empty() {
         detail.push_str(&format!("; {}", beginning(answer)));
     }
-    Failure::new(class, code, detail)
+    Failure::new(class, code, detail).about(subject)
 }
 
 /// Exchange's front end names its own errors here.
@@ -113,7 +118,7 @@ fn beginning(answer: &Answer) -> String {
 /// What a missing answer means.
 pub(super) fn no_answer(error: &CallError, writes: bool) -> Failure {
     let (class, code) = match error {
-        CallError::AddressRefused(_) => (ErrorClass::TenantPermanent, Code::AddressRefused),
+        CallError::AddressRefused(_) => (ErrorClass::Refused, Code::AddressRefused),
         CallError::NotConnected { .. } => (ErrorClass::Transient, Code::ExchangeUnreachable),
         CallError::TimedOut { .. } => interrupted(writes, Code::ExchangeTimeout),
         CallError::Broken { .. } => interrupted(writes, Code::ExchangeUnreachable),
@@ -147,17 +152,18 @@ mod tests {
     #[test]
     fn statuses_have_their_class() {
         let now = Timestamp::UNIX_EPOCH;
-        let class = |status, writes, works| failure(&answer(status, &[], ""), writes, works, now).class;
+        let of = |status, writes, works| failure(&answer(status, &[], ""), writes, works, now);
+        let class = |status, writes, works| of(status, writes, works).class;
         let rows = [
-            (302, "tenant_permanent"),
-            (400, "item_permanent"),
-            (401, "tenant_permanent"),
-            (403, "tenant_permanent"),
-            (404, "tenant_permanent"),
-            (413, "item_permanent"),
+            (302, "refused"),
+            (400, "refused"),
+            (401, "refused"),
+            (403, "refused"),
+            (404, "refused"),
+            (413, "refused"),
             (429, "throttled"),
             (449, "transient"),
-            (456, "tenant_permanent"),
+            (456, "refused"),
             (500, "transient"),
             (502, "transient"),
             (503, "throttled"),
@@ -173,7 +179,19 @@ mod tests {
             };
             assert_eq!(class(status, true, false).name(), write, "{status}");
         }
-        assert_eq!(class(403, false, true), ErrorClass::MailboxPermanent);
+        assert_eq!(of(403, false, true).scope, Scope::Mailbox);
+        for (status, scope) in [
+            (302, Scope::Server),
+            (400, Scope::Item),
+            (401, Scope::Server),
+            (403, Scope::Server),
+            (404, Scope::Server),
+            (413, Scope::Item),
+            (456, Scope::Server),
+            (500, Scope::Mailbox),
+        ] {
+            assert_eq!(of(status, false, false).scope, scope, "{status}");
+        }
     }
 
     #[test]
@@ -189,7 +207,7 @@ mod tests {
         );
         let other = answer(307, &[("location", "https://login.example/ana?x=1")], "");
         let failure = failure(&other, false, false, Timestamp::UNIX_EPOCH);
-        assert_eq!(failure.class, ErrorClass::TenantPermanent);
+        assert_eq!(failure.class, ErrorClass::Refused);
         assert!(
             failure.detail.contains("login.example") && !failure.detail.contains("ana"),
             "{failure}"
@@ -229,7 +247,7 @@ mod tests {
     fn a_lost_answer_of_a_write_is_an_unknown_outcome() {
         let host = || "mail.example:443".to_owned();
         let errors = [
-            (CallError::AddressRefused("x".into()), "tenant_permanent"),
+            (CallError::AddressRefused("x".into()), "refused"),
             (
                 CallError::NotConnected {
                     host: host(),

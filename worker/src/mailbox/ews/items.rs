@@ -291,12 +291,12 @@ enum Entry {
 }
 
 fn is_denied(error: &EwsError) -> bool {
-    error.code.as_deref() == Some("ErrorAccessDenied") && error.failure.class == ErrorClass::MailboxPermanent
+    error.code.as_deref() == Some("ErrorAccessDenied") && error.failure.class == ErrorClass::Refused
 }
 
 fn of_one_item(failure: &Failure) -> Failure {
     Failure::new(
-        ErrorClass::ItemPermanent,
+        ErrorClass::Refused,
         Code::ExchangeItemRefused,
         failure.detail.clone(),
     )

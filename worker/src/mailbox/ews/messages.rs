@@ -112,7 +112,7 @@ impl ServerError {
         }
         EwsError {
             code: Some(self.code),
-            failure: Failure::new(class, code, detail),
+            failure: Failure::new(class, code, detail).about(meaning.subject()),
         }
     }
 

@@ -306,12 +306,12 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
                 Meaning::Throttled
                 | Meaning::Transient(_)
                 | Meaning::Conflict
-                | Meaning::ItemPermanent
+                | Meaning::ItemRefused
                 | Meaning::FolderExists
                 | Meaning::SyncStateInvalid
                 | Meaning::SubscriptionLost
-                | Meaning::MailboxPermanent(_)
-                | Meaning::TenantPermanent(_)
+                | Meaning::MailboxRefused(_)
+                | Meaning::ServerRefused(_)
                 | Meaning::Unknown => {
                     let mut error = error.into_error(false);
                     error.failure = error.failure.within(get_folder::OPERATION.name);

@@ -3,7 +3,7 @@
 //! The names are those of Microsoft's XSD (`ResponseCodeType`). A code that is not listed is tried again and shown
 //! with the server's own name.
 
-use tasksync_common::error::{Code, ErrorClass};
+use tasksync_common::error::{Code, ErrorClass, Scope};
 
 /// What a response code means for the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Meaning {
     /// The item is not there.
     ItemGone,
     /// This one item is refused.
-    ItemPermanent,
+    ItemRefused,
     /// The folder is not there.
     FolderLost,
     /// The name is taken in the parent folder.
@@ -27,9 +27,9 @@ pub(super) enum Meaning {
     /// A subscription ended; tasksync polls, so this is a passing error.
     SubscriptionLost,
     /// This mailbox cannot be used until somebody acts.
-    MailboxPermanent(Code),
+    MailboxRefused(Code),
     /// The tenant's Exchange cannot be used until somebody acts.
-    TenantPermanent(Code),
+    ServerRefused(Code),
     /// Not in the table.
     Unknown,
 }
@@ -42,14 +42,25 @@ impl Meaning {
             Self::Transient(code) => (ErrorClass::Transient, code),
             Self::Conflict => (ErrorClass::Conflict, Code::ExchangeConflict),
             Self::ItemGone => (ErrorClass::Gone, Code::ExchangeItemGone),
-            Self::ItemPermanent | Self::FolderExists => {
-                (ErrorClass::ItemPermanent, Code::ExchangeItemRefused)
-            }
+            Self::ItemRefused | Self::FolderExists => (ErrorClass::Refused, Code::ExchangeItemRefused),
             Self::FolderLost => (ErrorClass::Gone, Code::ExchangeFolderGone),
             Self::SyncStateInvalid => (ErrorClass::CursorInvalid, Code::ExchangeSyncStateInvalid),
             Self::SubscriptionLost | Self::Unknown => (ErrorClass::Transient, Code::ExchangeError),
-            Self::MailboxPermanent(code) => (ErrorClass::MailboxPermanent, code),
-            Self::TenantPermanent(code) => (ErrorClass::TenantPermanent, code),
+            Self::MailboxRefused(code) | Self::ServerRefused(code) => (ErrorClass::Refused, code),
+        }
+    }
+
+    /// The least that the code says about, whatever the request was about.
+    pub(super) fn subject(self) -> Scope {
+        match self {
+            Self::ItemGone | Self::ItemRefused | Self::Conflict => Scope::Item,
+            Self::FolderLost | Self::FolderExists | Self::SyncStateInvalid => Scope::Container,
+            Self::Throttled
+            | Self::Transient(_)
+            | Self::SubscriptionLost
+            | Self::Unknown
+            | Self::MailboxRefused(_) => Scope::Mailbox,
+            Self::ServerRefused(_) => Scope::Server,
         }
     }
 }
@@ -122,7 +133,7 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorUpdatePropertyMismatch"
         | "ErrorObjectTypeChanged"
         | "ErrorSchemaValidation"
-        | "ErrorMessagePerFolderCountReceiveQuotaExceeded" => Meaning::ItemPermanent,
+        | "ErrorMessagePerFolderCountReceiveQuotaExceeded" => Meaning::ItemRefused,
 
         "ErrorFolderNotFound"
         | "ErrorSyncFolderNotFound"
@@ -154,7 +165,7 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorInvalidUserSid"
         | "ErrorInvalidSmtpAddress"
         | "ErrorNonPrimarySmtpAddress"
-        | "ErrorMissingEmailAddress" => Meaning::MailboxPermanent(Code::ExchangeMailboxMissing),
+        | "ErrorMissingEmailAddress" => Meaning::MailboxRefused(Code::ExchangeMailboxMissing),
 
         "ErrorMailboxLogonFailed"
         | "ErrorMailboxConfiguration"
@@ -165,26 +176,25 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorAccountSuspend"
         | "ErrorCreateItemAccessDenied"
         | "ErrorCreateSubfolderAccessDenied"
-        | "ErrorUserNotAllowedByPolicy" => Meaning::MailboxPermanent(Code::ExchangeMailboxDenied),
+        | "ErrorUserNotAllowedByPolicy"
+        // Of the account that owns the mailbox; if it is the service account's, every mailbox says so.
+        | "ErrorPasswordExpired"
+        | "ErrorPasswordChangeRequired" => Meaning::MailboxRefused(Code::ExchangeMailboxDenied),
 
-        "ErrorPasswordExpired" | "ErrorPasswordChangeRequired" => {
-            Meaning::MailboxPermanent(Code::ExchangeSignInRefused)
-        }
-
-        "ErrorQuotaExceeded" => Meaning::MailboxPermanent(Code::ExchangeMailboxFull),
+        "ErrorQuotaExceeded" => Meaning::MailboxRefused(Code::ExchangeMailboxFull),
 
         "ErrorImpersonationDenied"
         | "ErrorImpersonationFailed"
         | "ErrorInvalidExchangeImpersonationHeaderData" => {
-            Meaning::TenantPermanent(Code::ExchangeImpersonationDenied)
+            Meaning::ServerRefused(Code::ExchangeImpersonationDenied)
         }
-        "ErrorOrganizationAccessBlocked" => Meaning::TenantPermanent(Code::ExchangeForbidden),
+        "ErrorOrganizationAccessBlocked" => Meaning::ServerRefused(Code::ExchangeForbidden),
         "ErrorInvalidAuthorizationContext" | "ErrorCallerIsInvalidADAccount" => {
-            Meaning::TenantPermanent(Code::ExchangeSignInRefused)
+            Meaning::ServerRefused(Code::ExchangeSignInRefused)
         }
         "ErrorInvalidServerVersion"
         | "ErrorIncorrectSchemaVersion"
-        | "ErrorInvalidSchemaVersionForMailboxVersion" => Meaning::TenantPermanent(Code::ExchangeError),
+        | "ErrorInvalidSchemaVersionForMailboxVersion" => Meaning::ServerRefused(Code::ExchangeError),
 
         _ => Meaning::Unknown,
     }
@@ -277,7 +287,7 @@ mod tests {
              ErrorSavedItemFolderNotFound",
         ),
         (
-            "item_permanent",
+            "refused",
             Code::ExchangeItemRefused,
             "ErrorItemCorrupt ErrorCorruptData ErrorInvalidId ErrorInvalidIdEmpty ErrorInvalidIdMalformed ErrorItemSave
              ErrorItemSavePropertyError ErrorItemPropertyRequestFailed ErrorPropertyUpdate ErrorInvalidPropertySet
@@ -295,41 +305,37 @@ mod tests {
             "ErrorInvalidSyncStateData",
         ),
         (
-            "mailbox_permanent",
+            "refused",
             Code::ExchangeMailboxMissing,
             "ErrorNonExistentMailbox ErrorInvalidMailbox ErrorInvalidUserPrincipalName ErrorInvalidUserSid
              ErrorInvalidSmtpAddress ErrorNonPrimarySmtpAddress ErrorMissingEmailAddress",
         ),
         (
-            "mailbox_permanent",
+            "refused",
             Code::ExchangeMailboxDenied,
             "ErrorMailboxLogonFailed ErrorMailboxConfiguration ErrorAccessDenied ErrorAccountDisabled
              ErrorImpersonateUserDenied ErrorInvalidLicense ErrorAccountSuspend ErrorCreateItemAccessDenied
-             ErrorCreateSubfolderAccessDenied ErrorUserNotAllowedByPolicy",
+             ErrorCreateSubfolderAccessDenied ErrorUserNotAllowedByPolicy
+             ErrorPasswordExpired ErrorPasswordChangeRequired",
         ),
+        ("refused", Code::ExchangeMailboxFull, "ErrorQuotaExceeded"),
         (
-            "mailbox_permanent",
-            Code::ExchangeSignInRefused,
-            "ErrorPasswordExpired ErrorPasswordChangeRequired",
-        ),
-        ("mailbox_permanent", Code::ExchangeMailboxFull, "ErrorQuotaExceeded"),
-        (
-            "tenant_permanent",
+            "refused",
             Code::ExchangeImpersonationDenied,
             "ErrorImpersonationDenied ErrorImpersonationFailed ErrorInvalidExchangeImpersonationHeaderData",
         ),
         (
-            "tenant_permanent",
+            "refused",
             Code::ExchangeForbidden,
             "ErrorOrganizationAccessBlocked",
         ),
         (
-            "tenant_permanent",
+            "refused",
             Code::ExchangeSignInRefused,
             "ErrorInvalidAuthorizationContext ErrorCallerIsInvalidADAccount",
         ),
         (
-            "tenant_permanent",
+            "refused",
             Code::ExchangeError,
             "ErrorInvalidServerVersion ErrorIncorrectSchemaVersion ErrorInvalidSchemaVersionForMailboxVersion",
         ),

@@ -301,8 +301,7 @@ impl ReadItem {
 
     /// The whole item, or why it cannot be synced.
     pub(super) fn into_item(self) -> Result<MailboxItem, Failure> {
-        let refuse =
-            |reason: String| Failure::new(ErrorClass::ItemPermanent, Code::ExchangeItemRefused, reason);
+        let refuse = |reason: String| Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, reason);
         if self.kind != "Task" {
             return Err(refuse(format!(
                 "the item is a {}, not a task",

@@ -459,7 +459,7 @@ fn source_item(key: &SourceKey, list: &TaskList, item: &Item, writable: bool) ->
 /// No site knows the person.
 pub(super) fn unknown(person: &Person) -> Failure {
     Failure::new(
-        ErrorClass::MailboxPermanent,
+        ErrorClass::Refused,
         Code::SharePointUserUnknown,
         format!("no site of the tenant knows \"{}\"", person.login),
     )

@@ -12,7 +12,7 @@ use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
 use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::registry::Credentials;
 use url::Url;
@@ -471,6 +471,6 @@ fn operation(path: &str, method: &Method) -> &'static str {
 fn parse_url(web: &str, path: &str) -> Result<Url, Failure> {
     Url::parse(&format!("{web}/_api/{path}")).map_err(|error| {
         let detail = format!("{web}: {error}");
-        Failure::new(ErrorClass::TenantPermanent, Code::SharePointSiteMissing, detail)
+        Failure::new(ErrorClass::Refused, Code::SharePointSiteMissing, detail).about(Whose::Server)
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{self, Code, ErrorClass, Failure};
 
 use crate::http::CallError;
 
@@ -21,6 +21,26 @@ pub(super) enum Scope {
     Item,
     /// A person, or their permissions.
     Person,
+}
+
+impl Scope {
+    /// What stops when a request about it fails with this class and code.
+    pub(super) fn stops(self, class: ErrorClass, code: Code) -> error::Scope {
+        let subject = match (self, class) {
+            // A refusal of the site is everybody's; what may pass is one person's until several meet it.
+            (Self::Site | Self::Feed, ErrorClass::Refused) => error::Scope::Server,
+            (Self::Person, ErrorClass::Refused) if code == Code::SharePointDenied => error::Scope::Server,
+            (Self::Site | Self::Feed | Self::Person, _) => error::Scope::Person,
+            (Self::List, _) => error::Scope::Container,
+            (Self::Item, _) => error::Scope::Item,
+        };
+        let evidence = match (class, code) {
+            // Something else answers under this address, whatever is asked for.
+            (ErrorClass::Refused, Code::SharePointBadAnswer) => error::Evidence::AnyRequest,
+            _ => error::Evidence::OneRequest,
+        };
+        error::scope_of(code, subject, evidence)
+    }
 }
 
 /// Whether a lost answer leaves something open.
@@ -172,21 +192,18 @@ fn says_too_old(message: &str) -> bool {
 
 /// The table. 429 and 503 are sorted before ([`throttled`]).
 pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Intent) -> (ErrorClass, Code) {
-    use ErrorClass::{
-        Conflict, CursorInvalid, Gone, ItemPermanent, MailboxPermanent, OutcomeUnknown, TenantPermanent,
-        Transient,
-    };
+    use ErrorClass::{Conflict, CursorInvalid, Gone, OutcomeUnknown, Refused, Transient};
     let missing = match scope {
-        Scope::Site | Scope::Feed => (TenantPermanent, Code::SharePointSiteMissing),
+        Scope::Site | Scope::Feed => (Refused, Code::SharePointSiteMissing),
         Scope::List => (Gone, Code::SharePointListGone),
         Scope::Item => (Gone, Code::SharePointItemGone),
-        Scope::Person => (MailboxPermanent, Code::SharePointUserUnknown),
+        Scope::Person => (Refused, Code::SharePointUserUnknown),
     };
     let denied = match scope {
-        Scope::Site | Scope::Feed | Scope::Person => (TenantPermanent, Code::SharePointDenied),
+        Scope::Site | Scope::Feed | Scope::Person => (Refused, Code::SharePointDenied),
         // The next walk drops a list that was closed to the account; the tenant's other lists go on.
         Scope::List => (Transient, Code::SharePointDenied),
-        Scope::Item => (ItemPermanent, Code::SharePointDenied),
+        Scope::Item => (Refused, Code::SharePointDenied),
     };
     let found = known(body.code);
     match found {
@@ -196,14 +213,14 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
         Known::ListMissing => return (Gone, Code::SharePointListGone),
         Known::TokenRefused => return (CursorInvalid, Code::SharePointTokenExpired),
         Known::StaleDigest | Known::Threshold => return (Transient, Code::SharePointError),
-        Known::InvalidData => return (ItemPermanent, Code::SharePointItemRefused),
+        Known::InvalidData => return (Refused, Code::SharePointItemRefused),
         Known::Other | Known::Absent => {}
     }
     if scope == Scope::Feed && matches!(status, 400 | 500) && says_too_old(&body.message) {
         return (CursorInvalid, Code::SharePointTokenExpired);
     }
     match status {
-        401 => (TenantPermanent, Code::SharePointSignInRefused),
+        401 => (Refused, Code::SharePointSignInRefused),
         403 => denied,
         // SharePoint says with a code of its own that an item or list is gone. A bare 404 comes from something before it
         // (a proxy, a web server without its application), and must not pass for a deletion.
@@ -214,16 +231,16 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
         410 => (Gone, missing.1),
         409 | 412 => (Conflict, Code::SharePointConflict),
         400 | 405 | 411 | 413 | 414 | 415 | 422 | 431 => match (scope, intent) {
-            (Scope::Item, _) => (ItemPermanent, Code::SharePointItemRefused),
-            (Scope::Person, _) => (MailboxPermanent, Code::SharePointUserUnknown),
+            (Scope::Item, _) => (Refused, Code::SharePointItemRefused),
+            (Scope::Person, _) => (Refused, Code::SharePointUserUnknown),
             (Scope::Site | Scope::Feed | Scope::List, Intent::Read | Intent::Write) => {
                 (Transient, Code::SharePointError)
             }
         },
-        300..=399 => (TenantPermanent, Code::SharePointBadAnswer),
+        300..=399 => (Refused, Code::SharePointBadAnswer),
         // The server itself speaks: nothing was done. A gateway, or an error without SharePoint's code, leaves it open.
         500 => match (scope, found, intent) {
-            (Scope::Person, Known::Other, _) => (MailboxPermanent, Code::SharePointUserUnknown),
+            (Scope::Person, Known::Other, _) => (Refused, Code::SharePointUserUnknown),
             (_, Known::Absent, Intent::Write) => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
             _ => (Transient, Code::SharePointError),
         },
@@ -238,7 +255,7 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
 /// Sorts a call that got no answer.
 pub(super) fn unanswered(error: &CallError, intent: Intent) -> Failure {
     let (class, code) = match (error, intent) {
-        (CallError::AddressRefused(_), _) => (ErrorClass::TenantPermanent, Code::AddressRefused),
+        (CallError::AddressRefused(_), _) => (ErrorClass::Refused, Code::AddressRefused),
         (CallError::NotConnected { .. }, _) => (ErrorClass::Transient, Code::SharePointUnreachable),
         (
             CallError::TimedOut { .. } | CallError::Broken { .. } | CallError::TooLarge { .. },

@@ -186,6 +186,7 @@ fn without_metadata(value: &Value) -> Value {
 pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
     let error: ErrorBody = errors::read_body(body);
     let (class, code) = errors::classify(status, &error, scope, intent);
+    let stops = scope.stops(class, code);
     let mut detail = format!("{name}: HTTP {status}");
     if let Some(number) = error.code {
         detail.push_str(&format!(", {number} {}", error.kind));
@@ -194,7 +195,7 @@ pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent:
         detail.push_str(&format!(": {}", error.message));
     }
     Refusal {
-        failure: Failure::new(class, code, detail),
+        failure: Failure::new(class, code, detail).about(stops),
         status: Some(status),
         known: errors::known(error.code),
     }

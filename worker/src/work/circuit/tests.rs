@@ -1,10 +1,12 @@
+use tasksync_common::error::{Code, Stops};
+
 use super::*;
 
 const STEP: Duration = Duration::from_secs(5 * 60);
 
 fn refused() -> Failure {
     Failure::new(
-        ErrorClass::TenantPermanent,
+        ErrorClass::Refused,
         Code::ExchangeSignInRefused,
         "401 from mail.contoso.example",
     )
@@ -96,22 +98,17 @@ async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
 
 #[test]
 fn a_server_that_is_down_concerns_the_tenant_and_a_mailbox_does_not() {
-    assert!(concerns_tenant(&refused()));
-    assert!(concerns_tenant(&Failure::new(
-        ErrorClass::Transient,
-        Code::ExchangeUnreachable,
-        ""
-    )));
-    assert!(!concerns_tenant(&Failure::new(
-        ErrorClass::Transient,
-        Code::ExchangeTimeout,
-        ""
-    )));
-    assert!(!concerns_tenant(&Failure::new(
-        ErrorClass::MailboxPermanent,
-        Code::ExchangeMailboxMissing,
-        ""
-    )));
+    let stops = |class, code| Failure::new(class, code, "").stops();
+    assert_eq!(refused().stops(), Stops::Tenant);
+    assert_eq!(
+        stops(ErrorClass::Transient, Code::ExchangeUnreachable),
+        Stops::Tenant
+    );
+    assert_eq!(stops(ErrorClass::Transient, Code::ExchangeTimeout), Stops::Person);
+    assert_eq!(
+        stops(ErrorClass::Refused, Code::ExchangeMailboxMissing),
+        Stops::Person
+    );
 }
 
 mod shared {

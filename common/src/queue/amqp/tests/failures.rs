@@ -92,7 +92,7 @@ async fn a_wrong_password_a_missing_vhost_and_a_missing_permission_need_the_oper
     for failure in [&stranger, &wrong, &nowhere, &unable] {
         assert_eq!(
             (failure.class, failure.code),
-            (ErrorClass::TenantPermanent, Code::QueueAccessRefused),
+            (ErrorClass::Refused, Code::QueueAccessRefused),
             "{failure}"
         );
         let text = failure.to_string();
@@ -117,7 +117,7 @@ async fn queues_of_other_arguments_are_named_and_left_alone() {
     .await;
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::TenantPermanent, Code::QueueMismatch)
+        (ErrorClass::Refused, Code::QueueMismatch)
     );
     for part in ["tasksync.tasks.background", "x-max-length"] {
         assert!(failure.detail.contains(part), "{failure}");

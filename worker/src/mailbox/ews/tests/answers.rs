@@ -120,7 +120,7 @@ fn an_item_that_cannot_be_read_is_refused_alone() {
         let failure = get_one(wrong).unwrap_err();
         assert_eq!(
             (failure.class, failure.code),
-            (ErrorClass::ItemPermanent, Code::ExchangeItemRefused),
+            (ErrorClass::Refused, Code::ExchangeItemRefused),
             "{wrong}"
         );
     }
@@ -254,7 +254,7 @@ fn an_error_names_the_property_to_blame() {
     )
     .unwrap();
     let failure = reply.outcome.unwrap_err().into_error(true).failure;
-    assert_eq!(failure.class, ErrorClass::ItemPermanent);
+    assert_eq!(failure.class, ErrorClass::Refused);
     assert!(failure.detail.contains("task:PercentComplete"), "{failure}");
 }
 

@@ -28,7 +28,7 @@ async fn when_neither_way_is_open_it_is_the_mailbox_not_the_tenant() {
     let failure = rig.mailbox.folders(&owner("ana")).await.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied)
+        (ErrorClass::Refused, Code::ExchangeMailboxDenied)
     );
     assert!(
         failure.detail.contains("ErrorFolderNotFound") && failure.detail.contains("ErrorImpersonationDenied"),
@@ -70,7 +70,7 @@ async fn refused_credentials_are_the_tenants_and_basic_is_not_tried_twice() {
     let failure = rig.mailbox.folders(&owner("ana")).await.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::TenantPermanent, Code::ExchangeSignInRefused)
+        (ErrorClass::Refused, Code::ExchangeSignInRefused)
     );
     assert_eq!(rig.count(), 1);
 }
@@ -243,7 +243,7 @@ async fn one_closed_item_does_not_close_the_mailbox() {
     .await;
     let ids: Vec<String> = (0..3).map(|number| format!("i{number}")).collect();
     let items = rig.mailbox.items(&owner("ana"), &ids).await.unwrap();
-    assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::ItemPermanent);
+    assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::Refused);
     assert!(items[1].is_ok() && items[2].is_ok());
 
     let closed = Rig::new(Access::Delegate, |request| {
@@ -251,7 +251,7 @@ async fn one_closed_item_does_not_close_the_mailbox() {
     })
     .await;
     let failure = closed.mailbox.items(&owner("ana"), &ids).await.unwrap_err();
-    assert_eq!(failure.class, ErrorClass::MailboxPermanent);
+    assert_eq!(failure.class, ErrorClass::Refused);
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ async fn what_a_batch_did_not_look_at_is_asked_again_and_the_refused_mailbox_is_
     let failure = answers[1].as_ref().unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::MailboxPermanent, Code::ExchangeMailboxDenied)
+        (ErrorClass::Refused, Code::ExchangeMailboxDenied)
     );
     assert!(
         failure.detail.contains("ben@contoso.example") && failure.detail.contains("ErrorAccessDenied"),

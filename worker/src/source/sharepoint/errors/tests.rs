@@ -41,7 +41,7 @@ fn the_table_says_what_each_answer_means() {
             &none,
             Scope::Site,
             Intent::Read,
-            C::TenantPermanent,
+            C::Refused,
             Code::SharePointSignInRefused,
         ),
         (
@@ -49,7 +49,7 @@ fn the_table_says_what_each_answer_means() {
             &none,
             Scope::Site,
             Intent::Read,
-            C::TenantPermanent,
+            C::Refused,
             Code::SharePointDenied,
         ),
         (
@@ -57,7 +57,7 @@ fn the_table_says_what_each_answer_means() {
             &body(-2_147_024_891),
             Scope::Item,
             Intent::Write,
-            C::ItemPermanent,
+            C::Refused,
             Code::SharePointDenied,
         ),
         (
@@ -65,7 +65,7 @@ fn the_table_says_what_each_answer_means() {
             &none,
             Scope::Site,
             Intent::Read,
-            C::TenantPermanent,
+            C::Refused,
             Code::SharePointSiteMissing,
         ),
         // A bare 404 is no word of SharePoint's about a list or an item.
@@ -130,7 +130,7 @@ fn the_table_says_what_each_answer_means() {
             &body(-1),
             Scope::Item,
             Intent::Write,
-            C::ItemPermanent,
+            C::Refused,
             Code::SharePointItemRefused,
         ),
         (
@@ -138,7 +138,7 @@ fn the_table_says_what_each_answer_means() {
             &body(-2_146_232_832),
             Scope::Person,
             Intent::Read,
-            C::MailboxPermanent,
+            C::Refused,
             Code::SharePointUserUnknown,
         ),
         (
@@ -210,7 +210,7 @@ fn the_table_says_what_each_answer_means() {
             &none,
             Scope::Site,
             Intent::Read,
-            C::TenantPermanent,
+            C::Refused,
             Code::SharePointBadAnswer,
         ),
     ] {

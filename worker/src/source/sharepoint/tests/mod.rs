@@ -328,7 +328,7 @@ async fn an_update_is_conditional_and_tells_the_new_version() {
     let refused = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     assert_eq!(
         (refused.class, refused.code),
-        (ErrorClass::ItemPermanent, Code::SharePointItemRefused)
+        (ErrorClass::Refused, Code::SharePointItemRefused)
     );
 }
 
@@ -510,7 +510,7 @@ async fn the_doctor_learns_what_is_wrong() {
     let unknown = stage.source.check_person(&person("nobody")).await.unwrap_err();
     assert_eq!(
         (unknown.class, unknown.code),
-        (ErrorClass::MailboxPermanent, Code::SharePointUserUnknown)
+        (ErrorClass::Refused, Code::SharePointUserUnknown)
     );
     let listing = stage.source.everything(&person("nobody")).await.unwrap_err();
     assert_eq!(listing.code, Code::SharePointUserUnknown);
@@ -529,7 +529,7 @@ async fn the_doctor_learns_what_is_wrong() {
     let failure = stage.source.check().await.remove(0).result.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::TenantPermanent, Code::SharePointSignInRefused)
+        (ErrorClass::Refused, Code::SharePointSignInRefused)
     );
 }
 
