@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod exchange;
+pub mod liar;
 pub mod population;
 pub mod scenario;
 pub mod services;

@@ -97,7 +97,14 @@ fn summary(outcome: &Outcome) {
         line(judgement.holds, &judgement.expectation.text, &found);
     }
     let verdict = &outcome.trial.verdict;
-    for problem in verdict.lines.iter().chain(&verdict.unseen) {
+    if let Some(answers) = outcome.trial.answers {
+        say(&format!("Wrong answers among {answers}"));
+        for (kind, count) in &outcome.trial.lies {
+            say(&format!("  {kind:<28} {count}"));
+        }
+    }
+    let untruths = &outcome.trial.untruths;
+    for problem in verdict.lines.iter().chain(&verdict.unseen).chain(&untruths.lines) {
         say(&format!("  ! {problem}"));
     }
 }

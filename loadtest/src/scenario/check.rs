@@ -1,6 +1,8 @@
 //! Reading a scenario and refusing what makes no sense, before anything is started.
 
 use super::expect;
+use crate::liar::Lie;
+
 use super::file::{Group, Kill, Method, Mode, Scenario, Servers, Victim};
 
 /// Most people of a scenario.
@@ -77,6 +79,7 @@ impl Scenario {
             return Err(wrong("tls", "servers = \"per-tenant\" speak plain HTTP only"));
         }
         self.check_groups(plain)?;
+        self.check_lies()?;
         for (at, kill) in self.kills.iter().enumerate() {
             self.check_kill(&format!("kills[{at}]"), kill)?;
         }
@@ -206,6 +209,41 @@ impl Scenario {
             {
                 return Err(wrong("baseline.without", "nobody would be left"));
             }
+        }
+        Ok(())
+    }
+
+    fn check_lies(&self) -> Result<(), ScenarioError> {
+        let Some(lies) = &self.lies else { return Ok(()) };
+        if !(0.0..=1.0).contains(&lies.share) {
+            return Err(wrong("lies.share", "is not between 0 and 1"));
+        }
+        if let Some(name) = lies
+            .kinds
+            .iter()
+            .find(|name| Lie::ALL.iter().all(|lie| lie.name() != **name))
+        {
+            let known: Vec<_> = Lie::ALL.iter().map(|lie| lie.name()).collect();
+            return Err(wrong(
+                "lies.kinds",
+                format!("there is no kind \"{name}\"; there are {}", known.join(", ")),
+            ));
+        }
+        if let Some(name) = lies
+            .tenants
+            .iter()
+            .find(|name| self.tenants.iter().all(|group| group.name != **name))
+        {
+            return Err(wrong("lies.tenants", format!("there is no group \"{name}\"")));
+        }
+        if self.servers == Servers::PerTenant {
+            return Err(wrong("lies", "need servers = \"shared\""));
+        }
+        if self.baseline.is_some() && lies.tenants.is_empty() {
+            return Err(wrong(
+                "lies.tenants",
+                "name the groups that are lied to: the baseline is to be honest",
+            ));
         }
         Ok(())
     }

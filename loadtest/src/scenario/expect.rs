@@ -62,6 +62,18 @@ metrics! {
     LeftOver "left_over" Count,
     /// Copies whose values differ from their task.
     Differing "differing" Count,
+    /// Dates that are not what people set, whether both sides agree or not.
+    Shifted "shifted" Count,
+    /// Other values that are not what people set.
+    Altered "altered" Count,
+    /// Tasks in SharePoint's recycle bin that no person deleted.
+    Deleted "deleted" Count,
+    /// Values people set that are on neither side, in no recycle bin, not in Deleted Items and not in the journal.
+    Gone "gone" Count,
+    /// Answers given while some were wrong.
+    Answers "answers" Count,
+    /// Wrong answers given.
+    Lies "lies" Count,
     /// Users that were never synced.
     NeverSynced "never_synced" Count,
     /// Users that are disabled at the end.

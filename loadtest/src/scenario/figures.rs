@@ -35,6 +35,16 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     put(Metric::Doubled, Some(count(verdict.doubled_count)));
     put(Metric::LeftOver, Some(count(verdict.extra_count)));
     put(Metric::Differing, Some(count(verdict.differing_count)));
+    let untruths = &trial.untruths;
+    put(Metric::Shifted, Some(count(untruths.shifted_count)));
+    put(Metric::Altered, Some(count(untruths.altered_count)));
+    put(Metric::Deleted, Some(count(untruths.deleted_count)));
+    put(Metric::Gone, Some(count(untruths.gone_count)));
+    put(Metric::Answers, trial.answers.map(number));
+    put(
+        Metric::Lies,
+        trial.answers.map(|_| number(trial.lies.values().sum())),
+    );
     put(Metric::NeverSynced, Some(number(trial.never_synced)));
     put(Metric::Disabled, trial.disabled.map(number));
     put(Metric::EverybodyWithin, trial.everybody_within);

@@ -47,6 +47,8 @@ pub struct Scenario {
     /// What is killed, and when.
     #[serde(default)]
     pub kills: Vec<Kill>,
+    /// Wrong answers between tasksync and the simulated servers, during the measured phase.
+    pub lies: Option<Lies>,
     /// A run before, to compare with.
     pub baseline: Option<Baseline>,
     /// tasksync's own settings, as in its settings file.
@@ -318,6 +320,33 @@ pub enum Method {
     Wipe,
     /// It hangs: SIGSTOP, and SIGCONT after `down`.
     Pause,
+}
+
+/// Wrong answers.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lies {
+    /// Share of the answers that are wrong.
+    pub share: f64,
+    /// The servers are honest after this many answers, and the measured phase ends; 0 for no limit.
+    #[serde(default)]
+    pub answers: u64,
+    /// Kinds of wrong answers; all when empty.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+    /// Groups of tenants that are lied to; all when empty.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// How late a late answer is.
+    #[serde(default = "ten_seconds")]
+    pub late: Time,
+    /// Least time of honest answers before both sides are judged: long enough for a full and a deep check of everybody.
+    #[serde(default)]
+    pub honest: Time,
+}
+
+const fn ten_seconds() -> Time {
+    Time::seconds(10)
 }
 
 /// A run before, to compare with.

@@ -290,7 +290,7 @@ pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions)
     clippy::cast_sign_loss,
     reason = "clamped to the range before the cast"
 )]
-fn per_mille(share: f64) -> u16 {
+pub(crate) fn per_mille(share: f64) -> u16 {
     (share * 1000.0).round().clamp(0.0, 1000.0) as u16
 }
 

@@ -1,5 +1,7 @@
 //! What a run found, as values.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::expect::{Figures, Judgement};
@@ -7,7 +9,7 @@ use super::file::Victim;
 use super::fleet::Hit;
 use super::sample::Sample;
 use super::visits::Times;
-use crate::trial::Verdict;
+use crate::trial::{Untruths, Verdict};
 
 /// Quantiles of times, in seconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -141,6 +143,33 @@ impl Verdicts {
     }
 }
 
+/// What is not as people left it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct UntruthResult {
+    /// Dates.
+    pub shifted_count: usize,
+    /// Other values.
+    pub altered_count: usize,
+    /// Tasks that no person deleted.
+    pub deleted_count: usize,
+    /// Values that are nowhere.
+    pub gone_count: usize,
+    /// The first of each, in words.
+    pub lines: Vec<String>,
+}
+
+impl UntruthResult {
+    pub(crate) fn of(untruths: &Untruths, lines: usize) -> Self {
+        Self {
+            shifted_count: untruths.shifted.len(),
+            altered_count: untruths.altered.len(),
+            deleted_count: untruths.deleted.len(),
+            gone_count: untruths.gone.len(),
+            lines: untruths.lines(lines),
+        }
+    }
+}
+
 /// Everything one trial found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct TrialResult {
@@ -190,6 +219,12 @@ pub struct TrialResult {
     pub disabled: Option<u64>,
     /// The oracle's.
     pub verdict: Verdicts,
+    /// What is not as people left it.
+    pub untruths: UntruthResult,
+    /// Answers given while some were wrong; nothing without a liar.
+    pub answers: Option<u64>,
+    /// Wrong answers by kind.
+    pub lies: BTreeMap<&'static str, u64>,
     /// Names and exit codes of the processes at the end.
     pub ends: Vec<(String, Option<i32>)>,
     /// Where each phase begins, in seconds.

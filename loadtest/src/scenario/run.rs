@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::expect::{self, Expectation};
-use super::file::{Access, Scenario, Servers};
+use super::file::{Access, Lies, Scenario, Servers};
 use super::fleet::{self, Fleet};
 use super::measure::{Watch, set_weather};
 use super::phases::Progress;
@@ -14,6 +14,7 @@ use super::trial::Trial;
 use super::visits::{Owner, VisitLog};
 use super::{duration, figures};
 use crate::exchange::ExchangeSettings;
+use crate::liar::{Liar, LiarSpec, Lie};
 use crate::population::PopulationSpec;
 use crate::sharepoint;
 use crate::sim::conditions::GroupId;
@@ -96,7 +97,18 @@ async fn once(
 
     progress.begin("population", scenario.users());
     let started = Instant::now();
-    let farm = Arc::new(Farm::start(farm_spec(scenario)).await?);
+    let log = folder.join("lies.jsonl");
+    let liar = match &scenario.lies {
+        Some(lies) => Some(Liar::new(liar_spec(scenario, lies), Some(&log))?),
+        None => None,
+    };
+    let farm = Arc::new(
+        Farm::start(FarmSpec {
+            liar: liar.clone(),
+            ..farm_spec(scenario)
+        })
+        .await?,
+    );
     for group in 0..scenario.tenants.len() {
         set_weather(&farm, scenario, group, &[]);
     }
@@ -117,7 +129,7 @@ async fn once(
     };
     progress.end();
     let watch = Watch::new(Arc::clone(&farm), visits);
-    let mut trial = Trial::new(scenario, Arc::clone(&fleet), watch, progress);
+    let mut trial = Trial::new(scenario, Arc::clone(&fleet), watch, liar, progress);
     let went = trial.all_phases(&folder).await;
     progress.begin("end", 1);
     let ends = fleet.stop().await;
@@ -128,6 +140,28 @@ async fn once(
     };
     farm.stop().await;
     result
+}
+
+fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
+    let group = |name: &String| {
+        let mut groups = scenario.tenants.iter();
+        let at = groups.position(|group| group.name == *name);
+        // The baseline may be without it: then nobody is lied to.
+        at.and_then(|at| GroupId::try_from(at).ok())
+            .unwrap_or(GroupId::MAX)
+    };
+    LiarSpec {
+        per_mille: super::measure::per_mille(lies.share),
+        answers: lies.answers,
+        kinds: Lie::ALL
+            .iter()
+            .copied()
+            .filter(|lie| lies.kinds.iter().any(|name| name == lie.name()))
+            .collect(),
+        groups: lies.tenants.iter().map(group).collect(),
+        late: lies.late.0,
+        seed: scenario.seed,
+    }
 }
 
 fn farm_spec(scenario: &Scenario) -> FarmSpec {

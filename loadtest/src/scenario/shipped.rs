@@ -19,6 +19,9 @@ shipped! {
     "million",
     "calamity",
     "small-calamity",
+    "liars",
+    "liars30",
+    "small-liars",
 }
 
 /// The text of a shipped scenario.
@@ -77,6 +80,17 @@ mod page {
     }
 
     #[test]
+    fn the_page_has_every_kind_of_wrong_answer() {
+        for lie in crate::liar::Lie::ALL {
+            let row = format!("| `{}` | {} |\n", lie.name(), lie.what());
+            assert!(
+                PAGE.contains(&row),
+                "the table of wrong answers must have:\n{row}"
+            );
+        }
+    }
+
+    #[test]
     fn the_page_has_every_key() {
         let keys = FILE
             .lines()
@@ -93,6 +107,7 @@ mod page {
                 "steps",
                 "kills",
                 "baseline",
+                "lies",
                 "faults",
                 "exchange",
                 "sharepoint",

@@ -1,5 +1,6 @@
 //! The phases of one trial.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +13,11 @@ use super::fleet::{Fleet, Hit};
 use super::kills::{Event, timeline};
 use super::measure::{Look, People, Watch, locked, set_weather};
 use super::phases::Progress;
-use super::result::{GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, Verdicts};
-use crate::trial::{Oracle, Verdict};
+use super::result::{
+    GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, UntruthResult, Verdicts,
+};
+use crate::liar::Liar;
+use crate::trial::{Farm, Oracle, Truth, Untruths, Verdict};
 
 /// Everything is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,6 +31,9 @@ pub(crate) struct Trial<'a> {
     scenario: &'a Scenario,
     fleet: Arc<Fleet>,
     watch: Watch,
+    liar: Option<Arc<Liar>>,
+    truth: Truth,
+    untruths: Untruths,
     progress: &'a dyn Progress,
     marks: Vec<(String, f64)>,
     enrol_seconds: f64,
@@ -48,12 +55,21 @@ impl<'a> Trial<'a> {
         scenario: &'a Scenario,
         fleet: Arc<Fleet>,
         watch: Watch,
+        liar: Option<Arc<Liar>>,
         progress: &'a dyn Progress,
     ) -> Self {
+        // Remembering a million tasks takes memory that only a liar's trial is worth.
+        let truth = match &liar {
+            Some(_) => Truth::remember(&watch.farm),
+            None => Truth::default(),
+        };
         Self {
             scenario,
             fleet,
             watch,
+            liar,
+            truth,
+            untruths: Untruths::default(),
             progress,
             marks: Vec::new(),
             enrol_seconds: 0.0,
@@ -161,7 +177,11 @@ impl<'a> Trial<'a> {
         let first = self.look().await;
         let began = Instant::now();
         let mut last = None;
-        while began.elapsed() < length {
+        let lies = self.liar.clone();
+        if let Some(liar) = &lies {
+            liar.lie(true);
+        }
+        while began.elapsed() < length && !lies.as_ref().is_some_and(|liar| liar.is_done()) {
             while let Some((_, event)) = events.next_if(|(at, _)| *at <= began.elapsed()) {
                 self.happens(event, &mut hits);
             }
@@ -175,6 +195,9 @@ impl<'a> Trial<'a> {
             self.progress.at(began.elapsed().as_secs(), &word);
             last = Some(look);
             tokio::time::sleep(LOOK.min(length.saturating_sub(began.elapsed()))).await;
+        }
+        if let Some(liar) = &lies {
+            liar.lie(false);
         }
         self.watch.visits.measure(false);
         self.measured = last.map(|last| (first, last));
@@ -267,7 +290,9 @@ impl<'a> Trial<'a> {
                 began.elapsed().as_secs(),
                 &format!("{} edits open{found}", look.sample.open_edits),
             );
-            if look.sample.open_edits == 0 && Instant::now() >= next {
+            let honest = self.scenario.lies.as_ref().map(|lies| lies.honest.0);
+            let checked = honest.is_none_or(|honest| began.elapsed() >= honest);
+            if look.sample.open_edits == 0 && Instant::now() >= next && checked {
                 let asked = Instant::now();
                 self.verdict = self.verdict();
                 if self.verdict.agrees() {
@@ -341,11 +366,30 @@ impl<'a> Trial<'a> {
             ledger.look(usize::MAX, |edit| oracle.shows(edit));
             self.unseen = ledger.unseen(LINES);
         }
+        if self.liar.is_some() {
+            self.judge_truth().await;
+        }
         self.disabled = self
             .fleet
             .status()
             .await
             .and_then(|status| status["disabled"].as_u64());
+    }
+
+    /// What is not as people left it, with the help of everybody's journal.
+    async fn judge_truth(&mut self) {
+        let farm = Arc::clone(&self.watch.farm);
+        let mut journals: HashMap<(usize, usize), String> = HashMap::new();
+        for (at, tenant) in farm.population.tenants.iter().enumerate() {
+            for person in &tenant.people {
+                let user = Farm::user_name(person);
+                let journal = self.fleet.journal(&tenant.slug, &user).await;
+                journals.insert((at, person.id), journal.unwrap_or_default());
+            }
+        }
+        let ledger = locked(&self.watch.ledger);
+        let journal = |tenant, person| journals.get(&(tenant, person)).cloned().unwrap_or_default();
+        self.untruths = self.truth.judge(&farm, ledger.edits(), journal);
     }
 
     /// Everything that was found.
@@ -418,6 +462,13 @@ impl<'a> Trial<'a> {
             never_synced: self.never,
             disabled: self.disabled,
             verdict: Verdicts::of(&self.verdict, self.unseen, LINES),
+            untruths: UntruthResult::of(&self.untruths, LINES),
+            answers: self.liar.as_ref().map(|liar| liar.answers()),
+            lies: self
+                .liar
+                .as_ref()
+                .map(|liar| liar.lies().into_iter().collect())
+                .unwrap_or_default(),
             ends,
             marks: self.marks,
             samples: self.watch.series.samples().to_vec(),

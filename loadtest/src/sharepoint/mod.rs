@@ -162,6 +162,11 @@ impl SharePoint {
         self.silent_expiry.store(silent, Ordering::Relaxed);
     }
 
+    /// The group of tenants that the site at this path belongs to.
+    pub(crate) fn group_of(&self, web: &str) -> crate::sim::conditions::GroupId {
+        self.site_of(web).map_or(0, |site| lock(&site).group)
+    }
+
     pub(crate) fn password_fits(&self, user: &str, password: &str) -> bool {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         accounts
@@ -226,6 +231,16 @@ impl SharePoint {
         uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
             .into_uuid()
     }
+}
+
+/// What a request asks for, the web it is sent to, and its address, decoded.
+pub(crate) fn what_is_asked(request: &hyper::Request<bytes::Bytes>) -> Option<(Operation, String, String)> {
+    let uri = request.uri();
+    let address = path::Address::parse(uri.path(), uri.query()).ok()?;
+    let method = server::effective_method(request.method().as_str(), request.headers());
+    let operation = Operation::of(&address, &method);
+    let text = format!("{}?{}", uri.path(), uri.query().unwrap_or_default());
+    Some((operation, address.web, path::percent_decode(&text)))
 }
 
 /// Locks a site; a panic elsewhere does not make it unusable.

@@ -27,6 +27,13 @@ pub enum Reply {
     Answer(Response<Bytes>),
     /// The connection is closed without an answer.
     Cut,
+    /// The connection is closed behind the first `keep` bytes of the body; the headers promise all of them.
+    Partial {
+        /// The whole answer.
+        response: Response<Bytes>,
+        /// Bytes that are sent.
+        keep: usize,
+    },
     /// A good-looking answer of this many bytes (`prefix`, then filler), streamed without being held in memory.
     Huge {
         /// First bytes of the body.
@@ -183,6 +190,7 @@ where
                 }
                 // An error from the service makes hyper close the connection without an answer.
                 Reply::Cut => Err(std::io::Error::other("cut on purpose")),
+                Reply::Partial { response, keep } => Ok(partial(response, keep)),
                 Reply::Huge {
                     prefix,
                     length,
@@ -212,6 +220,17 @@ pub fn plain(status: u16, text: &'static str) -> Response<axum::body::Body> {
     let mut response = Response::new(axum::body::Body::from(text));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::OK);
     response
+}
+
+fn partial(response: Response<Bytes>, keep: usize) -> Response<axum::body::Body> {
+    let (mut parts, body) = response.into_parts();
+    parts
+        .headers
+        .insert(hyper::header::CONTENT_LENGTH, body.len().into());
+    let sent = body.slice(..keep.min(body.len()));
+    // An error of the body makes hyper close the connection.
+    let stream = futures::stream::iter([Ok(sent), Err(std::io::Error::other("cut on purpose"))]);
+    Response::from_parts(parts, axum::body::Body::from_stream(stream))
 }
 
 fn huge(prefix: Bytes, length: u64, content_type: &'static str) -> Response<axum::body::Body> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::accounts::{AccountRights, Scope, ServiceAccount};
 use crate::exchange::{Exchange, ExchangeSettings, MailboxSpec};
+use crate::liar::{Liar, Proxy, Side};
 use crate::population::{AppliedTenant, Person, Population, PopulationSpec, Tenant};
 use crate::sharepoint::{Settings, SharePoint};
 use crate::sim::conditions::GroupId;
@@ -51,6 +52,8 @@ pub struct FarmSpec {
     pub own_servers: bool,
     /// Gives the memory of the tasks' texts back once they are in SharePoint; [`Population::tasks`] is then 0.
     pub forget_tasks: bool,
+    /// Stands between the clients and both servers.
+    pub liar: Option<Arc<Liar>>,
 }
 
 /// The running servers.
@@ -108,7 +111,30 @@ impl Farm {
         sharepoint.add_account(ACCOUNT, PASSWORD);
         let start = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
         let own_servers = spec.own_servers && !spec.tls;
-        let (exchange_listener, sharepoint_listener) = if own_servers {
+        let (exchange_listener, sharepoint_listener) = if let Some(liar) = &spec.liar {
+            let (mailboxes, sites) = (Arc::clone(&exchange), Arc::clone(&sharepoint));
+            let group = move |smtp: &str| mailboxes.mailbox(smtp).map_or(0, |mailbox| mailbox.group);
+            let exchange_proxy = Proxy::new(
+                Arc::clone(&exchange),
+                Side::Exchange,
+                Arc::clone(liar),
+                Arc::new(group),
+            );
+            let sharepoint_proxy = Proxy::new(
+                Arc::clone(&sharepoint),
+                Side::Sharepoint,
+                Arc::clone(liar),
+                Arc::new(move |web: &str| sites.group_of(web)),
+            );
+            let sharepoint_listener = Listener::start(sharepoint_proxy, tls.as_ref())
+                .await
+                .map_err(start)?;
+            sharepoint.set_base_url(&sharepoint_listener.base_url());
+            let exchange_listener = Listener::start(exchange_proxy, tls.as_ref())
+                .await
+                .map_err(start)?;
+            (exchange_listener, sharepoint_listener)
+        } else if own_servers {
             // Every address of the loopback network; callers from elsewhere are turned away.
             let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
             (

@@ -139,6 +139,11 @@ impl Ledger {
         self.latest.get(&(list, item)).and_then(|at| self.edits.get(*at))
     }
 
+    /// Every edit, in the order in which they were made.
+    pub fn edits(&self) -> impl Iterator<Item = &Edit> {
+        self.edits.iter()
+    }
+
     /// The edits that were not seen on the other side yet.
     pub fn open(&mut self) -> impl Iterator<Item = &mut Edit> {
         self.edits.iter_mut().filter(|edit| edit.seen.is_none())

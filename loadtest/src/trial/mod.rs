@@ -10,6 +10,7 @@ mod ledger;
 mod oracle;
 mod process;
 mod service;
+mod truth;
 
 pub(crate) use api::TOKEN;
 pub use editor::{Editor, Habits};
@@ -20,3 +21,4 @@ pub use oracle::{Oracle, Verdict};
 pub use process::Process;
 pub(crate) use process::ProcessSpec;
 pub use service::{Service, ServiceSpec};
+pub use truth::{Truth, Untruths};

@@ -208,7 +208,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-fn copy_shows(kind: &Kind, copy: &Copy) -> bool {
+pub(super) fn copy_shows(kind: &Kind, copy: &Copy) -> bool {
     match kind {
         Kind::Title(title) | Kind::Created(title) => copy.subject == *title,
         Kind::Due(due) => copy.due == Some(*due),
@@ -219,7 +219,7 @@ fn copy_shows(kind: &Kind, copy: &Copy) -> bool {
     }
 }
 
-fn original_shows(kind: &Kind, original: &Original) -> bool {
+pub(super) fn original_shows(kind: &Kind, original: &Original) -> bool {
     match kind {
         Kind::Title(title) | Kind::Created(title) => original.title == *title,
         Kind::Due(due) => original.due == Some(*due),

@@ -260,6 +260,19 @@ impl Fleet {
         None
     }
 
+    /// The text of a person's journal.
+    pub(crate) async fn journal(&self, tenant: &str, user: &str) -> Option<String> {
+        let path = format!("/tenants/{tenant}/users/{user}/journal?limit=500");
+        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
+            let Some(api) = &process.spec.api else { continue };
+            let patience = Duration::from_secs(5);
+            if let Ok(journal) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
+                return Some(journal.to_string());
+            }
+        }
+        None
+    }
+
     /// The scheduler that says it leads.
     pub(crate) async fn leader(&self) -> Option<&Arc<Process>> {
         for process in &self.schedulers {

@@ -319,7 +319,8 @@ fn figures(out: &mut String, report: &Report<'_>) {
 }
 
 fn problems(out: &mut String, trial: &TrialResult) {
-    let lines: Vec<&String> = trial.verdict.lines.iter().chain(&trial.verdict.unseen).collect();
+    let verdict = trial.verdict.lines.iter().chain(&trial.verdict.unseen);
+    let lines: Vec<&String> = verdict.chain(&trial.untruths.lines).collect();
     if lines.is_empty() {
         return;
     }

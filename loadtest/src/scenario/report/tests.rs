@@ -101,6 +101,11 @@ fn trial() -> TrialResult {
             unseen: vec!["\"title\" of task 1 <x>".to_owned()],
             ..Verdicts::default()
         },
+        untruths: UntruthResult {
+            lines: vec!["shifted: a task".to_owned()],
+            ..UntruthResult::default()
+        },
+        answers: Some(100),
         ends: vec![("tasksync".to_owned(), Some(0))],
         ..TrialResult::default()
     }

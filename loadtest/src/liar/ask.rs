@@ -1,0 +1,169 @@
+//! What a request asks for, as far as a liar has to know.
+
+use bytes::Bytes;
+use hyper::Request;
+
+use crate::sharepoint::Operation;
+
+/// Which server a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Exchange.
+    Exchange,
+    /// SharePoint.
+    Sharepoint,
+}
+
+impl Side {
+    /// Name in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Sharepoint => "sharepoint",
+        }
+    }
+}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Reads objects by id.
+    Read,
+    /// Lists or searches.
+    List,
+    /// Writes.
+    Write,
+    /// Several SharePoint requests in one.
+    Batch,
+    /// Anything else, such as a form digest.
+    Other,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) side: Side,
+    /// As faults name it: `SyncFolderItems`, `items.update`.
+    pub(crate) operation: String,
+    /// The mailbox' address, or the path of the web.
+    pub(crate) subject: String,
+    /// The list a SharePoint request is about.
+    pub(crate) list: Option<String>,
+    pub(crate) action: Action,
+    pub(crate) if_match: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+impl Ask {
+    /// Reads a request; `None` when it cannot be told what it asks for.
+    pub(crate) fn read(side: Side, request: &Request<Bytes>) -> Option<Self> {
+        match side {
+            Side::Exchange => Self::exchange(request),
+            Side::Sharepoint => Self::sharepoint(request),
+        }
+    }
+
+    /// Whose answers may be mistaken for one another: the list counts, or the mailbox.
+    pub(crate) fn owner(&self) -> String {
+        match &self.list {
+            Some(list) => format!("{} {list}", self.subject),
+            None => self.subject.clone(),
+        }
+    }
+
+    fn exchange(request: &Request<Bytes>) -> Option<Self> {
+        let text = std::str::from_utf8(request.body()).ok()?;
+        let (_, body) = text.split_once("Body>")?;
+        let (_, operation) = body.split_once('<')?;
+        let operation = operation.split([' ', '>', '/']).next()?;
+        let operation = operation.rsplit(':').next()?.to_owned();
+        let anchor = request
+            .headers()
+            .get("x-anchormailbox")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let address = |mark: &str| {
+            let (_, rest) = text.split_once(mark)?;
+            rest.split('<').next().map(str::to_owned)
+        };
+        let subject = anchor
+            .or_else(|| address("PrimarySmtpAddress>"))
+            .or_else(|| address("EmailAddress>"))?;
+        let action = match operation.as_str() {
+            "GetItem" | "GetFolder" => Action::Read,
+            "FindItem" | "FindFolder" | "SyncFolderItems" | "SyncFolderHierarchy" => Action::List,
+            "CreateItem" | "UpdateItem" | "DeleteItem" | "CreateFolder" | "UpdateFolder" | "DeleteFolder" => {
+                Action::Write
+            }
+            _ => Action::Other,
+        };
+        Some(Self {
+            side: Side::Exchange,
+            operation,
+            subject: subject.to_lowercase(),
+            list: None,
+            action,
+            if_match: None,
+            body: request.body().clone(),
+        })
+    }
+
+    fn sharepoint(request: &Request<Bytes>) -> Option<Self> {
+        let (operation, web, address) = crate::sharepoint::what_is_asked(request)?;
+        let header = |name: &str| {
+            let value = request.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let action = match operation {
+            Operation::ItemsUpdate | Operation::ItemsRecycle | Operation::ItemsCreate => Action::Write,
+            Operation::Batch => Action::Batch,
+            Operation::ItemsList
+            | Operation::GetItems
+            | Operation::GetChanges
+            | Operation::Webs
+            | Operation::Fields
+            | Operation::ContentTypes => Action::List,
+            Operation::ItemsGet
+            | Operation::Web
+            | Operation::Site
+            | Operation::TimeZone
+            | Operation::CurrentUser
+            | Operation::EnsureUser
+            | Operation::SiteUsers
+            | Operation::Permissions => Action::Read,
+            Operation::Lists if address.split('?').next().is_some_and(|path| path.contains('(')) => {
+                Action::Read
+            }
+            Operation::Lists => Action::List,
+            Operation::ContextInfo
+            | Operation::ListsCreate
+            | Operation::ListsUpdate
+            | Operation::ListsDelete
+            | Operation::Other => Action::Other,
+        };
+        Some(Self {
+            side: Side::Sharepoint,
+            operation: operation.name().to_owned(),
+            subject: web,
+            list: first_guid(&address),
+            action,
+            if_match: header("if-match"),
+            body: request.body().clone(),
+        })
+    }
+}
+
+/// The first text of 36 characters in the form of a GUID.
+fn first_guid(text: &str) -> Option<String> {
+    let fits = |part: &[u8]| {
+        part.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    };
+    text.as_bytes()
+        .windows(36)
+        .find(|part| fits(part))
+        .map(|part| String::from_utf8_lossy(part).to_lowercase())
+}
