@@ -138,10 +138,7 @@ impl Rig {
             plan: spec.plan,
             exchange: spec.exchange,
             sharepoint: spec.sharepoint,
-            more: Vec::new(),
-            impersonating: Vec::new(),
-            own_servers: false,
-            forget_tasks: false,
+            ..FarmSpec::default()
         })
         .await
         .unwrap();
