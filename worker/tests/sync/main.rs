@@ -30,4 +30,6 @@ mod probes;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]
+mod source;
+#[cfg(test)]
 mod states;

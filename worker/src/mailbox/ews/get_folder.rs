@@ -44,7 +44,7 @@ pub(super) fn request_tasks_folder(header: &Header<'_>) -> Bytes {
 /// Asks for the mailbox's deleted items.
 pub(super) fn request_deleted_items(header: &Header<'_>) -> Bytes {
     write(header, 1, |out| {
-        folders::write_distinguished(out, header, "deleteditems")
+        folders::write_distinguished(out, header, "deleteditems");
     })
 }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 /// One request of a batch.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
@@ -26,7 +28,7 @@ pub(super) struct PartAnswer {
     /// Header lines, names in lower case.
     pub(super) headers: Vec<(String, String)>,
     /// Body.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 impl PartAnswer {
@@ -90,14 +92,15 @@ fn request(out: &mut String, part: &Part) {
 ///
 /// # Errors
 /// Says what is wrong, in words.
-pub(super) fn parse(content_type: &str, body: &[u8]) -> Result<Vec<PartAnswer>, String> {
+pub(super) fn parse(content_type: &str, body: &Bytes) -> Result<Vec<PartAnswer>, String> {
     let mut answers = Vec::new();
-    collect(content_type, body, DEPTH, &mut answers)?;
+    collect(content_type, body, body, DEPTH, &mut answers)?;
     Ok(answers)
 }
 
 fn collect(
     content_type: &str,
+    whole: &Bytes,
     body: &[u8],
     depth: usize,
     answers: &mut Vec<PartAnswer>,
@@ -113,9 +116,9 @@ fn collect(
         let (headers, inner) = header_block(part)?;
         let kind = header(&headers, "content-type").unwrap_or_default();
         if kind.to_ascii_lowercase().starts_with("multipart/") {
-            collect(kind, inner, depth - 1, answers)?;
+            collect(kind, whole, inner, depth - 1, answers)?;
         } else {
-            answers.push(http_answer(inner)?);
+            answers.push(http_answer(whole, inner)?);
         }
     }
     Ok(())
@@ -195,7 +198,7 @@ fn header_block(part: &[u8]) -> Result<(Headers, &[u8]), String> {
     }
 }
 
-fn http_answer(inner: &[u8]) -> Result<PartAnswer, String> {
+fn http_answer(whole: &Bytes, inner: &[u8]) -> Result<PartAnswer, String> {
     let inner = inner.trim_ascii_start();
     let end = find(inner, b"\n", 0).map_or(inner.len(), |newline| newline + 1);
     let line = String::from_utf8_lossy(inner.get(..end).unwrap_or_default()).into_owned();
@@ -213,7 +216,7 @@ fn http_answer(inner: &[u8]) -> Result<PartAnswer, String> {
     Ok(PartAnswer {
         status,
         headers,
-        body: body.trim_ascii().to_vec(),
+        body: whole.slice_ref(body.trim_ascii()),
     })
 }
 
@@ -223,24 +226,28 @@ mod tests {
 
     use super::*;
 
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
     const FLAT: &str = "--r_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nHTTP/1.1 200 OK\r\nCONTENT-TYPE: application/json\r\nETAG: \"5\"\r\n\r\n{\"Id\":1}\r\n--r_1\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n\r\n--r_1--\r\n";
 
     #[test]
     fn a_flat_answer() {
-        let answers = parse("multipart/mixed; boundary=\"r_1\"", FLAT.as_bytes()).unwrap();
+        let answers = parse("multipart/mixed; boundary=\"r_1\"", &bytes(FLAT)).unwrap();
         assert_eq!(answers.len(), 2);
         assert_eq!(
             (answers[0].status, answers[0].header("etag")),
             (200, Some("\"5\""))
         );
-        assert_eq!(answers[0].body, b"{\"Id\":1}");
+        assert_eq!(answers[0].body.as_ref(), b"{\"Id\":1}");
         assert_eq!((answers[1].status, answers[1].body.len()), (404, 0));
     }
 
     #[test]
     fn nested_answers_line_feeds_only_and_preambles() {
         let nested = "preamble\n--a\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/http\n\nHTTP/1.1 200 OK\n\n{}\n--b--\n\n--a\nContent-Type: application/http\n\nHTTP/1.1 204\n\n--a--";
-        let answers = parse("multipart/mixed;boundary=a", nested.as_bytes()).unwrap();
+        let answers = parse("multipart/mixed;boundary=a", &bytes(nested)).unwrap();
         let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [200, 204]);
     }
@@ -249,15 +256,15 @@ mod tests {
     fn a_cut_answer_is_an_error_not_a_shorter_answer() {
         for end in [10, 120, FLAT.len() - 6] {
             assert!(
-                parse("multipart/mixed; boundary=r_1", &FLAT.as_bytes()[..end]).is_err(),
+                parse("multipart/mixed; boundary=r_1", &bytes(&FLAT[..end])).is_err(),
                 "{end}"
             );
         }
-        assert!(parse("text/html", b"<html>").is_err());
+        assert!(parse("text/html", &bytes("<html>")).is_err());
         assert!(
             parse(
                 "multipart/mixed; boundary=r_1",
-                b"--r_1\r\n\r\nno status\r\n--r_1--"
+                &bytes("--r_1\r\n\r\nno status\r\n--r_1--")
             )
             .is_err()
         );
@@ -266,8 +273,8 @@ mod tests {
     #[test]
     fn a_body_may_hold_the_boundary_inside_a_line() {
         let body = "--x\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{\"Title\":\"--x--\"}\r\n--x--\r\n";
-        let answers = parse("multipart/mixed; boundary=x", body.as_bytes()).unwrap();
-        assert_eq!(answers[0].body, b"{\"Title\":\"--x--\"}");
+        let answers = parse("multipart/mixed; boundary=x", &bytes(body)).unwrap();
+        assert_eq!(answers[0].body.as_ref(), b"{\"Title\":\"--x--\"}");
     }
 
     #[test]
@@ -302,8 +309,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_panics(kind in "multipart/mixed; boundary=.{0,5}", body in proptest::collection::vec(any::<u8>(), 0..400), text in "(--a\r?\n|--a--\r?\n|Content-Type: multipart/mixed; boundary=a\n|HTTP/1.1 200\n|\n|x){0,20}") {
-            let _ = parse(&kind, &body);
-            let _ = parse("multipart/mixed; boundary=a", text.as_bytes());
+            let _ = parse(&kind, &Bytes::from(body));
+            let _ = parse("multipart/mixed; boundary=a", &bytes(&text));
         }
     }
 }

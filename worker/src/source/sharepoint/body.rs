@@ -7,8 +7,17 @@ use crate::sanitise;
 /// Longest description read, in bytes; the rest is cut at a character.
 const LONGEST: usize = 1024 * 1024;
 
+/// The description in a column of rich or plain text.
+pub(super) fn from_column(content: &str, rich: bool) -> Option<Body> {
+    if rich {
+        from_html(content)
+    } else {
+        from_text(content)
+    }
+}
+
 /// The description in a rich text column: without SharePoint's wrapper and cleaned. Nothing visible is no description.
-pub(super) fn from_html(html: &str) -> Option<Body> {
+fn from_html(html: &str) -> Option<Body> {
     let cleaned = sanitise::clean_html(unwrap(cut(html, LONGEST)).trim());
     let cleaned = cleaned.trim();
     if sanitise::text_of_html(cleaned).trim().is_empty() && !cleaned.contains("<img") {
@@ -21,7 +30,7 @@ pub(super) fn from_html(html: &str) -> Option<Body> {
 }
 
 /// The description in a plain text column.
-pub(super) fn from_text(text: &str) -> Option<Body> {
+fn from_text(text: &str) -> Option<Body> {
     let text = cut(text, LONGEST).trim();
     (!text.is_empty()).then(|| Body {
         kind: BodyKind::Text,

@@ -1,40 +1,49 @@
-//! What a person is told: changes since a cursor, everything, or single tasks.
+//! What a person's tasks are: changes since a cursor, everything, or single tasks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
 use super::cursor::{self, Cursor};
 use super::feed::Answered;
-use super::items::{self, Item, Read};
+use super::gone::Missing;
+use super::items::Read;
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
-use super::presence::{self, Permissions, Verdict};
+use super::reads::{self, Listing};
+use super::unread::Trouble;
 use super::{SharePointSource, Site};
-use crate::source::{Absence, Location, Person, Presence, SourceChanges, SourceItem};
+use crate::source::{Absence, Location, Person, Presence, SourceChanges, UnreadLocation};
 
 /// Sites read at once for one user.
 const SITES_AT_ONCE: usize = 4;
 
-/// What is told of one site.
+/// What was read of one site for a person.
 #[derive(Default)]
-struct Told {
-    tasks: BTreeMap<SourceKey, Presence>,
-    locations: BTreeMap<LocationKey, Location>,
+pub(super) struct SiteReading {
+    /// Tasks, each once.
+    pub(super) tasks: BTreeMap<SourceKey, Presence>,
+    /// Their locations, and those that were renamed.
+    pub(super) locations: BTreeMap<LocationKey, Location>,
+    /// Lists that could not be read: the cursor does not cover them.
+    pub(super) unread: BTreeMap<Uuid, Failure>,
+    /// Where the next reading goes on; empty for a site that was never read.
     token: String,
     birth: Timestamp,
     /// The site knows the person, or was not asked.
     known: bool,
 }
 
-type Seen = BTreeMap<SourceKey, (Arc<TaskList>, Read)>;
+/// Items as they were read, with their lists.
+pub(super) type Seen = BTreeMap<SourceKey, (Arc<TaskList>, Read)>;
 
 impl SharePointSource {
+    /// Reads the feeds of all sites forward; fails only if none can be read.
     pub(super) async fn refresh_feeds(&self, cursors: &[&str]) -> Result<(), Failure> {
         let cursors: Vec<Cursor> = cursors
             .iter()
@@ -45,13 +54,18 @@ impl SharePointSource {
             let tokens: Vec<&str> = cursors
                 .iter()
                 .filter_map(|cursor| cursor.token(&site.name))
+                .filter(|token| !token.is_empty())
                 .collect();
             async move { site.feed.refresh(&self.client, &tokens).await }
         });
-        futures::stream::iter(reads.collect::<Vec<_>>())
+        let outcomes: Vec<Result<(), Failure>> = futures::stream::iter(reads.collect::<Vec<_>>())
             .buffered(SITES_AT_ONCE)
-            .try_collect()
-            .await
+            .collect()
+            .await;
+        if outcomes.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        outcomes.into_iter().collect()
     }
 
     fn check_cursor(&self, cursor: &Cursor) -> Result<(), Failure> {
@@ -71,91 +85,222 @@ impl SharePointSource {
     ) -> Result<SourceChanges, Failure> {
         let cursor = Cursor::parse(cursor)?;
         self.check_cursor(&cursor)?;
+        for site in &self.sites {
+            for (list, web) in cursor.unread() {
+                site.catalogue.learn_web(&site.address, *list, web);
+            }
+        }
         let reads = self
             .sites
             .iter()
             .map(|site| self.site_changes(site, person, &cursor, linked));
-        let told: Vec<Told> = futures::stream::iter(reads.collect::<Vec<_>>())
+        let readings: Vec<Result<SiteReading, Failure>> = futures::stream::iter(reads.collect::<Vec<_>>())
             .buffered(SITES_AT_ONCE)
-            .try_collect()
-            .await?;
-        Ok(self.collect(told, false))
+            .collect()
+            .await;
+        let readings = self.keep_unread_sites(readings, Some(&cursor), linked)?;
+        Ok(self.collect(readings, false))
     }
 
     pub(super) async fn everything_of(&self, person: &Person) -> Result<SourceChanges, Failure> {
-        let reads = self.sites.iter().map(|site| self.site_listing(site, person));
-        let told: Vec<Told> = futures::stream::iter(reads.collect::<Vec<_>>())
+        let reads = self
+            .sites
+            .iter()
+            .map(|site| self.site_listing(site, person, None));
+        let readings: Vec<Result<SiteReading, Failure>> = futures::stream::iter(reads.collect::<Vec<_>>())
             .buffered(SITES_AT_ONCE)
-            .try_collect()
-            .await?;
-        if !told.iter().any(|told| told.known) {
+            .collect()
+            .await;
+        if readings
+            .iter()
+            .all(|reading| reading.as_ref().is_ok_and(|reading| !reading.known))
+        {
             return Err(unknown(person));
         }
-        Ok(self.collect(told, true))
+        let readings = self.keep_unread_sites(readings, None, &BTreeSet::new())?;
+        Ok(self.collect(readings, true))
     }
 
-    fn collect(&self, told: Vec<Told>, complete: bool) -> SourceChanges {
-        let birth = told
+    /// Lets one site that cannot be read stop nobody, while another can: it keeps its place in the cursor, and its known
+    /// lists are unread.
+    ///
+    /// # Errors
+    /// The first failure, when no site could be read, or when it is not about one site: a pause, or a cursor that cannot
+    /// be used any more.
+    fn keep_unread_sites(
+        &self,
+        readings: Vec<Result<SiteReading, Failure>>,
+        cursor: Option<&Cursor>,
+        linked: &BTreeSet<SourceKey>,
+    ) -> Result<Vec<SiteReading>, Failure> {
+        let some_read = readings.iter().any(Result::is_ok);
+        let elsewhere: BTreeSet<Uuid> = self
+            .sites
             .iter()
-            .map(|told| told.birth)
+            .zip(&readings)
+            .filter(|(_, reading)| reading.is_ok())
+            .filter_map(|(site, _)| site.catalogue.last())
+            .flat_map(|found| found.lists.keys().copied().collect::<Vec<_>>())
+            .collect();
+        self.sites
+            .iter()
+            .zip(readings)
+            .map(|(site, reading)| {
+                let failure = match reading {
+                    Ok(reading) => return Ok(reading),
+                    Err(failure) => failure,
+                };
+                let is_of_site = !matches!(
+                    failure.class,
+                    ErrorClass::Throttled { .. } | ErrorClass::CursorInvalid
+                );
+                if !some_read || !is_of_site {
+                    return Err(failure);
+                }
+                tracing::warn!(site = site.address, %failure, "a site cannot be read; its tasks stay as they are");
+                let lists: BTreeSet<Uuid> = match site.catalogue.last() {
+                    Some(found) => found.lists.keys().copied().collect(),
+                    None => linked
+                        .iter()
+                        .filter_map(list_of)
+                        .filter(|list| !elsewhere.contains(list))
+                        .collect(),
+                };
+                Ok(SiteReading {
+                    unread: lists.into_iter().map(|list| (list, failure.clone())).collect(),
+                    token: cursor
+                        .and_then(|cursor| cursor.token(&site.name))
+                        .unwrap_or_default()
+                        .to_owned(),
+                    birth: cursor.map_or_else(|| self.client.server_now(), Cursor::birth),
+                    known: true,
+                    ..SiteReading::default()
+                })
+            })
+            .collect()
+    }
+
+    fn collect(&self, readings: Vec<SiteReading>, complete: bool) -> SourceChanges {
+        let birth = readings
+            .iter()
+            .map(|reading| reading.birth)
             .min()
             .unwrap_or_else(|| self.client.server_now());
         let mut tokens = BTreeMap::new();
-        let (mut tasks, mut locations) = (BTreeMap::new(), BTreeMap::new());
-        for (site, told) in self.sites.iter().zip(told) {
-            tokens.insert(site.name.clone(), told.token);
-            tasks.extend(told.tasks);
-            locations.extend(told.locations);
+        let (mut tasks, mut locations, mut unread) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (site, reading) in self.sites.iter().zip(readings) {
+            tokens.insert(site.name.clone(), reading.token);
+            tasks.extend(reading.tasks);
+            locations.extend(reading.locations);
+            unread.extend(reading.unread);
         }
+        let webs = unread.keys().map(|list| {
+            let web = self.sites.iter().find_map(|site| site.catalogue.web_of(*list));
+            (*list, web.unwrap_or_default())
+        });
+        let cursor = Cursor::new(birth, tokens, webs.collect());
         SourceChanges {
             tasks: tasks.into_iter().collect(),
             locations: locations.into_values().collect(),
-            unread: Vec::new(),
-            cursor: Cursor::new(birth, tokens).to_text(),
+            cursor: cursor.to_text(),
             complete,
+            unread: unread
+                .into_iter()
+                .map(|(list, failure)| UnreadLocation {
+                    key: LocationKey::sharepoint_list(&list.to_string()),
+                    failure: self.of_tenant(failure.about(Scope::Container)),
+                })
+                .collect(),
         }
     }
 
-    async fn site_listing(&self, site: &Site, person: &Person) -> Result<Told, Failure> {
-        // The position comes first: what changes while the lists are read is told again, never left out.
+    /// Every task of the person in a site. `linked` tasks that the listing leaves out are asked for by their ids.
+    async fn site_listing(
+        &self,
+        site: &Site,
+        person: &Person,
+        linked: Option<&BTreeSet<SourceKey>>,
+    ) -> Result<SiteReading, Failure> {
+        // The position comes first: a change made while the lists are read is reported again, never left out.
         let (token, birth) = site.feed.position(&self.client).await?;
-        let mut told = Told {
+        let mut reading = SiteReading {
             token,
             birth,
             known: false,
-            ..Told::default()
+            ..SiteReading::default()
         };
         let Some(user) = self.user(site, person).await? else {
-            return Ok(told);
+            return Ok(reading);
         };
-        told.known = true;
+        reading.known = true;
         let found = self.lists(site).await?;
-        let lists: Vec<Arc<TaskList>> = found.lists.values().cloned().collect();
+        reading.unread.extend(found.unread_task_lists());
+        let lists: BTreeSet<Uuid> = found.lists.keys().copied().collect();
         let mut seen = Seen::new();
-        self.list_into(site, &user, &lists, &mut seen).await?;
-        self.judge(site, Some(&user), seen, None, &mut told).await?;
-        Ok(told)
+        match linked {
+            Some(linked) => {
+                self.look_again(site, &user, &found, &lists, linked, &mut seen, &mut reading)
+                    .await?;
+            }
+            None => {
+                self.list_into(site, &user, &found, &lists, &mut seen, &mut reading)
+                    .await?;
+            }
+        }
+        self.judge(site, Some(&user), seen, linked, &mut reading).await?;
+        Ok(reading)
     }
 
-    /// Lists a person's items in these lists.
+    /// Lists a person's items in these lists. A list that cannot be read is unread, unless that seems to be the whole
+    /// site's fault.
     async fn list_into(
         &self,
         site: &Site,
         user: &SiteUser,
-        lists: &[Arc<TaskList>],
+        found: &Found,
+        lists: &BTreeSet<Uuid>,
         seen: &mut Seen,
+        reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        for (list, items) in items::assigned_to(&self.client, site, lists, user.id, &self.settings).await? {
-            match items {
-                Some(items) => {
-                    for item in items {
-                        seen.insert(
-                            list.key.task(item.id),
-                            (Arc::clone(&list), Read::There(Arc::new(item))),
-                        );
+        let lists: Vec<Arc<TaskList>> = lists
+            .iter()
+            .filter_map(|list| found.lists.get(list).cloned())
+            .collect();
+        let listings = reads::assigned_to(&self.client, site, &lists, user.id, &self.settings).await?;
+        let some_read = listings
+            .iter()
+            .any(|listing| !matches!(listing, Listing::Unread(_)));
+        for (list, listing) in lists.into_iter().zip(listings) {
+            match listing {
+                Listing::Items(items, unread) => {
+                    let there = items
+                        .into_iter()
+                        .map(|item| (item.id, Read::There(Arc::new(item))));
+                    let unread = unread
+                        .into_iter()
+                        .map(|(id, failure)| (id, Read::Unread(Trouble::certain(failure))));
+                    for (id, read) in there.chain(unread) {
+                        seen.insert(list.key.task(id), (Arc::clone(&list), read));
                     }
                 }
-                None => site.catalogue.drop_list(list.id),
+                Listing::Missing => {
+                    site.catalogue.drop_list(list.id);
+                    match self.missing(list.id).await? {
+                        // Its tasks are asked for by key.
+                        Missing::Gone => {}
+                        Missing::Unread(failure) => {
+                            reading.unread.insert(list.id, failure);
+                        }
+                    }
+                }
+                Listing::Unread(trouble) => {
+                    if !trouble.certain && !some_read {
+                        return Err(trouble.failure);
+                    }
+                    tracing::warn!(list = %list.id, web = list.web, failure = %trouble.failure,
+                        "a list cannot be read; its tasks stay as they are");
+                    reading.unread.insert(list.id, trouble.failure);
+                }
             }
         }
         Ok(())
@@ -167,110 +312,186 @@ impl SharePointSource {
         person: &Person,
         cursor: &Cursor,
         linked: &BTreeSet<SourceKey>,
-    ) -> Result<Told, Failure> {
+    ) -> Result<SiteReading, Failure> {
         let token = cursor
             .token(&site.name)
             .ok_or_else(|| cursor::invalid("a site is not in the stored position"))?;
+        if token.is_empty() {
+            return self.site_listing(site, person, Some(linked)).await;
+        }
         let answered = site.feed.since(&self.client, token).await?;
-        let mut told = Told {
+        let mut reading = SiteReading {
             token: answered.token.clone(),
             birth: answered.birth,
             known: true,
-            ..Told::default()
+            ..SiteReading::default()
         };
         let delta = &answered.delta;
-        if delta.is_empty() {
-            return Ok(told);
+        if delta.is_empty() && cursor.unread().is_empty() {
+            return Ok(reading);
         }
         if answered.apart && !(delta.lists.is_empty() && delta.lists_deleted.is_empty()) {
             site.catalogue.forget();
         }
         let found = self.lists(site).await?;
-        // Lists that were deleted, or changed so that they are no task lists any more.
-        for key in linked {
-            let Some(list) = list_of(key) else { continue };
-            let gone = delta.lists_deleted.contains(&list) || delta.lists.contains(&list);
-            if gone && !found.lists.contains_key(&list) {
-                told.tasks
-                    .insert(key.clone(), Presence::Absent(Absence::LocationGone));
-            }
-        }
-        let wanted: Vec<(Arc<TaskList>, Vec<i64>)> = delta
-            .items
-            .iter()
-            .filter_map(|(list, ids)| {
-                let list = found.lists.get(list)?;
-                let there: Vec<i64> = ids
-                    .iter()
-                    .filter(|(_, gone)| !**gone)
-                    .map(|(id, _)| *id)
-                    .collect();
-                Some((Arc::clone(list), there))
-            })
-            .collect();
-        for (list, ids) in &delta.items {
-            let Some(list) = found.lists.get(list) else {
-                continue;
-            };
-            for id in ids.iter().filter(|(_, gone)| **gone).map(|(id, _)| *id) {
-                let key = list.key.task(id);
-                if linked.contains(&key) {
-                    told.tasks.insert(key, Presence::Absent(Absence::Deleted));
-                }
-            }
-        }
+        let lost = self
+            .lost_lists(site, cursor, &answered, &found, linked, &mut reading)
+            .await?;
         let mut seen = Seen::new();
-        let reads = if answered.apart {
-            items::read_items(&self.client, site, &wanted).await?
-        } else {
-            self.items.as_of_feed(&self.client, site, &wanted).await?
-        };
-        for ((list, id), read) in reads {
-            if let Some(list) = found.lists.get(&list) {
-                seen.insert(list.key.task(id), (Arc::clone(list), read));
-            }
+        self.read_changed(site, &answered, &found, linked, &mut seen, &mut reading)
+            .await?;
+        let mut again = again(&answered, &found);
+        again.extend(
+            cursor
+                .unread()
+                .keys()
+                .filter(|list| found.lists.contains_key(*list)),
+        );
+        for list in reading.unread.keys().chain(&lost) {
+            again.remove(list);
         }
-        let again = again(&answered, &found);
         if seen.is_empty() && again.is_empty() {
-            return Ok(told);
+            return Ok(reading);
         }
         let user = self.user(site, person).await?;
         if let Some(user) = &user {
-            self.look_again(site, user, &found, &again, linked, &mut seen)
+            self.look_again(site, user, &found, &again, linked, &mut seen, &mut reading)
                 .await?;
         }
-        self.judge(site, user.as_deref(), seen, Some(linked), &mut told)
+        self.judge(site, user.as_deref(), seen, Some(linked), &mut reading)
             .await?;
         let renamed = delta.lists.iter().filter_map(|list| found.lists.get(list));
         for list in renamed {
             if linked.iter().any(|key| key.location() == list.key) {
-                told.locations.insert(list.key.clone(), list.location());
+                reading.locations.insert(list.key.clone(), list.location());
             }
         }
-        Ok(told)
+        Ok(reading)
+    }
+
+    /// Decides about lists with linked tasks that were deleted, are task lists no more, or could not be read before, and
+    /// that the last walk did not find. Returns those that are gone.
+    async fn lost_lists(
+        &self,
+        site: &Site,
+        cursor: &Cursor,
+        answered: &Answered,
+        found: &Found,
+        linked: &BTreeSet<SourceKey>,
+        reading: &mut SiteReading,
+    ) -> Result<BTreeSet<Uuid>, Failure> {
+        let delta = &answered.delta;
+        let mut suspects: BTreeMap<Uuid, Vec<&SourceKey>> = BTreeMap::new();
+        for key in linked {
+            let Some(list) = list_of(key) else { continue };
+            let suspect = delta.lists_deleted.contains(&list)
+                || delta.lists.contains(&list)
+                || (cursor.unread().contains_key(&list) && !self.is_in_another_site(site, list));
+            if suspect && !found.lists.contains_key(&list) {
+                suspects.entry(list).or_default().push(key);
+            }
+        }
+        let mut gone = BTreeSet::new();
+        for (list, keys) in suspects {
+            if let Some(failure) = found.unread_list(list) {
+                reading.unread.insert(list, failure);
+                continue;
+            }
+            if delta.lists_deleted.contains(&list) {
+                site.catalogue.with_sightings(|seen| seen.deleted(list));
+            }
+            match self.missing(list).await? {
+                Missing::Gone => {
+                    gone.insert(list);
+                    for key in keys {
+                        let absent = Presence::Absent(Absence::LocationGone);
+                        reading.tasks.insert(key.clone(), absent);
+                    }
+                }
+                Missing::Unread(failure) => {
+                    reading.unread.insert(list, failure);
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Whether a list was found in another site than this one.
+    fn is_in_another_site(&self, site: &Site, list: Uuid) -> bool {
+        self.sites
+            .iter()
+            .filter(|other| other.name != site.name)
+            .any(|other| {
+                other
+                    .catalogue
+                    .last()
+                    .is_some_and(|found| found.lists.contains_key(&list))
+            })
+    }
+
+    /// Reads the items the feed reports.
+    async fn read_changed(
+        &self,
+        site: &Site,
+        answered: &Answered,
+        found: &Found,
+        linked: &BTreeSet<SourceKey>,
+        seen: &mut Seen,
+        reading: &mut SiteReading,
+    ) -> Result<(), Failure> {
+        let mut wanted: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
+        for (list, ids) in &answered.delta.items {
+            let Some(list) = found.lists.get(list) else {
+                if let Some(failure) = found.unread_list(*list) {
+                    reading.unread.insert(*list, failure);
+                }
+                continue;
+            };
+            let (gone, there): (Vec<i64>, Vec<i64>) = {
+                let (gone, there): (Vec<_>, Vec<_>) = ids.iter().partition(|(_, gone)| **gone);
+                let ids = |pairs: Vec<(&i64, &bool)>| pairs.into_iter().map(|(id, _)| *id).collect();
+                (ids(gone), ids(there))
+            };
+            for id in gone {
+                let key = list.key.task(id);
+                if linked.contains(&key) {
+                    reading.tasks.insert(key, Presence::Absent(Absence::Deleted));
+                }
+            }
+            if !there.is_empty() {
+                wanted.push((Arc::clone(list), there));
+            }
+        }
+        let reads = if answered.apart {
+            reads::read_items(&self.client, &wanted).await?
+        } else {
+            self.items.as_of_feed(&self.client, site, &wanted).await?
+        };
+        self.sort_reads(site, found, reads, seen, reading).await
     }
 
     /// Lists whose columns, content or permissions changed as a whole: the person's items in them are listed anew,
     /// because a change of permissions is no change of items.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is read and where it goes; the callers are in this file"
+    )]
     async fn look_again(
         &self,
         site: &Site,
         user: &SiteUser,
         found: &Found,
-        again: &BTreeSet<Uuid>,
+        lists: &BTreeSet<Uuid>,
         linked: &BTreeSet<SourceKey>,
         seen: &mut Seen,
+        reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        let lists: Vec<Arc<TaskList>> = again
-            .iter()
-            .filter_map(|list| found.lists.get(list).cloned())
-            .collect();
-        self.list_into(site, user, &lists, seen).await?;
+        self.list_into(site, user, found, lists, seen, reading).await?;
         // What is in the mailbox and was not listed: deleted, given to somebody else, or hidden.
-        let ids: BTreeSet<Uuid> = lists.iter().map(|list| list.id).collect();
         let mut unlisted: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
         for key in linked.iter().filter(|key| !seen.contains_key(*key)) {
-            if let (Some(list), Some(id)) = (list_of(key).filter(|list| ids.contains(list)), key.item_id()) {
+            let list = list_of(key).filter(|list| lists.contains(list) && !reading.unread.contains_key(list));
+            if let (Some(list), Some(id)) = (list, key.item_id()) {
                 unlisted.entry(list).or_default().push(id);
             }
         }
@@ -278,136 +499,8 @@ impl SharePointSource {
             .into_iter()
             .filter_map(|(list, ids)| Some((Arc::clone(found.lists.get(&list)?), ids)))
             .collect();
-        for ((list, id), read) in items::read_items(&self.client, site, &wanted).await? {
-            if let Some(list) = found.lists.get(&list) {
-                seen.insert(list.key.task(id), (Arc::clone(list), read));
-            }
-        }
-        Ok(())
-    }
-
-    /// Decides for each item that was seen. Absences are told of `linked` only; with `None`, of none.
-    async fn judge(
-        &self,
-        site: &Site,
-        user: Option<&SiteUser>,
-        seen: Seen,
-        linked: Option<&BTreeSet<SourceKey>>,
-        told: &mut Told,
-    ) -> Result<(), Failure> {
-        let is_assigned = |item: &Item| user.is_some_and(|user| item.assigned.contains(&user.id));
-        // Permissions are asked for only where they decide: of tasks of the person.
-        let mut wanted: BTreeMap<(Uuid, Option<i64>), Arc<TaskList>> = BTreeMap::new();
-        for (list, read) in seen.values() {
-            if let Read::There(item) = read
-                && is_assigned(item)
-            {
-                wanted.insert((list.id, item.unique.then_some(item.id)), Arc::clone(list));
-            }
-        }
-        let asked: Vec<(&TaskList, Option<i64>)> =
-            wanted.iter().map(|((_, item), list)| (&**list, *item)).collect();
-        let permissions: HashMap<(Uuid, Option<i64>), Permissions> = match user {
-            Some(user) => {
-                let answers = site
-                    .people
-                    .permissions(&self.client, site, user, &asked, &self.settings)
-                    .await?;
-                wanted.keys().copied().zip(answers).collect()
-            }
-            None => HashMap::new(),
-        };
-        for (key, (list, read)) in seen {
-            let found = match &read {
-                Read::There(item) => presence::Found::There {
-                    assigned: is_assigned(item),
-                    permissions: permissions
-                        .get(&(list.id, item.unique.then_some(item.id)))
-                        .copied()
-                        .unwrap_or_default(),
-                },
-                Read::Missing => presence::Found::ItemMissing,
-                Read::ListMissing => presence::Found::ListMissing,
-            };
-            match (presence::decide(found), read) {
-                (Verdict::Present { writable }, Read::There(item)) => {
-                    told.locations
-                        .entry(list.key.clone())
-                        .or_insert_with(|| list.location());
-                    let item = source_item(&key, &list, &item, writable);
-                    told.tasks.insert(key, Presence::Present(Box::new(item)));
-                }
-                (Verdict::Absent(absence), _) if linked.is_some_and(|linked| linked.contains(&key)) => {
-                    told.tasks.insert(key, Presence::Absent(absence));
-                }
-                (Verdict::Absent(_) | Verdict::Present { .. }, _) => {}
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn single_tasks(
-        &self,
-        person: &Person,
-        keys: &[SourceKey],
-    ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
-        let mut all: BTreeMap<SourceKey, Presence> = BTreeMap::new();
-        let wanted: BTreeSet<SourceKey> = keys.iter().cloned().collect();
-        for site in &self.sites {
-            if all.len() == wanted.len() {
-                break;
-            }
-            let found = self.lists(site).await?;
-            let mut by_list: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
-            for key in wanted.iter().filter(|key| !all.contains_key(*key)) {
-                if let (Some(list), Some(id)) = (list_of(key), key.item_id())
-                    && found.lists.contains_key(&list)
-                {
-                    by_list.entry(list).or_default().push(id);
-                }
-            }
-            if by_list.is_empty() {
-                continue;
-            }
-            let ask: Vec<(Arc<TaskList>, Vec<i64>)> = by_list
-                .into_iter()
-                .filter_map(|(list, ids)| Some((Arc::clone(found.lists.get(&list)?), ids)))
-                .collect();
-            let mut seen = Seen::new();
-            for ((list, id), read) in items::read_items(&self.client, site, &ask).await? {
-                if let Some(list) = found.lists.get(&list) {
-                    seen.insert(list.key.task(id), (Arc::clone(list), read));
-                }
-            }
-            let user = self.user(site, person).await?;
-            let mut told = Told::default();
-            self.judge(site, user.as_deref(), seen, Some(&wanted), &mut told)
-                .await?;
-            all.extend(told.tasks);
-        }
-        Ok(keys
-            .iter()
-            .map(|key| {
-                let presence = all
-                    .get(key)
-                    .cloned()
-                    .unwrap_or(Presence::Absent(Absence::LocationGone));
-                (key.clone(), presence)
-            })
-            .collect())
-    }
-
-    /// A location by its key; `None` when no site has such a task list.
-    pub(super) async fn find_location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
-        let Some(list) = key.sharepoint_list_id().and_then(|id| Uuid::parse_str(id).ok()) else {
-            return Ok(None);
-        };
-        for site in &self.sites {
-            if let Some(found) = self.lists(site).await?.lists.get(&list) {
-                return Ok(Some(found.location()));
-            }
-        }
-        Ok(None)
+        let reads = reads::read_items(&self.client, &wanted).await?;
+        self.sort_reads(site, found, reads, seen, reading).await
     }
 
     /// The person in a site.
@@ -441,19 +534,9 @@ fn again(answered: &Answered, found: &Found) -> BTreeSet<Uuid> {
         .collect()
 }
 
-fn list_of(key: &SourceKey) -> Option<Uuid> {
+/// The list a key is of; `None` for a key that is none of SharePoint's.
+pub(super) fn list_of(key: &SourceKey) -> Option<Uuid> {
     Uuid::parse_str(key.location().sharepoint_list_id()?).ok()
-}
-
-fn source_item(key: &SourceKey, list: &TaskList, item: &Item, writable: bool) -> SourceItem {
-    SourceItem {
-        key: key.clone(),
-        version: item.version.clone(),
-        task: item.task.clone(),
-        modified: item.modified,
-        web_url: list.item_url(item.id),
-        writable,
-    }
 }
 
 /// No site knows the person.

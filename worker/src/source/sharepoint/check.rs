@@ -33,7 +33,11 @@ impl SharePointSource {
             "web?$select=Id,EffectiveBasePermissions",
             Scope::Site,
         );
-        let web = self.client.send(&ask).await?.value;
+        let web = self
+            .client
+            .send(&ask)
+            .await?
+            .read(&["Id", "EffectiveBasePermissions", "High", "Low"])?;
         let mask = web.get("EffectiveBasePermissions").and_then(Permissions::read);
         let permissions = mask.ok_or_else(|| {
             let detail = format!("{}: the answer about permissions has no mask", site.address);

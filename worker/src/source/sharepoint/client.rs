@@ -19,9 +19,7 @@ use url::Url;
 
 use super::batch::{self, Part, PartAnswer};
 use super::errors::{self, Intent, Known, Scope};
-use super::wire::{
-    Ask, Refusal, Reply, Verb, accept, json_body, json_type, read_json, refuse, wants_verbose,
-};
+use super::wire::{Ask, Refusal, Reply, Verb, accept, json_body, json_type, refuse, reply, wants_verbose};
 use super::{locked, odata};
 use crate::auth::Authenticator;
 use crate::http::{Answer, Call, Http};
@@ -167,11 +165,11 @@ impl Client {
             .await?;
         let version = answer.header(header::ETAG).and_then(odata::version_of);
         let content_type = answer.header(header::CONTENT_TYPE);
-        read_json(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
+        reply(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
     }
 
-    /// Sends reads together, as few requests as possible; the answers come in the order asked for.
-    pub(super) async fn send_all(
+    /// Sends reads of one web together, as few requests as possible; the answers come in the order asked for.
+    pub(super) async fn send_to_web(
         &self,
         site: &str,
         asks: Vec<Ask>,
@@ -278,14 +276,8 @@ impl Client {
             return Err(refuse(&name, answer.status, &answer.body, ask.scope, ask.intent));
         }
         let version = answer.header("etag").and_then(odata::version_of);
-        read_json(
-            &name,
-            answer.header("content-type"),
-            &answer.body,
-            version,
-            ask.intent,
-        )
-        .map_err(Into::into)
+        let content_type = answer.header("content-type");
+        reply(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
     }
 
     /// The limits of the web's server. A SharePoint server serves one company, so all accounts share them.
@@ -437,7 +429,8 @@ impl Client {
         }
         let ask = Ask::query(web, "contextinfo", Value::Null, Scope::Site);
         let reply = self.send(&ask).await?;
-        let info = odata::result_of(&reply.value, "GetContextWebInformation");
+        let answer = reply.read(&["FormDigestValue", "FormDigestTimeoutSeconds"])?;
+        let info = odata::result_of(&answer, "GetContextWebInformation");
         let value = odata::text(info, "FormDigestValue")
             .and_then(|digest| Some((crate::http::secret_header(&digest).ok()?, digest)));
         let Some((header, digest)) = value else {

@@ -1,7 +1,10 @@
 //! A user's place in the change feeds of the tenant's sites, and change tokens. Pure.
 //!
-//! Stored form, compact JSON of version 1: `{"v":1,"b":<unix seconds>,"s":{"<site>":"<token>"}}`, where `<site>` is the
-//! 64-bit FNV-1a hash of the site's address in hexadecimal. It is a stored format: old versions stay readable.
+//! Stored form, compact JSON of version 1: `{"v":1,"b":<unix seconds>,"s":{"<site>":"<token>"},"u":{"<list>":"<web>"}}`,
+//! where `<site>` is the 64-bit FNV-1a hash of the site's address in hexadecimal. It is a stored format: old versions
+//! stay readable. An empty token stands for a site that was never read. `u`, left out when empty, names the lists that
+//! could not be read up to the tokens, and the address of their web where it is known: the cursor does not cover them, and
+//! the next reading lists them from the start.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ pub(super) struct Cursor {
     v: u8,
     b: i64,
     s: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    u: BTreeMap<Uuid, String>,
 }
 
 const VERSION: u8 = 1;
@@ -33,12 +38,17 @@ const VERSION: u8 = 1;
 const LONGEST: usize = 256 * 1024;
 
 impl Cursor {
-    /// A cursor whose oldest token is from `birth`.
-    pub(super) fn new(birth: Timestamp, tokens: BTreeMap<String, String>) -> Self {
+    /// A cursor whose oldest token is from `birth`, and which does not cover the lists `unread`.
+    pub(super) fn new(
+        birth: Timestamp,
+        tokens: BTreeMap<String, String>,
+        unread: BTreeMap<Uuid, String>,
+    ) -> Self {
         Self {
             v: VERSION,
             b: birth.as_second(),
             s: tokens,
+            u: unread,
         }
     }
 
@@ -87,6 +97,11 @@ impl Cursor {
     /// The token of a site.
     pub(super) fn token(&self, site: &str) -> Option<&str> {
         self.s.get(site).map(String::as_str)
+    }
+
+    /// The lists it does not cover, each with the address of its web, or an empty one.
+    pub(super) fn unread(&self) -> &BTreeMap<Uuid, String> {
+        &self.u
     }
 
     /// As it is stored.
@@ -180,12 +195,19 @@ mod tests {
     #[test]
     fn the_stored_form_never_changes() {
         let tokens = BTreeMap::from([(site_name("https://h/sites/A"), token(639_309_528_000_000_000, 7))]);
-        let cursor = Cursor::new("2026-11-22T14:00:00Z".parse().unwrap(), tokens);
+        let cursor = Cursor::new("2026-11-22T14:00:00Z".parse().unwrap(), tokens, BTreeMap::new());
         let stored = r#"{"v":1,"b":1795356000,"s":{"8ae16d2f6a60ab19":"1;1;00000000-0000-4000-8000-000000000001;639309528000000000;7"}}"#;
         assert_eq!(cursor.to_text().len(), stored.len());
         assert_eq!(Cursor::parse(&cursor.to_text()).unwrap(), cursor);
         assert_eq!(site_name("https://h/sites/A"), site_name("https://H/Sites/a"));
         assert!(cursor.to_text().starts_with(r#"{"v":1,"b":1795356000,"s":{""#));
+        let unread = BTreeMap::from([(GUID.parse().unwrap(), "https://h/s".to_owned())]);
+        let text = Cursor::new(cursor.birth(), cursor.s, unread.clone()).to_text();
+        assert!(
+            text.ends_with(r#""u":{"00000000-0000-4000-8000-000000000001":"https://h/s"}}"#),
+            "{text}"
+        );
+        assert_eq!(Cursor::parse(&text).unwrap().unread(), &unread);
     }
 
     #[test]
@@ -198,13 +220,18 @@ mod tests {
                 )
             })
             .collect();
-        assert!(Cursor::new(Timestamp::UNIX_EPOCH, tokens).to_text().len() < 2_048);
+        assert!(
+            Cursor::new(Timestamp::UNIX_EPOCH, tokens, BTreeMap::new())
+                .to_text()
+                .len()
+                < 2_048
+        );
     }
 
     #[test]
     fn age_and_sites_are_checked_before_the_server_is_asked() {
         let birth: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-        let cursor = Cursor::new(birth, BTreeMap::from([("a".into(), "t".into())]));
+        let cursor = Cursor::new(birth, BTreeMap::from([("a".into(), "t".into())]), BTreeMap::new());
         let days = |days: i64| SignedDuration::from_hours(24 * days);
         assert!(
             cursor

@@ -107,7 +107,8 @@ pub(super) struct ErrorBody {
 /// Reads an error body in any of its shapes: verbose, `odata.error`, OAuth's `error_description`, XML.
 pub(super) fn read_body(body: &[u8]) -> ErrorBody {
     let text = String::from_utf8_lossy(body.get(..body.len().min(16_384)).unwrap_or(body));
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+    let Ok(value) = serde_json::from_slice::<Value>(body.get(..body.len().min(65_536)).unwrap_or(body))
+    else {
         return read_xml(&text);
     };
     let Some(error) = value.get("odata.error").or_else(|| value.get("error")) else {

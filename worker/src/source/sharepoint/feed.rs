@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::client::Client;
 use super::cursor::{self, Token};
 use super::errors::Scope;
-use super::log::{Change, Delta, Log};
+use super::log::{Change, Delta, Log, OF_CHANGES};
 use super::wire::Ask;
 use super::{SharePointSettings, locked, odata};
 
@@ -61,8 +61,14 @@ pub(super) struct Feed {
     no_current_token: AtomicBool,
 }
 
+/// Change tokens are some 100 characters long.
+const LONGEST_TOKEN: usize = 300;
+/// The scope of a site collection's tokens.
+const SITE_COLLECTION: u8 = 1;
 /// Changes asked for at once (`FetchLimit`).
 const PAGE: usize = 1_000;
+/// Most changes read of one answer: a server without `FetchLimit` may send more than a page.
+const LONGEST_PAGE: usize = 20_000;
 /// A token of our own making begins this much before now, for clocks that differ.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// A head older than this is replaced by the current token although nothing changed: no token grows too old for the
@@ -249,14 +255,19 @@ impl Feed {
             }
             Err(refusal) => return Err(refusal.failure),
         };
-        let Some(entries) = odata::entries(odata::result_of(&reply.value, "GetChanges")) else {
+        let answer = reply.read_entries(&OF_CHANGES, LONGEST_PAGE)?;
+        let Some(entries) = odata::entries(odata::result_of(&answer, "GetChanges")) else {
             return Err(self.bad("the change feed is no list"));
         };
+        let asked = site_of(token);
         let mut changes = Vec::with_capacity(entries.len());
         let mut last = None;
         for entry in entries {
             let (token, change) =
                 Change::read(entry).map_err(|()| self.bad("an entry of the change feed has no token"))?;
+            if asked.is_some() && site_of(&token).is_some_and(|site| Some(site) != asked) {
+                return Err(self.bad("the change feed is of another site"));
+            }
             changes.extend(change);
             last = Some(String::from(token));
         }
@@ -313,9 +324,17 @@ impl Feed {
                 .await
             {
                 Ok(reply) => {
-                    *locked(&self.site_id) = odata::guid(&reply.value, "Id");
-                    let token = reply.value.get("CurrentChangeToken");
-                    if let Some(token) = token.and_then(|token| odata::text(token, "StringValue")) {
+                    let site = reply.read(&["Id", "CurrentChangeToken", "StringValue"])?;
+                    let id = odata::guid(&site, "Id").ok_or_else(|| self.bad("the site has no id"))?;
+                    self.confirm_site(id)?;
+                    let token = site
+                        .get("CurrentChangeToken")
+                        .and_then(|token| odata::text(token, "StringValue"))
+                        .filter(|token| token.len() <= LONGEST_TOKEN);
+                    if let Some(token) = token {
+                        if site_of(&token).is_some_and(|site| site != id) {
+                            return Err(self.bad("the change token is of another site"));
+                        }
                         return Ok(token);
                     }
                 }
@@ -331,13 +350,23 @@ impl Feed {
                 let reply = client
                     .send(&Ask::get(&self.site, "site?$select=Id", Scope::Site))
                     .await?;
-                let id = odata::guid(&reply.value, "Id").ok_or_else(|| self.bad("the site has no id"))?;
-                *locked(&self.site_id) = Some(id);
+                let id =
+                    odata::guid(&reply.read(&["Id"])?, "Id").ok_or_else(|| self.bad("the site has no id"))?;
+                self.confirm_site(id)?;
                 id
             }
         };
         let now = client.server_now();
         Ok(Token::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
+    }
+
+    /// Refuses an answer about another site than the last one was about. A site that was made anew at the same address
+    /// has another id, so the same answer is believed the second time.
+    fn confirm_site(&self, id: Uuid) -> Result<(), Failure> {
+        match locked(&self.site_id).replace(id) {
+            Some(known) if known != id => Err(self.bad("the answer is about another site")),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Where a user who lists everything now goes on from: nothing after this token is missing from a listing that
@@ -468,6 +497,13 @@ impl Feed {
     pub(super) fn end(&self) -> i64 {
         self.with_log(Log::end).unwrap_or(0)
     }
+}
+
+/// The site a token is of; `None` when the token does not say.
+fn site_of(token: &str) -> Option<Uuid> {
+    Token::parse(token)
+        .filter(|token| token.scope == SITE_COLLECTION)
+        .map(|token| token.guid)
 }
 
 fn token_time(token: &str) -> Option<Timestamp> {

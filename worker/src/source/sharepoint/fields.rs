@@ -9,11 +9,14 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 use tasksync_common::model::{Field, FieldSet, Percent, Status, Task, cut_utf16};
+use tasksync_common::plan::{self, Agreed};
 use uuid::{Uuid, uuid};
 
 use super::choices::{PriorityChoices, Schema, StatusChoices};
+use super::json::Cell;
 use super::zone::{Midnight, Zone};
 use super::{body, odata};
+use crate::source::TaskChanges;
 
 const TITLE: Uuid = uuid!("fa564e0f-0c70-4ab9-b863-0177e6ddd247");
 const BODY: Uuid = uuid!("7662cd2c-f069-4dba-9e35-082cf976e170");
@@ -27,8 +30,18 @@ const COMPLETED: Uuid = uuid!("24bfa3c2-e6a0-4651-80e9-3db44bf52147");
 const ACTUAL_WORK: Uuid = uuid!("b0b3407e-1c33-40ed-a37c-2430b7a5d081");
 const TOTAL_WORK: Uuid = uuid!("f3c4a259-19a2-44b8-ab3d-e9145d07d538");
 
-/// Titles and subjects hold so many UTF-16 units.
+/// Titles and subjects hold 255 UTF-16 units.
 const LONGEST_TITLE: usize = 255;
+
+/// What is asked of each column of a list.
+pub(super) const OF_COLUMNS: [&str; 6] = [
+    "Id",
+    "InternalName",
+    "Choices",
+    "SchemaXml",
+    "DisplayFormat",
+    "RichText",
+];
 
 /// A date column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +69,8 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Reads the answer of `fields`; `None` when the list has no column of people tasks are assigned to.
-    pub(super) fn read(value: &Value) -> Option<Self> {
-        let mut columns: HashMap<Uuid, (&Value, String, Schema)> = HashMap::new();
+    pub(super) fn read(value: &Cell) -> Option<Self> {
+        let mut columns: HashMap<Uuid, (&Cell, String, Schema)> = HashMap::new();
         for column in odata::entries(value)? {
             if let (Some(id), Some(name)) = (odata::guid(column, "Id"), odata::text(column, "InternalName")) {
                 let schema = Schema::read(&odata::text(column, "SchemaXml").unwrap_or_default());
@@ -113,13 +126,13 @@ impl Columns {
         })
     }
 
-    /// Which fields tasks of the list can hold.
-    pub(super) fn holds(&self) -> FieldSet {
+    /// Which fields tasks of the list can hold. Without a zone no date can be read or written.
+    pub(super) fn holds(&self, zone: Option<&Zone>) -> FieldSet {
         [
             (Field::Title, true),
             (Field::Body, self.body.is_some()),
-            (Field::Start, self.start.is_some()),
-            (Field::Due, self.due.is_some()),
+            (Field::Start, self.start.is_some() && zone.is_some()),
+            (Field::Due, self.due.is_some() && zone.is_some()),
             (Field::Progress, self.status.is_some() || self.percent.is_some()),
             (Field::Importance, self.priority.is_some()),
             (Field::ActualWork, self.actual_work.is_some()),
@@ -135,63 +148,112 @@ impl Columns {
         &self.assigned
     }
 
-    /// The `$select` of an item with everything tasksync reads.
-    pub(super) fn select(&self) -> String {
-        let mut names = vec![
-            "Id".to_owned(),
-            "Modified".to_owned(),
-            "HasUniqueRoleAssignments".to_owned(),
-            format!("{}Id", property(&self.assigned)),
-            property(&self.title),
-        ];
+    /// Whether tasks of the list have a start or due date.
+    pub(super) fn have_dates(&self) -> bool {
+        self.start.is_some() || self.due.is_some()
+    }
+
+    /// The columns that are read, by their internal names.
+    fn names(&self) -> impl Iterator<Item = &str> {
         let dates = [&self.start, &self.due, &self.completed]
             .into_iter()
             .flatten()
-            .map(|column| &column.name);
+            .map(|column| column.name.as_str());
         let others = [&self.percent, &self.actual_work, &self.total_work]
             .into_iter()
-            .flatten();
-        names.extend(
-            dates
-                .chain(others)
-                .chain(self.body.iter().map(|(name, _)| name))
-                .chain(self.status.iter().map(|(name, _)| name))
-                .chain(self.priority.iter().map(|(name, _)| name))
-                .map(|name| property(name)),
-        );
-        names.join(",")
+            .flatten()
+            .map(String::as_str);
+        std::iter::once(self.title.as_str())
+            .chain(dates)
+            .chain(others)
+            .chain(self.body.iter().map(|(name, _)| name.as_str()))
+            .chain(self.status.iter().map(|(name, _)| name.as_str()))
+            .chain(self.priority.iter().map(|(name, _)| name.as_str()))
+    }
+
+    /// The properties of an item with everything tasksync reads.
+    pub(super) fn properties(&self) -> Vec<String> {
+        let mut properties = vec![
+            "Id".to_owned(),
+            "Modified".to_owned(),
+            "HasUniqueRoleAssignments".to_owned(),
+            self.assigned_property(),
+        ];
+        properties.extend(self.names().map(property));
+        properties
+    }
+
+    /// The `$select` of an item with everything tasksync reads.
+    pub(super) fn select(&self) -> String {
+        self.properties().join(",")
+    }
+
+    /// The `ViewFields` of a CAML query: no other column is read, however large it is or however many lists it looks up.
+    /// `owshiddenversion` is the item's version.
+    pub(super) fn view_fields(&self) -> String {
+        let names: String = ["ID", "Modified", "owshiddenversion", self.assigned.as_str()]
+            .into_iter()
+            .chain(self.names())
+            .map(|name| format!("<FieldRef Name='{name}'/>"))
+            .collect();
+        format!("<ViewFields>{names}</ViewFields>")
+    }
+
+    /// The property of an item with the ids of the people it is assigned to.
+    pub(super) fn assigned_property(&self) -> String {
+        format!("{}Id", property(&self.assigned))
     }
 
     /// Ids of the site users and groups the item is assigned to.
-    pub(super) fn assignees(&self, item: &Value) -> Vec<i64> {
-        odata::ids(item, &format!("{}Id", property(&self.assigned)))
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn assignees(&self, item: &Cell) -> Result<Vec<i64>, String> {
+        odata::ids_column(item, &self.assigned_property())
     }
 
     /// The task in an item. Status and percent are as the list holds them, even where they contradict each other:
-    /// which of them was edited is seen only by whoever knows the earlier values.
-    pub(super) fn read_task(&self, item: &Value, zone: &Zone) -> Task {
-        let text = |name: &str| odata::text(item, &property(name));
-        let date = |column: &Option<DateColumn>| {
-            let column = column.as_ref()?;
-            let instant = odata::instant(item, &property(&column.name))?;
-            if column.date_only {
-                zone.date_of_midnight(instant)
-            } else {
-                Some(zone.date_of_instant(instant))
+    /// only the plan, which knows the earlier values, can tell which of them was edited. Without a zone it has no dates.
+    ///
+    /// # Errors
+    /// Names the column that cannot be read. A value that cannot be read is never an empty value.
+    pub(super) fn read_task(&self, item: &Cell, zone: Option<&Zone>) -> Result<Task, String> {
+        let text = |name: &str| odata::text_column(item, &property(name));
+        let date = |column: &Option<DateColumn>| -> Result<Option<Date>, String> {
+            let (Some(column), Some(zone)) = (column, zone) else {
+                return Ok(None);
+            };
+            let Some(instant) = odata::instant_column(item, &property(&column.name))? else {
+                return Ok(None);
+            };
+            if !column.date_only {
+                return Ok(Some(zone.date_of_instant(instant)));
+            }
+            match zone.date_of_midnight(instant) {
+                Some(date) => Ok(Some(date)),
+                None => Err(format!("{} is no date", column.name)),
             }
         };
-        let minutes = |name: &Option<String>| {
-            let number = odata::number(item, &property(name.as_ref()?))?;
-            odata::rounded(number).and_then(|minutes| i32::try_from(minutes).ok())
+        let minutes = |name: &Option<String>| -> Result<Option<i32>, String> {
+            let Some(name) = name else { return Ok(None) };
+            let Some(number) = odata::number_column(item, &property(name))? else {
+                return Ok(None);
+            };
+            match odata::rounded(number).and_then(|minutes| i32::try_from(minutes).ok()) {
+                Some(minutes) => Ok(Some(minutes)),
+                None => Err(format!("{name} is no number of minutes")),
+            }
         };
-        let percent = self
-            .percent
-            .as_ref()
-            .map(|name| odata::number(item, &property(name)).map_or(Percent::ZERO, Percent::from_fraction));
-        let status = self
-            .status
-            .as_ref()
-            .and_then(|(name, choices)| choices.read(&text(name)?));
+        let percent = match &self.percent {
+            Some(name) => Some(
+                odata::number_column(item, &property(name))?.map_or(Percent::ZERO, Percent::from_fraction),
+            ),
+            None => None,
+        };
+        let status = match &self.status {
+            Some((name, choices)) => text(name)?.and_then(|text| choices.read(&text)),
+            None => None,
+        };
         let (status, percent) = match (status, percent) {
             (Some(status), Some(percent)) => (status, percent),
             (Some(Status::Completed), None) => (Status::Completed, Percent::DONE),
@@ -206,38 +268,43 @@ impl Columns {
                 (status, percent)
             }
         };
-        Task {
-            title: text(&self.title).unwrap_or_default().trim().to_owned(),
-            body: self.body.as_ref().and_then(|(name, rich)| {
-                let content = text(name)?;
-                if *rich {
-                    body::from_html(&content)
-                } else {
-                    body::from_text(&content)
-                }
-            }),
-            start: date(&self.start),
-            due: date(&self.due),
+        let title = text(&self.title)?.unwrap_or_default();
+        if title.encode_utf16().count() > LONGEST_TITLE {
+            return Err(format!(
+                "{} is longer than {LONGEST_TITLE} characters",
+                self.title
+            ));
+        }
+        let body = match &self.body {
+            Some((name, rich)) => text(name)?.and_then(|content| body::from_column(&content, *rich)),
+            None => None,
+        };
+        let completed_at = match &self.completed {
+            Some(column) => odata::instant_column(item, &property(&column.name))?,
+            None => None,
+        };
+        let importance = match &self.priority {
+            Some((name, choices)) => text(name)?.map(|text| choices.read(&text)),
+            None => None,
+        };
+        Ok(Task {
+            title: title.trim().to_owned(),
+            body,
+            start: date(&self.start)?,
+            due: date(&self.due)?,
             status,
             percent,
-            completed_at: self
-                .completed
-                .as_ref()
-                .filter(|_| status == Status::Completed)
-                .and_then(|column| odata::instant(item, &property(&column.name))),
-            importance: self
-                .priority
-                .as_ref()
-                .and_then(|(name, choices)| Some(choices.read(&text(name)?)))
-                .unwrap_or_default(),
-            actual_work: minutes(&self.actual_work),
-            total_work: minutes(&self.total_work),
+            completed_at: completed_at.filter(|_| status == Status::Completed),
+            importance: importance.unwrap_or_default(),
+            actual_work: minutes(&self.actual_work)?,
+            total_work: minutes(&self.total_work)?,
             ..Task::default()
-        }
+        })
     }
 
     /// The dates whose midnights only the server knows, among those that would be written.
-    pub(super) fn unknown_midnights(&self, task: &Task, fields: FieldSet, zone: &Zone) -> Vec<Date> {
+    pub(super) fn unknown_midnights(&self, task: &Task, fields: FieldSet, zone: Option<&Zone>) -> Vec<Date> {
+        let Some(zone) = zone else { return Vec::new() };
         self.dates(task, fields, zone)
             .into_iter()
             .filter_map(|(column, date)| date.filter(|_| column.date_only))
@@ -260,20 +327,23 @@ impl Columns {
         dates
     }
 
-    /// The columns to write for these fields. `midnights` are the server's answers for
+    /// The columns to write for these fields; without a zone none of a date. `midnights` are the server's answers for
     /// [`Self::unknown_midnights`].
     pub(super) fn write_task(
         &self,
         task: &Task,
         fields: FieldSet,
-        zone: &Zone,
+        zone: Option<&Zone>,
         midnights: &HashMap<Date, Timestamp>,
     ) -> Map<String, Value> {
         let mut columns = Map::new();
         let mut set = |name: &str, value: Value| {
             columns.insert(property(name), value);
         };
-        for (column, date) in self.dates(task, fields, zone) {
+        let dates = zone
+            .map(|zone| self.dates(task, fields, zone))
+            .unwrap_or_default();
+        for (column, date) in dates {
             let is_completion = self.completed.as_ref() == Some(column);
             if is_completion && task.status == Status::Completed && task.completed_at.is_none() {
                 // Completed, but nobody knows when: the list's own rules may set it.
@@ -283,7 +353,7 @@ impl Columns {
                 Some(instant) if is_completion && !column.date_only => Some(instant),
                 _ => date.and_then(|date| match midnights.get(&date) {
                     Some(instant) => Some(*instant),
-                    None => match zone.midnight(date)? {
+                    None => match zone?.midnight(date)? {
                         Midnight::At(instant) | Midnight::AskServer(instant) => Some(instant),
                     },
                 }),
@@ -333,6 +403,39 @@ impl Columns {
             }
         }
         columns
+    }
+}
+
+impl Columns {
+    /// The first column whose value in an item is not the one that was written; descriptions are compared by their visible
+    /// text, because SharePoint rewrites HTML.
+    pub(super) fn first_difference(
+        &self,
+        item: &Cell,
+        written: &Map<String, Value>,
+        changes: &TaskChanges,
+    ) -> Option<String> {
+        let body = self.body.as_ref().map(|(name, rich)| (property(name), *rich));
+        written
+            .iter()
+            .find(|(name, value)| match &body {
+                Some((body, rich)) if body == *name => {
+                    let content = odata::text_column(item, name);
+                    let there = content.map(|content| {
+                        let body = content.and_then(|content| body::from_column(&content, *rich));
+                        Task {
+                            body,
+                            ..Task::default()
+                        }
+                    });
+                    !there.is_ok_and(|there| {
+                        let fields = FieldSet::of(&[Field::Body]);
+                        plan::changed(&Agreed::of(&changes.task), &there, fields).is_empty()
+                    })
+                }
+                Some(_) | None => !item.get(name).is_some_and(|cell| odata::is_value(cell, value)),
+            })
+            .map(|(name, _)| name.clone())
     }
 }
 

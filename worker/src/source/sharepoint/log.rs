@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::cursor;
+use super::json::Cell;
 use super::odata;
 
 /// What a change is about.
@@ -44,10 +44,23 @@ pub(super) struct Change {
     pub(super) kind: Kind,
 }
 
+/// The properties of an entry of `GetChanges` that are read.
+pub(super) const OF_CHANGES: [&str; 9] = [
+    "ChangeToken",
+    "StringValue",
+    "ChangeType",
+    "SiteId",
+    "WebId",
+    "ListId",
+    "ItemId",
+    "GroupId",
+    "UserId",
+];
+
 impl Change {
     /// Reads an entry of `GetChanges`. `Err` without a token (nothing could go on from there); `Ok(None)` for an entry
     /// with a token that concerns nothing here.
-    pub(super) fn read(entry: &Value) -> Result<(Box<str>, Option<Self>), ()> {
+    pub(super) fn read(entry: &Cell) -> Result<(Box<str>, Option<Self>), ()> {
         let token: Box<str> = entry
             .get("ChangeToken")
             .and_then(|token| odata::text(token, "StringValue"))

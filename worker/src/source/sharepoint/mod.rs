@@ -1,8 +1,10 @@
 //! SharePoint task lists as a source, over its REST interface (2013 to Subscription Edition, and Online).
 //!
 //! One [`SharePointSource`] per tenant serves all its users. What is the same for everybody is read once: the change
-//! feed of each site (`feed`, `log`), the task lists (`lists`), and items that changed (`items`). What a person may see
-//! is asked per person and remembered (`people`). Decisions are pure (`presence`, `cursor`, `fields`, `zone`).
+//! feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that changed (`items`, `reads`). What a
+//! person may see is asked per person and remembered (`people`). Answers are read into bounded memory (`json`, `odata`).
+//! What cannot be read stops nothing else (`unread`), and what cannot be seen is not gone (`gone`). Decisions are pure
+//! (`presence`, `cursor`, `fields`, `zone`).
 
 mod batch;
 mod body;
@@ -14,12 +16,19 @@ mod cursor;
 mod errors;
 mod feed;
 mod fields;
+mod gone;
 mod items;
+mod json;
+mod judge;
 mod lists;
 mod log;
 mod odata;
 mod people;
 mod presence;
+mod reads;
+mod together;
+mod unread;
+mod walk;
 mod wire;
 mod write;
 mod zone;

@@ -1,59 +1,171 @@
 //! Tolerant readers of OData answers: `verbose`, `minimalmetadata` and `nometadata` are understood alike.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+
+use super::json::Cell;
 
 /// The object or collection inside the `d` of a verbose answer; other answers as they are.
-pub(super) fn unwrap(mut value: Value) -> Value {
-    match value.get_mut("d") {
-        Some(inner) => inner.take(),
-        None => value,
+pub(super) fn unwrap(mut answer: Cell) -> Cell {
+    match answer.take("d") {
+        Some(inner) => inner,
+        None => answer,
     }
 }
 
 /// The result of a function call, which verbose answers put under the function's name.
-pub(super) fn result_of<'a>(value: &'a Value, function: &str) -> &'a Value {
-    value.get(function).unwrap_or(value)
+pub(super) fn result_of<'a>(answer: &'a Cell, function: &str) -> &'a Cell {
+    answer.get(function).unwrap_or(answer)
 }
 
 /// The entries of a collection; `None` when it is no collection.
-pub(super) fn entries(value: &Value) -> Option<&Vec<Value>> {
-    value
+pub(super) fn entries(answer: &Cell) -> Option<&[Cell]> {
+    answer
         .get("value")
-        .or_else(|| value.get("results"))
-        .unwrap_or(value)
-        .as_array()
+        .or_else(|| answer.get("results"))
+        .unwrap_or(answer)
+        .as_list()
 }
 
 /// The address of the next page.
-pub(super) fn next_page(value: &Value) -> Option<&str> {
+pub(super) fn next_page(answer: &Cell) -> Option<&str> {
     ["odata.nextLink", "@odata.nextLink", "__next"]
         .iter()
-        .find_map(|name| value.get(*name))
-        .and_then(Value::as_str)
+        .find_map(|name| answer.get(name))
+        .and_then(Cell::as_str)
         .filter(|link| !link.is_empty())
 }
 
 /// A text property; numbers are shown as text.
-pub(super) fn text(value: &Value, name: &str) -> Option<String> {
-    match value.get(name)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+pub(super) fn text(entry: &Cell, name: &str) -> Option<String> {
+    match entry.get(name)? {
+        Cell::Text(text) => Some(text.clone()),
+        Cell::Integer(number) => Some(number.to_string()),
+        Cell::Number(number) => Some(number.to_string()),
+        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
     }
 }
 
 /// A whole number, also when written as text or as `12.0`.
-pub(super) fn integer(value: &Value, name: &str) -> Option<i64> {
-    whole(value.get(name)?)
+pub(super) fn integer(entry: &Cell, name: &str) -> Option<i64> {
+    whole(entry.get(name)?)
 }
 
-fn whole(value: &Value) -> Option<i64> {
-    match value {
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(rounded)),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+fn whole(cell: &Cell) -> Option<i64> {
+    match cell {
+        Cell::Integer(number) => Some(*number),
+        Cell::Number(number) => rounded(*number),
+        Cell::Text(text) => text.trim().parse().ok(),
+        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
     }
+}
+
+/// A column of an item.
+///
+/// # Errors
+/// When the answer has no such property: SharePoint answers every selected column, an empty one with `null`.
+fn column<'a>(item: &'a Cell, name: &str) -> Result<&'a Cell, String> {
+    item.get(name)
+        .ok_or_else(|| format!("the answer has no column {name}"))
+}
+
+/// The text of a column; `None` for an empty one.
+///
+/// # Errors
+/// When it holds something else.
+pub(super) fn text_column(item: &Cell, name: &str) -> Result<Option<String>, String> {
+    match column(item, name)? {
+        Cell::Null => Ok(None),
+        Cell::Text(text) => Ok(Some(text.clone())),
+        Cell::Integer(number) => Ok(Some(number.to_string())),
+        Cell::Number(number) => Ok(Some(number.to_string())),
+        Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => Err(format!("{name} is no text")),
+    }
+}
+
+/// The number in a column, also when written as text; `None` for an empty one.
+///
+/// # Errors
+/// When it holds something else.
+pub(super) fn number_column(item: &Cell, name: &str) -> Result<Option<f64>, String> {
+    let number = match column(item, name)? {
+        Cell::Null => return Ok(None),
+        #[expect(clippy::cast_precision_loss, reason = "columns hold far smaller numbers")]
+        Cell::Integer(number) => Some(*number as f64),
+        Cell::Number(number) => Some(*number),
+        Cell::Text(text) if text.trim().is_empty() => return Ok(None),
+        Cell::Text(text) => text.trim().parse().ok(),
+        Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+    };
+    match number.filter(|number| number.is_finite()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(format!("{name} is no number")),
+    }
+}
+
+/// Whether a property has the value that was written.
+pub(super) fn is_value(cell: &Cell, written: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match (written, cell) {
+        (Value::Null, Cell::Null) => true,
+        (Value::Null, Cell::Text(text)) => text.is_empty(),
+        (Value::Number(number), Cell::Integer(_) | Cell::Number(_) | Cell::Text(_)) => {
+            let there = match cell {
+                Cell::Text(text) => text.trim().parse().ok(),
+                Cell::Number(number) => Some(*number),
+                #[expect(clippy::cast_precision_loss, reason = "columns hold far smaller numbers")]
+                Cell::Integer(number) => Some(*number as f64),
+                Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+            };
+            number
+                .as_f64()
+                .zip(there)
+                .is_some_and(|(number, there): (f64, f64)| (number - there).abs() < 1e-6)
+        }
+        (Value::String(written), Cell::Text(text)) => {
+            written.trim() == text.trim()
+                || parse_instant(written).is_some_and(|instant| Some(instant) == parse_instant(text))
+        }
+        (Value::Bool(written), Cell::Bool(flag)) => written == flag,
+        _ => false,
+    }
+}
+
+/// The instant in a column; `None` for an empty one.
+///
+/// # Errors
+/// When it holds something else.
+pub(super) fn instant_column(item: &Cell, name: &str) -> Result<Option<Timestamp>, String> {
+    match column(item, name)? {
+        Cell::Null => Ok(None),
+        Cell::Text(text) if text.trim().is_empty() => Ok(None),
+        Cell::Text(text) => match parse_instant(text) {
+            Some(instant) => Ok(Some(instant)),
+            None => Err(format!("{name} is no date")),
+        },
+        Cell::Bool(_) | Cell::Integer(_) | Cell::Number(_) | Cell::List(_) | Cell::Record(_) => {
+            Err(format!("{name} is no date"))
+        }
+    }
+}
+
+/// The ids in a column of people or lookups: one number, a list, or a verbose `{"results": […]}`. An empty column
+/// (`null`, negative) has none.
+///
+/// # Errors
+/// When it holds something else.
+pub(super) fn ids_column(item: &Cell, name: &str) -> Result<Vec<i64>, String> {
+    let cell = column(item, name)?;
+    if cell.is_null() {
+        return Ok(Vec::new());
+    }
+    let unreadable = || format!("{name} holds no ids");
+    let ids: Option<Vec<i64>> = match entries(cell) {
+        Some(list) => list.iter().map(whole).collect(),
+        None => whole(cell).map(|id| vec![id]),
+    };
+    let mut ids = ids.ok_or_else(unreadable)?;
+    ids.retain(|id| *id > 0);
+    Ok(ids)
 }
 
 /// The nearest whole number, when it fits well inside 53 bits.
@@ -63,53 +175,32 @@ pub(super) fn rounded(number: f64) -> Option<i64> {
     (number.abs() < 4_503_599_627_370_496.0).then_some(number as i64)
 }
 
-/// A number, also when written as text.
-pub(super) fn number(value: &Value, name: &str) -> Option<f64> {
-    match value.get(name)? {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-    .filter(|number| number.is_finite())
-}
-
 /// Yes or no, also when written as text or number.
-pub(super) fn boolean(value: &Value, name: &str) -> Option<bool> {
-    match value.get(name)? {
-        Value::Bool(flag) => Some(*flag),
-        Value::Number(number) => number.as_i64().map(|number| number != 0),
-        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+pub(super) fn boolean(entry: &Cell, name: &str) -> Option<bool> {
+    match entry.get(name)? {
+        Cell::Bool(flag) => Some(*flag),
+        Cell::Integer(number) => Some(*number != 0),
+        Cell::Text(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
             _ => None,
         },
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// Ids of people or lookups: one number, a list, or a verbose `{"results": […]}`. Nobody (`null`, negative) is empty.
-pub(super) fn ids(value: &Value, name: &str) -> Vec<i64> {
-    let Some(value) = value.get(name) else {
-        return Vec::new();
-    };
-    match entries(value) {
-        Some(list) => list.iter().filter_map(whole).filter(|id| *id > 0).collect(),
-        None => whole(value).filter(|id| *id > 0).into_iter().collect(),
+        Cell::Null | Cell::Number(_) | Cell::List(_) | Cell::Record(_) => None,
     }
 }
 
 /// The strings of a list.
-pub(super) fn texts(value: &Value, name: &str) -> Vec<String> {
-    value
+pub(super) fn texts(entry: &Cell, name: &str) -> Vec<String> {
+    entry
         .get(name)
         .and_then(entries)
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .map(|list| list.iter().filter_map(Cell::as_str).map(str::to_owned).collect())
         .unwrap_or_default()
 }
 
 /// An instant: ISO 8601 (without a zone it is UTC) or the old `/Date(ms)/`.
-pub(super) fn instant(value: &Value, name: &str) -> Option<Timestamp> {
-    parse_instant(value.get(name)?.as_str()?)
+pub(super) fn instant(entry: &Cell, name: &str) -> Option<Timestamp> {
+    parse_instant(entry.get(name)?.as_str()?)
 }
 
 /// See [`instant`].
@@ -132,18 +223,33 @@ pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
 }
 
 /// A GUID in any spelling.
-pub(super) fn guid(value: &Value, name: &str) -> Option<uuid::Uuid> {
-    uuid::Uuid::parse_str(value.get(name)?.as_str()?.trim()).ok()
+pub(super) fn guid(entry: &Cell, name: &str) -> Option<uuid::Uuid> {
+    uuid::Uuid::parse_str(entry.get(name)?.as_str()?.trim()).ok()
 }
 
 /// The version inside an entry (`odata.etag`, or verbose `__metadata.etag`), as [`version_of`] writes it.
-pub(super) fn version(value: &Value) -> Option<String> {
+pub(super) fn version(entry: &Cell) -> Option<String> {
     ["odata.etag", "@odata.etag"]
         .iter()
-        .find_map(|name| value.get(*name))
-        .or_else(|| value.get("__metadata").and_then(|metadata| metadata.get("etag")))
-        .and_then(Value::as_str)
+        .find_map(|name| entry.get(name))
+        .or_else(|| entry.get("__metadata").and_then(|metadata| metadata.get("etag")))
+        .and_then(Cell::as_str)
         .and_then(version_of)
+}
+
+/// The list and item an entry says it is (`odata.editLink`, `odata.id`, verbose `__metadata.uri`); `None` when it does
+/// not say.
+pub(super) fn identity(entry: &Cell) -> Option<(uuid::Uuid, i64)> {
+    let link = ["odata.editLink", "@odata.editLink", "odata.id", "@odata.id"]
+        .iter()
+        .find_map(|name| entry.get(name))
+        .or_else(|| entry.get("__metadata").and_then(|metadata| metadata.get("uri")))
+        .and_then(Cell::as_str)?
+        .to_ascii_lowercase();
+    let (_, rest) = link.split_once("lists(guid'")?;
+    let (list, rest) = rest.split_once("')/items(")?;
+    let (item, _) = rest.split_once(')')?;
+    Some((uuid::Uuid::parse_str(list).ok()?, item.parse().ok()?))
 }
 
 /// The opaque text inside an entity tag, without quotes and weakness mark: the same version compares equal whether it
@@ -205,7 +311,7 @@ mod tests {
             (json!({"value": [{"Id": 1}], "odata.nextLink": "n"}), Some("n")),
             (json!({"d": [{"Id": "1"}]}), None),
         ] {
-            let inner = unwrap(answer);
+            let inner = unwrap(answer.into());
             let list = entries(&inner).unwrap();
             assert_eq!(integer(&list[0], "Id"), Some(1));
             assert_eq!(next_page(&inner), next);
@@ -215,15 +321,47 @@ mod tests {
             json!({"A": [12, -1]}),
             json!({"A": {"results": [12]}}),
         ] {
-            assert_eq!(ids(&people, "A"), [12]);
+            assert_eq!(ids_column(&people.into(), "A").unwrap(), [12]);
         }
-        assert!(ids(&json!({"A": null}), "A").is_empty());
+        assert!(ids_column(&json!({"A": null}).into(), "A").unwrap().is_empty());
         for tagged in [
             json!({"odata.etag": "\"5\""}),
             json!({"__metadata": {"etag": "W/\"5\""}}),
         ] {
-            assert_eq!(version(&tagged).as_deref(), Some("5"));
+            assert_eq!(version(&tagged.into()).as_deref(), Some("5"));
         }
+    }
+
+    #[test]
+    fn a_column_that_cannot_be_read_is_never_an_empty_one() {
+        let item = Cell::from(json!({
+            "Empty": null, "Text": "x", "Comma": "12,5", "Date": "soon", "People": ["ana"], "Flag": true,
+        }));
+        assert_eq!(number_column(&item, "Empty"), Ok(None));
+        assert_eq!(instant_column(&item, "Empty"), Ok(None));
+        assert_eq!(text_column(&item, "Empty"), Ok(None));
+        assert!(number_column(&item, "Comma").is_err() && instant_column(&item, "Date").is_err());
+        assert!(ids_column(&item, "People").is_err() && text_column(&item, "Flag").is_err());
+        for missing in [
+            text_column(&item, "Missing").map(drop),
+            number_column(&item, "Missing").map(drop),
+            instant_column(&item, "Missing").map(drop),
+            ids_column(&item, "Missing").map(drop),
+        ] {
+            assert!(missing.unwrap_err().contains("Missing"));
+        }
+    }
+
+    #[test]
+    fn an_entry_says_which_list_and_item_it_is() {
+        let list = "3f1c2f0e-0000-4000-8000-000000000001";
+        for entry in [
+            json!({"odata.editLink": format!("Web/Lists(guid'{list}')/Items(17)")}),
+            json!({"__metadata": {"uri": format!("https://h/s/_api/Web/Lists(guid'{list}')/Items(17)")}}),
+        ] {
+            assert_eq!(identity(&entry.into()), Some((list.parse().unwrap(), 17)));
+        }
+        assert_eq!(identity(&json!({"odata.id": "x"}).into()), None);
     }
 
     #[test]
@@ -258,9 +396,9 @@ mod tests {
             let _ = parse_instant(&format!("/Date({text}"));
             let _ = version_of(&text);
             let _ = instant_of_ticks(number);
-            if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                let value = unwrap(value);
-                let _ = (entries(&value), ids(&value, "A"), version(&value), next_page(&value));
+            if let Ok(cell) = super::super::json::read(text.as_bytes(), &["A"], 10) {
+                let cell = unwrap(cell);
+                let _ = (entries(&cell), ids_column(&cell, "A"), version(&cell), identity(&cell), next_page(&cell));
             }
         }
     }

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::errors::Scope;
+use super::json::Cell;
 use super::lists::TaskList;
 use super::log::Subject;
 use super::presence::Permissions;
-use super::wire::Ask;
+use super::wire::{Ask, Refusal, Reply};
 use super::{SharePointSettings, Site, locked, odata};
 
 /// A person in a site.
@@ -47,6 +48,8 @@ pub(super) struct People {
 
 /// A site user id is looked up again after this long: the account may have been removed and made anew.
 const USER_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+/// Longest login name read, in bytes; SharePoint's column has 251 characters.
+const LONGEST_LOGIN: usize = 1_000;
 /// That a person is unknown is believed for this long.
 const UNKNOWN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
@@ -79,17 +82,9 @@ impl People {
         );
         let user = match client.send(&ask).await {
             Ok(reply) => {
-                let user = odata::result_of(&reply.value, "EnsureUser");
-                let Some(id) = odata::integer(user, "Id") else {
-                    let detail = format!("{}: the answer about a person has no id", site.address);
-                    return Err(Failure::new(
-                        ErrorClass::Transient,
-                        Code::SharePointBadAnswer,
-                        detail,
-                    ));
-                };
-                let login = odata::text(user, "LoginName").unwrap_or_else(|| login.to_owned());
-                Some(Arc::new(SiteUser { id, login }))
+                let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
+                let user = site_user(login, odata::result_of(&answer, "EnsureUser"));
+                Some(Arc::new(user.map_err(|reason| bad(site, &reason))?))
             }
             Err(refusal) if refusal.failure.code == Code::SharePointUserUnknown => None,
             Err(refusal) => return Err(refusal.failure),
@@ -101,7 +96,11 @@ impl People {
     }
 
     /// What the person may do with lists, or with items that have permissions of their own: in the order asked for.
-    /// What is known and not touched by a change is not asked again.
+    /// What is known and not touched by a change is not asked again. An answer that cannot be read, or is refused, is
+    /// the failure of that list or item.
+    ///
+    /// # Errors
+    /// When the requests cannot be sent at all.
     pub(super) async fn permissions(
         &self,
         client: &Client,
@@ -109,11 +108,11 @@ impl People {
         user: &SiteUser,
         wanted: &[(&TaskList, Option<i64>)],
         settings: &SharePointSettings,
-    ) -> Result<Vec<Permissions>, Failure> {
+    ) -> Result<Vec<Result<Permissions, Refusal>>, Failure> {
         let login: Login = user.login.as_str().into();
         let now = client.now();
         let lifetime = SignedDuration::try_from(settings.discovery_interval).unwrap_or(SignedDuration::MAX);
-        let mut answers: Vec<Option<Permissions>> = wanted
+        let known: Vec<Option<Permissions>> = wanted
             .iter()
             .map(|(list, item)| {
                 let asked = locked(&self.permissions)
@@ -128,14 +127,12 @@ impl People {
                 (holds && asked.at.duration_until(now) < lifetime).then_some(asked.permissions)
             })
             .collect();
-        let missing: Vec<usize> = (0..answers.len())
-            .filter(|at| answers.get(*at) == Some(&None))
-            .collect();
         let as_of = site.feed.end();
-        let asks = missing
+        let asks = wanted
             .iter()
-            .filter_map(|at| wanted.get(*at))
-            .map(|(list, item)| {
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|((list, item), _)| {
                 let path = match item {
                     Some(item) => list.path(&format!("items({item})/getusereffectivepermissions(@u)")),
                     None => list.path("getusereffectivepermissions(@u)"),
@@ -145,22 +142,20 @@ impl People {
                 Ask::get(&list.web, path, scope)
             })
             .collect();
-        let replies = client.send_all(&site.address, asks).await?;
-        let mut cache = locked(&self.permissions);
-        for (at, reply) in missing.into_iter().zip(replies) {
-            let permissions = match reply {
-                Ok(reply) => {
-                    let mask = odata::result_of(&reply.value, "GetUserEffectivePermissions");
-                    Permissions::read(mask).ok_or_else(|| {
-                        let detail = format!("{}: the answer about permissions has no mask", site.address);
-                        Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
-                    })?
-                }
-                // The list or item went away meanwhile, which the next sync tells; nobody may see it now.
-                Err(refusal) if refusal.failure.class == ErrorClass::Gone => Permissions::default(),
-                Err(refusal) => return Err(refusal.failure),
+        let mut replies = client.send_all(asks).await?.into_iter();
+        let mut answers = Vec::with_capacity(wanted.len());
+        for ((list, item), known) in wanted.iter().zip(known) {
+            if let Some(known) = known {
+                answers.push(Ok(known));
+                continue;
+            }
+            let answer = match replies.next() {
+                Some(Ok(reply)) => read_mask(site, &reply).map_err(Refusal::from),
+                Some(Err(refusal)) => Err(refusal),
+                None => Err(bad(site, "a question about permissions has no answer").into()),
             };
-            if let Some((list, item)) = wanted.get(at) {
+            if let Ok(permissions) = answer {
+                let mut cache = locked(&self.permissions);
                 make_room(&mut cache, settings.permissions, |asked| asked.at);
                 let asked = Asked {
                     permissions,
@@ -169,12 +164,61 @@ impl People {
                 };
                 cache.insert((login.clone(), list.id, *item), asked);
             }
-            if let Some(answer) = answers.get_mut(at) {
-                *answer = Some(permissions);
-            }
+            answers.push(answer);
         }
-        Ok(answers.into_iter().map(Option::unwrap_or_default).collect())
+        Ok(answers)
     }
+}
+
+fn bad(site: &Site, reason: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointBadAnswer,
+        format!("{}: {reason}", site.address),
+    )
+}
+
+fn read_mask(site: &Site, reply: &Reply) -> Result<Permissions, Failure> {
+    let answer = reply.read(&["High", "Low"])?;
+    let mask = odata::result_of(&answer, "GetUserEffectivePermissions");
+    Permissions::read(mask).ok_or_else(|| bad(site, "the answer about permissions has no mask"))
+}
+
+/// The person in the answer to a question about `login`.
+///
+/// # Errors
+/// When the answer is about another person, or about none.
+fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, String> {
+    let id = odata::integer(answer, "Id")
+        .filter(|id| *id > 0)
+        .ok_or("the answer about a person has no id")?;
+    let name = odata::text(answer, "LoginName").ok_or("the answer about a person has no login name")?;
+    if name.len() > LONGEST_LOGIN {
+        return Err(format!("a login name has more than {LONGEST_LOGIN} bytes"));
+    }
+    let also = ["Email", "UserPrincipalName"]
+        .iter()
+        .filter_map(|property| odata::text(answer, property));
+    if std::iter::once(name.clone())
+        .chain(also)
+        .any(|name| names(login, &name))
+    {
+        Ok(SiteUser { id, login: name })
+    } else {
+        Err("the answer is about another person than was asked for".to_owned())
+    }
+}
+
+/// Whether a site's name of a person (`i:0#.w|contoso\ana`) is the one asked for (`i:0#.w|contoso\ana`, `contoso\ana` or
+/// `ana`). Upper and lower case are the same.
+fn names(asked: &str, name: &str) -> bool {
+    let account = |text: &str| text.rsplit('|').next().unwrap_or_default().trim().to_lowercase();
+    let (asked, name) = (account(asked), account(name));
+    !asked.is_empty()
+        && (asked == name
+            || (!asked.contains(['\\', '@'])
+                && (name.rsplit('\\').next() == Some(asked.as_str())
+                    || name.split('@').next() == Some(asked.as_str()))))
 }
 
 /// Makes room in a full cache: the older half goes.
@@ -196,6 +240,49 @@ fn make_room<K: std::hash::Hash + Eq, V>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_about_another_person_is_refused() {
+        let answer =
+            |login: &str, email: &str| Cell::from(json!({"Id": 12, "LoginName": login, "Email": email}));
+        for (asked, login, email) in [
+            ("ana", "i:0#.w|ana", ""),
+            ("ana", "i:0#.w|contoso\\ana", ""),
+            ("CONTOSO\\Ana", "i:0#.w|contoso\\ana", ""),
+            (
+                "i:0#.f|membership|ana@contoso.example",
+                "i:0#.f|membership|Ana@contoso.example",
+                "",
+            ),
+            (
+                "ana@contoso.example",
+                "i:0#.f|membership|ana@contoso.onmicrosoft.example",
+                "Ana@contoso.example",
+            ),
+        ] {
+            assert_eq!(
+                site_user(asked, &answer(login, email)).unwrap().login,
+                login,
+                "{asked}"
+            );
+        }
+        for (asked, login, email) in [
+            (
+                "i:0#.f|membership|ana@contoso.example",
+                "i:0#.f|membership|bo@contoso.example",
+                "bo@contoso.example",
+            ),
+            ("contoso\\ana", "i:0#.w|fabrikam\\ana", ""),
+            ("ana", "i:0#.w|contoso\\diana", ""),
+        ] {
+            assert!(
+                site_user(asked, &answer(login, email)).is_err(),
+                "{asked} {login}"
+            );
+        }
+        assert!(site_user("ana", &json!({"Id": 0, "LoginName": "ana"}).into()).is_err());
+        assert!(site_user("ana", &json!({"Id": 12}).into()).is_err());
+    }
 
     #[test]
     fn a_full_cache_drops_its_older_half_and_never_grows_beyond_its_limit() {

@@ -1,7 +1,6 @@
 //! Whether a task is a person's: the decision, from what was read. Pure.
 
-use serde_json::Value;
-
+use super::json::Cell;
 use super::odata;
 use crate::source::Absence;
 
@@ -16,7 +15,7 @@ pub(super) struct Permissions {
 
 impl Permissions {
     /// Reads `{"High": …, "Low": …}`; the halves are numbers or text.
-    pub(super) fn read(value: &Value) -> Option<Self> {
+    pub(super) fn read(value: &Cell) -> Option<Self> {
         let low = odata::integer(value, "Low")?;
         odata::integer(value, "High")?;
         Some(Self {
@@ -99,22 +98,17 @@ mod tests {
 
     #[test]
     fn masks_in_both_spellings() {
+        let read = |mask: serde_json::Value| Permissions::read(&mask.into());
         let reader = Permissions {
             view: true,
             edit: false,
         };
+        assert_eq!(read(json!({"High": "176", "Low": "138612833"})), Some(reader));
         assert_eq!(
-            Permissions::read(&json!({"High": "176", "Low": "138612833"})),
-            Some(reader)
-        );
-        assert_eq!(
-            Permissions::read(&json!({"High": 432, "Low": 1_011_030_767})).map(|mask| mask.edit),
+            read(json!({"High": 432, "Low": 1_011_030_767})).map(|mask| mask.edit),
             Some(true)
         );
-        assert_eq!(
-            Permissions::read(&json!({"High": 0, "Low": 0})),
-            Some(Permissions::default())
-        );
-        assert_eq!(Permissions::read(&json!({})), None);
+        assert_eq!(read(json!({"High": 0, "Low": 0})), Some(Permissions::default()));
+        assert_eq!(read(json!({})), None);
     }
 }

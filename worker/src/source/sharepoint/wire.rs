@@ -1,9 +1,11 @@
 //! What is asked and what comes back: requests, answers, and the forms of JSON the product's versions want. Pure.
 
+use bytes::Bytes;
 use serde_json::Value;
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 
 use super::errors::{self, ErrorBody, Intent, Known, Scope};
+use super::json::{self, Cell};
 use super::odata;
 
 /// How much OData metadata is asked for.
@@ -87,8 +89,47 @@ impl Ask {
 pub(super) struct Reply {
     /// Entity tag of the header, as a version.
     pub(super) version: Option<String>,
-    /// JSON body, `d` unwrapped; `Null` when there is none.
-    pub(super) value: Value,
+    /// The body; empty when there is none.
+    body: Bytes,
+    /// The request, for messages.
+    name: String,
+}
+
+/// Most entries of a list in an answer whose reader does not ask for fewer.
+const ENTRIES: usize = 5_000;
+
+impl Reply {
+    /// The properties `names` of the answer, `d` unwrapped; [`Cell::Null`] when it has no body.
+    ///
+    /// # Errors
+    /// When the body is no JSON, or larger in memory than any answer of SharePoint.
+    pub(super) fn read(&self, names: &[&str]) -> Result<Cell, Failure> {
+        self.read_entries(names, ENTRIES)
+    }
+
+    /// The same, with at most `entries` entries in each list.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_entries(&self, names: &[&str], entries: usize) -> Result<Cell, Failure> {
+        if self.is_empty() {
+            return Ok(Cell::Null);
+        }
+        json::read(&self.body, names, entries)
+            .map(odata::unwrap)
+            .map_err(|reason| {
+                Failure::new(
+                    ErrorClass::Transient,
+                    Code::SharePointBadAnswer,
+                    format!("{}: the answer cannot be read: {reason}", self.name),
+                )
+            })
+    }
+
+    /// Whether there is no body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.trim_ascii().is_empty()
+    }
 }
 
 /// An answer that is no success, with what some callers need to choose another way.
@@ -201,39 +242,34 @@ pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent:
     }
 }
 
-/// Reads a successful answer; a body that is no JSON is none.
-pub(super) fn read_json(
+/// A successful answer to the request `name`; its body is read by the caller. A write whose answer is no JSON may have
+/// happened, and its caller looks for a proof.
+///
+/// # Errors
+/// When the answer to a read is no JSON.
+pub(super) fn reply(
     name: &str,
     content_type: Option<&str>,
-    body: &[u8],
+    body: &Bytes,
     version: Option<String>,
     intent: Intent,
 ) -> Result<Reply, Failure> {
-    if body.trim_ascii().is_empty() {
-        return Ok(Reply {
+    let text = body.trim_ascii_start();
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    match (text.first(), intent) {
+        (None | Some(b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9'), _)
+        | (Some(_), Intent::Write) => Ok(Reply {
             version,
-            value: Value::Null,
-        });
-    }
-    match serde_json::from_slice(body) {
-        Ok(value) => Ok(Reply {
-            version,
-            value: odata::unwrap(value),
+            body: body.clone(),
+            name: name.to_owned(),
         }),
-        Err(_) => {
-            let mut failure = errors::bad_answer(name, content_type, body);
-            if intent == Intent::Write {
-                failure.class = ErrorClass::OutcomeUnknown;
-            }
-            Err(failure)
-        }
+        (Some(_), Intent::Read) => Err(errors::bad_answer(name, content_type, body)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tasksync_common::error::Code;
 
     use super::*;
 
@@ -253,12 +289,15 @@ mod tests {
 
     #[test]
     fn a_page_instead_of_json_is_a_bad_answer_and_leaves_a_write_open() {
-        let read = read_json("GET x", Some("text/html"), b"<html>", None, Intent::Read).unwrap_err();
+        let page = Bytes::from_static(b" <html>");
+        let failure = reply("GET x", Some("text/html"), &page, None, Intent::Read).unwrap_err();
         assert_eq!(
-            (read.class, read.code),
+            (failure.class, failure.code),
             (ErrorClass::Transient, Code::SharePointBadAnswer)
         );
-        let write = read_json("POST x", Some("text/html"), b"<html>", None, Intent::Write).unwrap_err();
-        assert_eq!(write.class, ErrorClass::OutcomeUnknown);
+        let write = reply("POST x", Some("text/html"), &page, None, Intent::Write).unwrap();
+        assert!(!write.is_empty() && write.read(&[]).is_err());
+        let empty = reply("GET x", None, &Bytes::new(), None, Intent::Read).unwrap();
+        assert!(empty.read(&[]).unwrap().is_null());
     }
 }

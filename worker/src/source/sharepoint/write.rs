@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
 use super::errors::{Intent, Scope};
+use super::gone::Missing;
+use super::items::etag_version;
 use super::lists::TaskList;
 use super::wire::{Ask, Verb};
-use super::{SharePointSource, odata};
+use super::{SharePointSource, odata, reads};
 use crate::source::{TaskChanges, Written};
 
 impl SharePointSource {
-    /// The list and id of a task; `Gone` when no site has such a list.
+    /// The list and id of a task; fails with class `Gone` when it is certain that the list is gone.
     async fn target(&self, key: &SourceKey) -> Result<(Arc<TaskList>, i64), Failure> {
         let gone = || {
             Failure::new(
@@ -43,11 +45,16 @@ impl SharePointSource {
             }
         }
         for site in &self.sites {
-            if let Some(found) = self.lists(site).await?.lists.get(&list) {
+            if let Ok(found) = self.lists(site).await
+                && let Some(found) = found.lists.get(&list)
+            {
                 return Ok((Arc::clone(found), item));
             }
         }
-        Err(gone())
+        match self.missing(list).await? {
+            Missing::Gone => Err(gone()),
+            Missing::Unread(failure) => Err(failure.within(key)),
+        }
     }
 
     pub(super) async fn write_task(
@@ -57,18 +64,23 @@ impl SharePointSource {
         changes: &TaskChanges,
     ) -> Result<Written, Failure> {
         let (list, item) = self.target(key).await?;
-        let midnights = self.midnights(&list, changes).await;
-        let mut columns = list
+        let version = etag_version(version);
+        let midnights = self
+            .midnights(&list, changes)
+            .await
+            .map_err(|failure| failure.within(key))?;
+        let columns = list
             .columns
-            .write_task(&changes.task, changes.fields, &list.zone, &midnights);
+            .write_task(&changes.task, changes.fields, list.zone.as_ref(), &midnights);
         if columns.is_empty() {
             return Ok(Written {
                 version: version.to_owned(),
             });
         }
-        columns.insert("__metadata".to_owned(), json!({"type": list.entity_type}));
+        let mut body = columns.clone();
+        body.insert("__metadata".to_owned(), json!({"type": list.entity_type}));
         let ask = Ask {
-            verb: Verb::Merge(Value::Object(columns), version.to_owned()),
+            verb: Verb::Merge(Value::Object(body), version.to_owned()),
             intent: Intent::Write,
             ..Ask::get(&list.web, list.path(&format!("items({item})")), Scope::Item)
         };
@@ -76,45 +88,80 @@ impl SharePointSource {
         // Whatever the outcome, what was read before is not known to hold any more.
         self.items.forget(list.id, item);
         let reply = answer.map_err(|refusal| refusal.failure.within(key))?;
-        // SharePoint answers a change with nothing but a new entity tag. Anything else that calls itself a success comes
-        // from something before it, and the change may never have arrived.
-        if reply.version.is_none() && !reply.value.is_null() {
-            return Err(Failure::new(
-                ErrorClass::OutcomeUnknown,
-                Code::SharePointOutcomeUnknown,
-                format!(
-                    "{key}: {} answered the change with something else than SharePoint does",
-                    list.web
-                ),
-            ));
+        // SharePoint answers a change with nothing but a new entity tag.
+        match &reply.version {
+            Some(new) if reply.is_empty() && new != version => Ok(Written { version: new.clone() }),
+            Some(_) | None => match self.read_back(&list, item, version, &columns, changes).await {
+                Ok(version) => Ok(Written { version }),
+                Err(reason) => Err(outcome_unknown(key, &list, &reason)),
+            },
         }
-        let version = match reply.version.or_else(|| next_version(version)) {
-            Some(version) => version,
-            None => self.version_of(&list, item).await?.unwrap_or_default(),
-        };
-        Ok(Written { version })
     }
 
-    /// Midnights only the server knows; a date it does not tell is left to the zone's standard offset.
-    async fn midnights(&self, list: &TaskList, changes: &TaskChanges) -> HashMap<Date, Timestamp> {
-        let mut midnights = HashMap::new();
-        for date in list
-            .columns
-            .unknown_midnights(&changes.task, changes.fields, &list.zone)
-        {
-            let path = format!("web/regionalsettings/timezone/localtimetoutc(@d)?@d='{date}T00:00:00'");
-            match self.client.send(&Ask::get(&list.web, path, Scope::Site)).await {
-                Ok(reply) => {
-                    let instant = ["value", "LocalTimeToUTC"]
-                        .iter()
-                        .find_map(|name| odata::instant(&reply.value, name))
-                        .or_else(|| odata::parse_instant(reply.value.as_str()?));
-                    midnights.extend(instant.map(|instant| (date, instant)));
-                }
-                Err(refusal) => tracing::debug!(failure = %refusal.failure, "a local midnight is not known"),
-            }
+    /// The item's new version, when what was written is there.
+    ///
+    /// # Errors
+    /// Says what is missing for a proof.
+    async fn read_back(
+        &self,
+        list: &TaskList,
+        item: i64,
+        before: &str,
+        written: &Map<String, Value>,
+        changes: &TaskChanges,
+    ) -> Result<String, String> {
+        let reply = self
+            .client
+            .send(&reads::get_item(list, item))
+            .await
+            .map_err(|refusal| format!("reading it back failed: {}", refusal.failure))?;
+        let cells =
+            reads::cells_of_item(list, item, &reply).map_err(|trouble| trouble.failure.to_string())?;
+        let version = odata::version(&cells)
+            .or(reply.version)
+            .ok_or("the item has no version")?;
+        if version == before {
+            return Err(format!("the item still has version {before}"));
         }
-        midnights
+        match list.columns.first_difference(&cells, written, changes) {
+            None => Ok(version),
+            Some(column) => Err(format!("{column} does not have the value that was written")),
+        }
+    }
+
+    /// Midnights only the server knows.
+    ///
+    /// # Errors
+    /// When the server does not tell one: a date is not written by guess.
+    async fn midnights(
+        &self,
+        list: &TaskList,
+        changes: &TaskChanges,
+    ) -> Result<HashMap<Date, Timestamp>, Failure> {
+        let mut midnights = HashMap::new();
+        let dates = list
+            .columns
+            .unknown_midnights(&changes.task, changes.fields, list.zone.as_ref());
+        for date in dates {
+            let path = format!("web/regionalsettings/timezone/localtimetoutc(@d)?@d='{date}T00:00:00'");
+            let answer = self
+                .client
+                .send(&Ask::get(&list.web, path, Scope::Site))
+                .await?
+                .read(&["LocalTimeToUTC"])?;
+            let instant = ["value", "LocalTimeToUTC"]
+                .iter()
+                .find_map(|name| odata::instant(&answer, name))
+                .or_else(|| odata::parse_instant(answer.as_str()?));
+            let instant = instant
+                .filter(|instant| is_midnight_of(*instant, date))
+                .ok_or_else(|| {
+                    let detail = format!("{}: the server does not tell when {date} begins", list.web);
+                    Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
+                })?;
+            midnights.insert(date, instant);
+        }
+        Ok(midnights)
     }
 
     /// The item's version now; `None` when it is gone.
@@ -122,14 +169,17 @@ impl SharePointSource {
         let path = list.path(&format!("items({item})?$select=Id"));
         let ask = Ask::get(&list.web, path, Scope::Item).with_versions();
         match self.client.send(&ask).await {
-            Ok(reply) => match odata::version(&reply.value).or(reply.version) {
-                Some(version) => Ok(Some(version)),
-                None => Err(Failure::new(
-                    ErrorClass::Transient,
-                    Code::SharePointBadAnswer,
-                    format!("{} list {}: item {item} has no version", list.web, list.id),
-                )),
-            },
+            Ok(reply) => {
+                let cells = reads::cells_of_item(list, item, &reply).map_err(|trouble| trouble.failure)?;
+                match odata::version(&cells).or(reply.version) {
+                    Some(version) => Ok(Some(version)),
+                    None => Err(Failure::new(
+                        ErrorClass::Transient,
+                        Code::SharePointBadAnswer,
+                        format!("{} list {}: item {item} has no version", list.web, list.id),
+                    )),
+                }
+            }
             Err(refusal) if refusal.failure.class == ErrorClass::Gone => Ok(None),
             Err(refusal) => Err(refusal.failure),
         }
@@ -147,7 +197,7 @@ impl SharePointSource {
             .map_err(|failure| failure.within(key))?;
         match now {
             None => return Ok(()),
-            Some(now) if now != version => {
+            Some(now) if now != etag_version(version) => {
                 let detail = format!("{key}: version {now}, expected {version}");
                 return Err(Failure::new(
                     ErrorClass::Conflict,
@@ -168,19 +218,49 @@ impl SharePointSource {
         };
         let answer = self.client.send(&ask).await;
         self.items.forget(list.id, item);
-        match answer {
-            Ok(_) => Ok(()),
-            Err(refusal) if refusal.failure.class == ErrorClass::Gone => Ok(()),
-            Err(refusal) => Err(refusal.failure.within(key)),
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(()),
+            Err(refusal) => return Err(refusal.failure.within(key)),
+        };
+        // SharePoint answers with the id in the recycle bin. Any other success is believed only when the item is gone.
+        let recycled = reply.read(&["Recycle"]).is_ok_and(|answer| {
+            ["value", "Recycle"]
+                .iter()
+                .any(|name| odata::guid(&answer, name).is_some())
+        });
+        if recycled {
+            return Ok(());
+        }
+        match self.version_of(&list, item).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(outcome_unknown(key, &list, "the item is still there")),
+            Err(failure) => Err(outcome_unknown(
+                key,
+                &list,
+                &format!("reading it back failed: {failure}"),
+            )),
         }
     }
 }
 
-/// The version after one more write, where versions are plain numbers: told without reading again, a foreign edit that
-/// came right after ours is still seen as a change.
-fn next_version(version: &str) -> Option<String> {
-    let number: u64 = version.parse().ok()?;
-    Some(number.checked_add(1)?.to_string())
+fn outcome_unknown(key: &SourceKey, list: &TaskList, reason: &str) -> Failure {
+    Failure::new(
+        ErrorClass::OutcomeUnknown,
+        Code::SharePointOutcomeUnknown,
+        format!(
+            "{key}: {} answered the write with success and without proof, and {reason}",
+            list.web
+        ),
+    )
+}
+
+/// Whether an instant can be midnight of a date somewhere: zones are up to 14 hours from UTC, rounded up here.
+fn is_midnight_of(instant: Timestamp, date: Date) -> bool {
+    let utc = date
+        .to_datetime(jiff::civil::Time::midnight())
+        .to_zoned(jiff::tz::TimeZone::UTC);
+    utc.is_ok_and(|utc| utc.timestamp().duration_until(instant).abs() <= jiff::SignedDuration::from_hours(16))
 }
 
 #[cfg(test)]
@@ -188,9 +268,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_version_is_known_only_of_numbers() {
-        assert_eq!(next_version("5").as_deref(), Some("6"));
-        assert_eq!(next_version("0a1b,5"), None);
-        assert_eq!(next_version("18446744073709551615"), None);
+    fn a_midnight_of_another_day_is_not_believed() {
+        let date: Date = "2026-07-04".parse().unwrap();
+        for (instant, believed) in [
+            ("2026-07-03T22:00:00Z", true),
+            ("2026-07-04T11:00:00Z", true),
+            ("2026-07-05T22:00:00Z", false),
+        ] {
+            assert_eq!(
+                is_midnight_of(instant.parse().unwrap(), date),
+                believed,
+                "{instant}"
+            );
+        }
     }
 }

@@ -10,9 +10,9 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 use windows_timezones::WindowsTimezone;
 
+use super::json::Cell;
 use super::odata;
 
 /// The zone of a web.
@@ -40,28 +40,41 @@ pub(super) enum Midnight {
 
 impl Zone {
     /// Reads `regionalsettings/timezone`. `now` tells which year's rules are compared with the biases.
-    /// Without readable information it is UTC.
-    pub(super) fn read(value: &Value, now: Timestamp) -> Self {
-        let information = value.get("Information").unwrap_or(value);
-        let minutes =
-            |name: &str| odata::integer(information, name).filter(|minutes| minutes.abs() <= 24 * 60);
-        let bias = minutes("Bias").map(|bias| {
-            let standard = bias + minutes("StandardBias").unwrap_or(0);
-            // No daylight bias told means no daylight saving time.
-            let daylight = bias + minutes("DaylightBias").unwrap_or(0);
-            (offset(-standard), offset(-daylight))
-        });
-        let known = odata::integer(value, "Id")
+    ///
+    /// # Errors
+    /// When the answer names no zone.
+    pub(super) fn read(answer: &Cell, now: Timestamp) -> Result<Self, String> {
+        let information = answer.get("Information").unwrap_or(answer);
+        let minutes = |name: &str| -> Result<Option<i64>, String> {
+            match information.get(name) {
+                None | Some(Cell::Null) => Ok(None),
+                Some(_) => match odata::integer(information, name).filter(|minutes| minutes.abs() <= 24 * 60)
+                {
+                    Some(minutes) => Ok(Some(minutes)),
+                    None => Err(format!(
+                        "the time zone's {name} is no number of minutes up to 1440"
+                    )),
+                },
+            }
+        };
+        let known = odata::integer(answer, "Id")
             .and_then(windows_name)
             .and_then(|name| name.parse::<WindowsTimezone>().ok())
             .and_then(|windows| TimeZone::get(windows.tzdb_id()).ok());
-        match (known, bias) {
-            (Some(zone), None) => Self::Known(zone),
-            (Some(zone), Some((standard, daylight))) if agrees(&zone, standard, daylight, now) => {
-                Self::Known(zone)
-            }
-            (_, Some((standard, daylight))) => Self::Biased { standard, daylight },
-            (None, None) => Self::Known(TimeZone::UTC),
+        let Some(bias) = minutes("Bias")? else {
+            return known
+                .map(Self::Known)
+                .ok_or_else(|| "the answer names no time zone".to_owned());
+        };
+        let standard = offset(-(bias + minutes("StandardBias")?.unwrap_or(0)));
+        let daylight = minutes("DaylightBias")?.map(|daylight| offset(-(bias + daylight)));
+        match known {
+            Some(zone) if agrees(&zone, standard, daylight, now) => Ok(Self::Known(zone)),
+            // No daylight bias means no daylight saving time.
+            _ => Ok(Self::Biased {
+                standard,
+                daylight: daylight.unwrap_or(standard),
+            }),
         }
     }
 
@@ -117,8 +130,9 @@ fn offset(minutes: i64) -> Offset {
     Offset::from_seconds(seconds).unwrap_or(Offset::UTC)
 }
 
-/// Whether the zone's offsets within a year from `now` are the server's.
-fn agrees(zone: &TimeZone, standard: Offset, daylight: Offset, now: Timestamp) -> bool {
+/// Whether the zone's offsets within a year from `now` are the server's. A server that tells no daylight bias is
+/// believed to keep the zone's rules; one whose daylight bias is 0 has no daylight saving time.
+fn agrees(zone: &TimeZone, standard: Offset, daylight: Option<Offset>, now: Timestamp) -> bool {
     let mut seen = Vec::new();
     for month in 0..12 {
         let Ok(instant) = now.checked_add(SignedDuration::from_hours(24 * 30 * month)) else {
@@ -129,10 +143,14 @@ fn agrees(zone: &TimeZone, standard: Offset, daylight: Offset, now: Timestamp) -
             seen.push(offset);
         }
     }
-    match seen.as_slice() {
+    match (seen.as_slice(), daylight) {
         // Some Windows zones keep a daylight bias without ever using it.
-        [only] => *only == standard,
-        _ => seen.contains(&standard) && seen.contains(&daylight) && seen.len() <= 2,
+        ([only], _) => *only == standard,
+        ([_, _], Some(daylight)) => {
+            standard != daylight && seen.contains(&standard) && seen.contains(&daylight)
+        }
+        ([_, _], None) => seen.contains(&standard),
+        _ => false,
     }
 }
 
@@ -250,10 +268,43 @@ mod tests {
     }
 
     fn zone(id: i64, bias: i64, daylight: i64) -> Zone {
-        Zone::read(
-            &json!({"Id": id, "Information": {"Bias": bias, "StandardBias": 0, "DaylightBias": daylight}}),
-            now(),
-        )
+        let information = json!({"Bias": bias, "StandardBias": 0, "DaylightBias": daylight});
+        Zone::read(&json!({"Id": id, "Information": information}).into(), now()).unwrap()
+    }
+
+    fn midnight(zone: &Zone, date: &str) -> String {
+        match zone.midnight(date.parse().unwrap()) {
+            Some(Midnight::At(instant)) => instant.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_without_daylight_saving_time_is_believed() {
+        let pacific = zone(13, 480, 0);
+        assert_eq!(midnight(&pacific, "2026-07-11"), "2026-07-11T08:00:00Z");
+        assert_eq!(midnight(&pacific, "2026-12-11"), "2026-12-11T08:00:00Z");
+        // A server that does not tell keeps the rules of the zone it names.
+        for untold in [json!({"Id": 13}), json!({"Id": 13, "Information": {"Bias": 480}})] {
+            let zone = Zone::read(&untold.into(), now()).unwrap();
+            assert_eq!(midnight(&zone, "2026-07-11"), "2026-07-11T07:00:00Z");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_cannot_be_read_is_no_zone() {
+        for unreadable in [
+            json!({}),
+            json!(null),
+            json!({"Id": 9_999}),
+            json!({"Id": 13, "Information": {"Bias": "x"}}),
+            json!({"Id": 13, "Information": {"Bias": 480, "DaylightBias": 99_999}}),
+        ] {
+            assert!(
+                Zone::read(&unreadable.clone().into(), now()).is_err(),
+                "{unreadable}"
+            );
+        }
     }
 
     #[test]
@@ -358,13 +409,15 @@ mod tests {
             unknown.midnight("2026-07-04".parse().unwrap()),
             Some(Midnight::AskServer(_))
         ));
-        assert_eq!(Zone::read(&json!({}), now()), Zone::Known(TimeZone::UTC));
     }
 
     proptest! {
         #[test]
         fn no_zone_and_no_date_panics(id in -5_i64..300, bias in any::<i64>(), daylight in -2_000_i64..2_000, second in -377_705_023_201_i64..253_402_207_200, day in -3_000_i32..3_000) {
-            let zone = zone(id, bias, daylight);
+            let information = json!({"Bias": bias, "StandardBias": 0, "DaylightBias": daylight});
+            let Ok(zone) = Zone::read(&json!({"Id": id, "Information": information}).into(), now()) else {
+                return Ok(());
+            };
             let instant = Timestamp::from_second(second).unwrap();
             let _ = (zone.date_of_midnight(instant), zone.date_of_instant(instant));
             let date = Date::constant(2026, 1, 1).saturating_add(jiff::Span::new().days(day));

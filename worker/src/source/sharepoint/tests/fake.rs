@@ -59,7 +59,8 @@ impl Fake {
         let item = json!({
             "Id": id, "odata.etag": format!("\"{version}\""), "Title": title, "Modified": "2026-11-22T13:00:00Z",
             "AssignedToId": assigned, "Status": "In Progress", "PercentComplete": 0.5,
-            "DueDate": "2026-12-03T23:00:00Z", "HasUniqueRoleAssignments": false,
+            "DueDate": "2026-12-03T23:00:00Z", "HasUniqueRoleAssignments": false, "Body": null, "StartDate": null,
+            "Priority": "(2) Normal", "OData__DateCompleted": null, "ActualWork": null,
         });
         self.items.lock().unwrap().insert(id, item);
     }
@@ -108,9 +109,9 @@ impl Fake {
         let ok = |value: Value| Answer::Json(200, value);
         let path = request.path.split_once("/_api/").map_or("", |(_, path)| path);
         let bare = path.split('?').next().unwrap_or_default();
-        let list = format!("web/lists(guid'{LIST}')/");
+        let list = format!("web/lists(guid'{LIST}')");
         if let Some(rest) = bare.strip_prefix(list.as_str()) {
-            return self.list_answer(rest, request);
+            return self.list_answer(rest.trim_start_matches('/'), request);
         }
         match bare {
             "contextinfo" => {
@@ -164,6 +165,7 @@ impl Fake {
     fn list_answer(&self, rest: &str, request: &Request) -> Answer {
         let items = self.items.lock().unwrap();
         match rest {
+            "" => Answer::Json(200, json!({"Id": LIST})),
             "fields" => Answer::Json(200, fields::tests::columns(false)),
             "getusereffectivepermissions(@u)" => {
                 let permissions = self.permissions.lock().unwrap();
@@ -207,6 +209,11 @@ impl Fake {
                     .collect();
                 found.sort_by_key(|item| item["Id"].as_i64());
                 found.truncate(rows);
+                if request.path.ends_with("$select=Id,AssignedToId") {
+                    let short =
+                        |item: &&Value| json!({"Id": item["Id"], "AssignedToId": item["AssignedToId"]});
+                    return Answer::Json(200, json!({"value": found.iter().map(short).collect::<Vec<_>>()}));
+                }
                 Answer::Json(200, json!({"value": found}))
             }
             _ => {

@@ -31,7 +31,21 @@ async fn stage(batches: bool) -> Stage {
     stage_with(batches, SharePointSettings::default()).await
 }
 
+/// A stage whose answers may have `bytes` bytes.
+async fn stage_limited(bytes: usize) -> Stage {
+    stage_within(false, SharePointSettings::default(), bytes).await
+}
+
 async fn stage_with(batches: bool, settings: SharePointSettings) -> Stage {
+    stage_within(
+        batches,
+        settings,
+        OutboundSettings::default().maximum_answer_bytes,
+    )
+    .await
+}
+
+async fn stage_within(batches: bool, settings: SharePointSettings, maximum_answer_bytes: usize) -> Stage {
     let fake = Arc::new(Fake {
         requests: Mutex::default(),
         items: Mutex::default(),
@@ -51,6 +65,7 @@ async fn stage_with(batches: bool, settings: SharePointSettings) -> Stage {
     let outbound = OutboundSettings {
         allow_plain_http: true,
         allowed_networks: vec!["127.0.0.0/8".into()],
+        maximum_answer_bytes,
         ..OutboundSettings::default()
     };
     let http = Http::new(outbound, clock.clone()).unwrap();
@@ -198,12 +213,460 @@ async fn a_deleted_list_takes_its_linked_tasks_along() {
             )
         })
     });
+    // Once is not enough: the list may only be hidden for a while.
     let second = stage.changes("ana", &first.cursor, &[17]).await;
-    assert_eq!(second.tasks, [(key(17), Presence::Absent(Absence::LocationGone))]);
+    assert!(second.tasks.is_empty());
+    assert_eq!(second.unread[0].key, key(17).location());
+    assert_eq!(second.unread[0].failure.code, Code::SharePointListGone);
+    let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(matches!(told[0].1, Presence::Unreadable(_)));
+    stage.later();
+    let third = stage.changes("ana", &second.cursor, &[17]).await;
+    assert_eq!(third.tasks, [(key(17), Presence::Absent(Absence::LocationGone))]);
+    assert!(third.unread.is_empty());
+}
+
+/// What cannot be seen is not gone, however often it cannot be seen.
+#[tokio::test]
+async fn a_list_that_is_closed_or_answered_by_something_else_is_not_gone() {
+    type Reply = fn() -> Answer;
+    let answers: [(&str, Reply); 5] = [
+        ("closed", || {
+            error(
+                403,
+                "-2147024891, System.UnauthorizedAccessException",
+                "Access denied.",
+            )
+        }),
+        ("signed out", || Answer::Json(401, json!({}))),
+        ("redirected", || {
+            Answer::With(302, "Location", "https://login.example/", String::new())
+        }),
+        ("a proxy's 404", || {
+            Answer::With(404, "Content-Type", "text/html", "<html>Not found</html>".into())
+        }),
+        ("hidden in a listing", || Answer::Json(200, json!({"Id": SITE}))),
+    ];
+    for (what, answer) in answers {
+        let stage = stage(false).await;
+        stage.fake.put(17, 5, &[12], "t");
+        let first = stage.source.everything(&person("ana")).await.unwrap();
+        stage.fake.change(3, None);
+        stage.fake.special(move |request| {
+            if request.path.contains("/_api/web/lists?") {
+                return Some(Answer::Json(200, json!({"value": []})));
+            }
+            request.path.contains(LIST).then(answer)
+        });
+        for _ in 0..3 {
+            stage.later();
+            let changes = stage.changes("ana", &first.cursor, &[17]).await;
+            assert!(changes.tasks.is_empty(), "{what}");
+            assert_eq!(changes.unread.len(), 1, "{what}");
+            let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+            assert!(matches!(told[0].1, Presence::Unreadable(_)), "{what}");
+        }
+        stage.fake.normal();
+        stage.later();
+        stage.source.check().await;
+        let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+        assert!(matches!(told[0].1, Presence::Present(_)), "{what}");
+    }
+}
+
+/// A process that has just been started knows no list of a closed web.
+#[tokio::test]
+async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
+    let stage = stage(false).await;
+    stage.fake.special(|request| {
+        if request.path.contains("/_api/web/webs") {
+            return Some(Answer::Json(200, json!({"value": [{"Url": "/sites/p/closed"}]})));
+        }
+        request.path.contains("/sites/p/closed/_api/").then(|| {
+            error(
+                403,
+                "-2147024891, System.UnauthorizedAccessException",
+                "Access denied.",
+            )
+        })
+    });
+    let other = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-00000000000f").task(1);
+    // The web may even be hidden: the list is then missing in every web that can be seen.
+    let hidden = |request: &fake::Request| {
+        request.path.contains("00000000000f").then(|| {
+            error(
+                404,
+                "-2130575322, Microsoft.SharePoint.SPException",
+                "List does not exist.",
+            )
+        })
+    };
+    let second = stage_with(false, SharePointSettings::default()).await;
+    second.fake.special(hidden);
+    for _ in 0..3 {
+        second.later();
+        let told = second
+            .source
+            .tasks(&person("ana"), std::slice::from_ref(&other))
+            .await
+            .unwrap();
+        assert!(matches!(told[0].1, Presence::Unreadable(_)), "{told:?}");
+    }
+    for _ in 0..3 {
+        stage.later();
+        let told = stage
+            .source
+            .tasks(&person("ana"), std::slice::from_ref(&other))
+            .await
+            .unwrap();
+        match &told[0].1 {
+            Presence::Unreadable(failure) => assert!(failure.detail.contains("/sites/p/closed"), "{failure}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// One list that cannot be read keeps neither the other lists nor other people waiting.
+#[tokio::test]
+async fn a_list_that_cannot_be_read_is_named_and_read_once_it_can_be() {
+    for code in [
+        "-2147024749, Microsoft.SharePoint.SPQueryThrottledException",
+        "-2147024860, Microsoft.SharePoint.SPQueryThrottledException",
+    ] {
+        let stage = stage(false).await;
+        stage.fake.put(17, 5, &[12], "t");
+        let refuse = move |request: &fake::Request| {
+            request
+                .path
+                .contains("getitems")
+                .then(|| error(500, code, "threshold"))
+        };
+        stage.fake.special(refuse);
+        let first = stage.source.everything(&person("ana")).await.unwrap();
+        assert!(first.tasks.is_empty() && first.complete);
+        assert_eq!(first.unread[0].key, key(17).location());
+        assert!(first.unread[0].failure.detail.contains(LIST));
+        // The cursor does not cover what was not read.
+        stage.later();
+        let second = stage.changes("ana", &first.cursor, &[]).await;
+        assert_eq!(second.unread.len(), 1);
+        stage.fake.normal();
+        stage.later();
+        let third = stage.changes("ana", &second.cursor, &[]).await;
+        assert_eq!(present(&third), [(17, true)]);
+        assert!(third.unread.is_empty());
+        let asked = stage.fake.count("getitems");
+        stage.later();
+        assert!(stage.changes("ana", &third.cursor, &[17]).await.tasks.is_empty());
+        assert_eq!(stage.fake.count("getitems"), asked);
+    }
+}
+
+/// Half a character, a value of another kind or a column that was lost on the way is one item's matter.
+#[tokio::test]
+async fn one_item_that_cannot_be_read_is_that_items_matter() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.put(18, 5, &[12], "u");
+    stage.fake.items.lock().unwrap().get_mut(&18).unwrap()["DueDate"] = json!("soon");
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    assert_eq!(present(&changes), [(17, true)]);
+    match &changes.tasks[1] {
+        (unread, Presence::Unreadable(failure)) => {
+            assert_eq!(unread, &key(18));
+            assert!(
+                failure.detail.contains("DueDate") && failure.detail.contains("item 18"),
+                "{failure}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    for lost in ["AssignedToId", "Title", "HasUniqueRoleAssignments"] {
+        stage.fake.put(18, 6, &[12], "u");
+        stage
+            .fake
+            .items
+            .lock()
+            .unwrap()
+            .get_mut(&18)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .remove(lost);
+        let told = stage
+            .source
+            .tasks(&person("ana"), &[key(17), key(18)])
+            .await
+            .unwrap();
+        assert!(matches!(told[0].1, Presence::Present(_)), "{lost}");
+        assert!(matches!(told[1].1, Presence::Unreadable(_)), "{lost}");
+    }
 }
 
 #[tokio::test]
-async fn a_listing_is_complete_or_an_error() {
+async fn half_a_character_is_read_as_a_replacement_character() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "emoji cut X");
+    let item = stage.fake.items.lock().unwrap()[&17]
+        .to_string()
+        .replace('X', "\\ud83d");
+    stage.fake.special(move |request| {
+        let body = format!("{{\"value\":[{item}]}}");
+        let items = request.path.contains("getitems");
+        items.then_some(Answer::With(200, "Content-Type", "application/json", body))
+    });
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    let (_, Presence::Present(item)) = &changes.tasks[0] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(item.task.title, "emoji cut \u{fffd}");
+}
+
+/// A permission that cannot be read is neither "may see" nor "may not see".
+#[tokio::test]
+async fn an_unreadable_permission_leaves_the_task_as_it_is() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.put(18, 5, &[12], "u");
+    stage.fake.items.lock().unwrap().get_mut(&18).unwrap()["HasUniqueRoleAssignments"] = json!(true);
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("items(18)/getusereffectivepermissions")
+            .then(|| Answer::Json(200, json!({"High": "0"})))
+    });
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    assert_eq!(present(&changes), [(17, true)]);
+    assert!(
+        matches!(changes.tasks[1].1, Presence::Unreadable(_)),
+        "{changes:?}"
+    );
+}
+
+/// An answer that belongs to another request changes nothing.
+#[tokio::test]
+async fn an_answer_about_something_else_is_refused() {
+    let foreign = json!({
+        "Id": 99, "odata.etag": "\"5\"", "Title": "other", "Modified": "2026-11-22T13:00:00Z", "AssignedToId": [12],
+        "Status": "In Progress", "PercentComplete": 0.5, "DueDate": null, "HasUniqueRoleAssignments": false, "Body": null,
+        "StartDate": null, "Priority": "(2) Normal", "OData__DateCompleted": null, "ActualWork": null,
+    });
+    let mut of_another_list = foreign.clone();
+    of_another_list["Id"] = json!(17);
+    of_another_list["odata.editLink"] = json!(format!("Web/Lists(guid'{SITE}')/Items(17)"));
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.source.everything(&person("ana")).await.unwrap();
+    for wrong in [foreign, of_another_list] {
+        let answer = wrong.clone();
+        stage.fake.special(move |request| {
+            if request.path.contains("getitems") {
+                return Some(Answer::Json(200, json!({"value": [answer]})));
+            }
+            request
+                .path
+                .contains("items(")
+                .then(|| Answer::Json(200, answer.clone()))
+        });
+        let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
+        assert!(
+            !matches!(&told, Ok(told) if !matches!(told[0].1, Presence::Unreadable(_))),
+            "{told:?}"
+        );
+    }
+    // A query that leaves an item out does not prove that it was deleted.
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("getitems")
+            .then(|| Answer::Json(200, json!({"value": []})))
+    });
+    let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(matches!(told[0].1, Presence::Present(_)), "{told:?}");
+    // Another person's account.
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("ensureuser")
+            .then(|| Answer::Json(200, json!({"Id": 13, "LoginName": "i:0#.w|bo"})))
+    });
+    let failure = stage.source.everything(&person("cleo")).await.unwrap_err();
+    assert_eq!(failure.code, Code::SharePointBadAnswer);
+    // The feed of another site.
+    stage.later();
+    stage.fake.special(|request| {
+        let other = token(7).replace(SITE, "00000000-0000-4000-8000-00000000000a");
+        request.path.contains("getchanges").then(|| {
+            Answer::Json(200, json!({"value": [{"ChangeToken": {"StringValue": other}, "ChangeType": 3, "ListId": LIST, "ItemId": 17}]}))
+        })
+    });
+    let failure = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(failure.code, Code::SharePointBadAnswer);
+}
+
+/// A write counts as done only with proof.
+#[tokio::test]
+async fn a_success_without_a_new_version_is_read_back() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let merge = |request: &fake::Request| request.headers.contains_key("if-match");
+    for answer in [
+        || Answer::Json(200, json!({})),
+        || {
+            Answer::With(
+                200,
+                "Content-Type",
+                "text/html",
+                "<html>Maintenance</html>".into(),
+            )
+        },
+        || Answer::With(200, "ETag", "\"5\"", String::new()),
+        || Answer::With(204, "X-Nothing", "1", String::new()),
+    ] {
+        stage.fake.put(17, 5, &[12], "t");
+        stage.fake.special(move |request| merge(request).then(answer));
+        let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+        assert_eq!(
+            (open.class, open.code),
+            (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
+        );
+        // The same answer after the write was carried out.
+        let mut done = stage.fake.items.lock().unwrap()[&17].clone();
+        done["odata.etag"] = json!("\"6\"");
+        done["Status"] = json!("Completed");
+        done["PercentComplete"] = json!(1);
+        stage.fake.items.lock().unwrap().insert(17, done);
+        let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+        assert_eq!(written.version, "6");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_without_proof_is_looked_up() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("recycle")
+            .then(|| Answer::With(200, "X-Nothing", "1", String::new()))
+    });
+    let open = stage.source.delete(&key(17), "5").await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+}
+
+/// Without the zone of the site, no date is read or written, and the task counts as changed when it is known again.
+#[tokio::test]
+async fn a_zone_that_cannot_be_read_shifts_no_date() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("timezone")
+            .then(|| Answer::Json(200, json!({})))
+    });
+    let first = stage.source.everything(&person("ana")).await.unwrap();
+    let (_, Presence::Present(without)) = &first.tasks[0] else {
+        panic!("{first:?}")
+    };
+    assert_eq!(without.task.due, None);
+    assert!(!first.locations[0].holds.contains(Field::Due));
+    let due = TaskChanges {
+        task: Task {
+            due: Some("2026-12-05".parse().unwrap()),
+            ..Task::default()
+        },
+        fields: FieldSet::of(&[Field::Due]),
+    };
+    let written = stage
+        .source
+        .update(&key(17), &without.version, &due)
+        .await
+        .unwrap();
+    assert_eq!(
+        (written.version.as_str(), stage.fake.count("items(17)")),
+        ("5", 0)
+    );
+    stage
+        .source
+        .update(&key(17), &without.version, &progress())
+        .await
+        .unwrap();
+    assert_eq!(stage.fake.last("items(17)").headers["if-match"], "\"5\"");
+    stage.fake.normal();
+    stage.clock.advance(SignedDuration::from_mins(11));
+    let second = stage.source.everything(&person("ana")).await.unwrap();
+    let (_, Presence::Present(with)) = &second.tasks[0] else {
+        panic!("{second:?}")
+    };
+    assert_eq!(with.task.due, Some("2026-12-04".parse().unwrap()));
+    assert_ne!(with.version, without.version);
+    // Once known, a zone holds although it cannot be read for a while.
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("timezone")
+            .then(|| Answer::Json(200, json!({})))
+    });
+    stage.source.check().await;
+    let third = stage.source.everything(&person("ana")).await.unwrap();
+    assert!(third.locations[0].holds.contains(Field::Due));
+}
+
+/// Pages that are too large are asked for in halves; one item that is too large is refused alone.
+#[tokio::test]
+async fn a_page_that_is_too_large_is_asked_for_in_halves() {
+    let stage = stage_limited(64 * 1024).await;
+    for id in 1..=9 {
+        stage.fake.put(id, 1, &[12], "t");
+        stage.fake.items.lock().unwrap().get_mut(&id).unwrap()["Body"] = json!("x".repeat(20_000));
+    }
+    stage.fake.items.lock().unwrap().get_mut(&4).unwrap()["Body"] = json!("x".repeat(100_000));
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    let ids: Vec<i64> = present(&changes).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [1, 2, 3, 5, 6, 7, 8, 9]);
+    let large = changes.tasks.iter().find(|(found, _)| *found == key(4));
+    match large {
+        Some((_, Presence::Unreadable(failure))) => assert!(failure.detail.contains("item 4"), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+    let keys: Vec<SourceKey> = (1..=9).map(key).collect();
+    let told = stage.source.tasks(&person("ana"), &keys).await.unwrap();
+    let unread: Vec<bool> = told
+        .iter()
+        .map(|(_, presence)| matches!(presence, Presence::Unreadable(_)))
+        .collect();
+    assert_eq!(
+        unread,
+        [false, false, false, true, false, false, false, false, false]
+    );
+}
+
+#[tokio::test]
+async fn a_query_names_the_columns_it_reads() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.source.everything(&person("ana")).await.unwrap();
+    assert!(
+        stage
+            .fake
+            .last("getitems")
+            .body
+            .contains("<ViewFields><FieldRef Name='ID'/>")
+    );
+    stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(
+        stage
+            .fake
+            .last("getitems")
+            .body
+            .contains("<ViewFields><FieldRef Name='ID'/>")
+    );
+}
+
+#[tokio::test]
+async fn a_listing_is_complete_or_its_list_is_unread() {
     let settings = SharePointSettings {
         page_size: 2,
         ..SharePointSettings::default()
@@ -220,12 +683,28 @@ async fn a_listing_is_complete_or_an_error() {
         let second_page = request.body.contains("<Gt>");
         second_page.then(|| error(500, "-1, System.Exception", "broken"))
     });
-    let failure = stage.source.everything(&person("ana")).await.unwrap_err();
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    assert!(changes.tasks.is_empty());
+    let failure = &changes.unread[0].failure;
     assert_eq!(
         (failure.class, failure.code),
         (ErrorClass::Transient, Code::SharePointError)
     );
     assert!(failure.detail.starts_with("contoso: "));
+    // A page of something before SharePoint, from every list of the site, is the site's failure.
+    stage.fake.special(|request| {
+        let items = request.path.contains("getitems");
+        items.then(|| {
+            Answer::With(
+                200,
+                "Content-Type",
+                "text/html",
+                "<html>Maintenance</html>".into(),
+            )
+        })
+    });
+    let failure = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(failure.code, Code::SharePointBadAnswer);
 }
 
 #[tokio::test]
@@ -233,7 +712,8 @@ async fn a_list_beyond_the_threshold_is_read_whole() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.put(18, 5, &[13], "t");
-    stage.fake.special(|request| {
+    let items = stage.fake.items.lock().unwrap().clone();
+    stage.fake.special(move |request| {
         if request.path.contains("getitems") && request.body.contains("LookupId") {
             return Some(error(
                 500,
@@ -241,15 +721,11 @@ async fn a_list_beyond_the_threshold_is_read_whole() {
                 "threshold",
             ));
         }
-        request.path.contains("getitems").then(|| {
-            Answer::Json(
-                200,
-                json!({"value": [
-                    {"Id": 17, "odata.etag": "\"5\"", "AssignedToId": [12], "Title": "t"},
-                    {"Id": 18, "odata.etag": "\"5\"", "AssignedToId": [13], "Title": "t"},
-                ]}),
-            )
-        })
+        let items = [items[&17].clone(), items[&18].clone()];
+        request
+            .path
+            .contains("getitems")
+            .then(|| Answer::Json(200, json!({"value": items})))
     });
     assert_eq!(
         present(&stage.source.everything(&person("ana")).await.unwrap()),
@@ -442,7 +918,12 @@ async fn a_new_process_answers_old_cursors_and_reaches_back_for_older_ones() {
     stage.fake.put(18, 5, &[12], "t");
     let at = |number: usize| {
         let tokens = [(stage.source.sites[0].name.clone(), token(number))].into();
-        cursor::Cursor::new("2026-11-22T13:00:00Z".parse().unwrap(), tokens).to_text()
+        cursor::Cursor::new(
+            "2026-11-22T13:00:00Z".parse().unwrap(),
+            tokens,
+            std::collections::BTreeMap::new(),
+        )
+        .to_text()
     };
     stage.fake.change(2, Some(17));
     stage.fake.change(2, Some(18));

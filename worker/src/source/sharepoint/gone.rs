@@ -1,0 +1,243 @@
+//! Whether a list that no walk of the lists found is gone, or can only not be seen.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
+use uuid::Uuid;
+
+use super::errors::{Known, Scope};
+use super::wire::{Ask, Refusal, Reply};
+use super::{SharePointSource, Site, odata};
+
+/// What became of a list.
+#[derive(Debug)]
+pub(super) enum Missing {
+    /// It is gone: SharePoint said so twice.
+    Gone,
+    /// It may be there. Its tasks stay as they are.
+    Unread(Failure),
+}
+
+/// What SharePoint says of a list, asked for by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// There is no such list.
+    List,
+    /// The list is there and is no task list any more.
+    NoTaskList,
+    /// There is no such web.
+    Web,
+}
+
+impl Absent {
+    /// How long this has to be so before it is believed.
+    fn believed_after(self) -> SignedDuration {
+        match self {
+            Self::List | Self::NoTaskList => SignedDuration::from_mins(5),
+            // One full check.
+            Self::Web => SignedDuration::from_hours(6),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::List => "the list does not exist",
+            Self::NoTaskList => "the list is no task list any more",
+            Self::Web => "the site of the list does not exist",
+        }
+    }
+}
+
+/// What was seen of missing lists. Kept in memory: a restart only delays.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    /// Since when lists have been missing, and in which way.
+    since: HashMap<Uuid, (Absent, Timestamp)>,
+    /// Lists the change feed reported as deleted.
+    deleted: HashSet<Uuid>,
+}
+
+/// Most lists remembered as missing, and as deleted.
+const SIGHTINGS: usize = 10_000;
+
+impl Sightings {
+    /// Notes that `list` is missing `now`; returns since when it has been missing in this way.
+    fn note(&mut self, list: Uuid, absent: Absent, now: Timestamp) -> Timestamp {
+        if self.since.len() >= SIGHTINGS {
+            self.since.clear();
+        }
+        let entry = self.since.entry(list).or_insert((absent, now));
+        if entry.0 != absent || entry.1 > now {
+            *entry = (absent, now);
+        }
+        entry.1
+    }
+
+    /// Notes that the change feed reported `list` as deleted.
+    pub(super) fn deleted(&mut self, list: Uuid) {
+        if self.deleted.len() >= SIGHTINGS {
+            self.deleted.clear();
+        }
+        self.deleted.insert(list);
+    }
+
+    /// Forgets that `list` was missing.
+    pub(super) fn forget(&mut self, list: Uuid) {
+        self.since.remove(&list);
+    }
+
+    /// Forgets everything about `list`, which was found.
+    pub(super) fn found(&mut self, list: Uuid) {
+        self.since.remove(&list);
+        self.deleted.remove(&list);
+    }
+}
+
+impl SharePointSource {
+    /// Decides about a list that no walk found. It is gone when SharePoint answers a request by its id with its own error
+    /// for a missing list twice, at least 5 minutes apart, while the site answers; after a lost web, at least one full
+    /// check apart. A refused, redirected or failed request, or a 404 of something before SharePoint, proves nothing.
+    ///
+    /// # Errors
+    /// When the whole server or the account is the cause.
+    pub(super) async fn missing(&self, list: Uuid) -> Result<Missing, Failure> {
+        let mut places: Vec<(&Site, String)> = self
+            .sites
+            .iter()
+            .filter_map(|site| Some((site, site.catalogue.web_of(list)?)))
+            .collect();
+        if places.is_empty() {
+            // Its web is not known. That no web has it proves nothing: its own may be hidden. The feed knows all webs.
+            places = self
+                .sites
+                .iter()
+                .filter(|site| site.catalogue.with_sightings(|seen| seen.deleted.contains(&list)))
+                .map(|site| (site, site.address.clone()))
+                .collect();
+        }
+        if places.is_empty() {
+            return Ok(Missing::Unread(self.why_unseen(list).await));
+        }
+        for (site, web) in places {
+            match self.ask_for(site, &web, list).await? {
+                Ok(absent) => {
+                    let now = self.client.now();
+                    let since = site.catalogue.with_sightings(|seen| seen.note(list, absent, now));
+                    if since.duration_until(now) < absent.believed_after() {
+                        return Ok(Missing::Unread(first_seen(&web, list, absent, since)));
+                    }
+                }
+                Err(failure) => {
+                    site.catalogue.with_sightings(|seen| seen.forget(list));
+                    return Ok(Missing::Unread(failure));
+                }
+            }
+        }
+        Ok(Missing::Gone)
+    }
+
+    /// Why a list whose web is not known cannot be seen.
+    async fn why_unseen(&self, list: Uuid) -> Failure {
+        for site in &self.sites {
+            match self.lists(site).await {
+                Err(failure) => return failure,
+                Ok(found) => {
+                    if let Some(failure) = found.unread_list(list).or_else(|| found.incomplete()) {
+                        return failure;
+                    }
+                }
+            }
+        }
+        let detail = format!(
+            "list {list}: no site of the tenant shows it, and the change feed does not report it as deleted; it may be closed \
+             to the service account"
+        );
+        Failure::new(ErrorClass::Transient, Code::SharePointDenied, detail).about(Whose::Container)
+    }
+
+    /// Asks for the site, and for the list by its id.
+    async fn ask_for(&self, site: &Site, web: &str, list: Uuid) -> Result<Result<Absent, Failure>, Failure> {
+        let asks = vec![
+            Ask::get(&site.address, "web?$select=Id", Scope::Site),
+            Ask::get(web, format!("web/lists(guid'{list}')?$select=Id"), Scope::List),
+        ];
+        let mut replies = match self.client.send_all(asks).await {
+            Ok(replies) => replies.into_iter(),
+            Err(failure) if matches!(failure.class, ErrorClass::Throttled { .. }) => return Err(failure),
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let (Some(of_site), Some(of_list)) = (replies.next(), replies.next()) else {
+            return Ok(Err(bad(web, "a question about a list has no answer")));
+        };
+        let site_answers = of_site.and_then(|reply| reply.read(&["Id"]).map_err(Refusal::from));
+        match site_answers {
+            Ok(answer) if odata::guid(&answer, "Id").is_some() => {}
+            Ok(_) => return Ok(Err(bad(&site.address, "the web has no id"))),
+            Err(refusal) => return Ok(Err(refusal.failure)),
+        }
+        Ok(match of_list {
+            Ok(reply) => exists(web, list, &reply),
+            Err(refusal) if refusal.known == Known::ListMissing => Ok(Absent::List),
+            Err(refusal)
+                if refusal.status == Some(404)
+                    && refusal.known != Known::Absent
+                    && !web.eq_ignore_ascii_case(&site.address) =>
+            {
+                Ok(Absent::Web)
+            }
+            Err(refusal) => Err(refusal.failure),
+        })
+    }
+}
+
+fn exists(web: &str, list: Uuid, reply: &Reply) -> Result<Absent, Failure> {
+    let answer = reply.read(&["Id"])?;
+    match odata::guid(&answer, "Id") {
+        Some(id) if id == list => Ok(Absent::NoTaskList),
+        _ => Err(bad(
+            web,
+            "the answer to a question about a list is about another list",
+        )),
+    }
+}
+
+fn first_seen(web: &str, list: Uuid, absent: Absent, since: Timestamp) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointListGone,
+        format!(
+            "{web} list {list}: {} (first seen {since:.0}); its tasks stay until this is confirmed after {:#}",
+            absent.name(),
+            absent.believed_after()
+        ),
+    )
+    .about(Whose::Container)
+}
+
+fn bad(place: &str, reason: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointBadAnswer,
+        format!("{place}: {reason}"),
+    )
+    .about(Whose::Container)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sighting_begins_anew_when_the_reason_or_the_clock_changes() {
+        let list = Uuid::from_u128(7);
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut sightings = Sightings::default();
+        assert_eq!(sightings.note(list, Absent::List, at(100)), at(100));
+        assert_eq!(sightings.note(list, Absent::List, at(500)), at(100));
+        assert_eq!(sightings.note(list, Absent::Web, at(600)), at(600));
+        assert_eq!(sightings.note(list, Absent::Web, at(50)), at(50));
+        sightings.forget(list);
+        assert_eq!(sightings.note(list, Absent::Web, at(900)), at(900));
+    }
+}

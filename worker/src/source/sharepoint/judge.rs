@@ -1,0 +1,300 @@
+//! What each item that was read is to a person: present, absent or unreadable; and questions about single tasks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
+use tasksync_common::model::{LocationKey, SourceKey};
+use uuid::Uuid;
+
+use super::changes::{Seen, SiteReading, list_of};
+use super::gone::Missing;
+use super::items::{Item, Key, Read};
+use super::lists::{Found, TaskList};
+use super::people::SiteUser;
+use super::presence::{self, Permissions, Verdict};
+use super::unread::{Trouble, trouble_of};
+use super::{SharePointSource, Site, reads};
+use crate::source::{Absence, Location, Person, Presence, SourceItem};
+
+impl SharePointSource {
+    /// Puts what was read of items where it belongs. When most of a list is unread for a reason that is the list's, the
+    /// list is unread.
+    pub(super) async fn sort_reads(
+        &self,
+        site: &Site,
+        found: &Found,
+        reads: HashMap<Key, Read>,
+        seen: &mut Seen,
+        reading: &mut SiteReading,
+    ) -> Result<(), Failure> {
+        let some_read = reads.is_empty()
+            || reads
+                .values()
+                .any(|read| !matches!(read, Read::Unread(trouble) if !trouble.certain));
+        for ((list, id), read) in reads {
+            let Some(list) = found.lists.get(&list) else {
+                continue;
+            };
+            match read {
+                Read::Unread(trouble) if is_of_item(&trouble) => {
+                    seen.insert(list.key.task(id), (Arc::clone(list), Read::Unread(trouble)));
+                }
+                Read::Unread(trouble) if trouble.certain || some_read => {
+                    reading.unread.insert(list.id, trouble.failure);
+                }
+                Read::Unread(trouble) => return Err(trouble.failure),
+                Read::ListMissing => {
+                    site.catalogue.drop_list(list.id);
+                    if let Missing::Unread(failure) = self.missing(list.id).await? {
+                        reading.unread.insert(list.id, failure);
+                    } else {
+                        seen.insert(list.key.task(id), (Arc::clone(list), Read::ListMissing));
+                    }
+                }
+                Read::There(_) | Read::Missing => {
+                    seen.insert(list.key.task(id), (Arc::clone(list), read));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides for each item that was seen. Absences are reported of `linked` only; with `None`, of none.
+    pub(super) async fn judge(
+        &self,
+        site: &Site,
+        user: Option<&SiteUser>,
+        seen: Seen,
+        linked: Option<&BTreeSet<SourceKey>>,
+        reading: &mut SiteReading,
+    ) -> Result<(), Failure> {
+        let permissions = match user {
+            Some(user) => self.permissions_for(site, user, &seen).await?,
+            None => HashMap::new(),
+        };
+        for (key, (list, read)) in seen {
+            let is_linked = linked.is_some_and(|linked| linked.contains(&key));
+            let (found, item) = match read {
+                Read::There(item) => {
+                    let assigned = user.is_some_and(|user| item.assigned.contains(&user.id));
+                    let mask = permissions.get(&(list.id, item.unique.then_some(item.id)));
+                    let permissions = match mask {
+                        Some(Ok(permissions)) => *permissions,
+                        Some(Err(failure)) if assigned => {
+                            reading.tasks.insert(key, Presence::Unreadable(failure.clone()));
+                            continue;
+                        }
+                        // Asked for of assigned tasks only.
+                        Some(Err(_)) | None => Permissions::default(),
+                    };
+                    (
+                        presence::Found::There {
+                            assigned,
+                            permissions,
+                        },
+                        Some(item),
+                    )
+                }
+                Read::Missing => (presence::Found::ItemMissing, None),
+                Read::ListMissing => (presence::Found::ListMissing, None),
+                Read::Unread(trouble) => {
+                    if is_linked || linked.is_none() {
+                        let unreadable = Presence::Unreadable(self.of_tenant(trouble.failure));
+                        reading.tasks.insert(key, unreadable);
+                    }
+                    continue;
+                }
+            };
+            match (presence::decide(found), item) {
+                (Verdict::Present { writable }, Some(item)) => {
+                    reading
+                        .locations
+                        .entry(list.key.clone())
+                        .or_insert_with(|| list.location());
+                    let item = source_item(&key, &list, &item, writable);
+                    reading.tasks.insert(key, Presence::Present(Box::new(item)));
+                }
+                (Verdict::Absent(absence), _) if is_linked => {
+                    reading.tasks.insert(key, Presence::Absent(absence));
+                }
+                (Verdict::Absent(_) | Verdict::Present { .. }, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the person may do with the lists and items of tasks that are theirs; permissions of others decide nothing.
+    async fn permissions_for(
+        &self,
+        site: &Site,
+        user: &SiteUser,
+        seen: &Seen,
+    ) -> Result<HashMap<(Uuid, Option<i64>), Result<Permissions, Failure>>, Failure> {
+        let mut wanted: BTreeMap<(Uuid, Option<i64>), Arc<TaskList>> = BTreeMap::new();
+        for (list, read) in seen.values() {
+            if let Read::There(item) = read
+                && item.assigned.contains(&user.id)
+            {
+                wanted.insert((list.id, item.unique.then_some(item.id)), Arc::clone(list));
+            }
+        }
+        let asked: Vec<(&TaskList, Option<i64>)> =
+            wanted.iter().map(|((_, item), list)| (&**list, *item)).collect();
+        let answers = site
+            .people
+            .permissions(&self.client, site, user, &asked, &self.settings)
+            .await?;
+        let some_read = answers.iter().any(Result::is_ok);
+        let mut permissions = HashMap::new();
+        for (subject, answer) in wanted.into_keys().zip(answers) {
+            let answer = match answer {
+                Ok(permissions) => Ok(permissions),
+                Err(refusal) => {
+                    let trouble = trouble_of(refusal, Scope::Item)?;
+                    if !trouble.certain && !some_read {
+                        return Err(trouble.failure);
+                    }
+                    Err(self.of_tenant(trouble.failure))
+                }
+            };
+            permissions.insert(subject, answer);
+        }
+        Ok(permissions)
+    }
+
+    pub(super) async fn single_tasks(
+        &self,
+        person: &Person,
+        keys: &[SourceKey],
+    ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
+        let mut all: BTreeMap<SourceKey, Presence> = BTreeMap::new();
+        let wanted: BTreeSet<SourceKey> = keys.iter().cloned().collect();
+        let mut lost: BTreeMap<Uuid, Vec<&SourceKey>> = BTreeMap::new();
+        for key in &wanted {
+            match (list_of(key), key.item_id()) {
+                (Some(list), Some(_)) => lost.entry(list).or_default().push(key),
+                // No key of SharePoint.
+                _ => {
+                    all.insert(key.clone(), Presence::Absent(Absence::LocationGone));
+                }
+            }
+        }
+        for site in &self.sites {
+            if lost.is_empty() {
+                break;
+            }
+            // A site that cannot be walked is dealt with where its lists are missing.
+            let Ok(found) = self.lists(site).await else {
+                continue;
+            };
+            let here: Vec<Uuid> = lost
+                .keys()
+                .copied()
+                .filter(|list| found.lists.contains_key(list))
+                .collect();
+            let mut ask: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
+            for list in here {
+                let ids = lost.remove(&list).into_iter().flatten();
+                if let Some(list) = found.lists.get(&list) {
+                    ask.push((Arc::clone(list), ids.filter_map(SourceKey::item_id).collect()));
+                }
+            }
+            if ask.is_empty() {
+                continue;
+            }
+            let mut reading = SiteReading::default();
+            match self
+                .ask_site(site, &found, person, &ask, &wanted, &mut reading)
+                .await
+            {
+                Ok(()) => {}
+                Err(failure)
+                    if self.sites.len() > 1 && !matches!(failure.class, ErrorClass::Throttled { .. }) =>
+                {
+                    let unread = ask.iter().map(|(list, _)| (list.id, failure.clone()));
+                    reading.unread.extend(unread);
+                }
+                Err(failure) => return Err(failure),
+            }
+            for (list, ids) in &ask {
+                if let Some(failure) = reading.unread.get(&list.id) {
+                    for id in ids {
+                        all.entry(list.key.task(*id))
+                            .or_insert_with(|| Presence::Unreadable(self.of_tenant(failure.clone())));
+                    }
+                }
+            }
+            all.extend(reading.tasks);
+        }
+        for (list, keys) in lost {
+            let presence = match self.missing(list).await? {
+                Missing::Gone => Presence::Absent(Absence::LocationGone),
+                Missing::Unread(failure) => Presence::Unreadable(self.of_tenant(failure)),
+            };
+            all.extend(keys.into_iter().map(|key| (key.clone(), presence.clone())));
+        }
+        keys.iter()
+            .map(|key| match all.get(key) {
+                Some(presence) => Ok((key.clone(), presence.clone())),
+                None => Err(Failure::new(
+                    ErrorClass::Transient,
+                    Code::SharePointBadAnswer,
+                    format!("{key}: no answer tells whether the task is there"),
+                )),
+            })
+            .collect()
+    }
+
+    /// Asks one site for tasks by their ids.
+    async fn ask_site(
+        &self,
+        site: &Site,
+        found: &Found,
+        person: &Person,
+        ask: &[(Arc<TaskList>, Vec<i64>)],
+        wanted: &BTreeSet<SourceKey>,
+        reading: &mut SiteReading,
+    ) -> Result<(), Failure> {
+        let mut seen = Seen::new();
+        let reads = reads::read_items(&self.client, ask).await?;
+        self.sort_reads(site, found, reads, &mut seen, reading).await?;
+        let user = self.user(site, person).await?;
+        self.judge(site, user.as_deref(), seen, Some(wanted), reading)
+            .await
+    }
+
+    /// A location by its key; `None` when it is certain that there is none (any more).
+    pub(super) async fn find_location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
+        let Some(list) = key.sharepoint_list_id().and_then(|id| Uuid::parse_str(id).ok()) else {
+            return Ok(None);
+        };
+        for site in &self.sites {
+            if let Ok(found) = self.lists(site).await
+                && let Some(found) = found.lists.get(&list)
+            {
+                return Ok(Some(found.location()));
+            }
+        }
+        match self.missing(list).await? {
+            Missing::Gone => Ok(None),
+            Missing::Unread(failure) => Err(failure),
+        }
+    }
+}
+
+/// Whether a trouble is that of one item, whatever the rest of its list does.
+fn is_of_item(trouble: &Trouble) -> bool {
+    trouble.failure.scope == Scope::Item
+}
+
+fn source_item(key: &SourceKey, list: &TaskList, item: &Item, writable: bool) -> SourceItem {
+    SourceItem {
+        key: key.clone(),
+        version: item.version.clone(),
+        task: item.task.clone(),
+        modified: item.modified,
+        web_url: list.item_url(item.id),
+        writable,
+    }
+}

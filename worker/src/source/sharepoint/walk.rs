@@ -1,0 +1,451 @@
+//! A walk through the webs of a site: which task lists there are, and what could not be seen.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
+use tasksync_common::model::LocationKey;
+use url::Url;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::errors::Scope;
+use super::fields::{Columns, OF_COLUMNS};
+use super::json::Cell;
+use super::lists::{Found, TaskList, UnreadList};
+use super::unread::trouble_of;
+use super::wire::{Ask, Refusal, Reply};
+use super::zone::Zone;
+use super::{SharePointSettings, odata};
+
+/// Templates of task lists: Tasks, Gantt tasks, tasks with timeline and hierarchy.
+const TEMPLATES: [i64; 3] = [107, 150, 171];
+/// Content type ids of tasks begin so.
+const TASK: &str = "0x0108";
+/// Most pages of a web's lists or webs.
+const PAGES: usize = 20;
+
+struct Web {
+    address: String,
+    id: Uuid,
+    title: String,
+    zone: Option<Zone>,
+}
+
+/// A walk on its way.
+struct Walk<'a> {
+    client: &'a Client,
+    site: &'a str,
+    settings: &'a SharePointSettings,
+    /// What the walk before found.
+    known: Option<&'a Found>,
+    found: Found,
+}
+
+/// Walks the root web and its sub webs. A sub web or list that cannot be read is left out and noted.
+///
+/// # Errors
+/// When the root web cannot be read, or the whole server or the account is the cause.
+pub(super) async fn walk(
+    client: &Client,
+    site: &str,
+    settings: &SharePointSettings,
+    known: Option<&Found>,
+) -> Result<Found, Failure> {
+    let mut walk = Walk {
+        client,
+        site,
+        settings,
+        known,
+        found: Found {
+            lists: BTreeMap::new(),
+            title: String::new(),
+            unread: BTreeMap::new(),
+            incomplete: None,
+            zones: known.map(|known| known.zones.clone()).unwrap_or_default(),
+            lacks_zone: false,
+            at: client.now(),
+            as_of: 0,
+        },
+    };
+    let mut queue = VecDeque::from([site.to_owned()]);
+    let mut walked = 0;
+    while let Some(address) = queue.pop_front() {
+        if walked >= settings.webs_per_site.max(1) {
+            walk.leave_out(&limit(site, settings.webs_per_site, "webs"));
+            break;
+        }
+        walked += 1;
+        match walk.web(&address, &mut queue).await {
+            Ok(()) => {}
+            Err(refusal) if walked == 1 => return Err(refusal.failure),
+            Err(refusal) => {
+                let trouble = trouble_of(refusal, Whose::Container)?;
+                walk.lose_web(&address, &trouble.failure);
+            }
+        }
+    }
+    Ok(walk.found)
+}
+
+fn limit(site: &str, limit: usize, what: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointAnswerTooLarge,
+        format!("{site}: more than {limit} {what}; the rest is not read"),
+    )
+}
+
+impl Walk<'_> {
+    /// Notes that the walk does not see everything.
+    fn leave_out(&mut self, failure: &Failure) {
+        tracing::warn!(site = self.site, %failure, "not every task list of the site can be seen");
+        self.found.incomplete.get_or_insert_with(|| failure.clone());
+    }
+
+    /// Keeps the lists of a web that cannot be read: what cannot be seen is not gone.
+    fn lose_web(&mut self, address: &str, failure: &Failure) {
+        self.leave_out(failure);
+        let known = self.known.into_iter().flat_map(|known| known.lists.values());
+        for list in known.filter(|list| list.web == address) {
+            let failure = failure.clone();
+            self.found.unread.insert(
+                list.id,
+                UnreadList {
+                    failure,
+                    is_task_list: true,
+                },
+            );
+        }
+    }
+
+    /// Keeps a list that cannot be read.
+    fn lose_list(&mut self, list: Uuid, failure: Failure, is_task_list: bool) {
+        tracing::warn!(site = self.site, %list, %failure, "a list cannot be read");
+        let was = self.known.is_some_and(|known| {
+            known.lists.contains_key(&list)
+                || known.unread.get(&list).is_some_and(|unread| unread.is_task_list)
+        });
+        self.found.unread.insert(
+            list,
+            UnreadList {
+                failure,
+                is_task_list: is_task_list || was,
+            },
+        );
+    }
+
+    /// Walks one web.
+    async fn web(&mut self, address: &str, queue: &mut VecDeque<String>) -> Result<(), Refusal> {
+        let web = self.read_web(address).await?;
+        let lists = self.task_lists(&web).await?;
+        if self.settings.webs_per_site > 1 {
+            let webs = sub_webs(self.client, address).await?;
+            queue.extend(webs.into_iter().take(self.settings.webs_per_site));
+        }
+        if address == self.site {
+            self.found.title.clone_from(&web.title);
+        }
+        match web.zone {
+            Some(zone) => {
+                self.found.zones.insert(web.address, zone);
+            }
+            None => self.found.lacks_zone = true,
+        }
+        for list in lists {
+            if self.found.lists.len() >= self.settings.lists_per_site {
+                self.leave_out(&limit(self.site, self.settings.lists_per_site, "task lists"));
+                break;
+            }
+            self.found.lists.insert(list.id, Arc::new(list));
+        }
+        Ok(())
+    }
+
+    async fn read_web(&self, address: &str) -> Result<Web, Refusal> {
+        let ask = Ask::get(address, "web?$select=Id,Title,Url", Scope::Site);
+        let web = self.client.send(&ask).await?.read(&["Id", "Title", "Url"])?;
+        let id = odata::guid(&web, "Id").ok_or_else(|| bad(address, "the web has no id"))?;
+        if odata::text(&web, "Url").is_some_and(|url| !is_at(&url, address)) {
+            return Err(bad(address, "the answer is about another web").into());
+        }
+        let ask = Ask::get(address, "web/regionalsettings/timezone", Scope::Site);
+        let zone = match self.client.send(&ask).await {
+            Ok(reply) => read_zone(&reply, self.client.now()).map_err(|reason| bad(address, &reason)),
+            Err(refusal) => Err(trouble_of(refusal, Whose::Container)?.failure),
+        };
+        let zone = match zone {
+            Ok(zone) => Some(zone),
+            Err(failure) => {
+                let last = self.found.zones.get(address).cloned();
+                tracing::warn!(web = address, %failure, last_known = last.is_some(),
+                    "the time zone cannot be read; without a last known one no date is read or written");
+                last
+            }
+        };
+        Ok(Web {
+            address: address.to_owned(),
+            id,
+            title: odata::text(&web, "Title").unwrap_or_default(),
+            zone,
+        })
+    }
+}
+
+fn read_zone(reply: &Reply, now: Timestamp) -> Result<Zone, String> {
+    let names = ["Id", "Information", "Bias", "StandardBias", "DaylightBias"];
+    let answer = reply.read(&names).map_err(|failure| failure.detail)?;
+    Zone::read(&answer, now)
+}
+
+/// Whether an address is that of `web`, whatever host name the server has for itself.
+fn is_at(address: &str, web: &str) -> bool {
+    let path = |text: &str| {
+        let url = Url::parse(text).ok()?;
+        Some(url.path().trim_end_matches('/').to_lowercase())
+    };
+    path(address).is_some_and(|address| Some(address) == path(web))
+}
+
+/// The addresses of the webs directly below a web.
+async fn sub_webs(client: &Client, address: &str) -> Result<Vec<String>, Refusal> {
+    let ask = Ask::get(address, "web/webs?$select=Id,Title,Url", Scope::Site);
+    let entries = collection(client, ask, &["Url"]).await?;
+    let own = Url::parse(address).ok();
+    Ok(entries
+        .iter()
+        .filter_map(|web| odata::text(web, "Url"))
+        .filter_map(|url| own.as_ref()?.join(&url).ok())
+        // Credentials go to the server the tenant named and to no other.
+        .filter(|url| own.as_ref().is_some_and(|own| is_below(own, url)))
+        .map(|url| url.as_str().trim_end_matches('/').to_owned())
+        .collect())
+}
+
+/// Whether a web lies below another one of the same server.
+fn is_below(parent: &Url, web: &Url) -> bool {
+    let parent_path = format!("{}/", parent.path().trim_end_matches('/').to_lowercase());
+    parent.origin() == web.origin() && web.path().to_lowercase().starts_with(&parent_path)
+}
+
+/// The properties `names` of every entry of a collection, page by page.
+async fn collection(client: &Client, mut ask: Ask, names: &[&str]) -> Result<Vec<Cell>, Refusal> {
+    let mut all = Vec::new();
+    for _ in 0..PAGES {
+        let answer = client.send(&ask).await?.read(names)?;
+        let entries = odata::entries(&answer).ok_or_else(|| bad(&ask.web, "an answer is no list"))?;
+        all.extend(entries.iter().cloned());
+        let Some(next) = odata::next_page(&answer) else {
+            return Ok(all);
+        };
+        match next.split_once("/_api/") {
+            Some((web, path)) if web.eq_ignore_ascii_case(&ask.web) => ask.path = path.to_owned(),
+            _ => return Err(bad(&ask.web, "the next page is elsewhere").into()),
+        }
+    }
+    Err(bad(&ask.web, "an answer has too many pages").into())
+}
+
+fn bad(address: &str, reason: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointBadAnswer,
+        format!("{address}: {reason}"),
+    )
+}
+
+/// The properties of a list that are read.
+const OF_LISTS: [&str; 7] = [
+    "Id",
+    "Title",
+    "BaseTemplate",
+    "Hidden",
+    "ListItemEntityTypeFullName",
+    "DefaultViewUrl",
+    "ParentWebUrl",
+];
+
+impl Walk<'_> {
+    /// The task lists of a web.
+    async fn task_lists(&mut self, web: &Web) -> Result<Vec<TaskList>, Refusal> {
+        let path = format!(
+            "web/lists?$select={}&$filter=Hidden%20eq%20false",
+            OF_LISTS.join(",")
+        );
+        let ask = Ask::get(&web.address, path, Scope::Site);
+        let mut entries: HashMap<Uuid, Cell> = HashMap::new();
+        for list in collection(self.client, ask, &OF_LISTS).await? {
+            let id = odata::guid(&list, "Id").ok_or_else(|| bad(&web.address, "a list has no id"))?;
+            if odata::text(&list, "ParentWebUrl").is_some_and(|path| !is_path_of(&path, &web.address)) {
+                return Err(bad(&web.address, "a list is of another web").into());
+            }
+            if odata::boolean(&list, "Hidden") != Some(true) {
+                entries.insert(id, list);
+            }
+        }
+        let chosen = self.choose(web, &entries).await?;
+        let asks = chosen
+            .iter()
+            .map(|id| {
+                let select = "fields?$select=Id,InternalName,TypeAsString,Choices,SchemaXml,DisplayFormat,AllowMultipleValues";
+                of_list(web, *id, select)
+            })
+            .collect();
+        let mut lists = Vec::new();
+        for (id, reply) in chosen.iter().zip(self.client.send_all(asks).await?) {
+            let (Some(fields), Some(list)) = (self.present(*id, reply, &OF_COLUMNS, true)?, entries.get(id))
+            else {
+                continue;
+            };
+            let Some(columns) = Columns::read(&fields) else {
+                tracing::info!(site = self.site, list = %id, "a task list without a column of assigned people is left out");
+                continue;
+            };
+            lists.push(TaskList {
+                id: *id,
+                key: LocationKey::sharepoint_list(&id.to_string()),
+                web: web.address.clone(),
+                web_id: web.id,
+                name: name_of(&web.title, &odata::text(list, "Title").unwrap_or_default()),
+                web_url: view_url(&web.address, odata::text(list, "DefaultViewUrl").as_deref()),
+                entity_type: odata::text(list, "ListItemEntityTypeFullName").unwrap_or_default(),
+                columns,
+                zone: web.zone.clone(),
+            });
+        }
+        Ok(lists)
+    }
+
+    /// Which of the lists are task lists: by their template, else by their default content type.
+    async fn choose(&mut self, web: &Web, entries: &HashMap<Uuid, Cell>) -> Result<Vec<Uuid>, Refusal> {
+        let (mut chosen, others): (Vec<Uuid>, Vec<Uuid>) = entries.keys().copied().partition(|id| {
+            let template = entries
+                .get(id)
+                .and_then(|list| odata::integer(list, "BaseTemplate"));
+            template.is_some_and(|template| TEMPLATES.contains(&template))
+        });
+        let asks = others
+            .iter()
+            .map(|id| of_list(web, *id, "contenttypes?$select=StringId,Name"))
+            .collect();
+        let replies = self.client.send_all(asks).await?;
+        for (id, reply) in others.iter().zip(replies) {
+            let types = self.present(*id, reply, &["StringId"], false)?;
+            if types.is_some_and(|types| default_is_task(&types)) {
+                chosen.push(*id);
+            }
+        }
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+
+    /// The answer about a list, or `None` when it went away meanwhile or cannot be read, which is noted.
+    fn present(
+        &mut self,
+        list: Uuid,
+        reply: Result<Reply, Refusal>,
+        names: &[&str],
+        is_task_list: bool,
+    ) -> Result<Option<Cell>, Failure> {
+        let failure = match reply {
+            Ok(reply) => match reply.read(names) {
+                Ok(answer) if odata::entries(&answer).is_some() => return Ok(Some(answer)),
+                Ok(_) => bad(self.site, &format!("list {list}: the answer is no list")),
+                Err(failure) => failure,
+            },
+            Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(None),
+            Err(refusal) => trouble_of(refusal, Whose::Container)?.failure,
+        };
+        self.lose_list(list, failure, is_task_list);
+        Ok(None)
+    }
+}
+
+fn of_list(web: &Web, list: Uuid, rest: &str) -> Ask {
+    Ask::get(
+        &web.address,
+        format!("web/lists(guid'{list}')/{rest}"),
+        Scope::List,
+    )
+}
+
+/// Whether a server-relative path is that of `web`.
+fn is_path_of(path: &str, web: &str) -> bool {
+    let joined = Url::parse(web).ok().and_then(|base| base.join(path).ok());
+    joined.is_some_and(|url| is_at(url.as_str(), web))
+}
+
+/// The first content type is the list's default.
+fn default_is_task(answer: &Cell) -> bool {
+    odata::entries(answer)
+        .and_then(|types| types.first())
+        .and_then(|first| odata::text(first, "StringId"))
+        .is_some_and(|id| id.starts_with(TASK))
+}
+
+fn name_of(web: &str, list: &str) -> String {
+    match (web.trim(), list.trim()) {
+        ("", list) => list.to_owned(),
+        (web, list) => format!("{web} - {list}"),
+    }
+}
+
+fn view_url(web: &str, view: Option<&str>) -> String {
+    let web = web.to_owned();
+    match (view.filter(|view| !view.is_empty()), Url::parse(&web)) {
+        (Some(view), Ok(base)) => base.join(view).map_or(web, String::from),
+        _ => web,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_default_content_type_counts() {
+        let types = |ids: &[&str]| {
+            Cell::from(json!({"value": ids.iter().map(|id| json!({"StringId": id})).collect::<Vec<_>>()}))
+        };
+        assert!(default_is_task(&types(&["0x0108003A", "0x01"])));
+        assert!(!default_is_task(&types(&["0x01", "0x0108003A"])));
+        assert!(!default_is_task(&types(&[])) && !default_is_task(&Cell::Null));
+    }
+
+    #[test]
+    fn an_answer_about_another_web_is_recognised() {
+        let web = "https://h/sites/p";
+        for same in ["https://h/sites/p/", "http://intranet/Sites/P"] {
+            assert!(is_at(same, web), "{same}");
+        }
+        for other in ["https://h/sites/q", "https://h/sites/p/sub", "https://h/", "x"] {
+            assert!(!is_at(other, web), "{other}");
+        }
+        assert!(is_path_of("/sites/p", web) && !is_path_of("/sites/q", web));
+        assert!(is_at("https://h", "https://h") && is_path_of("/", "https://h"));
+        let (parent, below) = (Url::parse(web).unwrap(), |url: &str| Url::parse(url).unwrap());
+        assert!(is_below(&parent, &below("https://h/sites/P/sub")));
+        for other in [
+            "https://h/sites/p",
+            "https://h/sites/pq/sub",
+            "https://x/sites/p/sub",
+        ] {
+            assert!(!is_below(&parent, &below(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_and_addresses_for_people() {
+        assert_eq!(name_of("Projects", "Tasks"), "Projects - Tasks");
+        assert_eq!(name_of(" ", "Tasks"), "Tasks");
+        let web = "https://h/sites/p";
+        assert_eq!(
+            view_url(web, Some("/sites/p/Lists/T/All Tasks.aspx")),
+            "https://h/sites/p/Lists/T/All%20Tasks.aspx"
+        );
+        assert_eq!(view_url(web, None), web);
+    }
+}

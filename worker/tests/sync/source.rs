@@ -1,0 +1,156 @@
+//! What SharePoint answers when something is wrong with one list, one task or one answer.
+
+use jiff::SignedDuration;
+use tasksync_common::registry::Registry as _;
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::Closed;
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ListSpec};
+use tasksync_loadtest::sim::answers::{Answer, Tamper};
+use tasksync_loadtest::sim::faults::{Aim, Fault};
+
+use crate::rig::{Rig, Spec};
+
+/// The tenant is connected anew, as after a restart: nothing read before is remembered.
+async fn reconnect(rig: &Rig) {
+    let mut tenant = rig.registry.tenant(&rig.tenant_id()).await.unwrap().unwrap();
+    for enabled in [false, true] {
+        tenant.enabled = enabled;
+        rig.registry.put_tenant(&tenant).await.unwrap();
+        rig.pass_time(SignedDuration::from_secs(15));
+        assert_eq!(rig.survey(0).await.is_ok(), enabled);
+    }
+}
+
+/// A list over the lookup threshold (always) or the view threshold (also without a filter) is that list's matter.
+#[tokio::test]
+async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people() {
+    for code in ["-2147024749", "-2147024860"] {
+        let mut rig = Rig::new(Spec {
+            people: 2,
+            ..Spec::default()
+        })
+        .await;
+        let (broken, good) = (rig.tasks_list("Broken"), rig.tasks_list("Good"));
+        let kept = rig.add_task(broken, 0, "Kept");
+        rig.add_task(good, 1, "First");
+        rig.cycle_all().await;
+        rig.calm().await;
+        rig.farm.sharepoint.faults.aim(
+            Aim::at("getitems").containing(&broken.to_string()),
+            Fault::Error(code.to_owned()),
+        );
+        rig.retitle_original(broken, kept, "Later");
+        let mine = rig.add_task(good, 0, "Mine");
+        let theirs = rig.add_task(good, 1, "Theirs");
+        rig.cycle_all().await;
+        assert_eq!(rig.copy(0, good, mine).subject, "Mine");
+        assert_eq!(rig.copy(1, good, theirs).subject, "Theirs");
+        assert_eq!(rig.copy(0, broken, kept).subject, "Kept");
+        rig.farm.sharepoint.faults.clear();
+        rig.pass_time(SignedDuration::from_mins(11));
+        rig.cycle_all().await;
+        assert_eq!(rig.copy(0, broken, kept).subject, "Later");
+        rig.calm().await;
+    }
+}
+
+/// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
+#[tokio::test]
+async fn half_a_character_stops_nothing_and_is_not_written_back() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let cut = rig.add_task(list, 0, "emoji cut X");
+    let other = rig.add_task(list, 0, "Other");
+    rig.farm.sharepoint.faults.aim(
+        Aim::at("getitems"),
+        Fault::Tamper(Tamper::replace("emoji cut X", "emoji cut \\ud83d")),
+    );
+    rig.cycle(0).await;
+    assert_eq!(rig.copy(0, list, cut).subject, "emoji cut \u{fffd}");
+    assert_eq!(rig.copy(0, list, other).subject, "Other");
+    let edit = CopyEdit {
+        importance: Some("High".into()),
+        ..CopyEdit::default()
+    };
+    rig.edit_copy(0, list, cut, edit);
+    rig.cycle(0).await;
+    let original = rig.original(list, cut);
+    assert_eq!(original.title, "emoji cut X");
+    assert_eq!(original.priority, 1);
+}
+
+/// A change that was answered with an empty success and not carried out arrives later, and nothing is taken for written.
+#[tokio::test]
+async fn an_update_that_only_looks_like_a_success_arrives_later() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let faults = &rig.farm.sharepoint.faults;
+    faults.next(Some("items.update"), 1, Fault::Instead(Answer::new(200)));
+    rig.retitle_copy(0, list, item, "Edited in the mailbox");
+    let _ = rig.try_cycle(0).await;
+    rig.pass_time(SignedDuration::from_mins(10));
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, item).title, "Edited in the mailbox");
+    rig.retitle_original(list, item, "Edited at the source");
+    rig.cycle(0).await;
+    assert_eq!(rig.copy(0, list, item).subject, "Edited at the source");
+    rig.calm().await;
+}
+
+/// A change that was carried out and answered by something before SharePoint counts once it is read back.
+#[tokio::test]
+async fn an_update_behind_a_foreign_answer_is_read_back() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let page = Answer::html(200, "Thank you");
+    let faults = &rig.farm.sharepoint.faults;
+    faults.next(Some("items.update"), 1, Fault::Afterwards(page));
+    rig.retitle_copy(0, list, item, "Edited in the mailbox");
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, item).title, "Edited in the mailbox");
+    rig.calm().await;
+}
+
+/// A sub-site that is closed to the service account keeps its copies, also after a restart and by a full check.
+#[tokio::test]
+async fn a_closed_sub_site_keeps_its_copies() {
+    for closed in [Closed::Forbidden, Closed::Missing] {
+        let mut rig = Rig::plain().await;
+        let kept = rig.tasks_list("Plan");
+        rig.add_task(kept, 0, "Kept");
+        let below = format!("{}/sub", rig.site());
+        rig.farm.sharepoint.add_web(rig.site(), &below, "Sub").unwrap();
+        let spec = ListSpec::new("Hidden", 171);
+        let list = rig.farm.sharepoint.add_list(&below, &spec).unwrap();
+        rig.farm.applied[0].lists.push((list, Vec::new()));
+        let edit = ItemEdit {
+            title: Some("In the sub-site".into()),
+            ..ItemEdit::default()
+        };
+        rig.add_task_with(list, 0, edit);
+        rig.cycle(0).await;
+        rig.calm().await;
+        let copies = |rig: &Rig| {
+            let items = rig.farm.exchange.items(rig.smtp(0));
+            items.iter().filter(|item| !item.in_deleted_items).count()
+        };
+        assert_eq!(copies(&rig), 2);
+        rig.farm.sharepoint.close_web(&below, Some(closed)).unwrap();
+        for _ in 0..3 {
+            reconnect(&rig).await;
+            rig.pass_time(SignedDuration::from_hours(7));
+            rig.cycle(0).await;
+            assert_eq!(copies(&rig), 2, "{closed:?}");
+        }
+        rig.farm.sharepoint.close_web(&below, None).unwrap();
+        rig.pass_time(SignedDuration::from_hours(7));
+        rig.cycle(0).await;
+        rig.calm().await;
+    }
+}
