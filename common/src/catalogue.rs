@@ -298,6 +298,14 @@ catalogue! {
         "The saved sync state cannot be read"
         "It was written by a newer version, or it is damaged."
         "Nothing; links are found again in the mailbox by a full comparison.";
+    AnswersDisagree "answers-disagree" Nobody Item..Person
+        "Two answers of a server contradict each other"
+        "One answer says that something is gone, another one shows it; or an answer belongs to another request."
+        "Nothing; the task is left as it is and looked at again in the next sync. If it stays, look at the detail for which answers they were.";
+    MailboxOfAnotherInstallation "mailbox-of-another-installation" Operator Mailbox..Mailbox
+        "The mailbox is synced by another installation of tasksync"
+        "A task folder in it bears the marker of another installation. Two installations would take each other's copies for the person's deletions."
+        "Opt the person out of one of the two installations. If the other one no longer exists, delete its task folders in the mailbox.";
     GuardHeld "guard-held" Operator Person..Person
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."

@@ -192,6 +192,9 @@ pub struct WorkerSettings {
     /// Everything is compared this often, whatever the cheap checks say.
     #[serde(with = "duration")]
     pub full_check_interval: Duration,
+    /// The values of every linked task are compared once in this time, an equal share at each full check.
+    #[serde(with = "duration")]
+    pub deep_check_interval: Duration,
     /// On SIGTERM running work may take this long before it is released.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -368,6 +371,7 @@ impl Default for WorkerSettings {
             batches_at_once: 16,
             user_budget: Duration::from_secs(40),
             full_check_interval: Duration::from_secs(6 * 3600),
+            deep_check_interval: Duration::from_secs(7 * 24 * 3600),
             drain: Duration::from_secs(50),
             grace_period: Duration::from_secs(75),
         }

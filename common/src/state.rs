@@ -10,6 +10,9 @@ use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
 use crate::plan::{Agreed, Progress};
 
+/// Most foreign markers that are noted of one mailbox.
+const MOST_FOREIGN: usize = 50;
+
 /// Version written by this build.
 pub const VERSION: u16 = 1;
 
@@ -31,6 +34,9 @@ pub struct Signs {
 pub struct LocationState {
     /// Name the folder was given.
     pub name: String,
+    /// The name is the one the folder showed when it was found again: a number may have been added to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
     /// Fields the location's tasks can hold.
     pub holds: FieldSet,
     /// Id of the folder.
@@ -63,10 +69,13 @@ pub struct Link {
     /// Id of the folder the item lies in, if the person moved it out of its location's.
     #[serde(default)]
     pub elsewhere: Option<String>,
+    /// The mailbox has edits that are still to be sent, although its version is the remembered one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsent: bool,
 }
 
-/// A write that is saved before it is begun: if the process ends before it has saved what became of it, what tasksync wrote
-/// itself is not taken for somebody's edit.
+/// Recorded before a write begins. If the process ends before it has saved the result, this stops the next sync from mistaking
+/// tasksync's own write for a person's edit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Writing {
     /// At the source: done when the task shows what was meant.
@@ -96,13 +105,14 @@ impl Link {
             removing: false,
             own: FieldSet::EMPTY,
             elsewhere,
+            unsent: false,
         }
     }
 
     /// Whether both sides are to be looked at whatever is reported.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
-        self.removing || !self.is_agreed() || self.has_lost_its_folder()
+        self.removing || self.unsent || !self.is_agreed() || self.has_lost_its_folder()
     }
 
     /// The item's folder went: nothing is known of the item any more.
@@ -150,6 +160,24 @@ pub struct SyncState {
     pub links: BTreeMap<SourceKey, Link>,
     /// Tasks to look at again on both sides, whatever the cursors say: work that was not finished.
     pub pending: BTreeSet<SourceKey>,
+    /// Why pending tasks are pending, where a failure is the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<SourceKey, Failure>,
+    /// Lists and sites that could not be read. Their tasks stay as they are; they are read again at the next full check.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<LocationKey, Failure>,
+    /// Linked items that their folder's listing no longer shows: the first of the answers that must agree before a task
+    /// counts as deleted in the mailbox.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_folder: BTreeSet<SourceKey>,
+    /// Linked tasks that the source's feed or listing no longer shows: the first of the answers that must agree before a
+    /// copy is removed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_source: BTreeSet<SourceKey>,
+    /// Markers in the mailbox that belong to somebody else, by the key they name, with their owner as text. What bears them
+    /// is left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub foreign: BTreeMap<String, String>,
     /// Tasks whose deletion the guard holds back; looked at again like pending ones.
     pub held: BTreeSet<SourceKey>,
     /// Writes that were begun, and of whose ends nothing was saved.
@@ -271,8 +299,8 @@ impl SyncState {
             })
     }
 
-    /// Forgets a folder that is gone. That what was in it is missing is nobody's wish, which is remembered until each
-    /// copy is made again.
+    /// Forgets a folder that is gone. The person did not delete the items in it, so their links are marked until each copy is
+    /// made again.
     pub fn forget_folder(&mut self, location: &LocationKey) {
         let Some(place) = self.locations.remove(location) else {
             return;
@@ -300,6 +328,22 @@ impl SyncState {
         link.elsewhere
             .as_deref()
             .is_some_and(|folder| self.location_of_folder(folder).is_none())
+    }
+
+    /// Returns the task whose copy has this id.
+    #[must_use]
+    pub fn linked_to(&self, item: &str) -> Option<&SourceKey> {
+        self.links
+            .iter()
+            .find(|(_, link)| link.item == item)
+            .map(|(key, _)| key)
+    }
+
+    /// Notes a marker of somebody else, of at most 50.
+    pub fn note_foreign(&mut self, key: &str, owner: &str) {
+        if self.foreign.len() < MOST_FOREIGN || self.foreign.contains_key(key) {
+            self.foreign.insert(key.to_owned(), owner.to_owned());
+        }
     }
 
     /// The location whose folder has this id.
@@ -355,6 +399,7 @@ mod tests {
         );
         let place = |folder: &str| LocationState {
             name: folder.to_owned(),
+            found: false,
             holds: FieldSet::ALL,
             folder: folder.to_owned(),
             cursor: Some("1".to_owned()),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Side, Step, guard};
+use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Side, Step};
 use tasksync_common::state::Link;
 
 /// What a plan wants of one task.
@@ -20,7 +20,6 @@ enum Wish {
     RemoveTwin,
     Disown,
     Create,
-    Forget,
 }
 
 /// A task of a user: its location, whether it is linked, and what is planned for it.
@@ -36,7 +35,6 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => Just(Wish::RemoveTwin),
         1 => Just(Wish::Disown),
         1 => Just(Wish::Create),
-        1 => Just(Wish::Forget),
     ]
 }
 
@@ -108,8 +106,21 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
             };
             (Step::NewSourceTasks, action)
         }
-        Wish::Forget => (Step::Agreed, Action::Forget { key }),
     }
+}
+
+/// The plan that passes, and what is held. Released, it is the whole plan again.
+fn guard(plan: Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
+    let guarded = plan.clone().guarded(links, limits);
+    let (passed, held) = (guarded.plan.clone(), guarded.held.clone());
+    let released = guarded.released();
+    assert_eq!(released.actions.len(), plan.actions.len());
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| released.actions.contains(action))
+    );
+    (passed, held)
 }
 
 fn plan_of(planned: &[Planned]) -> (Plan, BTreeMap<SourceKey, Link>) {

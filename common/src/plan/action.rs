@@ -1,12 +1,12 @@
-//! What can be done about a task.
+//! What can be done about a task, and what can be remembered of it.
 
 use serde::Serialize;
 
-use super::sides::Absence;
+use super::sides::{Absence, Side};
 use crate::model::{FieldSet, SourceKey, Task};
 use crate::state::{Link, Writing};
 
-/// One thing to do, or to remember.
+/// One write, on one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
@@ -88,18 +88,6 @@ pub enum Action {
         /// The mailbox's values that lose, in a conflict.
         lost: Option<Box<Task>>,
     },
-    /// Both sides agree: remember it.
-    Remember {
-        /// The task.
-        key: SourceKey,
-        /// What is remembered from now on.
-        link: Box<Link>,
-    },
-    /// Neither side has it any more: forget it.
-    Forget {
-        /// The task.
-        key: SourceKey,
-    },
     /// An untouched second item of ours with the same key: a write that happened twice.
     RemoveTwin {
         /// The task.
@@ -120,8 +108,36 @@ pub enum Action {
     },
 }
 
+/// Something to remember. Nothing is written on either side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Memo {
+    /// Both sides agree, or a copy was found: save this link.
+    Remember {
+        /// The task.
+        key: SourceKey,
+        /// The link to save.
+        link: Box<Link>,
+    },
+    /// Neither side has the task any more: remove its link.
+    Forget {
+        /// The task.
+        key: SourceKey,
+    },
+}
+
+impl Memo {
+    /// Returns the task it is about.
+    #[must_use]
+    pub fn key(&self) -> &SourceKey {
+        match self {
+            Self::Remember { key, .. } | Self::Forget { key } => key,
+        }
+    }
+}
+
 impl Action {
-    /// The task it is about.
+    /// Returns the task it is about.
     #[must_use]
     pub fn key(&self) -> &SourceKey {
         match self {
@@ -130,14 +146,44 @@ impl Action {
             | Self::DeleteAtSource { key, .. }
             | Self::UpdateSource { key, .. }
             | Self::UpdateMailbox { key, .. }
-            | Self::Remember { key, .. }
-            | Self::Forget { key }
             | Self::RemoveTwin { key, .. }
             | Self::DisownTwin { key, .. } => key,
         }
     }
 
-    /// What is saved before the action is begun, if it writes values; `id` is the write's, if it goes into the mailbox.
+    /// Returns the side on which it writes.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self {
+            Self::DeleteAtSource { .. } | Self::UpdateSource { .. } => Side::Source,
+            Self::CreateInMailbox { .. }
+            | Self::RemoveFromMailbox { .. }
+            | Self::UpdateMailbox { .. }
+            | Self::RemoveTwin { .. }
+            | Self::DisownTwin { .. } => Side::Mailbox,
+        }
+    }
+
+    /// Returns what it does with the task: the only distinction that most rules need.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::CreateInMailbox { .. } | Self::UpdateSource { .. } | Self::UpdateMailbox { .. } => {
+                Kind::WritesValues
+            }
+            Self::RemoveFromMailbox { .. } | Self::DeleteAtSource { .. } => Kind::Deletes,
+            Self::RemoveTwin { .. } | Self::DisownTwin { .. } => Kind::ConcernsTwin,
+        }
+    }
+
+    /// Returns the side on which it deletes the task, if it does.
+    #[must_use]
+    pub fn deletes_on(&self) -> Option<Side> {
+        (self.kind() == Kind::Deletes).then(|| self.side())
+    }
+
+    /// Returns the record that is saved before the action begins, if it writes values. `id` is the write's; only writes
+    /// into the mailbox leave it there.
     #[must_use]
     pub fn writing(&self, id: &str) -> Option<Writing> {
         match self {
@@ -150,10 +196,43 @@ impl Action {
             }),
             Self::RemoveFromMailbox { .. }
             | Self::DeleteAtSource { .. }
-            | Self::Remember { .. }
-            | Self::Forget { .. }
             | Self::RemoveTwin { .. }
             | Self::DisownTwin { .. } => None,
         }
     }
+
+    /// Returns the versions at the source and in the mailbox on which the action is based; where it names none, the
+    /// link's.
+    #[must_use]
+    pub fn based_on(&self, link: Option<&Link>) -> (Option<String>, Option<String>) {
+        let (version, change_key) = match self {
+            Self::CreateInMailbox { version, .. } | Self::DeleteAtSource { version, .. } => {
+                (Some(version), None)
+            }
+            Self::UpdateMailbox {
+                version, change_key, ..
+            }
+            | Self::UpdateSource {
+                version, change_key, ..
+            } => (Some(version), Some(change_key)),
+            Self::RemoveFromMailbox { change_key, .. }
+            | Self::RemoveTwin { change_key, .. }
+            | Self::DisownTwin { change_key, .. } => (None, Some(change_key)),
+        };
+        (
+            version.or(link.map(|link| &link.version)).cloned(),
+            change_key.or(link.map(|link| &link.change_key)).cloned(),
+        )
+    }
+}
+
+/// What an action does with its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It writes values into one side.
+    WritesValues,
+    /// It deletes the task on one side.
+    Deletes,
+    /// It deals with a second item of the task.
+    ConcernsTwin,
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::decide::Canonical;
+use super::visible_text::visible_text;
 use crate::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task, digest};
 
 /// Status and percent, which imply each other in a mailbox and are free at a source.
@@ -74,13 +76,20 @@ impl Agreed {
         self.progress
     }
 
-    /// This as a mailbox would hold it in an item with a start of its own (see [`mailbox_form`]).
+    /// Returns this as the mailbox shows it in an item that had this start before.
     #[must_use]
-    pub fn in_mailbox(&self, own_start: Option<Date>) -> Self {
-        let (start, due) = mailbox_dates(self.start, self.due, own_start);
+    pub fn in_mailbox(&self, own_start: Option<Date>, canonical: Canonical<'_>) -> Self {
+        let dates = canonical(
+            &Task {
+                start: self.start,
+                due: self.due,
+                ..Task::default()
+            },
+            own_start,
+        );
         Self {
-            start,
-            due,
+            start: dates.start,
+            due: dates.due,
             ..self.clone()
         }
     }
@@ -157,30 +166,6 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
     }
 }
 
-/// The task as a mailbox would hold it after it was written: a start without a due date is due on the same day, and
-/// nothing is due before it starts (MS-OXOTASK). `own_start` is the item's start where the source holds none.
-#[must_use]
-pub fn mailbox_form(task: &Task, own_start: Option<Date>) -> Task {
-    let (start, due) = mailbox_dates(task.start, task.due, own_start);
-    Task {
-        start,
-        due,
-        ..task.clone()
-    }
-}
-
-fn mailbox_dates(
-    start: Option<Date>,
-    due: Option<Date>,
-    own_start: Option<Date>,
-) -> (Option<Date>, Option<Date>) {
-    match (start.or(own_start.filter(|_| due.is_none())), due) {
-        (Some(start), None) => (Some(start), Some(start)),
-        (Some(start), Some(due)) if due < start => (Some(start), Some(start)),
-        other => other,
-    }
-}
-
 /// A digest of a description's visible text: both servers rewrite HTML, so only the text is compared. 0: no text.
 fn body_digest(body: Option<&Body>) -> u64 {
     let Some(body) = body else { return 0 };
@@ -199,91 +184,6 @@ fn squeeze(characters: impl Iterator<Item = char>) -> String {
     characters
         .filter(|c| !c.is_whitespace() && !matches!(c, '\u{200b}' | '\u{feff}' | '\u{a0}'))
         .collect()
-}
-
-/// Text between tags with the common entities resolved; comments, styles and scripts left out.
-fn visible_text(html: &str) -> String {
-    let mut text = String::with_capacity(html.len());
-    let mut rest = html;
-    while let Some(at) = rest.find(['<', '&']) {
-        let (before, after) = rest.split_at(at);
-        text.push_str(before);
-        rest = if after.starts_with('<') {
-            skip_tag(after)
-        } else {
-            take_entity(after, &mut text)
-        };
-    }
-    text.push_str(rest);
-    text
-}
-
-/// What follows the tag (comment, style, script or head element) that `html` begins with.
-fn skip_tag(html: &str) -> &str {
-    let end_of = |close: &str| {
-        html.find(close)
-            .map(|at| html.get(at + close.len()..).unwrap_or(""))
-    };
-    if html.starts_with("<!--") {
-        return end_of("-->").unwrap_or("");
-    }
-    for hidden in ["style", "script", "head", "title"] {
-        let tag = html.get(1..).unwrap_or("");
-        let named = tag
-            .get(..hidden.len())
-            .is_some_and(|name| name.eq_ignore_ascii_case(hidden));
-        let ends = tag
-            .get(hidden.len()..)
-            .is_some_and(|rest| rest.starts_with([' ', '>', '\n', '\t', '\r']));
-        if named && ends {
-            let lower = html.to_ascii_lowercase();
-            let close = format!("</{hidden}>");
-            return lower
-                .find(&close)
-                .and_then(|at| html.get(at + close.len()..))
-                .unwrap_or("");
-        }
-    }
-    end_of(">").unwrap_or("")
-}
-
-/// Appends the character of the entity that `html` begins with; returns what follows it.
-fn take_entity<'a>(html: &'a str, text: &mut String) -> &'a str {
-    let end = html
-        .char_indices()
-        .take(12)
-        .find(|&(_, character)| character == ';')
-        .map(|(at, _)| at);
-    let resolved = end.and_then(|end| {
-        let name = html.get(1..end)?;
-        let character = match name {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            "nbsp" => ' ',
-            _ => {
-                let number = name.strip_prefix('#')?;
-                let code = match number.strip_prefix(['x', 'X']) {
-                    Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-                    None => number.parse().ok()?,
-                };
-                char::from_u32(code)?
-            }
-        };
-        Some((character, html.get(end + 1..)?))
-    });
-    match resolved {
-        Some((character, rest)) => {
-            text.push(character);
-            rest
-        }
-        None => {
-            text.push('&');
-            html.get(1..).unwrap_or("")
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::action::Action;
-use super::decide::{Rules, decide};
+use super::action::{Action, Memo};
+use super::decide::{Decision, Rules, decide};
 use super::sides::Pair;
 use crate::model::LocationKey;
 
@@ -13,10 +13,6 @@ use crate::model::LocationKey;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Nothing is written anywhere: what both sides agree on is remembered.
-    Agreed,
-    /// Folders for locations that have none.
-    NewLocations,
     /// Tasks that are new at the source.
     NewSourceTasks,
     /// Tasks that went from the source.
@@ -36,29 +32,34 @@ pub enum Step {
 }
 
 /// What one sync will do, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Locations that need a folder.
     pub folders: Vec<LocationKey>,
-    /// Everything else.
+    /// What is remembered before anything is written.
+    pub agreed: Vec<Memo>,
+    /// What is written.
     pub actions: Vec<(Step, Action)>,
 }
 
 impl Plan {
-    /// Whether nothing is written on either side.
+    /// Returns whether nothing is written on either side.
     #[must_use]
     pub fn writes_nothing(&self) -> bool {
-        self.folders.is_empty() && self.actions.iter().all(|(step, _)| *step == Step::Agreed)
+        self.folders.is_empty() && self.actions.is_empty()
     }
 }
 
 /// Decides about every task and brings the actions into order. `folders` are the locations that have one.
 #[must_use]
-pub fn assemble(pairs: &[Pair], folders: &BTreeSet<LocationKey>, rules: Rules) -> Plan {
+pub fn assemble(pairs: &[Pair], folders: &BTreeSet<LocationKey>, rules: Rules<'_>) -> Plan {
     let mut by_step: BTreeMap<Step, Vec<Action>> = BTreeMap::new();
     let mut wanted = BTreeSet::new();
+    let mut agreed = Vec::new();
     for pair in pairs {
-        for action in decide(pair, rules) {
+        let Decision { twins, memo, action } = decide(pair, rules);
+        agreed.extend(memo);
+        for action in twins.into_iter().chain(action) {
             if matches!(action, Action::CreateInMailbox { .. }) && !folders.contains(&pair.key.location()) {
                 wanted.insert(pair.key.location());
             }
@@ -74,13 +75,13 @@ pub fn assemble(pairs: &[Pair], folders: &BTreeSet<LocationKey>, rules: Rules) -
         .collect();
     Plan {
         folders: wanted.into_iter().collect(),
+        agreed,
         actions,
     }
 }
 
 fn step_of(action: &Action, linked: bool) -> Step {
     match action {
-        Action::Remember { .. } | Action::Forget { .. } => Step::Agreed,
         Action::CreateInMailbox { .. } if linked => Step::FolderCheck,
         Action::CreateInMailbox { .. } => Step::NewSourceTasks,
         Action::RemoveFromMailbox { .. } => Step::SourceDeletions,

@@ -3,6 +3,7 @@
 use jiff::civil::Date;
 
 use super::agreed::{Agreed, Progress, changed, progress_of};
+use super::decide::Canonical;
 use super::sides::{MailboxValue, SourceValue};
 use crate::model::{Field, FieldSet, Task};
 use crate::state::Link;
@@ -30,21 +31,16 @@ pub(super) fn raw_progress(source: &SourceValue) -> Progress {
     }
 }
 
-pub(super) fn source_edits(link: &Link, source: &SourceValue, common: FieldSet) -> FieldSet {
-    if source.version == link.version {
-        return FieldSet::EMPTY;
-    }
-    changed(&link.agreed, &meant(source, Some(link)), common)
-}
-
-/// What the person changed in the mailbox that may travel.
-pub(super) fn mailbox_edits(link: &Link, mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
-    if mailbox.change_key == link.change_key && mailbox.id == link.item {
-        return FieldSet::EMPTY;
-    }
+/// Returns the fields that the person changed in the mailbox and that may travel.
+pub(super) fn mailbox_edits(
+    link: &Link,
+    mailbox: &MailboxValue,
+    common: FieldSet,
+    canonical: Canonical<'_>,
+) -> FieldSet {
     let shared = shared(mailbox, common);
     let edits = changed(
-        &link.agreed.in_mailbox(own_start(mailbox, common)),
+        &link.agreed.in_mailbox(own_start(mailbox, common), canonical),
         &mailbox.task,
         shared,
     );
@@ -57,7 +53,8 @@ pub(super) fn mailbox_edits(link: &Link, mailbox: &MailboxValue, common: FieldSe
     with_moved_date(edits, &link.agreed, mailbox, shared)
 }
 
-/// A mailbox moves one date with the other: with the one that was edited goes the other, if the source's differs.
+/// Returns these fields and both dates, if one date is among them and the other differs from the source's: a mailbox may
+/// move one date when the other is set.
 pub(super) fn with_moved_date(
     fields: FieldSet,
     source: &Agreed,

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::action::Action;
 use super::assemble::{Plan, Step};
-use super::sides::Absence;
-use crate::model::{LocationKey, SourceKey};
+use super::sides::{Absence, Side};
+use crate::model::{LocationKey, SourceKey, digest};
 use crate::state::Link;
 
 /// When deletions are held back.
@@ -19,16 +19,6 @@ pub struct Limits {
     pub percent: u8,
     /// A location with at least this many tasks that loses all of them at once is held back, however few they are.
     pub emptied_from: usize,
-}
-
-/// One of the two sides: where something is written or deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// At the source, because of the mailbox.
-    Source,
-    /// In the mailbox, because of the source.
-    Mailbox,
 }
 
 /// Deletions that were held back.
@@ -44,23 +34,76 @@ pub struct Held {
     pub emptied: Vec<LocationKey>,
 }
 
-/// Takes the deletions that are too many out of the plan and says which they were.
-#[must_use]
-pub fn guard(plan: Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
-    let mut held = Vec::new();
-    for side in [Side::Source, Side::Mailbox] {
-        held.extend(hold(&plan, side, links, limits));
+/// A plan without the deletions that are held back, and what is held back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// The plan that is carried out.
+    pub plan: Plan,
+    /// Why deletions are held back; empty when none is.
+    pub held: Vec<Held>,
+    /// The actions that are held back.
+    withheld: Vec<(Step, Action)>,
+}
+
+impl Guarded {
+    /// Returns the whole plan, with what was held back in its place.
+    #[must_use]
+    pub fn released(self) -> Plan {
+        let Self {
+            mut plan, withheld, ..
+        } = self;
+        plan.actions.extend(withheld);
+        plan.actions.sort_by_key(|(step, _)| *step);
+        plan
     }
-    let stopped: BTreeSet<(Side, &SourceKey)> = held
+}
+
+impl Plan {
+    /// Takes the deletions that are too many out of the plan and says which they were.
+    #[must_use]
+    pub fn guarded(self, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Guarded {
+        let mut held = Vec::new();
+        for side in [Side::Source, Side::Mailbox] {
+            held.extend(hold(&self, side, links, limits));
+        }
+        let stopped: BTreeSet<(Side, &SourceKey)> = held
+            .iter()
+            .flat_map(|held| held.keys.iter().map(|key| (held.side, key)))
+            .collect();
+        let Self {
+            folders,
+            agreed,
+            actions,
+        } = self;
+        let (withheld, actions) = actions.into_iter().partition(|(_, action)| {
+            action
+                .deletes_on()
+                .is_some_and(|side| stopped.contains(&(side, action.key())))
+        });
+        Guarded {
+            plan: Self {
+                folders,
+                agreed,
+                actions,
+            },
+            held,
+            withheld,
+        }
+    }
+}
+
+/// Returns a digest of held deletions that names them: the same sides and tasks have the same digest in every build.
+#[must_use]
+pub fn digest_of_held(held: &[Held]) -> u64 {
+    let side = |side: Side| match side {
+        Side::Source => "source",
+        Side::Mailbox => "mailbox",
+    };
+    let names: BTreeSet<String> = held
         .iter()
-        .flat_map(|held| held.keys.iter().map(|key| (held.side, key)))
+        .flat_map(|held| held.keys.iter().map(|key| format!("{} {key}\n", side(held.side))))
         .collect();
-    let Plan { folders, actions } = plan;
-    let actions: Vec<(Step, Action)> = actions
-        .into_iter()
-        .filter(|(_, action)| deleted_on(action).is_none_or(|side| !stopped.contains(&(side, action.key()))))
-        .collect();
-    (Plan { folders, actions }, held)
+    digest(names.iter().flat_map(|name| name.bytes()))
 }
 
 fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Option<Held> {
@@ -68,7 +111,7 @@ fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limi
         .actions
         .iter()
         .map(|(_, action)| action)
-        .filter(|action| deleted_on(action) == Some(side))
+        .filter(|action| action.deletes_on() == Some(side))
         .collect();
     let unlinked = deletions
         .iter()
@@ -128,23 +171,7 @@ fn follows_a_container(action: &Action) -> bool {
         Action::CreateInMailbox { .. }
         | Action::UpdateSource { .. }
         | Action::UpdateMailbox { .. }
-        | Action::Remember { .. }
-        | Action::Forget { .. }
         | Action::RemoveTwin { .. }
         | Action::DisownTwin { .. } => false,
-    }
-}
-
-fn deleted_on(action: &Action) -> Option<Side> {
-    match action {
-        Action::DeleteAtSource { .. } => Some(Side::Source),
-        Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
-        Action::CreateInMailbox { .. }
-        | Action::UpdateSource { .. }
-        | Action::UpdateMailbox { .. }
-        | Action::Remember { .. }
-        | Action::Forget { .. }
-        | Action::RemoveTwin { .. }
-        | Action::DisownTwin { .. } => None,
     }
 }

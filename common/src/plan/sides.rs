@@ -1,9 +1,20 @@
 //! One task as both sides show it now.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{FieldSet, SourceKey, Task};
 use crate::state::{Link, Parked, Writing};
+
+/// One of the two sides: where something is written or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// At the source, because of the mailbox.
+    Source,
+    /// In the mailbox, because of the source.
+    Mailbox,
+}
 
 /// Why a task is not (or no longer) the user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -42,6 +53,8 @@ pub struct SourceValue {
     pub modified: Timestamp,
     /// Address people can open.
     pub web_url: String,
+    /// Whether the person may edit it.
+    pub writable: bool,
 }
 
 /// A task's values in the mailbox.
@@ -103,7 +116,9 @@ pub struct Pair {
     /// Ids of tasksync's last writes into items of this task that lie in the deleted items. Looked for only if a write into the
     /// mailbox was cut off and the item is not where it should be.
     pub deleted: Vec<String>,
-    /// The refusal it met, if it is parked.
+    /// The values are compared even where both versions are as remembered.
+    pub deep: bool,
+    /// The refusal it met, if it is parked and not tried again in this pass.
     pub parked: Option<Parked>,
     /// Fields the source can hold for this task.
     pub source_holds: FieldSet,

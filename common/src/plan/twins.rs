@@ -2,16 +2,17 @@
 
 use super::action::Action;
 use super::agreed::{Agreed, changed};
+use super::decide::Canonical;
 use super::sides::{MailboxSide, Pair};
 use crate::model::FieldSet;
 
 /// Further items with the same key: an untouched one is a write that happened twice and goes; a changed one is a copy
 /// the person made and becomes their own.
-pub(super) fn twins(pair: &Pair) -> Vec<Action> {
+pub(super) fn twins(pair: &Pair, canonical: Canonical<'_>) -> Vec<Action> {
     let original = match (&pair.mailbox, &pair.link) {
         (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),
         (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, Some(link)) => {
-            Some(link.agreed.in_mailbox(None))
+            Some(link.agreed.in_mailbox(None, canonical))
         }
         (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, None) => None,
     };

@@ -23,11 +23,15 @@ const BODY_SHOWN: usize = 80;
 
 /// The plan as the API answers it.
 pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
-    let steps: Vec<Value> = plan
-        .actions
-        .iter()
-        .map(|(step, action)| one_step(*step, action))
-        .collect();
+    let agreed = plan.agreed.iter().map(|memo| {
+        let mut value = serde_json::to_value(memo).unwrap_or_else(|_| json!({ "key": memo.key() }));
+        if let Some(object) = value.as_object_mut() {
+            object.insert("step".to_owned(), json!("agreed"));
+        }
+        value
+    });
+    let actions = plan.actions.iter().map(|(step, action)| one_step(*step, action));
+    let steps: Vec<Value> = agreed.chain(actions).collect();
     json!({
         "tenant": user.tenant.as_str(),
         "user": user.user.as_str(),
@@ -192,7 +196,7 @@ fn words(action: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use tasksync_common::model::{FieldSet, LocationKey, Task};
-    use tasksync_common::plan::Side;
+    use tasksync_common::plan::{Memo, Side};
 
     use super::*;
 
@@ -214,10 +218,8 @@ mod tests {
         };
         let plan = Plan {
             folders: vec![list.clone()],
-            actions: vec![
-                (Step::Agreed, Action::Forget { key: list.task(9) }),
-                (Step::SourceDeletions, removed),
-            ],
+            agreed: vec![Memo::Forget { key: list.task(9) }],
+            actions: vec![(Step::SourceDeletions, removed)],
         };
         let held = Held {
             side: Side::Source,

@@ -19,6 +19,8 @@ pub struct Owner {
     pub mailbox: MailboxAddress,
     /// The owner's time zone.
     pub zone: TimeZone,
+    /// Whom markers in this mailbox name as their owner.
+    pub marker: MarkerOwner,
 }
 
 /// Opaque, case-sensitive id of a folder; stable.

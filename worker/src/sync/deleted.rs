@@ -1,4 +1,4 @@
-//! Copies a person deleted before what tasksync wrote into them was remembered: looked for in the deleted items.
+//! Copies that were deleted while a write of tasksync was cut off.
 
 use std::collections::BTreeSet;
 
@@ -6,40 +6,37 @@ use tasksync_common::error::{ErrorClass, Failure, Stops};
 use tasksync_common::model::SourceKey;
 use tasksync_common::state::{SyncState, Writing};
 
-use super::mailbox_side::MailboxReading;
-use super::{SyncEngine, TenantContext};
-use crate::mailbox::Owner;
+use super::mailbox_reader::MailboxReader;
+use super::mailbox_reading::MailboxReading;
+use super::markers::{Whose, whose};
 
-impl SyncEngine {
-    /// Looks in the deleted items for what was being written when a pass was cut off and is not where it should be. Only there
-    /// does it show that it was written at all, and so that its absence is the person's wish.
-    pub(super) async fn find_deleted(
-        &self,
-        context: &TenantContext,
-        owner: &Owner,
-        state: &SyncState,
-        reading: &mut MailboxReading,
-    ) -> Result<(), Failure> {
-        let missed = missed(state, reading);
-        if missed.is_empty() {
+impl MailboxReader<'_> {
+    /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there proves that the
+    /// item was written and then deleted by the person.
+    pub(super) async fn find_deleted(&mut self) -> Result<(), Failure> {
+        let missed: BTreeSet<SourceKey> = missed(self.state, &self.reading).into_iter().cloned().collect();
+        if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
-        let found = match context.connections.mailbox.deleted(owner).await {
+        let found = match self.mailbox.deleted(self.owner).await {
             Ok(found) => found,
             // Where tasksync may not look, nothing is known: the copy is made again.
             Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
-                tracing::info!(mailbox = %owner.mailbox, code = %failure.code, detail = %failure.detail,
+                tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
                     "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
                 return Ok(());
             }
             Err(failure) => return Err(failure),
         };
-        for item in found.into_iter().filter(|item| missed.contains(&item.marker.key)) {
-            reading
-                .deleted
-                .entry(item.marker.key)
-                .or_default()
-                .push(item.write_id);
+        for item in found {
+            let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
+            if ours && missed.contains(&item.marker.key) {
+                self.reading
+                    .deleted
+                    .entry(item.marker.key)
+                    .or_default()
+                    .push(item.write_id);
+            }
         }
         Ok(())
     }

@@ -1,30 +1,19 @@
 //! What is about to be lost or deleted is in the journal before it happens.
 
-use tasksync_common::error::Failure;
-use tasksync_common::model::Task;
+use jiff::Timestamp;
+use tasksync_common::model::{Task, UserKey};
 use tasksync_common::plan::{Action, Plan};
 use tasksync_common::registry::JournalEntry;
 
-use super::SyncEngine;
-use super::load::Loaded;
-
-impl SyncEngine {
-    /// Enters what this plan overwrites or deletes.
-    pub(super) async fn journal_before(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-        let entries: Vec<JournalEntry> = plan
-            .actions
-            .iter()
-            .filter_map(|(_, action)| journal_entry(loaded, action))
-            .collect();
-        if entries.is_empty() {
-            Ok(())
-        } else {
-            self.registry.journal(&entries).await
-        }
-    }
+/// Returns the entries for what this plan overwrites or deletes.
+pub(super) fn entries(user: &UserKey, at: Timestamp, plan: &Plan) -> Vec<JournalEntry> {
+    plan.actions
+        .iter()
+        .filter_map(|(_, action)| journal_entry(user, at, action))
+        .collect()
 }
 
-fn journal_entry(loaded: &Loaded, action: &Action) -> Option<JournalEntry> {
+fn journal_entry(user: &UserKey, at: Timestamp, action: &Action) -> Option<JournalEntry> {
     let json = |task: &Task| serde_json::to_value(task).ok();
     let (kind, before, after) = match action {
         Action::DeleteAtSource { task, .. } => ("deleted_at_source", json(task), None),
@@ -48,14 +37,12 @@ fn journal_entry(loaded: &Loaded, action: &Action) -> Option<JournalEntry> {
         Action::CreateInMailbox { .. }
         | Action::UpdateSource { .. }
         | Action::UpdateMailbox { .. }
-        | Action::Remember { .. }
-        | Action::Forget { .. }
         | Action::RemoveTwin { .. }
         | Action::DisownTwin { .. } => return None,
     };
     Some(JournalEntry {
-        at: loaded.started,
-        user: loaded.user.clone(),
+        at,
+        user: user.clone(),
         task: action.key().clone(),
         kind: kind.to_owned(),
         before,

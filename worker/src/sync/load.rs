@@ -5,55 +5,70 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::metrics::record::{self, Phase};
-use tasksync_common::model::{LocationKey, SourceKey, UserKey};
-use tasksync_common::plan::Pair;
-use tasksync_common::registry::{Enrolment, StoredState};
+use tasksync_common::model::{LocationKey, SourceKey, UserKey, digest};
+use tasksync_common::plan::{Pair, Pass, Reached};
+use tasksync_common::registry::{Enrolment, Registry, StoredState};
 use tasksync_common::state::SyncState;
 use tokio::time::Instant;
 
-use super::mailbox_side::{MailboxReading, Reached, lost_with_their_folder};
-use super::pairs::pairs_of;
-use super::source_side::SourceReading;
+use super::mailbox_reader::MailboxReader;
+use super::mailbox_reading::{MailboxReading, lost_with_their_folder};
+use super::pairs::{Sides, pairs_of};
+use super::source_reader::{SourceReader, SourceReading};
 use super::survey::{Work, unknown};
-use super::{SyncEngine, TenantContext, in_time};
-use crate::mailbox::Owner;
-use crate::source::{Location, Person, Presence};
+use super::{SyncSettings, TenantContext, in_time};
+use crate::mailbox::{FolderId, ItemRef, Owner};
+use crate::source::{Location, Person, Source};
 
 /// Both sides of one user.
 pub(super) struct Loaded {
     pub(super) user: UserKey,
+    pub(super) owner: Owner,
+    pub(super) person: Person,
     /// The enrolment the state belongs to.
     pub(super) enrolment: Enrolment,
-    pub(super) owner: Owner,
-    /// The state as it will be saved; cursors still the old ones.
-    pub(super) state: SyncState,
-    /// The state as it was loaded, to see whether saving is worth it.
-    pub(super) before: SyncState,
     /// Version to compare when saving; 0 when nothing is stored.
     pub(super) version: u64,
-    /// Everything was compared.
-    pub(super) full: bool,
-    /// Positions reached, stored last.
-    pub(super) source_cursor: String,
-    pub(super) folders: BTreeMap<LocationKey, Reached>,
-    /// Fresh copies that are fresh no more when these positions are stored.
-    pub(super) confirmed: BTreeSet<SourceKey>,
+    /// The state, and how far both sides were read.
+    pub(super) pass: Pass,
     /// What is known of the locations.
     pub(super) locations: BTreeMap<LocationKey, Location>,
     /// The tasks.
     pub(super) pairs: Vec<Pair>,
+    /// Markers of ours that name no owner yet.
+    pub(super) unnamed: Unnamed,
     /// When reading began.
     pub(super) started: Timestamp,
 }
 
-impl SyncEngine {
-    pub(super) async fn load(
-        &self,
-        context: &TenantContext,
-        work: Work,
-        deadline: Instant,
-    ) -> Result<Loaded, Failure> {
-        let started = self.clock.now();
+/// Folders and items whose markers an earlier build wrote.
+#[derive(Default)]
+pub(super) struct Unnamed {
+    pub(super) folders: Vec<FolderId>,
+    pub(super) items: BTreeMap<SourceKey, ItemRef>,
+}
+
+/// How closely a pass looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// As the state says: a full check where one is due, and the pairs whose turn it is.
+    AsDue,
+    /// A full check, and the values of every pair.
+    Everything,
+}
+
+/// Reads both sides of one user.
+pub(super) struct Loader<'a> {
+    pub(super) registry: &'a dyn Registry,
+    pub(super) context: &'a TenantContext,
+    pub(super) settings: &'a SyncSettings,
+    pub(super) started: Timestamp,
+    pub(super) deadline: Instant,
+    pub(super) depth: Depth,
+}
+
+impl Loader<'_> {
+    pub(super) async fn load(&self, work: Work) -> Result<Loaded, Failure> {
         let user = work.user;
         // What the survey knew may be as old as the batch. Enrolment and state are of one moment: with one mailbox's links
         // another mailbox would seem to be emptied.
@@ -66,74 +81,136 @@ impl SyncEngine {
         let (changes, signs, folder_gone) = found.map_or_else(Default::default, |found| {
             (found.source, found.signs, found.folder_gone)
         });
-        let owner = context.owner(&enrolment)?;
+        let owner = self.context.owner(&enrolment)?;
         let person = Person {
             login: enrolment.source_login.clone(),
         };
-        let (before, version) = decoded(&user, stored);
-        let mut state = before.clone();
-        let full = work.full || version == 0 || self.full_check_due(state.full_check_at, started);
+        let (saved, version) = decoded(&user, stored);
+        let mut state = saved.clone();
+        let full = work.full
+            || version == 0
+            || self.depth == Depth::Everything
+            || self.settings.full_check_due(state.full_check_at, self.started);
+        let deep = if full {
+            self.deep_keys(&state)
+        } else {
+            BTreeSet::new()
+        };
 
-        let reading = self.read_source(context, &person, &state, changes, full);
-        let mut source = record::timed(Phase::SourceRead, reading).await?;
-        in_time(deadline)?;
-        let reading = self.read_mailbox(
-            context,
-            &owner,
-            &mut state,
-            &source,
+        let source = SourceReader {
+            source: &*self.context.connections.source,
+            person: &person,
+        };
+        let reading = source.read(&mut state, changes, full);
+        let mut from_source = record::timed(Phase::SourceRead, reading).await?;
+        in_time(self.deadline)?;
+        let reader = MailboxReader {
+            mailbox: &*self.context.connections.mailbox,
+            owner: &owner,
+            state: &mut state,
+            source: &from_source,
             signs,
             full,
-            folder_gone,
-            deadline,
-        );
-        let mut mailbox = record::timed(Phase::MailboxRead, reading).await?;
-        in_time(deadline)?;
+            deep: deep.clone(),
+            deadline: self.deadline,
+            reading: MailboxReading::default(),
+        };
+        let mut from_mailbox = record::timed(Phase::MailboxRead, reader.read(folder_gone)).await?;
+        in_time(self.deadline)?;
 
         // What only one side reported is looked up on the other, by key, before anything is decided.
-        let questions = mailbox.questions_for_source(&state, &source.tasks);
-        self.ask_about(context, &person, &questions, &mut source).await?;
-        let locations = self.known_locations(context, &state, &source).await?;
-        let keys = all_keys(&state, &source.tasks, &mailbox);
-        let pairs = pairs_of(&keys, &state, &source, &mut mailbox, &locations, context);
+        let questions = from_mailbox.questions_for_source(&state, &from_source.tasks);
+        source.ask(&mut state, &questions, &mut from_source).await?;
+        let locations = known_locations(&*self.context.connections.source, &state, &from_source).await?;
+        let mut undecided = std::mem::take(&mut from_source.undecided);
+        undecided.extend(std::mem::take(&mut from_mailbox.undecided));
+        let mut keys = all_keys(&state, &from_source, &from_mailbox);
+        keys.extend(deep.iter().cloned());
+        keys.retain(|key| !undecided.contains_key(key));
+        let reached = Reached {
+            source_cursor: from_source.cursor.clone(),
+            folders: std::mem::take(&mut from_mailbox.reached),
+            confirmed: std::mem::take(&mut from_mailbox.confirmed),
+            unread: from_source.unread.clone(),
+            undecided,
+            full,
+        };
+        let unnamed = Unnamed {
+            folders: std::mem::take(&mut from_mailbox.unnamed_folders),
+            items: std::mem::take(&mut from_mailbox.unnamed_items),
+        };
+        let pairs = pairs_of(
+            &keys,
+            &state,
+            Sides {
+                source: &from_source,
+                mailbox: &mut from_mailbox,
+                locations: &locations,
+                connections: &self.context.connections,
+                deep: &deep,
+                full,
+            },
+        );
         Ok(Loaded {
             user,
-            enrolment,
             owner,
-            state,
-            before,
+            person,
+            enrolment,
             version,
-            full,
-            source_cursor: source.cursor,
-            folders: mailbox.reached,
-            confirmed: mailbox.confirmed,
+            pass: Pass::new(state, saved, reached),
             locations,
             pairs,
-            started,
+            unnamed,
+            started: self.started,
         })
     }
 
-    async fn known_locations(
-        &self,
-        context: &TenantContext,
-        state: &SyncState,
-        source: &SourceReading,
-    ) -> Result<BTreeMap<LocationKey, Location>, Failure> {
-        let mut known = source.locations.clone();
-        let wanted: BTreeSet<LocationKey> = source
-            .tasks
-            .iter()
-            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
-            .map(|(key, _)| key.location())
-            .filter(|location| !known.contains_key(location) && !state.locations.contains_key(location))
-            .collect();
-        for location in wanted {
-            if let Some(found) = context.connections.source.location(&location).await? {
-                known.insert(location, found);
-            }
+    /// Linked tasks whose values are compared in this full check although their versions are the remembered ones. Each
+    /// has a moment of its own within the interval of deep checks, by the digest of its key; it is its turn when that
+    /// moment lies between the last full check and this one.
+    fn deep_keys(&self, state: &SyncState) -> BTreeSet<SourceKey> {
+        if self.depth == Depth::Everything {
+            return state.links.keys().cloned().collect();
         }
-        Ok(known)
+        let Some(last) = state.full_check_at else {
+            return BTreeSet::new();
+        };
+        let interval = self.settings.deep_check_interval.as_secs().max(1);
+        let now = self.started.as_second();
+        let passed = now.saturating_sub(last.as_second());
+        state
+            .links
+            .keys()
+            .filter(|key| is_due(digest(key.as_str().bytes()), interval, now, passed))
+            .cloned()
+            .collect()
     }
+}
+
+/// Returns whether the moment of a key, which comes once in `interval` seconds, lay within the last `passed` seconds.
+fn is_due(digest: u64, interval: u64, now: i64, passed: i64) -> bool {
+    let moment = i128::from(digest % interval);
+    let since = (i128::from(now) - moment).rem_euclid(i128::from(interval));
+    since < i128::from(passed)
+}
+
+async fn known_locations(
+    source: &dyn Source,
+    state: &SyncState,
+    reading: &SourceReading,
+) -> Result<BTreeMap<LocationKey, Location>, Failure> {
+    let mut known = reading.locations.clone();
+    let wanted: BTreeSet<LocationKey> = reading
+        .present()
+        .map(SourceKey::location)
+        .filter(|location| !known.contains_key(location) && !state.locations.contains_key(location))
+        .collect();
+    for location in wanted {
+        if let Some(found) = source.location(&location).await? {
+            known.insert(location, found);
+        }
+    }
+    Ok(known)
 }
 
 /// The stored state and its version; what cannot be read counts as lost and links are found again in the mailbox.
@@ -151,12 +228,9 @@ fn decoded(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
     }
 }
 
-fn all_keys(
-    state: &SyncState,
-    source: &BTreeMap<SourceKey, Presence>,
-    mailbox: &MailboxReading,
-) -> BTreeSet<SourceKey> {
+fn all_keys(state: &SyncState, source: &SourceReading, mailbox: &MailboxReading) -> BTreeSet<SourceKey> {
     source
+        .tasks
         .keys()
         .chain(mailbox.keys())
         .chain(lost_with_their_folder(state))
@@ -164,4 +238,27 @@ fn all_keys(
         .chain(&state.held)
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_turn_once_in_an_interval_however_the_full_checks_lie() {
+        let interval = 7 * 24 * 3_600;
+        for key in 0..200_u64 {
+            let digest = digest(key.to_le_bytes());
+            let (mut now, mut turns) = (1_000_000_i64, 0);
+            let end = now + 10 * 7 * 24 * 3_600;
+            let mut step = 3_000 + i64::try_from(key).unwrap() * 97;
+            while now < end {
+                step = 3_000 + (step * 31 + 7) % 5_000;
+                let passed = step.min(end - now);
+                now += passed;
+                turns += u32::from(is_due(digest, interval, now, passed));
+            }
+            assert_eq!(turns, 10, "key {key}");
+        }
+    }
 }

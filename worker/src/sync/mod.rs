@@ -1,29 +1,35 @@
 //! The sync pass of one user: load, plan, guard, apply, commit.
 //!
-//! Loading reads and never writes; planning is pure (`tasksync_common::plan`); applying makes no choices. State is
-//! saved as the work goes on, cursors last.
+//! Readers read and never write; planning and the bookkeeping of a pass are pure (`tasksync_common::plan`); the writer carries
+//! actions out and decides nothing. State is saved as the work goes on, cursors last.
 
-mod apply;
-mod commit;
 mod deleted;
+mod evidence;
+mod folders;
+mod held;
 mod journal;
+mod keeper;
 mod load;
-mod mailbox_side;
+mod mailbox_reader;
+mod mailbox_reading;
+mod markers;
 mod moved;
 mod pairs;
-mod source_side;
+mod source_reader;
 mod survey;
 mod tenants;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::plan::{Held, Limits, Plan, Rules, assemble, guard};
+use tasksync_common::plan::{Guarded, Held, Limits, Plan, Policy, Rules, assemble};
 use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
@@ -31,13 +37,21 @@ use tokio::time::Instant;
 pub use survey::{Known, Work};
 pub use tenants::{Connections, Connector, TenantContext, Tenants, zone_named};
 
+use self::keeper::Keeper;
+use self::load::{Depth, Loaded, Loader};
+use self::writer::Writer;
 use crate::work::{Survey, SyncReport, UserSync};
+
+/// Where a clock was never measured, two edits within this time of each other count as made at the same time.
+const UNKNOWN_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a sync needs to know of the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncSettings {
     /// Everything is compared this often, whatever the cheap checks say.
     pub full_check_interval: Duration,
+    /// The values of every linked pair are compared once in this time.
+    pub deep_check_interval: Duration,
     /// When deletions are held back.
     pub limits: Limits,
 }
@@ -53,8 +67,15 @@ impl SyncSettings {
         };
         Self {
             full_check_interval: worker.full_check_interval,
+            deep_check_interval: worker.deep_check_interval,
             limits,
         }
+    }
+
+    /// Returns whether everything is to be compared again.
+    fn full_check_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        let interval = SignedDuration::try_from(self.full_check_interval).unwrap_or(SignedDuration::MAX);
+        last.is_none_or(|last| now.duration_since(last) >= interval)
     }
 }
 
@@ -89,25 +110,100 @@ impl SyncEngine {
     /// As a sync that fails while reading.
     pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<Held>), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
-        let mut work = Work::whole(&context, user);
-        // Whoever asks wants to see an edit made a moment ago, which the shared change feed may not show yet.
-        work.full = true;
+        // Whoever asks wants to see an edit made a moment ago, which the shared change feed may not show yet, and a difference
+        // that nothing reported.
+        let work = Work::whole(&context, user);
+        let deadline = Instant::now() + Duration::from_secs(300);
         let loaded = self
-            .load(&context, work, Instant::now() + Duration::from_secs(300))
+            .loader(&context, deadline, Depth::Everything)
+            .load(work)
             .await?;
-        Ok(self.plan(&context, &loaded))
+        let Guarded { plan, held, .. } = self.plan(&context, &loaded);
+        Ok((plan, held))
     }
 
-    fn plan(&self, context: &TenantContext, loaded: &load::Loaded) -> (Plan, Vec<Held>) {
+    fn loader<'a>(&'a self, context: &'a TenantContext, deadline: Instant, depth: Depth) -> Loader<'a> {
+        Loader {
+            registry: &*self.registry,
+            context,
+            settings: &self.settings,
+            started: self.clock.now(),
+            deadline,
+            depth,
+        }
+    }
+
+    fn plan(&self, context: &TenantContext, loaded: &Loaded) -> Guarded {
+        let (source, mailbox) = (&context.connections.source, &context.connections.mailbox);
+        let measured = source.clock_offset().is_some() && mailbox.clock_offset().is_some();
+        let capabilities = mailbox.capabilities();
         let rules = Rules {
-            mailbox_holds: context.connections.mailbox.capabilities().fields,
+            mailbox_fields: capabilities.fields,
+            canonical: &|task, own_start| mailbox.canonical(task, own_start),
+            precision: capabilities
+                .time_precision
+                .max(source.capabilities().time_precision),
+            uncertainty: if measured {
+                SignedDuration::ZERO
+            } else {
+                UNKNOWN_SKEW
+            },
+            policy: Policy::default(),
         };
-        let folders = loaded.state.locations.keys().cloned().collect();
-        guard(
-            assemble(&loaded.pairs, &folders, rules),
-            &loaded.state.links,
-            self.settings.limits,
-        )
+        let state = &loaded.pass.state;
+        let folders = state.locations.keys().cloned().collect();
+        assemble(&loaded.pairs, &folders, rules).guarded(&state.links, self.settings.limits)
+    }
+
+    /// One load, plan, guard, apply, commit. `true` when something changed meanwhile and should be looked at again.
+    async fn pass(
+        &self,
+        context: &TenantContext,
+        work: Work,
+        deadline: Instant,
+        report: &mut SyncReport,
+    ) -> Result<bool, Failure> {
+        let mut loaded = self.loader(context, deadline, Depth::AsDue).load(work).await?;
+        let began = std::time::Instant::now();
+        let guarded = self.plan(context, &loaded);
+        record::phase(Phase::Plan, began.elapsed());
+        let permitted = !guarded.held.is_empty() && self.registry.take_deletion_permit(&loaded.user).await?;
+        let (plan, held) = if permitted {
+            (guarded.released(), Vec::new())
+        } else {
+            (guarded.plan, guarded.held)
+        };
+        held::tell(&*self.registry, &loaded, &held).await?;
+        let state = &mut loaded.pass.state;
+        state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
+        report.held += u32::try_from(state.held.len()).unwrap_or(u32::MAX);
+        let entries = journal::entries(&loaded.user, loaded.started, &plan);
+        if !entries.is_empty() {
+            self.registry.journal(&entries).await?;
+        }
+        let mut keeper = Keeper {
+            registry: Arc::clone(&self.registry),
+            enrolment: loaded.enrolment,
+            version: loaded.version,
+        };
+        let writer = Writer {
+            source: &*context.connections.source,
+            mailbox: &*context.connections.mailbox,
+            user: &loaded.user,
+            owner: &loaded.owner,
+            person: &loaded.person,
+            locations: &loaded.locations,
+            keeper: &mut keeper,
+            pass: &mut loaded.pass,
+            report,
+            deadline,
+            write_id: Writer::new_write_id(),
+        };
+        record::timed(Phase::Apply, writer.carry_out(plan, loaded.unnamed)).await?;
+        if loaded.pass.commit(loaded.started) || keeper.version == 0 {
+            record::timed(Phase::Commit, keeper.save(&mut loaded.pass)).await?;
+        }
+        loaded.pass.outcome()
     }
 }
 
@@ -142,44 +238,6 @@ impl UserSync for SyncEngine {
             }
         }
         Ok(report)
-    }
-}
-
-impl SyncEngine {
-    /// One load, plan, guard, apply, commit. `true` when something changed meanwhile and should be looked at again.
-    async fn pass(
-        &self,
-        context: &Arc<TenantContext>,
-        work: Work,
-        deadline: Instant,
-        report: &mut SyncReport,
-    ) -> Result<bool, Failure> {
-        let mut loaded = self.load(context, work, deadline).await?;
-        let began = std::time::Instant::now();
-        let (mut plan, mut held) = self.plan(context, &loaded);
-        record::phase(Phase::Plan, began.elapsed());
-        if !held.is_empty() && self.registry.take_deletion_permit(&loaded.user).await? {
-            let rules = Rules {
-                mailbox_holds: context.connections.mailbox.capabilities().fields,
-            };
-            let folders = loaded.state.locations.keys().cloned().collect();
-            plan = assemble(&loaded.pairs, &folders, rules);
-            held.clear();
-        }
-        self.tell_of_held(&loaded, &held).await?;
-        loaded.state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
-        report.held += u32::try_from(loaded.state.held.len()).unwrap_or(u32::MAX);
-        let applying = self.apply(context, &mut loaded, plan, deadline, report);
-        let outcome = record::timed(Phase::Apply, applying).await?;
-        if outcome.twin_left {
-            // Where the folders were read up to before stays stored, so that they report it again.
-            loaded.folders.clear();
-        }
-        record::timed(Phase::Commit, self.commit(&mut loaded)).await?;
-        match outcome.stopped_by {
-            Some(failure) => Err(failure),
-            None => Ok(outcome.again),
-        }
     }
 }
 

@@ -2,120 +2,151 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tasksync_common::error::Failure;
+use tasksync_common::error::{ErrorClass, Failure, Stops};
 use tasksync_common::model::SourceKey;
-use tasksync_common::state::SyncState;
 
-use super::mailbox_side::{MailboxReading, lost_with_their_folder};
-use super::source_side::SourceReading;
-use super::{SyncEngine, TenantContext};
-use crate::mailbox::{FolderId, Owner, PlacedItem};
-use crate::source::Presence;
+use super::mailbox_reader::MailboxReader;
+use super::mailbox_reading::lost_with_their_folder;
+use super::markers::{Whose, whose};
+use crate::mailbox::{FolderId, PlacedItem};
 
 /// Stands for the mailbox's own task folder where a folder's id is remembered; no real id is this short.
 const TASKS_FOLDER: &str = "tasks";
 
-impl SyncEngine {
+impl MailboxReader<'_> {
     /// Looks in every task folder for items whose whereabouts are not known: reported as gone, moved earlier, or, in a
-    /// full comparison, of tasks that have no link. What lies in the deleted items is not found, and so is gone.
-    pub(super) async fn find_moved(
-        &self,
-        context: &TenantContext,
-        owner: &Owner,
-        state: &mut SyncState,
-        source: &SourceReading,
-        full: bool,
-        reading: &mut MailboxReading,
-    ) -> Result<(), Failure> {
-        let missing = missing(state, source, full, reading);
-        if missing.is_empty() {
+    /// full comparison, of tasks that have no link. What lies in the deleted items is not found.
+    pub(super) async fn find_moved(&mut self) -> Result<(), Failure> {
+        let missing = self.missing();
+        if (missing.is_empty() && !self.full) || !self.mailbox.capabilities().search_by_key {
             return Ok(());
         }
-        let mailbox = &context.connections.mailbox;
-        let folders: Vec<FolderId> = match reading.task_folders.take() {
-            Some(folders) => folders,
-            None => mailbox
-                .folders(owner)
-                .await?
-                .into_iter()
-                .map(|folder| folder.id)
-                .collect(),
-        };
+        let folders = self.task_folders().await?;
         let mut found: BTreeMap<SourceKey, Vec<PlacedItem>> = BTreeMap::new();
-        for item in mailbox.ours(owner, &folders).await? {
+        let listed = match self.mailbox.ours(self.owner, &folders).await {
+            Ok(listed) => listed,
+            // Of tasks without a link the listing of their folder tells as well; nothing is deleted on it.
+            Err(failure)
+                if !self.full
+                    && failure.class == ErrorClass::Refused
+                    && failure.stops() != Stops::Tenant
+                    && !missing.iter().any(|key| self.state.links.contains_key(key)) =>
+            {
+                tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
+                    "the task folders cannot be searched; copies that lie elsewhere are not found");
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        for item in listed {
+            match whose(&item.marker, self.owner) {
+                Whose::Foreign(owner) => {
+                    self.state.note_foreign(item.marker.key.as_str(), &owner);
+                    continue;
+                }
+                Whose::Unnamed => {
+                    let unnamed = &mut self.reading.unnamed_items;
+                    unnamed.insert(item.marker.key.clone(), item.item.clone());
+                }
+                Whose::Ours => {}
+            }
             found.entry(item.marker.key.clone()).or_default().push(item);
         }
         let mut unread = Vec::new();
         for key in missing {
             let places = found.remove(&key).unwrap_or_default();
-            unread.extend(settle(state, reading, &key, &places, &folders));
+            unread.extend(self.settle(&key, &places, &folders));
         }
-        self.read_items(context, owner, state, &unread, reading).await
+        if self.full {
+            // Second items of linked tasks, wherever they lie.
+            unread.extend(
+                found
+                    .iter()
+                    .flat_map(|(key, places)| self.second_items(key, places)),
+            );
+        }
+        self.read_items(&unread).await
     }
-}
 
-/// Tasks whose item is to be looked for.
-fn missing(
-    state: &SyncState,
-    source: &SourceReading,
-    full: bool,
-    reading: &MailboxReading,
-) -> BTreeSet<SourceKey> {
-    let mut missing: BTreeSet<SourceKey> = reading
-        .gone
-        .iter()
-        .chain(lost_with_their_folder(state))
-        .filter(|key| !reading.items.contains_key(*key))
-        .chain(state.outside())
-        .cloned()
-        .collect();
-    if full {
-        // After a loss of state a moved item would otherwise be created a second time.
-        let unlinked = source.tasks.iter().filter(|(key, presence)| {
-            matches!(presence, Presence::Present(_))
-                && !state.links.contains_key(*key)
-                && !reading.items.contains_key(*key)
+    /// Every task folder of the mailbox, listed once in a pass.
+    pub(super) async fn task_folders(&mut self) -> Result<Vec<FolderId>, Failure> {
+        if let Some(folders) = &self.reading.task_folders {
+            return Ok(folders.clone());
+        }
+        let listed = self.mailbox.folders(self.owner).await?;
+        let folders: Vec<FolderId> = listed.into_iter().map(|folder| folder.id).collect();
+        self.reading.task_folders = Some(folders.clone());
+        Ok(folders)
+    }
+
+    /// The ids of items of a task that are neither the linked one nor read already.
+    fn second_items(&self, key: &SourceKey, places: &[PlacedItem]) -> Vec<String> {
+        let linked = self.state.links.get(key).map(|link| link.item.as_str());
+        let read = self.reading.items.get(key);
+        let is_read = |id: &str| read.is_some_and(|items| items.iter().any(|item| item.item.id == id));
+        places
+            .iter()
+            .map(|place| place.item.id.as_str())
+            .filter(|id| Some(*id) != linked && !is_read(id))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Tasks whose item is to be looked for.
+    fn missing(&self) -> BTreeSet<SourceKey> {
+        let mut missing: BTreeSet<SourceKey> = self
+            .reading
+            .gone
+            .iter()
+            .chain(lost_with_their_folder(self.state))
+            .filter(|key| !self.reading.items.contains_key(*key))
+            .chain(self.state.outside())
+            .cloned()
+            .collect();
+        // After a loss of state a moved item would otherwise be created a second time; so would one that could not be read.
+        let unlinked = self.source.present().filter(|key| {
+            (self.full || self.state.pending.contains(*key))
+                && !self.state.links.contains_key(*key)
+                && !self.reading.items.contains_key(*key)
         });
-        missing.extend(unlinked.map(|(key, _)| key.clone()));
+        missing.extend(unlinked.cloned());
+        missing
     }
-    missing
-}
 
-/// Enters what the search said of one task; returns the ids to be read.
-fn settle(
-    state: &mut SyncState,
-    reading: &mut MailboxReading,
-    key: &SourceKey,
-    places: &[PlacedItem],
-    folders: &[FolderId],
-) -> Vec<String> {
-    let folder_of = |place: &PlacedItem| {
-        place
-            .folder
+    /// Enters what the search said of one task; returns the ids to be read.
+    fn settle(&mut self, key: &SourceKey, places: &[PlacedItem], folders: &[FolderId]) -> Vec<String> {
+        let (state, reading) = (&mut *self.state, &mut self.reading);
+        let folder_of = |place: &PlacedItem| {
+            place
+                .folder
+                .as_ref()
+                .map_or_else(|| TASKS_FOLDER.to_owned(), |folder| folder.0.clone())
+        };
+        for place in places {
+            reading.places.insert(place.item.id.clone(), folder_of(place));
+            reading.expected.insert(place.item.id.clone(), key.clone());
+        }
+        let Some(link) = state.links.get_mut(key) else {
+            return places.iter().map(|place| place.item.id.clone()).collect();
+        };
+        if let Some(place) = places.iter().find(|place| place.item.id == link.item) {
+            reading.found.insert(key.clone());
+            // Where it was missed, it is read once more: the search contradicts the answer that missed it.
+            let missed = reading.gone.remove(key);
+            let changed = missed || place.item.change_key != link.change_key;
+            let linked = changed.then(|| place.item.id.clone());
+            return linked.into_iter().chain(self.second_items(key, places)).collect();
+        }
+        // A folder that went says nothing about the wishes for the tasks in it.
+        let folder_went = link
+            .elsewhere
             .as_ref()
-            .map_or_else(|| TASKS_FOLDER.to_owned(), |folder| folder.0.clone())
-    };
-    let found = places
-        .iter()
-        .map(|place| (place.item.id.clone(), folder_of(place)));
-    reading.places.extend(found);
-    let Some(link) = state.links.get_mut(key) else {
-        return places.iter().map(|place| place.item.id.clone()).collect();
-    };
-    if let Some(place) = places.iter().find(|place| place.item.id == link.item) {
-        reading.gone.remove(key);
-        let changed = place.item.change_key != link.change_key;
-        return changed.then(|| place.item.id.clone()).into_iter().collect();
+            .is_some_and(|folder| folder != TASKS_FOLDER && !folders.iter().any(|known| known.0 == *folder));
+        if folder_went {
+            link.lose_folder();
+        } else if !link.has_lost_its_folder() {
+            reading.gone.insert(key.clone());
+        }
+        places.iter().map(|place| place.item.id.clone()).collect()
     }
-    // A folder that went says nothing about the wishes for the tasks in it.
-    let folder_went = link
-        .elsewhere
-        .as_ref()
-        .is_some_and(|folder| folder != TASKS_FOLDER && !folders.iter().any(|known| known.0 == *folder));
-    if folder_went {
-        link.lose_folder();
-    } else if !link.has_lost_its_folder() {
-        reading.gone.insert(key.clone());
-    }
-    places.iter().map(|place| place.item.id.clone()).collect()
 }

@@ -7,22 +7,36 @@ use tasksync_common::model::{FieldSet, LocationKey, SourceKey};
 use tasksync_common::plan::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use tasksync_common::state::{Link, SyncState};
 
-use super::TenantContext;
-use super::mailbox_side::MailboxReading;
-use super::source_side::SourceReading;
+use super::mailbox_reading::MailboxReading;
+use super::source_reader::SourceReading;
+use super::tenants::Connections;
 use crate::mailbox::MailboxItem;
 use crate::source::{Location, Presence, SourceItem};
 
-pub(super) fn pairs_of(
-    keys: &BTreeSet<SourceKey>,
-    state: &SyncState,
-    source: &SourceReading,
-    mailbox: &mut MailboxReading,
-    locations: &BTreeMap<LocationKey, Location>,
-    context: &TenantContext,
-) -> Vec<Pair> {
-    let source_offset = context.connections.source.clock_offset().unwrap_or_default();
-    let mailbox_offset = context.connections.mailbox.clock_offset().unwrap_or_default();
+/// What both sides reported.
+pub(super) struct Sides<'a> {
+    pub(super) source: &'a SourceReading,
+    pub(super) mailbox: &'a mut MailboxReading,
+    pub(super) locations: &'a BTreeMap<LocationKey, Location>,
+    pub(super) connections: &'a Connections,
+    /// Tasks whose values are compared whatever their versions say.
+    pub(super) deep: &'a BTreeSet<SourceKey>,
+    /// In a full check, refused tasks are tried again.
+    pub(super) full: bool,
+}
+
+/// Returns one pair for each of these keys.
+pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sides<'_>) -> Vec<Pair> {
+    let Sides {
+        source,
+        mailbox,
+        locations,
+        connections,
+        deep,
+        full,
+    } = sides;
+    let source_offset = connections.source.clock_offset().unwrap_or_default();
+    let mailbox_offset = connections.mailbox.clock_offset().unwrap_or_default();
     keys.iter()
         .map(|key| {
             let link = state.links.get(key).cloned();
@@ -46,15 +60,15 @@ pub(super) fn pairs_of(
             let (mailbox, twins) = sort_items(items, linked_id, missing);
             Pair {
                 key: key.clone(),
-                parked: state.parked.get(key).cloned(),
+                parked: state.parked.get(key).filter(|_| !full).cloned(),
+                deep: deep.contains(key),
                 source_holds: holds(&key.location(), state, locations),
                 source: match source.tasks.get(key) {
-                    None => SourceSide::Unchanged,
+                    None | Some(Presence::Unreadable(_)) => SourceSide::Unchanged,
                     Some(Presence::Present(item)) => {
                         SourceSide::Present(Box::new(source_value(item, source_offset)))
                     }
                     Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
-                    Some(Presence::Unreadable(_)) => SourceSide::Unchanged,
                 },
                 writing: state.writing.get(key).cloned(),
                 deleted,
@@ -128,6 +142,7 @@ fn source_value(item: &SourceItem, offset: SignedDuration) -> SourceValue {
         task: item.task.clone(),
         modified: corrected(item.modified, offset),
         web_url: item.web_url.clone(),
+        writable: item.writable,
     }
 }
 

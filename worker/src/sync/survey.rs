@@ -158,13 +158,7 @@ impl SyncEngine {
         let rested = fingerprint
             .source_cursor_at
             .is_none_or(|stored| now.duration_since(stored) > CURSOR_REST);
-        fingerprint.unfinished || rested || self.full_check_due(fingerprint.full_check_at, now)
-    }
-
-    pub(super) fn full_check_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
-        let interval =
-            SignedDuration::try_from(self.settings.full_check_interval).unwrap_or(SignedDuration::MAX);
-        last.is_none_or(|last| now.duration_since(last) >= interval)
+        fingerprint.unfinished || rested || self.settings.full_check_due(fingerprint.full_check_at, now)
     }
 
     /// One reading of the tenant's shared change feed, then each user's part of it.

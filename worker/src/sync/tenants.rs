@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::TenantId;
+use tasksync_common::model::{InstallationId, MarkerOwner, TenantId};
 use tasksync_common::registry::{Enrolment, Registry, Tenant};
 use tokio::sync::Mutex;
 
@@ -38,6 +38,8 @@ pub struct TenantContext {
     pub tenant: Tenant,
     /// Its two sides.
     pub connections: Connections,
+    /// The installation whose markers are written into mailboxes.
+    pub installation: InstallationId,
 }
 
 impl TenantContext {
@@ -60,6 +62,7 @@ impl TenantContext {
         Ok(Owner {
             mailbox: enrolment.mailbox.clone(),
             zone,
+            marker: MarkerOwner::new(self.installation, &enrolment.key),
         })
     }
 }
@@ -124,6 +127,7 @@ impl Tenants {
             return Ok(Arc::clone(&entry.context));
         }
         let tenant = self.registry.tenant(id).await?;
+        let installation = self.registry.installation().await?;
         let mut entries = self.entries.lock().await;
         let Some(tenant) = tenant.filter(|tenant| tenant.enabled) else {
             entries.remove(id);
@@ -141,7 +145,11 @@ impl Tenants {
             return Ok(Arc::clone(&entry.context));
         }
         let connections = self.connector.connect(&tenant)?;
-        let context = Arc::new(TenantContext { tenant, connections });
+        let context = Arc::new(TenantContext {
+            tenant,
+            connections,
+            installation,
+        });
         if entries.len() >= self.maximum
             && let Some(oldest) = entries
                 .iter()

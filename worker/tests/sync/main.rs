@@ -3,6 +3,11 @@
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+#[path = "../contract/mod.rs"]
+mod contract;
+#[cfg(test)]
+mod contracts;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod rig;

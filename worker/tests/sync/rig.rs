@@ -108,6 +108,7 @@ pub(crate) struct Rig {
     pub(crate) farm: Farm,
     pub(crate) registry: Arc<CountingRegistry>,
     pub(crate) clock: Arc<MovedClock>,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) engine: Arc<SyncEngine>,
     /// Compares everything in every pass.
     pub(crate) thorough: SyncEngine,
@@ -271,6 +272,7 @@ impl Rig {
         };
         Self {
             engine: Arc::new(engine(&WorkerSettings::default())),
+            tenants: Arc::clone(&tenants),
             thorough: engine(&thorough),
             farm,
             registry,

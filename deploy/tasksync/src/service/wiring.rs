@@ -84,6 +84,7 @@ pub(super) fn connect(
         sync: Arc::clone(&sync),
         checks: Arc::new(Checks {
             connector: Arc::clone(connector),
+            registry: Arc::clone(registry),
             sync,
         }),
     }
@@ -92,6 +93,7 @@ pub(super) fn connect(
 /// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
 struct Checks {
     connector: Arc<dyn Connector>,
+    registry: Arc<dyn Registry>,
     sync: Arc<SyncEngine>,
 }
 
@@ -113,18 +115,22 @@ impl TenantChecks for Checks {
     }
 
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
+        let refused = |failure: Failure| UserCheck {
+            person: Err(failure.clone()),
+            mailbox: Err(failure),
+        };
         let connections = match self.connector.connect(tenant) {
             Ok(connections) => connections,
-            Err(failure) => {
-                return UserCheck {
-                    person: Err(failure.clone()),
-                    mailbox: Err(failure),
-                };
-            }
+            Err(failure) => return refused(failure),
+        };
+        let installation = match self.registry.installation().await {
+            Ok(installation) => installation,
+            Err(failure) => return refused(failure),
         };
         let context = TenantContext {
             tenant: tenant.clone(),
             connections,
+            installation,
         };
         let person = Person {
             login: user.source_login.clone(),

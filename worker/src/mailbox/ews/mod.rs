@@ -47,7 +47,6 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
-use tasksync_common::plan::mailbox_form;
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
@@ -276,7 +275,7 @@ impl Mailbox for EwsMailbox {
     }
 
     fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task {
-        mailbox_form(task, own_start)
+        task_fields::canonical(task, own_start)
     }
 
     fn clock_offset(&self) -> Option<SignedDuration> {

@@ -89,6 +89,17 @@ fn days(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) 
     }
 }
 
+/// Returns the task as Exchange shows it after it was written: a start without a due date is due on the same day, and
+/// nothing is due before it starts (MS-OXOTASK). `own_start` is the item's start where the source holds none.
+pub(super) fn canonical(task: &Task, own_start: Option<Date>) -> Task {
+    let (start, due) = days(task.start.or(own_start.filter(|_| task.due.is_none())), task.due);
+    Task {
+        start,
+        due,
+        ..task.clone()
+    }
+}
+
 /// Appends a whole new `t:Task`, its elements in the order of the schema.
 pub(super) fn write_new(out: &mut String, item: &NewItem<'_>) {
     let task = item.task;

@@ -133,6 +133,9 @@ pub(super) fn owner(name: &str) -> Owner {
     Owner {
         mailbox: format!("{name}@contoso.example").parse().unwrap(),
         zone: TimeZone::UTC,
+        marker: "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"
+            .parse()
+            .unwrap(),
     }
 }
 

@@ -6,8 +6,10 @@ use jiff::civil::Date;
 use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, SourceKey, Status, Task};
 use tasksync_common::state::{Link, SyncState, Writing};
 
+use tasksync_worker::mailbox::{MarkedFor, Marker};
+
+use crate::faults::Faults;
 use crate::oracle::Oracle;
-use crate::reading::id;
 
 /// A task at the source.
 #[derive(Debug, Clone)]
@@ -70,7 +72,13 @@ pub(crate) enum Act {
     DeleteFolder(usize),
 }
 
+/// The mailbox's own task folder.
 pub(crate) const OWN_FOLDER: u32 = 0;
+
+/// Ids and folders are numbers here; an empty one is none.
+pub(crate) fn id(text: &str) -> u32 {
+    text.parse().unwrap_or(u32::MAX)
+}
 
 /// Everything there is.
 pub(crate) struct World {
@@ -83,6 +91,8 @@ pub(crate) struct World {
     /// Folders of ours that exist, with their markers.
     pub(crate) folders: BTreeMap<u32, LocationKey>,
     pub(crate) items: BTreeMap<u32, Item>,
+    /// Whose the markers of folders and items are, where they name an owner.
+    pub(crate) owners: BTreeMap<u32, MarkedFor>,
     /// Items of deleted folders: still there under their ids, for who asks by id.
     pub(crate) binned: BTreeMap<u32, Item>,
     /// Keys and last writes of the items that lie in the deleted items.
@@ -90,6 +100,14 @@ pub(crate) struct World {
     pub(crate) mailbox_log: Vec<(u32, u32)>,
     pub(crate) counter: u32,
     pub(crate) saved: Option<SyncState>,
+    /// Version of the saved state.
+    pub(crate) version: u64,
+    /// A read lied, or something could not be read.
+    pub(crate) deceived: bool,
+    /// Writes of all syncs.
+    pub(crate) all_writes: u32,
+    /// What goes wrong in the sync that runs.
+    pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
 }
 
@@ -124,11 +142,16 @@ impl World {
             source_log: Vec::new(),
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
+            owners: BTreeMap::new(),
             binned: BTreeMap::new(),
             deleted: Vec::new(),
             mailbox_log: Vec::new(),
             counter: 0,
             saved: None,
+            version: 0,
+            deceived: false,
+            all_writes: 0,
+            faults: Faults::default(),
             oracle: Oracle::default(),
         }
     }
@@ -142,13 +165,21 @@ impl World {
         format!("t{}", self.next())
     }
 
-    /// Live items of ours: with a key, in a folder of ours.
+    /// The marker of a folder or an item.
+    pub(crate) fn marker<T>(&self, number: u32, key: T) -> Marker<T> {
+        let marked_for = self.owners.get(&number).cloned();
+        Marker {
+            key,
+            marked_for: marked_for.unwrap_or(MarkedFor::Unnamed),
+        }
+    }
+
+    /// Live items of ours: with a key, in a folder of ours or in the mailbox's own task folder.
     pub(crate) fn copies(&self) -> impl Iterator<Item = (u32, &SourceKey, &Item)> {
         self.items.iter().filter_map(|(id, item)| {
             let key = item.key.as_ref()?;
-            self.folders
-                .contains_key(&item.folder)
-                .then_some((*id, key, item))
+            let here = item.folder == OWN_FOLDER || self.folders.contains_key(&item.folder);
+            here.then_some((*id, key, item))
         })
     }
 
@@ -217,24 +248,31 @@ impl World {
         Some(item)
     }
 
+    /// A new task of the person.
+    pub(crate) fn new_task(&mut self, key: &SourceKey, title: &str) -> Task {
+        let task = Task {
+            title: title.to_owned(),
+            ..Task::default()
+        };
+        let new = SourceTask {
+            task: task.clone(),
+            version: 0,
+            modified: 0,
+            assigned: true,
+        };
+        self.source.insert(key.clone(), new);
+        self.touch_task(key);
+        task
+    }
+
     /// A person does something.
     pub(crate) fn act(&mut self, act: &Act) {
         match act {
             Act::Create(place) => {
                 let key = location(*place).task(i64::from(self.next()));
-                let task = Task {
-                    title: self.new_title(),
-                    ..Task::default()
-                };
+                let title = self.new_title();
+                let task = self.new_task(&key, &title);
                 self.oracle.wrote_task(&key, &task, true);
-                let new = SourceTask {
-                    task,
-                    version: 0,
-                    modified: 0,
-                    assigned: true,
-                };
-                self.source.insert(key.clone(), new);
-                self.touch_task(&key);
             }
             Act::EditSource(number, edit) => {
                 if let Some(key) = self.nth_task(*number) {
@@ -322,11 +360,7 @@ impl World {
         let Some(to) = to.filter(|to| *to != self.items[&id].folder) else {
             return;
         };
-        if to == OWN_FOLDER {
-            self.oracle_of_loss(id, key, None);
-        } else {
-            self.oracle.must_go.remove(key);
-        }
+        self.oracle.must_go.remove(key);
         let mut item = self.remove_item(id).unwrap();
         item.folder = to;
         let moved = self.add_item(item);

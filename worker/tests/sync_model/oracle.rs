@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tasksync_common::model::{Field, Percent, SourceKey, Status, Task};
-use tasksync_common::plan::Action;
+use tasksync_common::registry::JournalEntry;
 
 use crate::world::{Item, World, holds, number_of};
 
@@ -112,14 +112,14 @@ impl Oracle {
     }
 
     /// What goes into the journal before the plan is carried out.
-    pub(crate) fn journal(&mut self, action: &Action) {
-        let lost = match action {
-            Action::UpdateSource { lost, .. } | Action::UpdateMailbox { lost, .. } => lost.as_deref(),
-            Action::RemoveFromMailbox { edited, .. } => edited.as_deref(),
-            _ => None,
-        };
-        if let Some(lost) = lost {
-            self.open.remove(&number_of(lost));
+    pub(crate) fn journal(&mut self, entry: &JournalEntry) {
+        // A deletion that nobody wished is not excused by an entry.
+        if entry.kind == "deleted_at_source" {
+            return;
+        }
+        if let Some(lost) = &entry.before {
+            let lost: Task = serde_json::from_value(lost.clone()).unwrap();
+            self.open.remove(&number_of(&lost));
         }
     }
 

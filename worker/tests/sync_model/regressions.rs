@@ -3,8 +3,9 @@
 use tasksync_common::model::Status;
 
 use crate::Op::{self, LoseState};
+use crate::engine::Way;
+use crate::faults::Fault;
 use crate::run;
-use crate::sync::{Fault, Way};
 use crate::world::Act::{
     Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
 };

@@ -1,0 +1,150 @@
+//! A task that both sides show: whose values stand where they differ.
+
+use jiff::Timestamp;
+
+use super::agreed::{Agreed, changed};
+use super::decide::{Decider, Verdict, remember};
+use super::edits::{meant, own, own_start, shared, with_both_dates, with_moved_date};
+use super::own_write::hides_own_write;
+use super::policy::ConflictPolicy;
+use super::sides::{MailboxValue, SourceValue};
+use crate::model::{FieldSet, Task};
+use crate::state::Link;
+
+/// Returns whether the item is as it was made, to the second and one more, which making it may take.
+fn untouched(mailbox: &MailboxValue) -> bool {
+    mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
+}
+
+impl Decider<'_> {
+    pub(super) fn both_seen(&self, link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
+        let task = meant(source, Some(link));
+        let at_source = self.source_edits(link, source).except(own(mailbox));
+        let in_mailbox = self.mailbox_edits(link, mailbox);
+        let now = self.link_of(Some(link), source, mailbox, &task);
+        if !source.writable && !in_mailbox.is_empty() {
+            // Who may only read the task at the source cannot change it from the mailbox: the copy is set back.
+            return self.settle(mailbox, task, now, false);
+        }
+        if hides_own_write(self.pair) && !in_mailbox.is_empty() {
+            return self.settle(mailbox, task, now, self.mailbox_wins(source, mailbox));
+        }
+        match (at_source.is_empty(), in_mailbox.is_empty()) {
+            (true, true) => remember(&self.pair.key, now),
+            (true, false) => self.update_source(mailbox, in_mailbox, now, None),
+            (false, true) => {
+                let incoming = with_both_dates(at_source, shared(mailbox, self.common));
+                self.update_mailbox(mailbox, task, incoming, now, None)
+            }
+            (false, false) => match self.rules.policy.conflicts {
+                ConflictPolicy::LatestTask | ConflictPolicy::SourceWins | ConflictPolicy::MailboxWins => {
+                    self.settle(mailbox, task, now, self.mailbox_wins(source, mailbox))
+                }
+                ConflictPolicy::Merge => self.merge(link, source, mailbox, at_source, in_mailbox),
+            },
+        }
+    }
+
+    /// Edits of different fields both stand. The source's edits are written into the mailbox first; the link then says that
+    /// the mailbox still has edits to send, and the next pass sends them.
+    fn merge(
+        &self,
+        link: &Link,
+        source: &SourceValue,
+        mailbox: &MailboxValue,
+        at_source: FieldSet,
+        in_mailbox: FieldSet,
+    ) -> Verdict {
+        let task = meant(source, Some(link));
+        let shared = shared(mailbox, self.common);
+        let at_source = with_both_dates(at_source, shared);
+        let in_mailbox = with_both_dates(in_mailbox, shared);
+        let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));
+        let disputed = with_both_dates(
+            changed(&Agreed::of(&form), &mailbox.task, at_source.and(in_mailbox)),
+            shared,
+        );
+        let mailbox_wins = self.mailbox_wins(source, mailbox);
+        let incoming = if mailbox_wins {
+            at_source.except(in_mailbox)
+        } else {
+            at_source
+        };
+        let outgoing = if mailbox_wins {
+            in_mailbox
+        } else {
+            in_mailbox.except(at_source)
+        };
+        let lost = (!disputed.is_empty()).then(|| {
+            Box::new(if mailbox_wins {
+                task.clone()
+            } else {
+                mailbox.task.clone()
+            })
+        });
+        let mut agreed = link.agreed.clone();
+        // What the source holds in the fields that are still to be sent is what the mailbox's edits are compared with.
+        agreed.take(&task, self.common);
+        let now = Link {
+            agreed,
+            ..self.link_of(Some(link), source, mailbox, &task)
+        };
+        if incoming.is_empty() {
+            return self.update_source(mailbox, outgoing, now, lost);
+        }
+        let now = Link {
+            unsent: !outgoing.is_empty(),
+            ..now
+        };
+        self.update_mailbox(mailbox, task, incoming, now, lost)
+    }
+
+    /// Returns whether the mailbox's edit wins a conflict under a policy that takes one side whole. An edit that cannot
+    /// be sent never wins.
+    fn mailbox_wins(&self, source: &SourceValue, mailbox: &MailboxValue) -> bool {
+        let may_be_sent = source.writable && !mailbox.task.title.trim().is_empty();
+        may_be_sent
+            && match self.rules.policy.conflicts {
+                ConflictPolicy::LatestTask | ConflictPolicy::Merge => {
+                    self.is_later(mailbox.modified, source.modified)
+                }
+                ConflictPolicy::SourceWins => false,
+                ConflictPolicy::MailboxWins => true,
+            }
+    }
+
+    /// Returns whether the mailbox's time is later than the source's. A tie goes to the source.
+    fn is_later(&self, mailbox: Timestamp, source: Timestamp) -> bool {
+        let step = self.rules.precision.as_millis().max(1);
+        let steps = |at: Timestamp| i128::from(at.as_millisecond()).div_euclid(step);
+        steps(mailbox) > steps(source) && mailbox.duration_since(source) > self.rules.uncertainty
+    }
+
+    /// Found on both sides without a link: where they differ, the later edit wins.
+    pub(super) fn adopt(&self, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
+        let task = meant(source, None);
+        let link = self.link_of(None, source, mailbox, &task);
+        // An item that is as old as its last change only missed what came after it was made. Should somebody have edited it in
+        // that very second, the journal has it.
+        let mailbox_wins = !untouched(mailbox) && self.mailbox_wins(source, mailbox);
+        self.settle(mailbox, task, link, mailbox_wins)
+    }
+
+    /// Both have their own values: where they differ, one of them wins the whole task, not single fields.
+    fn settle(&self, mailbox: &MailboxValue, task: Task, link: Link, mailbox_wins: bool) -> Verdict {
+        let shared = shared(mailbox, self.common);
+        let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));
+        let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
+        if differing.is_empty() {
+            remember(&self.pair.key, link)
+        } else if mailbox_wins {
+            let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
+            let lost = Some(Box::new(task));
+            self.update_source(mailbox, outgoing, link, lost)
+        } else {
+            let lost = Some(Box::new(mailbox.task.clone()));
+            let incoming = with_both_dates(differing, shared);
+            self.update_mailbox(mailbox, task, incoming, link, lost)
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The bookkeeping of one pass while its plan is carried out: what is remembered of each result, and what follows from it.
+//! Pure: the worker carries actions out and saves; every decision about the state is made here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::action::{Action, Kind, Memo};
+use crate::error::{ErrorClass, Failure, Scope, Stops};
+use crate::model::{LocationKey, SourceKey};
+use crate::state::{Link, LocationState, Parked, Signs, SyncState};
+
+/// A pass ends after this many writes in a row that failed for reasons that are not the item's.
+const FAILURES_IN_A_ROW: u32 = 3;
+
+/// A source cursor that did not move is stored again after this time, so that it does not seem too old.
+const CURSOR_REST: SignedDuration = SignedDuration::from_mins(30);
+
+/// What a successful action leaves to remember.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// The item was created or written: its id and version.
+    Item {
+        /// Id of the item.
+        id: String,
+        /// Version of the item.
+        change_key: String,
+    },
+    /// The task was written at the source under this version.
+    Version(String),
+    /// The task or its copy was deleted.
+    Deleted,
+    /// A second item was dealt with; nothing is remembered of it.
+    Twin,
+}
+
+/// How far both sides were read. Stored after everything it covers was carried out or written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The source's cursor.
+    pub source_cursor: String,
+    /// Cursor and signs of each folder that was read.
+    pub folders: BTreeMap<LocationKey, (String, Option<Signs>)>,
+    /// Fresh copies that their folder showed, or that were looked for by id.
+    pub confirmed: BTreeSet<SourceKey>,
+    /// Lists and sites that could not be read.
+    pub unread: BTreeMap<LocationKey, Failure>,
+    /// Tasks of which nothing was decided, because one side could not be read or two answers contradict each other.
+    pub undecided: BTreeMap<SourceKey, Failure>,
+    /// Both sides were listed from the start.
+    pub full: bool,
+}
+
+/// One pass while it is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// The state as it will be saved; its cursors are the old ones until [`Pass::commit`].
+    pub state: SyncState,
+    /// The state as it is stored.
+    saved: SyncState,
+    reached: Reached,
+    /// Tasks that the next pass looks at again, whatever the cursors say, with the reason where there is one.
+    unfinished: BTreeMap<SourceKey, Option<Failure>>,
+    again: bool,
+    stopped_by: Option<Failure>,
+    twin_left: bool,
+    failures_in_a_row: u32,
+}
+
+impl Pass {
+    /// Returns a pass over `state`; `saved` is what is stored.
+    #[must_use]
+    pub fn new(state: SyncState, saved: SyncState, reached: Reached) -> Self {
+        let unfinished = reached
+            .undecided
+            .iter()
+            .map(|(key, failure)| (key.clone(), Some(failure.clone())))
+            .collect();
+        Self {
+            state,
+            saved,
+            reached,
+            unfinished,
+            again: false,
+            stopped_by: None,
+            twin_left: false,
+            failures_in_a_row: 0,
+        }
+    }
+
+    /// Remembers what is agreed. Nothing is written outside for it.
+    pub fn agree(&mut self, memos: Vec<Memo>) {
+        for memo in memos {
+            match memo {
+                Memo::Remember { key, link } => self.link(&key, *link),
+                Memo::Forget { key } => self.unlink(&key),
+            }
+        }
+    }
+
+    /// Writes the actions down before the first of them begins; returns whether that must be saved first.
+    ///
+    /// Own removals, creations and updates are written down so that they are never taken for a person's wish. Folders are
+    /// saved before anything is put into them, so that it is found again even if its task goes meanwhile. What is pending
+    /// stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
+    pub fn begin<'a>(&mut self, actions: impl IntoIterator<Item = &'a Action>, write_id: &str) -> bool {
+        let mut noted = self.state.locations != self.saved.locations;
+        for action in actions {
+            let key = action.key();
+            self.state.pending.insert(key.clone());
+            if matches!(action, Action::RemoveFromMailbox { .. })
+                && let Some(link) = self.state.links.get_mut(key)
+            {
+                link.removing = true;
+                noted |= self.saved.links.get(key).is_none_or(|link| !link.removing);
+            }
+            if let Some(writing) = action.writing(write_id) {
+                self.state.writing.insert(key.clone(), writing);
+                noted = true;
+            }
+        }
+        noted
+    }
+
+    /// Remembers a folder that was made for a location.
+    pub fn folder_made(&mut self, location: &LocationKey, place: LocationState) {
+        self.state.locations.insert(location.clone(), place);
+    }
+
+    /// Remembers that tasksync itself gave an item a new version without touching its values.
+    pub fn version_moved(&mut self, key: &SourceKey, before: &str, after: String) {
+        if let Some(link) = self
+            .state
+            .links
+            .get_mut(key)
+            .filter(|link| link.change_key == before)
+        {
+            link.change_key = after;
+        }
+    }
+
+    /// Remembers the result of an action.
+    pub fn done(&mut self, action: &Action, done: Done) {
+        self.failures_in_a_row = 0;
+        let key = action.key();
+        match (action, done) {
+            (Action::CreateInMailbox { link, .. }, Done::Item { id, change_key }) => {
+                self.reached.confirmed.remove(key);
+                self.state.fresh.insert(key.clone());
+                self.link(
+                    key,
+                    Link {
+                        item: id,
+                        change_key,
+                        ..(**link).clone()
+                    },
+                );
+            }
+            (Action::UpdateMailbox { link, .. }, Done::Item { id, change_key }) => {
+                // The person's own edits are sent in a pass of their own.
+                self.again |= link.unsent;
+                self.link(
+                    key,
+                    Link {
+                        item: id,
+                        change_key,
+                        ..(**link).clone()
+                    },
+                );
+            }
+            (Action::UpdateSource { link, .. }, Done::Version(version)) => self.link(
+                key,
+                Link {
+                    version,
+                    ..(**link).clone()
+                },
+            ),
+            (Action::RemoveFromMailbox { .. } | Action::DeleteAtSource { .. }, _) => self.unlink(key),
+            (Action::RemoveTwin { .. } | Action::DisownTwin { .. }, _) => {}
+            // A result of another kind says nothing about this action.
+            (
+                Action::CreateInMailbox { .. } | Action::UpdateMailbox { .. } | Action::UpdateSource { .. },
+                Done::Item { .. } | Done::Version(_) | Done::Deleted | Done::Twin,
+            ) => self.put_off(action, None),
+        }
+    }
+
+    /// Sorts a failed action: back into the line, aside, or the whole pass stops.
+    pub fn failed(&mut self, action: &Action, failure: Failure) {
+        if failure.class != ErrorClass::OutcomeUnknown {
+            self.not_written(action);
+        }
+        match failure.class {
+            ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
+                self.failures_in_a_row = 0;
+                self.put_off(action, Some(failure));
+                self.again = true;
+            }
+            ErrorClass::Refused if failure.stops() == Stops::Part => {
+                self.failures_in_a_row = 0;
+                // A second copy that cannot be dealt with is no reason to leave the task alone.
+                if action.kind() != Kind::ConcernsTwin {
+                    self.park(action, failure);
+                }
+            }
+            ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
+                self.failures_in_a_row += 1;
+                self.put_off(action, Some(failure.clone()));
+                if self.failures_in_a_row >= FAILURES_IN_A_ROW {
+                    // Several in a row are more than one item's.
+                    self.stopped_by.get_or_insert(failure.at_least(Scope::Person));
+                }
+            }
+            ErrorClass::Throttled { .. } | ErrorClass::Refused => {
+                self.put_off(action, Some(failure.clone()));
+                self.stopped_by.get_or_insert(failure);
+            }
+        }
+    }
+
+    /// Sorts the failure of making or renaming a folder: what concerns more than this folder stops the pass.
+    pub fn folder_failed(&mut self, failure: Failure) {
+        if failure.stops() != Stops::Part || failure.class != ErrorClass::Refused {
+            self.stopped_by.get_or_insert(failure);
+        }
+    }
+
+    /// An action that was not begun: its task is planned anew the next time.
+    pub fn not_begun(&mut self, action: &Action) {
+        self.not_written(action);
+        self.put_off(action, None);
+    }
+
+    /// Returns whether no further action may be carried out.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopped_by.is_some()
+    }
+
+    /// Ends the carrying out: what is pending from now on is what was left.
+    pub fn finish(&mut self) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        self.state.pending = unfinished.keys().cloned().collect();
+        self.state.reasons = unfinished
+            .into_iter()
+            .filter_map(|(key, reason)| Some((key, reason?)))
+            .collect();
+    }
+
+    /// Moves the cursors to where reading ended; returns whether anything differs from what is stored.
+    ///
+    /// What the cursors cover was carried out, or is written down as pending, held or parked in the same save.
+    pub fn commit(&mut self, now: Timestamp) -> bool {
+        let Reached {
+            source_cursor,
+            folders,
+            confirmed,
+            unread,
+            undecided: _,
+            full,
+        } = std::mem::take(&mut self.reached);
+        let state = &mut self.state;
+        // Nothing but its folder's changes tells of a second copy, so they have to be read again.
+        if !self.twin_left {
+            for (location, (cursor, signs)) in folders {
+                if let Some(place) = state.locations.get_mut(&location) {
+                    place.cursor = Some(cursor);
+                    place.signs = signs;
+                }
+            }
+        }
+        for key in confirmed {
+            state.fresh.remove(&key);
+        }
+        let links = &state.links;
+        state.fresh.retain(|key| links.contains_key(key));
+        state.left_folder.retain(|key| links.contains_key(key));
+        state.left_source.retain(|key| links.contains_key(key));
+        if state.source_cursor.as_ref() != Some(&source_cursor) || state.source_cursor_at.is_none() {
+            state.source_cursor = Some(source_cursor);
+            state.source_cursor_at = Some(now);
+        } else if let Some(stored) = state.source_cursor_at
+            && now.duration_since(stored) > CURSOR_REST
+        {
+            state.source_cursor_at = Some(now);
+        }
+        if full {
+            state.full_check_at = Some(now);
+            state.unread = unread;
+        } else {
+            state.unread.extend(unread);
+        }
+        self.is_unsaved()
+    }
+
+    /// Returns whether the state differs from what is stored.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        self.state != self.saved
+    }
+
+    /// The state was stored as it is now.
+    pub fn stored(&mut self) {
+        self.saved.clone_from(&self.state);
+    }
+
+    /// Returns the state as it is stored.
+    #[must_use]
+    pub fn saved(&self) -> &SyncState {
+        &self.saved
+    }
+
+    /// Returns how the pass ended: whether something changed meanwhile and should be looked at again, or the failure that
+    /// stopped it. Then the rest is pending.
+    ///
+    /// # Errors
+    /// The failure that concerns more than one task.
+    pub fn outcome(self) -> Result<bool, Failure> {
+        match self.stopped_by {
+            Some(failure) => Err(failure),
+            None => Ok(self.again),
+        }
+    }
+
+    fn link(&mut self, key: &SourceKey, link: Link) {
+        self.state.links.insert(key.clone(), link);
+        self.settled(key);
+    }
+
+    fn unlink(&mut self, key: &SourceKey) {
+        self.state.links.remove(key);
+        self.settled(key);
+    }
+
+    fn settled(&mut self, key: &SourceKey) {
+        self.state.parked.remove(key);
+        self.state.writing.remove(key);
+        self.state.left_folder.remove(key);
+        self.state.left_source.remove(key);
+    }
+
+    fn put_off(&mut self, action: &Action, reason: Option<Failure>) {
+        self.state.pending.insert(action.key().clone());
+        self.unfinished.insert(action.key().clone(), reason);
+        self.twin_left |= action.kind() == Kind::ConcernsTwin;
+    }
+
+    /// The record of a write that surely did not happen is removed.
+    fn not_written(&mut self, action: &Action) {
+        if action.kind() == Kind::WritesValues {
+            self.state.writing.remove(action.key());
+        }
+    }
+
+    fn park(&mut self, action: &Action, failure: Failure) {
+        let key = action.key();
+        let (version, change_key) = action.based_on(self.state.links.get(key));
+        self.state.parked.insert(
+            key.clone(),
+            Parked {
+                version,
+                change_key,
+                failure,
+            },
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether a copy that is missing was deleted: only if every answer says so.
+
+use std::collections::BTreeSet;
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::SourceKey;
+
+use super::mailbox_reader::MailboxReader;
+use crate::mailbox::{FolderId, FolderPresence, Whereabouts};
+
+impl MailboxReader<'_> {
+    /// Confirms for every missing copy that its folder's listing does not show it, that two searches by key did not find it,
+    /// and that a read by its id says "not found" or "in the deleted items". A copy of which one answer says otherwise, or
+    /// cannot be read, is undecided.
+    pub(super) async fn confirm_gone(&mut self) -> Result<(), Failure> {
+        let missing: Vec<(SourceKey, String)> = self
+            .reading
+            .gone
+            .iter()
+            .filter(|key| !self.reading.items.contains_key(*key))
+            .filter_map(|key| Some((key.clone(), self.state.links.get(key)?.item.clone())))
+            .collect();
+        let mut confirmed = Vec::new();
+        for (key, item) in missing {
+            if self.reading.found.contains(&key) {
+                self.undecided(&key, "the search by key finds it, and a read by its id does not");
+            } else if self.reading.places.contains_key(&item) || self.still_listed(&key, &item).await? {
+                self.undecided(&key, "its folder lists it, and a read by its id does not find it");
+            } else {
+                confirmed.push((key, item));
+            }
+        }
+        if confirmed.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = confirmed.iter().map(|(_, item)| item.clone()).collect();
+        let answers = self.mailbox.whereabouts(self.owner, &ids).await?;
+        let mut answers = answers.into_iter();
+        for (key, _) in confirmed {
+            match answers.next() {
+                Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => {}
+                Some(Ok(Whereabouts::In(_))) => {
+                    self.undecided(
+                        &key,
+                        "it lies in a folder that is neither listed nor below the deleted items",
+                    );
+                }
+                Some(Err(failure)) => {
+                    self.reading.gone.remove(&key);
+                    self.reading.undecided.insert(key, failure);
+                }
+                None => self.undecided(&key, "a read by its id was not answered"),
+            }
+        }
+        self.search_again().await
+    }
+
+    /// A copy that the person moved has a new id and left its folder: only the search tells it from a deleted one. So the
+    /// search is made twice, and one answer that leaves something out deletes nothing.
+    async fn search_again(&mut self) -> Result<(), Failure> {
+        let gone: BTreeSet<SourceKey> = self
+            .reading
+            .gone
+            .iter()
+            .filter(|key| !self.reading.items.contains_key(*key))
+            .cloned()
+            .collect();
+        if gone.is_empty() || !self.mailbox.capabilities().search_by_key {
+            return Ok(());
+        }
+        let folders = self.task_folders().await?;
+        for item in self.mailbox.ours(self.owner, &folders).await? {
+            if gone.contains(&item.marker.key) {
+                self.undecided(
+                    &item.marker.key,
+                    "a second search by key finds it, and the first one did not",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the item's folder lists it. Where the folder reported earlier that the item left, that is the
+    /// answer; else the folder is listed from the start.
+    async fn still_listed(&mut self, key: &SourceKey, item: &str) -> Result<bool, Failure> {
+        if self.state.left_folder.contains(key) {
+            return Ok(false);
+        }
+        let home = self.state.locations.get(&key.location());
+        let elsewhere = self.state.links.get(key).and_then(|link| link.elsewhere.clone());
+        let Some(folder) = elsewhere.or_else(|| home.map(|place| place.folder.clone())) else {
+            return Ok(false);
+        };
+        // In a folder of the person's own the search by key is the listing.
+        if self.state.location_of_folder(&folder).is_none() {
+            self.state.left_folder.insert(key.clone());
+            return Ok(false);
+        }
+        if !self.reading.listings.contains_key(&folder) {
+            let listed = match self.all_changes(&FolderId(folder.clone()), None).await {
+                Ok((present, _, _)) => present.into_keys().collect::<BTreeSet<_>>(),
+                Err(failure) if failure.class == ErrorClass::Gone => BTreeSet::new(),
+                Err(failure) => return Err(failure),
+            };
+            self.reading.listings.insert(folder.clone(), listed);
+        }
+        let listed = self
+            .reading
+            .listings
+            .get(&folder)
+            .is_some_and(|listed| listed.contains(item));
+        if !listed {
+            self.state.left_folder.insert(key.clone());
+        }
+        Ok(listed)
+    }
+
+    /// Nothing is decided about this task in this pass.
+    pub(super) fn undecided(&mut self, key: &SourceKey, reason: &str) {
+        self.reading.gone.remove(key);
+        self.state.left_folder.remove(key);
+        let failure = Failure::new(
+            ErrorClass::Transient,
+            Code::AnswersDisagree,
+            format!("the copy of {key}: {reason}"),
+        );
+        self.reading.undecided.insert(key.clone(), failure);
+    }
+
+    /// Returns which of these folders, missing in the listing or refused as missing, are gone by a read of their ids.
+    pub(super) async fn confirm_folders_gone(
+        &self,
+        folders: &[FolderId],
+    ) -> Result<BTreeSet<String>, Failure> {
+        if folders.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let answers = self.mailbox.folders_exist(self.owner, folders).await?;
+        let mut gone = BTreeSet::new();
+        for (folder, answer) in folders.iter().zip(answers) {
+            match answer? {
+                FolderPresence::NotFound | FolderPresence::Deleted => {
+                    gone.insert(folder.0.clone());
+                }
+                FolderPresence::Exists => {}
+            }
+        }
+        Ok(gone)
+    }
+}

@@ -1,0 +1,93 @@
+//! Which folders of the mailbox stand for which locations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, LocationKey};
+use tasksync_common::state::LocationState;
+
+use super::mailbox_reader::MailboxReader;
+use super::markers::{Whose, is_of_another_installation, whose};
+use crate::mailbox::{Folder, FolderId};
+
+impl MailboxReader<'_> {
+    /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
+    pub(super) async fn find_folders(&mut self) -> Result<(), Failure> {
+        let listed = self.mailbox.folders(self.owner).await?;
+        self.reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
+        let ids: BTreeSet<&str> = listed.iter().map(|folder| folder.id.0.as_str()).collect();
+        let missing: Vec<(LocationKey, String)> = self
+            .state
+            .locations
+            .iter()
+            .filter(|(_, place)| !ids.contains(place.folder.as_str()))
+            .map(|(location, place)| (location.clone(), place.folder.clone()))
+            .collect();
+        let asked: Vec<FolderId> = missing
+            .iter()
+            .map(|(_, folder)| FolderId(folder.clone()))
+            .collect();
+        let gone = self.confirm_folders_gone(&asked).await?;
+        for (location, folder) in missing {
+            if gone.contains(&folder) {
+                self.state.forget_folder(&location);
+                self.reading.drop_folder(&folder);
+            }
+        }
+        for (location, (folder, name)) in self.ours_by_location(listed)? {
+            let holds = self
+                .source
+                .locations
+                .get(&location)
+                .map_or(FieldSet::ALL, |known| known.holds);
+            self.state.locations.entry(location).or_insert(LocationState {
+                name,
+                found: true,
+                holds,
+                folder,
+                cursor: None,
+                signs: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// The folders that bear our marker. A folder of another installation stops the mailbox: two installations would
+    /// take each other's copies for the person's deletions.
+    fn ours_by_location(
+        &mut self,
+        listed: Vec<Folder>,
+    ) -> Result<BTreeMap<LocationKey, (String, String)>, Failure> {
+        let mut found: BTreeMap<LocationKey, (String, String)> = BTreeMap::new();
+        self.reading.unnamed_folders.clear();
+        for folder in listed {
+            let Some(marker) = folder.marker else { continue };
+            if is_of_another_installation(&marker, self.owner) {
+                return Err(Failure::new(
+                    ErrorClass::Refused,
+                    Code::MailboxOfAnotherInstallation,
+                    format!(
+                        "the folder \"{}\" of {} was made by another installation of tasksync",
+                        folder.name.chars().take(80).collect::<String>(),
+                        self.owner.mailbox
+                    ),
+                ));
+            }
+            match whose(&marker, self.owner) {
+                Whose::Foreign(owner) => {
+                    self.state.note_foreign(marker.key.as_str(), &owner);
+                    continue;
+                }
+                Whose::Unnamed => self.reading.unnamed_folders.push(folder.id.clone()),
+                Whose::Ours => {}
+            }
+            // Two folders with one marker: always the same one is taken.
+            let candidate = (folder.id.0, folder.name);
+            found
+                .entry(marker.key)
+                .and_modify(|kept| *kept = candidate.clone().min(kept.clone()))
+                .or_insert(candidate);
+        }
+        Ok(found)
+    }
+}

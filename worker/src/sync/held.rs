@@ -1,0 +1,56 @@
+//! Telling people about deletions that are held back.
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::metrics::record;
+use tasksync_common::plan::{Held, Side};
+use tasksync_common::registry::{Alert, Registry};
+
+use super::load::Loaded;
+
+/// Raises the alert for held deletions, or ends it when nothing is held any more.
+pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]) -> Result<(), Failure> {
+    let user = &loaded.user;
+    if held.is_empty() {
+        if !loaded.pass.saved().held.is_empty() {
+            registry
+                .end_alert(&user.tenant, Some(&user.user), Code::GuardHeld)
+                .await?;
+        }
+        return Ok(());
+    }
+    record::refusal();
+    for held in held {
+        let side = match held.side {
+            Side::Source => record::Side::Source,
+            Side::Mailbox => record::Side::Mailbox,
+        };
+        record::held(side, held.keys.len());
+    }
+    let detail = held.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::GuardHeld, detail, "deletions held back");
+    let alert = Alert {
+        since: loaded.started,
+        tenant: user.tenant.clone(),
+        user: Some(user.user.clone()),
+        failure: Failure::new(ErrorClass::Refused, Code::GuardHeld, detail),
+        evidence: serde_json::to_value(held).ok(),
+    };
+    registry.raise_alert(&alert).await.map(|_| ())
+}
+
+fn sentence(held: &Held) -> String {
+    let (count, of) = (held.keys.len(), held.of);
+    let what = match held.side {
+        Side::Source => {
+            format!("{count} of {of} tasks are gone from the mailbox and would be deleted at the source")
+        }
+        Side::Mailbox => {
+            format!("{count} of {of} tasks are gone from the source and would be removed from the mailbox")
+        }
+    };
+    if held.emptied.is_empty() {
+        what
+    } else {
+        format!("{what}, which empties {} of its folders", held.emptied.len())
+    }
+}

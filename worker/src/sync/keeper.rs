@@ -1,0 +1,54 @@
+//! Saving a user's state, compare-and-set.
+
+use std::sync::Arc;
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::plan::Pass;
+use tasksync_common::registry::{Enrolment, Registry, Saved};
+use tasksync_common::state::StateError;
+
+/// Saves the state of one user under the enrolment it was made for.
+pub(super) struct Keeper {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) enrolment: Enrolment,
+    /// Version to compare; 0 when nothing is stored.
+    pub(super) version: u64,
+}
+
+impl Keeper {
+    /// Saves the state as it is now. Before the cursors move, what was done is kept if the pass is cut off.
+    ///
+    /// # Errors
+    /// `Conflict` when another process saved first, or the person changed the mailbox.
+    pub(super) async fn save(&mut self, pass: &mut Pass) -> Result<(), Failure> {
+        let user = &self.enrolment.key;
+        let unreadable = |error: StateError| {
+            Failure::new(
+                ErrorClass::Transient,
+                Code::StateUnreadable,
+                format!("{user}: {error}"),
+            )
+        };
+        let blob = pass.state.encode().map_err(unreadable)?;
+        let fingerprint = pass.state.fingerprint().encode().map_err(unreadable)?;
+        match self
+            .registry
+            .save_sync_state(&self.enrolment, self.version, &fingerprint, &blob)
+            .await?
+        {
+            Saved::Stored(version) => {
+                self.version = version;
+                pass.stored();
+                Ok(())
+            }
+            Saved::VersionConflict => Err(Failure::new(
+                ErrorClass::Conflict,
+                Code::StateConflict,
+                format!(
+                    "{user}: the saved state is no longer version {}, or the user changed the mailbox",
+                    self.version
+                ),
+            )),
+        }
+    }
+}

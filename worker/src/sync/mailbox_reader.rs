@@ -1,0 +1,415 @@
+//! Reading the mailbox's side of one user: which folders are read, which items, and in which order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
+use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_common::state::{LocationState, Signs, SyncState};
+use tokio::time::Instant;
+
+use super::in_time;
+use super::mailbox_reading::MailboxReading;
+use super::markers::{Whose, whose};
+use super::source_reader::SourceReading;
+use crate::mailbox::{FolderId, ItemChange, Mailbox, MailboxItem, Owner, ProbeRequest, Probed};
+
+/// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
+const MAXIMUM_PAGES: usize = 1_000;
+
+/// Reads one mailbox.
+pub(super) struct MailboxReader<'a> {
+    pub(super) mailbox: &'a dyn Mailbox,
+    pub(super) owner: &'a Owner,
+    pub(super) state: &'a mut SyncState,
+    pub(super) source: &'a SourceReading,
+    /// Signs of folders, read before anything else.
+    pub(super) signs: BTreeMap<String, Option<Signs>>,
+    /// Every folder is listed from the start.
+    pub(super) full: bool,
+    /// Linked tasks whose values are read although their versions are the remembered ones.
+    pub(super) deep: BTreeSet<SourceKey>,
+    pub(super) deadline: Instant,
+    pub(super) reading: MailboxReading,
+}
+
+/// Items present in a folder with their versions, ids that left it, and the cursor.
+pub(super) type FolderChanges = (BTreeMap<String, String>, BTreeSet<String>, String);
+
+impl MailboxReader<'_> {
+    /// Returns the mailbox's side. `folder_gone` says that the survey missed a folder.
+    pub(super) async fn read(mut self, folder_gone: bool) -> Result<MailboxReading, Failure> {
+        self.probe_unknown().await?;
+        let look_for_folders = self.full || folder_gone || self.moved_away();
+        // A pending task may have a folder from a pass that was cut off before it was remembered.
+        let unknown_folder = self
+            .source
+            .present()
+            .chain(&self.state.pending)
+            .any(|key| !self.state.locations.contains_key(&key.location()));
+        if look_for_folders || unknown_folder {
+            self.find_folders().await?;
+        }
+        self.probe_unknown().await?;
+        for (location, mut place) in self.state.locations.clone() {
+            in_time(self.deadline)?;
+            let now = self.signs.get(&place.folder).copied().flatten();
+            let unmoved = now.is_some() && now == place.signs && place.cursor.is_some();
+            if unmoved && !look_for_folders && !self.must_be_listed(&location) {
+                continue;
+            }
+            if self.full || self.must_be_listed(&location) {
+                place.cursor = None;
+            }
+            self.read_folder(&location, &place, now).await?;
+        }
+        if self.reading.is_doubtful() {
+            // Among all folders of ours, also one that a pass which was cut off left behind.
+            self.find_folders().await?;
+            self.look_again().await?;
+        }
+        self.read_by_id().await?;
+        in_time(self.deadline)?;
+        self.find_moved().await?;
+        if self.reading.folder_vanished {
+            self.lose_what_is_missing();
+        }
+        self.confirm_gone().await?;
+        self.find_deleted().await?;
+        Ok(self.reading)
+    }
+
+    /// Where nothing can be searched for by key, the copy of a pending task without a link is looked for in a listing.
+    fn must_be_listed(&self, location: &LocationKey) -> bool {
+        let unlinked = |key: &SourceKey| key.location() == *location && !self.state.links.contains_key(key);
+        !self.mailbox.capabilities().search_by_key && self.state.pending.iter().any(unlinked)
+    }
+
+    /// What is missing elsewhere may have been moved into a folder that vanished.
+    fn lose_what_is_missing(&mut self) {
+        let (items, links) = (&self.reading.items, &mut self.state.links);
+        self.reading.gone.retain(|key| {
+            let met = items.contains_key(key);
+            if !met && let Some(link) = links.get_mut(key) {
+                link.lose_folder();
+            }
+            met
+        });
+    }
+
+    /// Whether a folder lies under another folder than before: perhaps in the deleted items, where it keeps its id.
+    fn moved_away(&self) -> bool {
+        self.state.locations.values().any(|place| {
+            let now = self.signs.get(&place.folder).copied().flatten();
+            matches!((now, place.signs), (Some(now), Some(before)) if now.parent != before.parent)
+        })
+    }
+
+    /// Reads what changed in the folders meanwhile.
+    async fn look_again(&mut self) -> Result<(), Failure> {
+        for (location, mut place) in self.state.locations.clone() {
+            in_time(self.deadline)?;
+            let mut before = self.signs.get(&place.folder).copied().flatten();
+            if let Some((cursor, signs)) = self.reading.reached.get(&location) {
+                place.cursor = Some(cursor.clone());
+                before = *signs;
+            }
+            self.read_folder(&location, &place, before).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
+    async fn probe_unknown(&mut self) -> Result<(), Failure> {
+        if !self.mailbox.capabilities().signs {
+            return Ok(());
+        }
+        let folders: Vec<FolderId> = self
+            .state
+            .locations
+            .values()
+            .filter(|place| !self.signs.contains_key(&place.folder))
+            .map(|place| FolderId(place.folder.clone()))
+            .collect();
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let request = ProbeRequest {
+            mailbox: self.owner.mailbox.clone(),
+            folders: folders.clone(),
+        };
+        let Some(answer) = self.mailbox.probe(&[request]).await.pop() else {
+            return Ok(());
+        };
+        for (folder, probed) in folders.into_iter().zip(answer?) {
+            let now = match probed {
+                Probed::Signs(now) => Some(now),
+                Probed::Gone | Probed::Unknown => None,
+            };
+            self.signs.insert(folder.0, now);
+        }
+        Ok(())
+    }
+
+    async fn read_folder(
+        &mut self,
+        location: &LocationKey,
+        place: &LocationState,
+        signs: Option<Signs>,
+    ) -> Result<(), Failure> {
+        let folder = FolderId(place.folder.clone());
+        let mut complete = place.cursor.is_none();
+        let mut changes = self.all_changes(&folder, place.cursor.clone()).await;
+        if matches!(&changes, Err(failure) if failure.class == ErrorClass::CursorInvalid) {
+            complete = true;
+            changes = self.all_changes(&folder, None).await;
+        }
+        let (present, gone, cursor) = match changes {
+            Ok(changes) => changes,
+            Err(failure) if failure.class == ErrorClass::Gone => {
+                return self.folder_refused(location, &folder, failure).await;
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.reading.drop_gone(&gone);
+        let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
+        self.reading.places.extend(listed);
+        let linked: HashMap<&str, (&SourceKey, &str)> = self
+            .state
+            .links
+            .iter()
+            .map(|(key, link)| (link.item.as_str(), (key, link.change_key.as_str())))
+            .collect();
+        let left: Vec<SourceKey> = gone
+            .iter()
+            .filter_map(|id| linked.get(id.as_str()))
+            .map(|(key, _)| (*key).clone())
+            .collect();
+        let seen: Vec<SourceKey> = present
+            .keys()
+            .filter_map(|id| linked.get(id.as_str()))
+            .map(|(key, _)| (*key).clone())
+            .collect();
+        let unread: Vec<String> = present
+            .iter()
+            .filter(|(id, change_key)| {
+                linked
+                    .get(id.as_str())
+                    .is_none_or(|(key, agreed)| agreed != change_key || self.deep.contains(*key))
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for key in &seen {
+            self.state.left_folder.remove(key);
+            self.reading.gone.remove(key);
+        }
+        self.state.left_folder.extend(left.iter().cloned());
+        self.reading.gone.extend(left);
+        self.read_items(&unread).await?;
+        if complete {
+            self.missing_from_listing(location, &folder, &present).await?;
+        } else {
+            self.fresh_in_listing(location, &present).await?;
+        }
+        let fresh = self.state.fresh.iter().filter(|key| key.location() == *location);
+        self.reading.confirmed.extend(fresh.cloned());
+        self.reading.reached.insert(location.clone(), (cursor, signs));
+        Ok(())
+    }
+
+    /// A folder that is refused as missing: gone only if a read of its id says so, too.
+    async fn folder_refused(
+        &mut self,
+        location: &LocationKey,
+        folder: &FolderId,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        let gone = self.confirm_folders_gone(std::slice::from_ref(folder)).await?;
+        if gone.contains(&folder.0) {
+            // The folder went between the probe and now.
+            self.state.forget_folder(location);
+            self.reading.drop_folder(&folder.0);
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorClass::Transient,
+            Code::AnswersDisagree,
+            format!(
+                "a read of a folder's id finds it, and a reading of its changes does not: {}",
+                failure.detail
+            ),
+        ))
+    }
+
+    /// Every change of a folder: items present with their versions, ids gone, and the cursor.
+    pub(super) async fn all_changes(
+        &self,
+        folder: &FolderId,
+        mut cursor: Option<String>,
+    ) -> Result<FolderChanges, Failure> {
+        let (mut present, mut gone) = (BTreeMap::new(), BTreeSet::new());
+        for _ in 0..MAXIMUM_PAGES {
+            let page = self
+                .mailbox
+                .changes(self.owner, folder, cursor.as_deref())
+                .await?;
+            for change in page.changes {
+                match change {
+                    ItemChange::Present(item) => {
+                        gone.remove(&item.id);
+                        present.insert(item.id, item.change_key);
+                    }
+                    ItemChange::Gone { id } => {
+                        present.remove(&id);
+                        gone.insert(id);
+                    }
+                }
+            }
+            if page.last {
+                return Ok((present, gone, page.cursor));
+            }
+            if cursor.as_ref() == Some(&page.cursor) {
+                break;
+            }
+            cursor = Some(page.cursor);
+        }
+        Err(Failure::new(
+            ErrorClass::Transient,
+            Code::AnswersDisagree,
+            format!(
+                "the changes of a folder of {} do not come to an end",
+                self.owner.mailbox
+            ),
+        ))
+    }
+
+    /// Linked items that a complete listing of their folder does not show are asked for by id.
+    async fn missing_from_listing(
+        &mut self,
+        location: &LocationKey,
+        folder: &FolderId,
+        present: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let missing: Vec<(SourceKey, String)> = self
+            .state
+            .links_in(location, &folder.0)
+            .filter(|(_, link)| !link.has_lost_its_folder() && !present.contains_key(&link.item))
+            .map(|(key, link)| (key.clone(), link.item.clone()))
+            .collect();
+        let ids: Vec<String> = missing.iter().map(|(_, item)| item.clone()).collect();
+        self.state
+            .left_folder
+            .extend(missing.into_iter().map(|(key, _)| key));
+        self.read_items(&ids).await
+    }
+
+    /// Fresh copies that the changes of their folder do not show are asked for by id: they may be gone already.
+    async fn fresh_in_listing(
+        &mut self,
+        location: &LocationKey,
+        present: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let missing: Vec<String> = self
+            .state
+            .fresh
+            .iter()
+            .filter(|key| key.location() == *location && !self.reading.gone.contains(*key))
+            .filter_map(|key| self.state.links.get(key))
+            .filter(|link| !present.contains_key(&link.item))
+            .map(|link| link.item.clone())
+            .collect();
+        self.read_items(&missing).await
+    }
+
+    /// Reads by id: pending, held and unsettled tasks always; refused ones if the source reports them; and those of which a
+    /// second item appeared, to see whether the linked one still exists.
+    async fn read_by_id(&mut self) -> Result<(), Failure> {
+        let (state, reading) = (&*self.state, &self.reading);
+        let wanted = |key: &SourceKey| {
+            state.pending.contains(key)
+                || state.held.contains(key)
+                || (state.parked.contains_key(key) && (self.full || self.source.tasks.contains_key(key)))
+                || reading.items.contains_key(key)
+        };
+        let ids: Vec<String> = state
+            .links
+            .iter()
+            .filter(|(key, link)| wanted(key) || link.is_unsettled())
+            .filter(|(key, link)| !link.has_lost_its_folder() && !reading.gone.contains(*key))
+            .filter(|(key, link)| {
+                !reading
+                    .items
+                    .get(*key)
+                    .is_some_and(|items| items.iter().any(|item| item.item.id == link.item))
+            })
+            .map(|(_, link)| link.item.clone())
+            .collect();
+        self.read_items(&ids).await
+    }
+
+    /// Reads items and sorts them by the task they stand for; the person's own and foreign ones are left alone.
+    pub(super) async fn read_items(&mut self, ids: &[String]) -> Result<(), Failure> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let linked: HashMap<String, SourceKey> = self
+            .state
+            .links
+            .iter()
+            .map(|(key, link)| (link.item.clone(), key.clone()))
+            .collect();
+        // Of an item that is read twice in one pass the later values count.
+        let again: HashSet<&String> = ids.iter().collect();
+        self.reading.drop_items(|id| again.contains(id));
+        let answers = self.mailbox.items(self.owner, ids).await?;
+        for (id, answer) in ids.iter().zip(answers) {
+            let link = linked.get(id);
+            match (answer, link) {
+                (Ok(item), link) => self.sort_item(item, link),
+                (Err(failure), Some(key)) if failure.class == ErrorClass::Gone => {
+                    self.reading.gone.insert(key.clone());
+                }
+                (Err(failure), None) if failure.class == ErrorClass::Gone => {}
+                (Err(failure), link) if failure.stops() == Stops::Part => {
+                    // One damaged item must not stop the others. Its task is pending until the item can be read.
+                    let key = link.or_else(|| self.reading.expected.get(id));
+                    tracing::warn!(mailbox = %self.owner.mailbox, task = key.map_or("", SourceKey::as_str),
+                        code = %failure.code, detail = %failure.detail, "mailbox item cannot be read");
+                    if let Some(key) = key.cloned() {
+                        self.reading.undecided.insert(key, failure);
+                    }
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    fn sort_item(&mut self, item: MailboxItem, link: Option<&SourceKey>) {
+        match (
+            item.marker
+                .as_ref()
+                .map(|marker| (marker, whose(marker, self.owner))),
+            link,
+        ) {
+            // A linked item keeps its task even if somebody's program dropped the property.
+            (None, Some(key)) => self.reading.take(key.clone(), item),
+            (None, None) => {}
+            (Some((marker, Whose::Ours | Whose::Unnamed)), link) => {
+                let key = marker.key.clone();
+                // An item linked to one task that bears another's key: the answer to the write that made it was another's.
+                if let Some(wrong) = link.filter(|wrong| **wrong != key)
+                    && let Some(link) = self.state.links.get_mut(wrong)
+                {
+                    link.lose_folder();
+                }
+                self.reading.take(key, item);
+            }
+            (Some((marker, Whose::Foreign(owner))), link) => {
+                self.state.note_foreign(marker.key.as_str(), &owner);
+                if let Some(key) = link.cloned() {
+                    self.undecided(&key, "the item bears the marker of somebody else");
+                }
+            }
+        }
+    }
+}

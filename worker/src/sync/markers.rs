@@ -1,0 +1,32 @@
+//! Whose a marker in a mailbox is. Pure.
+
+use crate::mailbox::{MarkedFor, Marker, Owner};
+
+/// Whose a marker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It names this installation, tenant and person.
+    Ours,
+    /// An earlier build wrote it; it is ours.
+    Unnamed,
+    /// It names somebody else, or cannot be read. What bears it is left alone.
+    Foreign(String),
+}
+
+/// Returns whose a marker is that was found in this owner's mailbox.
+pub(super) fn whose<T>(marker: &Marker<T>, owner: &Owner) -> Whose {
+    match &marker.marked_for {
+        MarkedFor::Unnamed => Whose::Unnamed,
+        MarkedFor::Owner(named) if *named == owner.marker => Whose::Ours,
+        MarkedFor::Owner(named) => Whose::Foreign(named.to_string()),
+        MarkedFor::Unreadable(text) => Whose::Foreign(text.chars().take(80).collect()),
+    }
+}
+
+/// Returns whether a marker was written by another installation.
+pub(super) fn is_of_another_installation<T>(marker: &Marker<T>, owner: &Owner) -> bool {
+    match &marker.marked_for {
+        MarkedFor::Owner(named) => named.installation != owner.marker.installation,
+        MarkedFor::Unnamed | MarkedFor::Unreadable(_) => false,
+    }
+}

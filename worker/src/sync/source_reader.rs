@@ -1,0 +1,217 @@
+//! Reading the source's side of one user.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_common::state::SyncState;
+
+use crate::source::{Location, Person, Presence, Source, SourceChanges};
+
+/// The source's side as far as it was read.
+#[derive(Default)]
+pub(super) struct SourceReading {
+    pub(super) tasks: BTreeMap<SourceKey, Presence>,
+    pub(super) locations: BTreeMap<LocationKey, Location>,
+    pub(super) cursor: String,
+    /// Lists and sites that could not be read.
+    pub(super) unread: BTreeMap<LocationKey, Failure>,
+    /// Tasks of which two answers contradict each other, or that could not be read.
+    pub(super) undecided: BTreeMap<SourceKey, Failure>,
+    /// The keys of a complete listing, once there was one.
+    listed: Option<BTreeSet<SourceKey>>,
+}
+
+impl SourceReading {
+    /// Tasks that are there.
+    pub(super) fn present(&self) -> impl Iterator<Item = &SourceKey> {
+        self.tasks
+            .iter()
+            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
+            .map(|(key, _)| key)
+    }
+
+    fn is_unread(&self, key: &SourceKey) -> bool {
+        self.unread
+            .keys()
+            .any(|location| key.as_str().starts_with(location.as_str()))
+    }
+}
+
+/// Reads the source for one person.
+pub(super) struct SourceReader<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) person: &'a Person,
+}
+
+impl SourceReader<'_> {
+    /// What changed since the stored cursor, or everything; then what has to be looked at whatever changed.
+    pub(super) async fn read(
+        &self,
+        state: &mut SyncState,
+        surveyed: Option<(String, SourceChanges)>,
+        full: bool,
+    ) -> Result<SourceReading, Failure> {
+        let changes = match (&state.source_cursor, surveyed) {
+            _ if full => self.source.everything(self.person).await?,
+            // The survey asked with the cursor that is stored: its answer is the one needed here.
+            (Some(stored), Some((asked, changes))) if *stored == asked => changes,
+            (Some(stored), _) => self.changes_since(state, stored).await?,
+            (None, _) => self.source.everything(self.person).await?,
+        };
+        let complete = changes.complete;
+        let mut reading = SourceReading {
+            cursor: changes.cursor.clone(),
+            ..SourceReading::default()
+        };
+        take_changes(state, &mut reading, changes);
+        let mut questions: BTreeSet<SourceKey> = state.pending.iter().chain(&state.held).cloned().collect();
+        let unsettled = state.links.iter().filter(|(_, link)| link.is_unsettled());
+        questions.extend(unsettled.map(|(key, _)| key.clone()));
+        if complete {
+            // Not in a listing is not the same as gone: each is asked for by its key.
+            questions.extend(state.links.keys().cloned());
+        }
+        // What the feed reports as gone is asked for by its key, too.
+        questions.retain(|key| !matches!(reading.tasks.get(key), Some(Presence::Present(_))));
+        self.ask(state, &questions, &mut reading).await?;
+        Ok(reading)
+    }
+
+    async fn changes_since(&self, state: &SyncState, cursor: &str) -> Result<SourceChanges, Failure> {
+        let linked: BTreeSet<SourceKey> = state.links.keys().cloned().collect();
+        let changes = match self.source.refresh(&[cursor]).await {
+            Ok(()) => self.source.changes(self.person, cursor, &linked).await,
+            Err(failure) => Err(failure),
+        };
+        match changes {
+            Err(failure) if failure.class == ErrorClass::CursorInvalid => {
+                self.source.everything(self.person).await
+            }
+            other => other,
+        }
+    }
+
+    /// Reads tasks by their keys. A task counts as absent only if the feed or a listing says so, too.
+    pub(super) async fn ask(
+        &self,
+        state: &mut SyncState,
+        keys: &BTreeSet<SourceKey>,
+        reading: &mut SourceReading,
+    ) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<SourceKey> = keys.iter().cloned().collect();
+        let answers = self.source.tasks(self.person, &asked).await?;
+        let mut absent = BTreeSet::new();
+        for (key, presence) in answers {
+            // An answer about a task that was not asked for is no answer.
+            if !keys.contains(&key) {
+                continue;
+            }
+            match &presence {
+                Presence::Present(_) => {
+                    state.left_source.remove(&key);
+                }
+                Presence::Absent(_) => {
+                    absent.insert(key.clone());
+                }
+                Presence::Unreadable(failure) => {
+                    reading.undecided.insert(key.clone(), failure.clone());
+                }
+            }
+            reading.tasks.insert(key, presence);
+        }
+        for key in keys.iter().filter(|key| !reading.tasks.contains_key(*key)) {
+            reading.undecided.insert(key.clone(), unanswered(key));
+        }
+        self.confirm(state, &absent, reading).await
+    }
+
+    /// Looks for the second answer about tasks that a read by key calls absent.
+    async fn confirm(
+        &self,
+        state: &mut SyncState,
+        absent: &BTreeSet<SourceKey>,
+        reading: &mut SourceReading,
+    ) -> Result<(), Failure> {
+        let unconfirmed = |state: &SyncState| -> BTreeSet<SourceKey> {
+            absent
+                .iter()
+                .filter(|key| !state.left_source.contains(*key))
+                .cloned()
+                .collect()
+        };
+        if unconfirmed(state).is_empty() {
+            return Ok(());
+        }
+        if reading.listed.is_none() {
+            let listing = self.source.everything(self.person).await?;
+            note_listing(reading, &listing);
+        }
+        let listed = reading.listed.clone().unwrap_or_default();
+        for key in unconfirmed(state) {
+            if listed.contains(&key) || reading.is_unread(&key) {
+                reading.tasks.remove(&key);
+                reading.undecided.insert(key.clone(), contradiction(&key));
+            } else {
+                state.left_source.insert(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes over what the feed or a listing reports. A task that it calls absent is asked for by its key before it counts.
+fn take_changes(state: &mut SyncState, reading: &mut SourceReading, changes: SourceChanges) {
+    note_listing(reading, &changes);
+    for location in changes.locations {
+        reading.locations.insert(location.key.clone(), location);
+    }
+    for (key, presence) in changes.tasks {
+        match &presence {
+            Presence::Present(_) => {
+                state.left_source.remove(&key);
+            }
+            Presence::Absent(_) => {
+                state.left_source.insert(key.clone());
+            }
+            Presence::Unreadable(failure) => {
+                reading.undecided.insert(key.clone(), failure.clone());
+            }
+        }
+        reading.tasks.insert(key, presence);
+    }
+}
+
+fn note_listing(reading: &mut SourceReading, changes: &SourceChanges) {
+    let unread = changes.unread.iter();
+    reading
+        .unread
+        .extend(unread.map(|unread| (unread.key.clone(), unread.failure.clone())));
+    if changes.complete {
+        // A task that cannot be read is listed all the same.
+        let listed = changes.tasks.iter().filter(|(_, presence)| match presence {
+            Presence::Present(_) | Presence::Unreadable(_) => true,
+            Presence::Absent(_) => false,
+        });
+        reading.listed = Some(listed.map(|(key, _)| key.clone()).collect());
+    }
+}
+
+fn contradiction(key: &SourceKey) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::AnswersDisagree,
+        format!("a read of {key} by its id says that it is not the person's, and the listing does not"),
+    )
+}
+
+fn unanswered(key: &SourceKey) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::AnswersDisagree,
+        format!("{key} was asked for by its id and is missing in the answer"),
+    )
+}

@@ -1,0 +1,357 @@
+//! Carrying a plan out, one action at a time. What follows from each result is decided in `plan::Pass`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{LocationKey, SourceKey, UserKey};
+use tasksync_common::plan::{Action, Done, Pass, Plan, Side};
+use tasksync_common::state::LocationState;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::keeper::Keeper;
+use super::load::Unnamed;
+use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
+use crate::source::{Location, Person, Presence, Source, TaskChanges};
+use crate::work::SyncReport;
+
+/// Progress is saved after this many writes, so that little is read again after a crash.
+const SAVE_EVERY: u32 = 25;
+
+/// A number that tasksync adds to a folder's name that is taken is at most this.
+const LARGEST_NUMBER: u32 = 20;
+
+/// Carries the plan of one user out.
+pub(super) struct Writer<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) mailbox: &'a dyn Mailbox,
+    pub(super) user: &'a UserKey,
+    pub(super) owner: &'a Owner,
+    pub(super) person: &'a Person,
+    pub(super) locations: &'a BTreeMap<LocationKey, Location>,
+    pub(super) keeper: &'a mut Keeper,
+    pub(super) pass: &'a mut Pass,
+    pub(super) report: &'a mut SyncReport,
+    pub(super) deadline: Instant,
+    /// The id that this pass leaves on every item it writes.
+    pub(super) write_id: String,
+}
+
+impl Writer<'_> {
+    /// Returns a new id for the writes of one pass.
+    pub(super) fn new_write_id() -> String {
+        Uuid::new_v4().simple().to_string()
+    }
+
+    pub(super) async fn carry_out(mut self, plan: Plan, unnamed: Unnamed) -> Result<(), Failure> {
+        let without_folder = self.create_folders(&plan.folders).await;
+        self.rename_folders().await;
+        self.complete_markers(unnamed).await;
+        self.pass.agree(plan.agreed);
+        let actions: Vec<Action> = plan.actions.into_iter().map(|(_, action)| action).collect();
+        if self.pass.begin(&actions, &self.write_id) {
+            self.keeper.save(self.pass).await?;
+        }
+        let mut writes = 0_u32;
+        for action in actions {
+            let late = Instant::now() >= self.deadline;
+            let homeless = matches!(action, Action::CreateInMailbox { .. })
+                && without_folder.contains(&action.key().location());
+            if self.pass.is_stopped() || late || homeless {
+                self.report.unfinished |= late;
+                self.pass.not_begun(&action);
+                continue;
+            }
+            let result = self.perform(&action).await;
+            writes += 1;
+            match action.side() {
+                Side::Source => self.report.source_writes += 1,
+                Side::Mailbox => self.report.mailbox_writes += 1,
+            }
+            match result {
+                Ok(done) => self.pass.done(&action, done),
+                Err(failure) => {
+                    self.report.items_failed += 1;
+                    tracing::info!(tenant = %self.user.tenant, user = %self.user.user, task = %action.key(),
+                        code = %failure.code, class = failure.class.name(), detail = %failure.detail,
+                        "a task could not be written");
+                    self.pass.failed(&action, failure);
+                }
+            }
+            if writes >= SAVE_EVERY {
+                writes = 0;
+                self.keeper.save(self.pass).await?;
+            }
+        }
+        self.pass.finish();
+        Ok(())
+    }
+
+    /// Folders for new locations. Tasks of locations that could not get one have to wait.
+    async fn create_folders(&mut self, folders: &[LocationKey]) -> BTreeSet<LocationKey> {
+        let mut without = BTreeSet::new();
+        for location in folders {
+            let Some(known) = self.locations.get(location) else {
+                without.insert(location.clone());
+                continue;
+            };
+            self.report.mailbox_writes += 1;
+            match self
+                .mailbox
+                .create_folder(self.owner, &known.name, location)
+                .await
+            {
+                Ok(folder) => self.pass.folder_made(
+                    location,
+                    LocationState {
+                        name: known.name.clone(),
+                        found: false,
+                        holds: known.holds,
+                        folder: folder.0,
+                        cursor: None,
+                        signs: None,
+                    },
+                ),
+                Err(failure) => {
+                    without.insert(location.clone());
+                    self.pass.folder_failed(failure);
+                }
+            }
+        }
+        without
+    }
+
+    /// Folders follow the names of their lists; a failure here is tried again when the list is reported next.
+    async fn rename_folders(&mut self) {
+        for (location, known) in self.locations {
+            let Some(place) = self.pass.state.locations.get_mut(location) else {
+                continue;
+            };
+            place.holds = known.holds;
+            if place.name == known.name || (place.found && is_numbered(&place.name, &known.name)) {
+                continue;
+            }
+            self.report.mailbox_writes += 1;
+            let folder = FolderId(place.folder.clone());
+            match self.mailbox.rename_folder(self.owner, &folder, &known.name).await {
+                Ok(()) => {
+                    place.name.clone_from(&known.name);
+                    place.found = false;
+                }
+                Err(failure) => tracing::debug!(user = %self.user, %failure, "folder not renamed"),
+            }
+        }
+    }
+
+    /// Markers that earlier builds wrote name their owner from now on. A failure here is tried again at the next reading.
+    async fn complete_markers(&mut self, unnamed: Unnamed) {
+        if !unnamed.folders.is_empty()
+            && let Err(failure) = self
+                .mailbox
+                .complete_folder_markers(self.owner, &unnamed.folders)
+                .await
+        {
+            tracing::debug!(user = %self.user, %failure, "markers of folders not completed");
+        }
+        let (keys, items): (Vec<SourceKey>, Vec<ItemRef>) = unnamed.items.into_iter().unzip();
+        if items.is_empty() {
+            return;
+        }
+        match self.mailbox.complete_item_markers(self.owner, &items).await {
+            Ok(completed) => {
+                for ((key, before), after) in keys.iter().zip(&items).zip(completed) {
+                    if let Ok(after) = after {
+                        self.pass.version_moved(key, &before.change_key, after.change_key);
+                    }
+                }
+            }
+            Err(failure) => tracing::debug!(user = %self.user, %failure, "markers of items not completed"),
+        }
+    }
+
+    async fn perform(&self, action: &Action) -> Result<Done, Failure> {
+        let item_ref = |id: &str, change_key: &str| ItemRef {
+            id: id.to_owned(),
+            change_key: change_key.to_owned(),
+        };
+        match action {
+            Action::CreateInMailbox {
+                key, task, web_url, ..
+            } => {
+                let item = NewItem {
+                    key,
+                    task,
+                    web_link: Some(web_url),
+                    write_id: &self.write_id,
+                };
+                self.create(&item).await.map(written)
+            }
+            Action::RemoveFromMailbox { item, change_key, .. } => {
+                self.mailbox
+                    .delete(self.owner, &item_ref(item, change_key))
+                    .await?;
+                Ok(Done::Deleted)
+            }
+            Action::RemoveTwin { item, change_key, .. } => {
+                self.mailbox
+                    .delete(self.owner, &item_ref(item, change_key))
+                    .await?;
+                Ok(Done::Twin)
+            }
+            Action::DisownTwin { item, change_key, .. } => {
+                self.mailbox
+                    .disown(self.owner, &item_ref(item, change_key))
+                    .await?;
+                Ok(Done::Twin)
+            }
+            Action::DeleteAtSource { key, version, .. } => {
+                self.source.delete(key, version).await?;
+                Ok(Done::Deleted)
+            }
+            Action::UpdateSource {
+                key,
+                version,
+                task,
+                fields,
+                ..
+            } => {
+                let changes = TaskChanges {
+                    task: (**task).clone(),
+                    fields: *fields,
+                };
+                self.task_is_unchanged(key, version).await?;
+                let written = self.source.update(key, version, &changes).await?;
+                Ok(Done::Version(written.version))
+            }
+            Action::UpdateMailbox {
+                item,
+                change_key,
+                task,
+                fields,
+                ..
+            } => {
+                let changes = ItemChanges {
+                    task: (**task).clone(),
+                    fields: *fields,
+                    write_id: self.write_id.clone(),
+                };
+                let item = item_ref(item, change_key);
+                self.item_is_unchanged(&item).await?;
+                self.mailbox
+                    .update(self.owner, &item, &changes)
+                    .await
+                    .map(written)
+            }
+        }
+    }
+
+    /// Where the source does not compare versions itself, the task is read just before it is written.
+    async fn task_is_unchanged(&self, key: &SourceKey, version: &str) -> Result<(), Failure> {
+        if self.source.capabilities().conditional_writes {
+            return Ok(());
+        }
+        let answers = self.source.tasks(self.person, std::slice::from_ref(key)).await?;
+        match answers.into_iter().find(|(answered, _)| answered == key) {
+            Some((_, Presence::Present(item))) if item.version == version => Ok(()),
+            Some((_, Presence::Unreadable(failure))) => Err(failure),
+            Some((_, Presence::Present(_) | Presence::Absent(_))) | None => {
+                Err(changed_meanwhile(key.as_str()))
+            }
+        }
+    }
+
+    /// Where the mailbox does not compare versions itself, the item is read just before it is written.
+    async fn item_is_unchanged(&self, item: &ItemRef) -> Result<(), Failure> {
+        if self.mailbox.capabilities().conditional_writes {
+            return Ok(());
+        }
+        let answers = self
+            .mailbox
+            .items(self.owner, std::slice::from_ref(&item.id))
+            .await?;
+        match answers.into_iter().next() {
+            Some(Ok(found)) if found.item == *item => Ok(()),
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(_)) | None => Err(changed_meanwhile(&item.id)),
+        }
+    }
+
+    /// Creates the item; when the answer is lost it is looked for, so that it is not created twice.
+    async fn create(&self, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
+        let key = item.key;
+        let Some(place) = self.pass.state.locations.get(&key.location()) else {
+            return Err(Failure::new(
+                ErrorClass::Gone,
+                Code::AnswersDisagree,
+                format!("{key} has no folder in {}", self.owner.mailbox),
+            ));
+        };
+        let folder = FolderId(place.folder.clone());
+        let created = match self.mailbox.create(self.owner, &folder, item).await {
+            Err(failure) if failure.class == ErrorClass::OutcomeUnknown => {
+                let found = self.mailbox.find(self.owner, &[folder], key).await?;
+                found.into_iter().next().ok_or(failure)?
+            }
+            other => other?,
+        };
+        // An id that belongs to another task is the answer to another request.
+        if let Some(other) = self
+            .pass
+            .state
+            .linked_to(&created.id)
+            .filter(|other| *other != key)
+        {
+            return Err(Failure::new(
+                ErrorClass::OutcomeUnknown,
+                Code::AnswersDisagree,
+                format!("the item created for {key} has the id of the copy of {other}"),
+            ));
+        }
+        Ok(created)
+    }
+}
+
+fn changed_meanwhile(what: &str) -> Failure {
+    Failure::new(
+        ErrorClass::Conflict,
+        Code::AnswersDisagree,
+        format!("{what} changed between reading and writing"),
+    )
+}
+
+fn written(item: ItemRef) -> Done {
+    Done::Item {
+        id: item.id,
+        change_key: item.change_key,
+    }
+}
+
+/// Returns whether `name` is `wanted` with a number that tasksync adds when a name is taken: `Tasks (2)` up to
+/// `Tasks (20)`.
+fn is_numbered(name: &str, wanted: &str) -> bool {
+    name.strip_prefix(wanted)
+        .and_then(|rest| rest.strip_prefix(" ("))
+        .and_then(|rest| rest.strip_suffix(')'))
+        .and_then(|number| number.parse::<u32>().ok())
+        .is_some_and(|number| (2..=LARGEST_NUMBER).contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_that_tasksync_adds_is_no_difference() {
+        assert!(is_numbered("Project Alpha (2)", "Project Alpha"));
+        assert!(is_numbered("Project Alpha (20)", "Project Alpha"));
+        for other in [
+            "Project Alpha (2025)",
+            "Project Alpha (1)",
+            "Project Alpha (b)",
+            "Project Alpha",
+            "Project",
+        ] {
+            assert!(!is_numbered(other, "Project Alpha"), "{other}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! EWS over the simulated Exchange and SharePoint over the simulated SharePoint do what every back end has to do.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tasksync_common::model::SourceKey;
+use tasksync_common::registry::Registry as _;
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
+use tasksync_loadtest::trial::Farm;
+use tasksync_worker::mailbox::{Mailbox, Owner};
+use tasksync_worker::source::{Person, Source};
+use tasksync_worker::sync::TenantContext;
+
+use crate::contract::{MailboxBench, SourceBench, mailbox_contract, source_contract};
+use crate::rig::Rig;
+
+/// A farm, a list, and the connections of the tenant.
+struct Bench {
+    rig: Rig,
+    list: ListId,
+    context: Arc<TenantContext>,
+    owner: Owner,
+    login: String,
+}
+
+async fn bench() -> Bench {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let context = rig.tenants.get(&rig.tenant_id()).await.unwrap();
+    let enrolment = rig.registry.enrolment(&rig.user(0)).await.unwrap().unwrap();
+    Bench {
+        owner: context.owner(&enrolment).unwrap(),
+        login: enrolment.source_login,
+        rig,
+        list,
+        context,
+    }
+}
+
+impl Bench {
+    fn item(&self, key: &SourceKey) -> ItemId {
+        let items = self
+            .rig
+            .farm
+            .sharepoint
+            .items(self.rig.site(), self.list)
+            .unwrap();
+        let found = items
+            .into_iter()
+            .find(|item| Farm::key(self.list, item.id) == key.as_str());
+        found.unwrap().id
+    }
+}
+
+#[async_trait]
+impl MailboxBench for Bench {
+    fn mailbox(&self) -> Arc<dyn Mailbox> {
+        Arc::clone(&self.context.connections.mailbox)
+    }
+
+    fn owner(&self) -> Owner {
+        self.owner.clone()
+    }
+
+    async fn retitle(&self, item: &str, title: &str) {
+        let edit = CopyEdit {
+            subject: Some(title.to_owned()),
+            ..CopyEdit::default()
+        };
+        let exchange = &self.rig.farm.exchange;
+        exchange.person_edits(self.rig.smtp(0), item, edit).unwrap();
+    }
+
+    async fn delete(&self, item: &str) {
+        let exchange = &self.rig.farm.exchange;
+        exchange.person_deletes(self.rig.smtp(0), item, true).unwrap();
+    }
+}
+
+#[async_trait]
+impl SourceBench for Bench {
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.context.connections.source)
+    }
+
+    fn person(&self) -> Person {
+        Person {
+            login: self.login.clone(),
+        }
+    }
+
+    async fn create(&self, title: &str) -> SourceKey {
+        let item = self.rig.add_task(self.list, 0, title);
+        SourceKey::from_stored(&Farm::key(self.list, item))
+    }
+
+    async fn retitle(&self, key: &SourceKey, title: &str) {
+        self.rig.retitle_original(self.list, self.item(key), title);
+    }
+
+    async fn delete(&self, key: &SourceKey) {
+        self.rig.delete_original(self.list, self.item(key));
+    }
+}
+
+mod ews {
+    super::mailbox_contract!(super::bench);
+}
+
+mod sharepoint {
+    super::source_contract!(super::bench);
+}

@@ -1,0 +1,343 @@
+//! The real engine over the world: one sync at a time, with what goes wrong in it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::clock::{Clock, SharedClock};
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, UserKey};
+use tasksync_common::plan::{Limits, Plan};
+use tasksync_common::registry::{Registry, Tenant};
+use tasksync_worker::mailbox::MailboxCapabilities;
+use tasksync_worker::sync::{Connections, Connector, SyncEngine, SyncSettings, Tenants};
+use tasksync_worker::work::{Survey, UserSync};
+use tokio::sync::Notify;
+
+use crate::faults::{Answer, Fault, Faults, failure};
+use crate::mailbox::ModelMailbox;
+use crate::registry::{ModelRegistry, user};
+use crate::source::ModelSource;
+use crate::world::{Act, World};
+
+/// Time one sync may take.
+const BUDGET: Duration = Duration::from_secs(30);
+
+/// How one sync goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    pub(crate) fault: Fault,
+    /// Everything is compared.
+    pub(crate) full: bool,
+    /// The folders' cursors are not valid any more.
+    pub(crate) relist: bool,
+    /// What a person does after the first folder was read.
+    pub(crate) while_reading: Option<Act>,
+    /// What a person does between reading and writing.
+    pub(crate) before_writing: Option<Act>,
+}
+
+impl Way {
+    pub(crate) const PLAIN: Self = Self {
+        fault: Fault::None,
+        full: false,
+        relist: false,
+        while_reading: None,
+        before_writing: None,
+    };
+}
+
+#[derive(Default)]
+struct Meanwhile {
+    while_reading: Option<Act>,
+    before_writing: Option<Act>,
+}
+
+struct Inner {
+    world: Mutex<World>,
+    meanwhile: Mutex<Meanwhile>,
+    killed: Notify,
+}
+
+/// The world, shared by the servers and the registry over it.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+impl Shared {
+    pub(crate) fn new(skew: i64) -> Self {
+        Self(Arc::new(Inner {
+            world: Mutex::new(World::new(skew)),
+            meanwhile: Mutex::default(),
+            killed: Notify::new(),
+        }))
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.world.lock().unwrap()
+    }
+
+    /// The process ends here.
+    async fn end(&self) {
+        self.0.killed.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    /// A read of a server.
+    pub(crate) async fn read<T: Send>(
+        &self,
+        look: impl FnOnce(&mut World, Answer) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        let result = {
+            let mut world = self.world();
+            let answer = world.faults.read();
+            if world.faults.killed {
+                None
+            } else {
+                Some(answer.and_then(|answer| look(&mut world, answer)))
+            }
+        };
+        match result {
+            Some(result) => result,
+            None => {
+                self.end().await;
+                Err(failure(ErrorClass::Transient))
+            }
+        }
+    }
+
+    /// A write to a server.
+    pub(crate) async fn write<T: Send>(
+        &self,
+        write: impl FnOnce(&mut World) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        self.act_before_writing();
+        let (result, killed, late) = {
+            let mut world = self.world();
+            world.all_writes += 1;
+            let begun = world.faults.before_write();
+            let result = if world.faults.killed {
+                Err(failure(ErrorClass::Transient))
+            } else {
+                begun.and_then(|()| write(&mut world)).and_then(|value| {
+                    world.faults.after_write()?;
+                    Ok(value)
+                })
+            };
+            (result, world.faults.killed, world.faults.is_late())
+        };
+        if killed {
+            self.end().await;
+        }
+        if late {
+            tokio::time::advance(BUDGET).await;
+        }
+        result
+    }
+
+    /// A call of the registry.
+    pub(crate) async fn registry<T: Send>(
+        &self,
+        call: impl FnOnce(&mut World) -> T + Send,
+    ) -> Result<T, Failure> {
+        let result = {
+            let mut world = self.world();
+            world.faults.call();
+            (!world.faults.killed).then(|| call(&mut world))
+        };
+        match result {
+            Some(result) => Ok(result),
+            None => {
+                self.end().await;
+                Err(failure(ErrorClass::Transient))
+            }
+        }
+    }
+
+    /// Time is used up before the first write, if so.
+    pub(crate) async fn late_before_first_write(&self) {
+        let late = {
+            let world = self.world();
+            world.faults.writes == 0 && world.faults.is_late()
+        };
+        if late {
+            tokio::time::advance(BUDGET).await;
+        }
+    }
+
+    pub(crate) fn act_before_writing(&self) {
+        let act = self.0.meanwhile.lock().unwrap().before_writing.take();
+        if let Some(act) = act {
+            self.world().act(&act);
+        }
+    }
+
+    pub(crate) fn after_folder_read(&self) {
+        let act = self.0.meanwhile.lock().unwrap().while_reading.take();
+        if let Some(act) = act {
+            self.world().act(&act);
+        }
+    }
+}
+
+struct WorldClock(Shared);
+
+impl Clock for WorldClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.world().now).unwrap()
+    }
+}
+
+struct ModelConnector {
+    shared: Shared,
+    capabilities: MailboxCapabilities,
+}
+
+impl Connector for ModelConnector {
+    fn connect(&self, _: &Tenant) -> Result<Connections, Failure> {
+        Ok(Connections {
+            source: Arc::new(ModelSource {
+                world: self.shared.clone(),
+            }),
+            mailbox: Arc::new(ModelMailbox {
+                world: self.shared.clone(),
+                capabilities: self.capabilities,
+            }),
+        })
+    }
+}
+
+/// What a mailbox server can do that can do everything.
+pub(crate) const EVERYTHING: MailboxCapabilities = MailboxCapabilities {
+    fields: FieldSet::ALL,
+    conditional_writes: true,
+    signs: true,
+    search_by_key: true,
+    deleted_items: true,
+    archive: false,
+    time_precision: SignedDuration::from_secs(1),
+};
+
+/// A world with engines over it.
+pub(crate) struct Stage {
+    pub(crate) shared: Shared,
+    engine: SyncEngine,
+    /// Compares everything in every sync.
+    thorough: SyncEngine,
+    user: UserKey,
+    failure: Mutex<Option<Code>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    pub(crate) fn new(skew: i64, capabilities: MailboxCapabilities) -> Self {
+        let shared = Shared::new(skew);
+        let registry: Arc<dyn Registry> = Arc::new(ModelRegistry(shared.clone()));
+        let clock: SharedClock = Arc::new(WorldClock(shared.clone()));
+        let connector = ModelConnector {
+            shared: shared.clone(),
+            capabilities,
+        };
+        let tenants = Arc::new(Tenants::new(
+            Arc::clone(&registry),
+            Arc::new(connector),
+            Arc::clone(&clock),
+            1,
+            Duration::from_secs(3_600),
+        ));
+        let engine = |full_check_interval| {
+            SyncEngine::new(
+                Arc::clone(&registry),
+                Arc::clone(&tenants),
+                Arc::clone(&clock),
+                SyncSettings {
+                    full_check_interval,
+                    deep_check_interval: Duration::from_secs(7 * 24 * 3_600),
+                    limits: Limits {
+                        deletions: usize::MAX,
+                        percent: 100,
+                        emptied_from: usize::MAX,
+                    },
+                },
+            )
+        };
+        Self {
+            engine: engine(Duration::from_secs(1_000_000_000)),
+            thorough: engine(Duration::ZERO),
+            shared,
+            user: user(),
+            failure: Mutex::default(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap(),
+        }
+    }
+
+    /// One turn of the person: look-up, survey, and a sync if there may be something to do. Returns whether nothing went
+    /// wrong in it.
+    pub(crate) fn sync(&self, way: &Way) -> bool {
+        self.shared.world().faults = Faults::of(way.fault, way.relist);
+        *self.shared.0.meanwhile.lock().unwrap() = Meanwhile {
+            while_reading: way.while_reading.clone(),
+            before_writing: way.before_writing.clone(),
+        };
+        let engine = if way.full || way.relist {
+            &self.thorough
+        } else {
+            &self.engine
+        };
+        let ended = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                ended = turn(engine, &self.user) => Some(ended),
+                () = self.shared.0.killed.notified() => None,
+            }
+        });
+        *self.shared.0.meanwhile.lock().unwrap() = Meanwhile::default();
+        {
+            let mut world = self.shared.world();
+            world.deceived |= world.faults.deceived;
+            world.faults = Faults::default();
+            let parked = world.saved.iter().flat_map(|state| state.parked.keys().cloned());
+            let parked: Vec<_> = parked.collect();
+            world.oracle.refused.extend(parked);
+        }
+        let failed = ended.as_ref().and_then(|ended| ended.as_ref().err());
+        *self.failure.lock().unwrap() = failed.map(|failure| failure.code);
+        matches!(ended, Some(Ok(())))
+    }
+
+    /// The failure of the last sync.
+    pub(crate) fn failure(&self) -> Option<Code> {
+        *self.failure.lock().unwrap()
+    }
+
+    /// What a sync would write that compares the values of every pair.
+    pub(crate) fn preview(&self) -> Plan {
+        self.shared.world().faults = Faults::default();
+        let (plan, held) = self.runtime.block_on(self.engine.preview(&self.user)).unwrap();
+        assert!(held.is_empty());
+        plan
+    }
+
+    pub(crate) fn lose_state(&self) {
+        let mut world = self.shared.world();
+        world.saved = None;
+        world.oracle.lost_state();
+    }
+}
+
+async fn turn(engine: &SyncEngine, user: &UserKey) -> Result<(), Failure> {
+    let users = [user.user.clone()];
+    let known = engine.look_up(&user.tenant, &users).await.pop().unwrap()?;
+    let surveyed = engine
+        .survey(&user.tenant, vec![(user.user.clone(), known)])
+        .await
+        .pop()
+        .unwrap()?;
+    match surveyed {
+        Survey::Idle => Ok(()),
+        Survey::Work(work) => engine.sync(user, work, BUDGET).await.map(|_| ()),
+    }
+}

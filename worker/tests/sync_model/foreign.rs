@@ -1,0 +1,112 @@
+//! Folders and items that bear the marker of somebody else are left alone.
+
+use tasksync_common::error::Code;
+use tasksync_worker::mailbox::MarkedFor;
+
+use crate::engine::{EVERYTHING, Stage, Way};
+use crate::world::{Act, Item, World, location};
+
+/// The marker of a colleague of the same installation, of another installation, and one that cannot be read.
+fn owners() -> [MarkedFor; 3] {
+    let of = |text: &str| MarkedFor::Owner(text.parse().unwrap());
+    [
+        of("6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ben"),
+        of("7a1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"),
+        MarkedFor::Unreadable("half a mark".to_owned()),
+    ]
+}
+
+const FULL: Way = Way {
+    full: true,
+    ..Way::PLAIN
+};
+
+/// A folder of somebody else with an item in it, for a task of the person.
+fn foreign_folder(world: &mut World, owner: &MarkedFor) -> (u32, u32) {
+    world.act(&Act::Create(0));
+    let folder = world.next();
+    world.folders.insert(folder, location(0));
+    world.owners.insert(folder, owner.clone());
+    (folder, foreign_item(world, folder, owner))
+}
+
+fn foreign_item(world: &mut World, folder: u32, owner: &MarkedFor) -> u32 {
+    let (key, task) = world
+        .source
+        .iter()
+        .next()
+        .map(|(key, found)| (key.clone(), found.task.clone()))
+        .unwrap();
+    let item = world.add_item(Item {
+        key: Some(key),
+        folder,
+        task,
+        change_key: 0,
+        modified: world.now,
+        created: world.now,
+        private: false,
+        write_id: None,
+    });
+    world.owners.insert(item, owner.clone());
+    item
+}
+
+#[test]
+fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
+    for owner in [owners()[0].clone(), owners()[2].clone()] {
+        let stage = Stage::new(0, EVERYTHING);
+        let (folder, item) = foreign_folder(&mut stage.shared.world(), &owner);
+        let before = stage.shared.world().items[&item].clone();
+        assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
+        let world = stage.shared.world();
+        assert_eq!(world.items[&item].change_key, before.change_key);
+        let saved = world.saved.clone().unwrap();
+        let ours: Vec<u32> = saved
+            .locations
+            .values()
+            .map(|place| place.folder.parse().unwrap())
+            .collect();
+        assert!(ours.len() == 1 && ours[0] != folder, "{ours:?}");
+        assert!(saved.foreign.contains_key(location(0).as_str()));
+        // The person's own copy was made beside it, once.
+        assert_eq!(saved.links.len(), 1);
+        assert!(saved.links.values().all(|link| link.item != item.to_string()));
+    }
+}
+
+#[test]
+fn a_mailbox_of_another_installation_is_left_alone_and_said_so() {
+    let stage = Stage::new(0, EVERYTHING);
+    foreign_folder(&mut stage.shared.world(), &owners()[1]);
+    assert!(!stage.sync(&Way::PLAIN));
+    assert_eq!(stage.failure(), Some(Code::MailboxOfAnotherInstallation));
+    let world = stage.shared.world();
+    assert_eq!(world.all_writes, 0);
+    assert_eq!(world.source.len(), 1);
+}
+
+#[test]
+fn an_item_of_somebody_else_in_our_folder_stays_as_it_is() {
+    for owner in owners() {
+        let stage = Stage::new(0, EVERYTHING);
+        stage.shared.world().act(&Act::Create(0));
+        assert!(stage.sync(&Way::PLAIN));
+        let item = {
+            let mut world = stage.shared.world();
+            let folder = *world.folders.keys().next().unwrap();
+            let item = foreign_item(&mut world, folder, &owner);
+            world.touch_item(item);
+            item
+        };
+        let (before, writes) = {
+            let world = stage.shared.world();
+            (world.items[&item].change_key, world.all_writes)
+        };
+        assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
+        let world = stage.shared.world();
+        assert_eq!(
+            (world.items[&item].change_key, world.all_writes),
+            (before, writes)
+        );
+    }
+}

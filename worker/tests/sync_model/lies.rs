@@ -1,0 +1,91 @@
+//! One answer that is wrong, at every read of a sync, after everything a person can do.
+
+use tasksync_common::model::Status;
+
+use crate::Op;
+use crate::engine::Way;
+use crate::faults::Fault;
+use crate::run;
+use crate::world::Act::{
+    Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Reassign, Unassign,
+};
+use crate::world::{Act, Edit, Place};
+
+/// More reads than any sync of these histories makes.
+const READS: u32 = 14;
+
+fn act(act: Act) -> Op {
+    Op::Act(2_000, act)
+}
+
+fn sync(fault: Fault, full: bool) -> Op {
+    Op::Sync(Way {
+        fault,
+        full,
+        ..Way::PLAIN
+    })
+}
+
+/// What a person does before the sync in which one answer is wrong.
+fn wishes() -> Vec<Vec<Act>> {
+    vec![
+        vec![],
+        vec![EditItem(0, Edit::Title)],
+        vec![EditSource(0, Edit::Title)],
+        vec![EditItem(0, Edit::Title), EditSource(0, Edit::Title)],
+        vec![
+            EditItem(1, Edit::Progress(Status::Completed, 100)),
+            EditItem(0, Edit::Title),
+        ],
+        vec![DeleteItem(0)],
+        vec![DeleteTask(0)],
+        vec![Unassign(0)],
+        vec![Unassign(0), Reassign(0)],
+        vec![Move(0, Place::Ours(1)), EditItem(0, Edit::Title)],
+        vec![Move(0, Place::Own)],
+        vec![DeleteFolder(0)],
+        vec![Create(0)],
+    ]
+}
+
+/// Runs every wish with every fault, in plain syncs, in full ones, and in one after the state was lost.
+fn everywhere(fault: impl Fn(u32) -> Fault) {
+    for wish in wishes() {
+        for at in 1..READS {
+            for (full, lost) in [(false, false), (true, false), (false, true)] {
+                let mut history = vec![
+                    act(Create(0)),
+                    act(Create(0)),
+                    act(Create(1)),
+                    sync(Fault::None, false),
+                ];
+                history.extend(wish.iter().cloned().map(act));
+                history.extend(lost.then_some(Op::LoseState));
+                history.push(sync(fault(at), full));
+                let told = format!("{wish:?}, {:?}, full {full}, state lost {lost}", fault(at));
+                let ended = std::panic::catch_unwind(|| run(0, &history));
+                assert!(ended.is_ok(), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_single_wrong_answer_deletes_anything() {
+    everywhere(Fault::Lie);
+}
+
+#[test]
+fn what_cannot_be_read_arrives_once_it_can() {
+    everywhere(Fault::ReadRefused);
+}
+
+#[test]
+fn a_read_without_answer_loses_nothing() {
+    everywhere(Fault::ReadFails);
+}
+
+#[test]
+fn a_process_that_ends_before_any_call_loses_nothing() {
+    everywhere(Fault::Kill);
+}

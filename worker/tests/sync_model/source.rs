@@ -1,0 +1,197 @@
+//! The world as a source.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::facts::SiteCheck;
+use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_worker::source::{
+    Absence, Location, Person, Presence, Source, SourceCapabilities, SourceChanges, SourceItem, TaskChanges,
+    Written,
+};
+
+use crate::engine::Shared;
+use crate::faults::{Answer, failure, refusal};
+use crate::world::{World, holds, location};
+
+/// A source over the world.
+pub(crate) struct ModelSource {
+    pub(crate) world: Shared,
+}
+
+impl World {
+    fn presence(&self, key: &SourceKey) -> Presence {
+        match self.source.get(key) {
+            Some(found) if found.assigned => Presence::Present(Box::new(SourceItem {
+                key: key.clone(),
+                version: found.version.to_string(),
+                task: found.task.clone(),
+                modified: Timestamp::from_second(found.modified).unwrap(),
+                web_url: String::new(),
+                writable: true,
+            })),
+            Some(_) => Presence::Absent(Absence::NotAssigned),
+            None => Presence::Absent(Absence::Deleted),
+        }
+    }
+
+    fn everything(&self) -> Vec<(SourceKey, Presence)> {
+        let assigned = self.source.iter().filter(|(_, task)| task.assigned);
+        assigned
+            .map(|(key, _)| (key.clone(), self.presence(key)))
+            .collect()
+    }
+
+    fn changes(&self, tasks: Vec<(SourceKey, Presence)>, complete: bool) -> SourceChanges {
+        SourceChanges {
+            tasks,
+            locations: vec![place(&location(0)), place(&location(1))],
+            unread: Vec::new(),
+            cursor: self.source_log.len().to_string(),
+            complete,
+        }
+    }
+}
+
+fn place(key: &LocationKey) -> Location {
+    Location {
+        key: key.clone(),
+        name: key.to_string(),
+        web_url: String::new(),
+        holds: holds(key),
+    }
+}
+
+#[async_trait]
+impl Source for ModelSource {
+    fn capabilities(&self) -> SourceCapabilities {
+        SourceCapabilities {
+            conditional_writes: true,
+            time_precision: SignedDuration::from_secs(1),
+        }
+    }
+
+    fn clock_offset(&self) -> Option<SignedDuration> {
+        Some(SignedDuration::ZERO)
+    }
+
+    async fn refresh(&self, _: &[&str]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn changes(
+        &self,
+        _: &Person,
+        cursor: &str,
+        linked: &BTreeSet<SourceKey>,
+    ) -> Result<SourceChanges, Failure> {
+        let from: usize = cursor.parse().unwrap();
+        self.world
+            .read(|world, _| {
+                let changed: BTreeSet<&SourceKey> = world.source_log[from..].iter().collect();
+                let tasks = changed.into_iter().filter_map(|key| {
+                    let presence = world.presence(key);
+                    let told = matches!(presence, Presence::Present(_)) || linked.contains(key);
+                    told.then(|| (key.clone(), presence))
+                });
+                Ok(world.changes(tasks.collect(), false))
+            })
+            .await
+    }
+
+    async fn everything(&self, _: &Person) -> Result<SourceChanges, Failure> {
+        self.world
+            .read(|world, answer| {
+                let mut tasks = world.everything();
+                match answer {
+                    Answer::Lie => drop(tasks.pop()),
+                    Answer::Refusal => {
+                        if let Some((_, presence)) = tasks.last_mut() {
+                            *presence = Presence::Unreadable(refusal());
+                        }
+                    }
+                    Answer::Honest => {}
+                }
+                Ok(world.changes(tasks, true))
+            })
+            .await
+    }
+
+    async fn tasks(&self, _: &Person, keys: &[SourceKey]) -> Result<Vec<(SourceKey, Presence)>, Failure> {
+        self.world
+            .read(|world, answer| {
+                let mut answers: Vec<(SourceKey, Presence)> = keys
+                    .iter()
+                    .map(|key| (key.clone(), world.presence(key)))
+                    .collect();
+                match (answers.first_mut(), answer) {
+                    (Some((_, first)), Answer::Lie) => *first = Presence::Absent(Absence::Deleted),
+                    (Some((_, first)), Answer::Refusal) => *first = Presence::Unreadable(refusal()),
+                    (None, _) | (_, Answer::Honest) => {}
+                }
+                Ok(answers)
+            })
+            .await
+    }
+
+    async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
+        self.world.read(|_, _| Ok(Some(place(key)))).await
+    }
+
+    async fn update(
+        &self,
+        key: &SourceKey,
+        version: &str,
+        changes: &TaskChanges,
+    ) -> Result<Written, Failure> {
+        self.world
+            .write(|world| {
+                let found = world
+                    .source
+                    .get_mut(key)
+                    .ok_or_else(|| failure(ErrorClass::Gone))?;
+                if found.version.to_string() != version {
+                    return Err(failure(ErrorClass::Conflict));
+                }
+                assert!(
+                    changes.fields.except(holds(&key.location())).is_empty(),
+                    "{key}: a field the source lacks"
+                );
+                found.task.take(&changes.task, changes.fields);
+                let now = found.task.clone();
+                world.oracle.sent(key, now);
+                Ok(Written {
+                    version: world.touch_task(key).to_string(),
+                })
+            })
+            .await
+    }
+
+    async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure> {
+        self.world
+            .write(|world| {
+                if let Some(found) = world.source.get(key) {
+                    if found.version.to_string() != version {
+                        return Err(failure(ErrorClass::Conflict));
+                    }
+                    world
+                        .oracle
+                        .recycles(key, &found.task, world.copies_of(key).len());
+                    world.source.remove(key);
+                    world.source_log.push(key.clone());
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn check(&self) -> Vec<SiteCheck> {
+        Vec::new()
+    }
+
+    async fn check_person(&self, _: &Person) -> Result<(), Failure> {
+        Ok(())
+    }
+}
