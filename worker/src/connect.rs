@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::Nudge;
+use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
 
@@ -116,7 +117,7 @@ impl Connector for ServerConnector {
             },
             Arc::clone(&self.clock),
             self.ews.clone(),
-            self.servers.of(url, &account(tenant, credentials)),
+            self.servers.of(url, Server::Ews, &account(tenant, credentials)),
             self.mailboxes.clone(),
         );
         Ok(Connections {

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use reqwest::Url;
 use serde::Deserialize;
 use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::metrics::record::Server;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry as _, SourceConnection,
@@ -174,15 +175,15 @@ impl Bed {
     /// Requests sent so far: to Exchange, to SharePoint.
     pub(crate) fn requests(&self) -> (u64, u64) {
         let servers = self.connector.servers();
-        let sent = |url: &Url| servers.of(url, "").counts().requests;
+        let sent = |url: &Url, kind| servers.of(url, kind, "").counts().requests;
         // All sites are on one server.
         let sharepoint = self
             .sites
             .values()
             .next()
             .and_then(|site| Url::parse(site).ok())
-            .map_or(0, |site| sent(&site));
-        (sent(&self.exchange), sharepoint)
+            .map_or(0, |site| sent(&site, Server::SharePoint));
+        (sent(&self.exchange, Server::Ews), sharepoint)
     }
 
     /// A client with the settings of tasksync's own, but for the checks of addresses.

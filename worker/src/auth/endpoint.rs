@@ -153,9 +153,7 @@ fn granted(body: &[u8], now: Timestamp) -> Option<Token> {
 fn shown(refused: &Refused, proof: &Proof) -> String {
     let description = refused.error_description.as_deref().unwrap_or_default();
     let words = format!("{} {description}", refused.error);
-    let secret = proof.value();
-    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let words = words.replace(secret, "[secret]").replace(&encoded, "[secret]");
+    let words = super::scrub::hide(words, &[proof.value()]);
     let line: Vec<&str> = words
         .split(|character: char| character.is_whitespace() || character.is_control())
         .filter(|word| !word.is_empty())

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod endpoint;
+mod scrub;
 mod secret;
 mod token;
 
@@ -155,6 +156,44 @@ impl Authenticator {
             (Some(grant), _) => self.application(&grant, now).state().refused(now),
             (None, Credentials::Basic { password, .. }) => self.shared.secrets.renew(password, now),
             (None, Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. }) => false,
+        }
+    }
+
+    /// The failure without the secrets of these credentials in its text.
+    #[must_use]
+    pub fn without_secrets(&self, credentials: &Credentials, mut failure: Failure) -> Failure {
+        failure.detail = self.hide_secrets(credentials, failure.detail);
+        failure
+    }
+
+    /// The text without the secrets of these credentials, in whatever form a server repeated them: the password, the
+    /// header it is sent in, the application's secret and its token.
+    #[must_use]
+    pub fn hide_secrets(&self, credentials: &Credentials, text: String) -> String {
+        if text.is_empty() {
+            return text;
+        }
+        let now = self.now();
+        let read = |name| self.shared.secrets.read(name, now).ok();
+        let (secret, sent) = match credentials {
+            Credentials::Basic { password, .. } => (read(password), self.basic(credentials).ok()),
+            Credentials::OauthSecret { secret, .. } => (read(secret), self.held_token(credentials, now)),
+            Credentials::OauthCertificate { .. } => (None, self.held_token(credentials, now)),
+        };
+        let sent = sent.as_ref().and_then(|header| header.to_str().ok());
+        let sent = sent
+            .and_then(|header| header.split_once(' '))
+            .map(|(_, sent)| sent);
+        let secret = secret.as_ref().map(secrecy::ExposeSecret::expose_secret);
+        let secrets: Vec<&str> = sent.into_iter().chain(secret).collect();
+        scrub::hide(text, &secrets)
+    }
+
+    fn held_token(&self, credentials: &Credentials, now: Timestamp) -> Option<HeaderValue> {
+        let grant = Grant::of(credentials)?;
+        match self.application(&grant, now).state().step(now) {
+            Step::Use(header) | Step::Renew(header) => Some(header),
+            Step::Obtain | Step::Fail(_) => None,
         }
     }
 

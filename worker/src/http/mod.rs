@@ -5,6 +5,7 @@ mod client;
 mod explain;
 mod offset;
 mod resolver;
+mod server_clock;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use url::Url;
 
 pub use address::{AddressRules, Network, NetworkError, Refusal};
 pub use client::{Http, HttpSetupError};
-pub use offset::retry_after;
+pub use offset::{LONGEST_NAMED_PAUSE, named_pause, retry_after};
 pub use resolver::{Lookup, SystemLookup};
+pub(crate) use server_clock::ServerClock;
 
 /// One request.
 #[derive(Clone)]

@@ -25,16 +25,29 @@ pub(super) fn clock_offset(
     Some(middle.duration_until(server))
 }
 
-/// The pause a server names in `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). A date in the past is no pause.
+/// The longest pause that is believed. A longer one is a mistake of the server or of something in between.
+pub const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// Returns the pause that a server names in `Retry-After`, at most 24 hours: seconds, of which a fraction is tolerated, or
+/// a date (RFC 9110, section 10.2.3), which is compared with the server's own clock. A date in the past is no pause.
 /// `None` when there is none or it cannot be read.
 #[must_use]
-pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok().map(Duration::from_secs);
-    }
-    let until = now.duration_until(http_date(text)?);
-    Some(Duration::try_from(until).unwrap_or(Duration::ZERO))
+pub fn retry_after(headers: &HeaderMap, server_now: Timestamp) -> Option<Duration> {
+    named_pause(headers.get(RETRY_AFTER)?.to_str().ok()?, server_now)
+}
+
+/// Returns what [`retry_after`] does for the text of the header line.
+#[must_use]
+pub fn named_pause(text: &str, server_now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let pause = if text.starts_with(|first: char| first.is_ascii_digit()) {
+        let seconds: f64 = text.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_NAMED_PAUSE)
+    } else {
+        let until = server_now.duration_until(http_date(text)?);
+        Duration::try_from(until).unwrap_or(Duration::ZERO)
+    };
+    Some(pause.min(LONGEST_NAMED_PAUSE))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`. The weekday is not compared with the date: some servers get it wrong.
@@ -89,10 +102,13 @@ mod tests {
             ("Sun, 02 Nov 2026 10:01:30 GMT", Some(Duration::from_secs(90))),
             ("Mon, 02 Nov 2026 09:00:00 GMT", Some(Duration::ZERO)),
             ("-5", None),
-            ("1.5", None),
+            ("1.5", Some(Duration::from_millis(1_500))),
             ("", None),
             ("soon", None),
-            ("99999999999999999999999", None),
+            ("99999999999999999999999", Some(LONGEST_NAMED_PAUSE)),
+            ("Wed, 02 Nov 2033 10:00:00 GMT", Some(LONGEST_NAMED_PAUSE)),
+            ("inf", None),
+            ("1e", None),
         ];
         for (text, expected) in table {
             assert_eq!(

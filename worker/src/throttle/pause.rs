@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use crate::http::LONGEST_NAMED_PAUSE;
+
 /// The shortest pause when the server names none.
 pub const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause when the server names none.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// The pause before the next request: what the server named, exactly; and where it named none or 0 (Exchange does), one
+/// The pause before the next request: what the server named, exactly, up to 24 hours; and where it named none or 0 (Exchange does), one
 /// that doubles with each attempt (0 is the first) and differs by `jitter_seed`, so that those who were sent away
 /// together do not come back together.
 #[must_use]
 pub fn pause(named: Option<Duration>, attempt: u32, jitter_seed: u64) -> Duration {
     if let Some(named) = named.filter(|named| !named.is_zero()) {
-        return named;
+        return named.min(LONGEST_NAMED_PAUSE);
     }
     let longest = SHORTEST_PAUSE
         .saturating_mul(2)
@@ -45,9 +47,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_named_pause_is_obeyed_exactly(milliseconds in 1_u64..100_000_000, attempt: u32, seed: u64) {
+        fn a_named_pause_is_obeyed_exactly_up_to_a_day(milliseconds in 1_u64..100_000_000, attempt: u32, seed: u64) {
             let named = Duration::from_millis(milliseconds);
-            prop_assert_eq!(pause(Some(named), attempt, seed), named);
+            prop_assert_eq!(pause(Some(named), attempt, seed), named.min(LONGEST_NAMED_PAUSE));
         }
 
         #[test]

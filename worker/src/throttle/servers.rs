@@ -80,6 +80,7 @@ impl Servers {
     ) -> Self {
         let overflow = Arc::new(ServerLimits::new(
             OVERFLOW.to_owned(),
+            Server::Ews,
             requests_per_server,
             Arc::clone(&clock),
             sharing.clone(),
@@ -124,10 +125,14 @@ impl Servers {
     /// serves one company is given the empty account by everybody; on one that serves many, such as Exchange Online,
     /// each tenant's application is an account of its own, or one tenant's pause would stop all.
     #[must_use]
-    pub fn of(&self, url: &Url, account: &str) -> Arc<ServerLimits> {
+    pub fn of(&self, url: &Url, kind: Server, account: &str) -> Arc<ServerLimits> {
         let host = host_of(url);
         // A NUL is in no host name, so no pair can be taken for another.
-        let name = format!("{host}\0{account}");
+        let name = match kind {
+            Server::Ews => format!("{host}\0{account}"),
+            // Another service on the same host has limits and pauses of its own.
+            Server::SharePoint | Server::Token => format!("{host}\0{account}\0{}", kind.name()),
+        };
         let shared = &self.shared;
         let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.turn += 1;
@@ -141,6 +146,7 @@ impl Servers {
         }
         let limits = Arc::new(ServerLimits::new(
             host,
+            kind,
             shared.requests_per_server,
             Arc::clone(&shared.clock),
             shared.sharing.clone(),
@@ -183,12 +189,12 @@ fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     goes.is_some_and(|name| servers.remove(&name).is_some())
 }
 
-/// The kind of server that the busy answer's code belongs to.
-fn kind_of(busy: Code) -> Server {
-    if busy == Code::ExchangeBusy {
-        Server::Ews
-    } else {
-        Server::SharePoint
+/// The code of a pause that a server of this kind asked for.
+fn busy_code(kind: Server) -> Code {
+    match kind {
+        Server::Ews => Code::ExchangeBusy,
+        Server::SharePoint => Code::SharePointBusy,
+        Server::Token => Code::TokenUnreachable,
     }
 }
 
@@ -206,6 +212,7 @@ pub struct ServerCounts {
 /// The limits of one server.
 pub struct ServerLimits {
     host: String,
+    kind: Server,
     clock: SharedClock,
     limit: u32,
     /// The process's own share of the limit.
@@ -224,7 +231,13 @@ pub struct ServerLimits {
 }
 
 impl ServerLimits {
-    fn new(host: String, requests: usize, clock: SharedClock, sharing: Option<Arc<Sharing>>) -> Self {
+    fn new(
+        host: String,
+        kind: Server,
+        requests: usize,
+        clock: SharedClock,
+        sharing: Option<Arc<Sharing>>,
+    ) -> Self {
         let limit = u32::try_from(requests)
             .unwrap_or(MOST_REQUESTS)
             .clamp(1, MOST_REQUESTS);
@@ -233,6 +246,7 @@ impl ServerLimits {
             .map_or(limit, |sharing| sharing.first_share(limit));
         Self {
             host,
+            kind,
             clock,
             limit,
             allowance: Allowance::new(share),
@@ -282,10 +296,10 @@ impl ServerLimits {
     /// for the end of a pause: the caller's users are better put off than kept waiting.
     ///
     /// # Errors
-    /// - Throttled with code `busy`, when the server asked for a pause, with what is left of it.
+    /// - Throttled with the service's busy code, when the server asked for a pause, with what is left of it.
     /// - Transient `BudgetExhausted`, when nothing became free in time.
-    pub async fn acquire(self: &Arc<Self>, busy: Code, deadline: Timestamp) -> Result<ServerPermit, Failure> {
-        self.check(busy)?;
+    pub async fn acquire(self: &Arc<Self>, deadline: Timestamp) -> Result<ServerPermit, Failure> {
+        self.check()?;
         let began = std::time::Instant::now();
         let permit = match self.allowance.try_acquire() {
             Some(permit) => Some(permit),
@@ -301,9 +315,9 @@ impl ServerLimits {
                 ),
             )
         })?;
-        record::throttle_wait(kind_of(busy), began.elapsed());
+        record::throttle_wait(self.kind, began.elapsed());
         // The pause may have begun while this caller waited.
-        self.check(busy)?;
+        self.check()?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         Ok(ServerPermit {
             server: Arc::clone(self),
@@ -362,19 +376,25 @@ impl ServerLimits {
     /// Whether a request may be sent now.
     ///
     /// # Errors
-    /// Throttled with code `busy` and what is left of the pause.
-    pub fn check(&self, busy: Code) -> Result<(), Failure> {
+    /// Throttled with the service's busy code and what is left of the pause.
+    pub fn check(&self) -> Result<(), Failure> {
         match self.pause_left(self.clock.now()) {
             None => Ok(()),
             Some(left) => {
-                record::paused(kind_of(busy));
+                let left_signed = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
+                let until = self
+                    .clock
+                    .now()
+                    .checked_add(left_signed)
+                    .unwrap_or(Timestamp::MAX);
+                record::paused(self.kind);
                 Err(Failure::new(
                     ErrorClass::Throttled {
                         retry_after: Some(left),
                     },
-                    busy,
+                    busy_code(self.kind),
                     format!(
-                        "{} asked for a pause, of which {} ms are left",
+                        "{} asked for a pause until {until:.0}, of which {} ms are left",
                         self.host,
                         left.as_millis()
                     ),

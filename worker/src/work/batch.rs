@@ -299,7 +299,7 @@ impl<S: UserSync> Run<'_, S> {
             Event::Synced(user, Ok(Err(failure))) => self.fail(user, failure),
             Event::Synced(user, Err(stopped)) => {
                 let failure = self.stopped(&user, stopped, "sync");
-                self.end(user, UserEnd::Failed(failure));
+                self.fail(user, failure);
             }
         }
     }
@@ -353,14 +353,14 @@ impl<S: UserSync> Run<'_, S> {
             Err(Stopped::Panicked(message)) => {
                 for user in users {
                     let failure = self.stopped(&user, Stopped::Panicked(message.clone()), "survey");
-                    self.end(user, UserEnd::Failed(failure));
+                    self.fail(user, failure);
                 }
                 return;
             }
             Err(Stopped::TimedOut) => {
                 for user in users {
                     let failure = self.stopped(&user, Stopped::TimedOut, "survey");
-                    self.end(user, UserEnd::Failed(failure));
+                    self.fail(user, failure);
                 }
                 return;
             }
@@ -381,6 +381,7 @@ impl<S: UserSync> Run<'_, S> {
 
     /// A user failed; when the failure is the whole tenant's, everybody not started is postponed with it.
     fn fail(&mut self, user: UserId, failure: Failure) {
+        let failure = self.tools.presence.circuits.weigh(&self.tenant, &user, failure);
         if failure.stops() != Stops::Tenant {
             self.end(user, UserEnd::Failed(failure));
             return;

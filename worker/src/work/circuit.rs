@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Evidence, Failure, Stops};
 use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, Report};
-use tasksync_common::model::TenantId;
+use tasksync_common::model::{TenantId, UserId};
 use tokio::time::Instant;
 
 /// The longest pause.
@@ -24,6 +24,17 @@ const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Most tenants remembered; beyond it closed ones are forgotten.
 const MOST_TENANTS: usize = 100_000;
+
+/// This many people in a row who meet the same code, with nobody who succeeds between them, show that it is not theirs.
+const SEVERAL: usize = 3;
+
+/// People of one tenant in a row who failed with the same code.
+#[derive(Debug)]
+struct Streak {
+    code: Code,
+    /// The first of them, at most [`SEVERAL`].
+    users: Vec<UserId>,
+}
 
 /// What a batch may do for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +82,7 @@ impl Circuit {
 struct Tenants {
     open: HashMap<TenantId, Circuit>,
     alerts_checked: HashMap<TenantId, Instant>,
+    streaks: HashMap<TenantId, Streak>,
     /// The versions the fleet gave to circuits.
     versions: HashMap<TenantId, u64>,
     /// Changed here, and the others do not know.
@@ -125,6 +137,35 @@ impl Circuits {
         Permission::Probe
     }
 
+    /// Returns the failure of a user with the scope that the failures of colleagues give it: once several people in a row
+    /// met the same code, it is the server's.
+    pub(super) fn weigh(&self, tenant: &TenantId, user: &UserId, failure: Failure) -> Failure {
+        let several = failure.clone().on_evidence(Evidence::SeveralPeople);
+        if failure.stops() != Stops::Person || several.scope == failure.scope {
+            return failure;
+        }
+        let mut tenants = self.tenants();
+        if tenants.streaks.len() >= MOST_TENANTS {
+            tenants.streaks.clear();
+        }
+        let streak = tenants.streaks.entry(tenant.clone()).or_insert_with(|| Streak {
+            code: failure.code,
+            users: Vec::new(),
+        });
+        if streak.code != failure.code {
+            streak.code = failure.code;
+            streak.users.clear();
+        }
+        if streak.users.len() < SEVERAL && !streak.users.contains(user) {
+            streak.users.push(user.clone());
+        }
+        if streak.users.len() < SEVERAL {
+            failure
+        } else {
+            several
+        }
+    }
+
     /// A batch that started at `started` met a failure of the whole tenant.
     pub(super) fn failed(
         &self,
@@ -177,6 +218,7 @@ impl Circuits {
     /// A user of the tenant could be reached. Says whether the tenant's open alerts should be looked at.
     pub(super) fn succeeded(&self, tenant: &TenantId, now: Instant) -> bool {
         let mut tenants = self.tenants();
+        tenants.streaks.remove(tenant);
         let was_open = tenants.open.remove(tenant).is_some();
         if was_open {
             tenants.changed(tenant);

@@ -205,6 +205,7 @@ proptest! {
         let (low, high) = match outcome {
             Outcome::Worked | Outcome::Unfinished => (pace.minimum, pace.minimum),
             Outcome::Failed(ErrorClass::Throttled { .. }, _) => (THROTTLE_FLOOR, LONGEST_PAUSE),
+            Outcome::Failed(class, scope) if stops(class, scope) == Stops::Tenant => (pace.maximum, pace.maximum),
             Outcome::Failed(ErrorClass::Transient | ErrorClass::Refused, _) => {
                 (pace.minimum, LAST_RETEST.max(pace.minimum))
             }

@@ -1,7 +1,7 @@
 //! The request loop: places and pauses, headers, one renewal of the token, and the meaning of every way to fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use super::envelope::{self, ServerVersion};
 use super::messages::{EwsError, Message, ServerError};
 use super::operation::Operation;
 use super::response_code::Meaning;
-use super::xml::{Parsed, Xml};
+use super::xml::{Parsed, Xml, for_message};
 use super::{EwsConnection, EwsLimits, http_status};
 use crate::auth::Authenticator;
-use crate::http::{Answer, Call, Http};
+use crate::http::{Answer, Call, Http, ServerClock};
 use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits};
 
 const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
@@ -38,7 +38,7 @@ pub(super) struct Client {
     mailboxes: MailboxLocks,
     /// Busy answers in a row, for the pause when the server names none.
     busy_in_a_row: AtomicU32,
-    clock_offset_ms: AtomicI64,
+    server_clock: ServerClock,
     /// Whether the tenant's last request was served: tells a closed mailbox from a closed organisation.
     served: AtomicBool,
     headers: HeaderMap,
@@ -78,15 +78,15 @@ impl Client {
             server,
             mailboxes,
             busy_in_a_row: AtomicU32::new(0),
-            clock_offset_ms: AtomicI64::new(0),
+            server_clock: ServerClock::default(),
             served: AtomicBool::new(false),
             headers,
         }
     }
 
-    /// The server's clock minus ours, as last measured; zero before the first answer.
-    pub(super) fn clock_offset(&self) -> SignedDuration {
-        SignedDuration::from_millis(self.clock_offset_ms.load(Ordering::Relaxed))
+    /// The server's clock minus ours; `None` while no answer told a time.
+    pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
+        self.server_clock.offset()
     }
 
     /// Sends one request about these mailboxes and reads its answer with `read`.
@@ -103,10 +103,18 @@ impl Client {
         let answer = self
             .exchange(operation, mailboxes, body)
             .await
-            .map_err(|failure| failure.within(operation.name))?;
-        let result = self.understand(operation, &answer, read);
+            .map_err(|failure| self.without_secrets(failure.within(operation.name)))?;
+        let result = self.understand(operation, &answer, read).map_err(|mut error| {
+            error.failure = self.without_secrets(error.failure);
+            error
+        });
         self.keep_pause(&result);
         result
+    }
+
+    /// The failure without secrets in its text: a server may repeat what it was sent.
+    fn without_secrets(&self, failure: Failure) -> Failure {
+        self.auth.without_secrets(&self.connection.credentials, failure)
     }
 
     async fn exchange(
@@ -117,9 +125,9 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let wait = SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX);
         let deadline = self.clock.now().checked_add(wait).unwrap_or(jiff::Timestamp::MAX);
-        self.server.check(Code::ExchangeBusy)?;
+        self.server.check()?;
         let _locks = self.lock(mailboxes, deadline).await?;
-        let _permit = self.server.acquire(Code::ExchangeBusy, deadline).await?;
+        let _permit = self.server.acquire(deadline).await?;
         let answer = self.call(operation, mailboxes, body.clone()).await?;
         if answer.status == 401 && self.auth.renew(&self.connection.credentials).await {
             return self.call(operation, mailboxes, body).await;
@@ -141,7 +149,7 @@ impl Client {
             headers.insert(ANCHOR, anchor);
         }
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
+        let id = &*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(REQUEST_ID, id);
         }
@@ -163,11 +171,25 @@ impl Client {
             .send(call)
             .await
             .map_err(|error| http_status::no_answer(&error, operation.writes))?;
-        if let Some(offset) = answer.clock_offset {
-            self.clock_offset_ms
-                .store(i64::try_from(offset.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        self.server_clock.note(answer.clock_offset);
+        if let Some(other) = answer.header(REQUEST_ID)
+            && !other.trim().eq_ignore_ascii_case(id)
+        {
+            return Err(self.of_another_request(operation, other));
         }
         Ok(answer)
+    }
+
+    /// The answer names another request: nothing in it is believed, and the connection serves no further request.
+    fn of_another_request(&self, operation: &'static Operation, other: &str) -> Failure {
+        self.http.distrust();
+        let (class, code) = http_status::interrupted(operation.writes, Code::ExchangeBadAnswer);
+        let detail = format!(
+            "the answer belongs to another request: its client-request-id is \"{}\"",
+            for_message(other, 40)
+        );
+        tracing::warn!(operation = operation.name, tenant = %self.connection.tenant, detail, "an answer was refused");
+        Failure::new(class, code, detail)
     }
 
     fn understand<T>(
@@ -180,17 +202,24 @@ impl Client {
             200 | 400 | 500 => envelope::read(&answer.body, operation.response, read),
             _ => {
                 let works = self.served.swap(false, Ordering::Relaxed);
-                return Err(
-                    http_status::failure(answer, operation.writes, works, self.clock.now())
-                        .within(operation.name)
-                        .into(),
-                );
+                return Err(http_status::failure(
+                    answer,
+                    operation.writes,
+                    works,
+                    self.server_clock.at(self.clock.now()),
+                )
+                .within(operation.name)
+                .into());
             }
         };
         match parsed {
             Ok(reply) => match reply.outcome {
-                Ok(messages) => {
+                Ok(mut messages) => {
                     self.served.store(true, Ordering::Relaxed);
+                    for error in messages.iter_mut().filter_map(|message| message.as_mut().err()) {
+                        let text = std::mem::take(&mut error.text);
+                        error.text = self.auth.hide_secrets(&self.connection.credentials, text);
+                    }
                     Ok(Answered {
                         messages,
                         version: reply.version,
@@ -208,7 +237,12 @@ impl Client {
                 let failure = if answer.status == 200 {
                     http_status::bad_answer(answer, operation.writes, &reason.0)
                 } else {
-                    http_status::failure(answer, operation.writes, false, self.clock.now())
+                    http_status::failure(
+                        answer,
+                        operation.writes,
+                        false,
+                        self.server_clock.at(self.clock.now()),
+                    )
                 };
                 Err(failure.within(operation.name).into())
             }

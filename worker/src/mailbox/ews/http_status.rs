@@ -1,18 +1,16 @@
 //! HTTP statuses without SOAP, and missing answers: what they mean for an EWS request.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
 use super::xml::for_message;
-use crate::http::{Answer, CallError};
+use crate::http::{Answer, CallError, retry_after};
 
 /// Characters of an unexpected body that are shown.
 const BEGINNING_SHOWN: usize = 80;
 
 /// Class and code for something that may have cut a request short: a write's outcome is then unknown.
-fn interrupted(writes: bool, code: Code) -> (ErrorClass, Code) {
+pub(super) fn interrupted(writes: bool, code: Code) -> (ErrorClass, Code) {
     if writes {
         (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown)
     } else {
@@ -22,7 +20,7 @@ fn interrupted(writes: bool, code: Code) -> (ErrorClass, Code) {
 
 /// What a status other than 200 means when its body is no SOAP fault. `works` says whether the server served other
 /// requests of the tenant just before.
-pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp) -> Failure {
+pub(super) fn failure(answer: &Answer, writes: bool, works: bool, server_now: Timestamp) -> Failure {
     let status = answer.status;
     let location = answer.header(reqwest::header::LOCATION).unwrap_or_default();
     let (class, code) = match status {
@@ -34,10 +32,12 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
         401 => (ErrorClass::Refused, Code::ExchangeSignInRefused),
         403 | 456 => (ErrorClass::Refused, Code::ExchangeForbidden),
         404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
-        400 | 413 => (ErrorClass::Refused, Code::ExchangeItemRefused),
+        // A write carries one task's values; a read carries none, so it is no task that is refused.
+        400 | 413 if writes => (ErrorClass::Refused, Code::ExchangeItemRefused),
+        400 | 413 => (ErrorClass::Transient, Code::ExchangeError),
         429 | 503 => (
             ErrorClass::Throttled {
-                retry_after: retry_after(answer, now),
+                retry_after: retry_after(&answer.headers, server_now),
             },
             Code::ExchangeBusy,
         ),
@@ -48,8 +48,8 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
     let subject = match status {
         // Web services can be closed for one mailbox or for the organisation; the others tell which.
         403 | 456 if works => Scope::Mailbox,
-        400 | 413 => Scope::Item,
         300..=399 | 401 | 403 | 404 | 405 | 410 | 456 if class == ErrorClass::Refused => Scope::Server,
+        _ if writes => Scope::Item,
         _ => Scope::Mailbox,
     };
     let mut detail = format!("HTTP {status}");
@@ -75,19 +75,6 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, now: Timestamp
 /// Exchange's front end names its own errors here.
 const CAS_ERROR: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-caserrorcode");
 
-/// `Retry-After` in seconds or as a date; `None` when missing, unreadable or not in the future.
-fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
-    let text = answer.header(reqwest::header::RETRY_AFTER)?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds)).filter(|pause| !pause.is_zero());
-    }
-    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let by_server_clock = now + answer.clock_offset.unwrap_or_default();
-    Duration::try_from(by_server_clock.duration_until(until))
-        .ok()
-        .filter(|pause| !pause.is_zero())
-}
-
 /// What an answer is that cannot be understood, because of `reason`.
 pub(super) fn bad_answer(answer: &Answer, writes: bool, reason: &str) -> Failure {
     let class = if writes {
@@ -100,6 +87,7 @@ pub(super) fn bad_answer(answer: &Answer, writes: bool, reason: &str) -> Failure
         Code::ExchangeBadAnswer,
         format!("{reason}; {}", beginning(answer)),
     )
+    .about(if writes { Scope::Item } else { Scope::Mailbox })
 }
 
 fn beginning(answer: &Answer) -> String {
@@ -124,7 +112,7 @@ pub(super) fn no_answer(error: &CallError, writes: bool) -> Failure {
         CallError::Broken { .. } => interrupted(writes, Code::ExchangeUnreachable),
         CallError::TooLarge { .. } => interrupted(writes, Code::ExchangeAnswerTooLarge),
     };
-    Failure::new(class, code, error.to_string())
+    Failure::new(class, code, error.to_string()).about(if writes { Scope::Item } else { Scope::Mailbox })
 }
 
 #[cfg(test)]
@@ -156,11 +144,11 @@ mod tests {
         let class = |status, writes, works| of(status, writes, works).class;
         let rows = [
             (302, "refused"),
-            (400, "refused"),
+            (400, "transient"),
             (401, "refused"),
             (403, "refused"),
             (404, "refused"),
-            (413, "refused"),
+            (413, "transient"),
             (429, "throttled"),
             (449, "transient"),
             (456, "refused"),
@@ -172,25 +160,29 @@ mod tests {
         ];
         for (status, expected) in rows {
             assert_eq!(class(status, false, false).name(), expected, "{status}");
-            let write = if expected == "transient" {
-                "outcome_unknown"
-            } else {
-                expected
+            let write = match (status, expected) {
+                (400 | 413, _) => "refused",
+                (_, "transient") => "outcome_unknown",
+                _ => expected,
             };
             assert_eq!(class(status, true, false).name(), write, "{status}");
         }
         assert_eq!(of(403, false, true).scope, Scope::Mailbox);
         for (status, scope) in [
             (302, Scope::Server),
-            (400, Scope::Item),
+            (400, Scope::Mailbox),
             (401, Scope::Server),
             (403, Scope::Server),
             (404, Scope::Server),
-            (413, Scope::Item),
+            (413, Scope::Mailbox),
             (456, Scope::Server),
             (500, Scope::Mailbox),
         ] {
             assert_eq!(of(status, false, false).scope, scope, "{status}");
+        }
+        // What is refused or fails while one task is written is that task's.
+        for status in [400, 413, 500] {
+            assert_eq!(of(status, true, false).scope, Scope::Item, "{status}");
         }
     }
 
@@ -212,21 +204,6 @@ mod tests {
             failure.detail.contains("login.example") && !failure.detail.contains("ana"),
             "{failure}"
         );
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
-        let pause = |text: &str| retry_after(&answer(503, &[("retry-after", text)], ""), now);
-        assert_eq!(pause("120"), Some(Duration::from_secs(120)));
-        assert_eq!(pause("0"), None);
-        assert_eq!(
-            pause("Sun, 22 Nov 2026 14:00:07 GMT"),
-            Some(Duration::from_secs(7))
-        );
-        assert_eq!(pause("Sun, 22 Nov 2026 13:00:07 GMT"), None);
-        assert_eq!(pause("soon"), None);
-        assert_eq!(pause("99999999999999999999999"), None);
     }
 
     #[test]

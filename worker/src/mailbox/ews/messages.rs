@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
 use super::response_code::{self, Meaning};
 use super::xml::{BadAnswer, Element, Parsed, Xml, for_message};
+use crate::http::LONGEST_NAMED_PAUSE;
 
 /// Most response messages of one answer; no request asks for more.
 const MAXIMUM_MESSAGES: usize = 1_000;
@@ -61,7 +62,7 @@ impl ServerError {
                                 .parse()
                                 .ok()
                                 .filter(|&pause| pause > 0)
-                                .map(Duration::from_millis);
+                                .map(|pause| Duration::from_millis(pause).min(LONGEST_NAMED_PAUSE));
                         }
                         "Violation" | "Policy" | "Primary" => {
                             self.about = Some(format!("{name} {}", text.trim()));
@@ -109,10 +110,19 @@ impl ServerError {
             );
         } else if writes && response_code::leaves_outcome_open(&self.code) {
             (class, code) = (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown);
+        } else if !writes && meaning == Meaning::RequestRefused {
+            // A read carries no task's values: it is no task that is refused.
+            (class, code) = (ErrorClass::Transient, Code::ExchangeError);
         }
+        // What fails while one item is written is the item's, unless the code says that it is more.
+        let subject = match meaning {
+            Meaning::ServerRefused(_) => Scope::Server,
+            _ if writes => Scope::Item,
+            _ => meaning.subject(),
+        };
         EwsError {
             code: Some(self.code),
-            failure: Failure::new(class, code, detail).about(meaning.subject()),
+            failure: Failure::new(class, code, detail).about(subject),
         }
     }
 

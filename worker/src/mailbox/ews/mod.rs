@@ -279,7 +279,7 @@ impl Mailbox for EwsMailbox {
     }
 
     fn clock_offset(&self) -> Option<SignedDuration> {
-        Some(self.client.clock_offset())
+        self.client.clock_offset()
     }
 
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
@@ -478,7 +478,7 @@ impl Mailbox for EwsMailbox {
                 .unwrap_or(self.access.order(&owner.mailbox).0)
                 .name()
                 .to_owned(),
-            clock_offset: self.client.clock_offset(),
+            clock_offset: self.client.clock_offset().unwrap_or_default(),
             idle_check: folder.and_then(|folder| folder.signs()).is_some(),
         })
     }

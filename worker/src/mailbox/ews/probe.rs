@@ -307,6 +307,7 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
                 | Meaning::Transient(_)
                 | Meaning::Conflict
                 | Meaning::ItemRefused
+                | Meaning::RequestRefused
                 | Meaning::FolderExists
                 | Meaning::SyncStateInvalid
                 | Meaning::SubscriptionLost

@@ -18,6 +18,8 @@ pub(super) enum Meaning {
     ItemGone,
     /// This one item is refused.
     ItemRefused,
+    /// The request itself is refused: when it writes, for the values it carries.
+    RequestRefused,
     /// The folder is not there.
     FolderLost,
     /// The name is taken in the parent folder.
@@ -42,7 +44,9 @@ impl Meaning {
             Self::Transient(code) => (ErrorClass::Transient, code),
             Self::Conflict => (ErrorClass::Conflict, Code::ExchangeConflict),
             Self::ItemGone => (ErrorClass::Gone, Code::ExchangeItemGone),
-            Self::ItemRefused | Self::FolderExists => (ErrorClass::Refused, Code::ExchangeItemRefused),
+            Self::ItemRefused | Self::RequestRefused | Self::FolderExists => {
+                (ErrorClass::Refused, Code::ExchangeItemRefused)
+            }
             Self::FolderLost => (ErrorClass::Gone, Code::ExchangeFolderGone),
             Self::SyncStateInvalid => (ErrorClass::CursorInvalid, Code::ExchangeSyncStateInvalid),
             Self::SubscriptionLost | Self::Unknown => (ErrorClass::Transient, Code::ExchangeError),
@@ -59,6 +63,7 @@ impl Meaning {
             | Self::Transient(_)
             | Self::SubscriptionLost
             | Self::Unknown
+            | Self::RequestRefused
             | Self::MailboxRefused(_) => Scope::Mailbox,
             Self::ServerRefused(_) => Scope::Server,
         }
@@ -132,8 +137,9 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorIncorrectUpdatePropertyCount"
         | "ErrorUpdatePropertyMismatch"
         | "ErrorObjectTypeChanged"
-        | "ErrorSchemaValidation"
         | "ErrorMessagePerFolderCountReceiveQuotaExceeded" => Meaning::ItemRefused,
+
+        "ErrorSchemaValidation" => Meaning::RequestRefused,
 
         "ErrorFolderNotFound"
         | "ErrorSyncFolderNotFound"

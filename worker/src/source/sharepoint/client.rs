@@ -1,6 +1,6 @@
 //! Requests to one tenant's SharePoint: sign-in, form digest, pauses, batches; every answer sorted before it is used.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,15 +22,13 @@ use super::errors::{self, Intent, Known, Scope};
 use super::wire::{Ask, Refusal, Reply, Verb, accept, json_body, json_type, refuse, reply, wants_verbose};
 use super::{locked, odata};
 use crate::auth::Authenticator;
-use crate::http::{Answer, Call, Http};
+use crate::http::{self, Answer, Call, Http, ServerClock};
 use crate::throttle::{self, ServerLimits, Servers};
 
 /// A pause that the server does not name is as long as after so many failures: 4 to 8 seconds.
 const UNNAMED_PAUSE: u32 = 2;
 /// A digest is renewed this long before it runs out.
 const DIGEST_MARGIN: Duration = Duration::from_secs(120);
-/// Clock offsets whose median is shown.
-const OFFSETS: usize = 5;
 /// Single requests in flight where a batch is not possible.
 const SINGLES_AT_ONCE: usize = 6;
 
@@ -45,7 +43,7 @@ pub(super) struct Client {
     servers: Servers,
     timeout: Duration,
     batch_size: usize,
-    offsets: Mutex<VecDeque<SignedDuration>>,
+    server_clock: ServerClock,
     digests: Mutex<HashMap<String, DigestCell>>,
     /// The server answers only `odata=verbose` (SharePoint 2013 without its first service pack).
     verbose: AtomicBool,
@@ -71,7 +69,7 @@ impl Client {
             servers,
             timeout,
             batch_size: batch_size.min(100),
-            offsets: Mutex::default(),
+            server_clock: ServerClock::default(),
             digests: Mutex::default(),
             verbose: AtomicBool::new(false),
             batch_refused: AtomicBool::new(false),
@@ -85,15 +83,12 @@ impl Client {
 
     /// The server's time, by the last measured offset.
     pub(super) fn server_now(&self) -> Timestamp {
-        let now = self.now();
-        now.checked_add(self.clock_offset()).unwrap_or(now)
+        self.server_clock.at(self.now())
     }
 
-    /// The middle one of the last few measured offsets.
-    pub(super) fn clock_offset(&self) -> SignedDuration {
-        let mut offsets: Vec<_> = locked(&self.offsets).iter().copied().collect();
-        offsets.sort_unstable();
-        offsets.get(offsets.len() / 2).copied().unwrap_or_default()
+    /// The server's clock minus ours; `None` while no answer told a time.
+    pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
+        self.server_clock.offset()
     }
 
     /// Whether bodies have to carry `__metadata`.
@@ -109,14 +104,23 @@ impl Client {
     /// Sends one request and reads its JSON.
     pub(super) async fn send(&self, ask: &Ask) -> Result<Reply, Refusal> {
         let verbose = self.is_verbose();
-        match self.send_as(ask, verbose).await {
+        let reply = match self.send_as(ask, verbose).await {
             Err(refusal) if !verbose && wants_verbose(&refusal) => {
-                let reply = self.send_as(ask, true).await?;
-                self.verbose.store(true, Ordering::Relaxed);
-                Ok(reply)
+                let reply = self.send_as(ask, true).await;
+                if reply.is_ok() {
+                    self.verbose.store(true, Ordering::Relaxed);
+                }
+                reply
             }
             other => other,
-        }
+        };
+        reply.map_err(|refusal| self.without_secrets(refusal))
+    }
+
+    /// The refusal without secrets in its text: a server may repeat what it was sent.
+    fn without_secrets(&self, mut refusal: Refusal) -> Refusal {
+        refusal.failure = self.auth.without_secrets(&self.credentials, refusal.failure);
+        refusal
     }
 
     async fn send_as(&self, ask: &Ask, verbose: bool) -> Result<Reply, Refusal> {
@@ -181,9 +185,13 @@ impl Client {
                 && !self.is_verbose()
                 && !self.batch_refused.load(Ordering::Relaxed);
             if together {
-                match self.send_batch(site, chunk).await {
+                let batch = self.send_batch(site, chunk).await;
+                match batch.map_err(|refusal| self.without_secrets(refusal)) {
                     Ok(answers) => {
-                        replies.extend(answers);
+                        let answers = answers.into_iter();
+                        replies.extend(
+                            answers.map(|reply| reply.map_err(|refusal| self.without_secrets(refusal))),
+                        );
                         continue;
                     }
                     Err(refusal)
@@ -282,7 +290,7 @@ impl Client {
 
     /// The limits of the web's server. A SharePoint server serves one company, so all accounts share them.
     fn server(&self, web: &str) -> Result<Arc<ServerLimits>, Failure> {
-        Ok(self.servers.of(&parse_url(web, "")?, ""))
+        Ok(self.servers.of(&parse_url(web, "")?, Server::SharePoint, ""))
     }
 
     /// Sends, renewing the token or the digest once when the server refuses it; a success is any 2xx.
@@ -360,7 +368,7 @@ impl Client {
             .unwrap_or(Timestamp::MAX);
         let server = self.server(web)?;
         let permit = server
-            .acquire(Code::SharePointBusy, deadline)
+            .acquire(deadline)
             .await
             .map_err(|failure| failure.within(name))?;
         let call = Call {
@@ -376,13 +384,7 @@ impl Client {
             Ok(answer) => answer,
             Err(error) => return Err(errors::unanswered(&error, intent).within(name).into()),
         };
-        if let Some(offset) = answer.clock_offset {
-            let mut offsets = locked(&self.offsets);
-            offsets.push_back(offset);
-            if offsets.len() > OFFSETS {
-                offsets.pop_front();
-            }
-        }
+        self.server_clock.note(answer.clock_offset);
         if matches!(answer.status, 429 | 503) {
             return Err(self.throttle(permit.server(), answer.header(header::RETRY_AFTER), name));
         }
@@ -391,7 +393,7 @@ impl Client {
 
     fn throttle(&self, server: &ServerLimits, retry_after: Option<&str>, name: &str) -> Refusal {
         let now = self.now();
-        let named = retry_after.and_then(|text| errors::retry_after(text, self.server_now()));
+        let named = retry_after.and_then(|text| http::named_pause(text, self.server_now()));
         // The clock's fraction differs between processes and requests.
         let pause = throttle::pause(
             named,

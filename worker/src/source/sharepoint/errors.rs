@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tasksync_common::error::{self, Code, ErrorClass, Failure};
 
@@ -87,7 +86,8 @@ pub(super) fn known(code: Option<i64>) -> Known {
         Some(-2_130_575_172 | -2_130_575_173) => Known::TokenRefused,
         Some(-2_130_575_252 | -2_130_575_251) => Known::StaleDigest,
         Some(-2_147_024_860) => Known::Threshold,
-        Some(-2_130_575_340 | -2_130_575_163) => Known::InvalidData,
+        // The last is the exception of a list's or column's validation formula.
+        Some(-2_130_575_340 | -2_130_575_163 | -2_130_575_162) => Known::InvalidData,
         Some(_) => Known::Other,
         None => Known::Absent,
     }
@@ -292,26 +292,6 @@ pub(super) fn bad_answer(what: &str, content_type: Option<&str>, body: &[u8]) ->
             clean(content_type.unwrap_or("no content type"), 60)
         ),
     )
-}
-
-/// The longest pause a server can impose; a longer one is a mistake of the server or of something in between.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-
-/// Reads `Retry-After`: seconds (a fraction is tolerated) or a date, which is compared with `server_now`.
-pub(super) fn retry_after(text: &str, server_now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let pause = match text.parse::<f64>() {
-        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
-            Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE)
-        }
-        Ok(_) => return None,
-        Err(_) => {
-            let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            let left: SignedDuration = server_now.duration_until(until);
-            left.max(SignedDuration::ZERO).unsigned_abs()
-        }
-    };
-    Some(pause.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ impl Source for SharePointSource {
     }
 
     fn clock_offset(&self) -> Option<SignedDuration> {
-        Some(self.client.clock_offset())
+        self.client.clock_offset()
     }
 
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure> {

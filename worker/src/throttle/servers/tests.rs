@@ -19,8 +19,8 @@ fn after(clock: &ManualClock, milliseconds: i64) -> Timestamp {
 async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     let clock = clock();
     let servers = Servers::new(2, clock.clone());
-    let server = servers.of(&url("mail.contoso.example"), "");
-    let acquire = |milliseconds| server.acquire(Code::ExchangeBusy, after(&clock, milliseconds));
+    let server = servers.of(&url("mail.contoso.example"), Server::Ews, "");
+    let acquire = |milliseconds| server.acquire(after(&clock, milliseconds));
     let first = acquire(0).await.unwrap();
     let _second = acquire(0).await.unwrap();
     let failure = acquire(20).await.map(|_| ()).unwrap_err();
@@ -46,7 +46,7 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
         async move {
             server
-                .acquire(Code::ExchangeBusy, deadline)
+                .acquire(deadline)
                 .await
                 .map(|permit| permit.server().counts())
         }
@@ -58,18 +58,18 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     // Another port and another account are other servers.
     assert!(
         servers
-            .of(&url("mail.contoso.example:8443"), "")
-            .acquire(Code::ExchangeBusy, clock.now())
+            .of(&url("mail.contoso.example:8443"), Server::Ews, "")
+            .acquire(clock.now())
             .await
             .is_ok()
     );
     assert!(!Arc::ptr_eq(
         &server,
-        &servers.of(&url("mail.contoso.example"), "app")
+        &servers.of(&url("mail.contoso.example"), Server::Ews, "app")
     ));
     assert!(Arc::ptr_eq(
         &server,
-        &servers.of(&url("MAIL.contoso.example:443"), "")
+        &servers.of(&url("MAIL.contoso.example:443"), Server::Ews, "")
     ));
 }
 
@@ -77,11 +77,11 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
 async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     let clock = clock();
     let servers = Servers::new(1, clock.clone());
-    let server = servers.of(&url("sp.contoso.example"), "");
-    let held = server.acquire(Code::SharePointBusy, clock.now()).await.unwrap();
+    let server = servers.of(&url("sp.contoso.example"), Server::SharePoint, "");
+    let held = server.acquire(clock.now()).await.unwrap();
     let waiting = tokio::spawn({
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
-        async move { server.acquire(Code::SharePointBusy, deadline).await.map(|_| ()) }
+        async move { server.acquire(deadline).await.map(|_| ()) }
     });
     tokio::task::yield_now().await;
     server.pause_until(after(&clock, 1_500));
@@ -94,10 +94,10 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     };
     assert_eq!((told.class, told.code), (rest(1_500), Code::SharePointBusy));
     clock.advance(SignedDuration::from_millis(1_499));
-    let other = servers.of(&url("sp.contoso.example"), "");
-    assert_eq!(other.check(Code::SharePointBusy).unwrap_err().class, rest(1));
+    let other = servers.of(&url("sp.contoso.example"), Server::SharePoint, "");
+    assert_eq!(other.check().unwrap_err().class, rest(1));
     clock.advance(SignedDuration::from_millis(1));
-    assert!(other.check(Code::SharePointBusy).is_ok());
+    assert!(other.check().is_ok());
     assert_eq!(
         server.counts(),
         ServerCounts {
@@ -112,26 +112,35 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
 async fn the_number_of_servers_is_limited() {
     let clock = clock();
     let servers = Servers::with_maximum(1, clock.clone(), 3, None);
-    let paused = servers.of(&url("paused.example"), "");
+    let paused = servers.of(&url("paused.example"), Server::Ews, "");
     paused.pause_until(after(&clock, 10_000));
     drop(paused);
-    let held = servers.of(&url("held.example"), "");
-    drop(servers.of(&url("old.example"), ""));
+    let held = servers.of(&url("held.example"), Server::Ews, "");
+    drop(servers.of(&url("old.example"), Server::Ews, ""));
     // The idle one goes first, then the paused one; the one in use stays.
-    let first = servers.of(&url("a.example"), "");
+    let first = servers.of(&url("a.example"), Server::Ews, "");
     assert!(
         servers
-            .of(&url("paused.example"), "")
-            .check(Code::ExchangeBusy)
+            .of(&url("paused.example"), Server::Ews, "")
+            .check()
             .is_err()
     );
-    let second = servers.of(&url("b.example"), "");
+    let second = servers.of(&url("b.example"), Server::Ews, "");
     assert_eq!(servers.len(), 3);
     // Nothing can go: newcomers share.
-    let third = servers.of(&url("c.example"), "");
-    assert!(Arc::ptr_eq(&third, &servers.of(&url("d.example"), "")));
-    assert!(Arc::ptr_eq(&held, &servers.of(&url("held.example"), "")));
+    let third = servers.of(&url("c.example"), Server::Ews, "");
+    assert!(Arc::ptr_eq(
+        &third,
+        &servers.of(&url("d.example"), Server::Ews, "")
+    ));
+    assert!(Arc::ptr_eq(
+        &held,
+        &servers.of(&url("held.example"), Server::Ews, "")
+    ));
     drop((first, second));
-    assert!(!Arc::ptr_eq(&third, &servers.of(&url("c.example"), "")));
+    assert!(!Arc::ptr_eq(
+        &third,
+        &servers.of(&url("c.example"), Server::Ews, "")
+    ));
     assert_eq!(servers.len(), 3);
 }

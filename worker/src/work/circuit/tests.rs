@@ -1,5 +1,3 @@
-use tasksync_common::error::{Code, Stops};
-
 use super::*;
 
 const STEP: Duration = Duration::from_secs(5 * 60);
@@ -109,6 +107,39 @@ fn a_server_that_is_down_concerns_the_tenant_and_a_mailbox_does_not() {
         stops(ErrorClass::Refused, Code::ExchangeMailboxMissing),
         Stops::Person
     );
+}
+
+#[test]
+fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
+    let circuits = Circuits::new(STEP);
+    let tenant: TenantId = "contoso".parse().unwrap();
+    let page = || Failure::new(ErrorClass::Transient, Code::ExchangeBadAnswer, "a page");
+    let weighed = |user: &str| circuits.weigh(&tenant, &user.parse().unwrap(), page());
+    // One person who fails again and again is still one person.
+    for user in ["ana", "ana", "ana", "ben"] {
+        assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
+    }
+    // A colleague who succeeds between them shows that the server works.
+    circuits.succeeded(&tenant, Instant::now());
+    for user in ["ben", "cid"] {
+        assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
+    }
+    assert_eq!(weighed("ana").stops(), Stops::Tenant);
+    // The probe is one of them again.
+    assert_eq!(weighed("ben").stops(), Stops::Tenant);
+    // What can only be a person's stays so, …
+    let full = Failure::new(ErrorClass::Refused, Code::ExchangeMailboxFull, "");
+    for user in ["ana", "ben", "cid", "dan"] {
+        let full = circuits.weigh(&tenant, &user.parse().unwrap(), full.clone());
+        assert_eq!(full.stops(), Stops::Person);
+    }
+    // … and a defect of ours disables nobody.
+    let panic = Failure::new(ErrorClass::Transient, Code::Panic, "");
+    let stops = ["ana", "ben", "cid"].map(|user| {
+        let weighed = circuits.weigh(&tenant, &user.parse().unwrap(), panic.clone());
+        weighed.stops()
+    });
+    assert_eq!(stops, [Stops::Person, Stops::Person, Stops::Nobody]);
 }
 
 mod shared {

@@ -6,6 +6,7 @@ mod exchange;
 mod probing;
 mod rig;
 mod robustness;
+mod session;
 
 use jiff::civil::date;
 use tasksync_common::model::{

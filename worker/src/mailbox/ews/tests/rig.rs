@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
 use tasksync_common::clock::ManualClock;
+use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Access, Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -101,7 +102,7 @@ impl Rig {
             },
             access,
         };
-        let server = Servers::new(25, clock.clone()).of(&connection.url, "");
+        let server = Servers::new(25, clock.clone()).of(&connection.url, Server::Ews, "");
         Self {
             mailbox: EwsMailbox::new(
                 http.clone(),

@@ -1,0 +1,110 @@
+//! Texts of servers without the secrets that were sent to them. A server, or a proxy in front of it, may repeat in its
+//! error page what it received.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use url::form_urlencoded::byte_serialize;
+
+/// What stands in place of a secret.
+const HIDDEN: &str = "[secret]";
+
+/// Stands in place of a secret while others are looked for, so that no secret is found in [`HIDDEN`].
+const MARK: &str = "\0";
+
+/// A text that was cut may end within a secret; this many characters of one at its end are hidden too.
+const SHORTEST_PART: usize = 4;
+
+/// Returns the text with every secret hidden, in each form a server may repeat it in: as it is, in base64, URL-encoded, as
+/// HTML and as JSON.
+pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
+    let mut forms: Vec<String> = secrets
+        .iter()
+        .filter(|secret| !secret.is_empty())
+        .flat_map(|secret| forms(secret))
+        .collect();
+    // The longest first: a short form may be a part of a longer one.
+    forms.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    forms.dedup();
+    for form in &forms {
+        if text.contains(form.as_str()) {
+            text = text.replace(form.as_str(), MARK);
+        }
+    }
+    for form in &forms {
+        hide_cut_end(&mut text, form);
+    }
+    text.replace(MARK, HIDDEN)
+}
+
+fn forms(secret: &str) -> Vec<String> {
+    let html = secret
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;");
+    let percent: String = byte_serialize(secret.as_bytes()).collect();
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    let mut forms = vec![
+        secret.to_owned(),
+        html,
+        percent.replace('+', "%20"),
+        percent,
+        json.trim_matches('"').to_owned(),
+    ];
+    for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+        forms.push(engine.encode(secret));
+    }
+    forms
+}
+
+/// Hides the beginning of `form` at the end of the text, behind which only the marks of a cut stand.
+fn hide_cut_end(text: &mut String, form: &str) {
+    let kept = text.trim_end_matches(['…', '"', '.', ' ', ')']).len();
+    let (head, tail) = text.split_at(kept);
+    let mut end = form.len();
+    while let Some((before, _)) = form.get(..end).and_then(|part| part.char_indices().next_back()) {
+        let part = &form[..end];
+        if part.chars().count() < SHORTEST_PART {
+            return;
+        }
+        if let Some(rest) = head.strip_suffix(part) {
+            *text = format!("{rest}{MARK}{tail}");
+            return;
+        }
+        end = before;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANARY: &str = "c4nary&/+ \"ü\" $ecret";
+
+    #[test]
+    fn a_secret_is_hidden_in_every_form() {
+        for form in forms(CANARY) {
+            let said = format!("400: you sent <{form}>, which is wrong");
+            assert_eq!(
+                hide(said, &["other", CANARY]),
+                format!("400: you sent <{HIDDEN}>, which is wrong"),
+                "{form}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_is_hidden_too() {
+        for length in SHORTEST_PART..CANARY.chars().count() {
+            let part: String = CANARY.chars().take(length).collect();
+            let text = hide(format!("begins with \"Basic {part}…\""), &[CANARY]);
+            assert!(!text.contains(part.trim_end_matches(['"', ' '])), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_secrets_stays() {
+        let text = "HTTP 500: the list is read-only".to_owned();
+        assert_eq!(hide(text.clone(), &[CANARY, ""]), text);
+    }
+}

@@ -1,0 +1,59 @@
+//! A server's clock, as its answers show it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Measurements that are kept. Their median passes over an answer that was slow on one way only.
+const MEASUREMENTS: usize = 5;
+
+/// The last measured offsets of one server's clock. One rule for every protocol.
+#[derive(Debug, Default)]
+pub(crate) struct ServerClock(Mutex<VecDeque<SignedDuration>>);
+
+impl ServerClock {
+    /// Adds one measurement; an answer that tells no time changes nothing.
+    pub(crate) fn note(&self, measured: Option<SignedDuration>) {
+        let Some(offset) = measured else { return };
+        let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if offsets.len() >= MEASUREMENTS {
+            offsets.pop_front();
+        }
+        offsets.push_back(offset);
+    }
+
+    /// The server's clock minus ours: the median of the last five measurements. `None` while no answer told a time.
+    pub(crate) fn offset(&self) -> Option<SignedDuration> {
+        let mut offsets: Vec<_> = {
+            let offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            offsets.iter().copied().collect()
+        };
+        offsets.sort_unstable();
+        offsets.get(offsets.len() / 2).copied()
+    }
+
+    /// The server's time when ours is `now`; ours while the server told no time.
+    pub(crate) fn at(&self, now: Timestamp) -> Timestamp {
+        now.checked_add(self.offset().unwrap_or_default()).unwrap_or(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_the_last_five_counts_and_none_is_not_zero() {
+        let clock = ServerClock::default();
+        clock.note(None);
+        assert_eq!(clock.offset(), None);
+        assert_eq!(clock.at(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH);
+        let seconds = SignedDuration::from_secs;
+        for offset in [100, 30, 31, 900, 29, 30] {
+            clock.note(Some(seconds(offset)));
+        }
+        assert_eq!(clock.offset(), Some(seconds(30)));
+        assert_eq!(clock.at(Timestamp::UNIX_EPOCH).as_second(), 30);
+    }
+}

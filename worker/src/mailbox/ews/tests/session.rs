@@ -1,0 +1,153 @@
+//! What holds for every request, whatever it asks: whose answer it is, whose fault a refusal is, what may be shown.
+
+use std::time::Duration;
+
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
+use tasksync_common::model::Task;
+use tasksync_common::registry::Access;
+
+use super::rig::{Canned, Rig, ok, owner};
+use super::{fault, location, response, success};
+use crate::mailbox::{FolderId, Mailbox as _, NewItem};
+
+async fn read(rig: &Rig) -> Result<(), Failure> {
+    rig.mailbox.folders(&owner("ana")).await.map(|_| ())
+}
+
+async fn write(rig: &Rig) -> Result<(), Failure> {
+    let new = NewItem {
+        key: &location().task(1),
+        task: &Task::default(),
+        web_link: None,
+        write_id: "4f0c",
+    };
+    let folder = FolderId("f".into());
+    rig.mailbox.create(&owner("ana"), &folder, &new).await.map(|_| ())
+}
+
+async fn answering(answer: impl Fn(&str) -> Canned + Send + Sync + 'static) -> Rig {
+    Rig::new(Access::Delegate, answer).await
+}
+
+fn header<'a>(request: &'a str, name: &str) -> &'a str {
+    let line = request
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}: ")));
+    line.and_then(|line| line.split_once(": ")).unwrap().1
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_is_refused() {
+    let empty = || {
+        let none = "<m:RootFolder xmlns:m='m' IncludesLastItemInRange='true' TotalItemsInView='0'><t:Folders xmlns:t='t'/></m:RootFolder>";
+        response("FindFolder", &[success("FindFolder", none)])
+    };
+    let foreign = answering(move |_| {
+        let id = "client-request-id: 00000000-0000-0000-0000-000000000000\r\n";
+        (200, id.to_owned(), empty())
+    })
+    .await;
+    let failure = read(&foreign).await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::ExchangeBadAnswer)
+    );
+    assert!(failure.detail.contains("another request"), "{failure}");
+    assert_eq!(
+        write(&foreign).await.unwrap_err().class,
+        ErrorClass::OutcomeUnknown
+    );
+    let own = answering(move |request| {
+        let id = header(request, "client-request-id").to_ascii_uppercase();
+        (200, format!("client-request-id: {id}\r\n"), empty())
+    })
+    .await;
+    if let Err(failure) = read(&own).await {
+        assert!(!failure.detail.contains("another request"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_everything_is_counted_and_a_refused_write_is_the_tasks() {
+    let bad_request: fn() -> Canned = || (400, String::new(), "Bad Request".to_owned());
+    let schema: fn() -> Canned = || (500, String::new(), fault("ErrorSchemaValidation", ""));
+    for canned in [bad_request, schema] {
+        let rig = answering(move |_| canned()).await;
+        let failure = read(&rig).await.unwrap_err();
+        assert_eq!(
+            (failure.class, failure.code, failure.stops()),
+            (ErrorClass::Transient, Code::ExchangeError, Stops::Person)
+        );
+        let failure = write(&rig).await.unwrap_err();
+        assert_eq!(
+            (failure.class, failure.code, failure.stops()),
+            (ErrorClass::Refused, Code::ExchangeItemRefused, Stops::Part)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_internal_error_while_writing_is_the_tasks_and_while_reading_the_persons() {
+    let rig = answering(|_| (500, String::new(), fault("ErrorInternalServerError", ""))).await;
+    assert_eq!(read(&rig).await.unwrap_err().stops(), Stops::Person);
+    assert_eq!(write(&rig).await.unwrap_err().stops(), Stops::Part);
+}
+
+#[tokio::test]
+async fn a_pause_has_a_ceiling_of_a_day_and_says_until_when() {
+    let rig = answering(|_| {
+        let busy = "<t:MessageXml xmlns:t='t'><t:Value Name='BackOffMilliseconds'>2147483647</t:Value></t:MessageXml>";
+        (500, String::new(), fault("ErrorServerBusy", busy))
+    })
+    .await;
+    let day = Duration::from_secs(24 * 3600);
+    let expected = ErrorClass::Throttled {
+        retry_after: Some(day),
+    };
+    assert_eq!(read(&rig).await.unwrap_err().class, expected);
+    let kept = read(&rig).await.unwrap_err();
+    assert_eq!((kept.class, rig.count()), (expected, 1));
+    assert!(kept.detail.contains("until 2026-11-23T14:00:00Z"), "{kept}");
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
+    let told = |kind: &'static str, status: u16| {
+        answering(move |request| {
+            let sent = header(request, "authorization");
+            (
+                status,
+                format!("content-type: {kind}\r\n"),
+                format!("you sent {sent}"),
+            )
+        })
+    };
+    for (kind, status) in [("text/html", 200), ("text/html", 500), ("text/xml", 404)] {
+        let rig = told(kind, status).await;
+        for failure in [read(&rig).await.unwrap_err(), write(&rig).await.unwrap_err()] {
+            // "svc:secret" in base64, and its beginning.
+            assert!(!failure.detail.contains("c3Zj"), "{failure}");
+            assert!(failure.detail.contains("you sent Basic [secret]"), "{failure}");
+        }
+    }
+    let fault_text = answering(|request| {
+        let sent = header(request, "authorization").to_owned();
+        let text = fault("ErrorInternalServerError", "").replace("ErrorInternalServerError", &sent);
+        (500, String::new(), text)
+    })
+    .await;
+    let failure = read(&fault_text).await.unwrap_err();
+    assert!(!failure.detail.contains("c3Zj"), "{failure}");
+    let message = answering(|request| {
+        let sent = header(request, "authorization").to_owned();
+        let refused = super::refusal("FindFolder", "ErrorFolderNotFound");
+        let text = refused.replace(
+            "<m:ResponseCode>",
+            &format!("<m:MessageText>{sent}</m:MessageText><m:ResponseCode>"),
+        );
+        ok(response("FindFolder", &[text]))
+    })
+    .await;
+    let failure = read(&message).await.unwrap_err();
+    assert!(!failure.detail.contains("c3Zj"), "{failure}");
+}
