@@ -154,6 +154,10 @@ catalogue! {
         "The answer of the Exchange server cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the EWS address; look at the detail for what came back.";
+    ExchangeForeignAnswer "exchange-foreign-answer" TenantAdministrator Item..Server
+        "The Exchange server answered about another mailbox, folder or item than the one asked for"
+        "A proxy or load balancer between tasksync and Exchange mixes up answers."
+        "Nothing of the answer was used. If it happens again, check what stands between tasksync and Exchange.";
     ExchangeAnswerTooLarge "exchange-answer-too-large" TenantAdministrator Item..Server
         "The answer of the Exchange server is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."

@@ -208,6 +208,33 @@ pub struct Fingerprint {
     pub unfinished: bool,
 }
 
+/// What the idle check reads of a stored [`Fingerprint`], borrowed from its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IdleCheck<'a> {
+    /// As in [`Fingerprint`].
+    #[serde(borrow)]
+    pub source_cursor: Option<&'a str>,
+    /// As in [`Fingerprint`].
+    pub source_cursor_at: Option<Timestamp>,
+    /// As in [`Fingerprint`].
+    pub full_check_at: Option<Timestamp>,
+    /// As in [`Fingerprint`].
+    #[serde(borrow)]
+    pub folders: Vec<(&'a str, Option<Signs>)>,
+    /// As in [`Fingerprint`].
+    pub unfinished: bool,
+}
+
+impl<'a> IdleCheck<'a> {
+    /// Reads the stored bytes of a fingerprint; the ids of linked tasks, which may be many, are passed over.
+    ///
+    /// # Errors
+    /// Says why the bytes cannot be used; the user is then not idle.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, StateError> {
+        decode(bytes)
+    }
+}
+
 /// Why stored bytes cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -414,6 +441,32 @@ mod tests {
             ]),
             ..SyncState::default()
         }
+    }
+
+    #[test]
+    fn the_idle_check_reads_what_the_fingerprint_holds() {
+        let fingerprint = Fingerprint {
+            source_cursor: Some("cursor".to_owned()),
+            source_cursor_at: Some(Timestamp::UNIX_EPOCH),
+            full_check_at: None,
+            ..state().fingerprint()
+        };
+        let bytes = fingerprint.encode().unwrap();
+        let check = IdleCheck::decode(&bytes).unwrap();
+        assert_eq!(check.source_cursor, fingerprint.source_cursor.as_deref());
+        assert_eq!(check.source_cursor_at, fingerprint.source_cursor_at);
+        assert_eq!(check.full_check_at, fingerprint.full_check_at);
+        assert_eq!(check.unfinished, fingerprint.unfinished);
+        let folders = fingerprint
+            .folders
+            .iter()
+            .map(|(id, signs)| (id.as_str(), *signs));
+        assert_eq!(check.folders, folders.collect::<Vec<_>>());
+        let newer = rmp_serde::to_vec_named(&(VERSION + 1, &fingerprint)).unwrap();
+        assert_eq!(
+            IdleCheck::decode(&newer),
+            Err(StateError::NewerVersion { found: VERSION + 1 })
+        );
     }
 
     #[test]

@@ -5,9 +5,11 @@ mod ids;
 mod keys;
 mod owner;
 mod task;
+mod text;
 
 pub use digest::{cut_utf16, digest};
 pub use ids::{MailboxAddress, NameError, TenantId, UserId, UserKey};
 pub use keys::{LocationKey, SourceKey};
 pub use owner::{InstallationId, MarkerOwner, OwnerError};
 pub use task::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task};
+pub use text::normal_text;

@@ -89,6 +89,15 @@ impl<T> Marker<T> {
             marked_for: MarkedFor::Unnamed,
         }
     }
+
+    /// Whether the marker is `owner`'s, or of an earlier build, which named nobody.
+    pub fn may_be_of(&self, owner: &MarkerOwner) -> bool {
+        match &self.marked_for {
+            MarkedFor::Unnamed => true,
+            MarkedFor::Owner(named) => named == owner,
+            MarkedFor::Unreadable(_) => false,
+        }
+    }
 }
 
 /// Where an item lies, by a read of its id: independent of any listing and of any search.
@@ -135,6 +144,17 @@ pub enum Probed {
     Gone,
     /// The server does not give the signs for this folder or mailbox: read the changes instead.
     Unknown,
+}
+
+impl Probed {
+    /// The folder's signs, where the server gave them.
+    #[must_use]
+    pub fn signs(&self) -> Option<Signs> {
+        match self {
+            Self::Signs(signs) => Some(*signs),
+            Self::Gone | Self::Unknown => None,
+        }
+    }
 }
 
 /// Folders of one mailbox to be probed.

@@ -121,6 +121,12 @@ pub trait Source: Send + Sync + 'static {
     fn clock_offset(&self) -> Option<SignedDuration>;
     /// Reads the shared change feed forward from the oldest of these cursors, once for a whole batch of users.
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure>;
+    /// Returns what [`Self::changes`] would tell everybody with this cursor, if the feeds have nothing since; `None` when each
+    /// person has to be asked about.
+    async fn silent_since(&self, cursor: &str) -> Option<SourceChanges> {
+        let _ = cursor;
+        None
+    }
     /// What changed for the person since `cursor`. `linked` are the keys whose tasks are in the mailbox now: only
     /// those are told as absent. Fails with class `CursorInvalid` when the cursor is too old.
     async fn changes(

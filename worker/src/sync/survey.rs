@@ -1,13 +1,13 @@
 //! The cheap questions: what do we remember of a batch's users, and did anything change for a group of them?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{SourceKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{Enrolment, StoredState};
-use tasksync_common::state::{Fingerprint, Signs};
+use tasksync_common::state::{Fingerprint, IdleCheck, Signs};
 
 use super::{SyncEngine, TenantContext};
 use crate::mailbox::{FolderId, ProbeRequest, Probed};
@@ -72,19 +72,35 @@ impl Found {
 }
 
 /// One user on the way through the survey.
-struct Candidate {
-    enrolment: Enrolment,
-    fingerprint: Option<Fingerprint>,
-    outcome: Option<Result<Survey<Work>, Failure>>,
-    source: Option<(String, SourceChanges)>,
-    signs: BTreeMap<String, Option<Signs>>,
-    folder_gone: bool,
+struct Candidate<'a> {
+    known: &'a Known,
+    /// What is stored of the user; `None` when nothing is, or it cannot be read.
+    check: Option<IdleCheck<'a>>,
+    failure: Option<Failure>,
+    source: Option<SourceChanges>,
+    /// What the probe said of each remembered folder, in their order.
+    probed: Vec<Probed>,
     busy: bool,
 }
 
-impl Candidate {
-    fn idle_so_far(&self) -> bool {
-        self.outcome.is_none() && self.fingerprint.is_some()
+impl<'a> Candidate<'a> {
+    /// What is stored, if nothing has failed for this user so far.
+    fn open(&self) -> Option<&IdleCheck<'a>> {
+        self.check.as_ref().filter(|_| self.failure.is_none())
+    }
+
+    /// The source cursor, if nothing has failed for this user so far.
+    fn cursor(&self) -> Option<&'a str> {
+        self.open()?.source_cursor
+    }
+
+    /// Keys of the tasks that are in the mailbox.
+    fn linked(&self) -> BTreeSet<SourceKey> {
+        let stored = self.known.stored.as_ref();
+        stored
+            .and_then(|stored| Fingerprint::decode(&stored.fingerprint).ok())
+            .map(|fingerprint| fingerprint.linked_keys().collect())
+            .unwrap_or_default()
     }
 }
 
@@ -95,21 +111,26 @@ impl SyncEngine {
         tenant: &TenantId,
         users: &[UserId],
     ) -> Vec<Result<Known, Failure>> {
-        let mut known: BTreeMap<UserId, Known> =
-            match self.registry.enrolments_with_fingerprints(tenant, users).await {
-                Ok(found) => found
-                    .into_iter()
-                    .map(|(enrolment, stored)| (enrolment.key.user.clone(), Known { enrolment, stored }))
-                    .collect(),
-                Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
-            };
-        users
+        let found = match self.registry.enrolments_with_fingerprints(tenant, users).await {
+            Ok(found) => found,
+            Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let places: HashMap<&UserId, usize> = users
             .iter()
-            .map(|user| {
-                known
-                    .remove(user)
-                    .ok_or_else(|| unknown(&UserKey::new(tenant.clone(), user.clone())))
-            })
+            .enumerate()
+            .map(|(place, user)| (user, place))
+            .collect();
+        let mut known: Vec<Option<Known>> = users.iter().map(|_| None).collect();
+        for (enrolment, stored) in found {
+            let place = places.get(&enrolment.key.user);
+            if let Some(known) = place.and_then(|&place| known.get_mut(place)) {
+                *known = Some(Known { enrolment, stored });
+            }
+        }
+        known
+            .into_iter()
+            .zip(users)
+            .map(|(known, user)| known.ok_or_else(|| unknown(&UserKey::new(tenant.clone(), user.clone()))))
             .collect()
     }
 
@@ -122,182 +143,156 @@ impl SyncEngine {
             Ok(context) => context,
             Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let order: Vec<UserId> = users.iter().map(|(user, _)| user.clone()).collect();
-        let mut candidates = self.candidates(users);
+        let now = self.clock.now();
+        let mut candidates: Vec<Candidate<'_>> = users
+            .iter()
+            .map(|(_, known)| self.candidate(known, now))
+            .collect();
         self.ask_source(&context, &mut candidates).await;
         self.ask_mailboxes(&context, &mut candidates).await;
-        in_order(tenant, &order, candidates, &context)
-    }
-
-    fn candidates(&self, users: Vec<(UserId, Known)>) -> BTreeMap<UserId, Candidate> {
-        let now = self.clock.now();
-        users
+        candidates
             .into_iter()
-            .map(|(user, Known { enrolment, stored })| {
-                // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
-                let fingerprint = stored.and_then(|stored| Fingerprint::decode(&stored.fingerprint).ok());
-                let busy = fingerprint
-                    .as_ref()
-                    .is_none_or(|fingerprint| self.must_look(fingerprint, now));
-                let candidate = Candidate {
-                    enrolment,
-                    fingerprint,
-                    outcome: None,
-                    source: None,
-                    signs: BTreeMap::new(),
-                    folder_gone: false,
-                    busy,
-                };
-                (user, candidate)
-            })
+            .map(|candidate| candidate.finish(&context))
             .collect()
     }
 
+    fn candidate<'a>(&self, known: &'a Known, now: Timestamp) -> Candidate<'a> {
+        // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
+        let stored = known.stored.as_ref();
+        let check = stored.and_then(|stored| IdleCheck::decode(&stored.fingerprint).ok());
+        let busy = check.as_ref().is_none_or(|check| self.must_look(check, now));
+        Candidate {
+            known,
+            check,
+            failure: None,
+            source: None,
+            probed: Vec::new(),
+            busy,
+        }
+    }
+
     /// Reasons to look at a user closely whatever the servers say.
-    fn must_look(&self, fingerprint: &Fingerprint, now: Timestamp) -> bool {
-        let rested = fingerprint
+    fn must_look(&self, check: &IdleCheck<'_>, now: Timestamp) -> bool {
+        let rested = check
             .source_cursor_at
             .is_none_or(|stored| now.duration_since(stored) > CURSOR_REST);
-        fingerprint.unfinished || rested || self.settings.full_check_due(fingerprint.full_check_at, now)
+        check.unfinished || rested || self.settings.full_check_due(check.full_check_at, now)
     }
 
     /// One reading of the tenant's shared change feed, then each user's part of it.
-    async fn ask_source(&self, context: &TenantContext, candidates: &mut BTreeMap<UserId, Candidate>) {
+    async fn ask_source(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
         let source = &context.connections.source;
-        let cursors: BTreeSet<String> = candidates
-            .values()
-            .filter_map(|candidate| candidate.fingerprint.as_ref()?.source_cursor.clone())
-            .collect();
+        let mut cursors: Vec<&str> = candidates.iter().filter_map(Candidate::cursor).collect();
+        cursors.sort_unstable();
+        cursors.dedup();
         if cursors.is_empty() {
             return;
         }
-        let cursors: Vec<&str> = cursors.iter().map(String::as_str).collect();
         if let Err(failure) = source.refresh(&cursors).await
             && failure.class != ErrorClass::CursorInvalid
         {
-            for candidate in candidates
-                .values_mut()
-                .filter(|candidate| candidate.outcome.is_none())
-            {
-                candidate.outcome = Some(Err(failure.clone()));
+            for candidate in candidates {
+                candidate.failure = Some(failure.clone());
             }
             return;
         }
-        for candidate in candidates
-            .values_mut()
-            .filter(|candidate| candidate.idle_so_far())
-        {
-            let Some(fingerprint) = &candidate.fingerprint else {
+        // Colleagues who were synced together have one cursor: where the feed is silent since, one answer serves them all.
+        let mut silent: Vec<(&str, Option<SourceChanges>)> = Vec::with_capacity(cursors.len());
+        for cursor in cursors {
+            silent.push((cursor, source.silent_since(cursor).await));
+        }
+        for candidate in candidates {
+            let Some(cursor) = candidate.cursor() else {
+                candidate.busy |= candidate.open().is_some();
                 continue;
             };
-            let Some(cursor) = fingerprint.source_cursor.clone() else {
-                candidate.busy = true;
-                continue;
+            let place = silent.binary_search_by_key(&cursor, |&(cursor, _)| cursor);
+            let answer = match place.ok().and_then(|place| silent.get(place)?.1.clone()) {
+                Some(unchanged) => Ok(unchanged),
+                None => {
+                    let person = Person {
+                        login: candidate.known.enrolment.source_login.clone(),
+                    };
+                    source.changes(&person, cursor, &candidate.linked()).await
+                }
             };
-            let linked: BTreeSet<SourceKey> = fingerprint.linked_keys().collect();
-            let person = Person {
-                login: candidate.enrolment.source_login.clone(),
-            };
-            match source.changes(&person, &cursor, &linked).await {
+            match answer {
                 Ok(changes) => {
                     candidate.busy |= !changes.tasks.is_empty();
-                    candidate.source = Some((cursor, changes));
+                    candidate.source = Some(changes);
                 }
                 Err(failure) if failure.class == ErrorClass::CursorInvalid => candidate.busy = true,
-                Err(failure) => candidate.outcome = Some(Err(failure)),
+                Err(failure) => candidate.failure = Some(failure),
             }
         }
     }
 
     /// One probe of the folders of everybody.
-    async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut BTreeMap<UserId, Candidate>) {
-        let mut asked: Vec<&mut Candidate> = candidates
-            .values_mut()
-            .filter(|candidate| candidate.idle_so_far())
-            .collect();
-        asked.retain(|candidate| {
-            candidate
-                .fingerprint
-                .as_ref()
-                .is_some_and(|known| !known.folders.is_empty())
-        });
-        let requests: Vec<ProbeRequest> = asked
-            .iter()
-            .map(|candidate| ProbeRequest {
-                mailbox: candidate.enrolment.mailbox.clone(),
-                folders: candidate
-                    .fingerprint
-                    .iter()
-                    .flat_map(|known| known.folders.iter().map(|(folder, _)| FolderId(folder.clone())))
-                    .collect(),
-            })
-            .collect();
+    async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
+        let mut asked = Vec::with_capacity(candidates.len());
+        let mut requests = Vec::with_capacity(candidates.len());
+        for (place, candidate) in candidates.iter().enumerate() {
+            let Some(check) = candidate.open().filter(|check| !check.folders.is_empty()) else {
+                continue;
+            };
+            let folders = check.folders.iter();
+            asked.push(place);
+            requests.push(ProbeRequest {
+                mailbox: candidate.known.enrolment.mailbox.clone(),
+                folders: folders.map(|&(id, _)| FolderId(id.to_owned())).collect(),
+            });
+        }
         if requests.is_empty() {
             return;
         }
         let answers = context.connections.mailbox.probe(&requests).await;
-        for (candidate, answer) in asked.into_iter().zip(answers) {
+        for (place, answer) in asked.into_iter().zip(answers) {
+            let Some(candidate) = candidates.get_mut(place) else {
+                continue;
+            };
             match answer {
-                Ok(probed) => candidate.compare(&probed),
-                Err(failure) => candidate.outcome = Some(Err(failure)),
+                Ok(probed) => candidate.compare(probed),
+                Err(failure) => candidate.failure = Some(failure),
             }
         }
     }
 }
 
-impl Candidate {
-    fn compare(&mut self, probed: &[Probed]) {
-        let Some(fingerprint) = &self.fingerprint else {
-            return;
-        };
-        for ((folder, stored), probed) in fingerprint.folders.iter().zip(probed) {
-            let now = match probed {
-                Probed::Signs(signs) => Some(*signs),
-                Probed::Unknown => None,
-                Probed::Gone => {
-                    self.folder_gone = true;
-                    None
-                }
-            };
-            if now.is_none() || now != *stored {
-                self.busy = true;
-            }
-            self.signs.insert(folder.clone(), now);
-        }
+impl Candidate<'_> {
+    /// Compares what the probe said with what is remembered.
+    fn compare(&mut self, probed: Vec<Probed>) {
+        let remembered = self.check.iter().flat_map(|check| &check.folders);
+        self.busy |= remembered
+            .zip(&probed)
+            .any(|((_, before), now)| now.signs().is_none() || now.signs() != *before);
+        self.probed = probed;
     }
 
     fn finish(self, context: &Arc<TenantContext>) -> Result<Survey<Work>, Failure> {
-        match self.outcome {
-            Some(outcome) => outcome,
-            None if !self.busy => Ok(Survey::Idle),
-            None => Ok(Survey::Work(Work {
-                context: Arc::clone(context),
-                user: self.enrolment.key.clone(),
-                full: self.fingerprint.is_none(),
-                found: Some(Found {
-                    enrolment: self.enrolment,
-                    source: self.source,
-                    signs: self.signs,
-                    folder_gone: self.folder_gone,
-                }),
-            })),
+        if let Some(failure) = self.failure {
+            return Err(failure);
         }
+        if !self.busy {
+            return Ok(Survey::Idle);
+        }
+        let cursor = self.check.as_ref().and_then(|check| check.source_cursor);
+        let folders = self.check.iter().flat_map(|check| &check.folders);
+        let signs = folders.zip(&self.probed);
+        let enrolment = &self.known.enrolment;
+        Ok(Survey::Work(Work {
+            context: Arc::clone(context),
+            user: enrolment.key.clone(),
+            full: self.check.is_none(),
+            found: Some(Found {
+                enrolment: enrolment.clone(),
+                source: cursor.map(str::to_owned).zip(self.source),
+                signs: signs
+                    .map(|(&(folder, _), probed)| (folder.to_owned(), probed.signs()))
+                    .collect(),
+                folder_gone: self.probed.contains(&Probed::Gone),
+            }),
+        }))
     }
-}
-
-fn in_order(
-    tenant: &TenantId,
-    users: &[UserId],
-    mut candidates: BTreeMap<UserId, Candidate>,
-    context: &Arc<TenantContext>,
-) -> Vec<Result<Survey<Work>, Failure>> {
-    users
-        .iter()
-        .map(|user| match candidates.remove(user) {
-            Some(candidate) => candidate.finish(context),
-            None => Err(unknown(&UserKey::new(tenant.clone(), user.clone()))),
-        })
-        .collect()
 }
 
 pub(super) fn unknown(user: &UserKey) -> Failure {

@@ -135,6 +135,46 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     rig.calm().await;
 }
 
+/// A task folder need not lie below the mailbox's own one: wherever a person puts a copy, it stays linked. A folder in the
+/// deleted items is none.
+#[tokio::test]
+async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
+    let (rig, list, items) = three().await;
+    let folders = rig.farm.exchange.folders(rig.smtp(0));
+    let top = folders
+        .iter()
+        .find(|folder| folder.distinguished == Some("msgfolderroot"));
+    let make = |parent: &str, name: &str| {
+        let made = rig
+            .farm
+            .exchange
+            .person_creates_folder(rig.smtp(0), parent, name, "IPF.Task");
+        made.unwrap()
+    };
+    let beside = make(&top.unwrap().id, "Beside the tasks");
+    let below = make(&beside, "And below it");
+    for (item, folder) in items.iter().zip([&beside, &below]) {
+        let copy = rig.copy(0, list, *item);
+        let moved = rig.farm.exchange.person_moves(rig.smtp(0), &copy.id, folder);
+        moved.unwrap();
+    }
+    let report = rig.cycle(0).await.report();
+    assert_eq!((report.source_writes, report.mailbox_writes), (0, 0));
+    for item in &items[..2] {
+        assert!(!rig.original(list, *item).recycled);
+    }
+    rig.agrees();
+    rig.retitle_copy(0, list, items[1], "Edited far away");
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, items[1]).title, "Edited far away");
+    rig.farm
+        .exchange
+        .person_deletes_folder(rig.smtp(0), &beside)
+        .unwrap();
+    rig.cycle(0).await;
+    rig.agrees();
+}
+
 /// A moved item whose task goes at the source goes with it; moved and edited in one go is an edit.
 #[tokio::test]
 async fn a_moved_item_follows_its_task() {

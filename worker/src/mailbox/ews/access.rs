@@ -67,6 +67,11 @@ impl AccessMemory {
         }
     }
 
+    /// Whether it is known which way opens this mailbox. Until then "not found" may mean that the other way is needed.
+    pub(super) fn is_settled(&self, mailbox: &MailboxAddress) -> bool {
+        self.choice != Access::Auto || self.known(mailbox).is_some()
+    }
+
     /// The way to try first, and the one to try when it is refused.
     pub(super) fn order(&self, mailbox: &MailboxAddress) -> (Mode, Option<Mode>) {
         match self.choice {

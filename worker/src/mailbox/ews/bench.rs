@@ -43,7 +43,9 @@ pub fn parse_sync_folder_items(answer: &[u8]) -> Result<ChangePage, String> {
 pub fn parse_get_item(answer: &[u8], ids: &[&str], zone: &TimeZone) -> Result<Vec<MailboxItem>, String> {
     let items = read(answer, get_item::OPERATION.response, |xml| {
         let messages = get_item::read(xml, ids.len(), zone)?;
-        get_item::check(&messages, ids)?;
+        if get_item::is_foreign(&messages, ids) {
+            return Err(BadAnswer("another item".to_owned()));
+        }
         Ok(messages)
     });
     items
@@ -64,7 +66,9 @@ pub fn parse_get_item(answer: &[u8], ids: &[&str], zone: &TimeZone) -> Result<Ve
 pub fn parse_get_folder(answer: &[u8], ids: &[&str]) -> Result<Vec<Option<Signs>>, String> {
     let folders = read(answer, get_folder::OPERATION.response, |xml| {
         let messages = get_folder::read(xml, ids.len())?;
-        get_folder::check(&messages, ids)?;
+        if get_folder::is_foreign(&messages, ids) {
+            return Err(BadAnswer("another folder".to_owned()));
+        }
         Ok(messages)
     });
     let signs = |folders: Vec<Option<super::folders::ReadFolder>>| {

@@ -89,6 +89,11 @@ impl Client {
         self.server_clock.offset()
     }
 
+    /// Gives up the connections made so far: one of them brought an answer that belongs to another request.
+    pub(super) fn distrust(&self) {
+        self.http.distrust();
+    }
+
     /// Sends one request about these mailboxes and reads its answer with `read`.
     ///
     /// One request is in flight per mailbox, and a limited number per server; while the server wants a pause, nothing

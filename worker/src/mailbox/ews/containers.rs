@@ -4,63 +4,79 @@ use std::collections::HashSet;
 
 use tasksync_common::model::{LocationKey, MailboxAddress};
 
+use super::find_folder::{Kind, Root};
+use super::folders::ReadFolder;
+use super::listing::is_refused;
 use super::messages::EwsError;
-use super::paging::{incomplete, next_offset};
+use super::paging::incomplete;
 use super::response_code::{self, Meaning};
-use super::{EwsMailbox, create_folder, find_folder, folders, unclear, update_folder};
-use crate::mailbox::{Folder, FolderId};
+use super::roots::Roots;
+use super::{EwsMailbox, create_folder, find_folder, unclear, update_folder};
+use crate::mailbox::{Folder, FolderId, Owner};
 
-/// Folders asked for per page.
-const FOLDERS_PER_PAGE: u32 = 250;
 /// Names tried for a new folder before giving up: "name", "name (2)" … "name (20)".
 const NAMES_TRIED: u32 = 20;
 
 impl EwsMailbox {
-    /// Every task folder below the mailbox's own, complete.
+    /// Every task folder of the mailbox outside the deleted items, wherever it lies, complete. The mailbox's own task folder is
+    /// not among them.
     pub(super) async fn list_folders(&self, mailbox: &MailboxAddress) -> Result<Vec<Folder>, EwsError> {
-        let (mut folders, mut seen) = (Vec::new(), HashSet::new());
-        let mut offset = 0;
-        for _ in 0..self.limits.pages {
-            let page = self
-                .run_one(
-                    &find_folder::OPERATION,
-                    mailbox,
-                    None,
-                    true,
-                    |header| find_folder::request(header, offset, FOLDERS_PER_PAGE),
-                    find_folder::read,
-                )
-                .await?;
-            offset = next_offset(offset, page.folders.len(), page.next);
-            let empty = page.folders.is_empty();
-            for folder in page
-                .folders
-                .into_iter()
-                .filter_map(folders::ReadFolder::into_folder)
-            {
-                // A folder made meanwhile moves others onto the next page.
-                if seen.insert(folder.id.clone()) {
-                    folders.push(folder);
-                }
+        let own = self.roots(mailbox).await?;
+        let listed = self.visible_task_folders(mailbox, &own).await?;
+        Ok(listed
+            .into_iter()
+            .filter(|folder| folder.id != own.tasks)
+            .filter_map(ReadFolder::into_folder)
+            .collect())
+    }
+
+    /// Every folder that may hold tasks, without those in the deleted items.
+    async fn visible_task_folders(
+        &self,
+        mailbox: &MailboxAddress,
+        own: &Roots,
+    ) -> Result<Vec<ReadFolder>, EwsError> {
+        let roots = [Root::Top, Root::DeletedItems];
+        let mut listings = match self.list_below(mailbox, &roots, Kind::Tasks).await {
+            Ok(listings) => listings.into_iter(),
+            Err(error) => vec![Err(error)].into_iter(),
+        };
+        let top = listings.next().unwrap_or_else(|| Ok(Vec::new()));
+        let mut top = match top {
+            Ok(top) => top,
+            // A delegate of the task folder alone sees what is below it.
+            Err(error) if is_refused(&error) => {
+                return self.list_below_one(mailbox, Root::Tasks, Kind::Any).await;
             }
-            if page.last {
-                return Ok(folders);
-            }
-            if empty {
-                break;
-            }
+            Err(error) => return Err(error),
+        };
+        // The mailbox's own task folder lies below the top. An answer without any folder is about nobody.
+        let is_of_this_mailbox =
+            top.is_empty() || own.tasks.is_none() || top.iter().any(|folder| folder.id == own.tasks);
+        if !is_of_this_mailbox {
+            self.roots.forget(mailbox);
+            return Err(self.foreign(&find_folder::OPERATION, "the folders of another mailbox"));
         }
-        // A folder that is missing in a listing counts as deleted: half a listing is none.
-        Err(incomplete(find_folder::OPERATION.name))
+        match listings.next() {
+            Some(Ok(deleted)) => {
+                let deleted: HashSet<&String> =
+                    deleted.iter().filter_map(|folder| folder.id.as_ref()).collect();
+                top.retain(|folder| folder.id.as_ref().is_none_or(|id| !deleted.contains(id)));
+            }
+            Some(Err(error)) if !is_refused(&error) => return Err(error),
+            Some(Err(_)) | None => {}
+        }
+        Ok(top)
     }
 
     /// Creates a folder, adopts the one with our marker, or takes another name.
     pub(super) async fn make_folder(
         &self,
-        mailbox: &MailboxAddress,
+        owner: &Owner,
         name: &str,
         location: &LocationKey,
     ) -> Result<FolderId, EwsError> {
+        let (mailbox, marker) = (&owner.mailbox, owner.marker.to_string());
         let mut taken = None;
         for attempt in 1..=NAMES_TRIED {
             let name = create_folder::folder_name(name, attempt);
@@ -70,7 +86,7 @@ impl EwsMailbox {
                     mailbox,
                     None,
                     true,
-                    |header| create_folder::request(header, &name, location),
+                    |header| create_folder::request(header, &name, location, &marker),
                     create_folder::read,
                 )
                 .await;
@@ -84,10 +100,9 @@ impl EwsMailbox {
                 Err(error) if is_taken(&error) => {
                     if taken.is_none() {
                         let ours = self.list_folders(mailbox).await?.into_iter().find(|folder| {
-                            folder
-                                .marker
-                                .as_ref()
-                                .is_some_and(|marker| marker.key == *location)
+                            folder.marker.as_ref().is_some_and(|marker| {
+                                marker.key == *location && marker.may_be_of(&owner.marker)
+                            })
                         });
                         if let Some(ours) = ours {
                             return Ok(ours.id);
@@ -118,12 +133,21 @@ impl EwsMailbox {
                     None,
                     false,
                     |header| update_folder::request(header, &folder.0, &name),
-                    update_folder::read,
+                    |xml| update_folder::read(xml, 1),
                 )
                 .await;
             match renamed {
                 Err(error) if is_taken(&error) => taken = Some(error),
-                other => return other,
+                Err(error) => return Err(error),
+                Ok(shown) => {
+                    let id = shown.and_then(|shown| shown.id);
+                    return match id {
+                        Some(id) if id != folder.0 => {
+                            Err(self.foreign(&update_folder::OPERATION, "another folder"))
+                        }
+                        Some(_) | None => Ok(()),
+                    };
+                }
             }
         }
         Err(taken.unwrap_or_else(|| incomplete(update_folder::OPERATION.name)))

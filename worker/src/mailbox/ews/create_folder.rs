@@ -16,14 +16,15 @@ pub(super) const OPERATION: Operation = operation!("CreateFolder", writes: true)
 /// Longest folder name, in characters.
 const MAXIMUM_NAME: usize = 200;
 
-/// Creates a folder of this name below the mailbox's task folder.
-pub(super) fn request(header: &Header<'_>, name: &str, location: &LocationKey) -> Bytes {
-    header.envelope(700 + name.len() + location.as_str().len(), |out| {
+/// Creates a folder of this name below the mailbox's task folder, marked for `owner`.
+pub(super) fn request(header: &Header<'_>, name: &str, location: &LocationKey, owner: &str) -> Bytes {
+    header.envelope(1_000 + name.len() + location.as_str().len(), |out| {
         out.push_str("<m:CreateFolder><m:ParentFolderId>");
         folders::write_tasks_folder(out, header);
         out.push_str("</m:ParentFolderId><m:Folders><t:TasksFolder>");
         element(out, "t:DisplayName", name);
         Property::Location.write(out, location.as_str());
+        Property::Owner.write(out, owner);
         out.push_str("</t:TasksFolder></m:Folders></m:CreateFolder>");
     })
 }

@@ -1,4 +1,4 @@
-//! `FindFolder`: every folder below the mailbox's task folder, page by page.
+//! `FindFolder`: every folder anywhere below the folders that each mailbox has, page by page.
 
 use std::fmt::Write as _;
 
@@ -8,36 +8,59 @@ use super::envelope::Header;
 use super::folders::{self, ReadFolder};
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field};
-use super::paging::page_end;
+use super::paging::{PageEnd, Paging, page_end};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
 
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
 
+/// A folder that every mailbox has, below which others are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Root {
+    /// The top of what people see.
+    Top,
+    /// The mailbox's own task folder.
+    Tasks,
+    /// The deleted items.
+    DeletedItems,
+    /// The top of the archive mailbox, which not every mailbox has.
+    Archive,
+}
+
+impl Root {
+    /// Microsoft's `DistinguishedFolderId`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Top => "msgfolderroot",
+            Self::Tasks => "tasks",
+            Self::DeletedItems => "deleteditems",
+            Self::Archive => "archivemsgfolderroot",
+        }
+    }
+}
+
+/// Which folders are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// All.
+    Any,
+    /// Those of class `IPF.Task` and of the classes below it. The server may list others, too.
+    Tasks,
+}
+
 /// One page of folders.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// The folders.
     pub(super) folders: Vec<ReadFolder>,
-    /// `IncludesLastItemInRange`.
-    pub(super) last: bool,
-    /// Where the next page begins, if the server says so.
-    pub(super) next: Option<u32>,
+    /// What the server says about the page's end; `None` when it sent no page, which means no folders.
+    pub(super) end: Option<PageEnd>,
 }
 
-/// Asks for a page of at most `size` folders below the mailbox's task folder, from `offset` on.
-pub(super) fn request(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
-    below(header, "tasks", offset, size)
-}
-
-/// Asks for a page of at most `size` folders below the deleted items, from `offset` on.
-pub(super) fn request_deleted(header: &Header<'_>, offset: u32, size: u32) -> Bytes {
-    below(header, "deleteditems", offset, size)
-}
-
-fn below(header: &Header<'_>, root: &str, offset: u32, size: u32) -> Bytes {
-    header.envelope(900, |out| {
+/// Asks for a page of the folders below each of `roots`.
+pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: Paging) -> Bytes {
+    header.envelope(1_150 + 160 * roots.len(), |out| {
         out.push_str(
             "<m:FindFolder Traversal=\"Deep\"><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
         );
@@ -45,26 +68,36 @@ fn below(header: &Header<'_>, root: &str, offset: u32, size: u32) -> Bytes {
         write_field(out, "folder:FolderClass");
         write_field(out, "folder:ParentFolderId");
         Property::Location.write_uri(out);
+        Property::Owner.write_uri(out);
         Property::LatestCommit.write_uri(out);
         Property::Deletions.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:FolderShape>");
+        let Paging { offset, size, .. } = paging;
         let _ = write!(
             out,
             "<m:IndexedPageFolderView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
         );
+        if kind == Kind::Tasks {
+            out.push_str(
+                "<m:Restriction><t:Contains ContainmentMode=\"Prefixed\" ContainmentComparison=\"Exact\">\
+                 <t:FieldURI FieldURI=\"folder:FolderClass\"/><t:Constant Value=\"IPF.Task\"/></t:Contains></m:Restriction>",
+            );
+        }
         out.push_str("<m:ParentFolderIds>");
-        folders::write_distinguished(out, header, root);
+        for root in roots {
+            folders::write_distinguished(out, header, root.name());
+        }
         out.push_str("</m:ParentFolderIds></m:FindFolder>");
     })
 }
 
-/// Reads a page.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Page>>> {
-    messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut Page| {
+/// Reads one page per root asked for, in that order.
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
+    messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
         if part.name() != "RootFolder" {
             return xml.skip();
         }
-        (page.last, page.next) = page_end(part)?;
+        page.end = Some(page_end(part)?);
         while let Some(list) = xml.child()? {
             if list.name() != "Folders" {
                 xml.skip()?;

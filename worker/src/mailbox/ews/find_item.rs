@@ -8,14 +8,15 @@ use tasksync_common::model::SourceKey;
 
 use super::dates;
 use super::envelope::Header;
+use super::find_folder::Root;
 use super::folders;
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field, write_key_restriction};
-use super::paging::page_end;
+use super::paging::{PageEnd, Paging, page_end};
 use super::properties::{self, Property};
 use super::task_fields::item_ref;
 use super::xml::{Parsed, Xml};
-use crate::mailbox::ItemRef;
+use crate::mailbox::{ItemRef, Marker};
 
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("FindItem", writes: false);
@@ -27,10 +28,12 @@ pub(super) struct Found {
     pub(super) item: ItemRef,
     /// When it was created, if the server says so.
     pub(super) created: Option<Timestamp>,
-    /// The key it bears, if the server says so.
-    pub(super) key: Option<SourceKey>,
+    /// The marker it bears, if the server shows it.
+    pub(super) marker: Option<Marker<SourceKey>>,
     /// The id of tasksync's last write into it.
     pub(super) write_id: Option<String>,
+    /// The folder it lies in, if the server says so.
+    pub(super) parent: Option<String>,
 }
 
 /// Where items are looked for.
@@ -49,10 +52,8 @@ pub(super) enum Place<'a> {
 pub(super) struct Page {
     /// The items.
     pub(super) items: Vec<Found>,
-    /// `IncludesLastItemInRange`.
-    pub(super) last: bool,
-    /// Where the next page begins, if the server says so.
-    pub(super) next: Option<u32>,
+    /// What the server says about the page's end; `None` when it sent no page, which means no items.
+    pub(super) end: Option<PageEnd>,
 }
 
 /// Which items are looked for.
@@ -64,26 +65,28 @@ pub(super) enum Wanted<'a> {
     AnyKey,
 }
 
-/// Asks for the wanted items in each of these places, from `offset` on.
+/// Asks for a page of the wanted items of each of these places.
 pub(super) fn request(
     header: &Header<'_>,
     places: &[Place<'_>],
     wanted: Wanted<'_>,
-    offset: u32,
-    size: u32,
+    paging: Paging,
 ) -> Bytes {
     let ids = places.iter().map(|place| match place {
         Place::Folder(id) => id.len() + 24,
         Place::Tasks | Place::DeletedItems => 160,
     });
-    header.envelope(1_150 + ids.sum::<usize>(), |out| {
+    header.envelope(1_350 + ids.sum::<usize>(), |out| {
         out.push_str(
             "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
         );
+        write_field(out, "item:ParentFolderId");
         write_field(out, "item:DateTimeCreated");
         Property::SourceKey.write_uri(out);
+        Property::Owner.write_uri(out);
         Property::WriteId.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:ItemShape>");
+        let Paging { offset, size, .. } = paging;
         let _ = write!(
             out,
             "<m:IndexedPageItemView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
@@ -101,7 +104,9 @@ pub(super) fn request(
             match place {
                 Place::Folder(id) => folders::write_id(out, id),
                 Place::Tasks => folders::write_tasks_folder(out, header),
-                Place::DeletedItems => folders::write_distinguished(out, header, "deleteditems"),
+                Place::DeletedItems => {
+                    folders::write_distinguished(out, header, Root::DeletedItems.name());
+                }
             }
         }
         out.push_str("</m:ParentFolderIds></m:FindItem>");
@@ -114,7 +119,7 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Pag
         if part.name() != "RootFolder" {
             return xml.skip();
         }
-        (page.last, page.next) = page_end(part)?;
+        page.end = Some(page_end(part)?);
         while let Some(list) = xml.child()? {
             if list.name() != "Items" {
                 xml.skip()?;
@@ -133,16 +138,22 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Pag
 }
 
 fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
-    let (mut item, mut created, mut key, mut write_id) = (None, None, None, None);
+    let (mut item, mut parent, mut created) = (None, None, None);
+    let (mut key, mut owner, mut write_id) = (None, None, None);
     while let Some(part) = xml.child()? {
         match part.name() {
             "ItemId" => {
                 item = Some(item_ref(&part)?);
                 xml.skip()?;
             }
+            "ParentFolderId" => {
+                parent = Some(part.required("Id")?);
+                xml.skip()?;
+            }
             "DateTimeCreated" => created = dates::instant(&xml.text()?).ok(),
             "ExtendedProperty" => match properties::read(xml)? {
                 Some((Property::SourceKey, value)) => key = Some(SourceKey::from_stored(&value)),
+                Some((Property::Owner, value)) => owner = Some(value.into_owned()),
                 Some((Property::WriteId, value)) => write_id = Some(value.into_owned()),
                 _ => {}
             },
@@ -152,7 +163,13 @@ fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
     Ok(item.map(|item| Found {
         item,
         created,
-        key,
+        marker: key
+            .filter(|key: &SourceKey| !key.as_str().is_empty())
+            .map(|key| Marker {
+                key,
+                marked_for: properties::marked_for(owner.as_deref()),
+            }),
         write_id,
+        parent,
     }))
 }

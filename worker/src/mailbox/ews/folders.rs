@@ -13,6 +13,7 @@ pub(super) struct ReadFolder {
     pub(super) id: Option<String>,
     name: String,
     location: Option<LocationKey>,
+    owner: Option<String>,
     holds_tasks: bool,
     latest_commit_us: Option<i64>,
     deletions: Option<i64>,
@@ -21,8 +22,9 @@ pub(super) struct ReadFolder {
 }
 
 impl ReadFolder {
-    /// The signs of change, if the server gave both.
+    /// The signs of change, if the server gave both and says of which folder they are.
     pub(super) fn signs(&self) -> Option<Signs> {
+        self.id.as_ref()?;
         Some(Signs {
             latest_commit_us: self.latest_commit_us?,
             deletions: self.deletions?,
@@ -39,7 +41,10 @@ impl ReadFolder {
         Some(Folder {
             id: FolderId(self.id?),
             name: self.name,
-            marker: self.location.map(Marker::unnamed),
+            marker: self.location.map(|key| Marker {
+                key,
+                marked_for: properties::marked_for(self.owner.as_deref()),
+            }),
             signs,
         })
     }
@@ -72,6 +77,7 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
                 Some((Property::Location, value)) if !value.is_empty() => {
                     read.location = Some(LocationKey::from_stored(&value));
                 }
+                Some((Property::Owner, value)) => read.owner = Some(value.into_owned()),
                 // A sign that cannot be read is no sign: the changes are read instead.
                 Some((Property::LatestCommit, value)) => {
                     read.latest_commit_us = dates::instant(&value).ok().map(jiff::Timestamp::as_microsecond);

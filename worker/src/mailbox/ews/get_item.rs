@@ -8,7 +8,7 @@ use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field, write_item_id};
 use super::properties::Property;
 use super::task_fields::{self, ReadItem};
-use super::xml::{BadAnswer, Parsed, Xml};
+use super::xml::{Parsed, Xml};
 
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("GetItem", writes: false);
@@ -36,7 +36,7 @@ const FIELDS: [&str; 17] = [
 
 /// Asks for these items; at least one.
 pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
-    header.envelope(1_550 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
+    header.envelope(1_700 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
         out.push_str(
             "<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:BodyType>Best</t:BodyType><t:AdditionalProperties>",
         );
@@ -44,6 +44,7 @@ pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
             write_field(out, field);
         }
         Property::SourceKey.write_uri(out);
+        Property::Owner.write_uri(out);
         Property::WriteId.write_uri(out);
         out.push_str("</t:AdditionalProperties></m:ItemShape><m:ItemIds>");
         for id in ids {
@@ -83,15 +84,12 @@ pub(super) fn read(
     })
 }
 
-/// Refuses an answer that is about other items than those asked for.
-pub(super) fn check(messages: &[Message<Option<ReadItem>>], asked: &[&str]) -> Parsed<()> {
-    for (message, asked) in messages.iter().zip(asked) {
-        match message {
-            Ok(Some(item)) if item.reference().is_some_and(|found| found.id == *asked) => {}
-            Ok(Some(_)) => return Err(BadAnswer("an item that was not asked for".to_owned())),
-            Ok(None) => return Err(BadAnswer("a success without item".to_owned())),
-            Err(_) => {}
-        }
-    }
-    Ok(())
+/// Whether the answer shows an item other than the one asked for at its place.
+pub(super) fn is_foreign(messages: &[Message<Option<ReadItem>>], asked: &[&str]) -> bool {
+    messages.iter().zip(asked).any(|(message, asked)| {
+        let shown = message.as_ref().ok().and_then(Option::as_ref);
+        shown
+            .and_then(ReadItem::reference)
+            .is_some_and(|found| found.id != *asked)
+    })
 }

@@ -1,16 +1,18 @@
 //! Reading and finding items in batches that shrink when the server is too slow for them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::SourceKey;
 
 use super::client::throttled;
+use super::find_folder::{Kind, Root};
 use super::find_item::{Place, Wanted};
+use super::listing::is_refused;
 use super::messages::EwsError;
-use super::paging::{incomplete, next_offset};
+use super::paging::{Paging, is_too_large};
 use super::{EwsMailbox, find_item, get_item};
-use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Marker, Owner, PlacedItem};
+use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
@@ -34,8 +36,10 @@ impl EwsMailbox {
             .chunks(self.limits.items_per_request.max(1))
             .map(<[usize]>::to_vec)
             .collect();
-        // Halving a batch down to single items takes fewer than twice its size in requests.
-        let mut requests_left = 2 * ids.len() + batches.len();
+        // Halving a batch down to single items takes fewer than twice its size in requests, and each item alone may be asked for
+        // twice.
+        let mut requests_left = 3 * ids.len() + batches.len();
+        let mut too_large = HashSet::new();
         let mut denied: Option<EwsError> = None;
         while let Some(batch) = batches.pop_front() {
             if requests_left == 0 {
@@ -62,8 +66,17 @@ impl EwsMailbox {
                         batches.push_front(again);
                     }
                 }
-                Err(error) if error.code.as_deref() == Some(TOO_SLOW) && batch.len() > 1 => {
-                    push_halves(&mut batches, &batch);
+                Err(error) if is_too_much(&error) && batch.len() > 1 => push_halves(&mut batches, &batch),
+                // The batch is one item, which is asked for once more: one answer may be a mistake.
+                Err(error) if is_too_large(&error) => {
+                    let is_first = batch.iter().all(|&position| too_large.insert(position));
+                    if is_first {
+                        batches.push_back(batch);
+                    } else {
+                        for position in batch {
+                            results[position] = Some(Err(does_not_fit(&error.failure)));
+                        }
+                    }
                 }
                 // One item may be closed to us while the mailbox is open: the first of the batch is the one that was
                 // refused, the others were not looked at. A second refusal in a row without any success is the mailbox's.
@@ -107,13 +120,12 @@ impl EwsMailbox {
                 Some(zone.windows),
                 false,
                 |header| get_item::request(header, &asked),
-                |xml| {
-                    let messages = get_item::read(xml, asked.len(), &zone.zone)?;
-                    get_item::check(&messages, &asked)?;
-                    Ok(messages)
-                },
+                |xml| get_item::read(xml, asked.len(), &zone.zone),
             )
             .await?;
+        if get_item::is_foreign(&answered.messages, &asked) {
+            return Err(self.foreign(&get_item::OPERATION, "another item"));
+        }
         if let Some(error) = throttled(&answered.messages) {
             return Err(error);
         }
@@ -122,11 +134,16 @@ impl EwsMailbox {
             .into_iter()
             .map(|message| match message {
                 Ok(Some(item)) => Entry::Done(Box::new(item.into_item())),
-                Ok(None) => Entry::Done(Box::new(Err(never_settled()))),
+                Ok(None) => Entry::Done(Box::new(Err(not_shown()))),
                 Err(error) => {
                     let again = error.is_stop() || error.code == TOO_SLOW;
                     let error = error.into_error(false);
-                    let failure = error.failure.clone().within(get_item::OPERATION.name);
+                    // The other messages of the answer say how the other items are.
+                    let failure = error
+                        .failure
+                        .clone()
+                        .within(get_item::OPERATION.name)
+                        .about(Scope::Item);
                     if again {
                         Entry::Again(failure)
                     } else if is_denied(&error) {
@@ -151,7 +168,7 @@ impl EwsMailbox {
             .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
             .await?;
         // A server may compare without case; keys differ only as written.
-        found.retain(|(_, item)| item.key.as_ref().is_none_or(|found| found == key));
+        found.retain(|(_, item)| item.marker.as_ref().is_none_or(|found| found.key == *key));
         Ok(found.into_iter().map(|(_, found)| found.item).collect())
     }
 
@@ -164,22 +181,7 @@ impl EwsMailbox {
         let places: Vec<Place<'_>> = std::iter::once(Place::Tasks)
             .chain(folders.iter().map(|folder| Place::Folder(&folder.0)))
             .collect();
-        let found = self
-            .search(owner, &places, Wanted::AnyKey, KEYED_PER_PAGE)
-            .await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(place, found)| {
-                Some(PlacedItem {
-                    item: found.item,
-                    marker: Marker::unnamed(found.key.filter(|key| !key.as_str().is_empty())?),
-                    folder: match place {
-                        Place::Folder(id) => Some(FolderId(id.to_owned())),
-                        Place::Tasks | Place::DeletedItems => None,
-                    },
-                })
-            })
-            .collect())
+        self.placed(owner, &places).await
     }
 
     /// See [`crate::mailbox::Mailbox::deleted`].
@@ -192,8 +194,45 @@ impl EwsMailbox {
             .into_iter()
             .filter_map(|(_, found)| {
                 Some(DeletedItem {
-                    marker: Marker::unnamed(found.key?),
+                    marker: found.marker?,
                     write_id: found.write_id?,
+                })
+            })
+            .collect())
+    }
+
+    /// See [`crate::mailbox::Mailbox::archived`].
+    pub(super) async fn archived_items(&self, owner: &Owner) -> Result<Vec<PlacedItem>, EwsError> {
+        let listed = self
+            .list_below_one(&owner.mailbox, Root::Archive, Kind::Tasks)
+            .await;
+        let folders: Vec<FolderId> = match listed {
+            Ok(folders) => folders
+                .into_iter()
+                .filter_map(|folder| folder.id)
+                .map(FolderId)
+                .collect(),
+            // No archive, or none that tasksync may look into.
+            Err(error) if is_refused(&error) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let places: Vec<Place<'_>> = folders.iter().map(|folder| Place::Folder(&folder.0)).collect();
+        self.placed(owner, &places).await
+    }
+
+    /// Every item with a marker in these places.
+    async fn placed(&self, owner: &Owner, places: &[Place<'_>]) -> Result<Vec<PlacedItem>, EwsError> {
+        let found = self.search(owner, places, Wanted::AnyKey, KEYED_PER_PAGE).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(place, found)| {
+                Some(PlacedItem {
+                    item: found.item,
+                    marker: found.marker?,
+                    folder: match place {
+                        Place::Folder(id) => Some(FolderId(id.to_owned())),
+                        Place::Tasks | Place::DeletedItems => None,
+                    },
                 })
             })
             .collect())
@@ -207,31 +246,50 @@ impl EwsMailbox {
         wanted: Wanted<'_>,
         size: u32,
     ) -> Result<Vec<(Place<'a>, find_item::Found)>, EwsError> {
-        let mut found = Vec::new();
-        for group in places.chunks(MAXIMUM_FOLDERS) {
-            let pages = self.find_pages(owner, group, wanted, 0, size).await?;
-            for (&place, first) in group.iter().zip(pages) {
-                let mut page = first;
-                let mut offset = 0;
-                let mut pages_left = self.limits.pages;
-                while let Some(present) = page.take() {
-                    offset = next_offset(offset, present.items.len(), present.next);
-                    let empty = present.items.is_empty();
-                    found.extend(present.items.into_iter().map(|item| (place, item)));
-                    if present.last {
-                        break;
+        let own = self.roots.known(&owner.mailbox);
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let beginning = Paging::new(size, self.limits.pages);
+        let mut searches: VecDeque<(&[Place<'a>], Paging)> = places
+            .chunks(MAXIMUM_FOLDERS)
+            .map(|group| (group, beginning))
+            .collect();
+        while let Some((group, paging)) = searches.pop_front() {
+            let pages = match self.find_pages(owner, group, wanted, paging).await {
+                Err(error) if is_too_large(&error) => {
+                    let (left, right) = group.split_at(group.len() / 2);
+                    if !left.is_empty() {
+                        searches.push_front((right, paging));
+                        searches.push_front((left, paging));
+                    } else {
+                        searches.push_front((group, paging.smaller().ok_or(error)?));
                     }
-                    // An incomplete search would let a second copy be created.
-                    if pages_left == 0 || empty {
-                        return Err(incomplete("FindItem"));
-                    }
-                    pages_left -= 1;
-                    page = self
-                        .find_pages(owner, &[place], wanted, offset, size)
-                        .await?
-                        .pop()
-                        .flatten();
+                    continue;
                 }
+                pages => pages?,
+            };
+            for (place, page) in group.iter().zip(pages) {
+                let Some(page) = page else { continue };
+                let folder = match place {
+                    Place::Folder(id) => Some(*id),
+                    Place::Tasks => own.tasks.as_deref(),
+                    Place::DeletedItems => own.deleted_items.as_deref(),
+                };
+                let is_elsewhere = |item: &find_item::Found| matches!((item.parent.as_deref(), folder), (Some(found), Some(asked)) if found != asked);
+                if page.items.iter().any(is_elsewhere) {
+                    match place {
+                        Place::Folder(_) => {}
+                        Place::Tasks | Place::DeletedItems => self.roots.forget(&owner.mailbox),
+                    }
+                    return Err(self.foreign(&find_item::OPERATION, "items of another folder"));
+                }
+                let (count, known) = (page.items.len(), seen.len());
+                for item in page.items {
+                    if seen.insert(item.item.id.clone()) {
+                        found.push((*place, item));
+                    }
+                }
+                let next = paging.after(page.end, count, seen.len() > known, find_item::OPERATION.name)?;
+                searches.extend(next.map(|next| (std::slice::from_ref(place), next)));
             }
         }
         found.sort_by(|(_, left), (_, right)| {
@@ -240,7 +298,6 @@ impl EwsMailbox {
                 .cmp(&created(right))
                 .then_with(|| left.item.cmp(&right.item))
         });
-        found.dedup_by(|(_, right), (_, left)| right.item.id == left.item.id);
         Ok(found)
     }
 
@@ -250,8 +307,7 @@ impl EwsMailbox {
         owner: &Owner,
         places: &[Place<'_>],
         wanted: Wanted<'_>,
-        offset: u32,
-        size: u32,
+        paging: Paging,
     ) -> Result<Vec<Option<find_item::Page>>, EwsError> {
         let own_folder = places.contains(&Place::Tasks);
         let answered = self
@@ -260,7 +316,7 @@ impl EwsMailbox {
                 &owner.mailbox,
                 None,
                 own_folder,
-                |header| find_item::request(header, places, wanted, offset, size),
+                |header| find_item::request(header, places, wanted, paging),
                 |xml| find_item::read(xml, places.len()),
             )
             .await?;
@@ -290,6 +346,21 @@ enum Entry {
     Again(Failure),
 }
 
+/// Whether the server took too long for the batch, or its answer was too large: a smaller batch may pass.
+fn is_too_much(error: &EwsError) -> bool {
+    error.code.as_deref() == Some(TOO_SLOW) || is_too_large(error)
+}
+
+/// The refusal of one item whose answer alone is above the limit.
+fn does_not_fit(failure: &Failure) -> Failure {
+    Failure::new(
+        ErrorClass::Refused,
+        Code::ExchangeAnswerTooLarge,
+        failure.detail.clone(),
+    )
+    .about(Scope::Item)
+}
+
 fn is_denied(error: &EwsError) -> bool {
     error.code.as_deref() == Some("ErrorAccessDenied") && error.failure.class == ErrorClass::Refused
 }
@@ -306,6 +377,14 @@ fn push_halves(batches: &mut VecDeque<Vec<usize>>, batch: &[usize]) {
     let (left, right) = batch.split_at(batch.len() / 2);
     batches.push_front(right.to_vec());
     batches.push_front(left.to_vec());
+}
+
+fn not_shown() -> Failure {
+    Failure::new(
+        ErrorClass::Refused,
+        Code::ExchangeItemRefused,
+        "GetItem: the server reports success and does not show the item",
+    )
 }
 
 fn never_settled() -> Failure {

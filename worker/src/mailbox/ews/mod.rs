@@ -20,12 +20,15 @@ mod get_folder;
 mod get_item;
 mod http_status;
 mod items;
+mod listing;
+mod markers;
 mod messages;
 mod operation;
 mod paging;
 mod probe;
 mod properties;
 mod response_code;
+mod roots;
 mod sync_folder_items;
 mod task_fields;
 #[cfg(test)]
@@ -53,9 +56,10 @@ use url::Url;
 use self::access::{AccessMemory, Mode};
 use self::client::{Answered, Client};
 use self::envelope::Header;
-use self::messages::{EwsError, Message};
+use self::messages::{EwsError, Message, ServerError};
 use self::operation::Operation;
 use self::paging::incomplete;
+use self::roots::RootsMemory;
 use self::xml::{Parsed, Xml};
 use super::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox,
@@ -112,6 +116,7 @@ impl Default for EwsLimits {
 pub struct EwsMailbox {
     client: Client,
     access: AccessMemory,
+    roots: RootsMemory,
     limits: EwsLimits,
 }
 
@@ -130,6 +135,7 @@ impl EwsMailbox {
     ) -> Self {
         Self {
             access: AccessMemory::new(connection.access, limits.mailboxes_remembered.max(1)),
+            roots: RootsMemory::new(limits.mailboxes_remembered.max(1)),
             client: Client::new(http, auth, connection, clock, &limits, server, mailboxes),
             limits,
         }
@@ -201,11 +207,16 @@ impl EwsMailbox {
             .run(operation, mailbox, zone, own_folder, build, read)
             .await?;
         let message = operation::only(answered.messages).map_err(|reason| unclear(operation, &reason.0))?;
-        message.map_err(|error| {
-            let mut error = error.into_error(operation.writes);
-            error.failure = error.failure.within(operation.name);
-            error
-        })
+        message.map_err(|error| refused(operation, error))
+    }
+
+    /// The failure of an answer that is about something else than what was asked for: another request's, or another
+    /// person's. Nothing in it is used, and the connection it came by is given up.
+    fn foreign(&self, operation: &Operation, what: &str) -> EwsError {
+        self.client.distrust();
+        let mut error = unclear(operation, &format!("the answer is about {what}"));
+        error.failure.code = Code::ExchangeForeignAnswer;
+        error
     }
 
     async fn write_item(
@@ -222,15 +233,22 @@ impl EwsMailbox {
                 Some(zone.windows),
                 false,
                 build,
-                update_item::read,
+                |xml| update_item::read(xml, 1),
             )
             .await?;
         match written {
             Some(written) if written.id == item.id => Ok(written),
-            Some(_) => Err(unclear(&update_item::OPERATION, "an item that was not asked for")),
+            Some(_) => Err(self.foreign(&update_item::OPERATION, "another item")),
             None => Err(unclear(&update_item::OPERATION, "a success without item")),
         }
     }
+}
+
+/// What a response message's error means.
+fn refused(operation: &Operation, error: ServerError) -> EwsError {
+    let mut error = error.into_error(operation.writes);
+    error.failure = error.failure.within(operation.name);
+    error
 }
 
 /// The server did something, but not clearly what was asked for.
@@ -269,7 +287,7 @@ impl Mailbox for EwsMailbox {
             signs: true,
             search_by_key: true,
             deleted_items: true,
-            archive: false,
+            archive: true,
             time_precision: SignedDuration::from_secs(1),
         }
     }
@@ -296,7 +314,7 @@ impl Mailbox for EwsMailbox {
         name: &str,
         location: &LocationKey,
     ) -> Result<FolderId, Failure> {
-        about(owner, self.make_folder(&owner.mailbox, name, location).await)
+        about(owner, self.make_folder(owner, name, location).await)
     }
 
     async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure> {
@@ -313,10 +331,10 @@ impl Mailbox for EwsMailbox {
 
     async fn complete_folder_markers(
         &self,
-        _owner: &Owner,
+        owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        Ok(folders.iter().map(|_| Ok(())).collect())
+        about(owner, self.name_owner_of_folders(owner, folders).await)
     }
 
     async fn changes(
@@ -325,17 +343,30 @@ impl Mailbox for EwsMailbox {
         folder: &FolderId,
         cursor: Option<&str>,
     ) -> Result<ChangePage, Failure> {
-        let read = self
-            .run_one(
-                &sync_folder_items::OPERATION,
-                &owner.mailbox,
-                None,
-                false,
-                |header| sync_folder_items::request(header, &folder.0, cursor, self.limits.changes_per_page),
-                sync_folder_items::read,
-            )
-            .await;
+        let mut most = self
+            .limits
+            .changes_per_page
+            .clamp(1, sync_folder_items::MAXIMUM_CHANGES);
+        let read = loop {
+            let read = self
+                .run_one(
+                    &sync_folder_items::OPERATION,
+                    &owner.mailbox,
+                    None,
+                    false,
+                    |header| sync_folder_items::request(header, &folder.0, cursor, most),
+                    sync_folder_items::read,
+                )
+                .await;
+            match read {
+                Err(error) if paging::is_too_large(&error) && most > 1 => most /= 2,
+                read => break read,
+            }
+        };
         let page = read.and_then(|page| {
+            if page.is_about_another(&folder.0) {
+                return Err(self.foreign(&sync_folder_items::OPERATION, "changes of another folder"));
+            }
             page.into_page()
                 .map_err(|reason| unclear(&sync_folder_items::OPERATION, &reason.0))
         });
@@ -378,16 +409,16 @@ impl Mailbox for EwsMailbox {
         about(owner, self.item_whereabouts(owner, ids).await)
     }
 
-    async fn archived(&self, _owner: &Owner) -> Result<Vec<PlacedItem>, Failure> {
-        Ok(Vec::new())
+    async fn archived(&self, owner: &Owner) -> Result<Vec<PlacedItem>, Failure> {
+        about(owner, self.archived_items(owner).await)
     }
 
     async fn complete_item_markers(
         &self,
-        _owner: &Owner,
+        owner: &Owner,
         items: &[ItemRef],
     ) -> Result<Vec<Result<ItemRef, Failure>>, Failure> {
-        Ok(items.iter().cloned().map(Ok).collect())
+        about(owner, self.name_owner_of_items(owner, items).await)
     }
 
     async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure> {
@@ -396,13 +427,14 @@ impl Mailbox for EwsMailbox {
 
     async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
         let zone = zones::owner_zone(&owner.zone);
+        let marker = owner.marker.to_string();
         let created = self
             .run_one(
                 &create_item::OPERATION,
                 &owner.mailbox,
                 Some(zone.windows),
                 false,
-                |header| create_item::request(header, &folder.0, item),
+                |header| create_item::request(header, &folder.0, item, &marker),
                 create_item::read,
             )
             .await;

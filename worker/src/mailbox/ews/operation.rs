@@ -57,15 +57,16 @@ pub(super) fn write_field(out: &mut String, uri: &str) {
     out.push_str("\"/>");
 }
 
-/// Reads the single response message of an operation that writes one item: the item's new reference.
-pub(super) fn written_item(
+/// Reads the response messages of an operation that writes `expected` items: each item's new reference.
+pub(super) fn written_items(
     xml: &mut Xml<'_>,
     operation: &Operation,
+    expected: usize,
 ) -> Parsed<Vec<Message<Option<ItemRef>>>> {
     messages::read(
         xml,
         operation.message,
-        1,
+        expected,
         |part, xml, written: &mut Option<ItemRef>| {
             if part.name() != "Items" {
                 return xml.skip();

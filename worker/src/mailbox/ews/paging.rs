@@ -1,23 +1,101 @@
-//! Indexed paging: where a listing goes on and whether it is complete.
+//! Indexed paging: where a listing goes on, whether it is complete, and how it shrinks when its answers are too large.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
 use super::messages::EwsError;
 use super::xml::{Element, Parsed, boolean};
 
-/// Reads from a `RootFolder` element whether the page is the last one (`IncludesLastItemInRange`) and where the next begins
-/// (`IndexedPagingOffset`), if the server says so.
-pub(super) fn page_end(root: &Element<'_>) -> Parsed<(bool, Option<u32>)> {
-    let [last, next] = root.attributes(["IncludesLastItemInRange", "IndexedPagingOffset"])?;
-    let last = last.as_deref().map(boolean).transpose()?.unwrap_or(false);
-    let next = next.and_then(|offset| offset.trim().parse().ok());
-    Ok((last, next))
+/// What a `RootFolder` element says about the end of its page. Every part is optional in Microsoft's schema.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageEnd {
+    /// `IncludesLastItemInRange`.
+    last: Option<bool>,
+    /// `IndexedPagingOffset`.
+    next: Option<u32>,
+    /// `TotalItemsInView`.
+    total: Option<u32>,
 }
 
-/// Where the next page begins: where the server says, if that is further on, else after what came.
-pub(super) fn next_offset(offset: u32, count: usize, said: Option<u32>) -> u32 {
-    let counted = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-    said.filter(|&said| said > offset).unwrap_or(counted)
+/// Reads the end of a page from its `RootFolder` element.
+pub(super) fn page_end(root: &Element<'_>) -> Parsed<PageEnd> {
+    let [last, next, total] = root.attributes([
+        "IncludesLastItemInRange",
+        "IndexedPagingOffset",
+        "TotalItemsInView",
+    ])?;
+    Ok(PageEnd {
+        last: last.as_deref().map(boolean).transpose()?,
+        next: next.and_then(|offset| offset.trim().parse().ok()),
+        total: total.and_then(|total| total.trim().parse().ok()),
+    })
+}
+
+/// The place of a listing at which the next page begins, and the size asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paging {
+    /// Entries before the page.
+    pub(super) offset: u32,
+    /// Entries of one page at most.
+    pub(super) size: u32,
+    pages_left: u32,
+}
+
+impl Paging {
+    /// The beginning of a listing of at most `pages` pages of `size` entries.
+    pub(super) fn new(size: u32, pages: u32) -> Self {
+        Self {
+            offset: 0,
+            size: size.max(1),
+            pages_left: pages,
+        }
+    }
+
+    /// Returns where the page after this one begins, or `None` when the listing is complete. The page had `count` entries, at
+    /// least one of them new (`any_new`) or none. `end` is `None` when the server sent no page at all, which means no entries.
+    pub(super) fn after(
+        self,
+        end: Option<PageEnd>,
+        count: usize,
+        any_new: bool,
+        operation: &str,
+    ) -> Result<Option<Self>, EwsError> {
+        let Some(end) = end else { return Ok(None) };
+        let counted = self
+            .offset
+            .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        let complete = match (end.last, end.total) {
+            (Some(last), _) => last,
+            (None, Some(total)) => counted >= total,
+            (None, None) => !any_new,
+        };
+        if complete {
+            return Ok(None);
+        }
+        // Half a listing is none: what it does not show would count as missing.
+        if count == 0 || self.pages_left <= 1 {
+            return Err(incomplete(operation));
+        }
+        Ok(Some(Self {
+            // Where the server says, if that is further on.
+            offset: end.next.filter(|&next| next > self.offset).unwrap_or(counted),
+            size: self.size,
+            pages_left: self.pages_left - 1,
+        }))
+    }
+
+    /// Returns the same place with pages of half the size, or `None` when one entry is asked for already.
+    pub(super) fn smaller(self) -> Option<Self> {
+        (self.size > 1).then(|| Self {
+            offset: self.offset,
+            size: self.size / 2,
+            pages_left: self.pages_left.saturating_mul(2),
+        })
+    }
+}
+
+/// Returns whether the server's answer was larger than the limit, so that asking for less may fit.
+pub(super) fn is_too_large(error: &EwsError) -> bool {
+    error.failure.code == Code::ExchangeAnswerTooLarge
 }
 
 /// A listing that ends before its end.
@@ -28,4 +106,54 @@ pub(super) fn incomplete(operation: &str) -> EwsError {
         format!("{operation}: the answer does not come to an end"),
     )
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(end: PageEnd, count: usize, any_new: bool) -> Option<Option<u32>> {
+        let paging = Paging {
+            offset: 10,
+            size: 5,
+            pages_left: 3,
+        };
+        paging
+            .after(Some(end), count, any_new, "FindItem")
+            .ok()
+            .map(|next| next.map(|next| next.offset))
+    }
+
+    #[test]
+    fn a_listing_ends_where_the_server_says_or_counts_or_has_nothing_new() {
+        let end = |last, next, total| PageEnd { last, next, total };
+        assert_eq!(after(end(Some(true), None, Some(99)), 5, true), Some(None));
+        assert_eq!(after(end(Some(false), None, None), 5, true), Some(Some(15)));
+        assert_eq!(after(end(Some(false), Some(12), None), 5, true), Some(Some(12)));
+        assert_eq!(after(end(Some(false), Some(10), None), 5, true), Some(Some(15)));
+        assert_eq!(after(end(None, None, Some(15)), 5, true), Some(None));
+        assert_eq!(after(end(None, None, Some(16)), 5, true), Some(Some(15)));
+        assert_eq!(after(end(None, None, None), 5, false), Some(None));
+        assert_eq!(after(end(None, None, None), 0, false), Some(None));
+        assert_eq!(after(end(None, None, None), 5, true), Some(Some(15)));
+        assert_eq!(after(end(Some(false), None, None), 0, false), None, "no progress");
+        let paging = Paging::new(5, 1);
+        assert!(
+            paging
+                .after(Some(PageEnd::default()), 5, true, "FindItem")
+                .is_err()
+        );
+        assert_eq!(paging.after(None, 0, false, "FindItem").unwrap(), None);
+    }
+
+    #[test]
+    fn pages_shrink_down_to_one_entry_and_reach_as_far() {
+        let mut paging = Paging::new(9, 4);
+        let mut sizes = Vec::new();
+        while let Some(smaller) = paging.smaller() {
+            paging = smaller;
+            sizes.push((paging.size, paging.pages_left));
+        }
+        assert_eq!(sizes, [(4, 8), (2, 16), (1, 32)]);
+    }
 }

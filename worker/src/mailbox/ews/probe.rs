@@ -277,11 +277,12 @@ impl EwsMailbox {
         let answered = self
             .client
             .send(&get_folder::OPERATION, mailboxes, body, |xml| {
-                let messages = get_folder::read(xml, ids.len())?;
-                get_folder::check(&messages, ids)?;
-                Ok(messages)
+                get_folder::read(xml, ids.len())
             })
             .await?;
+        if get_folder::is_foreign(&answered.messages, ids) {
+            return Err(self.foreign(&get_folder::OPERATION, "another folder"));
+        }
         match throttled(&answered.messages) {
             Some(error) => Err(error),
             None => Ok(answered.messages),

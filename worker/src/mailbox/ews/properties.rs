@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::xml::{Element, Parsed, Xml, element};
+use super::xml::{Element, Parsed, Xml, element, for_message};
+use crate::mailbox::MarkedFor;
 
 /// The property set of everything tasksync writes; a stored format, it never changes.
 const OUR_SET: &str = "7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41";
@@ -14,6 +15,8 @@ pub(super) enum Property {
     Location,
     /// On items: which source task they stand for.
     SourceKey,
+    /// On items and folders: for whom the marker was written.
+    Owner,
     /// On items: the address of the source task's page.
     WebLink,
     /// On items: which write of tasksync was the last one.
@@ -35,6 +38,10 @@ impl Property {
             Self::SourceKey => concat!(
                 "<t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\"",
                 " PropertyName=\"TaskSyncSourceKey\" PropertyType=\"String\"/>"
+            ),
+            Self::Owner => concat!(
+                "<t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\"",
+                " PropertyName=\"TaskSyncOwner\" PropertyType=\"String\"/>"
             ),
             Self::WebLink => concat!(
                 "<t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\"",
@@ -78,10 +85,22 @@ impl Property {
         Ok(match name.as_deref() {
             Some("TaskSyncLocation") => Some(Self::Location),
             Some("TaskSyncSourceKey") => Some(Self::SourceKey),
+            Some("TaskSyncOwner") => Some(Self::Owner),
             Some("TaskSyncWebLink") => Some(Self::WebLink),
             Some("TaskSyncWriteId") => Some(Self::WriteId),
             _ => None,
         })
+    }
+}
+
+/// Whose marker it is, by the text of [`Property::Owner`].
+pub(super) fn marked_for(owner: Option<&str>) -> MarkedFor {
+    match owner {
+        None => MarkedFor::Unnamed,
+        Some(text) => match text.parse() {
+            Ok(owner) => MarkedFor::Owner(owner),
+            Err(_) => MarkedFor::Unreadable(for_message(text, 80)),
+        },
     }
 }
 
@@ -110,6 +129,7 @@ mod tests {
         for property in [
             Property::Location,
             Property::SourceKey,
+            Property::Owner,
             Property::WebLink,
             Property::WriteId,
             Property::LatestCommit,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::envelope::Header;
 use super::folders;
 use super::messages::{self, Message};
-use super::operation::{Operation, operation};
+use super::operation::{Operation, operation, write_field};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element};
 use crate::mailbox::{ChangePage, ItemChange};
@@ -18,12 +18,17 @@ pub(super) const OPERATION: Operation = operation!("SyncFolderItems", writes: fa
 /// Most changes of one page; the schema's own limit.
 pub(super) const MAXIMUM_CHANGES: u32 = 512;
 
+/// Longest `SyncState` that is read, in bytes; those of large folders have some 10,000.
+const LONGEST_CURSOR: usize = 256 * 1_024;
+
 /// Asks for at most `most` changes.
 pub(super) fn request(header: &Header<'_>, folder: &str, cursor: Option<&str>, most: u32) -> Bytes {
-    header.envelope(500 + folder.len() + cursor.map_or(0, str::len), |out| {
+    header.envelope(600 + folder.len() + cursor.map_or(0, str::len), |out| {
         out.push_str(
-            "<m:SyncFolderItems><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape></m:ItemShape><m:SyncFolderId>",
+            "<m:SyncFolderItems><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
         );
+        write_field(out, "item:ParentFolderId");
+        out.push_str("</t:AdditionalProperties></m:ItemShape><m:SyncFolderId>");
         folders::write_id(out, folder);
         out.push_str("</m:SyncFolderId>");
         if let Some(cursor) = cursor {
@@ -43,9 +48,16 @@ pub(super) struct ReadPage {
     cursor: Option<String>,
     last: Option<bool>,
     changes: Vec<ItemChange>,
+    /// Folders the items lie in, as far as the server says so; each once.
+    parents: Vec<String>,
 }
 
 impl ReadPage {
+    /// Whether the page shows an item that lies in another folder.
+    pub(super) fn is_about_another(&self, folder: &str) -> bool {
+        self.parents.iter().any(|parent| parent != folder)
+    }
+
     /// The page, if it is whole.
     pub(super) fn into_page(self) -> Parsed<ChangePage> {
         let cursor = self
@@ -65,7 +77,16 @@ impl ReadPage {
 pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
     messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut ReadPage| {
         match part.name() {
-            "SyncState" => page.cursor = Some(xml.text()?.trim().to_owned()),
+            "SyncState" => {
+                let cursor = xml.text()?;
+                if cursor.len() > LONGEST_CURSOR {
+                    return Err(BadAnswer(format!(
+                        "a SyncState of {} bytes, where at most {LONGEST_CURSOR} are read",
+                        cursor.len()
+                    )));
+                }
+                page.cursor = Some(cursor.trim().to_owned());
+            }
             "IncludesLastItemInRange" => page.last = Some(boolean(&xml.text()?)?),
             "Changes" => {
                 while let Some(change) = xml.child()? {
@@ -73,7 +94,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
                         return Err(BadAnswer(format!("more than {MAXIMUM_CHANGES} changes")));
                     }
                     match change.name() {
-                        "Create" | "Update" => present(xml, &mut page.changes)?,
+                        "Create" | "Update" => present(xml, page)?,
                         "Delete" => gone(xml, &mut page.changes)?,
                         // Read flags say nothing about a task; the version they bring is met again at the next write.
                         _ => xml.skip()?,
@@ -86,7 +107,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
     })
 }
 
-fn present(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
+fn present(xml: &mut Xml<'_>, page: &mut ReadPage) -> Parsed<()> {
     while let Some(item) = xml.child()? {
         // Other kinds of items may lie in a task folder; they are not ours to touch.
         if item.name() != "Task" {
@@ -95,12 +116,19 @@ fn present(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
         }
         let mut found = None;
         while let Some(part) = xml.child()? {
-            if part.name() == "ItemId" {
-                found = Some(item_ref(&part)?);
+            match part.name() {
+                "ItemId" => found = Some(item_ref(&part)?),
+                "ParentFolderId" => {
+                    let parent = part.required("Id")?;
+                    if !page.parents.contains(&parent) {
+                        page.parents.push(parent);
+                    }
+                }
+                _ => {}
             }
             xml.skip()?;
         }
-        changes.push(ItemChange::Present(
+        page.changes.push(ItemChange::Present(
             found.ok_or_else(|| BadAnswer("a change without ItemId".to_owned()))?,
         ));
     }
@@ -108,13 +136,14 @@ fn present(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
 }
 
 fn gone(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
+    let mut found = None;
     while let Some(part) = xml.child()? {
         if part.name() == "ItemId" {
-            changes.push(ItemChange::Gone {
-                id: part.required("Id")?,
-            });
+            found = Some(part.required("Id")?);
         }
         xml.skip()?;
     }
+    let id = found.ok_or_else(|| BadAnswer("a deletion without ItemId".to_owned()))?;
+    changes.push(ItemChange::Gone { id });
     Ok(())
 }

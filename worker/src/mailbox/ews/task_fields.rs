@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{
-    Body, BodyKind, Field, FieldSet, Importance, Percent, SourceKey, Status, Task, cut_utf16,
+    Body, BodyKind, Field, FieldSet, Importance, Percent, SourceKey, Status, Task, cut_utf16, normal_text,
 };
 
 use super::dates;
@@ -101,7 +101,7 @@ pub(super) fn canonical(task: &Task, own_start: Option<Date>) -> Task {
 }
 
 /// Appends a whole new `t:Task`, its elements in the order of the schema.
-pub(super) fn write_new(out: &mut String, item: &NewItem<'_>) {
+pub(super) fn write_new(out: &mut String, item: &NewItem<'_>, owner: &str) {
     let task = item.task;
     out.push_str("<t:Task>");
     write_title(out, task);
@@ -113,6 +113,7 @@ pub(super) fn write_new(out: &mut String, item: &NewItem<'_>) {
     }
     element(out, "t:Importance", importance_name(task.importance));
     Property::SourceKey.write(out, item.key.as_str());
+    Property::Owner.write(out, owner);
     Property::WriteId.write(out, item.write_id);
     if let Some(link) = item.web_link {
         Property::WebLink.write(out, link);
@@ -148,7 +149,10 @@ pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
             Field::Title => set(out, "item:Subject", |out| write_title(out, task)),
             Field::Body => match &task.body {
                 Some(body) => set(out, "item:Body", |out| write_body(out, body)),
-                None => delete(out, "item:Body"),
+                // Set, not deleted: servers are known to accept the deletion of a body and keep it.
+                None => set(out, "item:Body", |out| {
+                    out.push_str("<t:Body BodyType=\"Text\"></t:Body>");
+                }),
             },
             Field::Start => {
                 update_day(out, "task:StartDate", "t:StartDate", days.0);
@@ -178,12 +182,12 @@ pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
     }
 }
 
-/// Appends the change that leaves the write's id with the item.
-pub(super) fn write_write_id(out: &mut String, id: &str) {
+/// Appends the change that sets a property of ours.
+pub(super) fn write_property(out: &mut String, property: Property, value: &str) {
     out.push_str("<t:SetItemField>");
-    Property::WriteId.write_uri(out);
+    property.write_uri(out);
     out.push_str("<t:Task>");
-    Property::WriteId.write(out, id);
+    property.write(out, value);
     out.push_str("</t:Task></t:SetItemField>");
 }
 
@@ -288,6 +292,7 @@ pub(super) struct ReadItem {
     kind: String,
     item: Option<ItemRef>,
     key: Option<SourceKey>,
+    owner: Option<String>,
     parent: Option<FolderId>,
     task: Task,
     modified: Option<Timestamp>,
@@ -326,7 +331,10 @@ impl ReadItem {
         let created = self.created.or(self.modified).unwrap_or_default();
         Ok(MailboxItem {
             item,
-            marker: self.key.map(Marker::unnamed),
+            marker: self.key.map(|key| Marker {
+                key,
+                marked_for: properties::marked_for(self.owner.as_deref()),
+            }),
             folder: self.parent,
             task: self.task,
             modified: self.modified.unwrap_or(created),
@@ -343,7 +351,7 @@ pub(super) fn item_ref(element: &super::xml::Element<'_>) -> Parsed<ItemRef> {
     let [id, change_key] = element.attributes(["Id", "ChangeKey"])?;
     Ok(ItemRef {
         id: element.present("Id", id)?,
-        change_key: change_key.unwrap_or_default().into_owned(),
+        change_key: element.short("ChangeKey", change_key)?.unwrap_or_default(),
     })
 }
 
@@ -365,10 +373,24 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
             }
             "Subject" => read.task.title = text(xml)?,
             "Body" => {
-                let html = part.attribute("BodyType")?.is_none_or(|kind| kind != "Text");
+                let html = match part.attribute("BodyType")?.as_deref() {
+                    None | Some("HTML") => true,
+                    Some("Text") => false,
+                    Some(other) => {
+                        read.problem = Some(unknown_value("body type", other));
+                        false
+                    }
+                };
                 read.task.body = body(html, &text(xml)?);
             }
-            "Sensitivity" => read.private = matches!(xml.text()?.trim(), "Private" | "Confidential"),
+            "Sensitivity" => {
+                let value = xml.text()?;
+                match value.trim() {
+                    "" | "Normal" | "Personal" => read.private = false,
+                    "Private" | "Confidential" => read.private = true,
+                    other => read.problem = Some(unknown_value("sensitivity", other)),
+                }
+            }
             "Categories" => {
                 while let Some(category) = xml.child()? {
                     if category.name() == "String" {
@@ -381,42 +403,42 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                     }
                 }
             }
-            "Importance" => {
-                read.task.importance = match xml.text()?.trim() {
-                    "Low" => Importance::Low,
-                    "High" => Importance::High,
-                    _ => Importance::Normal,
-                }
-            }
+            "Importance" => match xml.text()?.trim() {
+                "Low" => read.task.importance = Importance::Low,
+                "" | "Normal" => read.task.importance = Importance::Normal,
+                "High" => read.task.importance = Importance::High,
+                other => read.problem = Some(unknown_value("importance", other)),
+            },
             "ExtendedProperty" => match properties::read(xml)? {
                 Some((Property::SourceKey, value)) => {
                     read.key = Some(SourceKey::from_stored(&value)).filter(|key| !key.as_str().is_empty());
                 }
+                Some((Property::Owner, value)) => read.owner = Some(value.into_owned()),
                 Some((Property::WriteId, value)) => read.write_id = Some(value.into_owned()),
                 _ => {}
             },
             "DateTimeCreated" => {
-                read.created = date(xml, "creation time", &mut read.problem, dates::instant)?;
+                read.created = value(xml, "creation time", &mut read.problem, dates::instant)?;
             }
             "LastModifiedTime" => {
-                read.modified = date(xml, "modification time", &mut read.problem, dates::instant)?;
+                read.modified = value(xml, "modification time", &mut read.problem, dates::instant)?;
             }
             "CompleteDate" => {
-                read.task.completed_at = date(xml, "completion time", &mut read.problem, dates::instant)?;
+                read.task.completed_at = value(xml, "completion time", &mut read.problem, dates::instant)?;
             }
             "DueDate" => {
-                read.task.due = date(xml, "due date", &mut read.problem, |text| dates::day(text, zone))?;
+                read.task.due = value(xml, "due date", &mut read.problem, |text| dates::day(text, zone))?;
             }
             "StartDate" => {
-                read.task.start = date(xml, "start date", &mut read.problem, |text| {
+                read.task.start = value(xml, "start date", &mut read.problem, |text| {
                     dates::day(text, zone)
                 })?;
             }
             "ActualWork" => read.task.actual_work = number(xml, "actual work", &mut read.problem)?,
             "TotalWork" => read.task.total_work = number(xml, "total work", &mut read.problem)?,
             "PercentComplete" => {
-                if let Some(percent) = number::<f64>(xml, "percentage", &mut read.problem)? {
-                    read.task.percent = Percent::from_percent(percent);
+                if let Some(percent) = value(xml, "percentage", &mut read.problem, percentage)? {
+                    read.task.percent = percent;
                 }
             }
             "Status" => match xml.text()?.trim() {
@@ -425,12 +447,10 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                 "Completed" => read.task.status = Status::Completed,
                 "WaitingOnOthers" => read.task.status = Status::WaitingOnOthers,
                 "Deferred" => read.task.status = Status::Deferred,
-                other => {
-                    read.problem = Some(format!("the status \"{}\" is not known", for_message(other, 40)));
-                }
+                other => read.problem = Some(unknown_value("status", other)),
             },
             "IsRecurring" => {
-                read.recurring |= boolean(&xml.text()?)?;
+                read.recurring |= value(xml, "recurrence", &mut read.problem, boolean)?.unwrap_or(false);
             }
             "Recurrence" => {
                 read.recurring = true;
@@ -442,11 +462,30 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
     Ok(read)
 }
 
-/// Text without the characters that XML cannot carry back.
+/// Text in the form in which both sides are compared.
 fn text(xml: &mut Xml<'_>) -> Parsed<String> {
-    let mut text = xml.text()?.into_owned();
-    text.retain(|character| !character.is_control() || matches!(character, '\t' | '\n' | '\r'));
-    Ok(text)
+    Ok(normal_text(&xml.text()?).into_owned())
+}
+
+/// Says that the item's `what` has a value the schema does not know. Taking it for a default would write the default to the
+/// source.
+fn unknown_value(what: &str, value: &str) -> String {
+    format!("the {what} \"{}\" is not known", for_message(value, 40))
+}
+
+fn percentage(text: &str) -> Result<Percent, BadAnswer> {
+    match text.trim().parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Percent::from_percent(percent)),
+        Ok(_) => Err(BadAnswer(format!(
+            "\"{}\" is not between 0 and 100",
+            for_message(text, 40)
+        ))),
+        Err(_) => Err(not_a_number(text)),
+    }
+}
+
+fn not_a_number(text: &str) -> BadAnswer {
+    BadAnswer(format!("\"{}\" is not a number", for_message(text, 40)))
 }
 
 /// The body, cleaned; one without text and pictures is none.
@@ -470,8 +509,9 @@ fn body(html: bool, content: &str) -> Option<Body> {
     })
 }
 
-/// A value that cannot be read makes the item a problem: taking it for "none" would clear it at the source.
-fn date<T>(
+/// Returns the parsed value of the present element, or `None` where it is empty. A value that cannot be parsed makes the item a
+/// problem: taking it for "none" would clear it at the source.
+fn value<T>(
     xml: &mut Xml<'_>,
     what: &str,
     problem: &mut Option<String>,
@@ -495,9 +535,7 @@ fn number<T: std::str::FromStr>(
     what: &str,
     problem: &mut Option<String>,
 ) -> Parsed<Option<T>> {
-    date(xml, what, problem, |text| {
-        text.trim()
-            .parse()
-            .map_err(|_| BadAnswer(format!("\"{}\" is not a number", for_message(text, 40))))
+    value(xml, what, problem, |text| {
+        text.trim().parse().map_err(|_| not_a_number(text))
     })
 }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::envelope::Header;
-use super::folders;
-use super::messages::Message;
-use super::operation::{self, Operation, operation};
+use super::folders::{self, ReadFolder};
+use super::messages::{self, Message};
+use super::operation::{Operation, operation};
+use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
 
 /// The operation.
@@ -26,7 +27,31 @@ pub(super) fn request(header: &Header<'_>, folder: &str, name: &str) -> Bytes {
     })
 }
 
-/// Reads whether it was done.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<()>>> {
-    operation::done(xml, &OPERATION)
+/// Writes the owner of our marker into each of these folders; at least one.
+pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) -> Bytes {
+    let room = folders.iter().map(|folder| 550 + folder.len() + owner.len());
+    header.envelope(200 + room.sum::<usize>(), |out| {
+        out.push_str("<m:UpdateFolder><m:FolderChanges>");
+        for folder in folders {
+            out.push_str("<t:FolderChange>");
+            folders::write_id(out, folder);
+            out.push_str("<t:Updates><t:SetFolderField>");
+            Property::Owner.write_uri(out);
+            out.push_str("<t:TasksFolder>");
+            Property::Owner.write(out, owner);
+            out.push_str("</t:TasksFolder></t:SetFolderField></t:Updates></t:FolderChange>");
+        }
+        out.push_str("</m:FolderChanges></m:UpdateFolder>");
+    })
+}
+
+/// Reads each of the `expected` changed folders, as far as the server shows it.
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+    messages::read(xml, OPERATION.message, expected, |part, xml, folder| {
+        if part.name() == "Folders" {
+            folders::read_only(xml, folder)
+        } else {
+            xml.skip()
+        }
+    })
 }

@@ -13,11 +13,13 @@ use crate::mailbox::{ItemChanges, ItemRef};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("UpdateItem", writes: true);
 
+const BEGINNING: &str =
+    "<m:UpdateItem ConflictResolution=\"NeverOverwrite\" MessageDisposition=\"SaveOnly\"><m:ItemChanges>";
+
 fn write(header: &Header<'_>, item: &ItemRef, room: usize, updates: impl FnOnce(&mut String)) -> Bytes {
     header.envelope(400 + item.id.len() + item.change_key.len() + room, |out| {
-        out.push_str(
-            "<m:UpdateItem ConflictResolution=\"NeverOverwrite\" MessageDisposition=\"SaveOnly\"><m:ItemChanges><t:ItemChange>",
-        );
+        out.push_str(BEGINNING);
+        out.push_str("<t:ItemChange>");
         write_item_id(out, &item.id, &item.change_key);
         out.push_str("<t:Updates>");
         updates(out);
@@ -31,7 +33,7 @@ pub(super) fn request(header: &Header<'_>, item: &ItemRef, changes: &ItemChanges
     let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
     write(header, item, 1_900 + text, |out| {
         task_fields::write_updates(out, task, changes.fields);
-        task_fields::write_write_id(out, &changes.write_id);
+        task_fields::write_property(out, Property::WriteId, &changes.write_id);
     })
 }
 
@@ -44,7 +46,25 @@ pub(super) fn request_disown(header: &Header<'_>, item: &ItemRef) -> Bytes {
     })
 }
 
-/// Reads the item's new version.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ItemRef>>>> {
-    operation::written_item(xml, &OPERATION)
+/// Writes the owner of our marker into each of these items; at least one.
+pub(super) fn request_owner(header: &Header<'_>, items: &[ItemRef], owner: &str) -> Bytes {
+    let room = items
+        .iter()
+        .map(|item| 550 + item.id.len() + item.change_key.len() + owner.len());
+    header.envelope(200 + room.sum::<usize>(), |out| {
+        out.push_str(BEGINNING);
+        for item in items {
+            out.push_str("<t:ItemChange>");
+            write_item_id(out, &item.id, &item.change_key);
+            out.push_str("<t:Updates>");
+            task_fields::write_property(out, Property::Owner, owner);
+            out.push_str("</t:Updates></t:ItemChange>");
+        }
+        out.push_str("</m:ItemChanges></m:UpdateItem>");
+    })
+}
+
+/// Reads the new version of each of `expected` items.
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+    operation::written_items(xml, &OPERATION, expected)
 }

@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
-use tasksync_common::model::MailboxAddress;
 
+use super::find_folder::{Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
-use super::paging::{incomplete, next_offset};
-use super::{EwsMailbox, find_folder, get_folder, get_item, unclear};
+use super::roots::Roots;
+use super::{EwsMailbox, get_folder, get_item, unclear};
 use crate::mailbox::{FolderId, FolderPresence, Owner, Whereabouts};
 
 /// Items or folders asked for in one request. Answers hold ids only.
 const IDS_PER_REQUEST: usize = 100;
-/// Folders below the deleted items asked for per page.
-const FOLDERS_PER_PAGE: u32 = 250;
 
 impl EwsMailbox {
     /// See [`crate::mailbox::Mailbox::whereabouts`].
@@ -23,6 +21,7 @@ impl EwsMailbox {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<Whereabouts, Failure>>, EwsError> {
+        let own = self.roots(&owner.mailbox).await?;
         let mut parents = Vec::with_capacity(ids.len());
         for asked in ids.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
@@ -33,20 +32,20 @@ impl EwsMailbox {
                     None,
                     false,
                     |header| get_item::request_parents(header, &asked),
-                    |xml| {
-                        let messages = get_item::read(xml, asked.len(), &owner.zone)?;
-                        get_item::check(&messages, &asked)?;
-                        Ok(messages)
-                    },
+                    |xml| get_item::read(xml, asked.len(), &owner.zone),
                 )
                 .await?;
+            if get_item::is_foreign(&answered.messages, &asked) {
+                return Err(self.foreign(&get_item::OPERATION, "another item"));
+            }
             parents.extend(answered.messages.into_iter().map(|message| {
                 parent_of(message, &get_item::OPERATION, |item| {
-                    item.and_then(|item| item.parent().cloned())
+                    let item = item.filter(|item| item.reference().is_some())?;
+                    item.parent().cloned()
                 })
             }));
         }
-        let deleted = self.deleted_folders_if_needed(owner, &parents).await?;
+        let deleted = self.deleted_among(owner, own, &parents).await?;
         Ok(parents
             .into_iter()
             .map(|parent| {
@@ -65,6 +64,7 @@ impl EwsMailbox {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<FolderPresence, Failure>>, EwsError> {
+        let own = self.roots(&owner.mailbox).await?;
         let mut parents = Vec::with_capacity(folders.len());
         for asked in folders.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(|folder| folder.0.as_str()).collect();
@@ -75,20 +75,20 @@ impl EwsMailbox {
                     None,
                     false,
                     |header| get_folder::request(header, &asked),
-                    |xml| {
-                        let messages = get_folder::read(xml, asked.len())?;
-                        get_folder::check(&messages, &asked)?;
-                        Ok(messages)
-                    },
+                    |xml| get_folder::read(xml, asked.len()),
                 )
                 .await?;
+            if get_folder::is_foreign(&answered.messages, &asked) {
+                return Err(self.foreign(&get_folder::OPERATION, "another folder"));
+            }
             parents.extend(answered.messages.into_iter().map(|message| {
                 parent_of(message, &get_folder::OPERATION, |folder: Option<ReadFolder>| {
-                    folder.and_then(|folder| folder.parent_id).map(FolderId)
+                    let folder = folder.filter(|folder| folder.id.is_some())?;
+                    folder.parent_id.map(FolderId)
                 })
             }));
         }
-        let deleted = self.deleted_folders_if_needed(owner, &parents).await?;
+        let deleted = self.deleted_among(owner, own, &parents).await?;
         Ok(parents
             .into_iter()
             .map(|parent| {
@@ -101,57 +101,34 @@ impl EwsMailbox {
             .collect())
     }
 
-    async fn deleted_folders_if_needed(
+    /// Returns those of the folders above that are the deleted items or lie below them; complete or an error.
+    async fn deleted_among(
         &self,
         owner: &Owner,
+        own: Roots,
         parents: &[Result<Option<FolderId>, Failure>],
     ) -> Result<HashSet<String>, EwsError> {
-        if parents.iter().any(|parent| matches!(parent, Ok(Some(_)))) {
-            self.deleted_folders(&owner.mailbox).await
-        } else {
-            Ok(HashSet::new())
+        let parents: HashSet<&String> = parents
+            .iter()
+            .filter_map(|parent| Some(&parent.as_ref().ok()?.as_ref()?.0))
+            .collect();
+        if parents.is_empty() {
+            return Ok(HashSet::new());
         }
-    }
-
-    /// The ids of the deleted items and of every folder below them; complete or an error.
-    async fn deleted_folders(&self, mailbox: &MailboxAddress) -> Result<HashSet<String>, EwsError> {
-        let root = self
-            .run_one(
-                &get_folder::OPERATION,
-                mailbox,
-                None,
-                false,
-                get_folder::request_deleted_items,
-                |xml| get_folder::read(xml, 1),
-            )
-            .await?;
-        let root = root
-            .and_then(|folder| folder.id)
+        let root = own
+            .deleted_items
             .ok_or_else(|| unclear(&get_folder::OPERATION, "deleted items without id"))?;
-        let mut deleted = HashSet::from([root]);
-        let mut offset = 0;
-        for _ in 0..self.limits.pages {
-            let page = self
-                .run_one(
-                    &find_folder::OPERATION,
-                    mailbox,
-                    None,
-                    false,
-                    |header| find_folder::request_deleted(header, offset, FOLDERS_PER_PAGE),
-                    find_folder::read,
-                )
+        let is_plain = |parent: &&String| **parent == root || Some(*parent) == own.tasks.as_ref();
+        if !parents.iter().all(is_plain) {
+            let below = self
+                .list_below_one(&owner.mailbox, Root::DeletedItems, Kind::Any)
                 .await?;
-            offset = next_offset(offset, page.folders.len(), page.next);
-            let empty = page.folders.is_empty();
-            deleted.extend(page.folders.into_iter().filter_map(|folder| folder.id));
-            if page.last {
-                return Ok(deleted);
-            }
-            if empty {
-                break;
-            }
+            let mut deleted: HashSet<String> = below.into_iter().filter_map(|folder| folder.id).collect();
+            deleted.retain(|folder| parents.contains(folder));
+            deleted.insert(root);
+            return Ok(deleted);
         }
-        Err(incomplete(find_folder::OPERATION.name))
+        Ok(HashSet::from([root]))
     }
 }
 

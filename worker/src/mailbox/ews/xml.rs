@@ -14,6 +14,8 @@ use quick_xml::reader::Reader;
 pub(super) const MAXIMUM_DEPTH: usize = 128;
 /// Most attributes of one element.
 pub(super) const MAXIMUM_ATTRIBUTES: usize = 256;
+/// Longest id or version that is read, in bytes. Microsoft's clients reserve 512; real ones have fewer than 250.
+const LONGEST_ID: usize = 2_048;
 /// An attribute takes at least this many bytes (` a=""`), so shorter lists need not be counted.
 const BYTES_OF_SHORTEST_ATTRIBUTE: usize = 5;
 
@@ -87,17 +89,29 @@ impl Element<'_> {
         Ok(values)
     }
 
-    /// The value of an attribute that must be there.
+    /// The id in the attribute `name`, which must be there.
     pub(super) fn required(&self, name: &str) -> Parsed<String> {
         let value = self.attribute(name)?;
         self.present(name, value)
     }
 
-    /// Refuses a missing or empty value of the attribute `name`.
+    /// Refuses a missing, empty or overlong id, the value of the attribute `name`.
     pub(super) fn present(&self, name: &str, value: Option<Cow<'_, str>>) -> Parsed<String> {
-        match value {
-            Some(value) if !value.is_empty() => Ok(value.into_owned()),
+        match self.short(name, value)? {
+            Some(value) if !value.is_empty() => Ok(value),
             _ => Err(BadAnswer(format!("{} without {name}", self.name()))),
+        }
+    }
+
+    /// Refuses an overlong id or version, the value of the attribute `name`.
+    pub(super) fn short(&self, name: &str, value: Option<Cow<'_, str>>) -> Parsed<Option<String>> {
+        match value {
+            Some(value) if value.len() > LONGEST_ID => Err(BadAnswer(format!(
+                "{} with {name} of {} bytes, where at most {LONGEST_ID} are read",
+                self.name(),
+                value.len()
+            ))),
+            value => Ok(value.map(Cow::into_owned)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Task descriptions as SharePoint holds them: HTML in a wrapper of its own, or plain text.
 
-use tasksync_common::model::{Body, BodyKind};
+use tasksync_common::model::{Body, BodyKind, normal_text};
 
 use crate::sanitise;
 
@@ -18,7 +18,7 @@ pub(super) fn from_column(content: &str, rich: bool) -> Option<Body> {
 
 /// The description in a rich text column: without SharePoint's wrapper and cleaned. Nothing visible is no description.
 fn from_html(html: &str) -> Option<Body> {
-    let cleaned = sanitise::clean_html(unwrap(cut(html, LONGEST)).trim());
+    let cleaned = sanitise::clean_html(unwrap(&normal_text(cut(html, LONGEST))).trim());
     let cleaned = cleaned.trim();
     if sanitise::text_of_html(cleaned).trim().is_empty() && !cleaned.contains("<img") {
         return None;
@@ -31,10 +31,11 @@ fn from_html(html: &str) -> Option<Body> {
 
 /// The description in a plain text column.
 fn from_text(text: &str) -> Option<Body> {
-    let text = cut(text, LONGEST).trim();
+    let text = normal_text(cut(text, LONGEST));
+    let text = text.trim();
     (!text.is_empty()).then(|| Body {
         kind: BodyKind::Text,
-        content: text.replace("\r\n", "\n"),
+        content: text.to_owned(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
-use tasksync_common::model::{Field, FieldSet, Percent, Status, Task, cut_utf16};
+use tasksync_common::model::{Field, FieldSet, Percent, Status, Task, cut_utf16, normal_text};
 use tasksync_common::plan::{self, Agreed};
 use uuid::{Uuid, uuid};
 
@@ -288,7 +288,7 @@ impl Columns {
             None => None,
         };
         Ok(Task {
-            title: title.trim().to_owned(),
+            title: normal_text(&title).trim().to_owned(),
             body,
             start: date(&self.start)?,
             due: date(&self.due)?,

@@ -8,7 +8,8 @@ use tasksync_common::model::{BodyKind, Importance, Percent, Status};
 
 use super::super::envelope::{self, Reply};
 use super::super::messages::Message;
-use super::super::xml::Parsed;
+use super::super::paging::Paging;
+use super::super::xml::{BadAnswer, Parsed};
 use super::super::{create_item, find_folder, find_item, folders, get_folder, get_item, sync_folder_items};
 use super::{fault, folder, refusal, response, success};
 use crate::mailbox::{ItemChange, ItemRef, MailboxItem};
@@ -20,7 +21,9 @@ fn get_items(
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     envelope::read(answer.as_bytes(), "GetItemResponse", |xml| {
         let messages = get_item::read(xml, ids.len(), &zone)?;
-        get_item::check(&messages, ids)?;
+        if get_item::is_foreign(&messages, ids) {
+            return Err(BadAnswer("another item".to_owned()));
+        }
         Ok(messages)
     })
     .map(|reply| reply.outcome.unwrap())
@@ -106,7 +109,7 @@ fn what_is_missing_stays_at_its_default() {
         "<t:Task><t:ItemId Id='AAMkA='/><t:Body BodyType='Text'>a &lt;b&gt;&#13;\nc</t:Body></t:Task>",
     );
     let body = text.unwrap().task.body.unwrap();
-    assert_eq!((body.kind, body.content.as_str()), (BodyKind::Text, "a <b>\r\nc"));
+    assert_eq!((body.kind, body.content.as_str()), (BodyKind::Text, "a <b>\nc"));
 }
 
 #[test]
@@ -116,6 +119,14 @@ fn an_item_that_cannot_be_read_is_refused_alone() {
         "<t:Task><t:ItemId Id='AAMkA='/><t:DueDate>soon</t:DueDate></t:Task>",
         "<t:Task><t:ItemId Id='AAMkA='/><t:ActualWork>99999999999</t:ActualWork></t:Task>",
         "<t:Task><t:ItemId Id='AAMkA='/><t:Status>Dreaming</t:Status></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:PercentComplete>12,5</t:PercentComplete></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:PercentComplete>NaN</t:PercentComplete></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:PercentComplete>101</t:PercentComplete></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:Importance>Extreme</t:Importance></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:Sensitivity>Secret</t:Sensitivity></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:IsRecurring>perhaps</t:IsRecurring></t:Task>",
+        "<t:Task><t:ItemId Id='AAMkA='/><t:Body BodyType='RTF'>x</t:Body></t:Task>",
+        "<t:Task><t:Subject>an item without id</t:Subject></t:Task>",
     ] {
         let failure = get_one(wrong).unwrap_err();
         assert_eq!(
@@ -143,7 +154,6 @@ fn an_answer_that_does_not_belong_to_its_request_is_refused() {
         response("GetItem", &[item("a"), item("b"), item("c")]),
         response("GetItem", &[item("b"), item("a")]),
         response("GetItem", &[item("a"), item("B")]),
-        response("GetItem", &[item("a"), success("GetItem", "<m:Items/>")]),
         response("GetItem", &[item("a"), success("GetFolder", "")]),
         response("GetFolder", &[item("a"), item("b")]),
         response("GetItem", &[item("a"), "<m:GetItemResponseMessage/>".to_owned()]),
@@ -313,11 +323,14 @@ fn signs_of_change_are_read_and_missing_ones_are_no_signs() {
         let answer = response("GetFolder", &[success("GetFolder", payload)]);
         let reply = envelope::read(answer.as_bytes(), "GetFolderResponse", |xml| {
             let messages = get_folder::read(xml, 1)?;
-            get_folder::check(&messages, &["a"])?;
+            if get_folder::is_foreign(&messages, &["a"]) {
+                return Err(BadAnswer("another folder".to_owned()));
+            }
             Ok(messages)
         })?;
         assert!(reply.version.unwrap().describe().contains("15.2.2562.17"));
-        Ok::<_, super::super::xml::BadAnswer>(reply.outcome.unwrap().remove(0).unwrap().unwrap().signs())
+        let folder = reply.outcome.unwrap().remove(0).unwrap();
+        Ok::<_, BadAnswer>(folder.and_then(|folder| folder.signs()))
     };
     let probe = read(&folder("a", 7)).unwrap().unwrap();
     assert_eq!(
@@ -330,7 +343,10 @@ fn signs_of_change_are_read_and_missing_ones_are_no_signs() {
         None
     );
     assert!(read(&folder("b", 7)).is_err());
-    assert!(read("").is_err());
+    // A success without folder, or without its id, is no sign either.
+    assert_eq!(read("").unwrap(), None);
+    let nameless = folder("a", 7).replace("<t:FolderId Id=\"a\" ChangeKey=\"AQAA\"/>", "");
+    assert_eq!(read(&nameless).unwrap(), None);
 }
 
 #[test]
@@ -341,9 +357,14 @@ fn a_listing_keeps_task_folders_and_their_markers() {
         <t:Folder><t:FolderClass>IPF.Note</t:FolderClass><t:FolderId Id='c'/></t:Folder>\
         <t:SearchFolder><t:FolderId Id='d'/></t:SearchFolder></t:Folders></m:RootFolder>";
     let answer = response("FindFolder", &[success("FindFolder", payload)]);
-    let reply = envelope::read(answer.as_bytes(), "FindFolderResponse", find_folder::read).unwrap();
+    let reply = envelope::read(answer.as_bytes(), "FindFolderResponse", |xml| {
+        find_folder::read(xml, 1)
+    })
+    .unwrap();
     let page = reply.outcome.unwrap().remove(0).unwrap();
-    assert_eq!((page.last, page.next, page.folders.len()), (false, Some(4), 4));
+    assert_eq!(page.folders.len(), 4);
+    let next = Paging::new(4, 9).after(page.end, 4, true, "FindFolder").unwrap();
+    assert_eq!(next.map(|next| next.offset), Some(4));
     let found: Vec<_> = page
         .folders
         .into_iter()
@@ -371,7 +392,8 @@ fn found_and_created_items_are_read() {
     })
     .unwrap();
     let page = reply.outcome.unwrap().remove(0).unwrap();
-    assert!(page.last && page.items.len() == 1 && page.items[0].created.is_some());
+    assert!(page.items.len() == 1 && page.items[0].created.is_some());
+    assert_eq!(Paging::new(1, 9).after(page.end, 1, true, "FindItem"), Ok(None));
     let payload = "<m:Items><t:Task><t:ItemId Id='n' ChangeKey='1'/></t:Task></m:Items>";
     let answer = response("CreateItem", &[success("CreateItem", payload)]);
     let reply = envelope::read(answer.as_bytes(), "CreateItemResponse", create_item::read).unwrap();

@@ -7,13 +7,17 @@ use bytes::Bytes;
 use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Percent, Status, Task};
 
 use super::super::envelope::Header;
+use super::super::find_folder::{Kind, Root};
 use super::super::find_item::Place;
+use super::super::paging::Paging;
 use super::super::{
     create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, sync_folder_items,
     update_folder, update_item,
 };
 use super::{NASTY, ana, headers, key, location, rich_task};
 use crate::mailbox::{ItemChanges, ItemRef, NewItem};
+
+const OWNER: &str = "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana@contoso.example";
 
 /// Every request the client can send, with poor and rich values.
 fn requests() -> Vec<Bytes> {
@@ -24,19 +28,36 @@ fn requests() -> Vec<Bytes> {
     };
     let ids: Vec<String> = (0..100).map(|number| format!("AAMkFolder{number}==")).collect();
     let many: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut second = Paging::new(250, 2);
+    second.offset = 250;
     let mut all = Vec::new();
     for header in headers(&mailbox) {
         let header = &header;
         all.push(get_folder::request(header, &["AAMk="]));
         all.push(get_folder::request(header, &many));
         all.push(get_folder::request_tasks_folder(header));
-        all.push(find_folder::request(header, 0, 250));
-        all.push(find_folder::request(header, 250, 250));
-        all.push(create_folder::request(header, "Team site - Tasks", &location()));
-        all.push(create_folder::request(header, NASTY, &location()));
+        for kind in [Kind::Any, Kind::Tasks] {
+            let both = [Root::Top, Root::DeletedItems];
+            all.push(find_folder::request(header, &both, kind, Paging::new(250, 2)));
+            for root in [Root::Top, Root::Tasks, Root::DeletedItems, Root::Archive] {
+                all.push(find_folder::request(header, &[root], kind, second));
+            }
+        }
+        all.push(create_folder::request(
+            header,
+            "Team site - Tasks",
+            &location(),
+            OWNER,
+        ));
+        all.push(create_folder::request(header, NASTY, &location(), NASTY));
         all.push(update_folder::request(header, "AAMk=", NASTY));
-        all.push(get_folder::request_deleted_items(header));
-        all.push(find_folder::request_deleted(header, 0, 250));
+        all.push(get_folder::request_roots(header));
+        all.push(update_folder::request_owner(header, &many, OWNER));
+        all.push(update_item::request_owner(
+            header,
+            &[item.clone(), item.clone()],
+            NASTY,
+        ));
         all.push(get_item::request_parents(header, &many));
         all.push(sync_folder_items::request(header, "AAMk=", None, 512));
         all.push(sync_folder_items::request(
@@ -55,9 +76,9 @@ fn requests() -> Vec<Bytes> {
                 &[Place::Tasks, Place::Folder("AAMk=")],
                 &[Place::DeletedItems],
             ] {
-                all.push(find_item::request(header, places, wanted, 0, 50));
+                all.push(find_item::request(header, places, wanted, Paging::new(50, 2)));
             }
-            all.push(find_item::request(header, &twenty, wanted, 50, 50));
+            all.push(find_item::request(header, &twenty, wanted, second));
         }
         all.push(create(header, &Task::default(), None));
         let link = "https://sp.contoso.example/t?a=1&b=2";
@@ -110,7 +131,7 @@ fn create(header: &Header<'_>, task: &Task, web_link: Option<&str>) -> Bytes {
         web_link,
         write_id: "4f0c",
     };
-    create_item::request(header, "AAMk=", &item)
+    create_item::request(header, "AAMk=", &item, OWNER)
 }
 
 /// The elements inside `<s:Header>` and `<s:Body>`, each as a document of its own.
@@ -144,17 +165,23 @@ fn parts(request: &Bytes) -> Vec<String> {
     parts
 }
 
-#[test]
-fn every_request_is_valid_against_the_schema() {
+/// The folder of Microsoft's schema; says so where it is not there.
+pub(super) fn schema_folder() -> Option<PathBuf> {
     let folder = std::env::var_os("TASKSYNC_EWS_XSD").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/ews-xsd")),
         PathBuf::from,
     );
-    let driver = folder.join("driver.xsd");
-    if !driver.is_file() {
-        println!("SKIPPED: no schema at {}; set TASKSYNC_EWS_XSD", driver.display());
-        return;
+    if folder.join("driver.xsd").is_file() {
+        return Some(folder);
     }
+    println!("SKIPPED: no schema at {}; set TASKSYNC_EWS_XSD", folder.display());
+    None
+}
+
+#[test]
+fn every_request_is_valid_against_the_schema() {
+    let Some(folder) = schema_folder() else { return };
+    let driver = folder.join("driver.xsd");
     if Command::new("xmllint").arg("--version").output().is_err() {
         println!("SKIPPED: xmllint is not installed");
         return;
@@ -207,7 +234,7 @@ fn touched(request: &str) -> Vec<String> {
             let uri = part.strip_prefix("FieldURI FieldURI=\"")?;
             Some(uri[..uri.find('"')?].to_owned())
         })
-        .zip(request.match_indices("ItemField><t:").map(|(at, _)| {
+        .zip(request.match_indices("ItemField><t:FieldURI").map(|(at, _)| {
             if request[..at].ends_with("Delete") {
                 "-"
             } else {
@@ -266,7 +293,7 @@ fn progress_is_written_so_that_the_last_word_is_right() {
 }
 
 #[test]
-fn empty_values_are_deleted_and_days_stay_in_order() {
+fn an_empty_description_is_set_other_empty_values_are_deleted_and_days_stay_in_order() {
     let all = [
         Field::Body,
         Field::Start,
@@ -278,7 +305,7 @@ fn empty_values_are_deleted_and_days_stay_in_order() {
     assert_eq!(
         touched(&update(Task::default(), &all)),
         [
-            "-item:Body",
+            "item:Body",
             "-task:StartDate",
             "-task:DueDate",
             "-task:ActualWork",

@@ -9,7 +9,7 @@ use tasksync_common::registry::Access;
 
 use super::probing::folders_by;
 use super::rig::{Canned, Rig, ask, impersonates, ok, owner};
-use super::{fault, folder, location, refusal, response, success};
+use super::{fault, folder, listing, location, own_folders, refusal, response, success};
 use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox as _, NewItem};
 
 #[tokio::test]
@@ -18,10 +18,8 @@ async fn when_neither_way_is_open_it_is_the_mailbox_not_the_tenant() {
         if impersonates(request) {
             (500, String::new(), fault("ErrorImpersonationDenied", ""))
         } else {
-            ok(response(
-                "FindFolder",
-                &[refusal("FindFolder", "ErrorFolderNotFound")],
-            ))
+            let gone = refusal("GetFolder", "ErrorFolderNotFound");
+            ok(response("GetFolder", &[gone.clone(), gone]))
         }
     })
     .await;
@@ -129,19 +127,20 @@ async fn a_taken_folder_name_is_adopted_or_numbered() {
     for ours in [true, false] {
         let rig = Rig::new(Access::Impersonation, move |request| {
             if request.contains("<m:FindFolder") {
-                let marker = if ours { location().to_string() } else { "sp|other".to_owned() };
-                return ok(response(
-                    "FindFolder",
-                    &[success(
-                        "FindFolder",
-                        &format!(
-                            "<m:RootFolder IncludesLastItemInRange='true'><t:Folders><t:TasksFolder><t:FolderId Id='old'/>\
-                             <t:ExtendedProperty><t:ExtendedFieldURI PropertySetId='7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41' \
-                             PropertyName='TaskSyncLocation'/><t:Value>{marker}</t:Value></t:ExtendedProperty>\
-                             </t:TasksFolder></t:Folders></m:RootFolder>"
-                        ),
-                    )],
-                ));
+                let marker = if ours {
+                    location().to_string()
+                } else {
+                    "sp|other".to_owned()
+                };
+                let folder = format!(
+                    "<t:TasksFolder><t:FolderId Id='old'/><t:ExtendedProperty><t:ExtendedFieldURI \
+                     PropertySetId='7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41' PropertyName='TaskSyncLocation'/>\
+                     <t:Value>{marker}</t:Value></t:ExtendedProperty></t:TasksFolder>"
+                );
+                return ok(listing(&folder, "IncludesLastItemInRange='true'"));
+            }
+            if request.contains("<m:GetFolder>") {
+                return ok(own_folders());
             }
             if request.contains("<t:DisplayName>Tasks (3)</t:DisplayName>") {
                 return ok(response(
@@ -164,26 +163,35 @@ async fn a_taken_folder_name_is_adopted_or_numbered() {
             .await
             .unwrap();
         assert_eq!(id.0, if ours { "old" } else { "new" });
-        assert_eq!(rig.count(), if ours { 2 } else { 4 });
+        assert_eq!(rig.count(), if ours { 3 } else { 5 });
     }
 }
 
 #[tokio::test]
 async fn a_listing_without_end_is_refused() {
     let rig = Rig::new(Access::Delegate, |request| {
-        let id = request.split("Offset=\"").nth(1).unwrap().split('"').next().unwrap();
-        ok(response(
-            "FindFolder",
-            &[success(
-                "FindFolder",
-                &format!("<m:RootFolder IncludesLastItemInRange='false'><t:Folders><t:TasksFolder><t:FolderId Id='f{id}'/></t:TasksFolder></t:Folders></m:RootFolder>"),
-            )],
-        ))
+        if request.contains("<m:GetFolder>") {
+            return ok(own_folders());
+        }
+        let id = request
+            .split("Offset=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        let page = format!(
+            "<m:RootFolder IncludesLastItemInRange='false'><t:Folders><t:TasksFolder><t:FolderId Id='f{id}'/>\
+             </t:TasksFolder></t:Folders></m:RootFolder>"
+        );
+        let roots = request.matches("<t:DistinguishedFolderId").count();
+        ok(response("FindFolder", &vec![success("FindFolder", &page); roots]))
     })
     .await;
     let failure = rig.mailbox.folders(&owner("ana")).await.unwrap_err();
     assert_eq!(failure.class, ErrorClass::Transient);
-    assert_eq!(rig.count(), 40);
+    // The mailbox's own folders, the first page of both listings, and 39 more of each.
+    assert_eq!(rig.count(), 80);
 }
 
 /// Answers a GetItem with a code per item; `None` is a success.

@@ -3,6 +3,9 @@
 mod answers;
 mod bodies;
 mod exchange;
+mod fitting;
+mod foreign;
+mod optional;
 mod probing;
 mod rig;
 mod robustness;
@@ -119,4 +122,24 @@ pub(super) fn folder(id: &str, deletions: u32) -> String {
          <t:ExtendedProperty><t:ExtendedFieldURI PropertyTag=\"0x670b\" PropertyType=\"Integer\"/><t:Value>{deletions}</t:Value></t:ExtendedProperty>\
          </t:TasksFolder></m:Folders>"
     )
+}
+
+/// The answer to the question for the mailbox's own folders: `tasks` and `deleted`.
+pub(super) fn own_folders() -> String {
+    response(
+        "GetFolder",
+        &["tasks", "deleted"].map(|id| success("GetFolder", &folder(id, 0))),
+    )
+}
+
+/// A listing of the task folders: these below the top beside the mailbox's own, none below the deleted items.
+pub(super) fn listing(folders: &str, attributes: &str) -> String {
+    let page = |folders: &str| {
+        success(
+            "FindFolder",
+            &format!("<m:RootFolder {attributes}><t:Folders>{folders}</t:Folders></m:RootFolder>"),
+        )
+    };
+    let own = "<t:TasksFolder><t:FolderId Id=\"tasks\"/></t:TasksFolder>";
+    response("FindFolder", &[page(&format!("{own}{folders}")), page("")])
 }

@@ -35,6 +35,15 @@ pub(super) struct Rig {
 impl Rig {
     /// A client and a server that answers each request with `answer`; an empty status closes the connection.
     pub(super) async fn new(access: Access, answer: impl Fn(&str) -> Canned + Send + Sync + 'static) -> Self {
+        Self::limited(access, OutboundSettings::default().maximum_answer_bytes, answer).await
+    }
+
+    /// The same; the client reads at most `maximum_answer_bytes` of an answer.
+    pub(super) async fn limited(
+        access: Access,
+        maximum_answer_bytes: usize,
+        answer: impl Fn(&str) -> Canned + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -88,6 +97,7 @@ impl Rig {
         let settings = OutboundSettings {
             allow_plain_http: true,
             allowed_networks: vec!["127.0.0.0/8".to_owned()],
+            maximum_answer_bytes,
             ..OutboundSettings::default()
         };
         let http = Http::new(settings, clock.clone()).unwrap();

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use tasksync_common::model::{Body, BodyKind, FieldSet, Importance, Percent, Status, Task};
+use tasksync_common::model::{Body, BodyKind, FieldSet, Importance, Percent, Status, Task, normal_text};
 
 use super::super::envelope;
 use super::super::xml::{Parsed, Xml};
@@ -72,15 +72,6 @@ fn well_formed(document: &[u8]) -> Parsed<()> {
     inside(&mut xml)
 }
 
-fn visible(text: &str) -> String {
-    text.chars()
-        .filter(|&character| {
-            (!character.is_control() || matches!(character, '\t' | '\n' | '\r'))
-                && !matches!(character, '\u{FFFE}' | '\u{FFFF}')
-        })
-        .collect()
-}
-
 /// Reads the `t:Task` of a request as if a server had sent it back.
 fn read_back(request: &[u8]) -> Task {
     let text = std::str::from_utf8(request).unwrap();
@@ -105,7 +96,7 @@ fn read_by_all(answer: &[u8]) {
     let zone = TimeZone::UTC;
     let _ = envelope::read(answer, "GetItemResponse", |xml| get_item::read(xml, 1, &zone));
     let _ = envelope::read(answer, "GetFolderResponse", |xml| get_folder::read(xml, 1));
-    let _ = envelope::read(answer, "FindFolderResponse", find_folder::read);
+    let _ = envelope::read(answer, "FindFolderResponse", |xml| find_folder::read(xml, 1));
     let _ = envelope::read(answer, "FindItemResponse", |xml| find_item::read(xml, 1));
     if let Ok(reply) = envelope::read(answer, "SyncFolderItemsResponse", sync_folder_items::read) {
         for page in reply.outcome.into_iter().flatten().flatten() {
@@ -124,10 +115,10 @@ proptest! {
         for header in headers(&mailbox) {
             let (key, web_link) = (key(), link.as_deref());
             let item = NewItem { key: &key, task: &task, web_link, write_id: "4f0c" };
-            let request = create_item::request(&header, "folder", &item);
+            let request = create_item::request(&header, "folder", &item, &task.title);
             prop_assert_eq!(well_formed(&request), Ok(()));
             let back = read_back(&request);
-            prop_assert!(visible(&task.title).starts_with(&back.title));
+            prop_assert!(normal_text(&task.title).starts_with(&back.title));
             prop_assert_eq!(back.start, task.start);
             prop_assert_eq!(back.due, task.due.max(task.start));
             prop_assert_eq!(back.importance, task.importance);

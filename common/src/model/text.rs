@@ -1,0 +1,56 @@
+//! The form in which texts of both sides are compared.
+
+use std::borrow::Cow;
+
+/// Returns `text` as both sides can hold it: line breaks are `\n`, and control characters other than tab and `\n`, and the
+/// noncharacters U+FFFE and U+FFFF, are left out.
+///
+/// SharePoint stores characters that XML, and so Exchange, cannot carry. Each adapter normalises every text it reads, so that
+/// a character only one side can hold is never taken for an edit.
+#[must_use]
+pub fn normal_text(text: &str) -> Cow<'_, str> {
+    if !text.contains(|character: char| character == '\r' || !is_portable(character)) {
+        return Cow::Borrowed(text);
+    }
+    let mut normal = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\r' => normal.push('\n'),
+            other if is_portable(other) => normal.push(other),
+            _ => {}
+        }
+    }
+    Cow::Owned(normal)
+}
+
+/// Returns whether both servers keep the character.
+fn is_portable(character: char) -> bool {
+    match character {
+        '\t' | '\n' => true,
+        '\u{FFFE}' | '\u{FFFF}' => false,
+        other => !other.is_control(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_one_side_can_hold_is_left_out_and_line_breaks_are_alike() {
+        for (text, normal) in [
+            ("It\u{92}s due", "Its due"),
+            ("a\u{7F}b\u{B}c\u{FFFF}d\u{FFFE}e\u{0}f", "abcdef"),
+            ("one\r\ntwo\rthree\nfour\r", "one\ntwo\nthree\nfour\n"),
+            ("tab\tstays", "tab\tstays"),
+            ("\u{FFFD} \u{1F600} é \u{A0}", "\u{FFFD} \u{1F600} é \u{A0}"),
+            ("", ""),
+        ] {
+            assert_eq!(normal_text(text), normal);
+            assert_eq!(normal_text(normal), normal, "stable");
+        }
+        assert!(matches!(normal_text("plain"), Cow::Borrowed(_)));
+    }
+}

@@ -1,0 +1,122 @@
+//! Complete listings of the folders below the folders that every mailbox has.
+
+use std::collections::{HashSet, VecDeque};
+
+use tasksync_common::error::{ErrorClass, Scope};
+use tasksync_common::model::MailboxAddress;
+
+use super::client::throttled;
+use super::find_folder::{self, Kind, Root};
+use super::folders::ReadFolder;
+use super::messages::EwsError;
+use super::paging::{Paging, is_too_large};
+use super::{EwsMailbox, refused, unclear};
+
+/// Folders asked for per page.
+const FOLDERS_PER_PAGE: u32 = 250;
+
+/// One listing as far as it was read.
+#[derive(Default)]
+struct Listing {
+    folders: Vec<ReadFolder>,
+    seen: HashSet<String>,
+}
+
+impl Listing {
+    /// Adds a page's folders; returns whether any of them is new. A folder made meanwhile moves others onto the next page.
+    fn add(&mut self, folders: Vec<ReadFolder>) -> bool {
+        let before = self.seen.len();
+        for folder in folders {
+            let is_new = folder.id.as_ref().is_some_and(|id| self.seen.insert(id.clone()));
+            if is_new {
+                self.folders.push(folder);
+            }
+        }
+        self.seen.len() > before
+    }
+}
+
+impl EwsMailbox {
+    /// Returns every folder anywhere below each of `roots`, in their order; each listing is complete or failed by itself.
+    pub(super) async fn list_below(
+        &self,
+        mailbox: &MailboxAddress,
+        roots: &[Root],
+        kind: Kind,
+    ) -> Result<Vec<Result<Vec<ReadFolder>, EwsError>>, EwsError> {
+        let operation = &find_folder::OPERATION;
+        // Every mailbox has these folders, so "not found" is a refusal; an archive may be missing.
+        let always_there = !roots.contains(&Root::Archive);
+        let mut listings: Vec<Result<Listing, EwsError>> =
+            roots.iter().map(|_| Ok(Listing::default())).collect();
+        let everything: Vec<(usize, Root)> = roots.iter().copied().enumerate().collect();
+        let mut pages = VecDeque::from([(everything, Paging::new(FOLDERS_PER_PAGE, self.limits.pages))]);
+        while let Some((asked, paging)) = pages.pop_front() {
+            let named: Vec<Root> = asked.iter().map(|&(_, root)| root).collect();
+            let answered = self
+                .run(
+                    operation,
+                    mailbox,
+                    None,
+                    always_there,
+                    |header| find_folder::request(header, &named, kind, paging),
+                    |xml| find_folder::read(xml, named.len()),
+                )
+                .await;
+            let messages = match (answered, paging.smaller()) {
+                (Err(error), Some(smaller)) if is_too_large(&error) => {
+                    pages.push_front((asked, smaller));
+                    continue;
+                }
+                (answered, _) => answered?.messages,
+            };
+            if let Some(error) = throttled(&messages) {
+                return Err(error);
+            }
+            for ((place, root), message) in asked.into_iter().zip(messages) {
+                let Some(listing) = listings.get_mut(place) else {
+                    continue;
+                };
+                let next = match (message, &mut *listing) {
+                    (Ok(page), Ok(listing)) => {
+                        let count = page.folders.len();
+                        let any_new = listing.add(page.folders);
+                        paging.after(page.end, count, any_new, operation.name)
+                    }
+                    (Err(error), _) => Err(refused(operation, error)),
+                    (Ok(_), Err(_)) => Ok(None),
+                };
+                match next {
+                    Ok(next) => pages.extend(next.map(|next| (vec![(place, root)], next))),
+                    Err(error) => *listing = Err(error),
+                }
+            }
+        }
+        Ok(listings
+            .into_iter()
+            .map(|listing| listing.map(|listing| listing.folders))
+            .collect())
+    }
+
+    /// Returns every folder anywhere below `root`, complete.
+    pub(super) async fn list_below_one(
+        &self,
+        mailbox: &MailboxAddress,
+        root: Root,
+        kind: Kind,
+    ) -> Result<Vec<ReadFolder>, EwsError> {
+        self.list_below(mailbox, &[root], kind)
+            .await?
+            .pop()
+            .unwrap_or_else(|| Err(unclear(&find_folder::OPERATION, "no listing")))
+    }
+}
+
+/// Returns whether the server will not list these folders for us, or not with this restriction; another question may be
+/// answered.
+pub(super) fn is_refused(error: &EwsError) -> bool {
+    let by_name = |code: &str| code.starts_with("ErrorUnsupported") || code == "ErrorInvalidRestriction";
+    error.code.as_deref().is_some_and(by_name)
+        || error.failure.class == ErrorClass::Gone
+        || error.failure.class == ErrorClass::Refused && error.failure.scope < Scope::Server
+}

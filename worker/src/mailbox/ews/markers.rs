@@ -1,0 +1,92 @@
+//! Completing markers of earlier builds, which name no owner.
+
+use tasksync_common::error::Failure;
+
+use super::client::throttled;
+use super::messages::EwsError;
+use super::operation::Operation;
+use super::{EwsMailbox, refused, unclear, update_folder, update_item};
+use crate::mailbox::{FolderId, ItemRef, Owner};
+
+/// Items or folders written in one request.
+const WRITTEN_PER_REQUEST: usize = 50;
+
+impl EwsMailbox {
+    /// Writes the owner into the markers of these items; returns their new versions, in the order asked for.
+    pub(super) async fn name_owner_of_items(
+        &self,
+        owner: &Owner,
+        items: &[ItemRef],
+    ) -> Result<Vec<Result<ItemRef, Failure>>, EwsError> {
+        let operation = &update_item::OPERATION;
+        let text = owner.marker.to_string();
+        let mut written = Vec::with_capacity(items.len());
+        for batch in items.chunks(WRITTEN_PER_REQUEST) {
+            let answered = self
+                .run(
+                    operation,
+                    &owner.mailbox,
+                    None,
+                    false,
+                    |header| update_item::request_owner(header, batch, &text),
+                    |xml| update_item::read(xml, batch.len()),
+                )
+                .await?;
+            if let Some(error) = throttled(&answered.messages) {
+                return Err(error);
+            }
+            for (item, message) in batch.iter().zip(answered.messages) {
+                written.push(match message {
+                    Ok(Some(shown)) if shown.id == item.id => Ok(shown),
+                    Ok(Some(_)) => return Err(self.foreign(operation, "another item")),
+                    Ok(None) => Err(without_proof(operation)),
+                    Err(error) => Err(refused(operation, error).failure),
+                });
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes the owner into the markers of these folders, in the order asked for.
+    pub(super) async fn name_owner_of_folders(
+        &self,
+        owner: &Owner,
+        folders: &[FolderId],
+    ) -> Result<Vec<Result<(), Failure>>, EwsError> {
+        let operation = &update_folder::OPERATION;
+        let text = owner.marker.to_string();
+        let mut written = Vec::with_capacity(folders.len());
+        for batch in folders.chunks(WRITTEN_PER_REQUEST) {
+            let ids: Vec<&str> = batch.iter().map(|folder| folder.0.as_str()).collect();
+            let answered = self
+                .run(
+                    operation,
+                    &owner.mailbox,
+                    None,
+                    false,
+                    |header| update_folder::request_owner(header, &ids, &text),
+                    |xml| update_folder::read(xml, ids.len()),
+                )
+                .await?;
+            if let Some(error) = throttled(&answered.messages) {
+                return Err(error);
+            }
+            for (asked, message) in ids.into_iter().zip(answered.messages) {
+                written.push(match message {
+                    Ok(shown) => match shown.and_then(|shown| shown.id) {
+                        Some(id) if id != asked => return Err(self.foreign(operation, "another folder")),
+                        Some(_) => Ok(()),
+                        None => Err(without_proof(operation)),
+                    },
+                    Err(error) => Err(refused(operation, error).failure),
+                });
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// A success that does not show what was written.
+fn without_proof(operation: &Operation) -> Failure {
+    unclear(operation, "a success that does not show what was written").failure
+}

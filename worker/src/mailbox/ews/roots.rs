@@ -1,0 +1,115 @@
+//! The folders every mailbox has. Their ids are stable and differ between mailboxes, so they tell whether a listing is about
+//! the mailbox that was asked for.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tasksync_common::model::MailboxAddress;
+
+use super::client::throttled;
+use super::messages::EwsError;
+use super::{EwsMailbox, get_folder, refused};
+
+/// The ids of a mailbox's own folders, as far as the server gave them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Roots {
+    /// The task folder.
+    pub(super) tasks: Option<String>,
+    /// The deleted items.
+    pub(super) deleted_items: Option<String>,
+}
+
+/// What is known of mailboxes; bounded, a forgotten mailbox is asked about again.
+#[derive(Debug)]
+pub(super) struct RootsMemory {
+    known: Mutex<HashMap<MailboxAddress, Roots>>,
+    limit: usize,
+}
+
+impl RootsMemory {
+    /// Remembers at most `limit` mailboxes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            known: Mutex::default(),
+            limit,
+        }
+    }
+
+    /// Returns what is known of the mailbox, without asking.
+    pub(super) fn known(&self, mailbox: &MailboxAddress) -> Roots {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(mailbox).cloned().unwrap_or_default()
+    }
+
+    /// Forgets a mailbox whose answers contradict each other.
+    pub(super) fn forget(&self, mailbox: &MailboxAddress) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(mailbox);
+    }
+
+    fn learn(&self, mailbox: &MailboxAddress, roots: &Roots) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= self.limit && !known.contains_key(mailbox) {
+            let other = known.keys().next().cloned();
+            if let Some(other) = other {
+                known.remove(&other);
+            }
+        }
+        known.insert(mailbox.clone(), roots.clone());
+    }
+}
+
+impl EwsMailbox {
+    /// Returns the ids of the mailbox's own folders; asks for them once per mailbox and process.
+    pub(super) async fn roots(&self, mailbox: &MailboxAddress) -> Result<Roots, EwsError> {
+        let known = self.roots.known(mailbox);
+        if known.tasks.is_some() && known.deleted_items.is_some() && self.access.is_settled(mailbox) {
+            return Ok(known);
+        }
+        let operation = &get_folder::OPERATION;
+        let answered = self
+            .run(operation, mailbox, None, true, get_folder::request_roots, |xml| {
+                get_folder::read(xml, get_folder::ROOTS)
+            })
+            .await?;
+        if let Some(error) = throttled(&answered.messages) {
+            return Err(error);
+        }
+        let mut ids = answered.messages.into_iter().map(|message| match message {
+            Ok(folder) => Ok(folder.and_then(|folder| folder.id)),
+            Err(error) => Err(refused(operation, error)),
+        });
+        let tasks = ids.next().transpose()?.flatten();
+        // A delegate of the task folder alone may not see the deleted items.
+        let deleted_items = ids.next().and_then(Result::ok).flatten();
+        if tasks.is_some() && tasks == deleted_items {
+            return Err(self.foreign(operation, "two folders with one id"));
+        }
+        let roots = Roots { tasks, deleted_items };
+        self.roots.learn(mailbox, &roots);
+        Ok(roots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_bounded_and_can_be_forgotten() {
+        let memory = RootsMemory::new(2);
+        let mailbox =
+            |number: u32| -> MailboxAddress { format!("u{number}@contoso.example").parse().unwrap() };
+        let roots = |number: u32| Roots {
+            tasks: Some(number.to_string()),
+            deleted_items: None,
+        };
+        for number in 1..=3 {
+            memory.learn(&mailbox(number), &roots(number));
+        }
+        assert_eq!(memory.known(&mailbox(3)), roots(3));
+        assert_eq!(memory.known.lock().unwrap().len(), 2);
+        memory.forget(&mailbox(3));
+        assert_eq!(memory.known(&mailbox(3)), Roots::default());
+    }
+}

@@ -1,0 +1,208 @@
+//! Answers that belong to another request or to another person are refused, and nothing in them is used.
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::{FieldSet, Task};
+use tasksync_common::registry::Access;
+
+use super::optional::{answer, folder, task};
+use super::rig::{Rig, ask, ok, owner};
+use super::{envelope, listing, own_folders};
+use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox as _, MarkedFor};
+
+const PAGE: &str = "IncludesLastItemInRange=\"true\"";
+
+/// The answer that another person's mailbox gives to the same operation. Everything in it bears the mark `ben`.
+fn of_ben(request: &str) -> String {
+    let folders = format!("<m:Folders>{}</m:Folders>", folder("ben", 2));
+    let item = task("ben", 22).replace("folder-a", "folder-ben");
+    let asks = |operation: &str| request.contains(&format!("<m:{operation}"));
+    if asks("GetFolder") && request.contains("<t:DistinguishedFolderId") {
+        return own_folders();
+    }
+    envelope(&if asks("GetFolder") {
+        answer("GetFolder", &[folders])
+    } else if asks("FindFolder") {
+        let page = format!(
+            "<m:RootFolder {PAGE}><t:Folders>{}</t:Folders></m:RootFolder>",
+            folder("ben", 2)
+        );
+        answer("FindFolder", &[page.clone(), page])
+    } else if asks("UpdateFolder") {
+        answer("UpdateFolder", &[folders])
+    } else if asks("SyncFolderItems") {
+        let changes = format!(
+            "<m:SyncState>state-ben</m:SyncState><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>\
+             <m:Changes><t:Create>{item}</t:Create></m:Changes>"
+        );
+        answer("SyncFolderItems", &[changes])
+    } else if asks("GetItem") {
+        answer("GetItem", &[format!("<m:Items>{item}</m:Items>")])
+    } else if asks("FindItem") {
+        let count = request.matches("FolderId Id=").count();
+        let page = format!("<m:RootFolder {PAGE}><t:Items>{item}</t:Items></m:RootFolder>");
+        answer("FindItem", &vec![page; count])
+    } else {
+        answer("UpdateItem", &[format!("<m:Items>{item}</m:Items>")])
+    })
+}
+
+fn is_refused<T: std::fmt::Debug>(answer: Result<T, Failure>) {
+    let failure = answer.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::ExchangeForeignAnswer)
+    );
+}
+
+#[tokio::test]
+async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
+    let rig = Rig::new(Access::Delegate, |request| ok(of_ben(request))).await;
+    let (mailbox, ana) = (&rig.mailbox, owner("ana"));
+    let (folder, id) = (FolderId("folder-ana".to_owned()), "item-ana".to_owned());
+    is_refused(mailbox.probe(&[ask("ana", &["folder-ana"])]).await.remove(0));
+    is_refused(mailbox.folders(&ana).await);
+    is_refused(mailbox.changes(&ana, &folder, Some("state-ana")).await);
+    is_refused(mailbox.items(&ana, std::slice::from_ref(&id)).await);
+    is_refused(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
+    is_refused(mailbox.folders_exist(&ana, std::slice::from_ref(&folder)).await);
+    is_refused(
+        mailbox
+            .find(&ana, std::slice::from_ref(&folder), &super::key())
+            .await,
+    );
+    is_refused(mailbox.deleted(&ana).await);
+    // What a write's answer says about another item leaves open what became of ours.
+    let item = ItemRef {
+        id,
+        change_key: "c".to_owned(),
+    };
+    let changes = ItemChanges {
+        task: Task::default(),
+        fields: FieldSet::ALL,
+        write_id: "w".to_owned(),
+    };
+    for failure in [
+        mailbox.update(&ana, &item, &changes).await.unwrap_err(),
+        mailbox.disown(&ana, &item).await.unwrap_err(),
+        mailbox.rename_folder(&ana, &folder, "name").await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (failure.class, failure.code),
+            (ErrorClass::OutcomeUnknown, Code::ExchangeForeignAnswer)
+        );
+    }
+}
+
+/// A text of the owner's property of a marker.
+fn owned_by(text: &str) -> String {
+    format!(
+        "<t:ExtendedProperty><t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\" \
+         PropertyName=\"TaskSyncOwner\" PropertyType=\"String\"/><t:Value>{text}</t:Value></t:ExtendedProperty>"
+    )
+}
+
+#[tokio::test]
+async fn markers_are_written_with_their_owner_and_read_back_by_every_operation() {
+    let ana = owner("ana");
+    let ben = ana.marker.to_string().replace("/ana", "/ben");
+    let rows = [
+        (String::new(), MarkedFor::Unnamed),
+        (
+            owned_by(&ana.marker.to_string()),
+            MarkedFor::Owner(ana.marker.clone()),
+        ),
+        (owned_by(&ben), MarkedFor::Owner(ben.parse().unwrap())),
+        (owned_by("me"), MarkedFor::Unreadable("me".to_owned())),
+    ];
+    for (property, expected) in rows {
+        let served = property.clone();
+        let rig = Rig::new(Access::Delegate, move |request| {
+            let folder = folder("a", 1).replace("</t:DisplayName>", &format!("</t:DisplayName>{served}"));
+            let item = task("a", 1).replace("</t:DateTimeCreated>", &format!("</t:DateTimeCreated>{served}"));
+            if request.contains("<m:GetFolder>") {
+                return ok(own_folders());
+            }
+            ok(if request.contains("<m:FindFolder ") {
+                listing(&folder, PAGE)
+            } else if request.contains("<m:FindItem ") {
+                let page = format!("<m:RootFolder {PAGE}><t:Items>{item}</t:Items></m:RootFolder>");
+                envelope(&answer("FindItem", &[page]))
+            } else {
+                envelope(&answer("GetItem", &[format!("<m:Items>{item}</m:Items>")]))
+            })
+        })
+        .await;
+        let folders = rig.mailbox.folders(&ana).await.unwrap();
+        let marker = folders[0].marker.clone().unwrap();
+        assert_eq!(
+            (marker.key.as_str(), &marker.marked_for),
+            ("sp|list-a", &expected)
+        );
+        let items = rig.mailbox.items(&ana, &["item-a".to_owned()]).await.unwrap();
+        let marker = items[0].clone().unwrap().marker.unwrap();
+        assert_eq!(
+            (marker.key.as_str(), &marker.marked_for),
+            ("sp|list-a|1", &expected)
+        );
+        let deleted = rig.mailbox.deleted(&ana).await;
+        assert_eq!(
+            deleted.unwrap_err().code,
+            Code::ExchangeForeignAnswer,
+            "in folder-a"
+        );
+    }
+}
+
+#[tokio::test]
+async fn markers_of_earlier_builds_are_completed_together_and_each_on_proof() {
+    let ana = owner("ana");
+    let rig = Rig::new(Access::Delegate, |request| {
+        let shown = |id: &str| {
+            format!("<m:Items><t:Task><t:ItemId Id=\"{id}\" ChangeKey=\"new\"/></t:Task></m:Items>")
+        };
+        ok(if request.contains("<m:UpdateItem ") {
+            super::response(
+                "UpdateItem",
+                &[
+                    super::success("UpdateItem", &shown("a")),
+                    super::refusal("UpdateItem", "ErrorIrresolvableConflict"),
+                    super::success("UpdateItem", "<m:Items/>"),
+                ],
+            )
+        } else {
+            envelope(&answer(
+                "UpdateFolder",
+                &[
+                    format!("<m:Folders>{}</m:Folders>", folder("a", 1)),
+                    String::new(),
+                ],
+            ))
+        })
+    })
+    .await;
+    let items = ["a", "b", "c"].map(|id| ItemRef {
+        id: id.to_owned(),
+        change_key: "old".to_owned(),
+    });
+    let written = rig.mailbox.complete_item_markers(&ana, &items).await.unwrap();
+    assert_eq!(written[0].as_ref().unwrap().change_key, "new");
+    assert_eq!(written[1].as_ref().unwrap_err().class, ErrorClass::Conflict);
+    assert_eq!(written[2].as_ref().unwrap_err().class, ErrorClass::OutcomeUnknown);
+    assert_eq!(rig.count(), 1);
+    let request = rig.last();
+    assert_eq!(
+        request
+            .matches(&format!("<t:Value>{}</t:Value>", ana.marker))
+            .count(),
+        3
+    );
+    assert!(request.contains("ConflictResolution=\"NeverOverwrite\""));
+    assert!(
+        !request.contains("TaskSyncSourceKey"),
+        "searches by key see what they always saw"
+    );
+    let folders = ["folder-a", "folder-b"].map(|id| FolderId(id.to_owned()));
+    let written = rig.mailbox.complete_folder_markers(&ana, &folders).await.unwrap();
+    assert!(written[0].is_ok());
+    assert_eq!(written[1].as_ref().unwrap_err().class, ErrorClass::OutcomeUnknown);
+}
