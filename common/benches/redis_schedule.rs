@@ -13,7 +13,8 @@ use jiff::SignedDuration;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
 use tasksync_common::schedule::select::{BatchLimit, Limits, select};
-use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, RedisSchedule, Schedule, Token};
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, RedisSchedule, Token};
 
 const URL: &str = "TASKSYNC_TEST_REDIS_URL";
 /// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.

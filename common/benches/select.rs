@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::ManualClock;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::select::{Limits, select};
-use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule, Schedule};
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule};
 
 /// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);

@@ -310,6 +310,14 @@ catalogue! {
         "The mailbox is synced by another installation of tasksync"
         "A task folder in it bears the marker of another installation. Two installations would take each other's copies for the person's deletions."
         "Opt the person out of one of the two installations. If the other one no longer exists, delete its task folders in the mailbox.";
+    OrderMended "order-mended" Operator Ours..Ours
+        "A part of the order of work was lost and was made again"
+        "Redis lost a key of tasksync: it was evicted, deleted by hand, or a replica without it took over."
+        "Nothing for the people: all are synced again. Give Redis the policy `noeviction` and enough memory, and let nothing else write under `schedule.key_prefix`. The alert ends after an hour.";
+    SyncsLate "syncs-late" Operator Ours..Ours
+        "People have not been synced for longer than `schedule.late_after`"
+        "No worker runs, the workers cannot keep up, or each sync of these people fails."
+        "See `tasksync status` for workers and load, and `tasksync user list` for the reason of each person.";
     GuardHeld "guard-held" Operator Person..Person
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."

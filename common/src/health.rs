@@ -101,7 +101,7 @@ impl Health {
         });
         self.ask("schedule", Code::ScheduleUnavailable, move || {
             let schedule = Arc::clone(&schedule);
-            async move { schedule.now().await.map(drop) }
+            async move { schedule.check_writable().await }
         });
         self.ask("queue", Code::QueueUnavailable, move || {
             let queue = Arc::clone(&queue);

@@ -1,7 +1,7 @@
 //! Settings: a TOML file, then environment variables; unknown keys are refused and relations are checked at start.
 
 mod authorities;
-mod duration;
+pub(crate) mod duration;
 mod load;
 mod ratio;
 mod store_url;
@@ -31,7 +31,7 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// What one worker process does at once, and for how long.
     pub worker: WorkerSettings,
-    /// The REST API and the pages.
+    /// The REST API.
     pub api: ApiSettings,
     /// Probes of whoever watches the process.
     pub health: HealthSettings,
@@ -100,6 +100,10 @@ pub struct ScheduleSettings {
     /// The registry is compared with the index this often (the original's MinimumTimeBetweenEwsSyncSubscriptionSearches).
     #[serde(with = "duration")]
     pub tenant_search_interval: Duration,
+    /// An alert is raised for a tenant of whose people some were last synced longer ago than this; never before twice
+    /// maximum_time_between_user_syncs.
+    #[serde(with = "duration")]
+    pub late_after: Duration,
     /// Sites are walked for task lists at least this often (the original's MinimumTimeBetweenSearchQueries).
     #[serde(with = "duration")]
     pub discovery_interval: Duration,
@@ -203,7 +207,7 @@ pub struct WorkerSettings {
     pub grace_period: Duration,
 }
 
-/// The REST API and the pages.
+/// The REST API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
@@ -332,6 +336,7 @@ impl Default for ScheduleSettings {
             minimum_time_between_user_syncs: Duration::from_secs(5 * 60),
             maximum_time_between_user_syncs: Duration::from_secs(12 * 60),
             tenant_search_interval: Duration::from_secs(30 * 60),
+            late_after: Duration::from_secs(30 * 60),
             discovery_interval: Duration::from_secs(3 * 3600),
             claim_lifetime: Duration::from_secs(120),
             tenant_in_flight: 1_000,

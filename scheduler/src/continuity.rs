@@ -11,11 +11,8 @@ use std::time::Duration;
 
 use tasksync_common::error::Failure;
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Epoch, Mark, Schedule};
+use tasksync_common::schedule::{Epoch, Inspected, Mark, Schedule};
 use tokio::time::Instant;
-
-/// Tenants of the index that are compared in one run: 10,000 within a few minutes.
-const INSPECTED_PER_RUN: usize = 2_000;
 
 #[derive(Debug, Default)]
 struct State {
@@ -149,9 +146,9 @@ impl Continuity {
         Ok(())
     }
 
-    /// Compares a part of the order with itself and falls quiet when a part was lost; `true` then.
-    pub(crate) async fn inspect(&self, schedule: &dyn Schedule) -> Result<bool, Failure> {
-        let inspected = schedule.inspect(INSPECTED_PER_RUN).await?;
+    /// Compares about `limit` tenants of the order with themselves and with the index, and falls quiet when one was lost.
+    pub(crate) async fn inspect(&self, schedule: &dyn Schedule, limit: usize) -> Result<Inspected, Failure> {
+        let inspected = schedule.inspect(limit, self.lifetime).await?;
         if inspected.repaired > 0 {
             tracing::info!(
                 tenants = inspected.repaired,
@@ -168,6 +165,6 @@ impl Continuity {
                 "a part of the order of work was lost or set back; it is rebuilt from the registry"
             );
         }
-        Ok(lost > 0)
+        Ok(inspected)
     }
 }

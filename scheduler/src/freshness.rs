@@ -9,10 +9,10 @@ use tasksync_common::metrics::{Metrics, Spec, as_f64, catalogue};
 use tasksync_common::queue::{Depth, QueueName};
 use tasksync_common::registry::EnrolmentCounts;
 use tasksync_common::schedule::Summary;
+use tasksync_common::stores::Stores;
 use tokio::time::{Instant, sleep};
 
 use crate::load::Load;
-use crate::stores::Stores;
 
 /// The leader looks this often, …
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -39,6 +39,8 @@ struct Counted {
     enrolled: EnrolmentCounts,
     alerts: usize,
     dead_letters: u64,
+    /// As the registry knows it, which counts people who never succeeded, too.
+    oldest_success: Option<Timestamp>,
 }
 
 /// What was seen last. Nothing while this process does not lead, so that its metrics are not exported and sums over
@@ -140,6 +142,7 @@ impl Sight {
                 enrolled: EnrolmentCounts::default(),
                 alerts: 0,
                 dead_letters: 0,
+                oldest_success: None,
             },
             at: Timestamp::UNIX_EPOCH,
         }
@@ -216,14 +219,17 @@ impl Onlooker {
                     enrolled: registry.enrolment_counts(None).await?,
                     alerts: registry.alerts(None, ALERTS_COUNTED).await?.len(),
                     dead_letters: queue.dead_letter_count().await?,
+                    oldest_success: registry.oldest_success(None).await?,
                 },
             ),
         };
         *counted = Some((at, now));
         let load = Load::read(fleet.as_ref()).await?;
         let depth = |name| load.depth(queue.as_ref(), fleet.as_ref(), name);
+        let mut summary = schedule.summary(None).await?;
+        summary.count_success(now.oldest_success, clock.now());
         Ok(Sight {
-            summary: schedule.summary(None).await?,
+            summary,
             background: depth(QueueName::Background).await?,
             interactive: depth(QueueName::Interactive).await?,
             counted: now,

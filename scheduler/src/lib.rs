@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod checks;
+mod compare;
 mod continuity;
 mod dispatch;
 pub mod doctor;
@@ -19,11 +20,10 @@ mod parts;
 mod requests;
 mod run;
 mod search;
-mod stores;
 
 pub use limits::DispatchLimits;
 pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};
 pub use requests::{REQUESTS_PER_MINUTE, Requested, Requests};
 pub use run::Scheduler;
-pub use stores::Stores;
+pub use tasksync_common::stores::Stores;

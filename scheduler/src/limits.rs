@@ -20,6 +20,8 @@ pub struct DispatchLimits {
     pub minimum_time_between_user_syncs: Duration,
     /// The registry is compared with the order of work this often.
     pub tenant_search_interval: Duration,
+    /// People whose last success is older than this are told of.
+    pub late_after: Duration,
     /// How long a claim lasts until a worker renews it.
     pub claim_lifetime: Duration,
     /// Most users of one tenant claimed at once; zero for no limit.
@@ -46,6 +48,9 @@ impl DispatchLimits {
             users_per_batch: schedule.users_per_batch.clamp(1, MAXIMUM_USERS),
             minimum_time_between_user_syncs: schedule.minimum_time_between_user_syncs,
             tenant_search_interval: schedule.tenant_search_interval,
+            late_after: schedule
+                .late_after
+                .max(schedule.maximum_time_between_user_syncs.saturating_mul(2)),
             claim_lifetime: schedule.claim_lifetime,
             tenant_in_flight: schedule.tenant_in_flight,
             tenant_share_percent: schedule.tenant_share_percent,

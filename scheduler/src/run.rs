@@ -9,12 +9,14 @@ use tasksync_common::health::Pulse;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::metrics::record::{self, Dispatch};
 use tasksync_common::schedule::Epoch;
+use tasksync_common::stores::Stores;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::compare::{COMPARE_INTERVAL, Comparison, Found};
 use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, Filled, KnownTenants};
 use crate::freshness::Onlooker;
@@ -23,7 +25,6 @@ use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 use crate::requests::Requests;
 use crate::search::PRUNE_INTERVAL;
-use crate::stores::Stores;
 
 /// First and longest pause after a store or the queue did not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -173,6 +174,7 @@ impl Scheduler {
         let housekeeping = async {
             tokio::join!(
                 self.search_in_turn(),
+                self.compare_in_turn(),
                 self.prune_in_turn(),
                 self.onlooker.look_in_turn()
             );
@@ -268,9 +270,6 @@ impl Scheduler {
             self.search.notify_one();
         }
         self.dispatcher.reclaim().await?;
-        if continuity.inspect(schedule.as_ref()).await? {
-            self.search.notify_one();
-        }
         if continuity.is_quiet() {
             return Ok(Filled::Users(0));
         }
@@ -328,6 +327,29 @@ impl Scheduler {
             );
         }
         self.dispatcher.search().await.map(drop)
+    }
+
+    /// Compares the order with itself, all the time, a part of the tenants at each look.
+    async fn compare_in_turn(&self) {
+        let mut comparison = Comparison::default();
+        let mut failing = false;
+        loop {
+            match self.dispatcher.compare(&mut comparison).await {
+                Ok(found) => {
+                    failing = false;
+                    if found == Found::Lost {
+                        self.search.notify_one();
+                    }
+                }
+                Err(failure) => {
+                    if !failing {
+                        tracing::warn!(%failure, "the order of work could not be compared with the registry, trying again");
+                    }
+                    failing = true;
+                }
+            }
+            sleep(COMPARE_INTERVAL).await;
+        }
     }
 
     async fn prune_in_turn(&self) {

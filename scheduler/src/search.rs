@@ -24,7 +24,8 @@ impl Dispatcher {
     /// Brings the order of work in step with the registry. Enrolling and opting out change the order at once; this finds
     /// what a crash in between, a restored backup or a lost order left behind.
     pub(crate) async fn search(&self) -> Result<(), Failure> {
-        let done = reconcile(self.registry.as_ref(), self.schedule.as_ref()).await?;
+        let minimum = self.limits.minimum_time_between_user_syncs;
+        let done = reconcile(self.registry.as_ref(), self.schedule.as_ref(), minimum).await?;
         let found = done.added + self.enrol_disabled().await?;
         self.metrics.tenant_searches.add(1);
         self.metrics.users_found.add(found);
@@ -51,17 +52,25 @@ impl Dispatcher {
             };
             after_tenant = Some(last.clone());
             for (tenant, _) in tenants {
-                let mut after = None;
-                loop {
-                    let users = self.registry.enrolments(&tenant, after.as_ref(), PAGE).await?;
-                    let Some(last) = users.last() else { break };
-                    after = Some(last.key.user.clone());
-                    for user in users {
-                        if matches!(user.state, EnrolmentState::Disabled { .. }) {
-                            let now = self.clock.now();
-                            found += u64::from(self.schedule.enrol(&user.key, now, None).await?);
-                        }
-                    }
+                found += self.enrol_disabled_of(&tenant).await?;
+            }
+        }
+    }
+
+    /// As [`Self::enrol_disabled`], for one tenant.
+    pub(crate) async fn enrol_disabled_of(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let mut found = 0;
+        let mut after = None;
+        loop {
+            let users = self.registry.enrolments(tenant, after.as_ref(), PAGE).await?;
+            let Some(last) = users.last() else {
+                return Ok(found);
+            };
+            after = Some(last.key.user.clone());
+            for user in users {
+                if matches!(user.state, EnrolmentState::Disabled { .. }) {
+                    let now = self.clock.now();
+                    found += u64::from(self.schedule.enrol(&user.key, now, None).await?);
                 }
             }
         }

@@ -108,7 +108,9 @@ macro_rules! registry_contract {
             enrolments::enrolments_of_names_only_those_asked_for
             enrolments::long_lists_of_users_are_answered_whole
             enrolments::the_same_name_in_two_tenants_is_two_users
-            enrolments::a_deletion_permit_is_taken_once
+            enrolments::a_deletion_permit_is_taken_once_and_for_its_plan
+            stamps::failures_in_a_row_are_kept_until_a_success
+            stamps::who_was_not_synced_for_long_is_counted_by_tenant
             states::a_state_is_saved_only_over_the_version_expected
             states::a_withdrawn_user_s_state_is_neither_kept_nor_saved
             states::a_forgotten_state_starts_anew_with_a_version_never_used

@@ -104,7 +104,7 @@ metrics! {
 
     /// How long the longest-waiting due user has been due; 0 when nobody is due.
     OLDEST_DUE_AGE = Gauge, Leader, "tasksync_oldest_due_age_seconds", "s";
-    /// Age of the oldest last success among users in the order of work; 0 before the first.
+    /// Age of the oldest last success among people who are synced; of people never synced, the time since the opt-in.
     OLDEST_SUCCESS_AGE = Gauge, Leader, "tasksync_oldest_success_age_seconds", "s";
     /// Interval between two attempts of the same user, median and 99th percentile of the schedule's last sample.
     SYNC_INTERVAL_QUANTILE = Gauge, Leader, "tasksync_sync_interval_quantile_seconds", "s", "quantile": ["0.5", "0.99"];

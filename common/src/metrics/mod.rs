@@ -8,7 +8,6 @@ pub mod catalogue;
 mod process;
 mod queue;
 pub mod record;
-mod stores;
 
 use std::sync::Arc;
 
@@ -18,7 +17,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
 
 pub use catalogue::{Kind, Spec, markdown};
-pub(crate) use stores::Metered;
 
 /// Why metrics cannot be made or shown.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::assemble::{Plan, Step};
@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 /// Deletions that were held back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Where they would have happened.
     pub side: Side,
@@ -93,8 +93,7 @@ impl Plan {
 }
 
 /// Returns a digest of held deletions that names them: the same sides and tasks have the same digest in every build.
-#[must_use]
-pub fn digest_of_held(held: &[Held]) -> u64 {
+fn digest_of_held(held: &[Held]) -> u64 {
     let side = |side: Side| match side {
         Side::Source => "source",
         Side::Mailbox => "mailbox",
@@ -104,6 +103,12 @@ pub fn digest_of_held(held: &[Held]) -> u64 {
         .flat_map(|held| held.keys.iter().map(|key| format!("{} {key}\n", side(held.side))))
         .collect();
     digest(names.iter().flat_map(|name| name.bytes()))
+}
+
+/// Returns the name of a plan of held deletions, as a permit names it: its digest as 16 hexadecimal digits.
+#[must_use]
+pub fn held_digest(held: &[Held]) -> String {
+    format!("{:016x}", digest_of_held(held))
 }
 
 fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Option<Held> {

@@ -22,7 +22,7 @@ pub use action::{Action, Kind, Memo};
 pub use agreed::{Agreed, Progress, changed, progress_of};
 pub use assemble::{Plan, Step, assemble};
 pub use decide::{Canonical, Decision, Rules, decide};
-pub use guard::{Guarded, Held, Limits, digest_of_held};
+pub use guard::{Guarded, Held, Limits, held_digest};
 pub use policy::{ConflictPolicy, DeletionPolicy, Policy};
 pub use progress::{Done, Pass, Reached};
 pub use sides::{Absence, MailboxSide, MailboxValue, Pair, Side, SourceSide, SourceValue};

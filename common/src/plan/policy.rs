@@ -32,7 +32,8 @@ pub enum DeletionPolicy {
 }
 
 /// A tenant's policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// For edits on both sides.
     pub conflicts: ConflictPolicy,
@@ -41,6 +42,7 @@ pub struct Policy {
     /// For tasks that went from the source.
     pub source_deletions: DeletionPolicy,
     /// A task that was completed longer ago than this, and is missing in the mailbox, was archived and not deleted.
+    #[serde(with = "age")]
     pub archived_after: SignedDuration,
 }
 
@@ -51,6 +53,63 @@ impl Default for Policy {
             mailbox_deletions: DeletionPolicy::default(),
             source_deletions: DeletionPolicy::default(),
             archived_after: SignedDuration::from_hours(30 * 24),
+        }
+    }
+}
+
+impl Policy {
+    /// Returns whether nothing was chosen.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A length of time with its unit, such as `30d`.
+mod age {
+    use jiff::SignedDuration;
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(age: &SignedDuration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}s", age.as_secs()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SignedDuration, D::Error> {
+        let age = crate::settings::duration::deserialize(deserializer)?;
+        SignedDuration::try_from(age).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_by_their_names_and_what_is_left_out_is_the_default() {
+        let policy: Policy = toml::from_str(
+            "conflicts = \"merge\"\nmailbox_deletions = \"complete\"\narchived_after = \"90d\"",
+        )
+        .unwrap();
+        let expected = Policy {
+            conflicts: ConflictPolicy::Merge,
+            mailbox_deletions: DeletionPolicy::Complete,
+            source_deletions: DeletionPolicy::Propagate,
+            archived_after: SignedDuration::from_hours(90 * 24),
+        };
+        assert_eq!(policy, expected);
+        assert_eq!(
+            serde_json::from_str::<Policy>(&serde_json::to_string(&policy).unwrap()).unwrap(),
+            policy
+        );
+        for wrong in [
+            "conflicts = \"newest\"",
+            "archived_after = \"90\"",
+            "deletions = \"ignore\"",
+        ] {
+            assert!(toml::from_str::<Policy>(wrong).is_err(), "{wrong}");
         }
     }
 }

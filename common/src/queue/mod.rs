@@ -17,6 +17,8 @@ pub use metrics::QueueMetrics;
 pub use open::open_queue;
 
 use crate::error::Failure;
+use crate::metrics::record::Store;
+use crate::seam::seam;
 use crate::trace::TraceContext;
 
 /// Which line a job waits in.
@@ -83,30 +85,32 @@ pub trait Consumer: Send + 'static {
     async fn next(&mut self) -> Option<Box<dyn Delivery>>;
 }
 
-/// The seam to the queue.
-#[async_trait]
-pub trait JobQueue: Send + Sync + 'static {
-    /// Puts a job in and returns when the queue has taken responsibility for it. Fails with class `Throttled` and code
-    /// `QueueFull` when too many wait, and with code `JobRefused` when the job names no user or too many. With class
-    /// `OutcomeUnknown` the job may have been put in all the same.
-    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure>;
-    /// Opens a consumer that holds at most `permits` unsettled deliveries.
-    async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;
-    /// What waits and what is being worked on.
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure>;
-    /// At most `limit` dead letters, oldest first. A broker lends them out while it lists them: who lists at the same
-    /// moment in another process may see fewer.
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure>;
-    /// How many dead letters there are.
-    async fn dead_letter_count(&self) -> Result<u64, Failure>;
-    /// Puts dead letters back into the queue they came from; how many. Each leaves the dead letters only after the queue
-    /// took it, so it may come twice, but is never lost. Fails when the first one cannot be put back, or later with the
-    /// number in the failure.
-    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
-    /// Removes dead letters for good; how many.
-    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
-    /// What happened between this process and the queue; all zero for a queue in this process.
-    fn metrics(&self) -> QueueMetrics {
-        QueueMetrics::default()
+seam! {
+    Store::Queue,
+    /// The seam to the queue.
+    pub trait JobQueue {
+        /// Puts a job in and returns when the queue has taken responsibility for it. Fails with class `Throttled` and code
+        /// `QueueFull` when too many wait, and with code `JobRefused` when the job names no user or too many. With class
+        /// `OutcomeUnknown` the job may have been put in all the same.
+        async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure>;
+        /// Opens a consumer that holds at most `permits` unsettled deliveries.
+        async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;
+        /// What waits and what is being worked on.
+        async fn depth(&self, queue: QueueName) -> Result<Depth, Failure>;
+        /// At most `limit` dead letters, oldest first. A broker lends them out while it lists them: who lists at the same
+        /// moment in another process may see fewer.
+        async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure>;
+        /// How many dead letters there are.
+        async fn dead_letter_count(&self) -> Result<u64, Failure>;
+        /// Puts dead letters back into the queue they came from; how many. Each leaves the dead letters only after the queue
+        /// took it, so it may come twice, but is never lost. Fails when the first one cannot be put back, or later with the
+        /// number in the failure.
+        async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
+        /// Removes dead letters for good; how many.
+        async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
+    }
+    told {
+        /// What happened between this process and the queue; all zero for a queue in this process.
+        fn metrics(&self) -> QueueMetrics;
     }
 }

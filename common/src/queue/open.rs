@@ -7,7 +7,6 @@ use rustls::pki_types::CertificateDer;
 
 use super::{AmqpQueue, JobQueue, MemoryQueue};
 use crate::error::Failure;
-use crate::metrics::Metered;
 use crate::settings::{QueueSettings, unsupported_url};
 
 /// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
@@ -21,9 +20,9 @@ pub async fn open_queue(
     claim_lifetime: Duration,
 ) -> Result<Arc<dyn JobQueue>, Failure> {
     match settings.url.as_str() {
-        "memory:" => Ok(metered(MemoryQueue::new(settings))),
+        "memory:" => Ok(Arc::new(MemoryQueue::new(settings))),
         url if url.starts_with("amqp://") || url.starts_with("amqps://") => {
-            Ok(metered(AmqpQueue::open(settings, claim_lifetime).await?))
+            Ok(Arc::new(AmqpQueue::open(settings, claim_lifetime).await?))
         }
         url => Err(unsupported_url(
             "queue.url",
@@ -31,11 +30,6 @@ pub async fn open_queue(
             "memory:, and amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps:// with more hosts after commas",
         )),
     }
-}
-
-fn metered(queue: impl JobQueue) -> Arc<dyn JobQueue> {
-    let queue: Arc<dyn JobQueue> = Arc::new(queue);
-    Arc::new(Metered(queue))
 }
 
 /// The further authorities.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Registry, SqlRegistry};
 use crate::error::Failure;
-use crate::metrics::Metered;
 use crate::settings::{RegistrySettings, unsupported_url};
 
 /// Opens the registry whose kind the URL's scheme names.
@@ -13,19 +12,14 @@ use crate::settings::{RegistrySettings, unsupported_url};
 /// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and [`SqlRegistry::open_postgres`]).
 pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
     match settings.url.split_once(':') {
-        Some(("sqlite", _)) => Ok(metered(SqlRegistry::open_sqlite(&settings.url).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(metered(SqlRegistry::open_postgres(settings).await?)),
+        Some(("sqlite", _)) => Ok(Arc::new(SqlRegistry::open_sqlite(&settings.url).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(SqlRegistry::open_postgres(settings).await?)),
         _ => Err(unsupported_url(
             "registry.url",
             &settings.url,
             "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite, or postgres://USER:PASSWORD@HOST/DATABASE",
         )),
     }
-}
-
-fn metered(registry: impl Registry) -> Arc<dyn Registry> {
-    let registry: Arc<dyn Registry> = Arc::new(registry);
-    Arc::new(Metered(registry))
 }
 
 #[cfg(test)]

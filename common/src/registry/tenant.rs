@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::model::TenantId;
+use crate::plan::Policy;
 
 /// Why a reference to a secret was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -167,6 +168,10 @@ pub struct Tenant {
     pub source: SourceConnection,
     /// Where people's mailboxes are.
     pub mailbox: MailboxConnection,
+    /// What is done where the two sides disagree. Left out of the document while nothing was chosen, because earlier builds
+    /// refuse a document with a key they do not know.
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policy: Policy,
 }
 
 fn yes() -> bool {

@@ -46,6 +46,8 @@ pub struct Inspected {
     pub repaired: u64,
     /// Tenants whose data are gone or went back, although nobody took them out.
     pub lost: Vec<TenantId>,
+    /// Tenants of whose data a part was gone, and is made again.
+    pub mended: Vec<TenantId>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{MemorySchedule, RedisSchedule, Schedule};
 use crate::clock::SharedClock;
 use crate::error::Failure;
-use crate::metrics::Metered;
 use crate::redis::is_redis_url;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
@@ -23,18 +22,13 @@ pub async fn open_schedule(
     clock: SharedClock,
 ) -> Result<Arc<dyn Schedule>, Failure> {
     match settings.url.as_str() {
-        "memory:" => Ok(metered(MemorySchedule::new(
+        "memory:" => Ok(Arc::new(MemorySchedule::new(
             clock,
             settings.minimum_time_between_user_syncs,
         ))),
-        url if is_redis_url(url) => Ok(metered(RedisSchedule::open(settings).await?)),
+        url if is_redis_url(url) => Ok(Arc::new(RedisSchedule::open(settings).await?)),
         url => Err(unsupported_url("schedule.url", url, SUPPORTED)),
     }
-}
-
-fn metered(schedule: impl Schedule) -> Arc<dyn Schedule> {
-    let schedule: Arc<dyn Schedule> = Arc::new(schedule);
-    Arc::new(Metered(schedule))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! beyond it is withdrawn, what it lacks is added. Nothing here moves the stamp of a user who is in.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,7 +37,11 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// The registry's or the schedule's own; what was put in stays in.
-pub async fn rebuild(registry: &dyn Registry, schedule: &dyn Schedule) -> Result<Rebuilt, Failure> {
+pub async fn rebuild(
+    registry: &dyn Registry,
+    schedule: &dyn Schedule,
+    minimum: Duration,
+) -> Result<Rebuilt, Failure> {
     let mut rebuilt = Rebuilt::default();
     let mut after: Option<TenantId> = None;
     loop {
@@ -47,7 +52,7 @@ pub async fn rebuild(registry: &dyn Registry, schedule: &dyn Schedule) -> Result
         after = Some(last.clone());
         for (tenant, _) in tenants {
             rebuilt.tenants += 1;
-            rebuilt.added += add_missing(registry, schedule, &tenant).await?;
+            rebuilt.added += add_missing(registry, schedule, &tenant, minimum).await?;
         }
     }
 }
@@ -57,7 +62,11 @@ pub async fn rebuild(registry: &dyn Registry, schedule: &dyn Schedule) -> Result
 ///
 /// # Errors
 /// The registry's or the schedule's own; what was changed stays changed.
-pub async fn reconcile(registry: &dyn Registry, schedule: &dyn Schedule) -> Result<Rebuilt, Failure> {
+pub async fn reconcile(
+    registry: &dyn Registry,
+    schedule: &dyn Schedule,
+    minimum: Duration,
+) -> Result<Rebuilt, Failure> {
     let mut withdrawn = 0;
     let mut after = None;
     loop {
@@ -74,8 +83,50 @@ pub async fn reconcile(registry: &dyn Registry, schedule: &dyn Schedule) -> Resu
         }
     }
     // Added last: a user who opted out and in again during the walk above is put back here.
-    let rebuilt = rebuild(registry, schedule).await?;
+    let rebuilt = rebuild(registry, schedule, minimum).await?;
     Ok(Rebuilt { withdrawn, ..rebuilt })
+}
+
+/// What becomes of users who are missing in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// They wait for their turn.
+    Wait,
+    /// Their places were lost, so they may still be worked on: they wait when that claim, which lasts so long, is over.
+    Lost(Duration),
+}
+
+/// Brings the order of one tenant in step with the registry. `left` is how many of its users are in. Where nobody is left
+/// although people of the tenant were synced before, the places were lost, and nobody is due before `claim_lifetime` has
+/// passed.
+///
+/// # Errors
+/// The registry's or the schedule's own; what was changed stays changed.
+pub async fn reconcile_tenant(
+    registry: &dyn Registry,
+    schedule: &dyn Schedule,
+    tenant: &TenantId,
+    left: u64,
+    claim_lifetime: Duration,
+    minimum: Duration,
+) -> Result<Rebuilt, Failure> {
+    let lost = left == 0
+        && registry
+            .stamps(tenant, None, PAGE)
+            .await?
+            .iter()
+            .any(|saved| !saved.is_first());
+    let missing = if lost {
+        Missing::Lost(claim_lifetime)
+    } else {
+        Missing::Wait
+    };
+    let withdrawn = withdraw_foreign(registry, schedule, tenant).await?;
+    Ok(Rebuilt {
+        tenants: 1,
+        added: put_in(registry, schedule, tenant, missing, minimum).await?,
+        withdrawn,
+    })
 }
 
 /// Puts the enabled users of one tenant into the order, with the saved stamps; the number put in. Users who are in stay as
@@ -87,6 +138,17 @@ pub async fn add_missing(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     tenant: &TenantId,
+    minimum: Duration,
+) -> Result<u64, Failure> {
+    put_in(registry, schedule, tenant, Missing::Wait, minimum).await
+}
+
+async fn put_in(
+    registry: &dyn Registry,
+    schedule: &dyn Schedule,
+    tenant: &TenantId,
+    missing: Missing,
+    minimum: Duration,
 ) -> Result<u64, Failure> {
     let mut added = 0;
     let mut after: Option<UserId> = None;
@@ -99,11 +161,14 @@ pub async fn add_missing(
         let users: Vec<SavedStamp> = stamps
             .into_iter()
             .map(|saved| SavedStamp {
-                stamp: starting_stamp(tenant, &saved),
+                stamp: starting_stamp(tenant, &saved, minimum),
                 ..saved
             })
             .collect();
-        added += schedule.enrol_many(tenant, &users).await?;
+        added += match missing {
+            Missing::Wait => schedule.enrol_many(tenant, &users).await?,
+            Missing::Lost(lasts) => schedule.enrol_claimed(tenant, &users, lasts).await?,
+        };
     }
 }
 
@@ -136,16 +201,19 @@ async fn withdraw_foreign(
     }
 }
 
-/// The saved stamp; of a user without a success moved back a little, always by the same amount.
-fn starting_stamp(tenant: &TenantId, saved: &SavedStamp) -> Timestamp {
-    if saved.last_success.is_some() {
+/// Returns the stamp a user starts with: the saved one. Who was never attempted is due since the opt-in, whatever cut the
+/// first sync off, a little earlier by an amount that is always the same for one user.
+fn starting_stamp(tenant: &TenantId, saved: &SavedStamp, minimum: Duration) -> Timestamp {
+    if !saved.is_first() {
         return saved.stamp;
     }
     let key = UserKey::new(tenant.clone(), saved.user.clone());
     let back = i64::try_from(spread(&key) % SPREAD_MICROSECONDS).unwrap_or(0);
+    let minimum = SignedDuration::try_from(minimum).unwrap_or(SignedDuration::MAX);
     saved
         .stamp
         .checked_sub(SignedDuration::from_micros(back))
+        .and_then(|stamp| stamp.checked_sub(minimum))
         .unwrap_or(saved.stamp)
 }
 

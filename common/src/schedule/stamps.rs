@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::metrics::{Metrics, catalogue};
 use crate::model::{TenantId, UserId};
 use crate::registry::Registry;
-use crate::schedule::SavedStamp;
+use crate::schedule::{Failing, SavedStamp};
 
 /// Most stamps written in one transaction.
 const BATCH: usize = 1_000;
@@ -80,6 +80,11 @@ impl StampSaver {
                     user: result.user.clone(),
                     stamp,
                     last_success: result.result.is_ok().then_some(at),
+                    failing: result.result.as_ref().err().map(|failure| Failing {
+                        since: at,
+                        attempts: result.history.failures,
+                        failure: failure.clone(),
+                    }),
                 },
             );
         }
@@ -182,10 +187,17 @@ impl Buffer {
             Entry::Occupied(mut waiting) => {
                 let waiting = waiting.get_mut();
                 let last_success = stamp.last_success.max(waiting.last_success);
+                let since = [&stamp, &*waiting]
+                    .into_iter()
+                    .filter_map(|stamp| stamp.failing.as_ref().map(|failing| failing.since))
+                    .min();
                 if newer {
                     *waiting = stamp;
                 }
                 waiting.last_success = last_success;
+                if let (Some(failing), Some(since)) = (&mut waiting.failing, since) {
+                    failing.since = since;
+                }
             }
             Entry::Vacant(_) if self.count >= most => self.dropped += 1,
             Entry::Vacant(place) => {

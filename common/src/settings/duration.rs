@@ -10,7 +10,7 @@ use serde::de::{Error, Visitor};
 ///
 /// # Errors
 /// Says what was written and what is expected.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(WithUnit)
 }
 

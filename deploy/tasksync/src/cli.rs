@@ -227,12 +227,15 @@ pub(crate) enum UserCommand {
         /// Name of the user.
         user: String,
     },
-    /// Lets deletions that were held back pass, once.
+    /// Lets the deletions that are held back now pass, once, within a day; other deletions stay held.
     AllowDeletions {
         /// Name of the tenant.
         tenant: String,
         /// Name of the user.
         user: String,
+        /// The plan as `tasksync user plan` named it; refused when another one is held now.
+        #[arg(long)]
+        plan: Option<String>,
     },
     /// Shows what was overwritten or deleted, newest first.
     Journal {

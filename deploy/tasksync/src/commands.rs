@@ -198,12 +198,21 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
                 .await?;
             say(client, &answer, || preview::text(&answer))
         }
-        UserCommand::AllowDeletions { tenant, user } => {
+        UserCommand::AllowDeletions { tenant, user, plan } => {
+            let query: Vec<(&str, &str)> = plan.iter().map(|plan| ("plan", plan.as_str())).collect();
             let answer = client
-                .post(&["tenants", &tenant, "users", &user, "deletions", "allow"])
+                .post_with(
+                    &["tenants", &tenant, "users", &user, "deletions", "allow"],
+                    &query,
+                )
                 .await?;
             say(client, &answer, || {
-                format!("The next held deletions of {user} may pass, once.\n")
+                format!(
+                    "{} held deletions of {user} may pass, once, until {} (plan {}).\n",
+                    show::cell(&answer["deletions"]),
+                    show::cell(&answer["until"]),
+                    show::cell(&answer["plan"])
+                )
             })
         }
         UserCommand::Journal { tenant, user, limit } => {

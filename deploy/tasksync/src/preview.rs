@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasksync_common::model::{Field, UserKey};
-use tasksync_common::plan::{Action, Held, Plan, Step};
+use tasksync_common::plan::{Action, Held, Plan, Step, held_digest};
 
 use crate::show::{cell, entries};
 
@@ -39,6 +39,7 @@ pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
         "folders": plan.folders,
         "steps": steps,
         "held": held,
+        "held_plan": (!held.is_empty()).then(|| held_digest(held)),
     })
 }
 
@@ -100,9 +101,10 @@ pub(crate) fn text(answer: &Value) -> String {
     }
     if !entries(answer, "held").is_empty() {
         text.push_str(&format!(
-            "If this is meant: tasksync user allow-deletions {} {}\n",
+            "If this is meant: tasksync user allow-deletions {} {} --plan {}\n",
             cell(&answer["tenant"]),
-            cell(&answer["user"])
+            cell(&answer["user"]),
+            cell(&answer["held_plan"])
         ));
     }
     text

@@ -106,6 +106,12 @@ pub(crate) fn tenant(tenant: &Value) -> String {
     for site in entries(&tenant["source"], "sites") {
         text.push_str(&format!("    {}\n", cell(site)));
     }
+    if let Some(policy) = tenant["policy"].as_object() {
+        text.push_str("  Policies:\n");
+        for (name, value) in policy {
+            text.push_str(&format!("    {name}: {}\n", cell(value)));
+        }
+    }
     text
 }
 
@@ -121,7 +127,10 @@ pub(crate) fn users(answer: &Value) -> String {
                 cell(&user["user"]),
                 cell(&user["state"]),
                 cell(&user["mailbox"]),
-                cell(&user["failure"]["code"]),
+                match &user["failing"]["failure"]["code"] {
+                    Value::Null => cell(&user["failure"]["code"]),
+                    code => format!("{} ({} in a row)", cell(code), cell(&user["failing"]["attempts"])),
+                },
             ]
         })
         .collect();

@@ -75,6 +75,12 @@ api_codes! {
     TenantDisabled "tenant-disabled" CONFLICT
         "The tenant is disabled, so nobody of it is synced"
         "Enable it with `tasksync tenant enable TENANT`.";
+    NothingHeld "nothing-held" CONFLICT
+        "No deletions of this user are held back"
+        "Nothing is to be allowed. `tasksync user plan` shows what the next sync would do.";
+    PlanChanged "plan-changed" CONFLICT
+        "Other deletions are held back now than those that were shown"
+        "Look again with `tasksync user plan`, and allow the plan it names.";
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS
         "Too many syncs were asked for in this tenant"
         "Wait as long as the detail says; scheduled syncs go on meanwhile.";

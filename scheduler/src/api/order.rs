@@ -40,6 +40,7 @@ pub(super) async fn enrol(parts: &Parts, tenant: &TenantId, users: &[UserId]) ->
             user: user.clone(),
             stamp: stamp(at),
             last_success: None,
+            failing: None,
         })
         .collect();
     parts.schedule.enrol_many(tenant, &stamped).await?;

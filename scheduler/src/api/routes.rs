@@ -111,7 +111,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/deletions/allow",
-            "Lets the next deletions that were held back pass, once. 202.",
+            "Lets the deletions that are held back now pass, once, within a day; `plan` names them as they were shown (`held_plan` of the plan). Answers `plan`, `deletions` and `until`. 202, 409 `nothing-held`, 409 `plan-changed`.",
             OWN,
             post(users::allow_deletions),
         ),

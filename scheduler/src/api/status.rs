@@ -42,7 +42,8 @@ pub(super) async fn status(
         known(parts, tenant).await?;
     }
     let tenant = tenant.as_ref();
-    let summary = parts.schedule.summary(tenant).await?;
+    let mut summary = parts.schedule.summary(tenant).await?;
+    summary.count_success(parts.registry.oldest_success(tenant).await?, parts.clock.now());
     let counts = parts.registry.enrolment_counts(tenant).await?;
     let alerts = parts.registry.alerts(tenant, MAXIMUM_ALERTS).await?.len();
     let members = parts.fleet.members().await?;

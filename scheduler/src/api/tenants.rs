@@ -54,7 +54,8 @@ pub(super) async fn put(
     tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
     // The registry is the truth; the order of work follows at once here, and otherwise at the leader's next search.
     if tenant.enabled {
-        add_missing(&*parts.registry, &*parts.schedule, &id).await?;
+        let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
+        add_missing(&*parts.registry, &*parts.schedule, &id, minimum).await?;
     } else {
         parts.schedule.withdraw_tenant(&id).await?;
     }

@@ -1,13 +1,20 @@
 //! Users: opt-in, opt-out, show, list, sync now, let deletions pass, journal.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tasksync_common::error::Code;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
+use tasksync_common::plan::{Held, held_digest};
 use tasksync_common::queue::Reason;
-use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, Tenant};
+use tasksync_common::registry::{DeletionPermit, Enrolled, Enrolment, EnrolmentState, Tenant};
+
+use tasksync_common::schedule::SavedStamp;
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
@@ -15,6 +22,9 @@ use super::tenants::known;
 use super::views::{AlertView, EnrolmentView, JournalView, OrderView, TasksView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared, order};
 use crate::Requested;
+
+/// A permit for held deletions ends after this time.
+const PERMIT_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
 /// Journal entries shown with a user.
 const JOURNAL_SHOWN: u32 = 10;
@@ -45,6 +55,14 @@ pub(super) struct JournalParams {
     limit: Option<u32>,
 }
 
+/// Parameters of a permit for held deletions.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AllowParams {
+    /// The plan that was shown; without it, the plan that is held now.
+    plan: Option<String>,
+}
+
 /// A page of users.
 #[derive(Serialize)]
 pub(super) struct UserList {
@@ -66,8 +84,17 @@ pub(super) async fn list(
         .enrolments(&id, after.as_ref(), limit + 1)
         .await?;
     let next = super::cut(&mut users, limit).map(|enrolment| enrolment.key.user.clone());
+    // Of enabled users in the same order of names: nobody of the page comes after the last of as many.
+    let stamps = shared.parts.registry.stamps(&id, after.as_ref(), limit).await?;
+    let stamps: HashMap<UserId, SavedStamp> = stamps
+        .into_iter()
+        .map(|saved| (saved.user.clone(), saved))
+        .collect();
     Ok(Json(UserList {
-        users: users.iter().map(EnrolmentView::from).collect(),
+        users: users
+            .iter()
+            .map(|enrolment| EnrolmentView::with_stamp(enrolment, stamps.get(&enrolment.key.user)))
+            .collect(),
         next,
     }))
 }
@@ -196,21 +223,60 @@ pub(super) async fn sync_now(
     ))
 }
 
+/// Returns the deletions of the user that are held back, as the alert shows them.
+async fn held_of(parts: &Parts, key: &UserKey) -> Result<Vec<Held>, ApiError> {
+    let nothing = || ApiError::new(ApiCode::NothingHeld, format!("{key}: nothing is held back"));
+    let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
+    let alert = alerts
+        .into_iter()
+        .find(|alert| alert.user.as_ref() == Some(&key.user) && alert.failure.code == Code::GuardHeld)
+        .ok_or_else(nothing)?;
+    alert
+        .evidence
+        .and_then(|evidence| serde_json::from_value(evidence).ok())
+        .ok_or_else(nothing)
+}
+
 pub(super) async fn allow_deletions(
     State(shared): State<Shared>,
     UserPath(key): UserPath,
-    _: Params<Nothing>,
+    Params(params): Params<AllowParams>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let parts = &shared.parts;
     let (tenant, _) = enrolled(parts, &key).await?;
-    if !parts.registry.allow_deletions(&key).await? {
+    let held = held_of(parts, &key).await?;
+    let plan = held_digest(&held);
+    if let Some(shown) = params.plan.filter(|shown| *shown != plan) {
+        return Err(ApiError::new(
+            ApiCode::PlanChanged,
+            format!("{key}: the plan {shown} was shown, the plan {plan} is held"),
+        ));
+    }
+    let permit = DeletionPermit {
+        plan,
+        until: parts
+            .clock
+            .now()
+            .saturating_add(PERMIT_LIFETIME)
+            .unwrap_or(Timestamp::MAX),
+    };
+    if !parts.registry.allow_deletions(&key, &permit).await? {
         return Err(unknown(&key));
     }
-    tracing::info!(user = %key, "the next held deletions may pass");
+    let deletions: usize = held.iter().map(|held| held.keys.len()).sum();
+    tracing::info!(user = %key, plan = permit.plan, deletions, "held deletions may pass");
     if tenant.enabled {
         order::make_due(parts, &key).await?;
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({ "result": "allowed" }))))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(json!({
+            "result": "allowed",
+            "plan": permit.plan,
+            "deletions": deletions,
+            "until": permit.until,
+        })),
+    ))
 }
 
 pub(super) async fn plan(

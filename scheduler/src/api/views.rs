@@ -9,7 +9,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Member, Permits, Role};
 use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
-use tasksync_common::schedule::{Summary, UserStatus};
+use tasksync_common::schedule::{Failing, SavedStamp, Summary, UserStatus};
 use tasksync_common::state::SyncState;
 
 use super::Leadership;
@@ -44,6 +44,44 @@ pub(super) struct EnrolmentView {
     state: &'static str,
     disabled_since: Option<Timestamp>,
     failure: Option<FailureView>,
+    /// End of the last successful sync, as the registry knows it; missing before the first one, and where only the enrolment
+    /// is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success: Option<Timestamp>,
+    /// The failures since then, if the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing: Option<FailingView>,
+}
+
+/// Attempts that failed one after the other.
+#[derive(Debug, Serialize)]
+pub(super) struct FailingView {
+    since: Timestamp,
+    attempts: u32,
+    failure: FailureView,
+}
+
+impl From<&Failing> for FailingView {
+    fn from(failing: &Failing) -> Self {
+        Self {
+            since: failing.since,
+            attempts: failing.attempts,
+            failure: (&failing.failure).into(),
+        }
+    }
+}
+
+impl EnrolmentView {
+    /// Returns the enrolment with what the registry knows of the user's attempts.
+    pub(super) fn with_stamp(enrolment: &Enrolment, stamp: Option<&SavedStamp>) -> Self {
+        Self {
+            last_success: stamp.and_then(|saved| saved.last_success),
+            failing: stamp
+                .and_then(|saved| saved.failing.as_ref())
+                .map(FailingView::from),
+            ..Self::from(enrolment)
+        }
+    }
 }
 
 impl From<&Enrolment> for EnrolmentView {
@@ -64,6 +102,8 @@ impl From<&Enrolment> for EnrolmentView {
             state,
             disabled_since,
             failure,
+            last_success: None,
+            failing: None,
         }
     }
 }

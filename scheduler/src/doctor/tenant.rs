@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::registry::{Enrolment, Tenant};
 
 use super::catalogue::definitions as check;
 use super::{Definition, Finding, Outcome, judge_clock, own};
 use crate::checks::UserCheck;
+use crate::limits::DispatchLimits;
 use crate::parts::Parts;
 use tasksync_common::facts::SiteCheck;
 
@@ -68,7 +69,17 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
     }
     found.push(
         match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
-            Ok(counts) => judge_users(&subject, counts.enabled, counts.disabled),
+            Ok(counts) => match own(parts.registry.oldest_success(Some(&tenant.id))).await {
+                Ok(oldest) => {
+                    let late_after = DispatchLimits::of(&parts.settings).late_after;
+                    let late = oldest.filter(|at| {
+                        Duration::try_from(parts.clock.now().duration_since(*at)).unwrap_or_default()
+                            > late_after
+                    });
+                    judge_users(&subject, counts.enabled, counts.disabled, late)
+                }
+                Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
+            },
             Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
         },
     );
@@ -321,11 +332,19 @@ fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Findi
     ))
 }
 
-fn judge_users(subject: &str, enabled: u64, disabled: u64) -> Finding {
-    let (result, explanation) = match (enabled, disabled) {
-        (0, 0) => (Outcome::Warning, "nobody is opted in".to_owned()),
-        (enabled, 0) => (Outcome::Ok, format!("{enabled} users are synced")),
-        (enabled, disabled) => (
+/// `late` is the oldest last success, if it is too old; of people never synced, the opt-in counts.
+fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestamp>) -> Finding {
+    let (result, explanation) = match (enabled, disabled, late) {
+        (0, 0, _) => (Outcome::Warning, "nobody is opted in".to_owned()),
+        (enabled, disabled, Some(since)) => (
+            Outcome::Warning,
+            format!(
+                "{disabled} users are disabled, {enabled} are enabled, and not all of those are synced: the oldest success is of \
+                 {since}; `tasksync user list` shows the reasons"
+            ),
+        ),
+        (enabled, 0, None) => (Outcome::Ok, format!("{enabled} users are synced")),
+        (enabled, disabled, None) => (
             Outcome::Warning,
             format!("{disabled} users are disabled, {enabled} are synced"),
         ),
@@ -408,8 +427,10 @@ mod tests {
                 .iter()
                 .all(|found| found.result == Outcome::NotApplicable)
         );
-        assert_eq!(judge_users("tenant t", 0, 0).result, Outcome::Warning);
-        assert_eq!(judge_users("tenant t", 5, 1).result, Outcome::Warning);
-        assert_eq!(judge_users("tenant t", 5, 0).result, Outcome::Ok);
+        assert_eq!(judge_users("tenant t", 0, 0, None).result, Outcome::Warning);
+        assert_eq!(judge_users("tenant t", 5, 1, None).result, Outcome::Warning);
+        assert_eq!(judge_users("tenant t", 5, 0, None).result, Outcome::Ok);
+        let late = judge_users("tenant t", 5, 0, Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(late.result, Outcome::Warning);
     }
 }

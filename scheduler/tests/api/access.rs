@@ -60,7 +60,13 @@ async fn nothing_is_answered_and_nothing_happens_without_the_right_token() {
         }
     }
     assert!(service.registry.enrolment(&ana()).await.unwrap().is_some());
-    assert!(!service.registry.take_deletion_permit(&ana()).await.unwrap());
+    assert!(
+        !service
+            .registry
+            .take_deletion_permit(&ana(), "p", jiff::Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap()
+    );
     // An address that is none says no more to a stranger than one that is.
     let answer = service.send(service.request("GET", "/api/v1/nonsense")).await;
     assert_eq!(answer.status, 401);

@@ -1,9 +1,10 @@
 //! Users.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::LocationKey;
+use tasksync_common::plan::{Held, Side, held_digest};
 use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry};
 
 use crate::harness::{Service, ana, contoso, opt_in, tenant};
@@ -163,13 +164,59 @@ async fn sync_now_has_a_budget_per_tenant() {
     assert_eq!((refused.status, refused.code()), (429, "too-many-requests"));
 }
 
+/// Nothing held, nothing to allow; another plan than the one shown is refused; a permit is for one plan and one day.
 #[tokio::test]
-async fn allowing_deletions_gives_one_permit() {
+async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
     let service = Service::with_ana().await;
     let path = "/tenants/contoso/users/ana/deletions/allow";
-    assert_eq!(service.call("POST", path, None).await.status, 202);
-    assert!(service.registry.take_deletion_permit(&ana()).await.unwrap());
-    assert!(!service.registry.take_deletion_permit(&ana()).await.unwrap());
+    let refused = service.call("POST", path, None).await;
+    assert_eq!((refused.status, refused.code()), (409, "nothing-held"));
+    let held = Held {
+        side: Side::Source,
+        keys: (1..12)
+            .map(|id| LocationKey::sharepoint_list("l").task(id))
+            .collect(),
+        of: 20,
+        emptied: Vec::new(),
+    };
+    let plan = held_digest(std::slice::from_ref(&held));
+    let alert = Alert {
+        since: at("2026-03-01T12:00:00Z"),
+        tenant: ana().tenant,
+        user: Some(ana().user),
+        failure: Failure::new(ErrorClass::Transient, Code::GuardHeld, "11 of 20"),
+        evidence: serde_json::to_value([held]).ok(),
+    };
+    service.registry.raise_alert(&alert).await.unwrap();
+    let other = service.call("POST", &format!("{path}?plan=0123"), None).await;
+    assert_eq!((other.status, other.code()), (409, "plan-changed"));
+    let allowed = service.call("POST", &format!("{path}?plan={plan}"), None).await;
+    assert_eq!(
+        (allowed.status, &allowed.body["deletions"]),
+        (202, &serde_json::json!(11))
+    );
+    let until: Timestamp = allowed.body["until"].as_str().unwrap().parse().unwrap();
+    assert!(
+        !service
+            .registry
+            .take_deletion_permit(&ana(), "another", until - SignedDuration::from_secs(1))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !service
+            .registry
+            .take_deletion_permit(&ana(), &plan, until)
+            .await
+            .unwrap()
+    );
+    assert!(
+        service
+            .registry
+            .take_deletion_permit(&ana(), &plan, until - SignedDuration::from_secs(1))
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]

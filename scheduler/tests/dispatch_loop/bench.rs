@@ -8,11 +8,12 @@ use tasksync_common::clock::Clock as _;
 use tasksync_common::fleet::{Heartbeat, Member, MemoryFleet, Nudge, Role};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::MemoryQueue;
-use tasksync_common::registry::Registry as _;
-use tasksync_common::schedule::{MemorySchedule, Schedule, StampSaver, UserStatus};
+use tasksync_common::registry::topics::*;
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{MemorySchedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
-use tasksync_worker::work::{Consumers, Presence, WorkLimits, WorkMetrics, Worker};
+use tasksync_worker::work::{WorkLimits, WorkMetrics, Worker};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ impl Bench {
     pub(crate) fn scheduler(&self, holder: &str) -> Process {
         let schedule = FaultySchedule::over(self.order.clone());
         let stores = Stores {
-            schedule: schedule.clone(),
+            schedule: schedule.store(),
             queue: self.queue.clone(),
             registry: self.registry.clone(),
             fleet: Arc::new(self.fleet.clone()),
@@ -90,10 +91,22 @@ impl Bench {
 
     pub(crate) fn worker(&self) -> CancellationToken {
         let stop = CancellationToken::new();
-        let limits = WorkLimits::of(&self.settings);
         let nudge: Arc<Nudge> = Arc::default();
         let fleet = Arc::new(self.fleet.clone());
-        let presence = Presence::new(&limits, self.work.clone(), fleet.clone(), nudge.clone());
+        let worker = Worker::new(
+            Stores {
+                schedule: self.order.clone(),
+                queue: self.queue.clone(),
+                registry: self.registry.clone(),
+                fleet: fleet.clone(),
+                clock: self.clock.clone(),
+            },
+            Arc::new(StampSaver::new(self.registry.clone(), 1_000, 10_000)),
+            self.sync.clone(),
+            WorkLimits::of(&self.settings),
+            self.work.clone(),
+            nudge.clone(),
+        );
         let heartbeat = Heartbeat {
             fleet,
             member: Member::new(
@@ -101,25 +114,16 @@ impl Bench {
                 Role::Worker,
                 Timestamp::UNIX_EPOCH,
             ),
-            parts: vec![presence.clone()],
+            parts: vec![worker.presence.clone()],
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,
             nudge,
         };
         let beating = stop.clone();
         tokio::spawn(async move { heartbeat.run(beating).await });
-        let worker = Worker {
-            schedule: self.order.clone(),
-            queue: self.queue.clone(),
-            registry: self.registry.clone(),
-            clock: self.clock.clone(),
-            sync: self.sync.clone(),
-            limits,
-            presence,
-            metrics: self.work.clone(),
-            stamps: Arc::new(StampSaver::new(self.registry.clone(), 1_000, 10_000)),
-            consumers: Arc::new(Consumers::new(&WorkLimits::of(&self.settings))),
-        };
+        // As in the product, the stamps reach the registry.
+        let (stamps, saving) = (worker.stamps.clone(), stop.clone());
+        tokio::spawn(async move { stamps.run(SECOND * 10, saving).await });
         tokio::spawn(tasksync_worker::work::run(worker, stop.clone()));
         stop
     }

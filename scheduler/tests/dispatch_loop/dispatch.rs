@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tasksync_common::queue::{JobQueue as _, QueueName};
-use tasksync_common::schedule::{ClaimAnswer, Schedule as _};
+use tasksync_common::schedule::ClaimAnswer;
+use tasksync_common::schedule::topics::*;
 use tokio::time::sleep;
 
 use crate::bench::{Bench, MINUTE, SECOND};

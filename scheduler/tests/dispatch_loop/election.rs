@@ -1,6 +1,6 @@
 //! Who leads, and what a leader that lost its place may still do.
 
-use tasksync_common::schedule::Schedule as _;
+use tasksync_common::schedule::topics::*;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, MINUTE, SECOND};

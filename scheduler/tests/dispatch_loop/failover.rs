@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::contract::redis::own_prefix;
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
-use tasksync_common::schedule::{ClaimAnswer, RedisSchedule, Schedule as _};
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{ClaimAnswer, RedisSchedule};
 use tasksync_loadtest::services::{Binaries, Persistence, Redis, RedisSentinel, ServiceError, ServiceFolder};
 
 use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, until};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::UserKey;
-use tasksync_common::schedule::Schedule as _;
+use tasksync_common::schedule::topics::*;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, MINUTE, SECOND};

@@ -7,6 +7,8 @@ mod support;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod comparison;
+#[cfg(test)]
 mod dispatch;
 #[cfg(test)]
 mod election;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{
-    Consumer, DeadLetter, Depth, JobQueue, Letters, MemoryQueue, QueueName, SyncJob,
+    Consumer, DeadLetter, Depth, JobQueue, Letters, MemoryQueue, QueueMetrics, QueueName, SyncJob,
 };
 use tasksync_common::trace::TraceContext;
 
@@ -66,5 +66,8 @@ impl JobQueue for RefusingQueue {
     }
     async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
         self.inner.discard_dead_letters(which).await
+    }
+    fn metrics(&self) -> QueueMetrics {
+        self.inner.metrics()
     }
 }

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::topics::*;
 use tasksync_common::registry::{
-    Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry as _, SourceConnection,
-    SqlRegistry, Tenant,
+    Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, SourceConnection, SqlRegistry,
+    Tenant,
 };
 use tasksync_common::settings::{OutboundSettings, Settings};
 use tasksync_worker::connect::ServerConnector;

@@ -22,7 +22,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::process::ExitCode;
 use support::{median, say, verdict};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::Registry as _;
+use tasksync_common::registry::topics::*;
 use tasksync_common::state::Fingerprint;
 use tasksync_worker::sync::Work;
 use tasksync_worker::work::{Survey, UserSync as _};
@@ -316,17 +316,15 @@ impl Calls {
             let site = bed.sites.get(tenant).ok_or("a tenant without site")?;
             let address = format!("{site}/_api/site?$select=Id,CurrentChangeToken");
             let address = reqwest::Url::parse(&address).map_err(|error| format!("{address}: {error}"))?;
-            let enrolments = bed.registry.enrolments_of(tenant, people).await;
-            let fingerprints = bed.registry.fingerprints(tenant, people).await;
-            let mut fingerprints: std::collections::HashMap<UserId, Fingerprint> = fingerprints
-                .map_err(|failure| failure.to_string())?
-                .into_iter()
-                .map(|(user, stored)| Ok((user, Fingerprint::decode(&stored.fingerprint)?)))
-                .collect::<Result<_, tasksync_common::state::StateError>>()
-                .map_err(|error| error.to_string())?;
-            for enrolment in enrolments.map_err(|failure| failure.to_string())? {
+            let people = bed.registry.enrolments_with_fingerprints(tenant, people).await;
+            for (enrolment, stored) in people.map_err(|failure| failure.to_string())? {
                 let user = &enrolment.key.user;
-                let folders = fingerprints.remove(user).map(|known| known.folders);
+                let fingerprint = stored
+                    .map(|stored| Fingerprint::decode(&stored.fingerprint))
+                    .transpose();
+                let folders = fingerprint
+                    .map_err(|error| error.to_string())?
+                    .map(|known| known.folders);
                 let folders = folders.filter(|folders| !folders.is_empty());
                 let folders = folders.ok_or_else(|| format!("{user} has no folder"))?;
                 let ids: Vec<&str> = folders.iter().map(|(id, _)| id.as_str()).collect();

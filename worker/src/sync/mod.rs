@@ -29,7 +29,7 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::plan::{Guarded, Held, Limits, Plan, Policy, Rules, assemble};
+use tasksync_common::plan::{Guarded, Held, Limits, Plan, Rules, assemble, held_digest};
 use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
@@ -148,7 +148,7 @@ impl SyncEngine {
             } else {
                 UNKNOWN_SKEW
             },
-            policy: Policy::default(),
+            policy: context.tenant.policy,
         };
         let state = &loaded.pass.state;
         let folders = state.locations.keys().cloned().collect();
@@ -167,7 +167,11 @@ impl SyncEngine {
         let began = std::time::Instant::now();
         let guarded = self.plan(context, &loaded);
         record::phase(Phase::Plan, began.elapsed());
-        let permitted = !guarded.held.is_empty() && self.registry.take_deletion_permit(&loaded.user).await?;
+        let permitted = !guarded.held.is_empty()
+            && self
+                .registry
+                .take_deletion_permit(&loaded.user, &held_digest(&guarded.held), loaded.started)
+                .await?;
         let (plan, held) = if permitted {
             (guarded.released(), Vec::new())
         } else {

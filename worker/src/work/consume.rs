@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::Nudge;
 use tasksync_common::metrics::record;
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::gather::Size;
 use tasksync_common::schedule::{Held, Renewed, Schedule, StampSaver};
+use tasksync_common::stores::Stores;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -48,6 +50,33 @@ pub struct Worker<S: UserSync> {
     pub presence: Arc<Presence>,
     /// Whether jobs can be taken, for readiness.
     pub consumers: Arc<Consumers>,
+}
+
+impl<S: UserSync> Worker<S> {
+    /// Returns a worker over these stores with a place in the fleet and consumers of its own. Everything that counts counts
+    /// in `metrics`. The heartbeat that `nudge` wakes has to carry the worker's [`Self::presence`].
+    #[must_use]
+    pub fn new(
+        stores: Stores,
+        stamps: Arc<StampSaver>,
+        sync: Arc<S>,
+        limits: WorkLimits,
+        metrics: Arc<WorkMetrics>,
+        nudge: Arc<Nudge>,
+    ) -> Self {
+        Self {
+            presence: Presence::new(&limits, Arc::clone(&metrics), stores.fleet, nudge),
+            consumers: Arc::new(Consumers::new(&limits)),
+            schedule: stores.schedule,
+            queue: stores.queue,
+            registry: stores.registry,
+            clock: stores.clock,
+            stamps,
+            sync,
+            limits,
+            metrics,
+        }
+    }
 }
 
 struct Shared<S: UserSync> {

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry,
-    MailboxConnection, Registry, Saved, SharePointConnection, SourceConnection, StoredState, Tenant,
+    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
+    EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
+    MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
+    StoredState, Tenant, TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::Mark;
 use tasksync_common::schedule::SavedStamp;
@@ -23,6 +25,24 @@ struct Rows {
     stamps: BTreeMap<UserKey, SavedStamp>,
     alerts: Vec<Alert>,
     mark: Option<Mark>,
+}
+
+impl Rows {
+    /// The last success of everybody who is synced, or the opt-in.
+    fn successes(&self) -> impl Iterator<Item = (&UserKey, Timestamp)> {
+        self.enrolments
+            .values()
+            .filter(|row| row.state == EnrolmentState::Enabled)
+            .filter(|row| {
+                self.tenants
+                    .get(&row.key.tenant)
+                    .is_some_and(|tenant| tenant.enabled)
+            })
+            .map(|row| {
+                let saved = self.stamps.get(&row.key).and_then(|saved| saved.last_success);
+                (&row.key, saved.unwrap_or(row.opted_in_at))
+            })
+    }
 }
 
 #[derive(Default)]
@@ -56,6 +76,7 @@ impl MemoryRegistry {
                     credentials,
                     access: Access::Auto,
                 },
+                policy: tasksync_common::plan::Policy::default(),
             },
         );
         for user in users {
@@ -105,10 +126,14 @@ fn page<K: Ord + Clone, V>(rows: impl Iterator<Item = (K, V)>, after: Option<&K>
 }
 
 #[async_trait]
-impl Registry for MemoryRegistry {
+impl InstallationStore for MemoryRegistry {
     async fn installation(&self) -> Result<InstallationId, Failure> {
         self.rows(|rows| *rows.installation.get_or_insert_with(InstallationId::random))
     }
+}
+
+#[async_trait]
+impl TenantStore for MemoryRegistry {
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
         self.rows(|rows| rows.tenants.insert(tenant.id.clone(), tenant.clone()).is_none())
     }
@@ -146,6 +171,10 @@ impl Registry for MemoryRegistry {
             page(all, after, limit)
         })
     }
+}
+
+#[async_trait]
+impl EnrolmentStore for MemoryRegistry {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         self.rows(|rows| {
             rows.enrolments.insert(enrolment.key.clone(), enrolment.clone());
@@ -194,10 +223,15 @@ impl Registry for MemoryRegistry {
             row.map(|row| row.state = state.clone()).is_some()
         })
     }
-    async fn fingerprints(&self, _: &TenantId, _: &[UserId]) -> Result<Vec<(UserId, StoredState)>, Failure> {
-        Err(unused())
-    }
-    async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
+}
+
+#[async_trait]
+impl StateStore for MemoryRegistry {
+    async fn enrolments_with_fingerprints(
+        &self,
+        _: &TenantId,
+        _: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
         Err(unused())
     }
     async fn enrolment_with_state(
@@ -206,17 +240,24 @@ impl Registry for MemoryRegistry {
     ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
         Err(unused())
     }
+    async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
+        Err(unused())
+    }
     async fn save_sync_state(&self, _: &Enrolment, _: u64, _: &[u8], _: &[u8]) -> Result<Saved, Failure> {
         Err(unused())
     }
-    async fn forget_sync_state(&self, _: &UserKey) -> Result<bool, Failure> {
-        Err(unused())
-    }
+}
+
+#[async_trait]
+impl StampStore for MemoryRegistry {
     async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
         self.rows(|rows| {
             for stamp in stamps {
                 let key = UserKey::new(tenant.clone(), stamp.user.clone());
-                rows.stamps.insert(key, stamp.clone());
+                let known = rows.stamps.get(&key).and_then(|known| known.last_success);
+                let mut stamp = stamp.clone();
+                stamp.last_success = stamp.last_success.or(known);
+                rows.stamps.insert(key, stamp);
             }
         })
     }
@@ -236,12 +277,40 @@ impl Registry for MemoryRegistry {
                     user: row.key.user.clone(),
                     stamp: row.opted_in_at,
                     last_success: None,
+                    failing: None,
                 });
                 (row.key.user.clone(), saved)
             });
             page(all, after, limit)
         })
     }
+    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure> {
+        self.rows(|rows| {
+            let mut late: BTreeMap<TenantId, Late> = BTreeMap::new();
+            for (key, success) in rows.successes().filter(|(_, success)| *success < before) {
+                let of = late.entry(key.tenant.clone()).or_insert(Late {
+                    tenant: key.tenant.clone(),
+                    users: 0,
+                    oldest: success,
+                });
+                of.users += 1;
+                of.oldest = of.oldest.min(success);
+            }
+            late.into_values().take(limit as usize).collect()
+        })
+    }
+    async fn oldest_success(&self, tenant: Option<&TenantId>) -> Result<Option<Timestamp>, Failure> {
+        self.rows(|rows| {
+            let of = rows
+                .successes()
+                .filter(|(key, _)| tenant.is_none_or(|tenant| key.tenant == *tenant));
+            of.map(|(_, success)| success).min()
+        })
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryRegistry {
     async fn journal(&self, _: &[JournalEntry]) -> Result<(), Failure> {
         Err(unused())
     }
@@ -251,6 +320,10 @@ impl Registry for MemoryRegistry {
     async fn prune_journal(&self, _: Timestamp, _: u32) -> Result<u64, Failure> {
         Ok(0)
     }
+}
+
+#[async_trait]
+impl Alerts for MemoryRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         self.rows(|rows| {
             let same = |open: &Alert| {
@@ -284,18 +357,30 @@ impl Registry for MemoryRegistry {
                 .collect()
         })
     }
-    async fn allow_deletions(&self, _: &UserKey) -> Result<bool, Failure> {
+}
+
+#[async_trait]
+impl DeletionPermits for MemoryRegistry {
+    async fn allow_deletions(&self, _: &UserKey, _: &DeletionPermit) -> Result<bool, Failure> {
         Err(unused())
     }
-    async fn take_deletion_permit(&self, _: &UserKey) -> Result<bool, Failure> {
+    async fn take_deletion_permit(&self, _: &UserKey, _: &str, _: Timestamp) -> Result<bool, Failure> {
         Err(unused())
     }
+}
+
+#[async_trait]
+impl MarkStore for MemoryRegistry {
     async fn mark(&self) -> Result<Option<Mark>, Failure> {
         self.rows(|rows| rows.mark.clone())
     }
     async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
         self.rows(|rows| rows.mark = Some(mark.clone()))
     }
+}
+
+#[async_trait]
+impl WriteProbe for MemoryRegistry {
     async fn check_writable(&self) -> Result<(), Failure> {
         self.rows(|_| ())
     }

@@ -8,8 +8,9 @@ use tasksync_common::clock::Clock as _;
 use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
-use tasksync_common::registry::{Enrolled, Enrolment, Registry as _};
-use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, Schedule as _, StampSaver};
+use tasksync_common::registry::{Enrolled, Enrolment};
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, StampSaver};
 use tasksync_common::settings::Settings;
 use tasksync_common::trace::TraceContext;
 use tasksync_loadtest::exchange::MailboxSpec;
@@ -69,9 +70,9 @@ async fn batch(rig: &Rig) -> (u64, u64) {
         presence,
         schedule: order.clone(),
         queue: Arc::new(queue.clone()),
-        registry: rig.registry.clone(),
+        registry: rig.registry.store(),
         clock,
-        stamps: Arc::new(StampSaver::new(rig.registry.clone(), 1_000, 10_000)),
+        stamps: Arc::new(StampSaver::new(rig.registry.store(), 1_000, 10_000)),
         sync: Arc::clone(&rig.engine),
         consumers: Arc::new(Consumers::new(&limits)),
         limits,

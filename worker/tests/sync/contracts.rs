@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tasksync_common::model::SourceKey;
-use tasksync_common::registry::Registry as _;
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 use tasksync_loadtest::trial::Farm;

@@ -1,7 +1,9 @@
 //! Deletions on either side, deletions against edits, and the guard.
 
+use jiff::Timestamp;
 use tasksync_common::error::Code;
-use tasksync_common::registry::Registry;
+use tasksync_common::plan::{Held, held_digest};
+use tasksync_common::registry::DeletionPermit;
 use tasksync_loadtest::sharepoint::people::ItemId;
 
 use crate::rig::{Rig, Spec};
@@ -131,10 +133,42 @@ async fn many_deletions_wait_for_a_yes() {
     rig.retitle_original(list, items[12], "Also not held up");
     rig.cycle(0).await;
     assert_eq!(rig.copy(0, list, items[12]).subject, "Also not held up");
-    assert!(rig.registry.allow_deletions(&rig.user(0)).await.unwrap());
+    allow_what_is_held(&rig).await;
     let report = rig.cycle(0).await.report();
     assert_eq!((report.source_writes, report.held), (12, 0));
     assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());
+    rig.calm().await;
+}
+
+/// Permits the deletions that the alert shows.
+async fn allow_what_is_held(rig: &Rig) {
+    let alert = rig.registry.alerts(None, 1).await.unwrap().remove(0);
+    let held: Vec<Held> = serde_json::from_value(alert.evidence.unwrap()).unwrap();
+    let permit = DeletionPermit {
+        plan: held_digest(&held),
+        until: Timestamp::MAX,
+    };
+    assert!(rig.registry.allow_deletions(&rig.user(0), &permit).await.unwrap());
+}
+
+/// A permit is for the deletions that were shown: when another one joins them, all are held again.
+#[tokio::test]
+async fn a_permit_does_not_release_another_plan() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..24)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    for item in &items[..11] {
+        rig.delete_original(list, *item);
+    }
+    assert_eq!(rig.cycle(0).await.report().held, 11);
+    allow_what_is_held(&rig).await;
+    rig.delete_original(list, items[11]);
+    assert_eq!(rig.cycle(0).await.report().held, 12);
+    allow_what_is_held(&rig).await;
+    assert_eq!(rig.cycle(0).await.report().held, 0);
     rig.calm().await;
 }
 
@@ -152,7 +186,7 @@ async fn a_yes_counts_once() {
             rig.delete_original(list, *item);
         }
         assert_eq!(rig.cycle(0).await.report().held, 11);
-        rig.registry.allow_deletions(&rig.user(0)).await.unwrap();
+        allow_what_is_held(&rig).await;
         assert_eq!(rig.cycle(0).await.report().held, 0);
     }
     rig.calm().await;

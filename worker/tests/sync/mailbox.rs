@@ -116,7 +116,6 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
     // The saved state is lost: it is found there again, not made anew.
-    use tasksync_common::registry::Registry;
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tasksync_common::clock::{Clock, SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::{Enrolment, EnrolmentState, Registry, SqlRegistry, Tenant};
+use tasksync_common::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
 use tasksync_common::settings::{GuardSettings, OutboundSettings, Settings, WorkerSettings};
 use tasksync_common::state::SyncState;
 use tasksync_loadtest::exchange::{
@@ -252,7 +252,7 @@ impl Rig {
                 limits(source, mailbox);
             });
         let tenants = Arc::new(Tenants::new(
-            Arc::clone(&registry) as Arc<dyn Registry>,
+            registry.store(),
             Arc::new(connector),
             Arc::clone(&shared),
             10,
@@ -260,7 +260,7 @@ impl Rig {
         ));
         let engine = |worker: &WorkerSettings| {
             SyncEngine::new(
-                Arc::clone(&registry) as Arc<dyn Registry>,
+                registry.store(),
                 Arc::clone(&tenants),
                 Arc::clone(&shared),
                 SyncSettings::new(worker, &guard),

@@ -1,7 +1,6 @@
 //! What SharePoint answers when something is wrong with one list, one task or one answer.
 
 use jiff::SignedDuration;
-use tasksync_common::registry::Registry as _;
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::Closed;
 use tasksync_loadtest::sharepoint::people::{ItemEdit, ListSpec};

@@ -1,6 +1,5 @@
 //! What was remembered is lost or too old.
 
-use tasksync_common::registry::Registry;
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 use tasksync_loadtest::sim::faults::Fault;
 

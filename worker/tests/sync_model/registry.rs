@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Credentials, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry,
-    MailboxConnection, Registry, Saved, SharePointConnection, SourceConnection, StoredState, Tenant,
+    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
+    EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
+    MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
+    StoredState, Tenant, TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::{Mark, SavedStamp};
 use tasksync_common::state::SyncState;
@@ -52,6 +54,7 @@ fn tenant() -> Tenant {
             credentials,
             access: Access::Auto,
         },
+        policy: tasksync_common::plan::Policy::default(),
     }
 }
 
@@ -74,67 +77,19 @@ fn stored(world: &World) -> Option<StoredState> {
 }
 
 #[async_trait]
-impl Registry for ModelRegistry {
+impl InstallationStore for ModelRegistry {
     async fn installation(&self) -> Result<InstallationId, Failure> {
         Ok("6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa".parse().unwrap())
     }
-    async fn tenant(&self, _: &TenantId) -> Result<Option<Tenant>, Failure> {
-        Ok(Some(tenant()))
-    }
-    async fn enrolments_with_fingerprints(
-        &self,
-        _: &TenantId,
-        _: &[UserId],
-    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
-        self.0.registry(|world| vec![(enrolment(), stored(world))]).await
-    }
-    async fn enrolment_with_state(
-        &self,
-        _: &UserKey,
-    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
-        self.0.registry(|world| Some((enrolment(), stored(world)))).await
-    }
-    async fn save_sync_state(
-        &self,
-        _: &Enrolment,
-        version: u64,
-        _: &[u8],
-        blob: &[u8],
-    ) -> Result<Saved, Failure> {
-        self.0.act_before_writing();
-        let saved = self
-            .0
-            .registry(|world| {
-                let stored = if world.saved.is_some() { world.version } else { 0 };
-                assert_eq!(version, stored, "one process at a time");
-                world.version += 1;
-                world.saved = Some(SyncState::decode(blob).unwrap());
-                Saved::Stored(world.version)
-            })
-            .await;
-        self.0.late_before_first_write().await;
-        saved
-    }
-    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
-        self.0
-            .registry(|world| {
-                for entry in entries {
-                    world.oracle.journal(entry);
-                }
-            })
-            .await
-    }
-    async fn raise_alert(&self, _: &Alert) -> Result<bool, Failure> {
-        Ok(true)
-    }
-    async fn end_alert(&self, _: &TenantId, _: Option<&UserId>, _: Code) -> Result<u64, Failure> {
-        Ok(0)
-    }
-    async fn take_deletion_permit(&self, _: &UserKey) -> Result<bool, Failure> {
-        Ok(false)
-    }
+}
+
+#[async_trait]
+impl TenantStore for ModelRegistry {
     async fn put_tenant(&self, _: &Tenant) -> Result<bool, Failure> {
         Err(unused())
+    }
+    async fn tenant(&self, _: &TenantId) -> Result<Option<Tenant>, Failure> {
+        Ok(Some(tenant()))
     }
     async fn tenants(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Tenant>, Failure> {
         Err(unused())
@@ -145,6 +100,10 @@ impl Registry for ModelRegistry {
     async fn active_tenants(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<(TenantId, u64)>, Failure> {
         Err(unused())
     }
+}
+
+#[async_trait]
+impl EnrolmentStore for ModelRegistry {
     async fn enrol(&self, _: &Enrolment) -> Result<Enrolled, Failure> {
         Err(unused())
     }
@@ -169,20 +128,75 @@ impl Registry for ModelRegistry {
     async fn set_enrolment_state(&self, _: &UserKey, _: &EnrolmentState) -> Result<bool, Failure> {
         Err(unused())
     }
-    async fn fingerprints(&self, _: &TenantId, _: &[UserId]) -> Result<Vec<(UserId, StoredState)>, Failure> {
-        Err(unused())
+}
+
+#[async_trait]
+impl StateStore for ModelRegistry {
+    async fn enrolments_with_fingerprints(
+        &self,
+        _: &TenantId,
+        _: &[UserId],
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        self.0.registry(|world| vec![(enrolment(), stored(world))]).await
+    }
+    async fn enrolment_with_state(
+        &self,
+        _: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        self.0.registry(|world| Some((enrolment(), stored(world)))).await
     }
     async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
         Err(unused())
     }
-    async fn forget_sync_state(&self, _: &UserKey) -> Result<bool, Failure> {
-        Err(unused())
+    async fn save_sync_state(
+        &self,
+        _: &Enrolment,
+        version: u64,
+        _: &[u8],
+        blob: &[u8],
+    ) -> Result<Saved, Failure> {
+        self.0.act_before_writing();
+        let saved = self
+            .0
+            .registry(|world| {
+                let stored = if world.saved.is_some() { world.version } else { 0 };
+                assert_eq!(version, stored, "one process at a time");
+                world.version += 1;
+                world.saved = Some(SyncState::decode(blob).unwrap());
+                Saved::Stored(world.version)
+            })
+            .await;
+        self.0.late_before_first_write().await;
+        saved
     }
+}
+
+#[async_trait]
+impl StampStore for ModelRegistry {
     async fn save_stamps(&self, _: &TenantId, _: &[SavedStamp]) -> Result<(), Failure> {
         Err(unused())
     }
     async fn stamps(&self, _: &TenantId, _: Option<&UserId>, _: u32) -> Result<Vec<SavedStamp>, Failure> {
         Err(unused())
+    }
+    async fn late(&self, _: Timestamp, _: u32) -> Result<Vec<Late>, Failure> {
+        Err(unused())
+    }
+    async fn oldest_success(&self, _: Option<&TenantId>) -> Result<Option<Timestamp>, Failure> {
+        Err(unused())
+    }
+}
+
+#[async_trait]
+impl Journal for ModelRegistry {
+    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
+        self.0
+            .registry(|world| {
+                for entry in entries {
+                    world.oracle.journal(entry);
+                }
+            })
+            .await
     }
     async fn journal_of(&self, _: &UserKey, _: u32) -> Result<Vec<JournalEntry>, Failure> {
         Err(unused())
@@ -190,18 +204,43 @@ impl Registry for ModelRegistry {
     async fn prune_journal(&self, _: Timestamp, _: u32) -> Result<u64, Failure> {
         Err(unused())
     }
+}
+
+#[async_trait]
+impl Alerts for ModelRegistry {
+    async fn raise_alert(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+    async fn end_alert(&self, _: &TenantId, _: Option<&UserId>, _: Code) -> Result<u64, Failure> {
+        Ok(0)
+    }
     async fn alerts(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Alert>, Failure> {
         Err(unused())
     }
-    async fn allow_deletions(&self, _: &UserKey) -> Result<bool, Failure> {
+}
+
+#[async_trait]
+impl DeletionPermits for ModelRegistry {
+    async fn allow_deletions(&self, _: &UserKey, _: &DeletionPermit) -> Result<bool, Failure> {
         Err(unused())
     }
+    async fn take_deletion_permit(&self, _: &UserKey, _: &str, _: Timestamp) -> Result<bool, Failure> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl MarkStore for ModelRegistry {
     async fn mark(&self) -> Result<Option<Mark>, Failure> {
         Err(unused())
     }
     async fn save_mark(&self, _: &Mark) -> Result<(), Failure> {
         Err(unused())
     }
+}
+
+#[async_trait]
+impl WriteProbe for ModelRegistry {
     async fn check_writable(&self) -> Result<(), Failure> {
         Err(unused())
     }

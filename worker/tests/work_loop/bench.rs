@@ -8,12 +8,13 @@ use tasksync_common::clock::Clock as _;
 use tasksync_common::fleet::{Fleet, MemoryFleet};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
-use tasksync_common::registry::{Alert, EnrolmentState, Registry as _};
-use tasksync_common::schedule::{
-    ClaimAnswer, Epoch, MemorySchedule, Schedule, StampSaver, Token, UserStatus,
-};
+use tasksync_common::registry::topics::*;
+use tasksync_common::registry::{Alert, EnrolmentState};
+use tasksync_common::schedule::topics::*;
+use tasksync_common::schedule::{ClaimAnswer, Epoch, MemorySchedule, StampSaver, Token, UserStatus};
 use tasksync_common::settings::Settings;
-use tasksync_worker::work::{Consumers, Presence, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
+use tasksync_common::stores::Stores;
+use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -76,24 +77,22 @@ impl Bench {
     }
 
     pub(crate) fn start(&self) -> JoinHandle<()> {
-        let presence = Presence::new(
-            &self.limits,
-            self.metrics.clone(),
-            self.fleet.clone(),
-            Arc::default(),
-        );
-        let worker = Worker {
-            presence,
-            schedule: self.schedule.clone(),
+        let stores = Stores {
+            schedule: self.schedule.store(),
             queue: self.queue.clone(),
             registry: self.registry.clone(),
+            fleet: self.fleet.clone(),
             clock: self.clock.clone(),
-            sync: self.look_ups.clone(),
-            limits: self.limits.clone(),
-            metrics: self.metrics.clone(),
-            stamps: self.stamps.clone(),
-            consumers: self.consumers.clone(),
         };
+        let mut worker = Worker::new(
+            stores,
+            self.stamps.clone(),
+            self.look_ups.clone(),
+            self.limits.clone(),
+            self.metrics.clone(),
+            Arc::default(),
+        );
+        worker.consumers = self.consumers.clone();
         tokio::spawn(run(worker, self.stop.clone()))
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{
-    Consumer, DeadLetter, Delivery, Depth, JobQueue, Letters, MemoryQueue, QueueName, SyncJob,
+    Consumer, DeadLetter, Delivery, Depth, JobQueue, Letters, MemoryQueue, QueueMetrics, QueueName, SyncJob,
 };
 use tasksync_common::trace::TraceContext;
 
@@ -71,5 +71,8 @@ impl JobQueue for EndingQueue {
     }
     async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
         self.inner.discard_dead_letters(which).await
+    }
+    fn metrics(&self) -> QueueMetrics {
+        self.inner.metrics()
     }
 }

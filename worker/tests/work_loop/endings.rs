@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::registry::EnrolmentState;
-use tasksync_common::schedule::Schedule as _;
+use tasksync_common::schedule::topics::*;
 use tokio::time::sleep;
 
 use crate::bench::{Bench, MINUTE, SECOND};

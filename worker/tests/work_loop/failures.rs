@@ -2,7 +2,7 @@
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{JobQueue as _, QueueName};
-use tasksync_common::schedule::Schedule as _;
+use tasksync_common::schedule::topics::*;
 use tokio::time::sleep;
 
 use crate::bench::{Bench, MINUTE, SECOND};

@@ -2,7 +2,7 @@
 
 use tasksync_common::error::Code;
 use tasksync_common::queue::{JobQueue as _, QueueName};
-use tasksync_common::schedule::Schedule as _;
+use tasksync_common::schedule::topics::*;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bench::{Bench, MINUTE, SECOND};

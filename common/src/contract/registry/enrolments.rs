@@ -185,10 +185,11 @@ pub async fn long_lists_of_users_are_answered_whole(registry: Arc<dyn Registry>)
     let a = tenant_id("a");
     let enrolled = USERS.div_ceil(3);
     assert_eq!(registry.enrolments_of(&a, &users).await.unwrap().len(), enrolled);
-    let fingerprints = registry.fingerprints(&a, &users).await.unwrap();
+    let fingerprints = registry.enrolments_with_fingerprints(&a, &users).await.unwrap();
     assert_eq!(fingerprints.len(), enrolled);
-    for (user, state) in &fingerprints {
-        assert_eq!(state.fingerprint, user.as_str().as_bytes());
+    for (enrolment, state) in &fingerprints {
+        let fingerprint = state.as_ref().map(|state| state.fingerprint.as_slice());
+        assert_eq!(fingerprint, Some(enrolment.key.user.as_str().as_bytes()));
     }
     let mut walked = Vec::new();
     let mut after = None;
@@ -222,35 +223,65 @@ pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registr
         .save_sync_state(&enrolment("a", "ana"), 0, b"fa", b"state a")
         .await
         .unwrap();
-    registry.allow_deletions(&one).await.unwrap();
+    let permit = DeletionPermit {
+        plan: "p1".to_owned(),
+        until: at(60),
+    };
+    registry.allow_deletions(&one, &permit).await.unwrap();
     assert_eq!(
         registry.enrolment(&other).await.unwrap(),
         Some(enrolment("b", "ana"))
     );
     assert_eq!(registry.sync_state(&other).await.unwrap(), None);
-    assert!(
+    assert_eq!(
         registry
-            .fingerprints(&other.tenant, std::slice::from_ref(&other.user))
+            .enrolments_with_fingerprints(&other.tenant, std::slice::from_ref(&other.user))
             .await
-            .unwrap()
-            .is_empty()
+            .unwrap(),
+        [(enrolment("b", "ana"), None)]
     );
-    assert!(!registry.take_deletion_permit(&other).await.unwrap());
+    assert!(!registry.take_deletion_permit(&other, "p1", at(0)).await.unwrap());
     assert_eq!(registry.stamps(&other.tenant, None, 9).await.unwrap().len(), 1);
     assert!(registry.withdraw(&other).await.unwrap());
     assert!(registry.sync_state(&one).await.unwrap().is_some());
     assert_eq!(registry.enrolments(&one.tenant, None, 9).await.unwrap().len(), 1);
 }
 
-/// Two permissions before one is taken are one.
-pub async fn a_deletion_permit_is_taken_once(registry: Arc<dyn Registry>) {
-    with_users(&*registry, &["a"], &["ana"]).await;
+/// A permit is for one plan, is taken once, ends, and is replaced by the next one.
+pub async fn a_deletion_permit_is_taken_once_and_for_its_plan(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana", "ben"]).await;
     let ana = key("a", "ana");
-    assert!(!registry.take_deletion_permit(&ana).await.unwrap());
-    assert!(registry.allow_deletions(&ana).await.unwrap());
-    assert!(registry.allow_deletions(&ana).await.unwrap());
-    assert!(registry.take_deletion_permit(&ana).await.unwrap());
-    assert!(!registry.take_deletion_permit(&ana).await.unwrap());
-    assert!(!registry.allow_deletions(&key("a", "nobody")).await.unwrap());
-    assert!(!registry.take_deletion_permit(&key("a", "nobody")).await.unwrap());
+    let permit = |plan: &str| DeletionPermit {
+        plan: plan.to_owned(),
+        until: at(60),
+    };
+    assert!(!registry.take_deletion_permit(&ana, "p1", at(0)).await.unwrap());
+    for plan in ["p1", "p2"] {
+        assert!(registry.allow_deletions(&ana, &permit(plan)).await.unwrap());
+    }
+    assert!(
+        !registry.take_deletion_permit(&ana, "p1", at(0)).await.unwrap(),
+        "replaced"
+    );
+    assert!(
+        !registry.take_deletion_permit(&ana, "p2", at(60)).await.unwrap(),
+        "expired"
+    );
+    assert!(
+        !registry
+            .take_deletion_permit(&key("a", "ben"), "p2", at(0))
+            .await
+            .unwrap()
+    );
+    assert!(registry.take_deletion_permit(&ana, "p2", at(59)).await.unwrap());
+    assert!(
+        !registry.take_deletion_permit(&ana, "p2", at(59)).await.unwrap(),
+        "taken"
+    );
+    assert!(
+        !registry
+            .allow_deletions(&key("a", "nobody"), &permit("p1"))
+            .await
+            .unwrap()
+    );
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::error::{Code, ErrorClass, Failure};
 use crate::registry::{
-    Access, Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry,
+    Access, Credentials, DeletionPermit, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry,
     SharePointConnection, SourceConnection, Tenant,
 };
 
@@ -45,6 +45,7 @@ fn tenant(name: &str) -> Tenant {
             credentials,
             access: Access::Auto,
         },
+        policy: crate::plan::Policy::default(),
     }
 }
 

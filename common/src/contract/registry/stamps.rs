@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::schedule::SavedStamp;
+use crate::registry::Late;
+use crate::schedule::{Failing, SavedStamp};
 
 fn stamp(user: &str, stamp: i64, last_success: Option<i64>) -> SavedStamp {
     SavedStamp {
         user: user_id(user),
         stamp: at(stamp),
         last_success: last_success.map(at),
+        failing: None,
     }
 }
 
@@ -74,4 +76,69 @@ pub async fn disabled_withdrawn_and_foreign_users_have_no_stamp(registry: Arc<dy
         [stamp("ben", 0, None)],
         "an old stamp does not come back"
     );
+}
+
+/// Since when, how often and why stand from the first failure on; a success ends them.
+pub async fn failures_in_a_row_are_kept_until_a_success(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a"], &["ana"]).await;
+    let a = tenant_id("a");
+    let failed = |second, attempts| SavedStamp {
+        failing: Some(Failing {
+            since: at(second),
+            attempts,
+            failure: failure(),
+        }),
+        ..stamp("ana", second, None)
+    };
+    let read = || async { registry.stamps(&a, None, 9).await.unwrap().remove(0) };
+    assert!(read().await.is_first());
+    registry.save_stamps(&a, &[failed(10, 1)]).await.unwrap();
+    assert_eq!(read().await, failed(10, 1));
+    registry
+        .save_stamps(&a, &[failed(20, 2), failed(30, 3)])
+        .await
+        .unwrap();
+    let failing = read().await.failing.unwrap();
+    assert_eq!((failing.since, failing.attempts), (at(10), 3));
+    registry
+        .save_stamps(&a, &[stamp("ana", 40, Some(40))])
+        .await
+        .unwrap();
+    assert_eq!(read().await, stamp("ana", 40, Some(40)));
+}
+
+/// Of people never synced the opt-in counts; disabled people and tenants do not.
+pub async fn who_was_not_synced_for_long_is_counted_by_tenant(registry: Arc<dyn Registry>) {
+    assert_eq!(registry.oldest_success(None).await.unwrap(), None);
+    with_users(&*registry, &["a", "b", "off"], &["ana", "ben", "cem"]).await;
+    for (tenant, user, success) in [
+        ("a", "ana", 500),
+        ("a", "ben", 40),
+        ("b", "ana", 500),
+        ("b", "ben", 500),
+    ] {
+        registry
+            .save_stamps(&tenant_id(tenant), &[stamp(user, success, Some(success))])
+            .await
+            .unwrap();
+    }
+    registry
+        .set_enrolment_state(&key("b", "cem"), &disabled())
+        .await
+        .unwrap();
+    let off = Tenant {
+        enabled: false,
+        ..tenant("off")
+    };
+    registry.put_tenant(&off).await.unwrap();
+    let late = Late {
+        tenant: tenant_id("a"),
+        users: 2,
+        oldest: at(0),
+    };
+    assert_eq!(registry.late(at(100), 9).await.unwrap(), [late]);
+    assert_eq!(registry.late(at(0), 9).await.unwrap(), []);
+    assert_eq!(registry.oldest_success(None).await.unwrap(), Some(at(0)));
+    let of_b = registry.oldest_success(Some(&tenant_id("b"))).await.unwrap();
+    assert_eq!(of_b, Some(at(500)));
 }

@@ -79,6 +79,7 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
             user: user.user.clone(),
             stamp: at(5),
             last_success: Some(at(5)),
+            failing: None,
         };
         registry.save_stamps(&user.tenant, &[stamp]).await.unwrap();
         registry

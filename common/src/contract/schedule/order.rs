@@ -81,6 +81,7 @@ pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench)
         user: user_id(user),
         stamp: at(seconds),
         last_success,
+        failing: None,
     };
     let a = tenant_id("a");
     assert_eq!(schedule.enrol_many(&a, &[]).await.unwrap(), 0);

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::dead_letter::bounded_reason;
-use super::{Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, Letters, QueueName, SyncJob};
+use super::{
+    Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, Letters, QueueMetrics, QueueName, SyncJob,
+};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::QueueSettings;
 use crate::trace::TraceContext;
@@ -249,6 +251,10 @@ impl JobQueue for MemoryQueue {
             !goes
         });
         Ok(discarded)
+    }
+
+    fn metrics(&self) -> QueueMetrics {
+        QueueMetrics::default()
     }
 }
 

@@ -5,6 +5,9 @@ use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 use crate::registry::Alert;
+use crate::registry::Alerts;
+use crate::registry::sql::again;
+use async_trait::async_trait;
 
 const REFRESH: &str = "UPDATE alerts SET failure = $4, evidence = $5 \
     WHERE tenant = $1 AND COALESCE(user_id, '') = COALESCE($2, '') AND code = $3";
@@ -20,35 +23,25 @@ const OF_ALL: &str =
 /// Since, tenant, user, failure, evidence.
 type Row = (i64, String, Option<String>, String, Option<String>);
 
-impl SqlRegistry {
-    pub(super) async fn do_raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
-        let subject = alert.user.as_ref().map_or_else(
-            || format!("tenant {}", alert.tenant),
-            |user| format!("{}/{user}", alert.tenant),
-        );
-        let doing = format!("raising an alert about {subject}");
-        let user = alert.user.as_ref().map(UserId::as_str);
-        let failure = self.written("the failure", &alert.failure)?;
-        let evidence = alert
-            .evidence
-            .as_ref()
-            .map(|value| self.written("the evidence", value))
-            .transpose()?;
-        let mut transaction = self.transaction(&doing).await?;
-        let refreshed = transaction
-            .query(REFRESH)
-            .bind(alert.tenant.as_str())
-            .bind(user)
-            .bind(alert.failure.code.as_str())
-            .bind(&failure)
-            .bind(&evidence)
-            .execute()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        if refreshed == 0 {
-            transaction
-                .query(RAISE)
-                .bind(alert.since.as_microsecond())
+#[async_trait]
+impl Alerts for SqlRegistry {
+    async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
+        again(|| async {
+            let subject = alert.user.as_ref().map_or_else(
+                || format!("tenant {}", alert.tenant),
+                |user| format!("{}/{user}", alert.tenant),
+            );
+            let doing = format!("raising an alert about {subject}");
+            let user = alert.user.as_ref().map(UserId::as_str);
+            let failure = self.written("the failure", &alert.failure)?;
+            let evidence = alert
+                .evidence
+                .as_ref()
+                .map(|value| self.written("the evidence", value))
+                .transpose()?;
+            let mut transaction = self.transaction(&doing).await?;
+            let refreshed = transaction
+                .query(REFRESH)
                 .bind(alert.tenant.as_str())
                 .bind(user)
                 .bind(alert.failure.code.as_str())
@@ -56,57 +49,65 @@ impl SqlRegistry {
                 .bind(&evidence)
                 .execute()
                 .await
-                .map_err(|error| {
-                    if is_missing_reference(&error) {
-                        let code = if user.is_some() {
-                            Code::UserUnknown
+                .map_err(|error| self.failure(&doing, &error))?;
+            if refreshed == 0 {
+                transaction
+                    .query(RAISE)
+                    .bind(alert.since.as_microsecond())
+                    .bind(alert.tenant.as_str())
+                    .bind(user)
+                    .bind(alert.failure.code.as_str())
+                    .bind(&failure)
+                    .bind(&evidence)
+                    .execute()
+                    .await
+                    .map_err(|error| {
+                        if is_missing_reference(&error) {
+                            let code = if user.is_some() {
+                                Code::UserUnknown
+                            } else {
+                                Code::TenantUnknown
+                            };
+                            Failure::new(
+                                ErrorClass::Gone,
+                                code,
+                                format!("no alert can be raised: {subject} is not in the registry"),
+                            )
                         } else {
-                            Code::TenantUnknown
-                        };
-                        Failure::new(
-                            ErrorClass::Gone,
-                            code,
-                            format!("no alert can be raised: {subject} is not in the registry"),
-                        )
-                    } else {
-                        // Raised by somebody else since: refreshed at the next attempt.
-                        self.failure_or_faster(&doing, &error)
-                    }
-                })?;
-        }
-        self.commit(&doing, transaction).await?;
-        Ok(refreshed == 0)
+                            // Raised by somebody else since: refreshed at the next attempt.
+                            self.failure_or_faster(&doing, &error)
+                        }
+                    })?;
+            }
+            self.commit(&doing, transaction).await?;
+            Ok(refreshed == 0)
+        })
+        .await
     }
 
-    pub(super) async fn do_end_alert(
-        &self,
-        tenant: &TenantId,
-        user: Option<&UserId>,
-        code: Code,
-    ) -> Result<u64, Failure> {
-        let doing = format!("ending alerts of {tenant}");
-        let mut transaction = self.single(&doing).await?;
-        let query = match user {
-            Some(user) => transaction
-                .query(END_OF_USER)
-                .bind(tenant.as_str())
-                .bind(code.as_str())
-                .bind(user.as_str()),
-            None => transaction.query(END).bind(tenant.as_str()).bind(code.as_str()),
-        };
-        let ended = query
-            .execute()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        self.commit(&doing, transaction).await?;
-        Ok(ended)
+    async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
+        again(|| async {
+            let doing = format!("ending alerts of {tenant}");
+            let mut transaction = self.single(&doing).await?;
+            let query = match user {
+                Some(user) => transaction
+                    .query(END_OF_USER)
+                    .bind(tenant.as_str())
+                    .bind(code.as_str())
+                    .bind(user.as_str()),
+                None => transaction.query(END).bind(tenant.as_str()).bind(code.as_str()),
+            };
+            let ended = query
+                .execute()
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            self.commit(&doing, transaction).await?;
+            Ok(ended)
+        })
+        .await
     }
 
-    pub(super) async fn do_alerts(
-        &self,
-        tenant: Option<&TenantId>,
-        limit: u32,
-    ) -> Result<Vec<Alert>, Failure> {
+    async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
         const DOING: &str = "listing alerts";
         let mut connection = self.read(DOING).await?;
         let query = match tenant {

@@ -1,11 +1,13 @@
-//! Enrolments, and the permission to delete much once.
+//! Enrolments.
 
 use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
 use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{MailboxAddress, TenantId, UserId, UserKey};
-use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, StoredState};
+use crate::registry::sql::again;
+use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, EnrolmentStore};
+use async_trait::async_trait;
 
 const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
 const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user_id = $2";
@@ -22,30 +24,14 @@ const THESE: Sql = about_users!(
     WHERE tenant = $1 AND user_id",
     " ORDER BY user_id"
 );
-/// A worker asks it once for all users of a batch.
-const WITH_FINGERPRINTS: Sql = about_users!(
-    "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
-        e.disabled_since, e.failure, s.version, s.fingerprint \
-    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
-    WHERE e.tenant = $1 AND e.user_id",
-    " ORDER BY e.user_id"
-);
-/// One statement: what it finds belongs together.
-const WITH_STATE: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
-        e.disabled_since, e.failure, s.version, s.fingerprint, s.state \
-    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
-    WHERE e.tenant = $1 AND e.user_id = $2";
 const PAGE: &str = "SELECT user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure FROM enrolments \
     WHERE tenant = $1 AND user_id > $2 ORDER BY user_id LIMIT $3";
 const SET_STATE: &str =
     "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
 const COUNT: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments WHERE tenant = $1";
 const COUNT_ALL: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments";
-const ALLOW: &str = "UPDATE enrolments SET deletion_permit = TRUE WHERE tenant = $1 AND user_id = $2";
-const TAKE: &str = "UPDATE enrolments SET deletion_permit = FALSE \
-    WHERE tenant = $1 AND user_id = $2 AND deletion_permit = TRUE";
 
-type Row = (
+pub(super) type Row = (
     String,
     String,
     String,
@@ -55,49 +41,121 @@ type Row = (
     Option<String>,
 );
 
-/// The columns of [`WITH_FINGERPRINTS`] and [`WITH_STATE`].
-#[derive(sqlx::FromRow)]
-struct RowWithState {
-    user_id: String,
-    source_login: String,
-    mailbox: String,
-    time_zone: Option<String>,
-    opted_in_at: i64,
-    disabled_since: Option<i64>,
-    failure: Option<String>,
-    version: Option<i64>,
-    fingerprint: Option<Vec<u8>>,
-    #[sqlx(default)]
-    state: Option<Vec<u8>>,
+#[async_trait]
+impl EnrolmentStore for SqlRegistry {
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
+        again(|| async {
+            let doing = format!("enrolling {}", enrolment.key);
+            let mut transaction = self.transaction(&doing).await?;
+            let answer = self.enrol_within(&mut transaction, &doing, enrolment).await?;
+            if matches!(answer, Enrolled::MailboxTaken(_)) {
+                self.rollback(&doing, transaction).await?;
+            } else {
+                self.commit(&doing, transaction).await?;
+            }
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+        again(|| async {
+            let mut answers = Vec::with_capacity(enrolments.len());
+            if enrolments.is_empty() {
+                return Ok(answers);
+            }
+            let doing = format!("enrolling {} users", enrolments.len());
+            let mut transaction = self.transaction(&doing).await?;
+            for enrolment in enrolments {
+                answers.push(self.enrol_within(&mut transaction, &doing, enrolment).await?);
+            }
+            self.commit(&doing, transaction).await?;
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
+        again(|| async {
+            self.change_one(&format!("withdrawing {user}"), WITHDRAW, user)
+                .await
+        })
+        .await
+    }
+
+    async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
+        let one = std::slice::from_ref(&user.user);
+        Ok(self.enrolments_of(&user.tenant, one).await?.pop())
+    }
+
+    async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
+        const DOING: &str = "counting enrolments";
+        let mut connection = self.read(DOING).await?;
+        let query = match tenant {
+            Some(tenant) => connection.query(COUNT).bind(tenant.as_str()),
+            None => connection.query(COUNT_ALL),
+        };
+        let (all, disabled): (i64, i64) = query
+            .fetch_one()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        Ok(EnrolmentCounts {
+            enabled: u64::try_from(all - disabled).unwrap_or(0),
+            disabled: u64::try_from(disabled).unwrap_or(0),
+        })
+    }
+
+    async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
+        let doing = format!("reading enrolments of {tenant}");
+        let rows: Vec<Row> = self.about(&doing, THESE, tenant, users).await?;
+        rows.into_iter()
+            .map(|row| self.enrolment_from(tenant, row))
+            .collect()
+    }
+
+    async fn enrolments(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Enrolment>, Failure> {
+        let doing = format!("listing enrolments of {tenant}");
+        let mut connection = self.read(&doing).await?;
+        let rows: Vec<Row> = connection
+            .query(PAGE)
+            .bind(tenant.as_str())
+            .bind(after.map_or("", UserId::as_str))
+            .bind(sql_limit(limit))
+            .fetch_all()
+            .await
+            .map_err(|error| self.failure(&doing, &error))?;
+        rows.into_iter()
+            .map(|row| self.enrolment_from(tenant, row))
+            .collect()
+    }
+
+    async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
+        again(|| async {
+            let doing = format!("changing the state of {user}");
+            let (since, failure) = self.state_columns(state)?;
+            let mut transaction = self.single(&doing).await?;
+            let changed = transaction
+                .query(SET_STATE)
+                .bind(user.tenant.as_str())
+                .bind(user.user.as_str())
+                .bind(since)
+                .bind(failure)
+                .execute()
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            self.commit(&doing, transaction).await?;
+            Ok(changed > 0)
+        })
+        .await
+    }
 }
 
 impl SqlRegistry {
-    pub(super) async fn do_enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
-        let doing = format!("enrolling {}", enrolment.key);
-        let mut transaction = self.transaction(&doing).await?;
-        let answer = self.enrol_within(&mut transaction, &doing, enrolment).await?;
-        if matches!(answer, Enrolled::MailboxTaken(_)) {
-            self.rollback(&doing, transaction).await?;
-        } else {
-            self.commit(&doing, transaction).await?;
-        }
-        Ok(answer)
-    }
-
-    pub(super) async fn do_enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
-        let mut answers = Vec::with_capacity(enrolments.len());
-        if enrolments.is_empty() {
-            return Ok(answers);
-        }
-        let doing = format!("enrolling {} users", enrolments.len());
-        let mut transaction = self.transaction(&doing).await?;
-        for enrolment in enrolments {
-            answers.push(self.enrol_within(&mut transaction, &doing, enrolment).await?);
-        }
-        self.commit(&doing, transaction).await?;
-        Ok(answers)
-    }
-
     /// Enrols a user inside a transaction; one who is refused changes nothing.
     async fn enrol_within(
         &self,
@@ -200,126 +258,8 @@ impl SqlRegistry {
         Ok(())
     }
 
-    pub(super) async fn do_withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.change_one(&format!("withdrawing {user}"), WITHDRAW, user)
-            .await
-    }
-
-    pub(super) async fn do_enrolment_counts(
-        &self,
-        tenant: Option<&TenantId>,
-    ) -> Result<EnrolmentCounts, Failure> {
-        const DOING: &str = "counting enrolments";
-        let mut connection = self.read(DOING).await?;
-        let query = match tenant {
-            Some(tenant) => connection.query(COUNT).bind(tenant.as_str()),
-            None => connection.query(COUNT_ALL),
-        };
-        let (all, disabled): (i64, i64) = query
-            .fetch_one()
-            .await
-            .map_err(|error| self.failure(DOING, &error))?;
-        Ok(EnrolmentCounts {
-            enabled: u64::try_from(all - disabled).unwrap_or(0),
-            disabled: u64::try_from(disabled).unwrap_or(0),
-        })
-    }
-
-    pub(super) async fn do_enrolments_of(
-        &self,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<Vec<Enrolment>, Failure> {
-        let doing = format!("reading enrolments of {tenant}");
-        let rows: Vec<Row> = self.about(&doing, THESE, tenant, users).await?;
-        rows.into_iter()
-            .map(|row| self.enrolment_from(tenant, row))
-            .collect()
-    }
-
-    pub(super) async fn do_enrolments_with_fingerprints(
-        &self,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
-        let doing = format!("reading enrolments and fingerprints of {tenant}");
-        let rows: Vec<RowWithState> = self.about(&doing, WITH_FINGERPRINTS, tenant, users).await?;
-        rows.into_iter()
-            .map(|row| self.enrolment_and_state_from(tenant, row))
-            .collect()
-    }
-
-    pub(super) async fn do_enrolment_with_state(
-        &self,
-        user: &UserKey,
-    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
-        let doing = format!("reading the enrolment and sync state of {user}");
-        let mut connection = self.read(&doing).await?;
-        let row: Option<RowWithState> = connection
-            .query(WITH_STATE)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .fetch_optional()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        row.map(|row| self.enrolment_and_state_from(&user.tenant, row))
-            .transpose()
-    }
-
-    pub(super) async fn do_enrolments(
-        &self,
-        tenant: &TenantId,
-        after: Option<&UserId>,
-        limit: u32,
-    ) -> Result<Vec<Enrolment>, Failure> {
-        let doing = format!("listing enrolments of {tenant}");
-        let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = connection
-            .query(PAGE)
-            .bind(tenant.as_str())
-            .bind(after.map_or("", UserId::as_str))
-            .bind(sql_limit(limit))
-            .fetch_all()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        rows.into_iter()
-            .map(|row| self.enrolment_from(tenant, row))
-            .collect()
-    }
-
-    pub(super) async fn do_set_enrolment_state(
-        &self,
-        user: &UserKey,
-        state: &EnrolmentState,
-    ) -> Result<bool, Failure> {
-        let doing = format!("changing the state of {user}");
-        let (since, failure) = self.state_columns(state)?;
-        let mut transaction = self.single(&doing).await?;
-        let changed = transaction
-            .query(SET_STATE)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .bind(since)
-            .bind(failure)
-            .execute()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        self.commit(&doing, transaction).await?;
-        Ok(changed > 0)
-    }
-
-    pub(super) async fn do_allow_deletions(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.change_one(&format!("letting deletions of {user} pass"), ALLOW, user)
-            .await
-    }
-
-    pub(super) async fn do_take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.change_one(&format!("taking the deletion permit of {user}"), TAKE, user)
-            .await
-    }
-
     /// Runs a statement about one user; `true` when it changed a row.
-    async fn change_one(
+    pub(super) async fn change_one(
         &self,
         doing: &str,
         statement: &'static str,
@@ -347,33 +287,7 @@ impl SqlRegistry {
         }
     }
 
-    fn enrolment_and_state_from(
-        &self,
-        tenant: &TenantId,
-        row: RowWithState,
-    ) -> Result<(Enrolment, Option<StoredState>), Failure> {
-        let stored = match (row.version, row.fingerprint) {
-            (Some(version), Some(fingerprint)) => Some(StoredState {
-                version: self.number(version)?,
-                fingerprint,
-                blob: row.state.unwrap_or_default(),
-            }),
-            // The table allows both or neither.
-            _ => None,
-        };
-        let row = (
-            row.user_id,
-            row.source_login,
-            row.mailbox,
-            row.time_zone,
-            row.opted_in_at,
-            row.disabled_since,
-            row.failure,
-        );
-        Ok((self.enrolment_from(tenant, row)?, stored))
-    }
-
-    fn enrolment_from(&self, tenant: &TenantId, row: Row) -> Result<Enrolment, Failure> {
+    pub(super) fn enrolment_from(&self, tenant: &TenantId, row: Row) -> Result<Enrolment, Failure> {
         let (user, source_login, mailbox, time_zone, opted_in_at, since, failure) = row;
         let state = match (since, failure) {
             (Some(since), Some(failure)) => EnrolmentState::Disabled {

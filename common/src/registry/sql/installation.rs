@@ -3,13 +3,16 @@
 use super::SqlRegistry;
 use crate::error::Failure;
 use crate::model::InstallationId;
+use crate::registry::InstallationStore;
+use async_trait::async_trait;
 
 /// The first process that asks wins; the row never changes afterwards.
 const MAKE: &str = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
 const READ: &str = "SELECT id FROM installation WHERE one = 1";
 
-impl SqlRegistry {
-    pub(super) async fn do_installation(&self) -> Result<InstallationId, Failure> {
+#[async_trait]
+impl InstallationStore for SqlRegistry {
+    async fn installation(&self) -> Result<InstallationId, Failure> {
         if let Some(id) = self.stored_installation().await? {
             return Ok(id);
         }
@@ -27,7 +30,9 @@ impl SqlRegistry {
             .await?
             .ok_or_else(|| self.damaged("the installation's id", "the row was removed after it was made"))
     }
+}
 
+impl SqlRegistry {
     async fn stored_installation(&self) -> Result<Option<InstallationId>, Failure> {
         const DOING: &str = "reading the installation's id";
         let mut connection = self.read(DOING).await?;

@@ -1,12 +1,15 @@
 //! The journal.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::connection::Connection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{SourceKey, UserKey};
+use crate::registry::Journal;
 use crate::registry::JournalEntry;
+use crate::registry::sql::again;
 
 /// One entry at a time: a file is not far away.
 const ADD_ONE: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
@@ -68,50 +71,50 @@ async fn add(connection: &mut Connection, entries: &[Columns<'_>]) -> Result<(),
     Ok(())
 }
 
-impl SqlRegistry {
-    pub(super) async fn do_journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        const DOING: &str = "writing the journal";
-        let document = |value: &Option<serde_json::Value>| {
-            value
-                .as_ref()
-                .map(|value| self.written("a journal value", value))
-                .transpose()
-        };
-        let entries = entries
-            .iter()
-            .map(|entry| {
-                Ok(Columns {
-                    at: entry.at.as_microsecond(),
-                    tenant: entry.user.tenant.as_str(),
-                    user: entry.user.user.as_str(),
-                    task: entry.task.as_str(),
-                    kind: &entry.kind,
-                    before: document(&entry.before)?,
-                    after: document(&entry.after)?,
+#[async_trait]
+impl Journal for SqlRegistry {
+    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
+        again(|| async {
+            if entries.is_empty() {
+                return Ok(());
+            }
+            const DOING: &str = "writing the journal";
+            let document = |value: &Option<serde_json::Value>| {
+                value
+                    .as_ref()
+                    .map(|value| self.written("a journal value", value))
+                    .transpose()
+            };
+            let entries = entries
+                .iter()
+                .map(|entry| {
+                    Ok(Columns {
+                        at: entry.at.as_microsecond(),
+                        tenant: entry.user.tenant.as_str(),
+                        user: entry.user.user.as_str(),
+                        task: entry.task.as_str(),
+                        kind: &entry.kind,
+                        before: document(&entry.before)?,
+                        after: document(&entry.after)?,
+                    })
                 })
-            })
-            .collect::<Result<Vec<_>, Failure>>()?;
-        let mut connection = if entries.len() <= ROWS_PER_STATEMENT {
-            self.single(DOING).await?
-        } else {
-            self.transaction(DOING).await?
-        };
-        for entries in entries.chunks(ROWS_PER_STATEMENT) {
-            add(&mut connection, entries)
-                .await
-                .map_err(|error| self.failure(DOING, &error))?;
-        }
-        self.commit(DOING, connection).await
+                .collect::<Result<Vec<_>, Failure>>()?;
+            let mut connection = if entries.len() <= ROWS_PER_STATEMENT {
+                self.single(DOING).await?
+            } else {
+                self.transaction(DOING).await?
+            };
+            for entries in entries.chunks(ROWS_PER_STATEMENT) {
+                add(&mut connection, entries)
+                    .await
+                    .map_err(|error| self.failure(DOING, &error))?;
+            }
+            self.commit(DOING, connection).await
+        })
+        .await
     }
 
-    pub(super) async fn do_journal_of(
-        &self,
-        user: &UserKey,
-        limit: u32,
-    ) -> Result<Vec<JournalEntry>, Failure> {
+    async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure> {
         let doing = format!("reading the journal of {user}");
         let mut connection = self.read(&doing).await?;
         let rows: Vec<Row> = connection
@@ -140,17 +143,20 @@ impl SqlRegistry {
             .collect()
     }
 
-    pub(super) async fn do_prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
-        const DOING: &str = "dropping old journal entries";
-        let mut transaction = self.single(DOING).await?;
-        let dropped = transaction
-            .query(PRUNE)
-            .bind(before.as_microsecond())
-            .bind(sql_limit(limit))
-            .execute()
-            .await
-            .map_err(|error| self.failure(DOING, &error))?;
-        self.commit(DOING, transaction).await?;
-        Ok(dropped)
+    async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
+        again(|| async {
+            const DOING: &str = "dropping old journal entries";
+            let mut transaction = self.single(DOING).await?;
+            let dropped = transaction
+                .query(PRUNE)
+                .bind(before.as_microsecond())
+                .bind(sql_limit(limit))
+                .execute()
+                .await
+                .map_err(|error| self.failure(DOING, &error))?;
+            self.commit(DOING, transaction).await?;
+            Ok(dropped)
+        })
+        .await
     }
 }

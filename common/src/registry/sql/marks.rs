@@ -2,7 +2,10 @@
 
 use super::SqlRegistry;
 use crate::error::Failure;
+use crate::registry::MarkStore;
+use crate::registry::sql::again;
 use crate::schedule::Mark;
+use async_trait::async_trait;
 
 /// The row of the order of work.
 const SCHEDULE: &str = "schedule";
@@ -11,8 +14,9 @@ const READ: &str = "SELECT data_id, number FROM marks WHERE store = $1";
 const SAVE: &str = "INSERT INTO marks (store, data_id, number) VALUES ($1, $2, $3) \
     ON CONFLICT (store) DO UPDATE SET data_id = excluded.data_id, number = excluded.number";
 
-impl SqlRegistry {
-    pub(super) async fn do_mark(&self) -> Result<Option<Mark>, Failure> {
+#[async_trait]
+impl MarkStore for SqlRegistry {
+    async fn mark(&self) -> Result<Option<Mark>, Failure> {
         const DOING: &str = "reading the mark of the order of work";
         let mut connection = self.read(DOING).await?;
         let row: Option<(String, i64)> = connection
@@ -27,17 +31,20 @@ impl SqlRegistry {
         }))
     }
 
-    pub(super) async fn do_save_mark(&self, mark: &Mark) -> Result<(), Failure> {
-        const DOING: &str = "saving the mark of the order of work";
-        let mut connection = self.single(DOING).await?;
-        connection
-            .query(SAVE)
-            .bind(SCHEDULE)
-            .bind(mark.id.as_str())
-            .bind(i64::try_from(mark.number).unwrap_or(i64::MAX))
-            .execute()
-            .await
-            .map_err(|error| self.failure(DOING, &error))?;
-        self.commit(DOING, connection).await
+    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
+        again(|| async {
+            const DOING: &str = "saving the mark of the order of work";
+            let mut connection = self.single(DOING).await?;
+            connection
+                .query(SAVE)
+                .bind(SCHEDULE)
+                .bind(mark.id.as_str())
+                .bind(i64::try_from(mark.number).unwrap_or(i64::MAX))
+                .execute()
+                .await
+                .map_err(|error| self.failure(DOING, &error))?;
+            self.commit(DOING, connection).await
+        })
+        .await
     }
 }

@@ -11,6 +11,7 @@ mod link;
 mod links;
 mod marks;
 mod occupancy;
+mod permits;
 mod postgres;
 mod postgres_errors;
 mod probe;
@@ -24,8 +25,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
 use sqlx::SqlitePool;
 
 pub use self::occupancy::{Company, Occupancy, occupy};
@@ -33,14 +32,8 @@ pub use self::occupancy::{Company, Occupancy, occupy};
 use self::connection::{Connection, Readable, Sql};
 use self::link::Link;
 use self::links::Links;
-use super::{
-    Alert, Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, JournalEntry, Registry, Saved, StoredState,
-    Tenant,
-};
-use crate::error::{Code, ErrorClass, Failure};
-use crate::model::{InstallationId, TenantId, UserId, UserKey};
-use crate::schedule::Mark;
-use crate::schedule::SavedStamp;
+use crate::error::{ErrorClass, Failure};
+use crate::model::{TenantId, UserId};
 
 /// Most users named in one statement; longer lists are asked for in several.
 const USERS_PER_STATEMENT: usize = 500;
@@ -186,150 +179,4 @@ where
 /// A limit as SQL has it.
 fn sql_limit(limit: u32) -> i64 {
     i64::from(limit)
-}
-
-#[async_trait]
-impl Registry for SqlRegistry {
-    async fn installation(&self) -> Result<InstallationId, Failure> {
-        self.do_installation().await
-    }
-
-    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
-        again(|| self.do_put_tenant(tenant)).await
-    }
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
-        self.do_tenant(id).await
-    }
-    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure> {
-        self.do_tenants(after, limit).await
-    }
-    async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
-        again(|| self.do_remove_tenant(id)).await
-    }
-    async fn active_tenants(
-        &self,
-        after: Option<&TenantId>,
-        limit: u32,
-    ) -> Result<Vec<(TenantId, u64)>, Failure> {
-        self.do_active_tenants(after, limit).await
-    }
-
-    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
-        again(|| self.do_enrol(enrolment)).await
-    }
-    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
-        again(|| self.do_enrol_many(enrolments)).await
-    }
-    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        again(|| self.do_withdraw(user)).await
-    }
-    async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
-        Ok(self
-            .do_enrolments_of(&user.tenant, std::slice::from_ref(&user.user))
-            .await?
-            .pop())
-    }
-    async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
-        self.do_enrolments_of(tenant, users).await
-    }
-    async fn enrolments(
-        &self,
-        tenant: &TenantId,
-        after: Option<&UserId>,
-        limit: u32,
-    ) -> Result<Vec<Enrolment>, Failure> {
-        self.do_enrolments(tenant, after, limit).await
-    }
-    async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
-        self.do_enrolment_counts(tenant).await
-    }
-    async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
-        again(|| self.do_set_enrolment_state(user, state)).await
-    }
-
-    async fn fingerprints(
-        &self,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<Vec<(UserId, StoredState)>, Failure> {
-        self.do_fingerprints(tenant, users).await
-    }
-    async fn enrolments_with_fingerprints(
-        &self,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
-        self.do_enrolments_with_fingerprints(tenant, users).await
-    }
-    async fn enrolment_with_state(
-        &self,
-        user: &UserKey,
-    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
-        self.do_enrolment_with_state(user).await
-    }
-    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
-        self.do_sync_state(user).await
-    }
-    async fn save_sync_state(
-        &self,
-        of: &Enrolment,
-        expected: u64,
-        fingerprint: &[u8],
-        blob: &[u8],
-    ) -> Result<Saved, Failure> {
-        again(|| self.do_save_sync_state(of, expected, fingerprint, blob)).await
-    }
-    async fn forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
-        again(|| self.do_forget_sync_state(user)).await
-    }
-
-    async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
-        again(|| self.do_save_stamps(tenant, stamps)).await
-    }
-    async fn stamps(
-        &self,
-        tenant: &TenantId,
-        after: Option<&UserId>,
-        limit: u32,
-    ) -> Result<Vec<SavedStamp>, Failure> {
-        self.do_stamps(tenant, after, limit).await
-    }
-
-    async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
-        again(|| self.do_journal(entries)).await
-    }
-    async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure> {
-        self.do_journal_of(user, limit).await
-    }
-    async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
-        again(|| self.do_prune_journal(before, limit)).await
-    }
-
-    async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
-        again(|| self.do_raise_alert(alert)).await
-    }
-    async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
-        again(|| self.do_end_alert(tenant, user, code)).await
-    }
-    async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
-        self.do_alerts(tenant, limit).await
-    }
-
-    async fn allow_deletions(&self, user: &UserKey) -> Result<bool, Failure> {
-        again(|| self.do_allow_deletions(user)).await
-    }
-    async fn take_deletion_permit(&self, user: &UserKey) -> Result<bool, Failure> {
-        again(|| self.do_take_deletion_permit(user)).await
-    }
-
-    async fn mark(&self) -> Result<Option<Mark>, Failure> {
-        self.do_mark().await
-    }
-    async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
-        again(|| self.do_save_mark(mark)).await
-    }
-
-    async fn check_writable(&self) -> Result<(), Failure> {
-        again(|| self.do_check_writable()).await
-    }
 }

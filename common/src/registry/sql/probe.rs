@@ -1,23 +1,38 @@
 //! Checking that the registry can be written.
 
-use super::SqlRegistry;
-use crate::error::Failure;
+use async_trait::async_trait;
 
-const PROBE: &str = "INSERT INTO write_probe (id) VALUES (1) ON CONFLICT (id) DO NOTHING";
+use super::connection::Sql;
+use super::{SqlRegistry, again};
+use crate::error::Failure;
+use crate::registry::WriteProbe;
+
+/// On PostgreSQL three pages of text: a row alone fits into a page and a piece of the log that are there already, and is
+/// written even when the volume has no room left. Space of earlier probes is not used again before a vacuum, which gives
+/// it back to the file system.
+const PROBE: Sql = Sql {
+    sqlite: "INSERT INTO write_probe (id) VALUES (1) ON CONFLICT (id) DO NOTHING",
+    postgres: "INSERT INTO write_probe (id, filler) VALUES (1, convert_to(repeat('x', 24576), 'UTF8')) \
+        ON CONFLICT (id) DO NOTHING",
+};
 const UNPROBE: &str = "DELETE FROM write_probe";
 
-impl SqlRegistry {
-    pub(super) async fn do_check_writable(&self) -> Result<(), Failure> {
+#[async_trait]
+impl WriteProbe for SqlRegistry {
+    async fn check_writable(&self) -> Result<(), Failure> {
         const DOING: &str = "checking that it can be written";
-        let mut transaction = self.transaction(DOING).await?;
-        // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
-        for statement in [PROBE, UNPROBE] {
-            transaction
-                .query(statement)
-                .execute()
-                .await
-                .map_err(|error| self.failure(DOING, &error))?;
-        }
-        self.commit(DOING, transaction).await
+        again(|| async {
+            let mut transaction = self.transaction(DOING).await?;
+            // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
+            for statement in [PROBE, Sql::from(UNPROBE)] {
+                transaction
+                    .query(statement)
+                    .execute()
+                    .await
+                    .map_err(|error| self.failure(DOING, &error))?;
+            }
+            self.commit(DOING, transaction).await
+        })
+        .await
     }
 }

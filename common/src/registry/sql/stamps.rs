@@ -1,5 +1,6 @@
 //! Order stamps, saved lazily so that a lost index can be rebuilt.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -8,58 +9,94 @@ use super::connection::Connection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
-use crate::schedule::SavedStamp;
+use crate::registry::sql::again;
+use crate::registry::{Late, StampStore};
+use crate::schedule::{Failing, SavedStamp};
 
+/// What happens to the stored row of a user.
+macro_rules! replacing {
+    () => {
+        " ON CONFLICT (tenant, user_id) DO UPDATE SET stamp = excluded.stamp, \
+        last_success = COALESCE(excluded.last_success, stamps.last_success), \
+        failing_since = CASE WHEN excluded.failing_since IS NULL THEN NULL \
+            ELSE COALESCE(stamps.failing_since, excluded.failing_since) END, \
+        failures = excluded.failures, failure = excluded.failure"
+    };
+}
 /// One stamp at a time: a file is not far away.
-const SAVE_ONE: &str = "INSERT INTO stamps (tenant, user_id, stamp, last_success) \
-    SELECT e.tenant, e.user_id, $3, $4 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2 \
-    ON CONFLICT (tenant, user_id) DO UPDATE SET stamp = excluded.stamp, \
-        last_success = COALESCE(excluded.last_success, stamps.last_success)";
+const SAVE_ONE: &str = concat!(
+    "INSERT INTO stamps (tenant, user_id, stamp, last_success, failing_since, failures, failure) \
+    SELECT e.tenant, e.user_id, $3, $4, $5, $6, $7 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2",
+    replacing!()
+);
 /// Many in one round trip, in order of name, so that two batches never wait for each other crosswise.
-const SAVE_MANY: &str = "INSERT INTO stamps (tenant, user_id, stamp, last_success) \
-    SELECT e.tenant, e.user_id, new.stamp, new.last_success \
-    FROM UNNEST($2::text[], $3::bigint[], $4::bigint[]) AS new (user_id, stamp, last_success) \
-    JOIN enrolments e ON e.tenant = $1 AND e.user_id = new.user_id ORDER BY e.user_id \
-    ON CONFLICT (tenant, user_id) DO UPDATE SET stamp = excluded.stamp, \
-        last_success = COALESCE(excluded.last_success, stamps.last_success)";
-const PAGE: &str = "SELECT e.user_id, COALESCE(s.stamp, e.opted_in_at), s.last_success FROM enrolments e \
+const SAVE_MANY: &str = concat!(
+    "INSERT INTO stamps (tenant, user_id, stamp, last_success, failing_since, failures, failure) \
+    SELECT e.tenant, e.user_id, new.stamp, new.last_success, new.failing_since, new.failures, new.failure \
+    FROM UNNEST($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]) \
+        AS new (user_id, stamp, last_success, failing_since, failures, failure) \
+    JOIN enrolments e ON e.tenant = $1 AND e.user_id = new.user_id ORDER BY e.user_id",
+    replacing!()
+);
+const PAGE: &str = "SELECT e.user_id, COALESCE(s.stamp, e.opted_in_at) AS stamp, s.last_success, s.failing_since, \
+        COALESCE(s.failures, 0) AS failures, s.failure FROM enrolments e \
     LEFT JOIN stamps s ON s.tenant = e.tenant AND s.user_id = e.user_id \
     WHERE e.tenant = $1 AND e.user_id > $2 AND e.disabled_since IS NULL ORDER BY e.user_id LIMIT $3";
+const LATE: &str = "SELECT e.tenant, COUNT(*), MIN(COALESCE(s.last_success, e.opted_in_at)) FROM enrolments e \
+    JOIN tenants t ON t.id = e.tenant AND t.enabled = TRUE \
+    LEFT JOIN stamps s ON s.tenant = e.tenant AND s.user_id = e.user_id \
+    WHERE e.disabled_since IS NULL AND COALESCE(s.last_success, e.opted_in_at) < $1 \
+    GROUP BY e.tenant ORDER BY e.tenant LIMIT $2";
+macro_rules! oldest {
+    ($of:literal) => {
+        concat!(
+            "SELECT MIN(COALESCE(s.last_success, e.opted_in_at)) FROM enrolments e \
+            JOIN tenants t ON t.id = e.tenant AND t.enabled = TRUE \
+            LEFT JOIN stamps s ON s.tenant = e.tenant AND s.user_id = e.user_id WHERE e.disabled_since IS NULL",
+            $of
+        )
+    };
+}
+const OLDEST: &str = oldest!("");
+const OLDEST_OF: &str = oldest!(" AND e.tenant = $1");
 
-/// User, stamp, last success.
-type Row<'a> = (&'a str, i64, Option<i64>);
-
-/// The stamps in order of user; of several of one user the last, with the last success any of them knows.
-fn each_user_once(stamps: &[SavedStamp]) -> Vec<Row<'_>> {
-    let mut users = BTreeMap::<&str, (i64, Option<i64>)>::new();
-    for saved in stamps {
-        let known = users.entry(saved.user.as_str()).or_default();
-        known.0 = saved.stamp.as_microsecond();
-        known.1 = saved.last_success.map(Timestamp::as_microsecond).or(known.1);
-    }
-    users
-        .into_iter()
-        .map(|(user, (stamp, last_success))| (user, stamp, last_success))
-        .collect()
+/// A row of the table, but for the tenant.
+#[derive(Debug, Default, sqlx::FromRow)]
+struct Row {
+    user_id: String,
+    stamp: i64,
+    last_success: Option<i64>,
+    failing_since: Option<i64>,
+    failures: i64,
+    failure: Option<String>,
 }
 
-async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row<'_>]) -> Result<(), sqlx::Error> {
+async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) -> Result<(), sqlx::Error> {
     if let Some(link) = connection.postgres() {
+        fn column<T>(stamps: &[Row], read: fn(&Row) -> T) -> Vec<T> {
+            stamps.iter().map(read).collect()
+        }
         let query = sqlx::query(SAVE_MANY)
             .bind(tenant.as_str())
-            .bind(stamps.iter().map(|row| row.0).collect::<Vec<_>>())
-            .bind(stamps.iter().map(|row| row.1).collect::<Vec<_>>())
-            .bind(stamps.iter().map(|row| row.2).collect::<Vec<_>>());
+            .bind(column(stamps, |row| row.user_id.clone()))
+            .bind(column(stamps, |row| row.stamp))
+            .bind(column(stamps, |row| row.last_success))
+            .bind(column(stamps, |row| row.failing_since))
+            .bind(column(stamps, |row| row.failures))
+            .bind(column(stamps, |row| row.failure.clone()));
         link.execute(query).await?;
         return Ok(());
     }
-    for (user, stamp, last_success) in stamps {
+    for row in stamps {
         connection
             .query(SAVE_ONE)
             .bind(tenant.as_str())
-            .bind(*user)
-            .bind(*stamp)
-            .bind(*last_success)
+            .bind(row.user_id.as_str())
+            .bind(row.stamp)
+            .bind(row.last_success)
+            .bind(row.failing_since)
+            .bind(row.failures)
+            .bind(&row.failure)
             .execute()
             .await?;
     }
@@ -67,30 +104,82 @@ async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row<'_>]
 }
 
 impl SqlRegistry {
-    pub(super) async fn do_save_stamps(
-        &self,
-        tenant: &TenantId,
-        stamps: &[SavedStamp],
-    ) -> Result<(), Failure> {
-        if stamps.is_empty() {
-            return Ok(());
+    /// Returns the stamps in order of user; of several of one user the last, with the last success any of them knows.
+    fn each_user_once(&self, stamps: &[SavedStamp]) -> Result<Vec<Row>, Failure> {
+        let mut users = BTreeMap::<&str, Row>::new();
+        for saved in stamps {
+            let known = users.remove(saved.user.as_str()).unwrap_or_default();
+            let (since, failures, failure) = match &saved.failing {
+                Some(failing) => (
+                    Some(failing.since.as_microsecond()),
+                    i64::from(failing.attempts),
+                    Some(self.written("a failure", &failing.failure)?),
+                ),
+                None => (None, 0, None),
+            };
+            let row = Row {
+                user_id: saved.user.to_string(),
+                stamp: saved.stamp.as_microsecond(),
+                last_success: saved
+                    .last_success
+                    .map(Timestamp::as_microsecond)
+                    .or(known.last_success),
+                failing_since: since.and(known.failing_since).or(since),
+                failures,
+                failure,
+            };
+            users.insert(saved.user.as_str(), row);
         }
-        let doing = format!("saving {} stamps of {tenant}", stamps.len());
-        let stamps: Vec<Row> = each_user_once(stamps);
-        let mut connection = if stamps.len() <= ROWS_PER_STATEMENT {
-            self.single(&doing).await?
-        } else {
-            self.transaction(&doing).await?
-        };
-        for stamps in stamps.chunks(ROWS_PER_STATEMENT) {
-            save(&mut connection, tenant, stamps)
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-        }
-        self.commit(&doing, connection).await
+        Ok(users.into_values().collect())
     }
 
-    pub(super) async fn do_stamps(
+    fn saved_stamp(&self, row: Row) -> Result<SavedStamp, Failure> {
+        // An earlier build saves a success without ending the failures.
+        let since = row
+            .failing_since
+            .filter(|since| row.last_success.is_none_or(|success| success < *since));
+        let failing = match (since, row.failure) {
+            (Some(since), Some(failure)) => Some(Failing {
+                since: self.time(since)?,
+                attempts: u32::try_from(row.failures).unwrap_or(u32::MAX),
+                failure: self.document("a failure", &failure)?,
+            }),
+            (None, _) | (_, None) => None,
+        };
+        Ok(SavedStamp {
+            user: self.name(&row.user_id)?,
+            stamp: self.time(row.stamp)?,
+            last_success: row.last_success.map(|at| self.time(at)).transpose()?,
+            failing,
+        })
+    }
+}
+
+#[async_trait]
+impl StampStore for SqlRegistry {
+    async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
+        again(|| async {
+            if stamps.is_empty() {
+                return Ok(());
+            }
+            let doing = format!("saving {} stamps of {tenant}", stamps.len());
+            let stamps = self.each_user_once(stamps)?;
+            let mut connection = if stamps.len() <= ROWS_PER_STATEMENT {
+                self.single(&doing).await?
+            } else {
+                self.transaction(&doing).await?
+            };
+            for stamps in stamps.chunks(ROWS_PER_STATEMENT) {
+                save(&mut connection, tenant, stamps)
+                    .await
+                    .map_err(|error| self.failure(&doing, &error))?;
+            }
+            self.commit(&doing, connection).await
+        })
+        .await
+    }
+
+    async fn stamps(
         &self,
         tenant: &TenantId,
         after: Option<&UserId>,
@@ -98,7 +187,7 @@ impl SqlRegistry {
     ) -> Result<Vec<SavedStamp>, Failure> {
         let doing = format!("reading stamps of {tenant}");
         let mut connection = self.read(&doing).await?;
-        let rows: Vec<(String, i64, Option<i64>)> = connection
+        let rows: Vec<Row> = connection
             .query(PAGE)
             .bind(tenant.as_str())
             .bind(after.map_or("", UserId::as_str))
@@ -106,14 +195,41 @@ impl SqlRegistry {
             .fetch_all()
             .await
             .map_err(|error| self.failure(&doing, &error))?;
+        rows.into_iter().map(|row| self.saved_stamp(row)).collect()
+    }
+
+    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure> {
+        const DOING: &str = "looking for people who were not synced for long";
+        let mut connection = self.read(DOING).await?;
+        let rows: Vec<(String, i64, i64)> = connection
+            .query(LATE)
+            .bind(before.as_microsecond())
+            .bind(sql_limit(limit))
+            .fetch_all()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()
-            .map(|(user, stamp, last_success)| {
-                Ok(SavedStamp {
-                    user: self.name(&user)?,
-                    stamp: self.time(stamp)?,
-                    last_success: last_success.map(|at| self.time(at)).transpose()?,
+            .map(|(tenant, users, oldest)| {
+                Ok(Late {
+                    tenant: self.name(&tenant)?,
+                    users: self.number(users)?,
+                    oldest: self.time(oldest)?,
                 })
             })
             .collect()
+    }
+
+    async fn oldest_success(&self, tenant: Option<&TenantId>) -> Result<Option<Timestamp>, Failure> {
+        const DOING: &str = "looking for the oldest success";
+        let mut connection = self.read(DOING).await?;
+        let query = match tenant {
+            Some(tenant) => connection.query(OLDEST_OF).bind(tenant.as_str()),
+            None => connection.query(OLDEST),
+        };
+        let row: (Option<i64>,) = query
+            .fetch_one()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        row.0.map(|at| self.time(at)).transpose()
     }
 }

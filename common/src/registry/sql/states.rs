@@ -5,12 +5,24 @@ use super::connection::{Connection, Sql, about_users};
 use super::errors::is_missing_reference;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
+use crate::registry::StateStore;
+use crate::registry::sql::again;
 use crate::registry::{Enrolment, Saved, StoredState};
+use async_trait::async_trait;
 
-const FINGERPRINTS: Sql = about_users!(
-    "SELECT user_id, version, fingerprint FROM sync_states WHERE tenant = $1 AND present = TRUE AND user_id",
-    ""
+/// A worker asks it once for all users of a batch.
+const WITH_FINGERPRINTS: Sql = about_users!(
+    "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
+        e.disabled_since, e.failure, s.version, s.fingerprint \
+    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
+    WHERE e.tenant = $1 AND e.user_id",
+    " ORDER BY e.user_id"
 );
+/// One statement: what it finds belongs together.
+const WITH_STATE: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
+        e.disabled_since, e.failure, s.version, s.fingerprint, s.state \
+    FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
+    WHERE e.tenant = $1 AND e.user_id = $2";
 const ONE: &str = "SELECT version, fingerprint, state FROM sync_states \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
 /// The first state of an enrolled user, over none or over a forgotten one. No row comes back otherwise, nor when the user
@@ -44,6 +56,22 @@ const SAVE_NEXT: &str = "UPDATE sync_states SET version = version + 1, fingerpri
 const FORGET: &str = "UPDATE sync_states SET present = FALSE, fingerprint = $3, state = $3 \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
 
+/// The columns of [`WITH_FINGERPRINTS`] and [`WITH_STATE`].
+#[derive(sqlx::FromRow)]
+struct RowWithState {
+    user_id: String,
+    source_login: String,
+    mailbox: String,
+    time_zone: Option<String>,
+    opted_in_at: i64,
+    disabled_since: Option<i64>,
+    failure: Option<String>,
+    version: Option<i64>,
+    fingerprint: Option<Vec<u8>>,
+    #[sqlx(default)]
+    state: Option<Vec<u8>>,
+}
+
 /// Forgets a user's state inside a transaction; the number of states forgotten.
 pub(super) async fn forget(connection: &mut Connection, user: &UserKey) -> Result<u64, sqlx::Error> {
     const EMPTY: &[u8] = &[];
@@ -56,27 +84,38 @@ pub(super) async fn forget(connection: &mut Connection, user: &UserKey) -> Resul
         .await
 }
 
-impl SqlRegistry {
-    pub(super) async fn do_fingerprints(
+#[async_trait]
+impl StateStore for SqlRegistry {
+    async fn enrolments_with_fingerprints(
         &self,
         tenant: &TenantId,
         users: &[UserId],
-    ) -> Result<Vec<(UserId, StoredState)>, Failure> {
-        let doing = format!("reading fingerprints of {tenant}");
-        let rows: Vec<(String, i64, Vec<u8>)> = self.about(&doing, FINGERPRINTS, tenant, users).await?;
+    ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
+        let doing = format!("reading enrolments and fingerprints of {tenant}");
+        let rows: Vec<RowWithState> = self.about(&doing, WITH_FINGERPRINTS, tenant, users).await?;
         rows.into_iter()
-            .map(|(user, version, fingerprint)| {
-                let state = StoredState {
-                    version: self.number(version)?,
-                    fingerprint,
-                    blob: Vec::new(),
-                };
-                Ok((self.name(&user)?, state))
-            })
+            .map(|row| self.enrolment_and_state_from(tenant, row))
             .collect()
     }
 
-    pub(super) async fn do_sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
+    async fn enrolment_with_state(
+        &self,
+        user: &UserKey,
+    ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
+        let doing = format!("reading the enrolment and sync state of {user}");
+        let mut connection = self.read(&doing).await?;
+        let row: Option<RowWithState> = connection
+            .query(WITH_STATE)
+            .bind(user.tenant.as_str())
+            .bind(user.user.as_str())
+            .fetch_optional()
+            .await
+            .map_err(|error| self.failure(&doing, &error))?;
+        row.map(|row| self.enrolment_and_state_from(&user.tenant, row))
+            .transpose()
+    }
+
+    async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         let doing = format!("reading the sync state of {user}");
         let mut connection = self.read(&doing).await?;
         let row: Option<(i64, Vec<u8>, Vec<u8>)> = connection
@@ -96,55 +135,76 @@ impl SqlRegistry {
         .transpose()
     }
 
-    pub(super) async fn do_save_sync_state(
+    async fn save_sync_state(
         &self,
         of: &Enrolment,
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
     ) -> Result<Saved, Failure> {
-        let user = &of.key;
-        let doing = format!("saving the sync state of {user}");
-        let Ok(expected) = i64::try_from(expected) else {
-            // No stored version is that large.
-            return Ok(Saved::VersionConflict);
-        };
-        let mut connection = self.single(&doing).await?;
-        let (statement, over) = match expected {
-            0 => (SAVE_FIRST, None),
-            over => (Sql::from(SAVE_NEXT), Some(over)),
-        };
-        let mut query = connection
-            .query(statement)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .bind(fingerprint)
-            .bind(blob)
-            .bind(of.mailbox.as_str())
-            .bind(of.opted_in_at.as_microsecond());
-        if let Some(over) = over {
-            query = query.bind(over);
-        }
-        let stored: Result<Option<(i64,)>, sqlx::Error> = query.fetch_optional().await;
-        match stored {
-            Ok(Some((version,))) => {
-                self.commit(&doing, connection).await?;
-                Ok(Saved::Stored(self.number(version)?))
+        again(|| async {
+            let user = &of.key;
+            let doing = format!("saving the sync state of {user}");
+            let Ok(expected) = i64::try_from(expected) else {
+                // No stored version is that large.
+                return Ok(Saved::VersionConflict);
+            };
+            let mut connection = self.single(&doing).await?;
+            let (statement, over) = match expected {
+                0 => (SAVE_FIRST, None),
+                over => (Sql::from(SAVE_NEXT), Some(over)),
+            };
+            let mut query = connection
+                .query(statement)
+                .bind(user.tenant.as_str())
+                .bind(user.user.as_str())
+                .bind(fingerprint)
+                .bind(blob)
+                .bind(of.mailbox.as_str())
+                .bind(of.opted_in_at.as_microsecond());
+            if let Some(over) = over {
+                query = query.bind(over);
             }
-            Ok(None) => Ok(Saved::VersionConflict),
-            // Withdrawn by somebody while the statement ran; only a database with several writers can do that.
-            Err(error) if is_missing_reference(&error) => Ok(Saved::VersionConflict),
-            Err(error) => Err(self.failure(&doing, &error)),
-        }
+            let stored: Result<Option<(i64,)>, sqlx::Error> = query.fetch_optional().await;
+            match stored {
+                Ok(Some((version,))) => {
+                    self.commit(&doing, connection).await?;
+                    Ok(Saved::Stored(self.number(version)?))
+                }
+                Ok(None) => Ok(Saved::VersionConflict),
+                // Withdrawn by somebody while the statement ran; only a database with several writers can do that.
+                Err(error) if is_missing_reference(&error) => Ok(Saved::VersionConflict),
+                Err(error) => Err(self.failure(&doing, &error)),
+            }
+        })
+        .await
     }
+}
 
-    pub(super) async fn do_forget_sync_state(&self, user: &UserKey) -> Result<bool, Failure> {
-        let doing = format!("forgetting the sync state of {user}");
-        let mut connection = self.single(&doing).await?;
-        let forgotten = forget(&mut connection, user)
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        self.commit(&doing, connection).await?;
-        Ok(forgotten > 0)
+impl SqlRegistry {
+    fn enrolment_and_state_from(
+        &self,
+        tenant: &TenantId,
+        row: RowWithState,
+    ) -> Result<(Enrolment, Option<StoredState>), Failure> {
+        let stored = match (row.version, row.fingerprint) {
+            (Some(version), Some(fingerprint)) => Some(StoredState {
+                version: self.number(version)?,
+                fingerprint,
+                blob: row.state.unwrap_or_default(),
+            }),
+            // The table allows both or neither.
+            _ => None,
+        };
+        let row = (
+            row.user_id,
+            row.source_login,
+            row.mailbox,
+            row.time_zone,
+            row.opted_in_at,
+            row.disabled_since,
+            row.failure,
+        );
+        Ok((self.enrolment_from(tenant, row)?, stored))
     }
 }

@@ -4,6 +4,9 @@ use super::{SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::TenantId;
 use crate::registry::Tenant;
+use crate::registry::TenantStore;
+use crate::registry::sql::again;
+use async_trait::async_trait;
 
 const ADD: &str =
     "INSERT INTO tenants (id, enabled, document) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
@@ -19,34 +22,38 @@ fn start(after: Option<&TenantId>) -> &str {
     after.map_or("", TenantId::as_str)
 }
 
-impl SqlRegistry {
-    pub(super) async fn do_put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
-        let doing = format!("storing tenant {}", tenant.id);
-        let document = self.written("the tenant", tenant)?;
-        let mut transaction = self.transaction(&doing).await?;
-        let mut changed = [0, 0];
-        for (statement, changed) in [ADD, REPLACE].into_iter().zip(&mut changed) {
-            *changed = transaction
-                .query(statement)
-                .bind(tenant.id.as_str())
-                .bind(tenant.enabled)
-                .bind(&document)
-                .execute()
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-            if *changed > 0 {
-                break;
+#[async_trait]
+impl TenantStore for SqlRegistry {
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
+        again(|| async {
+            let doing = format!("storing tenant {}", tenant.id);
+            let document = self.written("the tenant", tenant)?;
+            let mut transaction = self.transaction(&doing).await?;
+            let mut changed = [0, 0];
+            for (statement, changed) in [ADD, REPLACE].into_iter().zip(&mut changed) {
+                *changed = transaction
+                    .query(statement)
+                    .bind(tenant.id.as_str())
+                    .bind(tenant.enabled)
+                    .bind(&document)
+                    .execute()
+                    .await
+                    .map_err(|error| self.failure(&doing, &error))?;
+                if *changed > 0 {
+                    break;
+                }
             }
-        }
-        let [added, replaced] = changed;
-        if added + replaced == 0 {
-            return Err(self.faster(&doing));
-        }
-        self.commit(&doing, transaction).await?;
-        Ok(added > 0)
+            let [added, replaced] = changed;
+            if added + replaced == 0 {
+                return Err(self.faster(&doing));
+            }
+            self.commit(&doing, transaction).await?;
+            Ok(added > 0)
+        })
+        .await
     }
 
-    pub(super) async fn do_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure> {
         let doing = format!("reading tenant {id}");
         let mut connection = self.read(&doing).await?;
         let document: Option<(String,)> = connection
@@ -60,11 +67,7 @@ impl SqlRegistry {
             .transpose()
     }
 
-    pub(super) async fn do_tenants(
-        &self,
-        after: Option<&TenantId>,
-        limit: u32,
-    ) -> Result<Vec<Tenant>, Failure> {
+    async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure> {
         const DOING: &str = "listing tenants";
         let mut connection = self.read(DOING).await?;
         let documents: Vec<(String,)> = connection
@@ -80,20 +83,23 @@ impl SqlRegistry {
             .collect()
     }
 
-    pub(super) async fn do_remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
-        let doing = format!("removing tenant {id}");
-        let mut transaction = self.single(&doing).await?;
-        let removed = transaction
-            .query(REMOVE)
-            .bind(id.as_str())
-            .execute()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
-        self.commit(&doing, transaction).await?;
-        Ok(removed > 0)
+    async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
+        again(|| async {
+            let doing = format!("removing tenant {id}");
+            let mut transaction = self.single(&doing).await?;
+            let removed = transaction
+                .query(REMOVE)
+                .bind(id.as_str())
+                .execute()
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            self.commit(&doing, transaction).await?;
+            Ok(removed > 0)
+        })
+        .await
     }
 
-    pub(super) async fn do_active_tenants(
+    async fn active_tenants(
         &self,
         after: Option<&TenantId>,
         limit: u32,

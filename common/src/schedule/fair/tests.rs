@@ -1,3 +1,4 @@
+use crate::schedule::topics::*;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -6,7 +7,7 @@ use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::model::{UserId, UserKey};
 use crate::schedule::select::{BatchLimit, Limits, select};
-use crate::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule, Schedule as _, Token};
+use crate::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule, Token};
 
 fn tenant(number: usize) -> TenantId {
     format!("t{number}").parse().unwrap()

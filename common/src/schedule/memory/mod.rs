@@ -13,7 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ClaimAnswer, Cursor, Epoch, Finish, Head, Page, Renewed, Schedule, Summary, Token, UserStatus};
+use super::{
+    ClaimAnswer, Claims, Cursor, Epoch, Finish, Freshness, Head, Inspected, Integrity, Leadership, Marked,
+    Order, Page, Renewed, Summary, Token, UserStatus,
+};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -70,25 +73,39 @@ fn plus(at: Timestamp, by: SignedDuration) -> Timestamp {
 }
 
 #[async_trait]
-impl Schedule for MemorySchedule {
+impl Order for MemorySchedule {
     async fn enrol(
         &self,
         user: &UserKey,
         stamp: Timestamp,
         last_success: Option<Timestamp>,
     ) -> Result<bool, Failure> {
+        let saved = SavedStamp {
+            user: user.user.clone(),
+            stamp,
+            last_success,
+            failing: None,
+        };
         let (mut state, _) = self.enter();
-        Ok(state.enrol(user, stamp, last_success))
+        Ok(state.enrol(&user.tenant, &saved))
     }
 
     async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
         let (mut state, _) = self.enter();
-        let mut new = 0;
-        for saved in users {
-            let key = UserKey::new(tenant.clone(), saved.user.clone());
-            new += u64::from(state.enrol(&key, saved.stamp, saved.last_success));
-        }
-        Ok(new)
+        Ok(users
+            .iter()
+            .map(|saved| u64::from(state.enrol(tenant, saved)))
+            .sum())
+    }
+
+    async fn enrol_claimed(
+        &self,
+        tenant: &TenantId,
+        users: &[SavedStamp],
+        lasts: Duration,
+    ) -> Result<u64, Failure> {
+        let (mut state, now) = self.enter();
+        Ok(state.enrol_claimed(tenant, users, plus(now, span(lasts))))
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
@@ -120,7 +137,10 @@ impl Schedule for MemorySchedule {
         let (state, _) = self.enter();
         Ok(state.oldest(tenant, not_after, limit))
     }
+}
 
+#[async_trait]
+impl Claims for MemorySchedule {
     async fn claim(
         &self,
         epoch: Epoch,
@@ -167,7 +187,10 @@ impl Schedule for MemorySchedule {
         let (mut state, now) = self.enter();
         Ok(state.reclaim(limit, now))
     }
+}
 
+#[async_trait]
+impl Freshness for MemorySchedule {
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
         let (state, _) = self.enter();
         Ok(state.status(user))
@@ -201,7 +224,10 @@ impl Schedule for MemorySchedule {
     async fn now(&self) -> Result<Timestamp, Failure> {
         Ok(self.clock.now())
     }
+}
 
+#[async_trait]
+impl Leadership for MemorySchedule {
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
         let (mut state, now) = self.enter();
         Ok(state.lead(holder, now, span(lasts)))
@@ -219,6 +245,31 @@ impl Schedule for MemorySchedule {
     }
 }
 
+#[async_trait]
+impl Integrity for MemorySchedule {
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
+
+    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+        // Lives and ends with its process, so nothing can be lost while the process lives.
+        Ok(None)
+    }
+
+    async fn inspect(&self, _limit: usize, _lasts: Duration) -> Result<Inspected, Failure> {
+        Ok(Inspected::default())
+    }
+
+    async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure> {
+        let (state, _) = self.enter();
+        Ok(state.differing(expected))
+    }
+
+    async fn check_writable(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -226,6 +277,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::contract::ScheduleBench;
+    use crate::schedule::Schedule;
 
     struct Bench {
         clock: Arc<ManualClock>,

@@ -8,8 +8,8 @@ use super::plus;
 use super::tenant::{Batch, Claim, Entry, Intervals, Tenant};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::{
-    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Renewed, Summary, Token,
-    UserStatus,
+    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Renewed, SavedStamp, Summary,
+    Token, UserStatus,
 };
 
 /// Intervals kept of everybody for the percentiles.
@@ -84,26 +84,54 @@ impl State {
         Some(answer)
     }
 
-    pub(super) fn enrol(&mut self, key: &UserKey, stamp: Timestamp, last_success: Option<Timestamp>) -> bool {
-        self.tenants.entry(key.tenant.clone()).or_insert_with(Tenant::new);
-        self.change(&key.tenant, |tenant, _, _| {
-            let new = tenant.entry(&key.user).is_none();
+    pub(super) fn enrol(&mut self, id: &TenantId, saved: &SavedStamp) -> bool {
+        self.tenants.entry(id.clone()).or_insert_with(Tenant::new);
+        self.change(id, |tenant, _, _| {
+            let new = tenant.entry(&saved.user).is_none();
             if new {
+                let failing = saved.failing.as_ref();
                 tenant.add(
-                    key.user.clone(),
+                    saved.user.clone(),
                     Entry {
-                        stamp,
+                        stamp: saved.stamp,
                         claim: None,
                         last_attempt: None,
-                        last_success,
-                        last_failure: None,
-                        history: History::default(),
+                        last_success: saved.last_success,
+                        last_failure: failing.map(|failing| Box::new(failing.failure.clone())),
+                        history: History {
+                            idle_cycles: 0,
+                            failures: failing.map_or(0, |failing| failing.attempts),
+                        },
                     },
                 );
             }
             new
         })
         .unwrap_or(false)
+    }
+
+    /// Puts users in under a claim that nobody holds.
+    pub(super) fn enrol_claimed(&mut self, id: &TenantId, users: &[SavedStamp], expires: Timestamp) -> u64 {
+        let new: Vec<UserId> = users
+            .iter()
+            .filter(|saved| self.enrol(id, saved))
+            .map(|saved| saved.user.clone())
+            .collect();
+        if !new.is_empty() {
+            self.claim(Epoch(self.epoch), id, &new, expires);
+        }
+        new.len() as u64
+    }
+
+    /// Returns those of the tenants that have another number of users than expected, with that number.
+    pub(super) fn differing(&self, expected: &[(TenantId, u64)]) -> Vec<(TenantId, u64)> {
+        expected
+            .iter()
+            .filter_map(|(id, expected)| {
+                let users = self.tenants.get(id).map_or(0, |tenant| tenant.len() as u64);
+                (users != *expected).then(|| (id.clone(), users))
+            })
+            .collect()
     }
 
     pub(super) fn withdraw(&mut self, key: &UserKey) -> bool {

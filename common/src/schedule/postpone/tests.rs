@@ -207,7 +207,7 @@ proptest! {
             Outcome::Failed(ErrorClass::Throttled { .. }, _) => (THROTTLE_FLOOR, LONGEST_PAUSE),
             Outcome::Failed(class, scope) if stops(class, scope) == Stops::Tenant => (pace.maximum, pace.maximum),
             Outcome::Failed(ErrorClass::Transient | ErrorClass::Refused, _) => {
-                (pace.minimum, LAST_RETEST.max(pace.minimum))
+                (pace.minimum, LAST_RETEST.max(pace.maximum))
             }
             Outcome::Idle | Outcome::Failed(..) => (pace.minimum, pace.maximum),
         };

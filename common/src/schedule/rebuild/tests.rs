@@ -1,3 +1,5 @@
+use crate::registry::topics::*;
+use crate::schedule::topics::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use crate::model::MailboxAddress;
 use crate::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
 use crate::schedule::MemorySchedule;
 
+const MINIMUM: Duration = Duration::from_secs(300);
 const OPT_IN: &str = "2026-11-22T12:00:00Z";
 
 fn key(tenant: &str, user: &str) -> UserKey {
@@ -74,6 +77,7 @@ async fn stores() -> (SqlRegistry, MemorySchedule, Arc<ManualClock>) {
         user: "ben".parse().unwrap(),
         stamp: "2026-11-22T13:30:00Z".parse().unwrap(),
         last_success: Some("2026-11-22T13:29:00Z".parse().unwrap()),
+        failing: None,
     };
     registry
         .save_stamps(&"a".parse().unwrap(), &[saved])
@@ -87,7 +91,7 @@ async fn stores() -> (SqlRegistry, MemorySchedule, Arc<ManualClock>) {
 #[tokio::test]
 async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
     let (registry, schedule, _) = stores().await;
-    let rebuilt = rebuild(&registry, &schedule).await.unwrap();
+    let rebuilt = rebuild(&registry, &schedule, MINIMUM).await.unwrap();
     assert_eq!((rebuilt.tenants, rebuilt.added), (2, 603));
     for absent in [key("a", "zoe"), key("off", "ana")] {
         assert_eq!(schedule.status(&absent).await.unwrap(), None, "{absent}");
@@ -103,7 +107,8 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
         users.len(),
         "no two users of a tenant have one stamp"
     );
-    let opt_in: Timestamp = OPT_IN.parse().unwrap();
+    // Who was never synced is due since the opt-in.
+    let opt_in = OPT_IN.parse::<Timestamp>().unwrap() - MINIMUM;
     for (user, stamp) in &users[..users.len() - 1] {
         assert!(
             *stamp <= opt_in && *stamp > opt_in - Duration::from_secs(11),
@@ -114,7 +119,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
     let heads = schedule.heads(9).await.unwrap();
     let ana = heads.iter().find(|head| head.tenant.as_str() == "b").unwrap();
     assert!(ana.stamp < users[601].1);
-    let again = rebuild(&registry, &schedule).await.unwrap();
+    let again = rebuild(&registry, &schedule, MINIMUM).await.unwrap();
     assert_eq!(again.added, 0);
     assert_eq!(schedule.oldest(&a, Timestamp::MAX, 1_000).await.unwrap(), users);
 }
@@ -122,7 +127,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
 #[tokio::test]
 async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
     let (registry, schedule, _) = stores().await;
-    rebuild(&registry, &schedule).await.unwrap();
+    rebuild(&registry, &schedule, MINIMUM).await.unwrap();
     let untouched = schedule.status(&key("a", "ben")).await.unwrap();
     // Left, arrived, disabled and removed behind the schedule's back.
     registry.withdraw(&key("a", "u007")).await.unwrap();
@@ -132,7 +137,7 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
         .await
         .unwrap();
     registry.remove_tenant(&"b".parse().unwrap()).await.unwrap();
-    let done = reconcile(&registry, &schedule).await.unwrap();
+    let done = reconcile(&registry, &schedule, MINIMUM).await.unwrap();
     assert_eq!((done.added, done.withdrawn), (1, 2));
     for (user, present) in [
         (key("a", "u007"), false),
@@ -144,7 +149,7 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
     }
     assert_eq!(schedule.status(&key("a", "ben")).await.unwrap(), untouched);
     assert_eq!(
-        reconcile(&registry, &schedule).await.unwrap(),
+        reconcile(&registry, &schedule, MINIMUM).await.unwrap(),
         Rebuilt {
             tenants: 1,
             added: 0,
@@ -152,7 +157,10 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
         }
     );
     registry.put_tenant(&tenant("a", false)).await.unwrap();
-    assert_eq!(reconcile(&registry, &schedule).await.unwrap().withdrawn, 602);
+    assert_eq!(
+        reconcile(&registry, &schedule, MINIMUM).await.unwrap().withdrawn,
+        602
+    );
     registry.put_tenant(&tenant("a", true)).await.unwrap();
-    assert_eq!(reconcile(&registry, &schedule).await.unwrap().added, 601);
+    assert_eq!(reconcile(&registry, &schedule, MINIMUM).await.unwrap().added, 601);
 }

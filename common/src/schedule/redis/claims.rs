@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::keys::{CLAIM, EXPIRED, FINISH, RECLAIM, RELEASE, RENEW};
 use super::wire::{
     RawReport, Record, arg, count, micros, pack_failure, pack_history, time, unpack_batch, whole,
@@ -10,7 +12,7 @@ use super::{MOST_NAMES, RedisSchedule, index, user_name};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
-use crate::schedule::{ClaimAnswer, Claimed, Epoch, Finish, Held, Renewed, Token};
+use crate::schedule::{ClaimAnswer, Claimed, Claims, Epoch, Finish, Held, Renewed, Token};
 
 /// Tenants whose expired claims are looked at in one call.
 const EXPIRED_TENANTS: usize = 500;
@@ -25,8 +27,11 @@ impl RedisSchedule {
             .await?;
         Ok(epoch.unwrap_or(0))
     }
+}
 
-    pub(super) async fn claim_users(
+#[async_trait]
+impl Claims for RedisSchedule {
+    async fn claim(
         &self,
         epoch: Epoch,
         tenant: &TenantId,
@@ -76,7 +81,7 @@ impl RedisSchedule {
         })
     }
 
-    pub(super) async fn renew_batch(
+    async fn renew(
         &self,
         tenant: &TenantId,
         token: Token,
@@ -120,7 +125,7 @@ impl RedisSchedule {
         })
     }
 
-    pub(super) async fn finish_users(
+    async fn finish(
         &self,
         tenant: &TenantId,
         token: Token,
@@ -148,7 +153,7 @@ impl RedisSchedule {
         Ok(named(&users, &places))
     }
 
-    pub(super) async fn release_users(
+    async fn release(
         &self,
         tenant: &TenantId,
         token: Token,
@@ -162,7 +167,7 @@ impl RedisSchedule {
         Ok(named(users, &places))
     }
 
-    pub(super) async fn reclaim_expired(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
+    async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
         let tenants: Vec<String> = self
             .store
             .script(

@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
-use super::keys::{HEADS, KNOWN, Keys, MARK, PUSH, REPORT, SCAN};
+use super::keys::{HEADS, KNOWN, Keys, MARK, MEND, PUSH, REPORT, SCAN};
 use super::wire::{RawReport, Report, arg, count, optional, time};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
@@ -256,9 +256,9 @@ impl Index {
             .await
     }
 
-    /// Asks a tenant where it stands; `renumber` gives it a new number.
-    async fn report(&self, tenant: &TenantId, renumber: bool) -> Result<Report, Failure> {
-        let (_, report): (i64, RawReport) = self
+    /// Asks a tenant where it stands, and whether its keys agree with each other; `renumber` gives it a new number.
+    async fn report(&self, tenant: &TenantId, renumber: bool) -> Result<(bool, Report), Failure> {
+        let (agrees, report): (i64, RawReport) = self
             .store
             .script(
                 &format!("asking where tenant {tenant} stands"),
@@ -268,21 +268,63 @@ impl Index {
                 Repeat::Yes,
             )
             .await?;
-        Ok(report.into())
+        Ok((agrees == 1, report.into()))
     }
 
-    /// Asks the tenant where it stands, and pushes that.
-    pub(super) async fn repair(&self, tenant: &TenantId) -> Result<(), Failure> {
-        let report = self.report(tenant, false).await?;
+    /// Brings a tenant's keys in step with each other, and the index with them.
+    async fn mend(&self, tenant: &TenantId, args: &[Vec<u8>]) -> Result<(), Failure> {
+        let (users, report): (i64, RawReport) = self
+            .store
+            .script(
+                &format!("mending the order of tenant {tenant}"),
+                &MEND,
+                &self.keys.tenant(tenant),
+                args,
+                Repeat::Yes,
+            )
+            .await?;
+        tracing::warn!(%tenant, users, "a part of the tenant's order of work was lost and is made again");
+        self.push_now(tenant, report.into(), false, &[]).await
+    }
+
+    /// Asks the tenant where it stands, and pushes that; the number of users.
+    pub(super) async fn repair(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let (_, report) = self.report(tenant, false).await?;
         if report.number == 0 {
             self.memory().behind.remove(tenant);
-            return Ok(());
+        } else {
+            self.push_now(tenant, report, false, &[]).await?;
         }
-        self.push_now(tenant, report, false, &[]).await
+        Ok(count(report.users))
     }
 
-    /// Compares about `limit` tenants with the index, and those whose push failed; goes on next time where it stopped.
-    pub(super) async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
+    /// Returns those of the tenants that have another number of users than expected, with that number.
+    pub(super) async fn differing(
+        &self,
+        expected: &[(TenantId, u64)],
+    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+        let mut differing = Vec::new();
+        for part in expected.chunks(256) {
+            let tenants: Vec<TenantId> = part.iter().map(|(tenant, _)| tenant.clone()).collect();
+            let known = self.known(&tenants).await?;
+            let suspects = part.iter().zip(known).filter(|((_, expected), known)| {
+                let users = known.map_or(0, |(_, users, ..)| count(users));
+                users != *expected
+            });
+            // The index may be wrong, so the tenants are asked themselves.
+            for ((tenant, expected), _) in suspects {
+                let users = self.repair(tenant).await?;
+                if users != *expected {
+                    differing.push((tenant.clone(), users));
+                }
+            }
+        }
+        Ok(differing)
+    }
+
+    /// Compares about `limit` tenants with the index and with themselves, and those whose push failed; goes on next time
+    /// where it stopped. `mend` are the arguments of the script that mends a tenant.
+    pub(super) async fn inspect(&self, limit: usize, mend: &[Vec<u8>]) -> Result<Inspected, Failure> {
         let (cursor, behind) = {
             let memory = self.memory();
             (
@@ -300,17 +342,21 @@ impl Index {
         // In parts: one script must not hold the server up for long.
         for part in tenants.chunks(256) {
             let known = self.known(part).await?;
-            let reports: Vec<Report> = futures::stream::iter(part.to_vec())
+            let reports: Vec<(bool, Report)> = futures::stream::iter(part.to_vec())
                 .map(|tenant| async move { self.report(&tenant, false).await })
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            for ((tenant, known), report) in part.iter().zip(known).zip(reports) {
+            for ((tenant, known), (agrees, report)) in part.iter().zip(known).zip(reports) {
                 let Some(known) = known else { continue };
-                match verdict(&known, &report) {
+                match verdict(&known, &report, agrees) {
                     Verdict::InStep => {}
                     Verdict::Behind => late.push((tenant.clone(), report)),
                     Verdict::Lost => suspects.push((tenant.clone(), known)),
+                    Verdict::Torn => {
+                        self.mend(tenant, mend).await?;
+                        inspected.mended.push(tenant.clone());
+                    }
                 }
             }
         }
@@ -331,7 +377,7 @@ impl Index {
         let mut pushed = 0;
         for ((tenant, report), now) in late.into_iter().zip(now) {
             // One that is gone was withdrawn meanwhile.
-            let in_step = now.is_none_or(|now| verdict(&now, &report) != Verdict::Behind);
+            let in_step = now.is_none_or(|now| verdict(&now, &report, true) != Verdict::Behind);
             if !in_step {
                 self.push_now(&tenant, report, false, &[]).await?;
                 pushed += 1;
@@ -353,7 +399,7 @@ impl Index {
             if now != Some(before) {
                 continue;
             }
-            let report = self.report(&tenant, true).await?;
+            let (_, report) = self.report(&tenant, true).await?;
             self.push_now(&tenant, report, false, &[]).await?;
             lost.push(tenant);
         }
@@ -367,12 +413,18 @@ enum Verdict {
     InStep,
     /// A push is missing.
     Behind,
+    /// One of the tenant's keys is gone: the others do not agree, or the tenant has users and no number.
+    Torn,
     /// The tenant has less than the index was told: its server lost data.
     Lost,
 }
 
-fn verdict(known: &Known, report: &Report) -> Verdict {
+/// `agrees` says whether the tenant's keys agree with each other.
+fn verdict(known: &Known, report: &Report, agrees: bool) -> Verdict {
     let (number, users, claimed, _, head, expiry) = *known;
+    if !agrees || (report.users > 0 && report.number == 0) {
+        return Verdict::Torn;
+    }
     if (report.users == 0 && users > 0) || report.number < number {
         return Verdict::Lost;
     }
@@ -404,16 +456,37 @@ mod tests {
             attempts: 0,
             failing: None,
         };
-        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &report), Verdict::InStep);
-        assert_eq!(verdict(&(6, 3, 0, 0, Some(1), None), &report), Verdict::Behind);
-        assert_eq!(verdict(&(7, 3, 0, 0, Some(2), None), &report), Verdict::Behind);
-        assert_eq!(verdict(&(8, 3, 0, 0, Some(1), None), &report), Verdict::Lost);
+        assert_eq!(
+            verdict(&(7, 3, 0, 0, Some(1), None), &report, true),
+            Verdict::InStep
+        );
+        assert_eq!(
+            verdict(&(6, 3, 0, 0, Some(1), None), &report, true),
+            Verdict::Behind
+        );
+        assert_eq!(
+            verdict(&(7, 3, 0, 0, Some(2), None), &report, true),
+            Verdict::Behind
+        );
+        assert_eq!(
+            verdict(&(8, 3, 0, 0, Some(1), None), &report, true),
+            Verdict::Lost
+        );
         let gone = Report {
             number: 99,
             head: None,
             users: 0,
             ..report
         };
-        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &gone), Verdict::Lost);
+        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &gone, true), Verdict::Lost);
+        assert_eq!(
+            verdict(&(7, 3, 0, 0, Some(1), None), &report, false),
+            Verdict::Torn
+        );
+        let unnumbered = Report { number: 0, ..report };
+        assert_eq!(
+            verdict(&(7, 3, 0, 0, Some(1), None), &unnumbered, true),
+            Verdict::Torn
+        );
     }
 }

@@ -61,6 +61,10 @@ impl Keys {
         self.index_key("heads")
     }
 
+    pub(super) fn probe(&self) -> String {
+        self.index_key("probe")
+    }
+
     pub(super) fn lease(&self) -> String {
         self.index_key("lease")
     }
@@ -91,6 +95,7 @@ tenant_scripts! {
     RECLAIM "reclaim.lua"
     STATUS "status.lua"
     REPORT "report.lua"
+    MEND "mend.lua"
     TENANT_SUMMARY "tenant_summary.lua"
 }
 

@@ -22,8 +22,11 @@
 //! About 100 bytes per user in tenants up to 128 users (packed lists), 200 in large ones.
 
 mod claims;
+mod freshness;
 mod index;
 mod keys;
+mod leadership;
+mod order;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -32,30 +35,25 @@ mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use redis::FromRedisValue;
 
 use self::index::Index;
-use self::keys::{ENROL, Keys, LEAD, LEADER, MAKE_DUE, NOW, RESIGN, SCAN, STATUS, WITHDRAW, WITHDRAW_TENANT};
-use self::wire::{RawReport, Record, arg, count, micros, optional, score, time, unpack_failure, whole};
-use super::{
-    ClaimAnswer, Cursor, Epoch, Finish, Head, Inspected, Marked, Page, Renewed, Schedule, Summary, Token,
-    UserStatus,
-};
+use self::keys::Keys;
+use self::wire::{RawReport, arg, micros};
+use super::{Inspected, Integrity, Marked};
 use crate::error::Failure;
-use crate::model::{TenantId, UserId, UserKey};
+use crate::model::{TenantId, UserId};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
-use crate::schedule::SavedStamp;
 use crate::settings::ScheduleSettings;
 
 /// A user asked for is put ahead of everybody whose stamp is younger than this.
 const AHEAD: Duration = Duration::from_secs(3_600);
 
+/// The key of the write probe is gone after this time.
+const PROBE_LIFETIME_MS: u64 = 60_000;
+
 /// Most names one call reads.
 const MOST_NAMES: usize = 1_000_000;
-
-/// Users put in by one script: it must not hold the server up for long.
-const ENROLLED_AT_ONCE: usize = 500;
 
 /// The order of work in Redis.
 pub struct RedisSchedule {
@@ -131,296 +129,8 @@ fn user_name(name: &str) -> Result<UserId, Failure> {
         .map_err(|error| wire::unreadable("the name of a user", &error))
 }
 
-/// A cursor as Redis has it; one made elsewhere starts over.
-fn redis_cursor(after: Option<&Cursor>) -> String {
-    after
-        .and_then(|Cursor(text)| text.parse::<u64>().ok())
-        .unwrap_or(0)
-        .to_string()
-}
-
-/// A cursor as Redis answered it; 0 is the end.
-fn next_cursor(next: String) -> Option<Cursor> {
-    (next != "0").then_some(Cursor(next))
-}
-
 #[async_trait]
-impl Schedule for RedisSchedule {
-    async fn enrol(
-        &self,
-        user: &UserKey,
-        stamp: Timestamp,
-        last_success: Option<Timestamp>,
-    ) -> Result<bool, Failure> {
-        let saved = SavedStamp {
-            user: user.user.clone(),
-            stamp,
-            last_success,
-        };
-        self.enrol_many(&user.tenant, &[saved]).await.map(|new| new == 1)
-    }
-
-    async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
-        let mut new = 0;
-        for part in users.chunks(ENROLLED_AT_ONCE) {
-            let mut args = Vec::with_capacity(part.len() * 3);
-            for saved in part {
-                args.push(arg(&saved.user));
-                args.push(arg(score(saved.stamp)));
-                args.push(optional(saved.last_success.map(score)));
-            }
-            let added: i64 = self
-                .change("enrolling users", &ENROL, tenant, &args, Repeat::Yes)
-                .await?;
-            new += count(added);
-        }
-        Ok(new)
-    }
-
-    async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        let was_in: i64 = self
-            .change(
-                "withdrawing a user",
-                &WITHDRAW,
-                &user.tenant,
-                &[arg(&user.user)],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(was_in == 1)
-    }
-
-    async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
-        let users: i64 = self
-            .change(
-                "withdrawing everybody",
-                &WITHDRAW_TENANT,
-                tenant,
-                &[],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(count(users))
-    }
-
-    async fn make_due(&self, user: &UserKey) -> Result<bool, Failure> {
-        let args = [arg(&user.user), self.ahead()];
-        let is_in: i64 = self
-            .change("making a user due", &MAKE_DUE, &user.tenant, &args, Repeat::Yes)
-            .await?;
-        Ok(is_in == 1)
-    }
-
-    async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure> {
-        self.index.heads(limit).await
-    }
-
-    async fn oldest(
-        &self,
-        tenant: &TenantId,
-        not_after: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(UserId, Timestamp)>, Failure> {
-        let mut command = redis::cmd("ZRANGEBYSCORE");
-        command
-            .arg(self.keys.due(tenant))
-            .arg("-inf")
-            .arg(score(not_after))
-            .arg("WITHSCORES")
-            .arg("LIMIT")
-            .arg(0)
-            .arg(limit.min(MOST_NAMES));
-        let users: Vec<(String, f64)> = self
-            .store
-            .command(
-                &format!("asking who of {tenant} waits longest"),
-                command,
-                Repeat::Yes,
-            )
-            .await?;
-        users
-            .into_iter()
-            .map(|(user, stamp)| Ok((user_name(&user)?, time(whole(stamp)))))
-            .collect()
-    }
-
-    async fn claim(
-        &self,
-        epoch: Epoch,
-        tenant: &TenantId,
-        users: &[UserId],
-        lasts: Duration,
-    ) -> Result<ClaimAnswer, Failure> {
-        self.claim_users(epoch, tenant, users, lasts).await
-    }
-
-    async fn renew(
-        &self,
-        tenant: &TenantId,
-        token: Token,
-        users: &[UserId],
-        lasts: Duration,
-    ) -> Result<Renewed, Failure> {
-        self.renew_batch(tenant, token, users, lasts).await
-    }
-
-    async fn finish(
-        &self,
-        tenant: &TenantId,
-        token: Token,
-        results: &[Finish],
-    ) -> Result<Vec<UserId>, Failure> {
-        self.finish_users(tenant, token, results).await
-    }
-
-    async fn release(
-        &self,
-        tenant: &TenantId,
-        token: Token,
-        users: &[UserId],
-    ) -> Result<Vec<UserId>, Failure> {
-        self.release_users(tenant, token, users).await
-    }
-
-    async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
-        self.reclaim_expired(limit).await
-    }
-
-    async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
-        type Answer = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
-        let answer: Answer = self
-            .store
-            .script(
-                &format!("reading the status of {user}"),
-                &STATUS,
-                &self.keys.tenant(&user.tenant),
-                &[arg(&user.user)],
-                Repeat::Yes,
-            )
-            .await?;
-        let Some((stamp, claimed, record, failure)) = answer else {
-            return Ok(None);
-        };
-        let record = Record::unpack(&record)?;
-        Ok(Some(UserStatus {
-            stamp: time(whole(stamp)),
-            claimed: claimed == 1,
-            last_attempt: record.last_attempt,
-            last_success: record.last_success,
-            last_failure: failure.as_deref().map(unpack_failure),
-            history: record.history,
-        }))
-    }
-
-    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
-        let (next, names) = self.index.page(&redis_cursor(after), limit).await?;
-        Ok(Page {
-            names,
-            next: next_cursor(next),
-        })
-    }
-
-    async fn users(
-        &self,
-        tenant: &TenantId,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Page<UserId>, Failure> {
-        let (next, names): (String, Vec<String>) = self
-            .store
-            .script(
-                &format!("walking over the users of {tenant}"),
-                &SCAN,
-                &[self.keys.status(tenant)],
-                &[arg(redis_cursor(after)), arg(limit.clamp(1, 10_000))],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(Page {
-            names: names
-                .iter()
-                .map(|name| user_name(name))
-                .collect::<Result<_, _>>()?,
-            next: next_cursor(next),
-        })
-    }
-
-    async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
-        match tenant {
-            Some(tenant) => self.summary_of(tenant).await,
-            None => self.summary_of_all().await,
-        }
-    }
-
-    async fn is_empty(&self) -> Result<bool, Failure> {
-        let (_, names) = self.index.page("0", 1).await?;
-        if !names.is_empty() {
-            return Ok(false);
-        }
-        // A page may be empty before the end.
-        let mut command = redis::cmd("EXISTS");
-        command.arg(self.keys.index(&["tenants"]));
-        let exists: i64 = self
-            .store
-            .command("asking whether anybody is in", command, Repeat::Yes)
-            .await?;
-        Ok(exists == 0)
-    }
-
-    async fn now(&self) -> Result<Timestamp, Failure> {
-        let now: i64 = self
-            .store
-            .script(
-                "asking for the time",
-                &NOW,
-                &self.keys.index(&["heads"]),
-                &[],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(time(now))
-    }
-
-    async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
-        let epoch: Option<i64> = self
-            .store
-            .script(
-                "asking for the leadership",
-                &LEAD,
-                &self.keys.index(&["lease"]),
-                &[arg(holder), arg(micros(lasts))],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(epoch.map(|epoch| Epoch(count(epoch))))
-    }
-
-    async fn leader(&self) -> Result<Option<String>, Failure> {
-        self.store
-            .script(
-                "asking who leads",
-                &LEADER,
-                &self.keys.index(&["lease"]),
-                &[],
-                Repeat::Yes,
-            )
-            .await
-    }
-
-    async fn resign(&self, holder: &str) -> Result<(), Failure> {
-        let _: i64 = self
-            .store
-            .script(
-                "giving the leadership up",
-                &RESIGN,
-                &self.keys.index(&["lease"]),
-                &[arg(holder)],
-                Repeat::Yes,
-            )
-            .await?;
-        Ok(())
-    }
-
+impl Integrity for RedisSchedule {
     fn acknowledged(&self) -> Option<u64> {
         Some(self.index.acknowledged())
     }
@@ -429,7 +139,25 @@ impl Schedule for RedisSchedule {
         self.index.mark().await.map(Some)
     }
 
-    async fn inspect(&self, limit: usize) -> Result<Inspected, Failure> {
-        self.index.inspect(limit).await
+    async fn inspect(&self, limit: usize, lasts: Duration) -> Result<Inspected, Failure> {
+        let mend = [arg(micros(lasts)), arg(micros(self.minimum))];
+        self.index.inspect(limit, &mend).await
+    }
+
+    async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure> {
+        self.index.differing(expected).await
+    }
+
+    async fn check_writable(&self) -> Result<(), Failure> {
+        // Refused by a replica, by a server that is out of memory, and by one that cannot save.
+        let mut command = redis::cmd("SET");
+        command
+            .arg(self.keys.probe())
+            .arg(1)
+            .arg("PX")
+            .arg(PROBE_LIFETIME_MS);
+        self.store
+            .command::<()>("checking that it can be written", command, Repeat::Yes)
+            .await
     }
 }

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use super::keys::CLAIM;
+use jiff::Timestamp;
+
+use super::keys::{CLAIM, ENROL, WITHDRAW_TENANT};
+use super::wire::score;
 use super::*;
 use crate::contract::redis::{CLUSTER, PrivateRedis, SENTINEL, SINGLE, own_prefix, remove_prefix, url_in};
 use crate::contract::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
-use crate::schedule::History;
+use crate::model::UserKey;
+use crate::schedule::{
+    ClaimAnswer, Claims, Epoch, Finish, Freshness, History, Leadership, Order, SavedStamp, Schedule, Token,
+};
 
 const MINIMUM: Duration = Duration::from_secs(300);
 const LONG: Duration = Duration::from_secs(3_600);
@@ -168,10 +174,16 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
         // The head of a is too young now: its oldest user waits unseen.
         let old = score(schedule.now().await.unwrap()) - 2 * 24 * 3_600 * 1_000_000;
-        cut_off(schedule, "a", &ENROL, &[arg("old"), arg(old), Vec::new()]).await;
+        cut_off(
+            schedule,
+            "a",
+            &ENROL,
+            &[arg(0), arg("old"), arg(old), Vec::new(), arg(0), Vec::new()],
+        )
+        .await;
         assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
         let leader_process = bench.other();
-        let inspected = leader_process.inspect(1_000).await.unwrap();
+        let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
         assert_eq!((inspected.repaired, inspected.lost), (1, Vec::new()));
         let head = schedule.heads(9).await.unwrap()[0].clone();
         assert_eq!((head.tenant, score(head.stamp)), (tenant_id("a"), old));
@@ -181,9 +193,12 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         cut_off(schedule, "b", &CLAIM, &[arg(epoch.0), arg(1_000), arg("u3")]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(leader_process.reclaim(9).await.unwrap().is_empty());
-        assert_eq!(leader_process.inspect(1_000).await.unwrap().repaired, 1);
+        assert_eq!(leader_process.inspect(1_000, LONG).await.unwrap().repaired, 1);
         assert_eq!(leader_process.reclaim(9).await.unwrap(), [key("b", "u3")]);
-        assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+        assert_eq!(
+            leader_process.inspect(1_000, LONG).await.unwrap(),
+            Inspected::default()
+        );
         bench.end().await;
     }
 }
@@ -195,7 +210,13 @@ async fn a_tenant_the_index_does_not_know_is_found_when_its_users_are_enrolled_a
     };
     let schedule = &bench.schedule;
     let stamp = score(schedule.now().await.unwrap()) - 1;
-    cut_off(schedule, "a", &ENROL, &[arg("ana"), arg(stamp), Vec::new()]).await;
+    cut_off(
+        schedule,
+        "a",
+        &ENROL,
+        &[arg(0), arg("ana"), arg(stamp), Vec::new(), arg(0), Vec::new()],
+    )
+    .await;
     assert!(schedule.heads(9).await.unwrap().is_empty() && schedule.is_empty().await.unwrap());
     assert!(
         !schedule
@@ -239,13 +260,16 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
         enrol(schedule, tenant, 0..3).await;
     }
     let leader_process = bench.other();
-    assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+    assert_eq!(
+        leader_process.inspect(1_000, LONG).await.unwrap(),
+        Inspected::default()
+    );
     // A node of the cluster came back empty.
     forget(schedule, "b").await;
     // What is asked of it meanwhile does not hide the loss.
     assert!(!schedule.withdraw(&key("b", "u0")).await.unwrap());
     assert_eq!(schedule.withdraw_tenant(&tenant_id("b")).await.unwrap(), 0);
-    let inspected = leader_process.inspect(1_000).await.unwrap();
+    let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
     assert_eq!(inspected.lost, [tenant_id("b")]);
     assert_eq!(schedule.summary(None).await.unwrap().users, 6);
     assert_eq!(schedule.heads(9).await.unwrap().len(), 2);
@@ -263,10 +287,13 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
         .await
         .unwrap();
     assert_eq!(
-        leader_process.inspect(1_000).await.unwrap().lost,
+        leader_process.inspect(1_000, LONG).await.unwrap().lost,
         [tenant_id("c")]
     );
-    assert_eq!(leader_process.inspect(1_000).await.unwrap(), Inspected::default());
+    assert_eq!(
+        leader_process.inspect(1_000, LONG).await.unwrap(),
+        Inspected::default()
+    );
     bench.end().await;
 }
 
@@ -284,7 +311,7 @@ async fn a_withdrawal_on_its_way_is_no_loss() {
         schedule.index.push(&tenant, report.into(), false, &[]).await;
     };
     let other = bench.other();
-    let (inspected, ()) = tokio::join!(other.inspect(1_000), arrives);
+    let (inspected, ()) = tokio::join!(other.inspect(1_000, LONG), arrives);
     assert_eq!(inspected.unwrap().lost, []);
     assert!(schedule.is_empty().await.unwrap());
     bench.end().await;

@@ -1,3 +1,4 @@
+use crate::schedule::topics::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::{Code, ErrorClass};
 use crate::registry::SqlRegistry;
+use crate::registry::topics::*;
 use crate::schedule::History;
 
 const MINIMUM: Duration = Duration::from_secs(300);
@@ -14,6 +15,7 @@ fn stamp(user: &str, second: i64, success: Option<i64>) -> SavedStamp {
         user: user.parse().unwrap(),
         stamp: at(second),
         last_success: success.map(at),
+        failing: None,
     }
 }
 
@@ -68,13 +70,17 @@ async fn finished_users_stamps_reach_the_registry_and_lost_claims_do_not() {
     saver.finished(&tenant, at(1_000), MINIMUM, &results, &finished);
     assert_eq!(saver.flush().await.unwrap(), 2);
     assert_eq!(saver.flush().await.unwrap(), 0);
+    let ben = SavedStamp {
+        failing: results[1].result.clone().err().map(|failure| Failing {
+            since: at(1_000),
+            attempts: 0,
+            failure,
+        }),
+        ..stamp("ben", 1_420, None)
+    };
     assert_eq!(
         registry.stamps(&tenant, None, 10).await.unwrap(),
-        [
-            stamp("ana", 1_420, Some(1_000)),
-            stamp("ben", 1_420, None),
-            stamp("cem", 0, None)
-        ]
+        [stamp("ana", 1_420, Some(1_000)), ben, stamp("cem", 0, None)]
     );
 }
 

@@ -290,7 +290,8 @@ impl Bench {
     async fn search(&self, registry: &Arc<dyn Registry>, schedule: &Arc<dyn Schedule>) -> Result<(), String> {
         let before = self.meter.read()?;
         let (registry, schedule) = (Arc::clone(registry), Arc::clone(schedule));
-        let search = async move { rebuild::reconcile(&*registry, &*schedule).await };
+        let minimum = Settings::default().schedule.minimum_time_between_user_syncs;
+        let search = async move { rebuild::reconcile(&*registry, &*schedule, minimum).await };
         self.scheduler.spawn(search).await.map_err(text)?.map_err(text)?;
         let used = self.meter.read()?.since(&before);
         let per_person = |part| used.of(part) * 1e6 / PEOPLE as f64;

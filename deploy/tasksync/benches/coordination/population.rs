@@ -108,6 +108,7 @@ fn tenant(number: usize) -> Result<Tenant, String> {
             credentials,
             access: Access::Auto,
         },
+        policy: tasksync_common::plan::Policy::default(),
     })
 }
 

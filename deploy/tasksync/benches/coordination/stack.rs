@@ -14,9 +14,7 @@ use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{StampSaver, open_schedule};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
-use tasksync_worker::work::{
-    Consumers, Presence, Survey, SyncReport, UserSync, WorkLimits, WorkMetrics, Worker, run,
-};
+use tasksync_worker::work::{Survey, SyncReport, UserSync, WorkLimits, WorkMetrics, Worker, run};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -193,36 +191,21 @@ async fn work(settings: Arc<Settings>, stop: CancellationToken) -> Result<Runnin
     let limits = WorkLimits::of(&settings);
     let metrics: Arc<WorkMetrics> = Arc::default();
     let nudge: Arc<Nudge> = Arc::default();
-    let presence = Presence::new(
-        &limits,
-        Arc::clone(&metrics),
-        Arc::clone(&stores.fleet),
-        Arc::clone(&nudge),
-    );
     let stamps = Arc::new(StampSaver::new(
         Arc::clone(&stores.registry),
         STAMP_BATCH,
         STAMPS_WAITING,
     ));
-    let heartbeat = heartbeat(
-        &settings,
-        &stores,
-        Role::Worker,
-        Arc::clone(&presence) as _,
-        nudge,
-    );
-    let worker = Worker {
-        schedule: stores.schedule,
-        queue: stores.queue,
-        registry: stores.registry,
-        clock: stores.clock,
-        stamps: Arc::clone(&stamps),
-        sync: Arc::new(Idle),
-        consumers: Arc::new(Consumers::new(&limits)),
+    let worker = Worker::new(
+        stores.clone(),
+        Arc::clone(&stamps),
+        Arc::new(Idle),
         limits,
-        metrics: Arc::clone(&metrics),
-        presence,
-    };
+        Arc::clone(&metrics),
+        Arc::clone(&nudge),
+    );
+    let presence = Arc::clone(&worker.presence);
+    let heartbeat = heartbeat(&settings, &stores, Role::Worker, presence, nudge);
     let (beating, saving) = (stop.clone(), stop.clone());
     let parts = vec![
         tokio::spawn(async move { run(worker, stop).await }),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::Fleet;
 use tasksync_common::health::Health;
-use tasksync_common::queue::{QueueName, open_queue};
-use tasksync_common::registry::{Company, Occupancy, occupy, open_registry};
-use tasksync_common::schedule::{open_schedule, rebuild};
+use tasksync_common::queue::{JobQueue, QueueName, open_queue};
+use tasksync_common::registry::{Company, Occupancy, Registry, occupy, open_registry};
+use tasksync_common::schedule::{Schedule, open_schedule, rebuild};
+use tasksync_common::seam::{Hook, Intercept, Measure};
 use tasksync_scheduler::Stores;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,7 @@ pub(super) async fn open(
     let schedule = waiting("schedule", Code::ScheduleUnavailable, &settings.schedule.url);
     let schedule = schedule.until_there(async || {
         let schedule = open_schedule(&settings.schedule, Arc::clone(&process.clock)).await?;
-        schedule.now().await?;
+        schedule.check_writable().await?;
         Ok(schedule)
     });
     let queue = waiting("queue", Code::QueueUnavailable, &settings.queue.url);
@@ -88,9 +89,14 @@ pub(super) async fn open(
     else {
         return Ok(None);
     };
+    let minimum = settings.schedule.minimum_time_between_user_syncs;
+    let measure: Arc<dyn Hook> = Arc::new(Measure);
+    let registry: Arc<dyn Registry> = Arc::new(Intercept::new(registry, Arc::clone(&measure)));
+    let schedule: Arc<dyn Schedule> = Arc::new(Intercept::new(schedule, Arc::clone(&measure)));
+    let queue: Arc<dyn JobQueue> = Arc::new(Intercept::new(queue, measure));
     if embedded(&settings.schedule.url) {
         let rebuilt = wait_registry
-            .until_there(async || rebuild::rebuild(&*registry, &*schedule).await)
+            .until_there(async || rebuild::rebuild(&*registry, &*schedule, minimum).await)
             .await?;
         let Some(rebuilt) = rebuilt else {
             return Ok(None);

@@ -7,7 +7,7 @@ use tasksync_common::error::Code;
 use tasksync_common::fleet::Nudge;
 use tasksync_common::schedule::StampSaver;
 use tasksync_scheduler::Stores;
-use tasksync_worker::work::{Consumers, Presence, UserSync, WorkLimits, WorkMetrics, Worker};
+use tasksync_worker::work::{UserSync, WorkLimits, WorkMetrics, Worker};
 
 use super::Process;
 
@@ -26,38 +26,21 @@ pub(super) fn prepare<S: UserSync>(
 ) -> Worker<S> {
     let limits = WorkLimits::of(&process.settings);
     let metrics: Arc<WorkMetrics> = Arc::default();
-    let presence = Presence::new(
-        &limits,
-        Arc::clone(&metrics),
-        Arc::clone(&stores.fleet),
-        Arc::clone(nudge),
-    );
-    let consumers = Arc::new(Consumers::new(&limits));
-    for pulse in consumers.pulses() {
-        process.health.watch(pulse);
-    }
-    let asked = Arc::clone(&consumers);
-    process.health.ask("consumer", Code::QueueUnavailable, move || {
-        std::future::ready(asked.open())
-    });
     let stamps = Arc::new(StampSaver::new(
         Arc::clone(&stores.registry),
         STAMP_BATCH,
         STAMPS_WAITING,
     ));
     stamps.register(&process.metrics);
-    let metrics: Arc<WorkMetrics> = Arc::default();
     metrics.register(&process.metrics);
-    Worker {
-        schedule: Arc::clone(&stores.schedule),
-        queue: Arc::clone(&stores.queue),
-        registry: Arc::clone(&stores.registry),
-        stamps,
-        clock: Arc::clone(&process.clock),
-        sync,
-        limits,
-        metrics,
-        presence,
-        consumers,
+    let worker = Worker::new(stores.clone(), stamps, sync, limits, metrics, Arc::clone(nudge));
+    let consumers = &worker.consumers;
+    for pulse in consumers.pulses() {
+        process.health.watch(pulse);
     }
+    let asked = Arc::clone(consumers);
+    process.health.ask("consumer", Code::QueueUnavailable, move || {
+        std::future::ready(asked.open())
+    });
+    worker
 }

@@ -86,9 +86,10 @@ fn users_are_managed() {
     let shown = service.ask(&["user", "status", "contoso", "ana"]);
     assert!(shown.out.contains("next sync:"), "{shown:?}");
     assert_eq!(service.ask(&["sync-now", "contoso", "ana"]).code, 0);
-    assert_eq!(
-        service.ask(&["user", "allow-deletions", "contoso", "ana"]).code,
-        0
+    let refused = service.ask(&["user", "allow-deletions", "contoso", "ana"]);
+    assert!(
+        refused.code != 0 && refused.err.contains("nothing-held"),
+        "{refused:?}"
     );
     let journal = service.ask(&["user", "journal", "contoso", "ana"]);
     assert_eq!(journal.out, "Nothing was overwritten or deleted.\n");

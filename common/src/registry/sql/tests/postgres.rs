@@ -1,5 +1,6 @@
 //! What only the PostgreSQL registry does. Every test has a database of its own.
 
+use crate::registry::topics::*;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,7 +248,12 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
         .execute()
         .await
         .unwrap();
-    let cut = tokio::time::timeout(Duration::from_millis(200), registry.allow_deletions(&ana)).await;
+    let permit = crate::registry::DeletionPermit {
+        plan: "p".to_owned(),
+        until: Timestamp::MAX,
+    };
+    let call = registry.allow_deletions(&ana, &permit);
+    let cut = tokio::time::timeout(Duration::from_millis(200), call).await;
     assert!(cut.is_err());
     registry.rollback("test", holding).await.unwrap();
     for _ in 0..20 {
@@ -403,6 +409,7 @@ async fn crossing_writers_all_get_through() {
                 user: user_id(user),
                 stamp: Timestamp::from_second(1_000 + writer).unwrap(),
                 last_success: (place < 60).then(|| Timestamp::from_second(500).unwrap()),
+                failing: None,
             })
             .collect();
         tokio::spawn(async move { registry.save_stamps(&tenant_id("a"), &stamps).await })

@@ -8,7 +8,8 @@ use url::Url;
 use super::server::{OwnServer, settings};
 use crate::certificates::PrivateAuthority;
 use crate::error::{Code, Failure};
-use crate::registry::{Registry as _, SqlRegistry};
+use crate::registry::SqlRegistry;
+use crate::registry::topics::*;
 
 /// The server's URL with these parameters.
 fn with(server: &OwnServer, parameters: &[(&str, &str)]) -> Url {

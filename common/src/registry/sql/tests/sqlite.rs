@@ -1,5 +1,6 @@
 //! What only the SQLite registry does.
 
+use crate::registry::topics::*;
 use std::sync::Arc;
 
 use super::super::{Connection, Pools};

@@ -9,7 +9,8 @@ if tonumber(redis.call('HGET', META, 'epoch') or '0') > epoch then
     return { false, report(false) }
 end
 local token = grown('token')
-local users = rest(3)
+-- Without records of users their keys do not belong together: nobody is claimed until that is mended.
+local users = redis.call('EXISTS', STATUS) == 1 and rest(3) or {}
 local scores = ask('ZMSCORE', DUE, users)
 local stamps, taken, batch, seen = {}, {}, {}, {}
 for place, user in ipairs(users) do
@@ -21,7 +22,7 @@ for place, user in ipairs(users) do
         add(batch, user, stamp)
     end
 end
-if redis.call('EXISTS', STATUS) == 1 then
+if #users > 0 then
     redis.call('HSET', META, 'epoch', whole(epoch), 'token', whole(token))
 end
 if #taken > 0 then

@@ -1,21 +1,69 @@
--- ARGV: per user: name, stamp, last success or ''. Answers how many were not in.
-local FIELDS = 3
-local users = {}
-for place = 1, #ARGV, FIELDS do
+-- ARGV: how long users who were not in stay claimed (0: they wait at once), then per user: name, stamp, last success or '',
+-- failures in a row, last failure or ''. Answers how many were not in.
+local FIELDS, BATCH = 5, 100
+local lasts = tonumber(ARGV[1])
+local users, fields = {}, {}
+for place = 2, #ARGV, FIELDS do
     users[#users + 1] = ARGV[place]
 end
 local known = ask('HMGET', STATUS, users)
-local status, due, seen = {}, {}, {}
+local new, seen = {}, {}
 for place, user in ipairs(users) do
     if not known[place] and not seen[user] then
         seen[user] = true
-        local at = (place - 1) * FIELDS
+        new[#new + 1] = user
+        fields[user] = (place - 1) * FIELDS + 1
+    end
+end
+if #new == 0 then
+    return { 0, report(false) }
+end
+-- Whose record is gone but not the place keeps the place.
+local scores, placed = ask('ZMSCORE', DUE, new), {}
+for place, user in ipairs(new) do
+    placed[user] = scores[place]
+end
+local batches = redis.call('HGETALL', BATCHES)
+for token = 1, #batches, 2 do
+    for _, user in each(cmsgpack.unpack(batches[token + 1])) do
+        placed[user] = true
+    end
+end
+
+local status, due, failures = {}, {}, {}
+local token, batch = lasts > 0 and grown('token'), {}
+local function claim()
+    if #batch > 0 then
+        redis.call('ZADD', CLAIMED, whole(clock() + lasts), whole(token))
+        keep(whole(token), batch)
+        token, batch = token + 1, {}
+    end
+end
+for _, user in ipairs(new) do
+    local at = fields[user]
+    if placed[user] then
+        -- Nothing but the record is missing.
+    elseif lasts > 0 then
+        add(batch, user, ARGV[at + 2])
+        if #batch == 2 * BATCH then
+            claim()
+        end
+    else
         due[#due + 1] = ARGV[at + 2]
         due[#due + 1] = user
-        status[#status + 1] = user
-        status[#status + 1] = cmsgpack.pack({ 0, 0, 0, tonumber(ARGV[at + 3]) or 0 })
     end
+    status[#status + 1] = user
+    status[#status + 1] = cmsgpack.pack({ 0, tonumber(ARGV[at + 4]), 0, tonumber(ARGV[at + 3]) or 0 })
+    if ARGV[at + 5] ~= '' then
+        failures[#failures + 1] = user
+        failures[#failures + 1] = ARGV[at + 5]
+    end
+end
+claim()
+if token then
+    redis.call('HSET', META, 'token', whole(token))
 end
 call('HSET', STATUS, status)
 call('ZADD', DUE, due)
-return { #due / 2, report(#due > 0) }
+call('HSET', FAILURES, failures)
+return { #new, report(true) }

@@ -56,16 +56,22 @@ local function first_score(key)
     return first[2] and tonumber(first[2]) or false
 end
 
--- Where the tenant stands, for the index of tenants: change number, oldest stamp, earliest expiry, users, claimed users,
--- attempts, oldest success of those whose last attempt failed. A tenant that nobody is left of leaves no key behind. One
--- that was found without users has the number 0: its data may be lost, which the index must not take for a withdrawal.
+-- Removes every key of the tenant.
+local function forget()
+    redis.call('UNLINK', unpack(KEYS, 1, OWN_KEYS))
+end
+
+-- Returns where the tenant stands, for the index of tenants: change number, oldest stamp, earliest expiry, users, claimed
+-- users, attempts, oldest success of those whose last attempt failed. A tenant without users leaves no key behind. The
+-- number is 0 when nothing can be said: no user was found and nothing was changed, or the records of users are gone while
+-- users still wait or are claimed. The index must not take a loss for a withdrawal.
 local function report(changed)
     local users = redis.call('HLEN', STATUS)
     if users == 0 then
         local number = 0
-        if changed then
+        if changed and redis.call('EXISTS', DUE, BATCHES) == 0 then
             number = grown('number')
-            redis.call('UNLINK', unpack(KEYS, 1, OWN_KEYS))
+            forget()
         end
         return { number, false, false, 0, 0, 0, false }
     end

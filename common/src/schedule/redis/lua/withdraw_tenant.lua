@@ -3,5 +3,5 @@ local users = redis.call('HLEN', STATUS)
 if users == 0 then
     return { 0, report(false) }
 end
-redis.call('UNLINK', STATUS)
+forget()
 return { users, report(true) }

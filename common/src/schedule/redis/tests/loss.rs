@@ -113,3 +113,231 @@ async fn a_restart_in_the_middle_is_an_error_and_then_work_goes_on() {
     );
     assert!(schedule.is_empty().await.unwrap());
 }
+
+const NAMES_OF_A_TENANT: [&str; 9] = [
+    "due",
+    "claimed",
+    "batches",
+    "status",
+    "meta",
+    "failures",
+    "failing",
+    "intervals",
+    "asked",
+];
+const NAMES_OF_THE_INDEX: [&str; 8] = [
+    "heads",
+    "tenants",
+    "expiries",
+    "failing",
+    "totals",
+    "intervals",
+    "lease",
+    "probe",
+];
+
+/// Ten users of `a`, four of them claimed in two batches, and one of `b`.
+async fn some_claimed(schedule: &RedisSchedule) -> (Token, Token) {
+    enrol(schedule, "a", 0..10).await;
+    enrol(schedule, "b", 0..1).await;
+    let epoch = leader(schedule).await;
+    let users = |names: [&str; 2]| names.map(user_id);
+    let first = claim(schedule, epoch, "a", &users(["u0", "u1"]), LONG).await;
+    let second = claim(schedule, epoch, "a", &users(["u2", "u3"]), LONG).await;
+    (first, second)
+}
+
+async fn delete(schedule: &RedisSchedule, key: &str) {
+    let mut command = redis::cmd("DEL");
+    command.arg(key);
+    schedule
+        .store
+        .command::<i64>("testing", command, Repeat::Yes)
+        .await
+        .unwrap();
+}
+
+/// What the leader does in turn: the order is compared with itself, and with the registry, which knows ten and one.
+async fn look(schedule: &RedisSchedule, lasts: Duration) {
+    schedule.inspect(1_000, lasts).await.unwrap();
+    let expected = [(tenant_id("a"), 10), (tenant_id("b"), 1)];
+    for (tenant, _) in schedule.differing(&expected).await.unwrap() {
+        let users = if tenant.as_str() == "a" { 10 } else { 1 };
+        let stamp = schedule.now().await.unwrap() - jiff::SignedDuration::from_hours(24);
+        let saved: Vec<SavedStamp> = (0..users)
+            .map(|number| SavedStamp {
+                user: user_id(&format!("u{number}")),
+                stamp,
+                last_success: None,
+                failing: None,
+            })
+            .collect();
+        schedule.enrol_claimed(&tenant, &saved, lasts).await.unwrap();
+    }
+    schedule.inspect(1_000, lasts).await.unwrap();
+}
+
+async fn waiting(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
+    let now = schedule.now().await.unwrap();
+    let mut users: Vec<String> = schedule
+        .oldest(&tenant_id(tenant), now, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(user, _)| user.to_string())
+        .collect();
+    users.sort();
+    users
+}
+
+/// Nobody is forgotten, and whose claim was lost is not due before it would have ended.
+#[tokio::test]
+async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let all: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
+    let keys = NAMES_OF_A_TENANT
+        .map(|name| format!("{{a}}:{name}"))
+        .into_iter()
+        .chain(NAMES_OF_THE_INDEX.map(|name| format!("{{_}}:{name}")));
+    for key in keys {
+        let prefix = own_prefix();
+        let schedule = Bench::open(&bench.url, &prefix);
+        some_claimed(&schedule).await;
+        delete(&schedule, &format!("{prefix}:{key}")).await;
+        let leader_process = Bench::open(&bench.url, &prefix);
+        look(&leader_process, LONG).await;
+        let now = waiting(&schedule, "a").await;
+        for claimed in &all[..4] {
+            assert!(!now.contains(claimed), "{key}: {claimed} may still be worked on");
+        }
+        assert_eq!(
+            schedule.differing(&[(tenant_id("a"), 10)]).await.unwrap(),
+            [],
+            "{key}"
+        );
+        assert_eq!(waiting(&schedule, "b").await, ["u0"], "{key}");
+        let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
+        assert_eq!(
+            (inspected.mended, inspected.lost),
+            (Vec::new(), Vec::new()),
+            "{key}"
+        );
+        // Every claim ends: the claims are made to end now.
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(format!("{prefix}:{{a}}:claimed")).arg(0).arg(-1);
+        let tokens: Vec<String> = schedule
+            .store
+            .command("testing", command, Repeat::Yes)
+            .await
+            .unwrap();
+        for token in tokens {
+            let mut command = redis::cmd("ZADD");
+            command.arg(format!("{prefix}:{{a}}:claimed")).arg(1).arg(token);
+            schedule
+                .store
+                .command::<i64>("testing", command, Repeat::Yes)
+                .await
+                .unwrap();
+        }
+        look(&leader_process, LONG).await;
+        leader_process.reclaim(100).await.unwrap();
+        assert_eq!(waiting(&schedule, "a").await, all, "{key}");
+        let heads = schedule.heads(9).await.unwrap();
+        assert_eq!(heads.len(), 2, "{key}: {heads:?}");
+        remove_prefix(&bench.url, &prefix).await;
+    }
+    bench.end().await;
+}
+
+/// Losses one after the other, each of a key drawn at random, between claims and endings.
+#[tokio::test]
+async fn a_thousand_lost_keys_leave_nobody_behind() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    let leader_process = bench.other();
+    some_claimed(schedule).await;
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |sides: usize| {
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(dice >> 33).unwrap() % sides
+    };
+    let all: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
+    for round in 0..1_000 {
+        let names = NAMES_OF_A_TENANT.len() + NAMES_OF_THE_INDEX.len();
+        let at = draw(names);
+        let key = match NAMES_OF_A_TENANT.get(at) {
+            Some(name) => format!("{{a}}:{name}"),
+            None => format!("{{_}}:{}", NAMES_OF_THE_INDEX[at - NAMES_OF_A_TENANT.len()]),
+        };
+        delete(schedule, &format!("{}:{key}", bench.prefix)).await;
+        look(&leader_process, Duration::ZERO).await;
+        leader_process.reclaim(100).await.unwrap();
+        assert_eq!(
+            schedule.differing(&[(tenant_id("a"), 10)]).await.unwrap(),
+            [],
+            "round {round}: {key}"
+        );
+        // Somebody is at work while the next key is lost.
+        let epoch = schedule.lead("leader", LONG).await.unwrap().unwrap();
+        let user = user_id(&format!("u{}", draw(10)));
+        let claimed = schedule
+            .claim(epoch, &tenant_id("a"), &[user.clone()], Duration::ZERO)
+            .await
+            .unwrap();
+        if let ClaimAnswer::Claimed { token, .. } = claimed
+            && draw(2) == 0
+        {
+            let finish = Finish {
+                user,
+                result: Ok(()),
+                history: History::default(),
+                due_after: Duration::ZERO,
+            };
+            schedule.finish(&tenant_id("a"), token, &[finish]).await.unwrap();
+        }
+    }
+    for _ in 0..2 {
+        look(&leader_process, Duration::ZERO).await;
+        leader_process.reclaim(100).await.unwrap();
+    }
+    assert_eq!(waiting(schedule, "a").await, all);
+    bench.end().await;
+}
+
+/// A replica answers reads as ever.
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_not_writable_and_is_again_when_it_leads() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let bench = Bench::at(server.url());
+    let schedule = &bench.schedule;
+    schedule.check_writable().await.unwrap();
+    let replicate = |host: &str, port: &str| {
+        let mut command = redis::cmd("REPLICAOF");
+        command.arg(host).arg(port);
+        command
+    };
+    let store = RedisStore::new("schedule.url", &server.url(), RedisOptions::default()).unwrap();
+    store
+        .command::<()>("testing", replicate("127.0.0.1", "1"), Repeat::Yes)
+        .await
+        .unwrap();
+    assert!(schedule.check_writable().await.is_err());
+    store
+        .command::<()>("testing", replicate("NO", "ONE"), Repeat::Yes)
+        .await
+        .unwrap();
+    schedule.check_writable().await.unwrap();
+    let mut full = redis::cmd("CONFIG");
+    full.arg("SET").arg("maxmemory").arg("1");
+    store.command::<()>("testing", full, Repeat::Yes).await.unwrap();
+    let refused = schedule.check_writable().await.unwrap_err();
+    assert_eq!(refused.class, ErrorClass::Transient, "{refused}");
+}

@@ -1,19 +1,19 @@
-//! What the scheduler keeps its state in.
+//! The stores of one process, as every role of it uses them.
 
 use std::sync::Arc;
 
-use tasksync_common::clock::SharedClock;
-use tasksync_common::fleet::Fleet;
-use tasksync_common::queue::JobQueue;
-use tasksync_common::registry::Registry;
-use tasksync_common::schedule::Schedule;
+use crate::clock::SharedClock;
+use crate::fleet::Fleet;
+use crate::queue::JobQueue;
+use crate::registry::Registry;
+use crate::schedule::Schedule;
 
-/// The stores the scheduler works with.
+/// The stores of one process.
 #[derive(Clone)]
 pub struct Stores {
     /// The order of work.
     pub schedule: Arc<dyn Schedule>,
-    /// Where jobs go.
+    /// Jobs in flight.
     pub queue: Arc<dyn JobQueue>,
     /// The truth about tenants and enrolments.
     pub registry: Arc<dyn Registry>,

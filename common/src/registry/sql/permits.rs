@@ -1,0 +1,58 @@
+//! Permits for deletions that the guard holds.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{SqlRegistry, again};
+use crate::error::Failure;
+use crate::model::UserKey;
+use crate::registry::{DeletionPermit, DeletionPermits};
+
+const ALLOW: &str =
+    "UPDATE enrolments SET permit_plan = $3, permit_until = $4 WHERE tenant = $1 AND user_id = $2";
+/// One statement decides and takes, so a permit is taken once.
+const TAKE: &str = "UPDATE enrolments SET permit_plan = NULL, permit_until = NULL \
+    WHERE tenant = $1 AND user_id = $2 AND permit_plan = $3 AND permit_until > $4";
+
+#[async_trait]
+impl DeletionPermits for SqlRegistry {
+    async fn allow_deletions(&self, user: &UserKey, permit: &DeletionPermit) -> Result<bool, Failure> {
+        let doing = format!("permitting held deletions of {user}");
+        again(|| self.change_permit(&doing, ALLOW, user, &permit.plan, permit.until)).await
+    }
+
+    async fn take_deletion_permit(
+        &self,
+        user: &UserKey,
+        plan: &str,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let doing = format!("taking the deletion permit of {user}");
+        again(|| self.change_permit(&doing, TAKE, user, plan, now)).await
+    }
+}
+
+impl SqlRegistry {
+    /// Runs a statement about one user's permit; `true` when it changed a row.
+    async fn change_permit(
+        &self,
+        doing: &str,
+        statement: &'static str,
+        user: &UserKey,
+        plan: &str,
+        time: Timestamp,
+    ) -> Result<bool, Failure> {
+        let mut connection = self.single(doing).await?;
+        let changed = connection
+            .query(statement)
+            .bind(user.tenant.as_str())
+            .bind(user.user.as_str())
+            .bind(plan)
+            .bind(time.as_microsecond())
+            .execute()
+            .await
+            .map_err(|error| self.failure(doing, &error))?;
+        self.commit(doing, connection).await?;
+        Ok(changed > 0)
+    }
+}

@@ -1,0 +1,123 @@
+//! What is known of one user, of a tenant and of everybody.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::keys::{NOW, SCAN, STATUS};
+use super::wire::{Record, arg, time, unpack_failure, whole};
+use super::{RedisSchedule, user_name};
+use crate::error::Failure;
+use crate::model::{TenantId, UserId, UserKey};
+use crate::redis::Repeat;
+use crate::schedule::{Cursor, Freshness, Page, Summary, UserStatus};
+
+/// A cursor as Redis has it; one made elsewhere starts over.
+fn redis_cursor(after: Option<&Cursor>) -> String {
+    after
+        .and_then(|Cursor(text)| text.parse::<u64>().ok())
+        .unwrap_or(0)
+        .to_string()
+}
+
+/// A cursor as Redis answered it; 0 is the end.
+fn next_cursor(next: String) -> Option<Cursor> {
+    (next != "0").then_some(Cursor(next))
+}
+
+#[async_trait]
+impl Freshness for RedisSchedule {
+    async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
+        type Answer = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
+        let answer: Answer = self
+            .store
+            .script(
+                &format!("reading the status of {user}"),
+                &STATUS,
+                &self.keys.tenant(&user.tenant),
+                &[arg(&user.user)],
+                Repeat::Yes,
+            )
+            .await?;
+        let Some((stamp, claimed, record, failure)) = answer else {
+            return Ok(None);
+        };
+        let record = Record::unpack(&record)?;
+        Ok(Some(UserStatus {
+            stamp: time(whole(stamp)),
+            claimed: claimed == 1,
+            last_attempt: record.last_attempt,
+            last_success: record.last_success,
+            last_failure: failure.as_deref().map(unpack_failure),
+            history: record.history,
+        }))
+    }
+
+    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
+        let (next, names) = self.index.page(&redis_cursor(after), limit).await?;
+        Ok(Page {
+            names,
+            next: next_cursor(next),
+        })
+    }
+
+    async fn users(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<UserId>, Failure> {
+        let (next, names): (String, Vec<String>) = self
+            .store
+            .script(
+                &format!("walking over the users of {tenant}"),
+                &SCAN,
+                &[self.keys.status(tenant)],
+                &[arg(redis_cursor(after)), arg(limit.clamp(1, 10_000))],
+                Repeat::Yes,
+            )
+            .await?;
+        Ok(Page {
+            names: names
+                .iter()
+                .map(|name| user_name(name))
+                .collect::<Result<_, _>>()?,
+            next: next_cursor(next),
+        })
+    }
+
+    async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
+        match tenant {
+            Some(tenant) => self.summary_of(tenant).await,
+            None => self.summary_of_all().await,
+        }
+    }
+
+    async fn is_empty(&self) -> Result<bool, Failure> {
+        let (_, names) = self.index.page("0", 1).await?;
+        if !names.is_empty() {
+            return Ok(false);
+        }
+        // A page may be empty before the end.
+        let mut command = redis::cmd("EXISTS");
+        command.arg(self.keys.index(&["tenants"]));
+        let exists: i64 = self
+            .store
+            .command("asking whether anybody is in", command, Repeat::Yes)
+            .await?;
+        Ok(exists == 0)
+    }
+
+    async fn now(&self) -> Result<Timestamp, Failure> {
+        let now: i64 = self
+            .store
+            .script(
+                "asking for the time",
+                &NOW,
+                &self.keys.index(&["heads"]),
+                &[],
+                Repeat::Yes,
+            )
+            .await?;
+        Ok(time(now))
+    }
+}

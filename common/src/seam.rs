@@ -1,0 +1,127 @@
+//! Traits of the stores, and a hook around every call of them.
+//!
+//! [`seam!`] declares one topic of a store as a trait and, from the same lines, hands every method on through
+//! [`Intercept`]. So a new method is written once, and whatever watches calls (measuring, faults, counting) sees it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Failure;
+use crate::metrics::record::{self, Store};
+
+/// One call of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The store.
+    pub store: Store,
+    /// Name of the method.
+    pub operation: &'static str,
+}
+
+/// Sees every call of a store.
+pub trait Hook: Send + Sync + 'static {
+    /// Runs before the store is called.
+    ///
+    /// # Errors
+    /// The call's answer; the store is not called.
+    fn before(&self, call: Call) -> Result<(), Failure> {
+        let _ = call;
+        Ok(())
+    }
+
+    /// Runs after the store answered, with the failure if it failed and the time it took.
+    ///
+    /// # Errors
+    /// Takes the place of the store's answer.
+    fn after(&self, call: Call, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
+        let _ = (call, failure, took);
+        Ok(())
+    }
+}
+
+/// A store whose every call passes a hook.
+pub struct Intercept<S: ?Sized> {
+    pub(crate) inner: Arc<S>,
+    hook: Arc<dyn Hook>,
+}
+
+impl<S: ?Sized> Intercept<S> {
+    /// Puts the hook around the store.
+    #[must_use]
+    pub fn new(inner: Arc<S>, hook: Arc<dyn Hook>) -> Self {
+        Self { inner, hook }
+    }
+
+    pub(crate) async fn call<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.hook.before(call)?;
+        let began = Instant::now();
+        let result = answer.await;
+        self.hook.after(call, result.as_ref().err(), began.elapsed())?;
+        result
+    }
+}
+
+/// Records how long every call took and whether it worked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measure;
+
+impl Hook for Measure {
+    fn after(&self, call: Call, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
+        record::call(call.store, call.operation, failure.is_none(), took);
+        Ok(())
+    }
+}
+
+/// Declares a trait of a store, and hands its methods on through [`Intercept`]. Methods under `told` are answered from
+/// what the process knows already: they ask nobody and pass no hook.
+macro_rules! seam {
+    (
+        $store:expr,
+        $(#[$about:meta])*
+        pub trait $name:ident {
+            $(
+                $(#[$doc:meta])*
+                async fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> Result<$answer:ty, Failure>;
+            )*
+        }
+        $(told {
+            $(
+                $(#[$told_doc:meta])*
+                fn $told:ident(&self) -> $told_answer:ty;
+            )*
+        })?
+    ) => {
+        $(#[$about])*
+        #[async_trait::async_trait]
+        pub trait $name: Send + Sync + 'static {
+            $(
+                $(#[$doc])*
+                async fn $method(&self $(, $argument: $type)*) -> Result<$answer, Failure>;
+            )*
+            $($(
+                $(#[$told_doc])*
+                fn $told(&self) -> $told_answer;
+            )*)?
+        }
+
+        #[async_trait::async_trait]
+        impl<S: $name + ?Sized> $name for $crate::seam::Intercept<S> {
+            $(
+                async fn $method(&self $(, $argument: $type)*) -> Result<$answer, Failure> {
+                    let call = $crate::seam::Call { store: $store, operation: stringify!($method) };
+                    self.call(call, self.inner.$method($($argument),*)).await
+                }
+            )*
+            $($(
+                fn $told(&self) -> $told_answer {
+                    self.inner.$told()
+                }
+            )*)?
+        }
+    };
+}
+pub(crate) use seam;

@@ -1,0 +1,193 @@
+//! The order of work is compared with itself and with the registry, tenant by tenant, and what disagrees is mended: a store
+//! that lost a part heals like one that lost everything. Who has not been synced for long is told from the registry alone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::TenantId;
+use tasksync_common::registry::{Alert, Late};
+use tasksync_common::schedule::rebuild::reconcile_tenant;
+
+use crate::dispatch::Dispatcher;
+
+/// A part of the tenants is looked at this often.
+pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
+/// Each tenant is looked at within this many looks: 45 s.
+const LOOKS_PER_ROUND: usize = 9;
+/// The registry is compared, and late people are looked for, at every sixth look: every 30 s.
+const LOOKS_PER_COMPARISON: usize = 6;
+/// Tenants asked for at once.
+const PAGE: u32 = 500;
+/// Most tenants with late people that are told of, and most open alerts that are looked through.
+const MOST: u32 = 1_000;
+/// An alert about a part that was lost is open this long.
+const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Where the comparison stands.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    looks: usize,
+    /// Tenants in the registry at the last look.
+    tenants: usize,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Everything agrees, or was mended.
+    Whole,
+    /// A tenant is gone or was set back: everybody must be put in again.
+    Lost,
+}
+
+impl Dispatcher {
+    /// Compares a part of the order, and mends it.
+    pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<Found, Failure> {
+        let limit = comparison.tenants.div_ceil(LOOKS_PER_ROUND).max(10);
+        let inspected = self.continuity.inspect(self.schedule.as_ref(), limit).await?;
+        for tenant in &inspected.mended {
+            self.alert_mended(tenant, "a part of it was gone from the order of work")
+                .await?;
+        }
+        for tenant in &inspected.lost {
+            self.alert_mended(tenant, "it was gone from the order of work, or set back")
+                .await?;
+        }
+        if comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON) {
+            // While everything is rebuilt, the order is not what it should be.
+            if !self.continuity.is_quiet() && inspected.lost.is_empty() {
+                comparison.tenants = self.compare_with_registry().await?;
+            }
+            self.tell_of_late().await?;
+        }
+        comparison.looks = comparison.looks.wrapping_add(1);
+        Ok(if inspected.lost.is_empty() {
+            Found::Whole
+        } else {
+            Found::Lost
+        })
+    }
+
+    /// Compares the number of people of every tenant; returns how many tenants there are.
+    async fn compare_with_registry(&self) -> Result<usize, Failure> {
+        let mut tenants = 0;
+        let mut after: Option<TenantId> = None;
+        loop {
+            let page = self.registry.active_tenants(after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(tenants);
+            };
+            after = Some(last.clone());
+            tenants += page.len();
+            for (tenant, left) in self.schedule.differing(&page).await? {
+                self.reconcile(&tenant, left).await?;
+            }
+        }
+    }
+
+    async fn reconcile(&self, tenant: &TenantId, left: u64) -> Result<(), Failure> {
+        let limits = &self.limits;
+        let done = reconcile_tenant(
+            self.registry.as_ref(),
+            self.schedule.as_ref(),
+            tenant,
+            left,
+            limits.claim_lifetime,
+            limits.minimum_time_between_user_syncs,
+        )
+        .await?;
+        let found = done.added + self.enrol_disabled_of(tenant).await?;
+        self.metrics.users_found.add(found);
+        self.metrics.users_withdrawn.add(done.withdrawn);
+        if found == 0 && done.withdrawn == 0 {
+            return Ok(());
+        }
+        tracing::info!(%tenant, found, withdrawn = done.withdrawn, "the tenant was brought in step with the registry");
+        // People who are opted in just now are not in yet; a tenant that was there and is gone is a loss.
+        if left == 0 && done.added > 0 && !self.was_empty(tenant).await? {
+            self.alert_mended(tenant, "everybody was gone from the order of work")
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody of the tenant was synced before, so that nobody can have been lost.
+    async fn was_empty(&self, tenant: &TenantId) -> Result<bool, Failure> {
+        let stamps = self.registry.stamps(tenant, None, PAGE).await?;
+        Ok(stamps.iter().all(|saved| saved.is_first()))
+    }
+
+    async fn alert_mended(&self, tenant: &TenantId, what: &str) -> Result<(), Failure> {
+        self.alert(
+            tenant,
+            Code::OrderMended,
+            format!("{tenant}: {what}; it was made again"),
+        )
+        .await
+    }
+
+    async fn alert(&self, tenant: &TenantId, code: Code, detail: String) -> Result<(), Failure> {
+        let alert = Alert {
+            since: self.clock.now(),
+            tenant: tenant.clone(),
+            user: None,
+            failure: Failure::new(ErrorClass::Transient, code, detail),
+            evidence: None,
+        };
+        match self.registry.raise_alert(&alert).await {
+            Ok(_) => Ok(()),
+            // Removed meanwhile.
+            Err(failure) if failure.class == ErrorClass::Gone => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Raises one alert for each tenant of whose people some wait too long, and ends those of others. A tenant whose circuit
+    /// is open has an alert of its own that says why.
+    async fn tell_of_late(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let after = SignedDuration::try_from(self.limits.late_after).unwrap_or(SignedDuration::MAX);
+        let Ok(before) = now.checked_sub(after) else {
+            return Ok(());
+        };
+        let open = self.registry.alerts(None, MOST).await?;
+        let late: Vec<Late> = self
+            .registry
+            .late(before, MOST)
+            .await?
+            .into_iter()
+            .filter(|late| !open.iter().any(|alert| explains(alert, &late.tenant)))
+            .collect();
+        for Late {
+            tenant,
+            users,
+            oldest,
+        } in &late
+        {
+            let detail = format!("{tenant}: {users} people, the one who waits longest since {oldest}");
+            self.alert(tenant, Code::SyncsLate, detail).await?;
+        }
+        let late: BTreeSet<&TenantId> = late.iter().map(|late| &late.tenant).collect();
+        for alert in &open {
+            let code = alert.failure.code;
+            let is_old = now.duration_since(alert.since) > MENDED_SHOWN;
+            let over = (code == Code::SyncsLate && !late.contains(&alert.tenant))
+                || (code == Code::OrderMended && is_old);
+            if over {
+                self.registry
+                    .end_alert(&alert.tenant, None, alert.failure.code)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this alert says already why nobody of the tenant is synced.
+fn explains(alert: &Alert, tenant: &TenantId) -> bool {
+    alert.tenant == *tenant
+        && alert.user.is_none()
+        && !matches!(alert.failure.code, Code::SyncsLate | Code::OrderMended)
+}
