@@ -36,7 +36,7 @@ pub(crate) struct Faults {
     reads: u32,
     pub(crate) writes: u32,
     pub(crate) killed: bool,
-    /// A read lied or was refused: what follows from it need not be settled in this sync.
+    /// A read lied, or something was refused: what follows from it is settled by the next full check at the latest.
     pub(crate) deceived: bool,
 }
 
@@ -93,7 +93,11 @@ impl Faults {
         self.writes += 1;
         match self.fault {
             Fault::Busy(at) if at == self.writes => Err(failure(ErrorClass::Transient)),
-            Fault::Refused(at) if at == self.writes => Err(refusal()),
+            Fault::Refused(at) if at == self.writes => {
+                // A second copy that could not be dealt with is met again by the next full check.
+                self.deceived = true;
+                Err(refusal())
+            }
             _ => Ok(()),
         }
     }
