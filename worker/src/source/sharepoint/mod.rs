@@ -20,6 +20,7 @@ mod gone;
 mod items;
 mod json;
 mod judge;
+mod large;
 mod lists;
 mod log;
 mod odata;

@@ -13,12 +13,12 @@ use super::json::Cell;
 use super::lists::TaskList;
 use super::unread::{Trouble, trouble_of, unreadable_item};
 use super::wire::{Ask, Refusal, Reply};
-use super::{SharePointSettings, Site, odata};
+use super::{SharePointSettings, Site, large, odata};
 
 /// Ids asked for in one CAML query.
 const IDS: usize = 100;
 /// Most bytes of tasks in the listing of one person.
-const PERSON_BYTES: usize = 64 * 1024 * 1024;
+const PERSON_BYTES: usize = 32 * 1024 * 1024;
 /// Most tasks in the listing of one person.
 const PERSON_ITEMS: usize = 50_000;
 
@@ -78,6 +78,25 @@ fn entries_of(
         .collect()
 }
 
+/// As [`entries_of`], off the async threads for a large answer.
+async fn read_entries(
+    list: &Arc<TaskList>,
+    reply: Reply,
+    rows: usize,
+    person: Option<i64>,
+) -> Result<Vec<Entry>, Failure> {
+    let list = Arc::clone(list);
+    large::read(reply.bytes(), move || entries_of(&list, &reply, rows, person)).await?
+}
+
+/// As [`item_of`], off the async threads for a large answer.
+async fn read_item(list: &Arc<TaskList>, id: i64, reply: Reply) -> Result<Item, Trouble> {
+    let list = Arc::clone(list);
+    large::read(reply.bytes(), move || item_of(&list, id, &reply))
+        .await
+        .map_err(Trouble::certain)?
+}
+
 /// Most people a task is assigned to.
 const ASSIGNEES: usize = 1_000;
 
@@ -105,7 +124,9 @@ pub(super) async fn read_items(
         let mut halves = Vec::new();
         for ((list, ids), reply) in chunks.into_iter().zip(replies) {
             let entries = match reply {
-                Ok(reply) => entries_of(list, &reply, ids.len(), None).map_err(Refusal::from),
+                Ok(reply) => read_entries(list, reply, ids.len(), None)
+                    .await
+                    .map_err(Refusal::from),
                 Err(refusal) => Err(refusal),
             };
             match entries {
@@ -172,7 +193,7 @@ async fn read_singly(
     let asks = items.iter().map(|(list, id)| get_item(list, *id)).collect();
     for ((list, id), reply) in items.iter().zip(client.send_all(asks).await?) {
         let read = match reply {
-            Ok(reply) => match item_of(list, *id, &reply) {
+            Ok(reply) => match read_item(list, *id, reply).await {
                 Ok(item) => Read::There(Arc::new(item)),
                 Err(trouble) => Read::Unread(trouble),
             },
@@ -286,7 +307,9 @@ pub(super) async fn assigned_to(
             };
             walk.pages += 1;
             let entries = match reply {
-                Ok(reply) => entries_of(list, &reply, walk.rows, Some(user)).map_err(Refusal::from),
+                Ok(reply) => read_entries(list, reply, walk.rows, Some(user))
+                    .await
+                    .map_err(Refusal::from),
                 Err(refusal) => Err(refusal),
             };
             let entries = match entries {

@@ -126,6 +126,11 @@ impl Reply {
             })
     }
 
+    /// Bytes of the body.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// Whether there is no body.
     pub(super) fn is_empty(&self) -> bool {
         self.body.trim_ascii().is_empty()

@@ -644,6 +644,17 @@ async fn a_page_that_is_too_large_is_asked_for_in_halves() {
 }
 
 #[tokio::test]
+async fn a_large_answer_is_read_like_a_small_one() {
+    let stage = stage(false).await;
+    for id in 1..=9 {
+        stage.fake.put(id, 1, &[12], "t");
+        stage.fake.items.lock().unwrap().get_mut(&id).unwrap()["Body"] = json!("x".repeat(20_000));
+    }
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    assert_eq!(present(&changes).len(), 9);
+}
+
+#[tokio::test]
 async fn a_query_names_the_columns_it_reads() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");

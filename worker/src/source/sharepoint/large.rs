@@ -1,0 +1,44 @@
+//! Large answers are read and sanitised off the async threads, few at once.
+
+use tasksync_common::error::{Code, ErrorClass, Failure};
+use tokio::sync::Semaphore;
+
+/// Answers with more bytes than this are read off the async threads.
+const LARGE: usize = 64 * 1024;
+/// Large answers read at once in the process.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// Runs `read` on an answer of `bytes` bytes: here when it is small, else on a thread of its own.
+///
+/// # Errors
+/// When the reading panicked.
+pub(super) async fn read<T: Send + 'static>(
+    bytes: usize,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    if bytes <= LARGE {
+        return Ok(read());
+    }
+    // The semaphore is never closed; without a permit the answer is read all the same.
+    let _permit = AT_ONCE.acquire().await;
+    tokio::task::spawn_blocking(read).await.map_err(|error| {
+        Failure::new(
+            ErrorClass::Transient,
+            Code::SharePointBadAnswer,
+            format!("an answer of {bytes} bytes could not be read: {error}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_large_answers_leave_the_async_thread() {
+        let here = std::thread::current().id();
+        let thread = || std::thread::current().id();
+        assert_eq!(read(LARGE, thread).await.unwrap(), here);
+        assert_ne!(read(LARGE + 1, thread).await.unwrap(), here);
+    }
+}
