@@ -26,7 +26,8 @@ async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
 #[tokio::test]
 async fn characters_that_only_one_side_can_hold_are_no_edit() {
     let (rig, list, item) = full_list(Spec::default()).await;
-    for title in ["It\u{92}s due", "a\u{7f}b", "a\u{b}b", "a\u{ffff}b"] {
+    let titles = ["It\u{92}s due", "a\u{7f}b", "a\u{b}b", "a\u{ffff}b"];
+    for (title, importance) in titles.into_iter().zip(["High", "Low", "Normal", "High"]) {
         let body = format!("<p>{title} here</p>");
         rig.edit_original(
             list,
@@ -38,24 +39,20 @@ async fn characters_that_only_one_side_can_hold_are_no_edit() {
             },
         );
         rig.cycle(0).await;
-        let importance = if title.contains('a') { "Low" } else { "High" };
         rig.edit_copy(
             0,
             list,
             item,
             CopyEdit {
                 importance: Some(importance.to_owned()),
-                actual_work: Some(Some(i32::try_from(title.len()).unwrap())),
                 ..CopyEdit::default()
             },
         );
         let report = rig.cycle(0).await.report();
         assert_eq!(report.source_writes, 1);
         let original = rig.original(list, item);
-        assert_eq!(
-            (original.title.as_str(), original.body.as_str()),
-            (title, body.as_str())
-        );
+        assert_eq!(original.title, title);
+        assert!(original.body.contains(&body), "{}", original.body);
         let before = rig.writes();
         rig.cycle(0).await;
         assert_eq!(rig.writes(), before);
