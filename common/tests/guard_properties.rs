@@ -110,7 +110,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
 }
 
 /// The plan that passes, and what is held. Released, it is the whole plan again.
-fn guard(plan: Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
+fn guard(plan: &Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
     let guarded = plan.clone().guarded(links, limits);
     let (passed, held) = (guarded.plan.clone(), guarded.held.clone());
     let released = guarded.released();
@@ -172,7 +172,7 @@ proptest! {
     #[test]
     fn never_more_than_the_limit_or_the_share(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, _) = guard(plan.clone(), &links, limits);
+        let (passed, _) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             let of = tasks_on(&plan, &links, on);
             let share = of * usize::from(limits.percent) / 100;
@@ -183,7 +183,7 @@ proptest! {
     #[test]
     fn a_side_with_too_many_deletions_has_none(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, held) = guard(plan.clone(), &links, limits);
+        let (passed, held) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             let share = tasks_on(&plan, &links, on) * usize::from(limits.percent) / 100;
             if deletions(&plan, on).len() > limits.deletions.max(share) {
@@ -196,7 +196,7 @@ proptest! {
     #[test]
     fn everything_else_passes_in_its_order(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, _) = guard(plan.clone(), &links, limits);
+        let (passed, _) = guard(&plan, &links, limits);
         prop_assert_eq!(&passed.folders, &plan.folders);
         let others = |plan: &Plan| -> Vec<(Step, Action)> {
             plan.actions.iter().filter(|(_, action)| side(action).is_none()).cloned().collect()
@@ -212,7 +212,7 @@ proptest! {
     #[test]
     fn held_keys_are_the_missing_ones(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, held) = guard(plan.clone(), &links, limits);
+        let (passed, held) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             let keys = |plan: &Plan| -> BTreeSet<SourceKey> {
                 deletions(plan, on).iter().map(|action| action.key().clone()).collect()
@@ -233,7 +233,7 @@ proptest! {
     #[test]
     fn no_container_is_emptied_at_once(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, _) = guard(plan, &links, limits);
+        let (passed, _) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             for number in 0..4 {
                 let location = key(number, 0).location();
@@ -251,17 +251,17 @@ proptest! {
     fn few_deletions_pass_whole(planned in planned()) {
         let (plan, links) = plan_of(&planned);
         let limits = Limits { deletions: 60, percent: 0, emptied_from: 61 };
-        prop_assert_eq!(guard(plan.clone(), &links, limits), (plan, vec![]));
+        prop_assert_eq!(guard(&plan, &links, limits), (plan, vec![]));
     }
 
     #[test]
     fn a_second_look_holds_nothing_more(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, _) = guard(plan, &links, limits);
+        let (passed, _) = guard(&plan, &links, limits);
         let unlinked = passed.actions.iter().any(|(_, action)| !links.contains_key(action.key()));
         // Without unlinked tasks, the number of tasks is the same and so is the answer.
         if !unlinked {
-            prop_assert_eq!(guard(passed.clone(), &links, limits), (passed, vec![]));
+            prop_assert_eq!(guard(&passed, &links, limits), (passed, vec![]));
         }
     }
 }
@@ -278,7 +278,7 @@ fn many(count: usize, location: u8, wish: Option<Wish>) -> Vec<Planned> {
 
 #[test]
 fn nothing_on_either_side() {
-    let (plan, held) = guard(Plan::default(), &BTreeMap::new(), USUAL);
+    let (plan, held) = guard(&Plan::default(), &BTreeMap::new(), USUAL);
     assert!(plan.actions.is_empty() && held.is_empty());
 }
 
@@ -286,11 +286,11 @@ fn nothing_on_either_side() {
 fn a_first_sync_creates_what_it_likes_and_removes_little() {
     let creating: Vec<Planned> = vec![(0, false, Some(Wish::Create)); 500];
     let (plan, links) = plan_of(&creating);
-    assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+    assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
     // Nothing remembered, and the source shows nothing of what is in the mailbox.
     let removing: Vec<Planned> = vec![(0, false, Some(Wish::Remove(Absence::Deleted))); 50];
     let (plan, links) = plan_of(&removing);
-    let (passed, held) = guard(plan, &links, USUAL);
+    let (passed, held) = guard(&plan, &links, USUAL);
     assert!(passed.actions.is_empty());
     assert_eq!(
         (held.len(), held[0].side, held[0].keys.len(), held[0].of),
@@ -319,7 +319,7 @@ fn ten_pass_and_eleven_do_not_unless_they_are_a_fifth() {
         }
         tasks.extend(many(kept, 0, None));
         let (plan, links) = plan_of(&tasks);
-        let (_, held) = guard(plan, &links, USUAL);
+        let (_, held) = guard(&plan, &links, USUAL);
         assert_eq!(held.is_empty(), passes, "{deleted} of {}", deleted + kept);
     }
 }
@@ -330,7 +330,7 @@ fn an_emptied_folder_is_held_and_others_pass() {
     tasks.extend(many(3, 1, Some(Wish::DeleteAtSource)));
     tasks.extend(many(1, 1, None));
     let (plan, links) = plan_of(&tasks);
-    let (passed, held) = guard(plan, &links, USUAL);
+    let (passed, held) = guard(&plan, &links, USUAL);
     assert_eq!(passed.actions.len(), 3);
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].emptied, vec![key(0, 0).location()]);
@@ -350,10 +350,10 @@ fn a_few_tasks_deleted_one_by_one_are_no_accident() {
         many(3, 0, Some(Wish::Remove(Absence::Deleted))),
     ] {
         let (plan, links) = plan_of(&tasks);
-        assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+        assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
     }
     let (plan, links) = plan_of(&many(3, 0, Some(Wish::Remove(Absence::LocationGone))));
-    assert_eq!(guard(plan, &links, USUAL).1[0].keys.len(), 3);
+    assert_eq!(guard(&plan, &links, USUAL).1[0].keys.len(), 3);
 }
 
 #[test]
@@ -362,5 +362,5 @@ fn sides_are_counted_apart() {
     tasks.extend(many(10, 1, Some(Wish::Remove(Absence::Deleted))));
     tasks.extend(many(1, 0, None));
     let (plan, links) = plan_of(&tasks);
-    assert_eq!(guard(plan.clone(), &links, USUAL), (plan, vec![]));
+    assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
 }

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Alert, Late};
+use tasksync_common::schedule::SavedStamp;
 use tasksync_common::schedule::rebuild::reconcile_tenant;
 
 use crate::dispatch::Dispatcher;
@@ -116,7 +117,7 @@ impl Dispatcher {
     /// Whether nobody of the tenant was synced before, so that nobody can have been lost.
     async fn was_empty(&self, tenant: &TenantId) -> Result<bool, Failure> {
         let stamps = self.registry.stamps(tenant, None, PAGE).await?;
-        Ok(stamps.iter().all(|saved| saved.is_first()))
+        Ok(stamps.iter().all(SavedStamp::is_first))
     }
 
     async fn alert_mended(&self, tenant: &TenantId, what: &str) -> Result<(), Failure> {

@@ -112,7 +112,7 @@ pub(crate) mod checks {
         assert_eq!(read.marker.unwrap().key, key());
         assert_eq!(read.task.title, "Plan");
         let found = mailbox.find(&owner, std::slice::from_ref(&folder), &key()).await;
-        assert_eq!(found.unwrap(), [made.clone()]);
+        assert_eq!(found.unwrap(), std::slice::from_ref(&made));
         if mailbox.capabilities().search_by_key {
             let ours = mailbox.ours(&owner, std::slice::from_ref(&folder)).await.unwrap();
             assert_eq!(ours.len(), 1);

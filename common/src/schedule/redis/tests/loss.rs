@@ -287,7 +287,12 @@ async fn a_thousand_lost_keys_leave_nobody_behind() {
         let epoch = schedule.lead("leader", LONG).await.unwrap().unwrap();
         let user = user_id(&format!("u{}", draw(10)));
         let claimed = schedule
-            .claim(epoch, &tenant_id("a"), &[user.clone()], Duration::ZERO)
+            .claim(
+                epoch,
+                &tenant_id("a"),
+                std::slice::from_ref(&user),
+                Duration::ZERO,
+            )
             .await
             .unwrap();
         if let ClaimAnswer::Claimed { token, .. } = claimed
