@@ -231,6 +231,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(skew: i64, capabilities: MailboxCapabilities) -> Self {
         let shared = Shared::new(skew);
+        shared.world().lists_deleted_items = capabilities.deleted_items;
         let registry: Arc<dyn Registry> = Arc::new(ModelRegistry(shared.clone()));
         let clock: SharedClock = Arc::new(WorldClock(shared.clone()));
         let connector = ModelConnector {

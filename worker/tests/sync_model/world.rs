@@ -91,6 +91,8 @@ pub(crate) struct World {
     /// Folders of ours that exist, with their markers.
     pub(crate) folders: BTreeMap<u32, LocationKey>,
     pub(crate) items: BTreeMap<u32, Item>,
+    /// The server lists what lies in Deleted Items.
+    pub(crate) lists_deleted_items: bool,
     /// Whose the markers of folders and items are, where they name an owner.
     pub(crate) owners: BTreeMap<u32, MarkedFor>,
     /// Items of deleted folders: still there under their ids, for who asks by id.
@@ -142,6 +144,7 @@ impl World {
             source_log: Vec::new(),
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
+            lists_deleted_items: true,
             owners: BTreeMap::new(),
             binned: BTreeMap::new(),
             deleted: Vec::new(),
@@ -367,8 +370,12 @@ impl World {
         self.touch_item(moved);
     }
 
-    /// What tasksync meant to leave in this item, if its last write was cut off and the item tells of it.
+    /// What tasksync meant to leave in this item, if its last write was cut off and the item tells of it. Where Deleted Items
+    /// cannot be listed, an item that a person deletes tells nothing any more.
     fn was_being_written(&self, id: u32, key: &SourceKey) -> Option<Link> {
+        if !self.lists_deleted_items {
+            return None;
+        }
         match self.saved.as_ref()?.writing.get(key)? {
             Writing::Mailbox { id: write, link } if self.items[&id].write_id.as_ref() == Some(write) => {
                 Some(link.clone())
