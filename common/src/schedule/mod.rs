@@ -127,7 +127,7 @@ pub struct Held {
     pub history: History,
 }
 
-/// The answer of [`Schedule::renew`].
+/// The answer of [`Claims::renew`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renewed {
     /// Users whose claim still holds.

@@ -57,7 +57,7 @@ impl StampSaver {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how attempts ended: `finished` are those users of `results` that [`super::Schedule::finish`] named, `at` its
+    /// Notes how attempts ended: `finished` are those users of `results` that [`super::Claims::finish`] named, `at` its
     /// time, `minimum` the minimum time between syncs.
     pub fn finished(
         &self,
