@@ -74,3 +74,21 @@ async fn a_removed_tenant_takes_its_users_along() {
     assert!(service.registry.enrolment(&ana()).await.unwrap().is_none());
     assert!(service.schedule.status(&ana()).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_policy_that_is_not_carried_out_yet_is_refused() {
+    let service = Service::with_ana().await;
+    let mut body = tenant("contoso");
+    for (field, value) in [
+        ("mailbox_deletions", "ignore"),
+        ("source_deletions", "complete"),
+        ("archived_after", "90d"),
+    ] {
+        body["policy"] = json!({ field: value });
+        let answer = service.put("/tenants/contoso", &body).await;
+        assert_eq!(answer.status, 400, "{field}");
+        assert!(answer.body.to_string().contains(field), "{}", answer.body);
+    }
+    body["policy"] = json!({ "conflicts": "merge", "mailbox_deletions": "propagate" });
+    assert_eq!(service.put("/tenants/contoso", &body).await.status, 200);
+}
