@@ -58,12 +58,15 @@ impl MailboxReader<'_> {
             unread.extend(self.settle(&key, &places, &folders));
         }
         if self.full {
-            // Second items of linked tasks, wherever they lie.
-            unread.extend(
-                found
-                    .iter()
-                    .flat_map(|(key, places)| self.second_items(key, places)),
-            );
+            // Second items of linked tasks, wherever they lie, and the linked ones beside them: an item that was moved after its
+            // folder was read looks like a second one, and is the only one.
+            for (key, places) in &found {
+                let second = self.second_items(key, places);
+                if !second.is_empty() {
+                    unread.extend(self.linked_item(key));
+                }
+                unread.extend(second);
+            }
         }
         self.read_items(&unread).await
     }
@@ -90,6 +93,18 @@ impl MailboxReader<'_> {
             .filter(|id| Some(*id) != linked && !is_read(id))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// The id of the linked item of a task, where it was not read in this pass.
+    fn linked_item(&self, key: &SourceKey) -> Option<String> {
+        let link = self
+            .state
+            .links
+            .get(key)
+            .filter(|link| !link.has_lost_its_folder())?;
+        let read = self.reading.items.get(key);
+        let is_read = read.is_some_and(|items| items.iter().any(|item| item.item.id == link.item));
+        (!is_read).then(|| link.item.clone())
     }
 
     /// Tasks whose item is to be looked for.

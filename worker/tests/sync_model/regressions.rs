@@ -431,3 +431,17 @@ fn a_copy_deleted_with_a_folder_nobody_knew_of() {
         ],
     );
 }
+
+/// The moved item looked like a second copy beside the linked one, and was removed.
+#[test]
+fn a_copy_moved_during_a_full_check() {
+    let move_meanwhile = Op::Sync(Way {
+        full: true,
+        while_reading: Some(Move(0, Place::Own)),
+        ..Way::PLAIN
+    });
+    run(
+        0,
+        &[act(Create(0)), failing(Fault::ReadRefused(2)), move_meanwhile],
+    );
+}
