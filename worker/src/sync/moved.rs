@@ -85,12 +85,10 @@ impl MailboxReader<'_> {
     /// The ids of items of a task that are neither the linked one nor read already.
     fn second_items(&self, key: &SourceKey, places: &[PlacedItem]) -> Vec<String> {
         let linked = self.state.links.get(key).map(|link| link.item.as_str());
-        let read = self.reading.items.get(key);
-        let is_read = |id: &str| read.is_some_and(|items| items.iter().any(|item| item.item.id == id));
         places
             .iter()
             .map(|place| place.item.id.as_str())
-            .filter(|id| Some(*id) != linked && !is_read(id))
+            .filter(|id| Some(*id) != linked && !self.is_read(key, id))
             .map(str::to_owned)
             .collect()
     }
@@ -102,9 +100,13 @@ impl MailboxReader<'_> {
             .links
             .get(key)
             .filter(|link| !link.has_lost_its_folder())?;
+        (!self.is_read(key, &link.item)).then(|| link.item.clone())
+    }
+
+    /// Returns whether this item of a task was read in this pass.
+    fn is_read(&self, key: &SourceKey, id: &str) -> bool {
         let read = self.reading.items.get(key);
-        let is_read = read.is_some_and(|items| items.iter().any(|item| item.item.id == link.item));
-        (!is_read).then(|| link.item.clone())
+        read.is_some_and(|items| items.iter().any(|item| item.item.id == id))
     }
 
     /// Tasks whose item is to be looked for.
