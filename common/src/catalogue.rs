@@ -222,6 +222,10 @@ catalogue! {
         "The answer of SharePoint cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the site address; look at the detail for what came back.";
+    SharePointForeignAnswer "sharepoint-foreign-answer" TenantAdministrator Item..Server
+        "SharePoint answered about another site, list or item than the one asked for"
+        "A proxy or load balancer between tasksync and SharePoint mixes up answers."
+        "Nothing of the answer was used. If it happens again, check what stands between tasksync and SharePoint.";
     SharePointAnswerTooLarge "sharepoint-answer-too-large" TenantAdministrator Item..Server
         "The answer of SharePoint is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."

@@ -6,12 +6,13 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::Nudge;
 use tasksync_common::metrics::record::Server;
-use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
 
 use crate::auth::Authenticator;
 use crate::http::{Http, HttpSetupError};
 use crate::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
+use crate::session::account;
 use crate::source::sharepoint::{SharePointSettings, SharePointSource};
 use crate::sync::{Connections, Connector};
 use crate::throttle::{MailboxLocks, Servers};
@@ -78,17 +79,6 @@ impl ServerConnector {
     }
 }
 
-/// Whom a server counts requests for: a company's own server counts all of them together, a shared cloud those of each
-/// tenant's application.
-fn account(tenant: &Tenant, credentials: &Credentials) -> String {
-    match credentials {
-        Credentials::Basic { .. } => String::new(),
-        Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
-            format!("{}/{client_id}", tenant.id)
-        }
-    }
-}
-
 impl Connector for ServerConnector {
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure> {
         let SourceConnection::SharePoint(sharepoint) = &tenant.source;
@@ -117,7 +107,8 @@ impl Connector for ServerConnector {
             },
             Arc::clone(&self.clock),
             self.ews.clone(),
-            self.servers.of(url, Server::Ews, &account(tenant, credentials)),
+            self.servers
+                .of(url, Server::Ews, &account(&tenant.id, credentials)),
             self.mailboxes.clone(),
         );
         Ok(Connections {

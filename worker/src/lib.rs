@@ -3,8 +3,10 @@
 pub mod auth;
 pub mod connect;
 pub mod http;
+mod large;
 pub mod mailbox;
 pub mod sanitise;
+mod session;
 pub mod source;
 pub mod sync;
 pub mod throttle;

@@ -237,6 +237,9 @@ metrics! {
     /// Requests that were not sent because the server wants a pause.
     PAUSED = Counter, Every, "tasksync_throttle_paused_requests_total", "{request}", "server": ["ews", "sharepoint"];
 
+    /// Answers that were refused because they belong to another request, or are about another mailbox, folder, list or item than the one asked for.
+    FOREIGN_ANSWERS = Counter, Every, "tasksync_foreign_answers_total", "{answer}", "server": ["ews", "sharepoint"];
+
     // Stores.
 
     /// How long calls of the stores took; the operations are the methods of their seams.

@@ -191,6 +191,7 @@ struct Instruments {
 static REQUESTS: [[AtomicU64; 3]; 3] = [const { [const { AtomicU64::new(0) }; 3] }; 3];
 static PAUSES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static PAUSED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static FOREIGN: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static HELD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static REFUSALS: AtomicU64 = AtomicU64::new(0);
 static SURVEYED: AtomicU64 = AtomicU64::new(0);
@@ -212,6 +213,11 @@ pub(super) fn install(metrics: &Metrics) {
     });
     metrics.observe(&catalogue::PAUSED, move |sink| {
         for (server, counter) in Server::ALL.iter().zip(&PAUSED) {
+            sink.labelled(&[server.name()], get(counter));
+        }
+    });
+    metrics.observe(&catalogue::FOREIGN_ANSWERS, move |sink| {
+        for (server, counter) in Server::ALL.iter().zip(&FOREIGN) {
             sink.labelled(&[server.name()], get(counter));
         }
     });
@@ -344,6 +350,11 @@ pub fn paused(server: Server) {
     count(PAUSED.get(server.index()), 1);
 }
 
+/// An answer was refused: it belongs to another request.
+pub fn foreign_answer(server: Server) {
+    count(FOREIGN.get(server.index()), 1);
+}
+
 /// The guard held back deletions on a side.
 pub fn held(side: Side, deletions: usize) {
     count(HELD.get(side.index()), deletions as u64);
@@ -387,6 +398,7 @@ mod tests {
         assert_eq!(values(&catalogue::REQUESTS, "server"), servers);
         assert_eq!(values(&catalogue::REQUEST_DURATION, "server"), servers);
         assert_eq!(values(&catalogue::PAUSES, "server"), servers[..2]);
+        assert_eq!(values(&catalogue::FOREIGN_ANSWERS, "server"), servers[..2]);
         assert_eq!(
             values(&catalogue::REQUESTS, "purpose"),
             names(Purpose::ALL.iter().map(|one| one.name()).collect())

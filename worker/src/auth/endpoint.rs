@@ -1,8 +1,8 @@
 //! The token endpoint (RFC 6749, section 4.4): what is sent, and what its answers mean.
 
+use crate::http::header::HeaderMap;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tasksync_common::error::{Code, ErrorClass, Failure};
@@ -10,7 +10,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::token::Token;
-use crate::http::{CallError, host_of, retry_after, secret_header};
+use crate::http::{host_of, retry_after, secret_header};
 
 /// Largest answer that is looked at, in bytes. Tokens with many roles reach some 10 KiB.
 const MAXIMUM_BYTES: usize = 256 * 1024;
@@ -165,27 +165,11 @@ fn unreachable(detail: String) -> Failure {
     Failure::new(ErrorClass::Transient, Code::TokenUnreachable, detail)
 }
 
-/// What it means that there was no answer.
-pub(super) fn no_answer(error: &CallError) -> Failure {
-    match error {
-        CallError::AddressRefused(reason) => Failure::new(
-            ErrorClass::Refused,
-            Code::AddressRefused,
-            format!("token endpoint: {reason}"),
-        ),
-        // Asking for a token changes nothing, so it does not matter whether the request was carried out.
-        CallError::NotConnected { .. }
-        | CallError::TimedOut { .. }
-        | CallError::Broken { .. }
-        | CallError::TooLarge { .. } => unreachable(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use reqwest::header::{HeaderValue, RETRY_AFTER};
+    use crate::http::header::{HeaderValue, RETRY_AFTER};
 
     use super::*;
 

@@ -10,15 +10,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use base64::Engine as _;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Credentials, SecretRef};
 use url::Url;
 
+use crate::http::service::{self, Intent};
 use crate::http::{Call, Http, secret_header};
 use assertion::KeyError;
 use endpoint::Proof;
@@ -50,9 +51,22 @@ struct Application {
     state: Mutex<TokenState>,
     /// Held by the one caller who asks the endpoint.
     asking: tokio::sync::Mutex<()>,
+    /// The last signed proof that was sent; it is valid for some minutes.
+    assertion: Mutex<Option<SecretString>>,
 }
 
 impl Application {
+    /// Remembers what a server may repeat.
+    fn keep(&self, proof: &Proof) {
+        if let Proof::Assertion(assertion) = proof {
+            *self.assertion() = Some(assertion.clone());
+        }
+    }
+
+    fn assertion(&self) -> MutexGuard<'_, Option<SecretString>> {
+        self.assertion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, TokenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,17 +173,10 @@ impl Authenticator {
         }
     }
 
-    /// The failure without the secrets of these credentials in its text.
-    #[must_use]
-    pub fn without_secrets(&self, credentials: &Credentials, mut failure: Failure) -> Failure {
-        failure.detail = self.hide_secrets(credentials, failure.detail);
-        failure
-    }
-
     /// The text without the secrets of these credentials, in whatever form a server repeated them: the password, the
-    /// header it is sent in, the application's secret and its token.
+    /// header it is sent in, the application's secret, its token, its last assertion, and the secrets `given` by the server.
     #[must_use]
-    pub fn hide_secrets(&self, credentials: &Credentials, text: String) -> String {
+    pub fn hide_secrets(&self, credentials: &Credentials, given: &[SecretString], text: String) -> String {
         if text.is_empty() {
             return text;
         }
@@ -184,9 +191,20 @@ impl Authenticator {
         let sent = sent
             .and_then(|header| header.split_once(' '))
             .map(|(_, sent)| sent);
-        let secret = secret.as_ref().map(secrecy::ExposeSecret::expose_secret);
-        let secrets: Vec<&str> = sent.into_iter().chain(secret).collect();
+        let assertion = self.last_assertion(credentials);
+        let secrets: Vec<&str> = [&secret, &assertion]
+            .into_iter()
+            .flatten()
+            .chain(given)
+            .map(secrecy::ExposeSecret::expose_secret)
+            .chain(sent)
+            .collect();
         scrub::hide(text, &secrets)
+    }
+
+    fn last_assertion(&self, credentials: &Credentials) -> Option<SecretString> {
+        let application = self.application(&Grant::of(credentials)?, self.now());
+        application.assertion().clone()
     }
 
     fn held_token(&self, credentials: &Credentials, now: Timestamp) -> Option<HeaderValue> {
@@ -256,6 +274,7 @@ impl Authenticator {
 
     async fn ask(&self, grant: &Grant<'_>) -> Result<Token, Failure> {
         let proof = self.proof(grant)?;
+        self.application(grant, self.now()).keep(&proof);
         let mut headers = HeaderMap::new();
         headers.insert(
             CONTENT_TYPE,
@@ -263,7 +282,7 @@ impl Authenticator {
         );
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let call = Call {
-            method: reqwest::Method::POST,
+            method: crate::http::Method::POST,
             url: grant.token_url.clone(),
             server: Server::Token,
             operation: "token",
@@ -271,12 +290,9 @@ impl Authenticator {
             body: endpoint::form(grant.client_id, grant.scope, &proof),
             timeout: TOKEN_TIMEOUT,
         };
-        let answer = self
-            .shared
-            .http
-            .send(call)
-            .await
-            .map_err(|error| endpoint::no_answer(&error))?;
+        let answer = self.shared.http.send(call).await.map_err(|error| {
+            service::no_answer(Server::Token, &error, Intent::Read).within("token endpoint")
+        })?;
         endpoint::read(
             grant.token_url,
             answer.status,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::HeaderValue;
 use tasksync_common::error::{ErrorClass, Failure};
 
 /// A token is renewed when less than this is left, or …

@@ -6,27 +6,32 @@ mod explain;
 mod offset;
 mod resolver;
 mod server_clock;
+pub(crate) mod service;
+mod text;
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tasksync_common::metrics::record::{Outcome, Server};
 use url::Url;
 
+use header::{HeaderMap, HeaderName, HeaderValue};
+
 pub use address::{AddressRules, Network, NetworkError, Refusal};
 pub use client::{Http, HttpSetupError};
-pub use offset::{LONGEST_NAMED_PAUSE, named_pause, retry_after};
+pub use offset::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
+pub use reqwest::{Method, header};
 pub use resolver::{Lookup, SystemLookup};
 pub(crate) use server_clock::ServerClock;
+pub(crate) use text::for_message;
 
 /// One request.
 #[derive(Clone)]
 pub struct Call {
     /// GET, POST, …
-    pub method: reqwest::Method,
+    pub method: Method,
     /// Where to.
     pub url: Url,
     /// What kind of server that is, for metrics and traces.
@@ -164,7 +169,7 @@ pub(crate) fn host_of(url: &Url) -> String {
 ///
 /// # Errors
 /// When the text cannot be a header value.
-pub fn secret_header(text: &str) -> Result<HeaderValue, reqwest::header::InvalidHeaderValue> {
+pub fn secret_header(text: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(text)?;
     value.set_sensitive(true);
     Ok(value)

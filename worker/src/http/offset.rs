@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+use super::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// A call whose answer began later than this says too little about the server's clock.
 const LONGEST_USEFUL_CALL: SignedDuration = SignedDuration::from_secs(10);
@@ -50,6 +51,13 @@ pub fn named_pause(text: &str, server_now: Timestamp) -> Option<Duration> {
     Some(pause.min(LONGEST_NAMED_PAUSE))
 }
 
+/// Returns the pause that Exchange names in `BackOffMilliseconds`, at most 24 hours. `None` when it is 0 or cannot be read.
+#[must_use]
+pub fn pause_in_milliseconds(text: &str) -> Option<Duration> {
+    let milliseconds: u64 = text.trim().parse().ok()?;
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds).min(LONGEST_NAMED_PAUSE))
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`. The weekday is not compared with the date: some servers get it wrong.
 fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
@@ -60,7 +68,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
+    use crate::http::header::HeaderValue;
 
     use super::*;
 
@@ -68,7 +76,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn headers(name: reqwest::header::HeaderName, value: &str) -> HeaderMap {
+    fn headers(name: crate::http::header::HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
     }
 

@@ -15,7 +15,7 @@ use url::Url;
 use super::allowance::{Allowance, Permit};
 use super::sharing::{Sharing, Table};
 use super::until;
-use crate::http::host_of;
+use crate::http::{host_of, service};
 
 /// Most servers that are remembered at once.
 const MAXIMUM_SERVERS: usize = 10_000;
@@ -187,15 +187,6 @@ fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
         .min_by_key(|(_, entry)| (entry.limits.pause_left(now).is_some(), entry.turn))
         .map(|(name, _)| name.clone());
     goes.is_some_and(|name| servers.remove(&name).is_some())
-}
-
-/// The code of a pause that a server of this kind asked for.
-fn busy_code(kind: Server) -> Code {
-    match kind {
-        Server::Ews => Code::ExchangeBusy,
-        Server::SharePoint => Code::SharePointBusy,
-        Server::Token => Code::TokenUnreachable,
-    }
 }
 
 /// What has happened with one server since it was first asked for.
@@ -388,11 +379,9 @@ impl ServerLimits {
                     .checked_add(left_signed)
                     .unwrap_or(Timestamp::MAX);
                 record::paused(self.kind);
-                Err(Failure::new(
-                    ErrorClass::Throttled {
-                        retry_after: Some(left),
-                    },
-                    busy_code(self.kind),
+                Err(service::busy(
+                    self.kind,
+                    Some(left),
                     format!(
                         "{} asked for a pause until {until:.0}, of which {} ms are left",
                         self.host,

@@ -11,7 +11,7 @@ use super::messages::EwsError;
 use super::paging::incomplete;
 use super::response_code::{self, Meaning};
 use super::roots::Roots;
-use super::{EwsMailbox, create_folder, find_folder, unclear, update_folder};
+use super::{Ask, EwsMailbox, create_folder, find_folder, unclear, update_folder};
 use crate::mailbox::{Folder, FolderId, Owner};
 
 /// Names tried for a new folder before giving up: "name", "name (2)" … "name (20)".
@@ -82,12 +82,8 @@ impl EwsMailbox {
             let name = create_folder::folder_name(name, attempt);
             let made = self
                 .run_one(
-                    &create_folder::OPERATION,
-                    mailbox,
-                    None,
-                    true,
+                    Ask::new(&create_folder::OPERATION, mailbox, create_folder::read).naming_own_folder(true),
                     |header| create_folder::request(header, &name, location, &marker),
-                    create_folder::read,
                 )
                 .await;
             match made {
@@ -128,12 +124,10 @@ impl EwsMailbox {
             let name = create_folder::folder_name(name, attempt);
             let renamed = self
                 .run_one(
-                    &update_folder::OPERATION,
-                    mailbox,
-                    None,
-                    false,
+                    Ask::new(&update_folder::OPERATION, mailbox, |xml| {
+                        update_folder::read(xml, 1)
+                    }),
                     |header| update_folder::request(header, &folder.0, &name),
-                    |xml| update_folder::read(xml, 1),
                 )
                 .await;
             match renamed {

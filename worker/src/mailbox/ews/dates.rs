@@ -6,8 +6,8 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use super::xml::for_message;
 use super::xml::{BadAnswer, Parsed};
+use crate::http::for_message;
 
 /// An instant with zone, or one without, which EWS means as UTC.
 pub(super) fn instant(text: &str) -> Parsed<Timestamp> {

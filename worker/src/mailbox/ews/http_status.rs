@@ -1,56 +1,43 @@
-//! HTTP statuses without SOAP, and missing answers: what they mean for an EWS request.
+//! HTTP statuses without SOAP: what they mean for an EWS request.
 
-use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
+use tasksync_common::metrics::record::Server;
 
-use super::xml::for_message;
-use crate::http::{Answer, CallError, retry_after};
+use crate::http::service::{Intent, interrupted};
+use crate::http::{Answer, for_message};
 
 /// Characters of an unexpected body that are shown.
 const BEGINNING_SHOWN: usize = 80;
 
-/// Class and code for something that may have cut a request short: a write's outcome is then unknown.
-pub(super) fn interrupted(writes: bool, code: Code) -> (ErrorClass, Code) {
-    if writes {
-        (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown)
-    } else {
-        (ErrorClass::Transient, code)
-    }
-}
-
 /// What a status other than 200 means when its body is no SOAP fault. `works` says whether the server served other
 /// requests of the tenant just before.
-pub(super) fn failure(answer: &Answer, writes: bool, works: bool, server_now: Timestamp) -> Failure {
+pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
+    let interrupted = |code| interrupted(Server::Ews, intent, code);
     let status = answer.status;
-    let location = answer.header(reqwest::header::LOCATION).unwrap_or_default();
+    let location = answer.header(crate::http::header::LOCATION).unwrap_or_default();
     let (class, code) = match status {
         // Exchange redirects to its own error page when it stumbles.
         301..=308 if location.to_ascii_lowercase().contains("genericerrorpage") => {
-            interrupted(writes, Code::ExchangeError)
+            interrupted(Code::ExchangeError)
         }
         300..=399 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
         401 => (ErrorClass::Refused, Code::ExchangeSignInRefused),
         403 | 456 => (ErrorClass::Refused, Code::ExchangeForbidden),
         404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
         // A write carries one task's values; a read carries none, so it is no task that is refused.
-        400 | 413 if writes => (ErrorClass::Refused, Code::ExchangeItemRefused),
-        400 | 413 => (ErrorClass::Transient, Code::ExchangeError),
-        429 | 503 => (
-            ErrorClass::Throttled {
-                retry_after: retry_after(&answer.headers, server_now),
-            },
-            Code::ExchangeBusy,
-        ),
-        502 | 504 => interrupted(writes, Code::ExchangeUnreachable),
-        408 => interrupted(writes, Code::ExchangeTimeout),
-        _ => interrupted(writes, Code::ExchangeError),
+        400 | 413 => match intent {
+            Intent::Write => (ErrorClass::Refused, Code::ExchangeItemRefused),
+            Intent::Read => (ErrorClass::Transient, Code::ExchangeError),
+        },
+        502 | 504 => interrupted(Code::ExchangeUnreachable),
+        408 => interrupted(Code::ExchangeTimeout),
+        _ => interrupted(Code::ExchangeError),
     };
     let subject = match status {
         // Web services can be closed for one mailbox or for the organisation; the others tell which.
         403 | 456 if works => Scope::Mailbox,
         300..=399 | 401 | 403 | 404 | 405 | 410 | 456 if class == ErrorClass::Refused => Scope::Server,
-        _ if writes => Scope::Item,
-        _ => Scope::Mailbox,
+        _ => subject(intent),
     };
     let mut detail = format!("HTTP {status}");
     if !location.is_empty() {
@@ -73,26 +60,31 @@ pub(super) fn failure(answer: &Answer, writes: bool, works: bool, server_now: Ti
 }
 
 /// Exchange's front end names its own errors here.
-const CAS_ERROR: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-caserrorcode");
+const CAS_ERROR: crate::http::header::HeaderName =
+    crate::http::header::HeaderName::from_static("x-caserrorcode");
 
 /// What an answer is that cannot be understood, because of `reason`.
-pub(super) fn bad_answer(answer: &Answer, writes: bool, reason: &str) -> Failure {
-    let class = if writes {
-        ErrorClass::OutcomeUnknown
-    } else {
-        ErrorClass::Transient
-    };
+pub(super) fn bad_answer(answer: &Answer, intent: Intent, reason: &str) -> Failure {
+    let (class, _) = interrupted(Server::Ews, intent, Code::ExchangeBadAnswer);
     Failure::new(
         class,
         Code::ExchangeBadAnswer,
         format!("{reason}; {}", beginning(answer)),
     )
-    .about(if writes { Scope::Item } else { Scope::Mailbox })
+    .about(subject(intent))
+}
+
+/// What a request is about whose failure names nothing.
+fn subject(intent: Intent) -> Scope {
+    match intent {
+        Intent::Read => Scope::Mailbox,
+        Intent::Write => Scope::Item,
+    }
 }
 
 fn beginning(answer: &Answer) -> String {
     let kind = answer
-        .header(reqwest::header::CONTENT_TYPE)
+        .header(crate::http::header::CONTENT_TYPE)
         .map_or_else(|| "no content type".to_owned(), |text| for_message(text, 60));
     // Four bytes make a character at most.
     let head = answer.body.get(..BEGINNING_SHOWN * 8).unwrap_or(&answer.body);
@@ -103,23 +95,11 @@ fn beginning(answer: &Answer) -> String {
     )
 }
 
-/// What a missing answer means.
-pub(super) fn no_answer(error: &CallError, writes: bool) -> Failure {
-    let (class, code) = match error {
-        CallError::AddressRefused(_) => (ErrorClass::Refused, Code::AddressRefused),
-        CallError::NotConnected { .. } => (ErrorClass::Transient, Code::ExchangeUnreachable),
-        CallError::TimedOut { .. } => interrupted(writes, Code::ExchangeTimeout),
-        CallError::Broken { .. } => interrupted(writes, Code::ExchangeUnreachable),
-        CallError::TooLarge { .. } => interrupted(writes, Code::ExchangeAnswerTooLarge),
-    };
-    Failure::new(class, code, error.to_string()).about(if writes { Scope::Item } else { Scope::Mailbox })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
     use bytes::Bytes;
-    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
     fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
         let mut map = HeaderMap::new();
@@ -139,9 +119,8 @@ mod tests {
 
     #[test]
     fn statuses_have_their_class() {
-        let now = Timestamp::UNIX_EPOCH;
-        let of = |status, writes, works| failure(&answer(status, &[], ""), writes, works, now);
-        let class = |status, writes, works| of(status, writes, works).class;
+        let of = |status, intent, works| failure(&answer(status, &[], ""), intent, works);
+        let class = |status, intent, works| of(status, intent, works).class;
         let rows = [
             (302, "refused"),
             (400, "transient"),
@@ -149,25 +128,23 @@ mod tests {
             (403, "refused"),
             (404, "refused"),
             (413, "transient"),
-            (429, "throttled"),
             (449, "transient"),
             (456, "refused"),
             (500, "transient"),
             (502, "transient"),
-            (503, "throttled"),
             (504, "transient"),
             (599, "transient"),
         ];
         for (status, expected) in rows {
-            assert_eq!(class(status, false, false).name(), expected, "{status}");
+            assert_eq!(class(status, Intent::Read, false).name(), expected, "{status}");
             let write = match (status, expected) {
                 (400 | 413, _) => "refused",
                 (_, "transient") => "outcome_unknown",
                 _ => expected,
             };
-            assert_eq!(class(status, true, false).name(), write, "{status}");
+            assert_eq!(class(status, Intent::Write, false).name(), write, "{status}");
         }
-        assert_eq!(of(403, false, true).scope, Scope::Mailbox);
+        assert_eq!(of(403, Intent::Read, true).scope, Scope::Mailbox);
         for (status, scope) in [
             (302, Scope::Server),
             (400, Scope::Mailbox),
@@ -178,11 +155,11 @@ mod tests {
             (456, Scope::Server),
             (500, Scope::Mailbox),
         ] {
-            assert_eq!(of(status, false, false).scope, scope, "{status}");
+            assert_eq!(of(status, Intent::Read, false).scope, scope, "{status}");
         }
         // What is refused or fails while one task is written is that task's.
         for status in [400, 413, 500] {
-            assert_eq!(of(status, true, false).scope, Scope::Item, "{status}");
+            assert_eq!(of(status, Intent::Write, false).scope, Scope::Item, "{status}");
         }
     }
 
@@ -193,12 +170,9 @@ mod tests {
             &[("location", "/ews/genericerrorpage.htm?aspxerrorpath=x")],
             "",
         );
-        assert_eq!(
-            failure(&page, false, false, Timestamp::UNIX_EPOCH).class,
-            ErrorClass::Transient
-        );
+        assert_eq!(failure(&page, Intent::Read, false).class, ErrorClass::Transient);
         let other = answer(307, &[("location", "https://login.example/ana?x=1")], "");
-        let failure = failure(&other, false, false, Timestamp::UNIX_EPOCH);
+        let failure = failure(&other, Intent::Read, false);
         assert_eq!(failure.class, ErrorClass::Refused);
         assert!(
             failure.detail.contains("login.example") && !failure.detail.contains("ana"),
@@ -213,50 +187,10 @@ mod tests {
             &[("content-type", "text/html")],
             "<html>\r\n\r\n<h1>Welcome\u{7}!</h1>",
         );
-        let failure = bad_answer(&page, false, "not XML");
+        let failure = bad_answer(&page, Intent::Read, "not XML");
         assert!(
             failure.detail.contains("text/html") && failure.detail.contains("<html> <h1>Welcome !</h1>"),
             "{failure}"
         );
-    }
-
-    #[test]
-    fn a_lost_answer_of_a_write_is_an_unknown_outcome() {
-        let host = || "mail.example:443".to_owned();
-        let errors = [
-            (CallError::AddressRefused("x".into()), "refused"),
-            (
-                CallError::NotConnected {
-                    host: host(),
-                    reason: "x".into(),
-                },
-                "transient",
-            ),
-            (
-                CallError::TimedOut {
-                    host: host(),
-                    seconds: 1,
-                },
-                "outcome_unknown",
-            ),
-            (
-                CallError::Broken {
-                    host: host(),
-                    reason: "x".into(),
-                },
-                "outcome_unknown",
-            ),
-            (
-                CallError::TooLarge {
-                    host: host(),
-                    limit: 1,
-                },
-                "outcome_unknown",
-            ),
-        ];
-        for (error, expected) in errors {
-            assert_eq!(no_answer(&error, true).class.name(), expected);
-            assert_ne!(no_answer(&error, false).class, ErrorClass::OutcomeUnknown);
-        }
     }
 }

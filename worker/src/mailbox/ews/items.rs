@@ -11,7 +11,8 @@ use super::find_item::{Place, Wanted};
 use super::listing::is_refused;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
-use super::{EwsMailbox, find_item, get_item};
+use super::{Ask, EwsMailbox, find_item, get_item};
+use crate::http::service::Intent;
 use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
 /// The server took too long for the batch; a smaller one may pass.
@@ -113,16 +114,12 @@ impl EwsMailbox {
         // Named when reading too: a server that keeps dates in the request's zone answers in it, and beyond UTC+12 no
         // rounding would find the day again.
         let zone = super::zones::owner_zone(&owner.zone);
-        let answered = self
-            .run(
-                &get_item::OPERATION,
-                &owner.mailbox,
-                Some(zone.windows),
-                false,
-                |header| get_item::request(header, &asked),
-                |xml| get_item::read(xml, asked.len(), &zone.zone),
-            )
-            .await?;
+        let (count, dates) = (asked.len(), zone.zone.clone());
+        let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
+            get_item::read(xml, count, &dates)
+        })
+        .in_zone(zone.windows);
+        let answered = self.run(ask, |header| get_item::request(header, &asked)).await?;
         if get_item::is_foreign(&answered.messages, &asked) {
             return Err(self.foreign(&get_item::OPERATION, "another item"));
         }
@@ -137,7 +134,7 @@ impl EwsMailbox {
                 Ok(None) => Entry::Done(Box::new(Err(not_shown()))),
                 Err(error) => {
                     let again = error.is_stop() || error.code == TOO_SLOW;
-                    let error = error.into_error(false);
+                    let error = error.into_error(Intent::Read);
                     // The other messages of the answer say how the other items are.
                     let failure = error
                         .failure
@@ -310,15 +307,13 @@ impl EwsMailbox {
         paging: Paging,
     ) -> Result<Vec<Option<find_item::Page>>, EwsError> {
         let own_folder = places.contains(&Place::Tasks);
+        let count = places.len();
+        let ask = Ask::new(&find_item::OPERATION, &owner.mailbox, move |xml| {
+            find_item::read(xml, count)
+        })
+        .naming_own_folder(own_folder);
         let answered = self
-            .run(
-                &find_item::OPERATION,
-                &owner.mailbox,
-                None,
-                own_folder,
-                |header| find_item::request(header, places, wanted, paging),
-                |xml| find_item::read(xml, places.len()),
-            )
+            .run(ask, |header| find_item::request(header, places, wanted, paging))
             .await?;
         answered
             .messages
@@ -326,7 +321,7 @@ impl EwsMailbox {
             .map(|message| match message {
                 Ok(page) => Ok(Some(page)),
                 Err(error) => {
-                    let mut error = error.into_error(false);
+                    let mut error = error.into_error(Intent::Read);
                     if error.failure.class == ErrorClass::Gone {
                         return Ok(None);
                     }

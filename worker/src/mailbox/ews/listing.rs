@@ -10,7 +10,7 @@ use super::find_folder::{self, Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
-use super::{EwsMailbox, refused, unclear};
+use super::{Ask, EwsMailbox, refused, unclear};
 
 /// Folders asked for per page.
 const FOLDERS_PER_PAGE: u32 = 250;
@@ -53,15 +53,11 @@ impl EwsMailbox {
         let mut pages = VecDeque::from([(everything, Paging::new(FOLDERS_PER_PAGE, self.limits.pages))]);
         while let Some((asked, paging)) = pages.pop_front() {
             let named: Vec<Root> = asked.iter().map(|&(_, root)| root).collect();
+            let count = named.len();
+            let ask = Ask::new(operation, mailbox, move |xml| find_folder::read(xml, count))
+                .naming_own_folder(always_there);
             let answered = self
-                .run(
-                    operation,
-                    mailbox,
-                    None,
-                    always_there,
-                    |header| find_folder::request(header, &named, kind, paging),
-                    |xml| find_folder::read(xml, named.len()),
-                )
+                .run(ask, |header| find_folder::request(header, &named, kind, paging))
                 .await;
             let messages = match (answered, paging.smaller()) {
                 (Err(error), Some(smaller)) if is_too_large(&error) => {

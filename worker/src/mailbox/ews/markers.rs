@@ -5,7 +5,7 @@ use tasksync_common::error::Failure;
 use super::client::throttled;
 use super::messages::EwsError;
 use super::operation::Operation;
-use super::{EwsMailbox, refused, unclear, update_folder, update_item};
+use super::{Ask, EwsMailbox, refused, unclear, update_folder, update_item};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 
 /// Items or folders written in one request.
@@ -22,15 +22,12 @@ impl EwsMailbox {
         let text = owner.marker.to_string();
         let mut written = Vec::with_capacity(items.len());
         for batch in items.chunks(WRITTEN_PER_REQUEST) {
+            let count = batch.len();
+            let ask = Ask::new(operation, &owner.mailbox, move |xml| {
+                update_item::read(xml, count)
+            });
             let answered = self
-                .run(
-                    operation,
-                    &owner.mailbox,
-                    None,
-                    false,
-                    |header| update_item::request_owner(header, batch, &text),
-                    |xml| update_item::read(xml, batch.len()),
-                )
+                .run(ask, |header| update_item::request_owner(header, batch, &text))
                 .await?;
             if let Some(error) = throttled(&answered.messages) {
                 return Err(error);
@@ -58,15 +55,12 @@ impl EwsMailbox {
         let mut written = Vec::with_capacity(folders.len());
         for batch in folders.chunks(WRITTEN_PER_REQUEST) {
             let ids: Vec<&str> = batch.iter().map(|folder| folder.0.as_str()).collect();
+            let count = ids.len();
+            let ask = Ask::new(operation, &owner.mailbox, move |xml| {
+                update_folder::read(xml, count)
+            });
             let answered = self
-                .run(
-                    operation,
-                    &owner.mailbox,
-                    None,
-                    false,
-                    |header| update_folder::request_owner(header, &ids, &text),
-                    |xml| update_folder::read(xml, ids.len()),
-                )
+                .run(ask, |header| update_folder::request_owner(header, &ids, &text))
                 .await?;
             if let Some(error) = throttled(&answered.messages) {
                 return Err(error);

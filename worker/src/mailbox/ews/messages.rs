@@ -5,8 +5,9 @@ use std::time::Duration;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
 use super::response_code::{self, Meaning};
-use super::xml::{BadAnswer, Element, Parsed, Xml, for_message};
-use crate::http::LONGEST_NAMED_PAUSE;
+use super::xml::{BadAnswer, Element, Parsed, Xml};
+use crate::http::service::Intent;
+use crate::http::{for_message, pause_in_milliseconds};
 
 /// Most response messages of one answer; no request asks for more.
 const MAXIMUM_MESSAGES: usize = 1_000;
@@ -57,12 +58,7 @@ impl ServerError {
                     let text = xml.text()?;
                     match name.as_str() {
                         "BackOffMilliseconds" => {
-                            self.back_off = text
-                                .trim()
-                                .parse()
-                                .ok()
-                                .filter(|&pause| pause > 0)
-                                .map(|pause| Duration::from_millis(pause).min(LONGEST_NAMED_PAUSE));
+                            self.back_off = pause_in_milliseconds(&text);
                         }
                         "Violation" | "Policy" | "Primary" => {
                             self.about = Some(format!("{name} {}", text.trim()));
@@ -85,8 +81,9 @@ impl ServerError {
         Ok(())
     }
 
-    /// What the error means for a request that reads, or that `writes`.
-    pub(super) fn into_error(self, writes: bool) -> EwsError {
+    /// What the error means for a request with this intent.
+    pub(super) fn into_error(self, intent: Intent) -> EwsError {
+        let writes = intent == Intent::Write;
         let words = for_message(&self.text, WORDS_SHOWN);
         let mut detail = for_message(&self.code, 80);
         if !words.is_empty() {
@@ -124,6 +121,13 @@ impl ServerError {
             code: Some(self.code),
             failure: Failure::new(class, code, detail).about(subject),
         }
+    }
+
+    /// The texts of the server.
+    pub(super) fn words(&mut self) -> impl Iterator<Item = &mut String> {
+        [&mut self.code, &mut self.text]
+            .into_iter()
+            .chain(&mut self.about)
     }
 
     /// What the code means.

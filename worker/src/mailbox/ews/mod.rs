@@ -49,6 +49,7 @@ use jiff::civil::Date;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
+use tasksync_common::metrics::record::Server;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
@@ -67,6 +68,8 @@ use super::{
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
+use crate::http::service::{Intent, interrupted};
+use crate::session::Shared;
 use crate::throttle::{MailboxLocks, ServerLimits};
 
 /// How a tenant's Exchange is reached.
@@ -136,48 +139,55 @@ impl EwsMailbox {
         Self {
             access: AccessMemory::new(connection.access, limits.mailboxes_remembered.max(1)),
             roots: RootsMemory::new(limits.mailboxes_remembered.max(1)),
-            client: Client::new(http, auth, connection, clock, &limits, server, mailboxes),
+            client: Client::new(
+                Shared { http, auth, clock },
+                connection,
+                limits.request_timeout,
+                server,
+                mailboxes,
+            ),
             limits,
         }
     }
 
     /// Sends a request about one mailbox by the way of access that worked last, and by the other one if it is refused.
-    /// `own_folder` says that the request names the mailbox's task folder, which always exists.
-    async fn run<T: Send>(
+    /// `build` writes its body.
+    async fn run<T, R>(
         &self,
-        operation: &'static Operation,
-        mailbox: &MailboxAddress,
-        zone: Option<&str>,
-        own_folder: bool,
+        ask: Ask<'_, R>,
         build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
-        read: impl Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + Sync,
-    ) -> Result<Answered<T>, EwsError> {
+    ) -> Result<Answered<T>, EwsError>
+    where
+        T: Send + 'static,
+        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Clone + Send + Sync + 'static,
+    {
+        let (operation, mailbox) = (ask.operation, ask.mailbox);
         let (first, second) = self.access.order(mailbox);
         let mut refused: Option<EwsError> = None;
         for mode in [Some(first), second].into_iter().flatten() {
             let header = Header {
                 mailbox: Some(mailbox),
                 impersonate: mode == Mode::Impersonation,
-                zone,
+                zone: ask.zone,
             };
             let answer = self
                 .client
-                .send(operation, &[mailbox], build(&header), &read)
+                .send(operation, &[mailbox], build(&header), ask.read.clone())
                 .await;
             let refusal = match answer {
-                Ok(answered) if !access::all_refused(&answered.messages, own_folder) => {
+                Ok(answered) if !access::all_refused(&answered.messages, ask.own_folder) => {
                     self.access.worked(mailbox, mode);
                     return Ok(answered);
                 }
                 Ok(answered) => match answered.messages.into_iter().next() {
-                    Some(Err(error)) => error.into_error(operation.writes),
+                    Some(Err(error)) => error.into_error(operation.intent),
                     _ => return Err(incomplete(operation.name)),
                 },
                 Err(error)
                     if error
                         .code
                         .as_deref()
-                        .is_some_and(|code| access::is_refusal(code, own_folder)) =>
+                        .is_some_and(|code| access::is_refusal(code, ask.own_folder)) =>
                 {
                     error
                 }
@@ -194,18 +204,17 @@ impl EwsMailbox {
     }
 
     /// Like [`Self::run`], for a request with one response message.
-    async fn run_one<T: Send>(
+    async fn run_one<T, R>(
         &self,
-        operation: &'static Operation,
-        mailbox: &MailboxAddress,
-        zone: Option<&str>,
-        own_folder: bool,
+        ask: Ask<'_, R>,
         build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
-        read: impl Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + Sync,
-    ) -> Result<T, EwsError> {
-        let answered = self
-            .run(operation, mailbox, zone, own_folder, build, read)
-            .await?;
+    ) -> Result<T, EwsError>
+    where
+        T: Send + 'static,
+        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Clone + Send + Sync + 'static,
+    {
+        let operation = ask.operation;
+        let answered = self.run(ask, build).await?;
         let message = operation::only(answered.messages).map_err(|reason| unclear(operation, &reason.0))?;
         message.map_err(|error| refused(operation, error))
     }
@@ -213,10 +222,9 @@ impl EwsMailbox {
     /// The failure of an answer that is about something else than what was asked for: another request's, or another
     /// person's. Nothing in it is used, and the connection it came by is given up.
     fn foreign(&self, operation: &Operation, what: &str) -> EwsError {
-        self.client.distrust();
-        let mut error = unclear(operation, &format!("the answer is about {what}"));
-        error.failure.code = Code::ExchangeForeignAnswer;
-        error
+        self.client
+            .foreign(operation, &format!("the answer is about {what}"))
+            .into()
     }
 
     async fn write_item(
@@ -228,12 +236,11 @@ impl EwsMailbox {
         let zone = zones::owner_zone(&owner.zone);
         let written = self
             .run_one(
-                &update_item::OPERATION,
-                &owner.mailbox,
-                Some(zone.windows),
-                false,
+                Ask::new(&update_item::OPERATION, &owner.mailbox, |xml| {
+                    update_item::read(xml, 1)
+                })
+                .in_zone(zone.windows),
                 build,
-                |xml| update_item::read(xml, 1),
             )
             .await?;
         match written {
@@ -244,20 +251,53 @@ impl EwsMailbox {
     }
 }
 
+/// A question about one mailbox.
+struct Ask<'a, R> {
+    operation: &'static Operation,
+    mailbox: &'a MailboxAddress,
+    /// The zone in which dates are meant.
+    zone: Option<&'a str>,
+    /// The request names the mailbox's own task folder, which always exists.
+    own_folder: bool,
+    /// Reads the answer.
+    read: R,
+}
+
+impl<'a, R> Ask<'a, R> {
+    fn new<T>(operation: &'static Operation, mailbox: &'a MailboxAddress, read: R) -> Self
+    where
+        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>>,
+    {
+        Self {
+            operation,
+            mailbox,
+            zone: None,
+            own_folder: false,
+            read,
+        }
+    }
+
+    fn in_zone(mut self, zone: &'a str) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    fn naming_own_folder(mut self, named: bool) -> Self {
+        self.own_folder = named;
+        self
+    }
+}
+
 /// What a response message's error means.
 fn refused(operation: &Operation, error: ServerError) -> EwsError {
-    let mut error = error.into_error(operation.writes);
+    let mut error = error.into_error(operation.intent);
     error.failure = error.failure.within(operation.name);
     error
 }
 
 /// The server did something, but not clearly what was asked for.
 fn unclear(operation: &Operation, reason: &str) -> EwsError {
-    let class = if operation.writes {
-        ErrorClass::OutcomeUnknown
-    } else {
-        ErrorClass::Transient
-    };
+    let (class, _) = interrupted(Server::Ews, operation.intent, Code::ExchangeBadAnswer);
     Failure::new(
         class,
         Code::ExchangeBadAnswer,
@@ -350,12 +390,12 @@ impl Mailbox for EwsMailbox {
         let read = loop {
             let read = self
                 .run_one(
-                    &sync_folder_items::OPERATION,
-                    &owner.mailbox,
-                    None,
-                    false,
+                    Ask::new(
+                        &sync_folder_items::OPERATION,
+                        &owner.mailbox,
+                        sync_folder_items::read,
+                    ),
                     |header| sync_folder_items::request(header, &folder.0, cursor, most),
-                    sync_folder_items::read,
                 )
                 .await;
             match read {
@@ -430,12 +470,8 @@ impl Mailbox for EwsMailbox {
         let marker = owner.marker.to_string();
         let created = self
             .run_one(
-                &create_item::OPERATION,
-                &owner.mailbox,
-                Some(zone.windows),
-                false,
+                Ask::new(&create_item::OPERATION, &owner.mailbox, create_item::read).in_zone(zone.windows),
                 |header| create_item::request(header, &folder.0, item, &marker),
-                create_item::read,
             )
             .await;
         let created = created.and_then(|created| {
@@ -472,12 +508,8 @@ impl Mailbox for EwsMailbox {
     async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure> {
         let deleted = self
             .run_one(
-                &delete_item::OPERATION,
-                &owner.mailbox,
-                None,
-                false,
+                Ask::new(&delete_item::OPERATION, &owner.mailbox, delete_item::read),
                 |header| delete_item::request(header, item),
-                delete_item::read,
             )
             .await;
         about(owner, gone_is_done(deleted))
@@ -486,12 +518,11 @@ impl Mailbox for EwsMailbox {
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure> {
         let answered = self
             .run(
-                &get_folder::OPERATION,
-                &owner.mailbox,
-                None,
-                true,
+                Ask::new(&get_folder::OPERATION, &owner.mailbox, |xml| {
+                    get_folder::read(xml, 1)
+                })
+                .naming_own_folder(true),
                 get_folder::request_tasks_folder,
-                |xml| get_folder::read(xml, 1),
             )
             .await;
         let answered = about(owner, answered)?;
@@ -500,7 +531,7 @@ impl Mailbox for EwsMailbox {
             .map_or_else(|| "unknown".to_owned(), envelope::ServerVersion::describe);
         let folder = operation::only(answered.messages)
             .map_err(|reason| unclear(&get_folder::OPERATION, &reason.0))
-            .and_then(|message| message.map_err(|error| error.into_error(false)));
+            .and_then(|message| message.map_err(|error| error.into_error(Intent::Read)));
         let folder = about(owner, folder)?;
         Ok(MailboxFacts {
             version,

@@ -5,6 +5,7 @@ use tasksync_common::model::SourceKey;
 use super::messages::{self, Message};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Element, Parsed, Xml, escape};
+use crate::http::service::Intent;
 use crate::mailbox::ItemRef;
 
 /// An operation of EWS and the names its answer must bear.
@@ -18,8 +19,8 @@ pub(super) struct Operation {
     pub(super) message: &'static str,
     /// The `SOAPAction` header.
     pub(super) action: &'static str,
-    /// Whether it changes anything, so that a lost answer leaves the outcome unknown.
-    pub(super) writes: bool,
+    /// Whether it changes anything.
+    pub(super) intent: Intent,
 }
 
 macro_rules! operation {
@@ -33,7 +34,11 @@ macro_rules! operation {
                 $name,
                 "\""
             ),
-            writes: $writes,
+            intent: if $writes {
+                $crate::http::service::Intent::Write
+            } else {
+                $crate::http::service::Intent::Read
+            },
         }
     };
 }

@@ -10,6 +10,7 @@ use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
 use super::response_code::Meaning;
 use super::{EwsMailbox, get_folder};
+use crate::http::service::Intent;
 use crate::mailbox::{ProbeRequest, Probed};
 
 /// Mailboxes probed at the same time when each needs its own request.
@@ -274,10 +275,11 @@ impl EwsMailbox {
         ids: &[&str],
     ) -> Result<Vec<Message<Option<ReadFolder>>>, EwsError> {
         let body = get_folder::request(header, ids);
+        let count = ids.len();
         let answered = self
             .client
-            .send(&get_folder::OPERATION, mailboxes, body, |xml| {
-                get_folder::read(xml, ids.len())
+            .send(&get_folder::OPERATION, mailboxes, body, move |xml| {
+                get_folder::read(xml, count)
             })
             .await?;
         if get_folder::is_foreign(&answered.messages, ids) {
@@ -315,7 +317,7 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
                 | Meaning::MailboxRefused(_)
                 | Meaning::ServerRefused(_)
                 | Meaning::Unknown => {
-                    let mut error = error.into_error(false);
+                    let mut error = error.into_error(Intent::Read);
                     error.failure = error.failure.within(get_folder::OPERATION.name);
                     board.failed[request] = Some(error);
                     continue;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::xml::{Element, Parsed, Xml, element, for_message};
+use super::xml::{Element, Parsed, Xml, element};
+use crate::http::for_message;
 use crate::mailbox::MarkedFor;
 
 /// The property set of everything tasksync writes; a stored format, it never changes.

@@ -8,7 +8,7 @@ use tasksync_common::model::MailboxAddress;
 
 use super::client::throttled;
 use super::messages::EwsError;
-use super::{EwsMailbox, get_folder, refused};
+use super::{Ask, EwsMailbox, get_folder, refused};
 
 /// The ids of a mailbox's own folders, as far as the server gave them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,9 +68,11 @@ impl EwsMailbox {
         }
         let operation = &get_folder::OPERATION;
         let answered = self
-            .run(operation, mailbox, None, true, get_folder::request_roots, |xml| {
-                get_folder::read(xml, get_folder::ROOTS)
-            })
+            .run(
+                Ask::new(operation, mailbox, |xml| get_folder::read(xml, get_folder::ROOTS))
+                    .naming_own_folder(true),
+                get_folder::request_roots,
+            )
             .await?;
         if let Some(error) = throttled(&answered.messages) {
             return Err(error);

@@ -12,7 +12,8 @@ use tasksync_common::model::{
 
 use super::dates;
 use super::properties::{self, Property};
-use super::xml::{BadAnswer, Parsed, Xml, boolean, element, escape, for_message};
+use super::xml::{BadAnswer, Parsed, Xml, boolean, element, escape};
+use crate::http::for_message;
 use crate::mailbox::{FolderId, ItemRef, MailboxItem, Marker, NewItem};
 use crate::sanitise::{clean_html, text_of_html};
 

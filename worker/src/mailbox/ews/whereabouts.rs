@@ -8,7 +8,8 @@ use super::find_folder::{Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
 use super::roots::Roots;
-use super::{EwsMailbox, get_folder, get_item, unclear};
+use super::{Ask, EwsMailbox, get_folder, get_item, unclear};
+use crate::http::service::Intent;
 use crate::mailbox::{FolderId, FolderPresence, Owner, Whereabouts};
 
 /// Items or folders asked for in one request. Answers hold ids only.
@@ -25,15 +26,12 @@ impl EwsMailbox {
         let mut parents = Vec::with_capacity(ids.len());
         for asked in ids.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+            let (count, zone) = (asked.len(), owner.zone.clone());
+            let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
+                get_item::read(xml, count, &zone)
+            });
             let answered = self
-                .run(
-                    &get_item::OPERATION,
-                    &owner.mailbox,
-                    None,
-                    false,
-                    |header| get_item::request_parents(header, &asked),
-                    |xml| get_item::read(xml, asked.len(), &owner.zone),
-                )
+                .run(ask, |header| get_item::request_parents(header, &asked))
                 .await?;
             if get_item::is_foreign(&answered.messages, &asked) {
                 return Err(self.foreign(&get_item::OPERATION, "another item"));
@@ -68,15 +66,12 @@ impl EwsMailbox {
         let mut parents = Vec::with_capacity(folders.len());
         for asked in folders.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(|folder| folder.0.as_str()).collect();
+            let count = asked.len();
+            let ask = Ask::new(&get_folder::OPERATION, &owner.mailbox, move |xml| {
+                get_folder::read(xml, count)
+            });
             let answered = self
-                .run(
-                    &get_folder::OPERATION,
-                    &owner.mailbox,
-                    None,
-                    false,
-                    |header| get_folder::request(header, &asked),
-                    |xml| get_folder::read(xml, asked.len()),
-                )
+                .run(ask, |header| get_folder::request(header, &asked))
                 .await?;
             if get_folder::is_foreign(&answered.messages, &asked) {
                 return Err(self.foreign(&get_folder::OPERATION, "another folder"));
@@ -145,7 +140,7 @@ fn parent_of<T>(
             None => Err(unclear(operation, "an answer without the folder above").failure),
         },
         Err(error) => {
-            let error = error.into_error(false);
+            let error = error.into_error(Intent::Read);
             if error.failure.class == ErrorClass::Gone {
                 Ok(None)
             } else {

@@ -10,6 +10,8 @@ use quick_xml::events::{BytesEnd, BytesStart, Event};
 use quick_xml::name::QName;
 use quick_xml::reader::Reader;
 
+use crate::http::for_message;
+
 /// Deepest nesting read.
 pub(super) const MAXIMUM_DEPTH: usize = 128;
 /// Most attributes of one element.
@@ -346,31 +348,6 @@ pub(super) fn element(out: &mut String, name: &str, text: &str) {
     out.push('>');
 }
 
-/// Text from outside for a message: one line, nothing unprintable, at most `limit` characters.
-pub(super) fn for_message(text: &str, limit: usize) -> String {
-    let mut line = String::with_capacity(limit.min(text.len()) + 4);
-    let (mut count, mut blank) = (0, true);
-    for character in text.chars() {
-        let shown = if character.is_control() || character.is_whitespace() || character == '\u{FFFD}' {
-            ' '
-        } else {
-            character
-        };
-        if shown == ' ' && blank {
-            continue;
-        }
-        if count == limit {
-            line.push('…');
-            break;
-        }
-        blank = shown == ' ';
-        line.push(shown);
-        count += 1;
-    }
-    line.truncate(line.trim_end().len());
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,11 +445,5 @@ mod tests {
         let mut out = String::new();
         element(&mut out, "x", &format!("{nasty}\u{0}\u{1}\u{FFFF}"));
         assert_eq!(first_text(&out).unwrap(), nasty);
-    }
-
-    #[test]
-    fn messages_show_one_short_clean_line() {
-        assert_eq!(for_message(" <html>\r\n\t<body>\u{7}", 80), "<html> <body>");
-        assert_eq!(for_message("abcdef", 3), "abc…");
     }
 }

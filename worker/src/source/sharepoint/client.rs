@@ -1,4 +1,5 @@
-//! Requests to one tenant's SharePoint: sign-in, form digest, pauses, batches; every answer sorted before it is used.
+//! Requests to one tenant's SharePoint: form digests, the two forms of JSON, and what answers mean. The session does the
+//! rest.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,70 +7,78 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Method;
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
-use tasksync_common::metrics::record::{self, Server};
+use tasksync_common::metrics::record::Server;
+use tasksync_common::model::TenantId;
 use tasksync_common::registry::Credentials;
 use url::Url;
 
-use super::batch::{self, Part, PartAnswer};
-use super::errors::{self, Intent, Known, Scope};
+use super::errors::{Known, Scope};
 use super::wire::{Ask, Refusal, Reply, Verb, accept, json_body, json_type, refuse, reply, wants_verbose};
 use super::{locked, odata};
-use crate::auth::Authenticator;
-use crate::http::{self, Answer, Call, Http, ServerClock};
-use crate::throttle::{self, ServerLimits, Servers};
+use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use crate::http::service::Intent;
+use crate::http::{Answer, Method};
+use crate::session::{Finding, Judge, Judgement, Limits, Request, Session, Shared, account};
+use crate::throttle::Servers;
 
-/// A pause that the server does not name is as long as after so many failures: 4 to 8 seconds.
-const UNNAMED_PAUSE: u32 = 2;
 /// A digest is renewed this long before it runs out.
 const DIGEST_MARGIN: Duration = Duration::from_secs(120);
-/// Single requests in flight where a batch is not possible.
-const SINGLES_AT_ONCE: usize = 6;
 
-type DigestCell = Arc<tokio::sync::Mutex<Option<(String, Timestamp)>>>;
+type DigestCell = Arc<tokio::sync::Mutex<Option<(SecretString, Timestamp)>>>;
 
 /// See the module.
 pub(super) struct Client {
-    http: Http,
-    auth: Authenticator,
-    credentials: Credentials,
-    clock: SharedClock,
-    servers: Servers,
-    timeout: Duration,
-    batch_size: usize,
-    server_clock: ServerClock,
+    session: Session,
+    pub(super) batch_size: usize,
     digests: Mutex<HashMap<String, DigestCell>>,
     /// The server answers only `odata=verbose` (SharePoint 2013 without its first service pack).
     verbose: AtomicBool,
     /// `$batch` was refused; asked again after each walk of the lists.
-    batch_refused: AtomicBool,
+    pub(super) batch_refused: AtomicBool,
+}
+
+/// How a tenant's SharePoint is called.
+pub(super) struct ClientSettings {
+    pub(super) tenant: TenantId,
+    pub(super) credentials: Credentials,
+    pub(super) servers: Servers,
+    pub(super) timeout: Duration,
+    pub(super) batch_size: usize,
+}
+
+/// A request to a web as it goes out.
+pub(super) struct Outgoing<'a> {
+    pub(super) web: &'a str,
+    /// Path and query behind `/_api/`.
+    pub(super) path: &'a str,
+    /// The request in messages.
+    pub(super) name: &'a str,
+    pub(super) intent: Intent,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Client {
-    pub(super) fn new(
-        http: Http,
-        auth: Authenticator,
-        credentials: Credentials,
-        clock: SharedClock,
-        servers: Servers,
-        timeout: Duration,
-        batch_size: usize,
-    ) -> Self {
+    pub(super) fn new(shared: Shared, settings: ClientSettings) -> Self {
+        let limits = Limits::PerServer {
+            servers: settings.servers,
+            account: account(&settings.tenant, &settings.credentials),
+        };
         Self {
-            http,
-            auth,
-            credentials,
-            clock,
-            servers,
-            timeout,
-            batch_size: batch_size.min(100),
-            server_clock: ServerClock::default(),
+            session: Session::new(
+                shared,
+                Server::SharePoint,
+                settings.tenant,
+                settings.credentials,
+                settings.timeout,
+                limits,
+            ),
+            batch_size: settings.batch_size.min(100),
             digests: Mutex::default(),
             verbose: AtomicBool::new(false),
             batch_refused: AtomicBool::new(false),
@@ -78,17 +87,22 @@ impl Client {
 
     /// Our time.
     pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.session.now()
     }
 
     /// The server's time, by the last measured offset.
     pub(super) fn server_now(&self) -> Timestamp {
-        self.server_clock.at(self.now())
+        self.session.server_now()
     }
 
     /// The server's clock minus ours; `None` while no answer told a time.
     pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
-        self.server_clock.offset()
+        self.session.clock_offset()
+    }
+
+    /// Counts an answer that is about something else than what was asked, if that is what the failure says.
+    pub(super) fn note_foreign(&self, failure: &Failure) {
+        self.session.note_foreign(failure);
     }
 
     /// Whether bodies have to carry `__metadata`.
@@ -104,7 +118,7 @@ impl Client {
     /// Sends one request and reads its JSON.
     pub(super) async fn send(&self, ask: &Ask) -> Result<Reply, Refusal> {
         let verbose = self.is_verbose();
-        let reply = match self.send_as(ask, verbose).await {
+        match self.send_as(ask, verbose).await {
             Err(refusal) if !verbose && wants_verbose(&refusal) => {
                 let reply = self.send_as(ask, true).await;
                 if reply.is_ok() {
@@ -113,14 +127,7 @@ impl Client {
                 reply
             }
             other => other,
-        };
-        reply.map_err(|refusal| self.without_secrets(refusal))
-    }
-
-    /// The refusal without secrets in its text: a server may repeat what it was sent.
-    fn without_secrets(&self, mut refusal: Refusal) -> Refusal {
-        refusal.failure = self.auth.without_secrets(&self.credentials, refusal.failure);
-        refusal
+        }
     }
 
     async fn send_as(&self, ask: &Ask, verbose: bool) -> Result<Reply, Refusal> {
@@ -162,252 +169,63 @@ impl Client {
                 Method::POST
             }
         };
-        let answer = self
-            .deliver(
-                &ask.web, &ask.path, method, headers, body, &name, ask.scope, ask.intent,
-            )
-            .await?;
-        let version = answer.header(header::ETAG).and_then(odata::version_of);
-        let content_type = answer.header(header::CONTENT_TYPE);
-        reply(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
-    }
-
-    /// Sends reads of one web together, as few requests as possible; the answers come in the order asked for.
-    pub(super) async fn send_to_web(
-        &self,
-        site: &str,
-        asks: Vec<Ask>,
-    ) -> Result<Vec<Result<Reply, Refusal>>, Failure> {
-        let mut replies = Vec::with_capacity(asks.len());
-        for chunk in asks.chunks(self.batch_size.max(1)) {
-            let together = chunk.len() > 1
-                && self.batch_size > 1
-                && !self.is_verbose()
-                && !self.batch_refused.load(Ordering::Relaxed);
-            if together {
-                let batch = self.send_batch(site, chunk).await;
-                match batch.map_err(|refusal| self.without_secrets(refusal)) {
-                    Ok(answers) => {
-                        let answers = answers.into_iter();
-                        replies.extend(
-                            answers.map(|reply| reply.map_err(|refusal| self.without_secrets(refusal))),
-                        );
-                        continue;
-                    }
-                    Err(refusal)
-                        if refusal.is_unsupported() || refusal.failure.code == Code::SharePointBadAnswer =>
-                    {
-                        tracing::debug!(site, failure = %refusal.failure, "batch refused, single requests instead");
-                        self.batch_refused.store(true, Ordering::Relaxed);
-                    }
-                    // Together too large, perhaps not one by one.
-                    Err(refusal) if refusal.failure.code == Code::SharePointAnswerTooLarge => {}
-                    Err(refusal) => return Err(refusal.failure),
-                }
-            }
-            let singles: Vec<_> = chunk.iter().map(|ask| self.send(ask)).collect();
-            let singles = futures::stream::iter(singles).buffered(SINGLES_AT_ONCE);
-            replies.extend(singles.collect::<Vec<_>>().await);
-        }
-        Ok(replies)
-    }
-
-    async fn send_batch(&self, site: &str, asks: &[Ask]) -> Result<Vec<Result<Reply, Refusal>>, Refusal> {
-        let name = format!("POST {site}/_api/$batch");
-        let boundary = format!("batch_{}", uuid::Uuid::now_v7().simple());
-        let parts: Vec<Part> = asks
-            .iter()
-            .map(|ask| Part {
-                method: if ask.verb == Verb::Get { "GET" } else { "POST" },
-                url: format!("{}/_api/{}", ask.web, ask.path),
-                accept: accept(ask.metadata, false),
-                body: match &ask.verb {
-                    Verb::Get => None,
-                    Verb::Post(value) | Verb::Merge(value, _) => {
-                        Some((json_body(value, false), json_type(false)))
-                    }
-                },
-            })
-            .collect();
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("multipart/mixed"));
-        let content_type = HeaderValue::from_str(&format!("multipart/mixed; boundary=\"{boundary}\""));
-        headers.insert(
-            header::CONTENT_TYPE,
-            content_type.map_err(|error| {
-                Failure::new(
-                    ErrorClass::Transient,
-                    Code::SharePointError,
-                    format!("{name}: {error}"),
-                )
-            })?,
-        );
-        let body = Bytes::from(batch::write(&boundary, &parts));
-        let answer = self
-            .deliver(
-                site,
-                "$batch",
-                Method::POST,
-                headers,
-                body,
-                &name,
-                Scope::Site,
-                Intent::Read,
-            )
-            .await?;
-        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
-        let bad = |reason: String| {
-            Failure::new(
-                ErrorClass::Transient,
-                Code::SharePointBadAnswer,
-                format!("{name}: {reason}"),
-            )
-        };
-        let answers = batch::parse(content_type, &answer.body).map_err(bad)?;
-        if answers.len() != asks.len() {
-            return Err(bad(format!("{} answers to {} requests", answers.len(), asks.len())).into());
-        }
-        let server = self.server(site)?;
-        Ok(asks
-            .iter()
-            .zip(answers)
-            .map(|(ask, answer)| self.sort_part(&server, ask, &answer))
-            .collect())
-    }
-
-    fn sort_part(&self, server: &ServerLimits, ask: &Ask, answer: &PartAnswer) -> Result<Reply, Refusal> {
-        let name = format!("{} (in a batch)", ask.name());
-        if matches!(answer.status, 429 | 503) {
-            return Err(self.throttle(server, answer.header("retry-after"), &name));
-        }
-        if !(200..300).contains(&answer.status) {
-            return Err(refuse(&name, answer.status, &answer.body, ask.scope, ask.intent));
-        }
-        let version = answer.header("etag").and_then(odata::version_of);
-        let content_type = answer.header("content-type");
-        reply(&name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
-    }
-
-    /// The limits of the web's server. A SharePoint server serves one company, so all accounts share them.
-    fn server(&self, web: &str) -> Result<Arc<ServerLimits>, Failure> {
-        Ok(self.servers.of(&parse_url(web, "")?, Server::SharePoint, ""))
-    }
-
-    /// Sends, renewing the token or the digest once when the server refuses it; a success is any 2xx.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one request; the callers are in this file"
-    )]
-    async fn deliver(
-        &self,
-        web: &str,
-        path: &str,
-        method: Method,
-        headers: HeaderMap,
-        body: Bytes,
-        name: &str,
-        scope: Scope,
-        intent: Intent,
-    ) -> Result<Answer, Refusal> {
-        let (mut token_renewed, mut digest_renewed) = (false, false);
-        // At most three rounds: each reason to go round again is used once.
-        loop {
-            let authorization = self.auth.header(&self.credentials).await?;
-            let bearer = authorization
-                .to_str()
-                .is_ok_and(|text| text.starts_with("Bearer "));
-            let mut headers = headers.clone();
-            headers.insert(header::AUTHORIZATION, authorization);
-            if method == Method::POST && !bearer && path != "contextinfo" {
-                let digest = Box::pin(self.digest(web)).await?;
-                headers.insert(HeaderName::from_static("x-requestdigest"), digest);
-            }
-            let answer = self
-                .once(web, path, method.clone(), headers, body.clone(), name, intent)
-                .await?;
-            if (200..300).contains(&answer.status) {
-                return Ok(answer);
-            }
-            if answer.status == 401 && !token_renewed && self.auth.renew(&self.credentials).await {
-                token_renewed = true;
-                continue;
-            }
-            let refusal = refuse(name, answer.status, &answer.body, scope, intent);
-            if refusal.known == Known::StaleDigest && !digest_renewed {
-                digest_renewed = true;
-                *self.digest_cell(web).lock().await = None;
-                continue;
-            }
-            return Err(refusal);
-        }
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one request; the only caller is above"
-    )]
-    async fn once(
-        &self,
-        web: &str,
-        path: &str,
-        method: Method,
-        mut headers: HeaderMap,
-        body: Bytes,
-        name: &str,
-        intent: Intent,
-    ) -> Result<Answer, Refusal> {
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(concat!("NONISV|tasksync|tasksync/", env!("CARGO_PKG_VERSION"))),
-        );
-        let url = parse_url(web, path)?;
-        let operation = operation(path, &method);
-        let deadline = SignedDuration::try_from(self.timeout)
-            .ok()
-            .and_then(|timeout| self.now().checked_add(timeout).ok())
-            .unwrap_or(Timestamp::MAX);
-        let server = self.server(web)?;
-        let permit = server
-            .acquire(deadline)
-            .await
-            .map_err(|failure| failure.within(name))?;
-        let call = Call {
+        let outgoing = Outgoing {
+            web: &ask.web,
+            path: &ask.path,
+            name: &name,
+            intent: ask.intent,
             method,
-            url,
-            server: Server::SharePoint,
-            operation,
             headers,
             body,
-            timeout: self.timeout,
         };
-        let answer = match self.http.send(call).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(errors::unanswered(&error, intent).within(name).into()),
-        };
-        self.server_clock.note(answer.clock_offset);
-        if matches!(answer.status, 429 | 503) {
-            return Err(self.throttle(permit.server(), answer.header(header::RETRY_AFTER), name));
-        }
-        Ok(answer)
+        self.deliver(&outgoing, || Single {
+            name: name.clone(),
+            scope: ask.scope,
+            intent: ask.intent,
+        })
+        .await
     }
 
-    fn throttle(&self, server: &ServerLimits, retry_after: Option<&str>, name: &str) -> Refusal {
-        let now = self.now();
-        let named = retry_after.and_then(|text| http::named_pause(text, self.server_now()));
-        // The clock's fraction differs between processes and requests.
-        let pause = throttle::pause(
-            named,
-            UNNAMED_PAUSE,
-            now.subsec_nanosecond().unsigned_abs().into(),
-        );
-        let until = SignedDuration::try_from(pause)
-            .ok()
-            .and_then(|pause| now.checked_add(pause).ok());
-        if let Some(until) = until {
-            record::pause(Server::SharePoint);
-            server.pause_until(until);
+    /// Sends, renewing the form digest once when the server refuses it.
+    pub(super) async fn deliver<J: Judge<Refusal = Refusal>>(
+        &self,
+        outgoing: &Outgoing<'_>,
+        judge: impl Fn() -> J,
+    ) -> Result<J::Value, Refusal> {
+        let url = parse_url(outgoing.web, outgoing.path)?;
+        // A token proves that the request was meant; a password is sent by whatever holds it.
+        let needs_digest = outgoing.method == Method::POST
+            && outgoing.path != CONTEXT_INFO
+            && self.session.signs_with_password();
+        let mut digest_renewed = false;
+        loop {
+            let mut headers = outgoing.headers.clone();
+            headers.insert(
+                header::USER_AGENT,
+                HeaderValue::from_static(concat!("NONISV|tasksync|tasksync/", env!("CARGO_PKG_VERSION"))),
+            );
+            if needs_digest {
+                let digest = Box::pin(self.digest(outgoing.web)).await?;
+                headers.insert(HeaderName::from_static("x-requestdigest"), digest);
+            }
+            let request = Request {
+                name: outgoing.name,
+                operation: operation(outgoing.path, &outgoing.method),
+                method: outgoing.method.clone(),
+                url: url.clone(),
+                headers,
+                body: outgoing.body.clone(),
+                intent: outgoing.intent,
+                mailboxes: &[],
+            };
+            match self.session.send(request, judge()).await {
+                Err(refusal) if refusal.known == Known::StaleDigest && needs_digest && !digest_renewed => {
+                    digest_renewed = true;
+                    *self.digest_cell(outgoing.web).lock().await = None;
+                }
+                result => return result,
+            }
         }
-        errors::throttled(named, format!("{name}: the server asks for a pause")).into()
     }
 
     fn digest_cell(&self, web: &str) -> DigestCell {
@@ -425,11 +243,11 @@ impl Client {
         let now = self.now();
         if let Some((digest, until)) = &*held
             && now < *until
-            && let Ok(value) = crate::http::secret_header(digest)
+            && let Ok(value) = crate::http::secret_header(digest.expose_secret())
         {
             return Ok(value);
         }
-        let ask = Ask::query(web, "contextinfo", Value::Null, Scope::Site);
+        let ask = Ask::query(web, CONTEXT_INFO, Value::Null, Scope::Site);
         let reply = self.send(&ask).await?;
         let answer = reply.read(&["FormDigestValue", "FormDigestTimeoutSeconds"])?;
         let info = odata::result_of(&answer, "GetContextWebInformation");
@@ -447,16 +265,55 @@ impl Client {
             .ok()
             .and_then(|lifetime| now.checked_add(lifetime).ok())
             .unwrap_or(now);
+        let digest = SecretString::from(digest);
+        self.session.keep_secret(digest.clone());
         *held = Some((digest, until));
         Ok(header)
     }
 }
 
+/// How the answer to one request is judged; a success is any 2xx.
+pub(super) struct Single {
+    pub(super) name: String,
+    pub(super) scope: Scope,
+    pub(super) intent: Intent,
+}
+
+impl Judge for Single {
+    type Value = Reply;
+    type Refusal = Refusal;
+
+    fn judge(self, answer: &Answer, _server_now: Timestamp) -> Judgement<Reply, Refusal> {
+        if !(200..300).contains(&answer.status) {
+            let refusal = refuse(&self.name, answer.status, &answer.body, self.scope, self.intent);
+            return Judgement::refused(refusal, Finding::Served);
+        }
+        let version = answer.header(header::ETAG).and_then(odata::version_of);
+        let content_type = answer.header(header::CONTENT_TYPE);
+        match reply(&self.name, content_type, &answer.body, version, self.intent) {
+            Ok(reply) => Judgement::served(reply),
+            Err(failure) => Judgement::refused(failure, Finding::Unreadable),
+        }
+    }
+
+    fn words(result: &mut Result<Reply, Refusal>) -> Vec<&mut String> {
+        result.as_mut().err().map(words_of).into_iter().collect()
+    }
+}
+
+/// The text of the server in a refusal.
+pub(super) fn words_of(refusal: &mut Refusal) -> &mut String {
+    &mut refusal.failure.detail
+}
+
+/// Where a form digest is asked for.
+const CONTEXT_INFO: &str = "contextinfo";
+
 /// What is asked for, for traces; the path itself names lists and people.
 fn operation(path: &str, method: &Method) -> &'static str {
     match path.split(['?', '(', '/']).next() {
         Some("$batch") => "batch",
-        Some("contextinfo") => "contextinfo",
+        Some(CONTEXT_INFO) => CONTEXT_INFO,
         _ if path.to_ascii_lowercase().contains("getchanges") => "GetChanges",
         _ if method == Method::GET => "read",
         _ => "write",

@@ -1,11 +1,10 @@
 //! What an answer that is no success means: one table from HTTP status and SharePoint error code to class and code.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tasksync_common::error::{self, Code, ErrorClass, Failure};
 
-use crate::http::CallError;
+use crate::http::for_message;
+use crate::http::service::Intent;
 
 /// What a request was about: the same status means different things for a site and for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +39,6 @@ impl Scope {
         };
         error::scope_of(code, subject, evidence)
     }
-}
-
-/// Whether a lost answer leaves something open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Intent {
-    /// Nothing changes at the server, or doing it twice is the same as once.
-    Read,
-    /// A write.
-    Write,
 }
 
 /// SharePoint's error codes that mean something of their own.
@@ -113,7 +103,7 @@ pub(super) fn read_body(body: &[u8]) -> ErrorBody {
     };
     let Some(error) = value.get("odata.error").or_else(|| value.get("error")) else {
         return ErrorBody {
-            message: clean(
+            message: for_message(
                 value
                     .get("error_description")
                     .and_then(Value::as_str)
@@ -159,30 +149,9 @@ fn parts(code: &str, message: &str) -> ErrorBody {
     let (number, kind) = code.split_once(',').unwrap_or((code, ""));
     ErrorBody {
         code: number.trim().parse().ok(),
-        kind: clean(kind, 80),
-        message: clean(message, 200),
+        kind: for_message(kind, 80),
+        message: for_message(message, 200),
     }
-}
-
-/// Text for a message: control characters and runs of blanks become one blank; at most `limit` characters.
-pub(super) fn clean(text: &str, limit: usize) -> String {
-    let mut out = String::new();
-    let mut blank = false;
-    for character in text.chars() {
-        if character.is_whitespace() || character.is_control() {
-            blank = !out.is_empty();
-            continue;
-        }
-        if out.chars().count() + usize::from(blank) >= limit {
-            out.push('…');
-            break;
-        }
-        if std::mem::take(&mut blank) {
-            out.push(' ');
-        }
-        out.push(character);
-    }
-    out
 }
 
 /// Whether the message says that a change token has expired; the product gives a general exception for it.
@@ -191,7 +160,7 @@ fn says_too_old(message: &str) -> bool {
     message.contains("too old") || message.contains("change token") || message.contains("changetoken")
 }
 
-/// The table. 429 and 503 are sorted before ([`throttled`]).
+/// The table. The session has dealt with 429 and 503 before.
 pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Intent) -> (ErrorClass, Code) {
     use ErrorClass::{Conflict, CursorInvalid, Gone, OutcomeUnknown, Refused, Transient};
     let missing = match scope {
@@ -253,34 +222,9 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
     }
 }
 
-/// Sorts a call that got no answer.
-pub(super) fn unanswered(error: &CallError, intent: Intent) -> Failure {
-    let (class, code) = match (error, intent) {
-        (CallError::AddressRefused(_), _) => (ErrorClass::Refused, Code::AddressRefused),
-        (CallError::NotConnected { .. }, _) => (ErrorClass::Transient, Code::SharePointUnreachable),
-        (
-            CallError::TimedOut { .. } | CallError::Broken { .. } | CallError::TooLarge { .. },
-            Intent::Write,
-        ) => (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown),
-        (CallError::TimedOut { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointTimeout),
-        (CallError::Broken { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointUnreachable),
-        (CallError::TooLarge { .. }, Intent::Read) => (ErrorClass::Transient, Code::SharePointAnswerTooLarge),
-    };
-    Failure::new(class, code, error.to_string())
-}
-
-/// A pause asked for; `left` is what the server named, in full.
-pub(super) fn throttled(left: Option<Duration>, detail: String) -> Failure {
-    Failure::new(
-        ErrorClass::Throttled { retry_after: left },
-        Code::SharePointBusy,
-        detail,
-    )
-}
-
 /// An answer that should have been JSON and is not: names what came back, as far as that is safe to show.
 pub(super) fn bad_answer(what: &str, content_type: Option<&str>, body: &[u8]) -> Failure {
-    let shown = clean(
+    let shown = for_message(
         &String::from_utf8_lossy(body.get(..body.len().min(1_000)).unwrap_or(body)),
         80,
     );
@@ -289,7 +233,7 @@ pub(super) fn bad_answer(what: &str, content_type: Option<&str>, body: &[u8]) ->
         Code::SharePointBadAnswer,
         format!(
             "{what}: expected JSON, got {} beginning \"{shown}\"",
-            clean(content_type.unwrap_or("no content type"), 60)
+            for_message(content_type.unwrap_or("no content type"), 60)
         ),
     )
 }

@@ -266,7 +266,7 @@ impl Feed {
             let (token, change) =
                 Change::read(entry).map_err(|()| self.bad("an entry of the change feed has no token"))?;
             if asked.is_some() && site_of(&token).is_some_and(|site| Some(site) != asked) {
-                return Err(self.bad("the change feed is of another site"));
+                return Err(self.foreign(client, "the change feed is of another site"));
             }
             changes.extend(change);
             last = Some(String::from(token));
@@ -275,11 +275,18 @@ impl Feed {
     }
 
     fn bad(&self, reason: &str) -> Failure {
-        Failure::new(
-            ErrorClass::Transient,
-            Code::SharePointBadAnswer,
-            format!("{}: {reason}", self.site),
-        )
+        self.unusable(Code::SharePointBadAnswer, reason)
+    }
+
+    /// The failure of an answer that is about something else than what was asked.
+    fn foreign(&self, client: &Client, reason: &str) -> Failure {
+        let failure = self.unusable(Code::SharePointForeignAnswer, reason);
+        client.note_foreign(&failure);
+        failure
+    }
+
+    fn unusable(&self, code: Code, reason: &str) -> Failure {
+        Failure::new(ErrorClass::Transient, code, format!("{}: {reason}", self.site))
     }
 
     fn query(&self, token: &str, plain: bool) -> Ask {
@@ -326,14 +333,14 @@ impl Feed {
                 Ok(reply) => {
                     let site = reply.read(&["Id", "CurrentChangeToken", "StringValue"])?;
                     let id = odata::guid(&site, "Id").ok_or_else(|| self.bad("the site has no id"))?;
-                    self.confirm_site(id)?;
+                    self.confirm_site(client, id)?;
                     let token = site
                         .get("CurrentChangeToken")
                         .and_then(|token| odata::text(token, "StringValue"))
                         .filter(|token| token.len() <= LONGEST_TOKEN);
                     if let Some(token) = token {
                         if site_of(&token).is_some_and(|site| site != id) {
-                            return Err(self.bad("the change token is of another site"));
+                            return Err(self.foreign(client, "the change token is of another site"));
                         }
                         return Ok(token);
                     }
@@ -352,7 +359,7 @@ impl Feed {
                     .await?;
                 let id =
                     odata::guid(&reply.read(&["Id"])?, "Id").ok_or_else(|| self.bad("the site has no id"))?;
-                self.confirm_site(id)?;
+                self.confirm_site(client, id)?;
                 id
             }
         };
@@ -362,9 +369,9 @@ impl Feed {
 
     /// Refuses an answer about another site than the last one was about. A site that was made anew at the same address
     /// has another id, so the same answer is believed the second time.
-    fn confirm_site(&self, id: Uuid) -> Result<(), Failure> {
+    fn confirm_site(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
         match locked(&self.site_id).replace(id) {
-            Some(known) if known != id => Err(self.bad("the answer is about another site")),
+            Some(known) if known != id => Err(self.foreign(client, "the answer is about another site")),
             Some(_) | None => Ok(()),
         }
     }

@@ -177,7 +177,7 @@ impl SharePointSource {
             Err(refusal) => return Ok(Err(refusal.failure)),
         }
         Ok(match of_list {
-            Ok(reply) => exists(web, list, &reply),
+            Ok(reply) => exists(web, list, &reply).inspect_err(|failure| self.client.note_foreign(failure)),
             Err(refusal) if refusal.known == Known::ListMissing => Ok(Absent::List),
             Err(refusal)
                 if refusal.status == Some(404)
@@ -195,10 +195,12 @@ fn exists(web: &str, list: Uuid, reply: &Reply) -> Result<Absent, Failure> {
     let answer = reply.read(&["Id"])?;
     match odata::guid(&answer, "Id") {
         Some(id) if id == list => Ok(Absent::NoTaskList),
-        _ => Err(bad(
+        Some(_) => Err(unusable(
             web,
+            Code::SharePointForeignAnswer,
             "the answer to a question about a list is about another list",
         )),
+        None => Err(bad(web, "the answer to a question about a list has no id")),
     }
 }
 
@@ -216,12 +218,11 @@ fn first_seen(web: &str, list: Uuid, absent: Absent, since: Timestamp) -> Failur
 }
 
 fn bad(place: &str, reason: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::SharePointBadAnswer,
-        format!("{place}: {reason}"),
-    )
-    .about(Whose::Container)
+    unusable(place, Code::SharePointBadAnswer, reason)
+}
+
+fn unusable(place: &str, code: Code, reason: &str) -> Failure {
+    Failure::new(ErrorClass::Transient, code, format!("{place}: {reason}")).about(Whose::Container)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod gone;
 mod items;
 mod json;
 mod judge;
-mod large;
+
 mod lists;
 mod log;
 mod odata;
@@ -51,6 +51,7 @@ use tasksync_common::registry::SharePointConnection;
 
 use crate::auth::Authenticator;
 use crate::http::Http;
+use crate::session::Shared;
 use crate::source::{
     Location, Person, Presence, Source, SourceCapabilities, SourceChanges, TaskChanges, Written,
 };
@@ -137,7 +138,6 @@ pub struct SharePointSource {
 impl SharePointSource {
     /// The source of `tenant`. Nothing is asked yet. `servers` are shared by the whole process.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "a connection belongs to its source")]
     pub fn new(
         http: Http,
         auth: Authenticator,
@@ -174,13 +174,14 @@ impl SharePointSource {
             })
             .collect();
         let client = client::Client::new(
-            http,
-            auth,
-            connection.credentials.clone(),
-            clock,
-            servers,
-            settings.request_timeout,
-            settings.batch_size,
+            Shared { http, auth, clock },
+            client::ClientSettings {
+                tenant: tenant.clone(),
+                credentials: connection.credentials,
+                servers,
+                timeout: settings.request_timeout,
+                batch_size: settings.batch_size,
+            },
         );
         Self {
             client,

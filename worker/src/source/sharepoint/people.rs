@@ -84,7 +84,10 @@ impl People {
             Ok(reply) => {
                 let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
                 let user = site_user(login, odata::result_of(&answer, "EnsureUser"));
-                Some(Arc::new(user.map_err(|reason| bad(site, &reason))?))
+                let user = user
+                    .map_err(|(code, reason)| unusable(site, code, &reason))
+                    .inspect_err(|failure| client.note_foreign(failure));
+                Some(Arc::new(user?))
             }
             Err(refusal) if refusal.failure.code == Code::SharePointUserUnknown => None,
             Err(refusal) => return Err(refusal.failure),
@@ -171,11 +174,11 @@ impl People {
 }
 
 fn bad(site: &Site, reason: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::SharePointBadAnswer,
-        format!("{}: {reason}", site.address),
-    )
+    unusable(site, Code::SharePointBadAnswer, reason)
+}
+
+fn unusable(site: &Site, code: Code, reason: &str) -> Failure {
+    Failure::new(ErrorClass::Transient, code, format!("{}: {reason}", site.address))
 }
 
 fn read_mask(site: &Site, reply: &Reply) -> Result<Permissions, Failure> {
@@ -188,13 +191,15 @@ fn read_mask(site: &Site, reply: &Reply) -> Result<Permissions, Failure> {
 ///
 /// # Errors
 /// When the answer is about another person, or about none.
-fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, String> {
+fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, (Code, String)> {
+    let bad = |reason: &str| (Code::SharePointBadAnswer, reason.to_owned());
     let id = odata::integer(answer, "Id")
         .filter(|id| *id > 0)
-        .ok_or("the answer about a person has no id")?;
-    let name = odata::text(answer, "LoginName").ok_or("the answer about a person has no login name")?;
+        .ok_or_else(|| bad("the answer about a person has no id"))?;
+    let name =
+        odata::text(answer, "LoginName").ok_or_else(|| bad("the answer about a person has no login name"))?;
     if name.len() > LONGEST_LOGIN {
-        return Err(format!("a login name has more than {LONGEST_LOGIN} bytes"));
+        return Err(bad(&format!("a login name has more than {LONGEST_LOGIN} bytes")));
     }
     let also = ["Email", "UserPrincipalName"]
         .iter()
@@ -205,7 +210,8 @@ fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, String> {
     {
         Ok(SiteUser { id, login: name })
     } else {
-        Err("the answer is about another person than was asked for".to_owned())
+        let reason = "the answer is about another person than was asked for";
+        Err((Code::SharePointForeignAnswer, reason.to_owned()))
     }
 }
 

@@ -13,7 +13,8 @@ use super::json::Cell;
 use super::lists::TaskList;
 use super::unread::{Trouble, trouble_of, unreadable_item};
 use super::wire::{Ask, Refusal, Reply};
-use super::{SharePointSettings, Site, large, odata};
+use super::{SharePointSettings, Site, odata};
+use crate::large;
 
 /// Ids asked for in one CAML query.
 const IDS: usize = 100;
@@ -62,7 +63,7 @@ fn entries_of(
                 .filter(|id| *id > 0)
                 .ok_or_else(|| bad(list, "an item has no id"))?;
             if odata::identity(cell).is_some_and(|named| named != (list.id, id)) {
-                return Err(bad(list, "an item is of another list"));
+                return Err(foreign(list, "an item is of another list"));
             }
             if !seen.insert(id) {
                 return Err(bad(list, &format!("item {id} comes twice")));
@@ -80,21 +81,25 @@ fn entries_of(
 
 /// As [`entries_of`], off the async threads for a large answer.
 async fn read_entries(
+    client: &Client,
     list: &Arc<TaskList>,
     reply: Reply,
     rows: usize,
     person: Option<i64>,
 ) -> Result<Vec<Entry>, Failure> {
     let list = Arc::clone(list);
-    large::read(reply.bytes(), move || entries_of(&list, &reply, rows, person)).await?
+    large::read(reply.bytes(), move || entries_of(&list, &reply, rows, person))
+        .await?
+        .inspect_err(|failure| client.note_foreign(failure))
 }
 
 /// As [`item_of`], off the async threads for a large answer.
-async fn read_item(list: &Arc<TaskList>, id: i64, reply: Reply) -> Result<Item, Trouble> {
+async fn read_item(client: &Client, list: &Arc<TaskList>, id: i64, reply: Reply) -> Result<Item, Trouble> {
     let list = Arc::clone(list);
     large::read(reply.bytes(), move || item_of(&list, id, &reply))
         .await
         .map_err(Trouble::certain)?
+        .inspect_err(|trouble| client.note_foreign(&trouble.failure))
 }
 
 /// Most people a task is assigned to.
@@ -124,7 +129,7 @@ pub(super) async fn read_items(
         let mut halves = Vec::new();
         for ((list, ids), reply) in chunks.into_iter().zip(replies) {
             let entries = match reply {
-                Ok(reply) => read_entries(list, reply, ids.len(), None)
+                Ok(reply) => read_entries(client, list, reply, ids.len(), None)
                     .await
                     .map_err(Refusal::from),
                 Err(refusal) => Err(refusal),
@@ -193,7 +198,7 @@ async fn read_singly(
     let asks = items.iter().map(|(list, id)| get_item(list, *id)).collect();
     for ((list, id), reply) in items.iter().zip(client.send_all(asks).await?) {
         let read = match reply {
-            Ok(reply) => match read_item(list, *id, reply).await {
+            Ok(reply) => match read_item(client, list, *id, reply).await {
                 Ok(item) => Read::There(Arc::new(item)),
                 Err(trouble) => Read::Unread(trouble),
             },
@@ -225,7 +230,7 @@ pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &Reply) -> Result<C
     let named = odata::integer(&cells, "Id").or_else(|| odata::integer(&cells, "ID"));
     if named != Some(id) || odata::identity(&cells).is_some_and(|named| named != (list.id, id)) {
         let reason = format!("the answer to a question about item {id} is about another item");
-        return Err(Trouble::uncertain(bad(list, &reason)));
+        return Err(Trouble::uncertain(foreign(list, &reason)));
     }
     Ok(cells)
 }
@@ -307,7 +312,7 @@ pub(super) async fn assigned_to(
             };
             walk.pages += 1;
             let entries = match reply {
-                Ok(reply) => read_entries(list, reply, walk.rows, Some(user))
+                Ok(reply) => read_entries(client, list, reply, walk.rows, Some(user))
                     .await
                     .map_err(Refusal::from),
                 Err(refusal) => Err(refusal),
@@ -492,12 +497,17 @@ fn too_much(site: &Site) -> Failure {
 }
 
 fn bad(list: &TaskList, reason: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Transient,
-        Code::SharePointBadAnswer,
-        format!("{} list {}: {reason}", list.web, list.id),
-    )
-    .about(Whose::Container)
+    unusable(list, Code::SharePointBadAnswer, reason)
+}
+
+/// The failure of an answer that is about something else than what was asked.
+fn foreign(list: &TaskList, reason: &str) -> Failure {
+    unusable(list, Code::SharePointForeignAnswer, reason)
+}
+
+fn unusable(list: &TaskList, code: Code, reason: &str) -> Failure {
+    let detail = format!("{} list {}: {reason}", list.web, list.id);
+    Failure::new(ErrorClass::Transient, code, detail).about(Whose::Container)
 }
 
 fn get_items(list: &TaskList, view: &str) -> Ask {

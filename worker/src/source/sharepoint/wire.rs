@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
-use super::errors::{self, ErrorBody, Intent, Known, Scope};
+use super::errors::{self, ErrorBody, Known, Scope};
 use super::json::{self, Cell};
 use super::odata;
+use crate::http::service::Intent;
 
 /// How much OData metadata is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,13 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
-use super::errors::{Intent, Scope};
+use super::errors::Scope;
 use super::gone::Missing;
 use super::items::etag_version;
 use super::lists::TaskList;
 use super::wire::{Ask, Verb};
 use super::{SharePointSource, odata, reads};
+use crate::http::service::Intent;
 use crate::source::{TaskChanges, Written};
 
 impl SharePointSource {
@@ -115,8 +116,9 @@ impl SharePointSource {
             .send(&reads::get_item(list, item))
             .await
             .map_err(|refusal| format!("reading it back failed: {}", refusal.failure))?;
-        let cells =
-            reads::cells_of_item(list, item, &reply).map_err(|trouble| trouble.failure.to_string())?;
+        let cells = reads::cells_of_item(list, item, &reply)
+            .inspect_err(|trouble| self.client.note_foreign(&trouble.failure))
+            .map_err(|trouble| trouble.failure.to_string())?;
         let version = odata::version(&cells)
             .or(reply.version)
             .ok_or("the item has no version")?;
@@ -170,7 +172,9 @@ impl SharePointSource {
         let ask = Ask::get(&list.web, path, Scope::Item).with_versions();
         match self.client.send(&ask).await {
             Ok(reply) => {
-                let cells = reads::cells_of_item(list, item, &reply).map_err(|trouble| trouble.failure)?;
+                let cells = reads::cells_of_item(list, item, &reply)
+                    .map_err(|trouble| trouble.failure)
+                    .inspect_err(|failure| self.client.note_foreign(failure))?;
                 match odata::version(&cells).or(reply.version) {
                     Some(version) => Ok(Some(version)),
                     None => Err(Failure::new(

@@ -12,6 +12,7 @@ use super::super::paging::Paging;
 use super::super::xml::{BadAnswer, Parsed};
 use super::super::{create_item, find_folder, find_item, folders, get_folder, get_item, sync_folder_items};
 use super::{fault, folder, refusal, response, success};
+use crate::http::service::Intent;
 use crate::mailbox::{ItemChange, ItemRef, MailboxItem};
 
 fn get_items(
@@ -212,7 +213,7 @@ fn errors_are_read_in_both_places() {
     let in_message = in_message.unwrap().outcome.unwrap().remove(0).unwrap_err();
     for error in [in_fault, in_message] {
         assert_eq!(error.code, "ErrorServerBusy");
-        let failure = error.into_error(true).failure;
+        let failure = error.into_error(Intent::Write).failure;
         assert_eq!(
             failure.class,
             ErrorClass::Throttled {
@@ -236,7 +237,7 @@ fn a_back_off_of_nothing_is_left_to_the_callers_floor() {
         )
         .unwrap();
         assert_eq!(
-            reply.outcome.unwrap_err().into_error(false).failure.class,
+            reply.outcome.unwrap_err().into_error(Intent::Read).failure.class,
             ErrorClass::Throttled { retry_after: None }
         );
     }
@@ -247,7 +248,7 @@ fn a_fault_without_detail_is_named_by_its_code() {
     let bare =
         super::envelope("<s:Fault><faultcode>s:Client</faultcode><faultstring>no</faultstring></s:Fault>");
     let reply: Reply<()> = envelope::read(bare.as_bytes(), "GetItemResponse", |_| Ok(())).unwrap();
-    let failure = reply.outcome.unwrap_err().into_error(false).failure;
+    let failure = reply.outcome.unwrap_err().into_error(Intent::Read).failure;
     assert_eq!(
         (failure.class, failure.code, failure.detail.as_str()),
         (ErrorClass::Transient, Code::ExchangeError, "Client: no")
@@ -263,7 +264,7 @@ fn an_error_names_the_property_to_blame() {
         |_| Ok(()),
     )
     .unwrap();
-    let failure = reply.outcome.unwrap_err().into_error(true).failure;
+    let failure = reply.outcome.unwrap_err().into_error(Intent::Write).failure;
     assert_eq!(failure.class, ErrorClass::Refused);
     assert!(failure.detail.contains("task:PercentComplete"), "{failure}");
 }

@@ -28,7 +28,7 @@ pub(super) struct Rig {
     pub(super) requests: Arc<Mutex<Vec<String>>>,
     pub(super) clock: Arc<ManualClock>,
     pub(super) server: Arc<ServerLimits>,
-    _secrets: tempfile::TempDir,
+    secrets: tempfile::TempDir,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
 
@@ -126,9 +126,13 @@ impl Rig {
             requests,
             clock,
             server,
-            _secrets: secrets,
+            secrets,
             _task: tokio_util::task::AbortOnDropHandle::new(task),
         }
+    }
+
+    pub(super) fn set_password(&self, password: &str) {
+        std::fs::write(self.secrets.path().join("password"), password).unwrap();
     }
 
     pub(super) fn count(&self) -> usize {

@@ -50,7 +50,7 @@ async fn an_answer_to_another_request_is_refused() {
     let failure = read(&foreign).await.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
-        (ErrorClass::Transient, Code::ExchangeBadAnswer)
+        (ErrorClass::Transient, Code::ExchangeForeignAnswer)
     );
     assert!(failure.detail.contains("another request"), "{failure}");
     assert_eq!(
@@ -150,4 +150,45 @@ async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
     .await;
     let failure = read(&message).await.unwrap_err();
     assert!(!failure.detail.contains("c3Zj"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_busy_status_stops_everybody_for_the_pause_it_names() {
+    for status in [429, 503] {
+        let rig = answering(move |_| (status, "retry-after: 90\r\n".to_owned(), "<html>".to_owned())).await;
+        let named = ErrorClass::Throttled {
+            retry_after: Some(Duration::from_secs(90)),
+        };
+        let failure = write(&rig).await.unwrap_err();
+        assert_eq!(
+            (failure.class, failure.code),
+            (named, Code::ExchangeBusy),
+            "{status}"
+        );
+        assert_eq!(
+            (read(&rig).await.unwrap_err().class, rig.count()),
+            (named, 1),
+            "{status}"
+        );
+    }
+}
+
+/// The file of a password is looked at once a second, and at once when the password was refused.
+#[tokio::test]
+async fn a_changed_password_is_used_at_once_when_the_old_one_is_refused() {
+    let rig = answering(|request| {
+        // "svc:secret" in base64.
+        if header(request, "authorization").ends_with("c3ZjOnNlY3JldA==") {
+            return (401, String::new(), String::new());
+        }
+        ok(response(
+            "FindFolder",
+            &[super::refusal("FindFolder", "ErrorFolderNotFound")],
+        ))
+    })
+    .await;
+    assert_eq!(read(&rig).await.unwrap_err().code, Code::ExchangeSignInRefused);
+    rig.set_password("changed\n");
+    let failure = read(&rig).await.unwrap_err();
+    assert_ne!(failure.code, Code::ExchangeSignInRefused, "{failure}");
 }

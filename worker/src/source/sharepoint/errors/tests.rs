@@ -232,24 +232,6 @@ fn the_table_says_what_each_answer_means() {
 }
 
 #[test]
-fn lost_answers_of_writes_stay_open_and_refused_connections_do_not() {
-    let timeout = CallError::TimedOut {
-        host: "h".into(),
-        seconds: 1,
-    };
-    assert_eq!(
-        unanswered(&timeout, Intent::Write).class,
-        ErrorClass::OutcomeUnknown
-    );
-    assert_eq!(unanswered(&timeout, Intent::Read).class, ErrorClass::Transient);
-    let refused = CallError::NotConnected {
-        host: "h".into(),
-        reason: "r".into(),
-    };
-    assert_eq!(unanswered(&refused, Intent::Write).class, ErrorClass::Transient);
-}
-
-#[test]
 fn a_foreign_page_is_shown_cleaned_and_cut() {
     let failure = bad_answer(
         "GET x",

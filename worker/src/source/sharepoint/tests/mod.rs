@@ -1,6 +1,7 @@
 //! The whole source against a small server of canned answers: what is asked, how often, and what comes of it.
 
 mod fake;
+mod session;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -491,7 +492,7 @@ async fn an_answer_about_something_else_is_refused() {
             .then(|| Answer::Json(200, json!({"Id": 13, "LoginName": "i:0#.w|bo"})))
     });
     let failure = stage.source.everything(&person("cleo")).await.unwrap_err();
-    assert_eq!(failure.code, Code::SharePointBadAnswer);
+    assert_eq!(failure.code, Code::SharePointForeignAnswer);
     // The feed of another site.
     stage.later();
     stage.fake.special(|request| {
@@ -501,7 +502,7 @@ async fn an_answer_about_something_else_is_refused() {
         })
     });
     let failure = stage.source.everything(&person("ana")).await.unwrap_err();
-    assert_eq!(failure.code, Code::SharePointBadAnswer);
+    assert_eq!(failure.code, Code::SharePointForeignAnswer);
 }
 
 /// A write counts as done only with proof.

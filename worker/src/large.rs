@@ -12,7 +12,7 @@ static AT_ONCE: Semaphore = Semaphore::const_new(2);
 ///
 /// # Errors
 /// When the reading panicked.
-pub(super) async fn read<T: Send + 'static>(
+pub(crate) async fn read<T: Send + 'static>(
     bytes: usize,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
@@ -24,8 +24,8 @@ pub(super) async fn read<T: Send + 'static>(
     tokio::task::spawn_blocking(read).await.map_err(|error| {
         Failure::new(
             ErrorClass::Transient,
-            Code::SharePointBadAnswer,
-            format!("an answer of {bytes} bytes could not be read: {error}"),
+            Code::Panic,
+            format!("an answer of {bytes} bytes could not be read: the reader panicked ({error})"),
         )
     })
 }

@@ -1,0 +1,181 @@
+//! The services that are called, and the failures that mean the same at each of them.
+
+use std::time::Duration;
+
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
+use tasksync_common::metrics::record::Server;
+
+use super::CallError;
+
+/// Whether a lost answer leaves something open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Nothing changes at the server, or doing it twice is the same as once.
+    Read,
+    /// A write.
+    Write,
+}
+
+/// The codes of a service for failures that have nothing to do with what was asked.
+struct Codes {
+    busy: Code,
+    unreachable: Code,
+    timeout: Code,
+    too_large: Code,
+    outcome_unknown: Code,
+    foreign: Code,
+    /// What a read is about, until the evidence says more.
+    reads: Scope,
+}
+
+const EWS: Codes = Codes {
+    busy: Code::ExchangeBusy,
+    unreachable: Code::ExchangeUnreachable,
+    timeout: Code::ExchangeTimeout,
+    too_large: Code::ExchangeAnswerTooLarge,
+    outcome_unknown: Code::ExchangeOutcomeUnknown,
+    foreign: Code::ExchangeForeignAnswer,
+    reads: Scope::Mailbox,
+};
+
+const SHAREPOINT: Codes = Codes {
+    busy: Code::SharePointBusy,
+    unreachable: Code::SharePointUnreachable,
+    timeout: Code::SharePointTimeout,
+    too_large: Code::SharePointAnswerTooLarge,
+    outcome_unknown: Code::SharePointOutcomeUnknown,
+    foreign: Code::SharePointForeignAnswer,
+    reads: Scope::Person,
+};
+
+/// Asking for a token changes nothing, and whatever goes wrong there has one code.
+const TOKEN: Codes = Codes {
+    busy: Code::TokenUnreachable,
+    unreachable: Code::TokenUnreachable,
+    timeout: Code::TokenUnreachable,
+    too_large: Code::TokenUnreachable,
+    outcome_unknown: Code::TokenUnreachable,
+    foreign: Code::TokenUnreachable,
+    reads: Scope::Person,
+};
+
+fn codes(server: Server) -> &'static Codes {
+    match server {
+        Server::Ews => &EWS,
+        Server::SharePoint => &SHAREPOINT,
+        Server::Token => &TOKEN,
+    }
+}
+
+/// Returns the failure of a server that asked for a pause; `left` is the pause it named.
+pub(crate) fn busy(server: Server, left: Option<Duration>, detail: impl Into<String>) -> Failure {
+    Failure::new(
+        ErrorClass::Throttled { retry_after: left },
+        codes(server).busy,
+        detail,
+    )
+}
+
+/// Returns class and code of what cut a request short: the outcome of a write is then unknown, a read is tried again.
+pub(crate) fn interrupted(server: Server, intent: Intent, read_code: Code) -> (ErrorClass, Code) {
+    match intent {
+        Intent::Read => (ErrorClass::Transient, read_code),
+        Intent::Write => (ErrorClass::OutcomeUnknown, codes(server).outcome_unknown),
+    }
+}
+
+/// Returns the failure of a call without an answer. What may have been carried out leaves the outcome of a write unknown.
+pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Failure {
+    let codes = codes(server);
+    let code = match error {
+        CallError::AddressRefused(_) => Code::AddressRefused,
+        CallError::NotConnected { .. } | CallError::Broken { .. } => codes.unreachable,
+        CallError::TimedOut { .. } => codes.timeout,
+        CallError::TooLarge { .. } => codes.too_large,
+    };
+    let (class, code) = match error {
+        CallError::AddressRefused(_) => (ErrorClass::Refused, code),
+        _ if error.may_have_happened() => interrupted(server, intent, code),
+        _ => (ErrorClass::Transient, code),
+    };
+    Failure::new(class, code, error.to_string()).about(subject(server, intent))
+}
+
+/// Returns the failure of an answer that belongs to another request, or is about something else than what was asked:
+/// nothing in it is used.
+pub(crate) fn foreign(server: Server, intent: Intent, what: &str) -> Failure {
+    let class = match intent {
+        Intent::Read => ErrorClass::Transient,
+        Intent::Write => ErrorClass::OutcomeUnknown,
+    };
+    Failure::new(class, codes(server).foreign, what).about(subject(server, intent))
+}
+
+/// The code of [`foreign`].
+pub(crate) fn foreign_code(server: Server) -> Code {
+    codes(server).foreign
+}
+
+/// What a request is about when its failure says nothing more.
+fn subject(server: Server, intent: Intent) -> Scope {
+    match intent {
+        Intent::Read => codes(server).reads,
+        Intent::Write => Scope::Item,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_happened_leaves_a_write_open_and_a_read_is_tried_again() {
+        let host = || "mail.example:443".to_owned();
+        let reason = String::new;
+        let errors = [
+            (
+                CallError::AddressRefused(reason()),
+                ErrorClass::Refused,
+                ErrorClass::Refused,
+            ),
+            (
+                CallError::NotConnected {
+                    host: host(),
+                    reason: reason(),
+                },
+                ErrorClass::Transient,
+                ErrorClass::Transient,
+            ),
+            (
+                CallError::TimedOut {
+                    host: host(),
+                    seconds: 30,
+                },
+                ErrorClass::Transient,
+                ErrorClass::OutcomeUnknown,
+            ),
+            (
+                CallError::Broken {
+                    host: host(),
+                    reason: reason(),
+                },
+                ErrorClass::Transient,
+                ErrorClass::OutcomeUnknown,
+            ),
+            (
+                CallError::TooLarge {
+                    host: host(),
+                    limit: 1,
+                },
+                ErrorClass::Transient,
+                ErrorClass::OutcomeUnknown,
+            ),
+        ];
+        for (error, read, write) in errors {
+            for server in [Server::Ews, Server::SharePoint] {
+                assert_eq!(no_answer(server, &error, Intent::Read).class, read, "{error}");
+                assert_eq!(no_answer(server, &error, Intent::Write).class, write, "{error}");
+            }
+        }
+    }
+}

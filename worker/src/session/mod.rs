@@ -1,0 +1,353 @@
+//! The one way out to a tenant's servers. A [`Session`] owns what every request needs whatever the protocol: a place among
+//! the requests in flight, the mailbox, the sign-in and its one renewal, the server's clock, pauses, and what it means that
+//! an answer is missing or belongs to another request. A protocol judges answers ([`Judge`]) and does nothing else.
+
+mod judge;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use tasksync_common::clock::SharedClock;
+use tasksync_common::error::Failure;
+use tasksync_common::metrics::record::{self, Server};
+use tasksync_common::model::{MailboxAddress, TenantId};
+use tasksync_common::registry::Credentials;
+use url::Url;
+
+use crate::auth::Authenticator;
+use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use crate::http::service::{self, Intent};
+use crate::http::{Answer, Call, Http, Method, ServerClock, for_message, retry_after};
+use crate::large;
+use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits, Servers};
+
+pub(crate) use judge::{Finding, Judge, Judgement};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+const RETURN_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
+
+/// An `Authorization` header is made anew after this time: making it looks at the file of the secret.
+const AUTHORIZATION_KEPT: SignedDuration = SignedDuration::from_secs(1);
+
+/// Most secrets of a server that are remembered; each site gives one that is used for half an hour.
+const GIVEN_SECRETS: usize = 256;
+
+/// What sessions share with others in the process.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) http: Http,
+    pub(crate) auth: Authenticator,
+    pub(crate) clock: SharedClock,
+}
+
+/// Whose limits and pauses a request counts against.
+pub(crate) enum Limits {
+    /// One server's.
+    Of(Arc<ServerLimits>),
+    /// Those of each address's server, for the account.
+    PerServer { servers: Servers, account: String },
+}
+
+/// See the module.
+pub(crate) struct Session {
+    shared: Shared,
+    server: Server,
+    tenant: TenantId,
+    credentials: Credentials,
+    timeout: Duration,
+    limits: Limits,
+    /// With these, at most one request is in flight for a mailbox.
+    mailboxes: Option<MailboxLocks>,
+    server_clock: ServerClock,
+    /// Requests for a pause in a row, for its length when the server names none.
+    busy_in_a_row: AtomicU32,
+    authorization: Mutex<Option<(HeaderValue, Timestamp)>>,
+    /// Secrets that the server gave, the latest last.
+    given: Mutex<VecDeque<SecretString>>,
+}
+
+/// Returns whom a server counts requests of these credentials for: a company's server its service account, a cloud that
+/// serves many each tenant's application.
+pub(crate) fn account(tenant: &TenantId, credentials: &Credentials) -> String {
+    match credentials {
+        Credentials::Basic { user, .. } => user.to_lowercase(),
+        Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
+            format!("{tenant}/{client_id}")
+        }
+    }
+}
+
+/// One request.
+pub(crate) struct Request<'a> {
+    /// How the request is called in messages.
+    pub(crate) name: &'a str,
+    /// How it is called in traces: the protocol's own word, never a path.
+    pub(crate) operation: &'static str,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) intent: Intent,
+    /// The mailboxes it is about.
+    pub(crate) mailboxes: &'a [&'a MailboxAddress],
+}
+
+impl Session {
+    /// A session of `tenant` with its `server`. A request may take `timeout`, and wait as long for its place.
+    pub(crate) fn new(
+        shared: Shared,
+        server: Server,
+        tenant: TenantId,
+        credentials: Credentials,
+        timeout: Duration,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            shared,
+            server,
+            tenant,
+            credentials,
+            timeout,
+            limits,
+            mailboxes: None,
+            server_clock: ServerClock::default(),
+            busy_in_a_row: AtomicU32::new(0),
+            authorization: Mutex::default(),
+            given: Mutex::default(),
+        }
+    }
+
+    /// The same session with at most one request in flight for a mailbox.
+    pub(crate) fn one_request_per_mailbox(mut self, locks: MailboxLocks) -> Self {
+        self.mailboxes = Some(locks);
+        self
+    }
+
+    /// Our time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// The server's time, as far as its clock is known.
+    pub(crate) fn server_now(&self) -> Timestamp {
+        self.server_clock.at(self.now())
+    }
+
+    /// The server's clock minus ours; `None` while no answer told a time.
+    pub(crate) fn clock_offset(&self) -> Option<SignedDuration> {
+        self.server_clock.offset()
+    }
+
+    /// Whether requests are signed with a password, and not with a token.
+    pub(crate) fn signs_with_password(&self) -> bool {
+        match &self.credentials {
+            Credentials::Basic { .. } => true,
+            Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => false,
+        }
+    }
+
+    /// Sends one request and returns what `judge` makes of its answer. While the server wants a pause, nothing is sent and
+    /// the failure names what is left of it. No text in the result holds a secret that was sent.
+    pub(crate) async fn send<J: Judge>(
+        &self,
+        request: Request<'_>,
+        judge: J,
+    ) -> Result<J::Value, J::Refusal> {
+        let limits = self.limits_of(&request.url);
+        let mut result = match self.exchange(&request, &limits).await {
+            Ok(answer) => self.judged(answer, judge, &limits).await,
+            Err(failure) => Err(J::Refusal::from(failure.within(request.name))),
+        };
+        for text in J::words(&mut result) {
+            *text = self.without_secrets(std::mem::take(text));
+        }
+        result
+    }
+
+    /// Remembers a secret that the server gave and that requests carry, so that no text shows it.
+    pub(crate) fn keep_secret(&self, secret: SecretString) {
+        let mut given = self.given();
+        if given.len() >= GIVEN_SECRETS {
+            given.pop_front();
+        }
+        given.push_back(secret);
+    }
+
+    fn given(&self) -> MutexGuard<'_, VecDeque<SecretString>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn without_secrets(&self, text: String) -> String {
+        if text.is_empty() {
+            return text;
+        }
+        let given: Vec<SecretString> = self.given().iter().cloned().collect();
+        self.shared.auth.hide_secrets(&self.credentials, &given, text)
+    }
+
+    /// Returns the failure of an answer that is about something else than what was asked. The connection it came by is
+    /// given up, and the answer is counted.
+    pub(crate) fn foreign(&self, operation: &str, intent: Intent, what: &str) -> Failure {
+        let failure = service::foreign(self.server, intent, what).within(operation);
+        self.note_foreign(&failure);
+        failure
+    }
+
+    /// Counts an answer that is about something else than what was asked, if that is what the failure says, and gives up
+    /// the connection it came by.
+    pub(crate) fn note_foreign(&self, failure: &Failure) {
+        if failure.code == service::foreign_code(self.server) {
+            self.shared.http.distrust();
+            record::foreign_answer(self.server);
+            tracing::warn!(tenant = %self.tenant, detail = failure.detail, "an answer was refused");
+        }
+    }
+
+    async fn judged<J: Judge>(
+        &self,
+        answer: Answer,
+        judge: J,
+        limits: &ServerLimits,
+    ) -> Result<J::Value, J::Refusal> {
+        let (bytes, server_now) = (answer.body.len(), self.server_now());
+        let judgement = large::read(bytes, move || judge.judge(&answer, server_now)).await;
+        let judgement = judgement.map_err(J::Refusal::from)?;
+        match judgement.finding {
+            Finding::Served => {
+                if judgement.result.is_ok() {
+                    self.busy_in_a_row.store(0, Ordering::Relaxed);
+                }
+            }
+            Finding::Busy(named) => self.pause(limits, named),
+            // What answered so may answer the next request on the same connection.
+            Finding::Unreadable => {
+                self.shared.http.distrust();
+            }
+        }
+        judgement.result
+    }
+
+    async fn exchange(&self, request: &Request<'_>, limits: &Arc<ServerLimits>) -> Result<Answer, Failure> {
+        let wait = SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX);
+        let deadline = self.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        limits.check()?;
+        let _mailboxes = self.lock(request.mailboxes, deadline).await?;
+        let _place = limits.acquire(deadline).await?;
+        let mut answer = self.call(request).await?;
+        if answer.status == 401 && self.renew().await {
+            answer = self.call(request).await?;
+        }
+        if matches!(answer.status, 429 | 503) {
+            let named = retry_after(&answer.headers, self.server_now());
+            self.pause(limits, named);
+            let detail = format!("HTTP {}: the server asks for a pause", answer.status);
+            return Err(service::busy(self.server, named, detail));
+        }
+        Ok(answer)
+    }
+
+    async fn call(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+        let mut headers = request.headers.clone();
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id = &*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert(REQUEST_ID, id);
+            headers.insert(RETURN_REQUEST_ID, HeaderValue::from_static("true"));
+        }
+        headers.insert(header::AUTHORIZATION, self.authorization().await?);
+        let call = Call {
+            method: request.method.clone(),
+            url: request.url.clone(),
+            server: self.server,
+            operation: request.operation,
+            headers,
+            body: request.body.clone(),
+            timeout: self.timeout,
+        };
+        let answer = self
+            .shared
+            .http
+            .send(call)
+            .await
+            .map_err(|error| service::no_answer(self.server, &error, request.intent))?;
+        self.server_clock.note(answer.clock_offset);
+        match answer.header(REQUEST_ID) {
+            Some(other) if !other.trim().eq_ignore_ascii_case(id) => {
+                let what = format!(
+                    "the answer belongs to another request: its client-request-id is \"{}\"",
+                    for_message(other, 40)
+                );
+                let failure = service::foreign(self.server, request.intent, &what);
+                self.note_foreign(&failure);
+                Err(failure)
+            }
+            Some(_) | None => Ok(answer),
+        }
+    }
+
+    /// The `Authorization` header, made at most once a second.
+    async fn authorization(&self) -> Result<HeaderValue, Failure> {
+        let now = self.now();
+        if let Some((header, made)) = &*self.kept_authorization() {
+            let age = made.duration_until(now);
+            if !age.is_negative() && age < AUTHORIZATION_KEPT {
+                return Ok(header.clone());
+            }
+        }
+        let header = self.shared.auth.header(&self.credentials).await?;
+        *self.kept_authorization() = Some((header.clone(), now));
+        Ok(header)
+    }
+
+    /// Forgets the header that was refused; whether another attempt makes sense.
+    async fn renew(&self) -> bool {
+        *self.kept_authorization() = None;
+        self.shared.auth.renew(&self.credentials).await
+    }
+
+    fn kept_authorization(&self) -> MutexGuard<'_, Option<(HeaderValue, Timestamp)>> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits_of(&self, url: &Url) -> Arc<ServerLimits> {
+        match &self.limits {
+            Limits::Of(limits) => Arc::clone(limits),
+            Limits::PerServer { servers, account } => servers.of(url, self.server, account),
+        }
+    }
+
+    /// Stops everybody's requests to the server. A pause without a length grows with each that follows it.
+    fn pause(&self, limits: &ServerLimits, named: Option<Duration>) {
+        record::pause(self.server);
+        let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
+        let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        let pause =
+            SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
+        limits.pause_until(self.now().checked_add(pause).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several
+    /// mailboxes never wait for each other.
+    async fn lock(
+        &self,
+        mailboxes: &[&MailboxAddress],
+        deadline: Timestamp,
+    ) -> Result<Vec<MailboxGuard>, Failure> {
+        let Some(locks) = &self.mailboxes else {
+            return Ok(Vec::new());
+        };
+        let mut sorted = mailboxes.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut guards = Vec::with_capacity(sorted.len());
+        for mailbox in sorted {
+            guards.push(locks.lock(&self.tenant, mailbox.as_str(), deadline).await?);
+        }
+        Ok(guards)
+    }
+}

@@ -1,0 +1,93 @@
+//! What holds for every request, whatever it asks: whose answer it is, what may be shown, whose pause it is.
+
+use super::fake::Request;
+use super::*;
+
+#[tokio::test]
+async fn an_answer_to_another_request_is_refused() {
+    let stage = stage(false).await;
+    stage.fake.special(|_| {
+        let id = "00000000-0000-0000-0000-000000000000";
+        Some(Answer::With(200, "client-request-id", id, "{}".to_owned()))
+    });
+    let failure = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::SharePointForeignAnswer)
+    );
+    stage.fake.normal();
+    stage.later();
+    stage.fake.put(17, 5, &[12], "t");
+    stage.source.everything(&person("ana")).await.unwrap();
+    stage.fake.special(|request| {
+        let write = request.headers.contains_key("if-match");
+        let id = "00000000-0000-0000-0000-000000000000";
+        write.then(|| Answer::With(204, "client-request-id", id, String::new()))
+    });
+    let failure = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(failure.class, ErrorClass::OutcomeUnknown, "{failure}");
+}
+
+/// A server, or a proxy in front of it, may repeat what was sent or what it gave before.
+#[tokio::test]
+async fn a_form_digest_comes_into_no_text() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let given = "0xC4NARY0123456789ABCDEF,22 Nov 2026 14:00:00 -0000";
+    let repeating = move |request: &Request| match request.path.contains("contextinfo") {
+        true => Some(Answer::Json(
+            200,
+            json!({"FormDigestValue": given, "FormDigestTimeoutSeconds": 1800}),
+        )),
+        false => Some(error(
+            500,
+            "-1, Microsoft.SharePoint.SPException",
+            &format!("you sent {given}"),
+        )),
+    };
+    stage.fake.special(move |request| {
+        let write = request.headers.contains_key("if-match");
+        (write || request.path.contains("contextinfo"))
+            .then(|| repeating(request))
+            .flatten()
+    });
+    stage.source.everything(&person("ana")).await.unwrap();
+    let write = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    stage.fake.special(repeating);
+    stage.later();
+    let read = stage.source.everything(&person("ana")).await.unwrap_err();
+    for failure in [write, read] {
+        assert!(!failure.detail.contains("C4NARY"), "{failure}");
+        assert!(failure.detail.contains("you sent [secret]"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_without_a_length_grows_with_each_that_follows() {
+    let settings = SharePointSettings {
+        feed_window: Duration::ZERO,
+        ..SharePointSettings::default()
+    };
+    let stage = stage_with(false, settings).await;
+    stage
+        .fake
+        .special(|_| Some(Answer::With(503, "X-Nothing", "1", String::new())));
+    let mut longest = Duration::ZERO;
+    for _ in 0..4 {
+        stage.source.everything(&person("ana")).await.unwrap_err();
+        let left = stage.source.everything(&person("ana")).await.unwrap_err();
+        let ErrorClass::Throttled {
+            retry_after: Some(left),
+        } = left.class
+        else {
+            panic!("{left}")
+        };
+        assert!(
+            left >= longest && left <= Duration::from_secs(16),
+            "{left:?} after {longest:?}"
+        );
+        longest = left;
+        stage.clock.advance(SignedDuration::try_from(left).unwrap());
+    }
+    assert!(longest >= Duration::from_secs(8), "{longest:?}");
+}
