@@ -13,7 +13,7 @@ use crate::mailbox::{Folder, FolderId};
 impl MailboxReader<'_> {
     /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
     pub(super) async fn find_folders(&mut self) -> Result<(), Failure> {
-        let listed = self.mailbox.folders(self.owner).await?;
+        let listed = self.listed_folders().await?;
         self.reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
         let ids: BTreeSet<&str> = listed.iter().map(|folder| folder.id.0.as_str()).collect();
         let missing: Vec<(LocationKey, String)> = self
@@ -50,6 +50,26 @@ impl MailboxReader<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Returns every task folder. Where a copy may have to be made, they are listed twice and both answers count: a folder
+    /// that one answer leaves out would hide the copies in it, and each would be made a second time.
+    async fn listed_folders(&self) -> Result<Vec<Folder>, Failure> {
+        let mut listed = self.mailbox.folders(self.owner).await?;
+        if self.has_unlinked() {
+            for folder in self.mailbox.folders(self.owner).await? {
+                if listed.iter().all(|known| known.id != folder.id) {
+                    listed.push(folder);
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Returns whether a task of the source has no link: its copy will be made unless one is found.
+    fn has_unlinked(&self) -> bool {
+        let mut present = self.source.present();
+        present.any(|key| !self.state.links.contains_key(key))
     }
 
     /// The folders that bear our marker. A folder of another installation stops the mailbox: two installations would

@@ -23,7 +23,7 @@ impl MailboxReader<'_> {
         }
         let folders = self.task_folders().await?;
         let mut found: BTreeMap<SourceKey, Vec<PlacedItem>> = BTreeMap::new();
-        let listed = match self.mailbox.ours(self.owner, &folders).await {
+        let listed = match self.marked_items(&folders, &missing).await {
             Ok(listed) => listed,
             // Of tasks without a link the listing of their folder tells as well; nothing is deleted on it.
             Err(failure)
@@ -69,6 +69,25 @@ impl MailboxReader<'_> {
             }
         }
         self.read_items(&unread).await
+    }
+
+    /// Returns the items with our marker in these folders. Where the mailbox has folders of ours and a task has no link, the
+    /// search is made twice and both answers count: a copy that one answer leaves out would be made a second time.
+    async fn marked_items(
+        &self,
+        folders: &[FolderId],
+        missing: &BTreeSet<SourceKey>,
+    ) -> Result<Vec<PlacedItem>, Failure> {
+        let mut listed = self.mailbox.ours(self.owner, folders).await?;
+        let unlinked = missing.iter().any(|key| !self.state.links.contains_key(key));
+        if unlinked && !self.state.locations.is_empty() {
+            for item in self.mailbox.ours(self.owner, folders).await? {
+                if listed.iter().all(|known| known.item.id != item.item.id) {
+                    listed.push(item);
+                }
+            }
+        }
+        Ok(listed)
     }
 
     /// Every task folder of the mailbox, listed once in a pass.

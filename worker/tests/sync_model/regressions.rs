@@ -445,3 +445,16 @@ fn a_copy_moved_during_a_full_check() {
         &[act(Create(0)), failing(Fault::ReadRefused(2)), move_meanwhile],
     );
 }
+
+/// One listing of the folders left ours out, and every copy in it was made a second time beside an edited one.
+#[test]
+fn a_folder_left_out_after_a_lost_state() {
+    for left_out in 1..12 {
+        for place in [None, Some(Place::Own), Some(Place::Ours(1))] {
+            let mut history = vec![act(Create(0)), act(Create(1)), SYNC];
+            history.extend(place.map(|place| act(Move(0, place))));
+            history.extend([later(EditItem(0, TITLE)), LoseState, failing(Fault::Lie(left_out))]);
+            run(0, &history);
+        }
+    }
+}
