@@ -368,7 +368,11 @@ impl MailboxReader<'_> {
                 (Err(failure), Some(key)) if failure.class == ErrorClass::Gone => {
                     self.reading.gone.insert(key.clone());
                 }
-                (Err(failure), None) if failure.class == ErrorClass::Gone => {}
+                (Err(failure), None) if failure.class == ErrorClass::Gone => {
+                    if let Some(key) = self.reading.expected.get(id).cloned() {
+                        self.undecided(&key, "the search by key finds an item that a read by its id does not");
+                    }
+                }
                 (Err(failure), link) if failure.stops() == Stops::Part => {
                     // One damaged item must not stop the others. Its task is pending until the item can be read.
                     let key = link.or_else(|| self.reading.expected.get(id));

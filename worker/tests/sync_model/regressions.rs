@@ -458,3 +458,24 @@ fn a_folder_left_out_after_a_lost_state() {
         }
     }
 }
+
+/// A copy whose creation was cut off was deleted, and one that the person made of it was moved: the search found that one, one
+/// read by its id did not, and the task was deleted.
+#[test]
+fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
+    for wrong in 1..14 {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                SYNC,
+                act(Create(1)),
+                failing(Fault::Crash(2)),
+                act(Copy(1)),
+                act(DeleteItem(1)),
+                act(Move(1, Place::Own)),
+                failing(Fault::Lie(wrong)),
+            ],
+        );
+    }
+}
