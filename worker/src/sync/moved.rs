@@ -50,7 +50,11 @@ impl MailboxReader<'_> {
                 }
                 Whose::Ours => {}
             }
-            found.entry(item.marker.key.clone()).or_default().push(item);
+            let folder = item.folder.as_ref().map_or(TASKS_FOLDER, |folder| folder.0.as_str());
+            self.reading.places.insert(item.item.id.clone(), folder.to_owned());
+            let key = item.marker.key.clone();
+            self.reading.expected.insert(item.item.id.clone(), key.clone());
+            found.entry(key).or_default().push(item);
         }
         let mut unread = Vec::new();
         for key in missing {
@@ -152,16 +156,6 @@ impl MailboxReader<'_> {
     /// Enters what the search said of one task; returns the ids to be read.
     fn settle(&mut self, key: &SourceKey, places: &[PlacedItem], folders: &[FolderId]) -> Vec<String> {
         let (state, reading) = (&mut *self.state, &mut self.reading);
-        let folder_of = |place: &PlacedItem| {
-            place
-                .folder
-                .as_ref()
-                .map_or_else(|| TASKS_FOLDER.to_owned(), |folder| folder.0.clone())
-        };
-        for place in places {
-            reading.places.insert(place.item.id.clone(), folder_of(place));
-            reading.expected.insert(place.item.id.clone(), key.clone());
-        }
         let Some(link) = state.links.get_mut(key) else {
             return places.iter().map(|place| place.item.id.clone()).collect();
         };

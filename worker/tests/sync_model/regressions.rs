@@ -479,3 +479,20 @@ fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
         );
     }
 }
+
+/// After a lost state, the search met an item that was moved meanwhile, and its folder was not remembered: nobody looked for it
+/// there, and its deletion was not seen.
+#[test]
+fn a_second_copy_moved_after_a_lost_state() {
+    run(
+        0,
+        &[
+            act(Create(0)),
+            failing(Fault::LostAnswer(2)),
+            Op::Act(1, Copy(0)),
+            LoseState,
+            meanwhile(Move(0, Place::Own)),
+            act(DeleteItem(0)),
+        ],
+    );
+}
