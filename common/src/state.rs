@@ -72,6 +72,9 @@ pub struct Link {
     /// The mailbox has edits that are still to be sent, although its version is the remembered one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
+    /// When a sync first found the task completed on both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
 }
 
 /// Recorded before a write begins. If the process ends before it has saved the result, this stops the next sync from mistaking
@@ -106,6 +109,7 @@ impl Link {
             own: FieldSet::EMPTY,
             elsewhere,
             unsent: false,
+            completed_at: None,
         }
     }
 
@@ -132,6 +136,27 @@ impl Link {
     pub fn is_agreed(&self) -> bool {
         !self.version.is_empty()
     }
+}
+
+/// A task whose copy is gone and that stays at the source: no copy is made until the task changes there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetGo {
+    /// What was remembered of both sides last.
+    pub link: Link,
+    /// Why no copy is made.
+    pub why: LetGoReason,
+}
+
+/// Why a task keeps no copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetGoReason {
+    /// The copy was archived, with the mailbox's archive or because the task was completed long ago.
+    Archived,
+    /// The copy was deleted, and the tenant's policy completed the task.
+    Completed,
+    /// The copy was deleted, and the tenant's policy ignores that.
+    Ignored,
 }
 
 /// A task whose own write was refused: left alone until it changes on either side.
@@ -185,6 +210,9 @@ pub struct SyncState {
     pub writing: BTreeMap<SourceKey, Writing>,
     /// Tasks that were refused.
     pub parked: BTreeMap<SourceKey, Parked>,
+    /// Tasks whose copy is gone and that stay at the source. A build that does not know this list makes their copies again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub let_go: BTreeMap<SourceKey, LetGo>,
     /// Tasks whose mailbox copy was made after the position in its folder: until the next reading of the folder shows the
     /// copy, its deletion would not be reported, because an item that comes and goes between two positions never is.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -355,6 +383,12 @@ impl SyncState {
         link.elsewhere
             .as_deref()
             .is_some_and(|folder| self.location_of_folder(folder).is_none())
+    }
+
+    /// Returns whether a copy of this task will be made unless one is found.
+    #[must_use]
+    pub fn lacks_copy(&self, key: &SourceKey) -> bool {
+        !self.links.contains_key(key) && !self.let_go.contains_key(key)
     }
 
     /// Returns the task whose copy has this id.

@@ -12,10 +12,10 @@ use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, Status, Task};
 use tasksync_common::plan::{
-    Absence, Action, Agreed, ConflictPolicy, Decision, MailboxSide, MailboxValue, Pair, Policy, Progress,
-    Rules, SourceSide, SourceValue, decide,
+    Absence, Action, Agreed, ConflictPolicy, Decision, DeletionPolicy, MailboxSide, MailboxValue, Memo, Pair,
+    Policy, Progress, Replaced, Rules, SourceSide, SourceValue, Standing, decide,
 };
-use tasksync_common::state::{Link, Parked, Writing};
+use tasksync_common::state::{LetGo, LetGoReason, Link, Parked, Writing};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +33,16 @@ struct Row {
     parked: bool,
     holds: Option<Vec<Field>>,
     policy: Option<ConflictPolicy>,
+    #[serde(default)]
+    mailbox_deletions: DeletionPolicy,
+    #[serde(default)]
+    source_deletions: DeletionPolicy,
+    let_go: Option<Value>,
+    /// Days between 1970 and now.
+    #[serde(default)]
+    today: i64,
+    removal: Option<String>,
+    let_go_as: Option<LetGoReason>,
     #[serde(rename = "do")]
     actions: Vec<String>,
     fields: Option<Vec<Field>>,
@@ -136,6 +146,22 @@ fn pair(row: &Row) -> Pair {
                     .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
                 elsewhere: None,
                 unsent: value["unsent"].as_bool() == Some(true),
+                completed_at: None,
+            }
+        }),
+        let_go: row.let_go.as_ref().map(|value| {
+            let agreed = task(value);
+            LetGo {
+                link: Link {
+                    version: "etag".to_owned(),
+                    source_progress: Progress {
+                        status: agreed.status,
+                        percent: agreed.percent,
+                    },
+                    agreed: Agreed::of(&agreed),
+                    ..Link::found("item", "ck", None)
+                },
+                why: serde_json::from_value(value["why"].clone()).unwrap(),
             }
         }),
         writing: None,
@@ -170,6 +196,7 @@ fn pair(row: &Row) -> Pair {
         mailbox: match &row.mailbox {
             None => MailboxSide::Unchanged,
             Some(Value::String(text)) if text == "gone" => MailboxSide::Gone,
+            Some(Value::String(text)) if text == "archived" => MailboxSide::Archived,
             Some(Value::String(text)) if text == "folder_gone" => MailboxSide::FolderGone,
             Some(value) => MailboxSide::Present(Box::new(mailbox_value(value, "item"))),
         },
@@ -191,16 +218,19 @@ fn canonical(task: &Task, own_start: Option<jiff::civil::Date>) -> Task {
     }
 }
 
-fn rules(conflicts: Option<ConflictPolicy>) -> Rules<'static> {
+fn rules(row: &Row) -> Rules<'static> {
     Rules {
         mailbox_fields: FieldSet::ALL,
         canonical: &canonical,
         precision: SignedDuration::from_secs(1),
         uncertainty: SignedDuration::ZERO,
         policy: Policy {
-            conflicts: conflicts.unwrap_or_default(),
+            conflicts: row.policy.unwrap_or_default(),
+            mailbox_deletions: row.mailbox_deletions,
+            source_deletions: row.source_deletions,
             ..Policy::default()
         },
+        now: jiff::Timestamp::from_second(1_000 + row.today * 86_400).unwrap(),
     }
 }
 
@@ -220,32 +250,50 @@ fn every_row_of_the_table_holds() {
         let mut pair = pair(row);
         let link = pair.link.as_ref();
         pair.writing = row.writing.as_ref().map(|value| writing(value, link));
-        let Decision { twins, memo, action } = decide(&pair, rules(row.policy));
+        let Decision { twins, memo, action } = decide(&pair, rules(row));
         let names = twins.iter().map(name).chain(memo.as_ref().map(name));
         let names: Vec<String> = names.chain(action.as_ref().map(name)).collect();
         assert_eq!(names, row.actions, "{why}");
+        if let Some(wanted) = row.let_go_as {
+            let let_go = match &memo {
+                Some(Memo::LetGo { let_go, .. }) => Some(let_go.why),
+                _ => None,
+            };
+            assert_eq!(let_go, Some(wanted), "{why}");
+        }
         let Some(action) = action.as_ref().or(twins.last().filter(|_| memo.is_none())) else {
             continue;
         };
+        let lost = |replaces: &Replaced| match replaces.standing {
+            Standing::Agreed => None,
+            Standing::Edited | Standing::NotPermitted => Some(replaces.values.title.clone()),
+        };
         let (fields, lost, means) = match action {
             Action::UpdateSource {
-                fields, lost, task, ..
+                fields,
+                replaces,
+                task,
+                ..
             }
             | Action::UpdateMailbox {
-                fields, lost, task, ..
-            } => (Some(*fields), lost.as_deref(), Some((task.status, task.percent))),
-            Action::DeleteAtSource { task, .. } => (None, Some(&**task), None),
-            Action::RemoveFromMailbox { edited, .. } => (None, edited.as_deref(), None),
+                fields,
+                replaces,
+                task,
+                ..
+            } => (Some(*fields), lost(replaces), Some((task.status, task.percent))),
+            Action::CompleteAtSource { task, .. } => (None, None, Some((task.status, task.percent))),
+            Action::DeleteAtSource { task, .. } => (None, Some(task.title.clone()), None),
+            Action::RemoveFromMailbox { replaces, .. } => (None, lost(replaces), None),
             _ => (None, None, None),
         };
+        if let Some(wanted) = &row.removal {
+            let removal = serde_json::to_value(action).unwrap()["removal"].clone();
+            assert_eq!(removal.as_str(), Some(wanted.as_str()), "{why}");
+        }
         if let Some(wanted) = &row.fields {
             assert_eq!(fields, Some(FieldSet::of(wanted)), "{why}");
         }
-        assert_eq!(
-            lost.map(|task| task.title.as_str()),
-            row.journal.as_deref(),
-            "{why}"
-        );
+        assert_eq!(lost, row.journal, "{why}");
         if let Some(restored) = row.restored {
             assert!(
                 matches!(action, Action::CreateInMailbox { restored: found, .. } if *found == restored),

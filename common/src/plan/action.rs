@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::agreed::Agreed;
 use super::sides::{Absence, Side};
 use crate::model::{FieldSet, SourceKey, Task};
-use crate::state::{Link, Writing};
+use crate::state::{LetGo, Link, Writing};
 
 /// One write, on one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,7 +27,7 @@ pub enum Action {
         /// The person had deleted it, but it was changed at the source since: it comes back.
         restored: bool,
     },
-    /// Move the mailbox copy to the deleted items.
+    /// Take the mailbox copy out of the sync, because its task went.
     RemoveFromMailbox {
         /// The task.
         key: SourceKey,
@@ -36,8 +37,10 @@ pub enum Action {
         change_key: String,
         /// Why.
         absence: Absence,
-        /// The copy's values, when the person had changed them.
-        edited: Option<Box<Task>>,
+        /// What becomes of the copy.
+        removal: Removal,
+        /// The copy's values: as read, or as remembered where the copy was not read.
+        replaces: Box<Replaced>,
     },
     /// Put the task at the source into the recycle bin.
     DeleteAtSource {
@@ -47,6 +50,20 @@ pub enum Action {
         version: String,
         /// Its values, for the journal.
         task: Box<Task>,
+    },
+    /// Complete the task at the source, because its copy was deleted.
+    CompleteAtSource {
+        /// The task.
+        key: SourceKey,
+        /// Version that may be changed.
+        version: String,
+        /// The completed task.
+        task: Box<Task>,
+        /// What is remembered once it is completed, under the version the write answers.
+        #[serde(skip)]
+        link: Box<Link>,
+        /// The source's values before.
+        replaces: Box<Replaced>,
     },
     /// Send changed fields to the source.
     UpdateSource {
@@ -65,8 +82,8 @@ pub enum Action {
         /// What is remembered once it is written, under the version the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The source's values that lose, in a conflict.
-        lost: Option<Box<Task>>,
+        /// The source's values that are overwritten.
+        replaces: Box<Replaced>,
     },
     /// Write changed fields into the mailbox.
     UpdateMailbox {
@@ -85,8 +102,8 @@ pub enum Action {
         /// What is remembered once it is written, under the change key the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The mailbox's values that lose, in a conflict.
-        lost: Option<Box<Task>>,
+        /// The mailbox's values that are overwritten.
+        replaces: Box<Replaced>,
     },
     /// An untouched second item of ours with the same key: a write that happened twice.
     RemoveTwin {
@@ -108,6 +125,63 @@ pub enum Action {
     },
 }
 
+/// What becomes of a copy whose task went from the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removal {
+    /// It goes to the deleted items.
+    Delete,
+    /// It is completed and becomes the person's own.
+    Complete,
+    /// It becomes the person's own as it is.
+    Leave,
+}
+
+/// The values that an action overwrites or deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replaced {
+    /// The values.
+    pub values: Task,
+    /// The values were remembered and not read. Of a description only a digest is remembered, so `values` has none.
+    pub remembered: bool,
+    /// Whose values they were.
+    pub standing: Standing,
+}
+
+impl Replaced {
+    /// Returns values that were read.
+    #[must_use]
+    pub fn read(values: &Task, standing: Standing) -> Self {
+        Self {
+            values: values.clone(),
+            remembered: false,
+            standing,
+        }
+    }
+
+    /// Returns values that both sides had agreed on, as far as they are remembered.
+    #[must_use]
+    pub fn remembered(agreed: &Agreed) -> Self {
+        Self {
+            values: agreed.values(),
+            remembered: true,
+            standing: Standing::Agreed,
+        }
+    }
+}
+
+/// How values that are overwritten or deleted came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Both sides had agreed on them, and nobody changed them since.
+    Agreed,
+    /// An edit that the other side never had.
+    Edited,
+    /// An edit of a person who may only read the task.
+    NotPermitted,
+}
+
 /// Something to remember. Nothing is written on either side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
@@ -118,6 +192,13 @@ pub enum Memo {
         key: SourceKey,
         /// The link to save.
         link: Box<Link>,
+    },
+    /// The copy is gone and the task stays at the source as it is: remove the link, and make no copy again.
+    LetGo {
+        /// The task.
+        key: SourceKey,
+        /// What is remembered instead.
+        let_go: Box<LetGo>,
     },
     /// Neither side has the task any more: remove its link.
     Forget {
@@ -131,7 +212,7 @@ impl Memo {
     #[must_use]
     pub fn key(&self) -> &SourceKey {
         match self {
-            Self::Remember { key, .. } | Self::Forget { key } => key,
+            Self::Remember { key, .. } | Self::LetGo { key, .. } | Self::Forget { key } => key,
         }
     }
 }
@@ -144,6 +225,7 @@ impl Action {
             Self::CreateInMailbox { key, .. }
             | Self::RemoveFromMailbox { key, .. }
             | Self::DeleteAtSource { key, .. }
+            | Self::CompleteAtSource { key, .. }
             | Self::UpdateSource { key, .. }
             | Self::UpdateMailbox { key, .. }
             | Self::RemoveTwin { key, .. }
@@ -155,7 +237,9 @@ impl Action {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::DeleteAtSource { .. } | Self::UpdateSource { .. } => Side::Source,
+            Self::DeleteAtSource { .. } | Self::CompleteAtSource { .. } | Self::UpdateSource { .. } => {
+                Side::Source
+            }
             Self::CreateInMailbox { .. }
             | Self::RemoveFromMailbox { .. }
             | Self::UpdateMailbox { .. }
@@ -171,12 +255,14 @@ impl Action {
             Self::CreateInMailbox { .. } | Self::UpdateSource { .. } | Self::UpdateMailbox { .. } => {
                 Kind::WritesValues
             }
-            Self::RemoveFromMailbox { .. } | Self::DeleteAtSource { .. } => Kind::Deletes,
+            Self::RemoveFromMailbox { .. } | Self::DeleteAtSource { .. } | Self::CompleteAtSource { .. } => {
+                Kind::Deletes
+            }
             Self::RemoveTwin { .. } | Self::DisownTwin { .. } => Kind::ConcernsTwin,
         }
     }
 
-    /// Returns the side on which it deletes the task, if it does.
+    /// Returns the side to which it carries a deletion, if it does.
     #[must_use]
     pub fn deletes_on(&self) -> Option<Side> {
         (self.kind() == Kind::Deletes).then(|| self.side())
@@ -187,7 +273,7 @@ impl Action {
     #[must_use]
     pub fn writing(&self, id: &str) -> Option<Writing> {
         match self {
-            Self::UpdateSource { link, .. } => Some(Writing::Source {
+            Self::UpdateSource { link, .. } | Self::CompleteAtSource { link, .. } => Some(Writing::Source {
                 link: (**link).clone(),
             }),
             Self::CreateInMailbox { link, .. } | Self::UpdateMailbox { link, .. } => Some(Writing::Mailbox {
@@ -206,9 +292,9 @@ impl Action {
     #[must_use]
     pub fn based_on(&self, link: Option<&Link>) -> (Option<String>, Option<String>) {
         let (version, change_key) = match self {
-            Self::CreateInMailbox { version, .. } | Self::DeleteAtSource { version, .. } => {
-                (Some(version), None)
-            }
+            Self::CreateInMailbox { version, .. }
+            | Self::DeleteAtSource { version, .. }
+            | Self::CompleteAtSource { version, .. } => (Some(version), None),
             Self::UpdateMailbox {
                 version, change_key, ..
             }
@@ -231,7 +317,7 @@ impl Action {
 pub enum Kind {
     /// It writes values into one side.
     WritesValues,
-    /// It deletes the task on one side.
+    /// It carries a deletion over to the other side, in whatever form the tenant's policy gives to it.
     Deletes,
     /// It deals with a second item of the task.
     ConcernsTwin,

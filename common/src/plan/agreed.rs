@@ -70,6 +70,24 @@ impl Agreed {
         }
     }
 
+    /// Returns the values as a task. Of a description only a digest is remembered, so the task has none.
+    #[must_use]
+    pub fn values(&self) -> Task {
+        Task {
+            title: self.title.clone(),
+            body: None,
+            start: self.start,
+            due: self.due,
+            status: self.progress.status,
+            percent: self.progress.percent,
+            completed_at: None,
+            importance: self.importance,
+            actual_work: self.actual_work,
+            total_work: self.total_work,
+            categories: self.categories.clone(),
+        }
+    }
+
     /// The agreed progress.
     #[must_use]
     pub fn progress(&self) -> Progress {

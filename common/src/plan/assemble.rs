@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::action::{Action, Memo};
+use super::action::{Action, Memo, Standing};
 use super::decide::{Decision, Rules, decide};
 use super::sides::Pair;
 use crate::model::LocationKey;
@@ -85,12 +85,15 @@ fn step_of(action: &Action, linked: bool) -> Step {
         Action::CreateInMailbox { .. } if linked => Step::FolderCheck,
         Action::CreateInMailbox { .. } => Step::NewSourceTasks,
         Action::RemoveFromMailbox { .. } => Step::SourceDeletions,
-        Action::DeleteAtSource { .. } => Step::MailboxDeletions,
+        Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => Step::MailboxDeletions,
         Action::RemoveTwin { .. } | Action::DisownTwin { .. } => Step::MailboxCreations,
-        Action::UpdateSource { lost: None, .. } => Step::MailboxUpdates,
-        Action::UpdateSource { lost: Some(_), .. } | Action::UpdateMailbox { lost: Some(_), .. } => {
-            Step::Conflicts
-        }
-        Action::UpdateMailbox { lost: None, .. } => Step::SourceUpdates,
+        Action::UpdateSource { replaces, .. } => match replaces.standing {
+            Standing::Agreed => Step::MailboxUpdates,
+            Standing::Edited | Standing::NotPermitted => Step::Conflicts,
+        },
+        Action::UpdateMailbox { replaces, .. } => match replaces.standing {
+            Standing::Agreed => Step::SourceUpdates,
+            Standing::Edited | Standing::NotPermitted => Step::Conflicts,
+        },
     }
 }

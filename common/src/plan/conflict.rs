@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::action::{Replaced, Standing};
 use super::agreed::{Agreed, changed};
 use super::decide::{Decider, Verdict, remember};
 use super::edits::{meant, own, own_start, shared, with_both_dates, with_moved_date};
@@ -10,6 +11,13 @@ use super::policy::ConflictPolicy;
 use super::sides::{MailboxValue, SourceValue};
 use crate::model::{FieldSet, Task};
 use crate::state::Link;
+
+/// Whose values stand for the whole task.
+enum Winner {
+    Mailbox,
+    /// The source's; with what the mailbox's values were.
+    Source(Standing),
+}
 
 /// Returns whether the item is as it was made, to the second and one more, which making it may take.
 fn untouched(mailbox: &MailboxValue) -> bool {
@@ -24,21 +32,25 @@ impl Decider<'_> {
         let now = self.link_of(Some(link), source, mailbox, &task);
         if !source.writable && !in_mailbox.is_empty() {
             // Who may only read the task at the source cannot change it from the mailbox: the copy is set back.
-            return self.settle(mailbox, task, now, false);
+            return self.settle(mailbox, task, now, Winner::Source(Standing::NotPermitted));
         }
         if hides_own_write(self.pair) && !in_mailbox.is_empty() {
-            return self.settle(mailbox, task, now, self.mailbox_wins(source, mailbox));
+            return self.settle(mailbox, task, now, self.winner(source, mailbox));
         }
         match (at_source.is_empty(), in_mailbox.is_empty()) {
             (true, true) => remember(&self.pair.key, now),
-            (true, false) => self.update_source(mailbox, in_mailbox, now, None),
+            (true, false) => {
+                let replaces = Replaced::read(&task, Standing::Agreed);
+                self.update_source(mailbox, in_mailbox, now, replaces)
+            }
             (false, true) => {
                 let incoming = with_both_dates(at_source, shared(mailbox, self.common));
-                self.update_mailbox(mailbox, task, incoming, now, None)
+                let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
+                self.update_mailbox(mailbox, task, incoming, now, replaces)
             }
             (false, false) => match self.rules.policy.conflicts {
                 ConflictPolicy::LatestTask | ConflictPolicy::SourceWins | ConflictPolicy::MailboxWins => {
-                    self.settle(mailbox, task, now, self.mailbox_wins(source, mailbox))
+                    self.settle(mailbox, task, now, self.winner(source, mailbox))
                 }
                 ConflictPolicy::Merge => self.merge(link, source, mailbox, at_source, in_mailbox),
             },
@@ -75,13 +87,14 @@ impl Decider<'_> {
         } else {
             in_mailbox.except(at_source)
         };
-        let lost = (!disputed.is_empty()).then(|| {
-            Box::new(if mailbox_wins {
-                task.clone()
+        // An edit is lost only where both changed the same field to different values.
+        let standing = |loses: bool| {
+            if loses && !disputed.is_empty() {
+                Standing::Edited
             } else {
-                mailbox.task.clone()
-            })
-        });
+                Standing::Agreed
+            }
+        };
         let mut agreed = link.agreed.clone();
         // What the source holds in the fields that are still to be sent is what the mailbox's edits are compared with.
         agreed.take(&task, self.common);
@@ -90,13 +103,23 @@ impl Decider<'_> {
             ..self.link_of(Some(link), source, mailbox, &task)
         };
         if incoming.is_empty() {
-            return self.update_source(mailbox, outgoing, now, lost);
+            let replaces = Replaced::read(&task, standing(mailbox_wins));
+            return self.update_source(mailbox, outgoing, now, replaces);
         }
         let now = Link {
             unsent: !outgoing.is_empty(),
             ..now
         };
-        self.update_mailbox(mailbox, task, incoming, now, lost)
+        let replaces = Replaced::read(&mailbox.task, standing(!mailbox_wins));
+        self.update_mailbox(mailbox, task, incoming, now, replaces)
+    }
+
+    fn winner(&self, source: &SourceValue, mailbox: &MailboxValue) -> Winner {
+        if self.mailbox_wins(source, mailbox) {
+            Winner::Mailbox
+        } else {
+            Winner::Source(Standing::Edited)
+        }
     }
 
     /// Returns whether the mailbox's edit wins a conflict under a policy that takes one side whole. An edit that cannot
@@ -126,25 +149,33 @@ impl Decider<'_> {
         let link = self.link_of(None, source, mailbox, &task);
         // An item that is as old as its last change only missed what came after it was made. Should somebody have edited it in
         // that very second, the journal has it.
-        let mailbox_wins = !untouched(mailbox) && self.mailbox_wins(source, mailbox);
-        self.settle(mailbox, task, link, mailbox_wins)
+        let winner = if untouched(mailbox) {
+            Winner::Source(Standing::Edited)
+        } else {
+            self.winner(source, mailbox)
+        };
+        self.settle(mailbox, task, link, winner)
     }
 
     /// Both have their own values: where they differ, one of them wins the whole task, not single fields.
-    fn settle(&self, mailbox: &MailboxValue, task: Task, link: Link, mailbox_wins: bool) -> Verdict {
+    fn settle(&self, mailbox: &MailboxValue, task: Task, link: Link, winner: Winner) -> Verdict {
         let shared = shared(mailbox, self.common);
         let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));
         let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
         if differing.is_empty() {
-            remember(&self.pair.key, link)
-        } else if mailbox_wins {
-            let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
-            let lost = Some(Box::new(task));
-            self.update_source(mailbox, outgoing, link, lost)
-        } else {
-            let lost = Some(Box::new(mailbox.task.clone()));
-            let incoming = with_both_dates(differing, shared);
-            self.update_mailbox(mailbox, task, incoming, link, lost)
+            return remember(&self.pair.key, link);
+        }
+        match winner {
+            Winner::Mailbox => {
+                let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
+                let replaces = Replaced::read(&task, Standing::Edited);
+                self.update_source(mailbox, outgoing, link, replaces)
+            }
+            Winner::Source(standing) => {
+                let incoming = with_both_dates(differing, shared);
+                let replaces = Replaced::read(&mailbox.task, standing);
+                self.update_mailbox(mailbox, task, incoming, link, replaces)
+            }
         }
     }
 }

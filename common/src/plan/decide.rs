@@ -1,17 +1,17 @@
 //! What is to be done about one task.
 
-use jiff::SignedDuration;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 
-use super::action::{Action, Memo};
+use super::action::{Action, Memo, Removal, Replaced, Standing};
 use super::agreed::{Agreed, changed};
 use super::edits::{mailbox_edits, meant, own, raw_progress, with_both_dates};
 use super::own_write::{hides_own_write, with_own_write};
-use super::policy::Policy;
-use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
+use super::policy::{DeletionPolicy, Policy};
+use super::sides::{Absence, MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
-use crate::model::{Field, FieldSet, SourceKey, Task};
-use crate::state::Link;
+use crate::model::{Field, FieldSet, Percent, SourceKey, Status, Task};
+use crate::state::{LetGo, LetGoReason, Link};
 
 /// The task as the mailbox shows it after it was written, in an item that had this start before.
 pub type Canonical<'a> = &'a (dyn Fn(&Task, Option<Date>) -> Task + Send + Sync);
@@ -29,6 +29,8 @@ pub struct Rules<'a> {
     pub uncertainty: SignedDuration,
     /// The tenant's policies.
     pub policy: Policy,
+    /// When the pass began.
+    pub now: Timestamp,
 }
 
 /// What was decided about one task, in the order in which it is carried out.
@@ -144,7 +146,7 @@ fn is_parked(pair: &Pair) -> bool {
     let mailbox_same = match &pair.mailbox {
         MailboxSide::Unchanged => true,
         MailboxSide::Present(value) => parked.change_key.as_ref() == Some(&value.change_key),
-        MailboxSide::Gone | MailboxSide::FolderGone => false,
+        MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived => false,
     };
     source_same && mailbox_same
 }
@@ -183,50 +185,48 @@ impl Decider<'_> {
             (
                 None,
                 SourceSide::Present(source),
-                MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone,
-            ) => Some(self.create(source, None, false)),
+                MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            ) => match &pair.let_go {
+                Some(let_go) if self.stays_away(let_go, source) => None,
+                let_go => Some(self.create(source, None, let_go.is_some())),
+            },
             // Both have it and nothing is remembered: found again after a loss of state, or created just before a crash.
             (None, SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
                 Some(self.adopt(source, mailbox))
             }
             // A copy of ours whose task is gone from the source.
             (None, SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                Some(Verdict::Do(Action::RemoveFromMailbox {
-                    key: pair.key.clone(),
-                    item: mailbox.id.clone(),
-                    change_key: mailbox.change_key.clone(),
-                    absence: *absence,
-                    edited: Some(Box::new(mailbox.task.clone())),
-                }))
+                Some(self.remove(mailbox, *absence, Standing::Edited))
             }
             (
                 None,
                 SourceSide::Absent(_),
-                MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone,
-            ) => None,
+                MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            ) => pair.let_go.is_some().then(|| forget(&pair.key)),
 
             // --- Linked, gone from the source ---
-            (Some(_), SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone) => {
-                Some(forget(&pair.key))
-            }
+            (
+                Some(_),
+                SourceSide::Absent(_),
+                MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            ) => Some(forget(&pair.key)),
             (Some(link), SourceSide::Absent(absence), MailboxSide::Unchanged) => {
                 Some(Verdict::Do(Action::RemoveFromMailbox {
                     key: pair.key.clone(),
                     item: link.item.clone(),
                     change_key: link.change_key.clone(),
                     absence: *absence,
-                    edited: None,
+                    removal: self.removal(*absence),
+                    replaces: Box::new(Replaced::remembered(&link.agreed)),
                 }))
             }
             (Some(link), SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                let edits = self.mailbox_edits(link, mailbox);
-                Some(Verdict::Do(Action::RemoveFromMailbox {
-                    key: pair.key.clone(),
-                    item: mailbox.id.clone(),
-                    change_key: mailbox.change_key.clone(),
-                    absence: *absence,
-                    edited: (!edits.is_empty()).then(|| Box::new(mailbox.task.clone())),
-                }))
+                let standing = if self.mailbox_edits(link, mailbox).is_empty() {
+                    Standing::Agreed
+                } else {
+                    Standing::Edited
+                };
+                Some(self.remove(mailbox, *absence, standing))
             }
 
             // --- Linked, gone from the mailbox ---
@@ -237,8 +237,15 @@ impl Decider<'_> {
             (Some(link), SourceSide::Present(source), MailboxSide::Gone) => {
                 Some(self.gone_from_mailbox(link, source))
             }
+            (Some(link), SourceSide::Present(source), MailboxSide::Archived) => {
+                Some(self.archived(link, source))
+            }
             // The source was not asked, so nothing may be deleted or created on a guess.
-            (Some(_), SourceSide::Unchanged, MailboxSide::Gone | MailboxSide::FolderGone) => None,
+            (
+                Some(_),
+                SourceSide::Unchanged,
+                MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            ) => None,
 
             // --- Linked, on both sides ---
             (Some(_), SourceSide::Unchanged, MailboxSide::Unchanged) => None,
@@ -262,37 +269,143 @@ impl Decider<'_> {
             (SourceSide::Unchanged, _) | (_, MailboxSide::Unchanged) => None,
             (SourceSide::Present(source), MailboxSide::Present(mailbox)) => Some(self.adopt(source, mailbox)),
             // Nothing was ever agreed, so there is no agreement the person could have ended by deleting it.
-            (SourceSide::Present(source), MailboxSide::Gone | MailboxSide::FolderGone) => {
-                Some(self.create(source, None, !link.removing))
-            }
+            (
+                SourceSide::Present(source),
+                MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            ) => Some(self.create(source, None, !link.removing)),
             (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                Some(Verdict::Do(Action::RemoveFromMailbox {
-                    key: key.clone(),
-                    item: mailbox.id.clone(),
-                    change_key: mailbox.change_key.clone(),
-                    absence: *absence,
-                    edited: Some(Box::new(mailbox.task.clone())),
-                }))
+                Some(self.remove(mailbox, *absence, Standing::Edited))
             }
-            (SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone) => Some(forget(key)),
+            (SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived) => {
+                Some(forget(key))
+            }
         }
     }
 
     /// The person deleted the copy, and the task is still there.
     fn gone_from_mailbox(&self, link: &Link, source: &SourceValue) -> Verdict {
-        let edited = hides_own_write(self.pair) || !self.source_edits(link, source).is_empty();
-        if link.removing || edited {
-            // We removed it ourselves and it is the person's again; or it was changed since: the edit wins.
-            self.create(source, Some(link), edited && !link.removing)
-        } else if source.writable {
-            Verdict::Do(Action::DeleteAtSource {
+        let edited = self.is_edited_at_source(link, source);
+        if link.removing {
+            // We removed it ourselves and it is the person's again.
+            return self.create(source, Some(link), false);
+        }
+        if self.was_completed_long_ago(link, source) {
+            return self.let_go(link, source, LetGoReason::Archived);
+        }
+        if edited {
+            // It was changed at the source since: the edit wins.
+            return self.create(source, Some(link), true);
+        }
+        match self.rules.policy.mailbox_deletions {
+            DeletionPolicy::Ignore => self.let_go(link, source, LetGoReason::Ignored),
+            // Who may only read the task can neither delete nor complete it.
+            DeletionPolicy::Propagate | DeletionPolicy::Complete if !source.writable => {
+                self.create(source, Some(link), true)
+            }
+            DeletionPolicy::Propagate => Verdict::Do(Action::DeleteAtSource {
                 key: self.pair.key.clone(),
                 version: source.version.clone(),
                 task: Box::new(source.task.clone()),
-            })
+            }),
+            DeletionPolicy::Complete => self.complete_at_source(link, source),
+        }
+    }
+
+    /// The copy lies in the mailbox's archive.
+    fn archived(&self, link: &Link, source: &SourceValue) -> Verdict {
+        let comes_back = self.is_edited_at_source(link, source) && !self.was_completed_long_ago(link, source);
+        if link.removing || comes_back {
+            self.create(source, Some(link), comes_back)
         } else {
-            // Who may only read the task cannot delete it.
-            self.create(source, Some(link), true)
+            self.let_go(link, source, LetGoReason::Archived)
+        }
+    }
+
+    fn is_edited_at_source(&self, link: &Link, source: &SourceValue) -> bool {
+        hides_own_write(self.pair) || !self.source_edits(link, source).is_empty()
+    }
+
+    fn was_completed_long_ago(&self, link: &Link, source: &SourceValue) -> bool {
+        let task = meant(source, Some(link));
+        let long_ago = |at: Timestamp| self.rules.now.duration_since(at) > self.rules.policy.archived_after;
+        task.status == Status::Completed
+            && [Some(source.modified), link.completed_at, task.completed_at]
+                .into_iter()
+                .flatten()
+                .any(long_ago)
+    }
+
+    /// Returns whether a task whose copy was let go still needs none: nothing changed at the source, or it is still done.
+    fn stays_away(&self, let_go: &LetGo, source: &SourceValue) -> bool {
+        let task = meant(source, Some(&let_go.link));
+        let unchanged = changed(&let_go.link.agreed, &task, self.common).is_empty();
+        unchanged
+            || match let_go.why {
+                LetGoReason::Archived | LetGoReason::Completed => task.status == Status::Completed,
+                LetGoReason::Ignored => false,
+            }
+    }
+
+    fn let_go(&self, link: &Link, source: &SourceValue, why: LetGoReason) -> Verdict {
+        let mut agreed = link.agreed.clone();
+        agreed.take(&meant(source, Some(link)), self.common);
+        let link = Link {
+            version: source.version.clone(),
+            agreed,
+            source_progress: raw_progress(source),
+            ..link.clone()
+        };
+        Verdict::Note(Memo::LetGo {
+            key: self.pair.key.clone(),
+            let_go: Box::new(LetGo { link, why }),
+        })
+    }
+
+    fn complete_at_source(&self, link: &Link, source: &SourceValue) -> Verdict {
+        let before = meant(source, Some(link));
+        if before.status == Status::Completed {
+            return self.let_go(link, source, LetGoReason::Completed);
+        }
+        let task = Task {
+            status: Status::Completed,
+            percent: Percent::DONE,
+            ..before.clone()
+        };
+        let mut agreed = link.agreed.clone();
+        agreed.take(&task, self.common);
+        let link = Link {
+            version: source.version.clone(),
+            source_progress: agreed.progress(),
+            agreed,
+            ..link.clone()
+        };
+        Verdict::Do(Action::CompleteAtSource {
+            key: self.pair.key.clone(),
+            version: source.version.clone(),
+            task: Box::new(task),
+            link: Box::new(link),
+            replaces: Box::new(Replaced::read(&before, Standing::Agreed)),
+        })
+    }
+
+    fn remove(&self, mailbox: &MailboxValue, absence: Absence, standing: Standing) -> Verdict {
+        Verdict::Do(Action::RemoveFromMailbox {
+            key: self.pair.key.clone(),
+            item: mailbox.id.clone(),
+            change_key: mailbox.change_key.clone(),
+            absence,
+            removal: self.removal(absence),
+            replaces: Box::new(Replaced::read(&mailbox.task, standing)),
+        })
+    }
+
+    /// Returns what becomes of a copy. A task that is no longer the person's always leaves the mailbox.
+    fn removal(&self, absence: Absence) -> Removal {
+        match (absence, self.rules.policy.source_deletions) {
+            (Absence::NotAssigned | Absence::NoAccess, _) => Removal::Delete,
+            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Propagate) => Removal::Delete,
+            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Complete) => Removal::Complete,
+            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Ignore) => Removal::Leave,
         }
     }
 
@@ -379,12 +492,13 @@ impl Decider<'_> {
             fields: with_both_dates(fields, self.common),
             version: source.version.clone(),
             link: Box::new(now),
-            lost: None,
+            replaces: Box::new(Replaced::remembered(&link.agreed)),
         }))
     }
 
     fn mailbox_changed(&self, link: &Link, mailbox: &MailboxValue) -> Verdict {
         let fields = self.mailbox_edits(link, mailbox);
+        let replaces = Replaced::remembered(&link.agreed);
         let link = Link {
             item: mailbox.id.clone(),
             change_key: mailbox.change_key.clone(),
@@ -397,7 +511,7 @@ impl Decider<'_> {
         if fields.is_empty() {
             remember(&self.pair.key, link)
         } else {
-            self.update_source(mailbox, fields, link, None)
+            self.update_source(mailbox, fields, link, replaces)
         }
     }
 
@@ -407,7 +521,7 @@ impl Decider<'_> {
         mailbox: &MailboxValue,
         fields: FieldSet,
         mut link: Link,
-        lost: Option<Box<Task>>,
+        replaces: Replaced,
     ) -> Verdict {
         let version = link.version.clone();
         link.agreed.take(&mailbox.task, fields);
@@ -422,7 +536,7 @@ impl Decider<'_> {
             change_key: mailbox.change_key.clone(),
             item: mailbox.id.clone(),
             link: Box::new(link),
-            lost,
+            replaces: Box::new(replaces),
         })
     }
 
@@ -432,7 +546,7 @@ impl Decider<'_> {
         task: Task,
         fields: FieldSet,
         link: Link,
-        lost: Option<Box<Task>>,
+        replaces: Replaced,
     ) -> Verdict {
         Verdict::Do(Action::UpdateMailbox {
             key: self.pair.key.clone(),
@@ -442,7 +556,7 @@ impl Decider<'_> {
             fields,
             version: link.version.clone(),
             link: Box::new(link),
-            lost,
+            replaces: Box::new(replaces),
         })
     }
 }

@@ -168,7 +168,7 @@ fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize
 /// container. What a mailbox folder or a vanished list no longer shows may be one.
 fn follows_a_container(action: &Action) -> bool {
     match action {
-        Action::DeleteAtSource { .. } => true,
+        Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => match absence {
             Absence::LocationGone => true,
             Absence::Deleted | Absence::NotAssigned | Absence::NoAccess => false,

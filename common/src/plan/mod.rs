@@ -18,7 +18,7 @@ mod sides;
 mod twins;
 mod visible_text;
 
-pub use action::{Action, Kind, Memo};
+pub use action::{Action, Kind, Memo, Removal, Replaced, Standing};
 pub use agreed::{Agreed, Progress, changed, progress_of};
 pub use assemble::{Plan, Step, assemble};
 pub use decide::{Canonical, Decision, Rules, decide};

@@ -74,5 +74,6 @@ fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
         MailboxSide::Present(_) => false,
         MailboxSide::Unchanged => pair.link.is_none(),
         MailboxSide::Gone | MailboxSide::FolderGone => true,
+        MailboxSide::Archived => false,
     }
 }

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Action, Kind, Memo};
 use crate::error::{ErrorClass, Failure, Scope, Stops};
-use crate::model::{LocationKey, SourceKey};
-use crate::state::{Link, LocationState, Parked, Signs, SyncState};
+use crate::model::{LocationKey, SourceKey, Status};
+use crate::state::{LetGo, LetGoReason, Link, LocationState, Parked, Signs, SyncState};
 
 /// A pass ends after this many writes in a row that failed for reasons that are not the item's.
 const FAILURES_IN_A_ROW: u32 = 3;
@@ -59,6 +59,7 @@ pub struct Pass {
     /// The state as it is stored.
     saved: SyncState,
     reached: Reached,
+    started: Timestamp,
     /// Tasks that the next pass looks at again, whatever the cursors say, with the reason where there is one.
     unfinished: BTreeMap<SourceKey, Option<Failure>>,
     again: bool,
@@ -68,9 +69,9 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Returns a pass over `state`; `saved` is what is stored.
+    /// Returns a pass over `state` that began at `started`; `saved` is what is stored.
     #[must_use]
-    pub fn new(state: SyncState, saved: SyncState, reached: Reached) -> Self {
+    pub fn new(state: SyncState, saved: SyncState, reached: Reached, started: Timestamp) -> Self {
         let unfinished = reached
             .undecided
             .iter()
@@ -80,6 +81,7 @@ impl Pass {
             state,
             saved,
             reached,
+            started,
             unfinished,
             again: false,
             stopped_by: None,
@@ -93,6 +95,7 @@ impl Pass {
         for memo in memos {
             match memo {
                 Memo::Remember { key, link } => self.link(&key, *link),
+                Memo::LetGo { key, let_go } => self.let_go(&key, *let_go),
                 Memo::Forget { key } => self.unlink(&key),
             }
         }
@@ -175,11 +178,22 @@ impl Pass {
                     ..(**link).clone()
                 },
             ),
+            (Action::CompleteAtSource { link, .. }, Done::Version(version)) => {
+                let link = Link {
+                    version,
+                    ..(**link).clone()
+                };
+                let why = LetGoReason::Completed;
+                self.let_go(key, LetGo { link, why });
+            }
             (Action::RemoveFromMailbox { .. } | Action::DeleteAtSource { .. }, _) => self.unlink(key),
             (Action::RemoveTwin { .. } | Action::DisownTwin { .. }, _) => {}
             // A result of another kind says nothing about this action.
             (
-                Action::CreateInMailbox { .. } | Action::UpdateMailbox { .. } | Action::UpdateSource { .. },
+                Action::CreateInMailbox { .. }
+                | Action::UpdateMailbox { .. }
+                | Action::UpdateSource { .. }
+                | Action::CompleteAtSource { .. },
                 Done::Item { .. } | Done::Version(_) | Done::Deleted | Done::Twin,
             ) => self.put_off(action, None),
         }
@@ -250,7 +264,8 @@ impl Pass {
     /// Moves the cursors to where reading ended; returns whether anything differs from what is stored.
     ///
     /// What the cursors cover was carried out, or is written down as pending, held or parked in the same save.
-    pub fn commit(&mut self, now: Timestamp) -> bool {
+    pub fn commit(&mut self) -> bool {
+        let now = self.started;
         let Reached {
             source_cursor,
             folders,
@@ -322,13 +337,24 @@ impl Pass {
         }
     }
 
-    fn link(&mut self, key: &SourceKey, link: Link) {
+    fn link(&mut self, key: &SourceKey, mut link: Link) {
+        let known = self.state.links.get(key).and_then(|link| link.completed_at);
+        let is_completed = link.agreed.progress().status == Status::Completed;
+        link.completed_at = is_completed.then(|| known.unwrap_or(self.started));
         self.state.links.insert(key.clone(), link);
+        self.state.let_go.remove(key);
         self.settled(key);
     }
 
     fn unlink(&mut self, key: &SourceKey) {
         self.state.links.remove(key);
+        self.state.let_go.remove(key);
+        self.settled(key);
+    }
+
+    fn let_go(&mut self, key: &SourceKey, let_go: LetGo) {
+        self.state.links.remove(key);
+        self.state.let_go.insert(key.clone(), let_go);
         self.settled(key);
     }
 
@@ -347,7 +373,7 @@ impl Pass {
 
     /// The record of a write that surely did not happen is removed.
     fn not_written(&mut self, action: &Action) {
-        if action.kind() == Kind::WritesValues {
+        if action.writing("").is_some() {
             self.state.writing.remove(action.key());
         }
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{FieldSet, SourceKey, Task};
-use crate::state::{Link, Parked, Writing};
+use crate::state::{LetGo, Link, Parked, Writing};
 
 /// One of the two sides: where something is written or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,6 +100,8 @@ pub enum MailboxSide {
     Present(Box<MailboxValue>),
     /// The item is not in its folder any more, and the folder is the one it was in: somebody deleted it.
     Gone,
+    /// The item lies in the mailbox's archive.
+    Archived,
     /// The folder it lay in is gone or new: says nothing about the task.
     FolderGone,
 }
@@ -111,6 +113,8 @@ pub struct Pair {
     pub key: SourceKey,
     /// What was agreed, if it is linked.
     pub link: Option<Link>,
+    /// Set if its copy was let go earlier. Never together with a link.
+    pub let_go: Option<LetGo>,
     /// A write that was begun, and of whose end nothing was saved.
     pub writing: Option<Writing>,
     /// Ids of tasksync's last writes into items of this task that lie in the deleted items. Looked for only if a write into the

@@ -11,10 +11,11 @@ use crate::model::FieldSet;
 pub(super) fn twins(pair: &Pair, canonical: Canonical<'_>) -> Vec<Action> {
     let original = match (&pair.mailbox, &pair.link) {
         (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),
-        (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, Some(link)) => {
-            Some(link.agreed.in_mailbox(None, canonical))
-        }
-        (MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone, None) => None,
+        (_, Some(link)) => Some(link.agreed.in_mailbox(None, canonical)),
+        (
+            MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            None,
+        ) => None,
     };
     pair.twins
         .iter()

@@ -1,5 +1,6 @@
 //! The registry: the truth about tenants, enrolments, sync states, journal and alerts.
 
+mod journal;
 mod open;
 mod sql;
 mod tenant;
@@ -7,6 +8,7 @@ mod tenant;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use journal::{JournalEntry, JournalKind};
 pub use open::open_registry;
 pub use sql::{Company, Occupancy, SqlRegistry, occupy};
 pub use tenant::{
@@ -16,7 +18,7 @@ pub use tenant::{
 
 use crate::error::{Code, Failure};
 use crate::metrics::record::Store;
-use crate::model::{InstallationId, MailboxAddress, SourceKey, TenantId, UserId, UserKey};
+use crate::model::{InstallationId, MailboxAddress, TenantId, UserId, UserKey};
 use crate::schedule::{Mark, SavedStamp};
 use crate::seam::seam;
 
@@ -62,23 +64,6 @@ pub struct StoredState {
     pub fingerprint: Vec<u8>,
     /// The whole state (see `state::SyncState`); left empty when only fingerprints were asked for.
     pub blob: Vec<u8>,
-}
-
-/// Something that was overwritten, deleted or decided, kept so that people can see and undo it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalEntry {
-    /// When.
-    pub at: Timestamp,
-    /// Whose sync it was.
-    pub user: UserKey,
-    /// Which task.
-    pub task: SourceKey,
-    /// What happened: `conflict_lost`, `deleted_at_source`, `deleted_in_mailbox`, `removed_from_mailbox`, …
-    pub kind: String,
-    /// The value that was lost or deleted, as JSON.
-    pub before: Option<serde_json::Value>,
-    /// The value that took its place, as JSON.
-    pub after: Option<serde_json::Value>,
 }
 
 /// Something a person should look at; at most one open alert per user and code.

@@ -203,6 +203,8 @@ pub(super) struct JournalView {
     user: String,
     task: String,
     kind: String,
+    /// The side whose values changed.
+    side: Option<Side>,
     before: Option<Value>,
     after: Option<Value>,
 }
@@ -214,7 +216,8 @@ impl From<&JournalEntry> for JournalView {
             tenant: entry.user.tenant.to_string(),
             user: entry.user.user.to_string(),
             task: entry.task.as_str().to_owned(),
-            kind: entry.kind.clone(),
+            kind: entry.kind.name().to_owned(),
+            side: entry.kind.side(),
             before: entry.before.clone(),
             after: entry.after.clone(),
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::LocationKey;
 use tasksync_common::plan::{Held, Side, held_digest};
-use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry};
+use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry, JournalKind};
 
 use crate::harness::{Service, ana, contoso, opt_in, tenant};
 
@@ -227,7 +227,7 @@ async fn journal_and_alerts_are_shown() {
             at: at(&format!("2026-03-01T12:00:0{number}Z")),
             user: ana(),
             task: LocationKey::sharepoint_list("3F1C2F0E-0000-4000-8000-000000000001").task(number),
-            kind: "conflict_lost".to_owned(),
+            kind: JournalKind::ConflictLostAtSource,
             before: Some(json!({ "title": "old" })),
             after: None,
         })

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::SourceKey;
 
 use super::mailbox_reader::MailboxReader;
+use super::markers::{Whose, whose};
 use crate::mailbox::{FolderId, FolderPresence, Whereabouts};
 
 impl MailboxReader<'_> {
@@ -52,19 +53,51 @@ impl MailboxReader<'_> {
                 None => self.undecided(&key, "a read by its id was not answered"),
             }
         }
-        self.search_again().await
+        self.search_again().await?;
+        self.look_into_archive().await
+    }
+
+    /// A copy that the mailbox moved to its archive was not deleted. Where the archive cannot be read, nothing is decided.
+    async fn look_into_archive(&mut self) -> Result<(), Failure> {
+        let gone = self.gone_and_not_met();
+        if gone.is_empty() || !self.mailbox.capabilities().archive {
+            return Ok(());
+        }
+        match self.mailbox.archived(self.owner).await {
+            Ok(items) => {
+                let ours = items
+                    .into_iter()
+                    .filter(|item| match whose(&item.marker, self.owner) {
+                        Whose::Ours | Whose::Unnamed => gone.contains(&item.marker.key),
+                        Whose::Foreign(_) => false,
+                    });
+                self.reading.archived.extend(ours.map(|item| item.marker.key));
+                Ok(())
+            }
+            Err(failure) if failure.stops() == Stops::Part => {
+                for key in gone {
+                    self.reading.gone.remove(&key);
+                    self.reading.undecided.insert(key, failure.clone());
+                }
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Linked items that are gone and of which no other item was met.
+    fn gone_and_not_met(&self) -> BTreeSet<SourceKey> {
+        let (gone, items) = (&self.reading.gone, &self.reading.items);
+        gone.iter()
+            .filter(|key| !items.contains_key(*key))
+            .cloned()
+            .collect()
     }
 
     /// A copy that the person moved has a new id and left its folder: only the search tells it from a deleted one. So the
     /// search is made twice, and one answer that leaves something out deletes nothing.
     async fn search_again(&mut self) -> Result<(), Failure> {
-        let gone: BTreeSet<SourceKey> = self
-            .reading
-            .gone
-            .iter()
-            .filter(|key| !self.reading.items.contains_key(*key))
-            .cloned()
-            .collect();
+        let gone = self.gone_and_not_met();
         if gone.is_empty() || !self.mailbox.capabilities().search_by_key {
             return Ok(());
         }

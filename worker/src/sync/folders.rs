@@ -69,7 +69,7 @@ impl MailboxReader<'_> {
     /// Returns whether a task of the source has no link: its copy will be made unless one is found.
     fn has_unlinked(&self) -> bool {
         let mut present = self.source.present();
-        present.any(|key| !self.state.links.contains_key(key))
+        present.any(|key| self.state.lacks_copy(key))
     }
 
     /// The folders that bear our marker. A folder of another installation stops the mailbox: two installations would

@@ -157,7 +157,7 @@ impl Loader<'_> {
             person,
             enrolment,
             version,
-            pass: Pass::new(state, saved, reached),
+            pass: Pass::new(state, saved, reached, self.started),
             locations,
             pairs,
             unnamed,

@@ -370,7 +370,10 @@ impl MailboxReader<'_> {
                 }
                 (Err(failure), None) if failure.class == ErrorClass::Gone => {
                     if let Some(key) = self.reading.expected.get(id).cloned() {
-                        self.undecided(&key, "the search by key finds an item that a read by its id does not");
+                        self.undecided(
+                            &key,
+                            "the search by key finds an item that a read by its id does not",
+                        );
                     }
                 }
                 (Err(failure), link) if failure.stops() == Stops::Part => {

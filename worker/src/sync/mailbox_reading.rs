@@ -16,6 +16,8 @@ pub(super) struct MailboxReading {
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
     /// Linked items that are not in their folder any more.
     pub(super) gone: BTreeSet<SourceKey>,
+    /// Of these, those whose items lie in the mailbox's archive.
+    pub(super) archived: BTreeSet<SourceKey>,
     /// Tasks whose copy cannot be read, or about which two answers contradict each other.
     pub(super) undecided: BTreeMap<SourceKey, Failure>,
     /// Ids of tasksync's last writes into items that lie in the deleted items, by key, when they were looked for.

@@ -149,6 +149,7 @@ impl SyncEngine {
                 UNKNOWN_SKEW
             },
             policy: context.tenant.policy,
+            now: loaded.started,
         };
         let state = &loaded.pass.state;
         let folders = state.locations.keys().cloned().collect();
@@ -204,7 +205,7 @@ impl SyncEngine {
             write_id: Writer::new_write_id(),
         };
         record::timed(Phase::Apply, writer.carry_out(plan, loaded.unnamed)).await?;
-        if loaded.pass.commit(loaded.started) || keeper.version == 0 {
+        if loaded.pass.commit() || keeper.version == 0 {
             record::timed(Phase::Commit, keeper.save(&mut loaded.pass)).await?;
         }
         loaded.pass.outcome()

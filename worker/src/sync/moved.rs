@@ -50,8 +50,13 @@ impl MailboxReader<'_> {
                 }
                 Whose::Ours => {}
             }
-            let folder = item.folder.as_ref().map_or(TASKS_FOLDER, |folder| folder.0.as_str());
-            self.reading.places.insert(item.item.id.clone(), folder.to_owned());
+            let folder = item
+                .folder
+                .as_ref()
+                .map_or(TASKS_FOLDER, |folder| folder.0.as_str());
+            self.reading
+                .places
+                .insert(item.item.id.clone(), folder.to_owned());
             let key = item.marker.key.clone();
             self.reading.expected.insert(item.item.id.clone(), key.clone());
             found.entry(key).or_default().push(item);
@@ -83,7 +88,7 @@ impl MailboxReader<'_> {
         missing: &BTreeSet<SourceKey>,
     ) -> Result<Vec<PlacedItem>, Failure> {
         let mut listed = self.mailbox.ours(self.owner, folders).await?;
-        let unlinked = missing.iter().any(|key| !self.state.links.contains_key(key));
+        let unlinked = missing.iter().any(|key| self.state.lacks_copy(key));
         if unlinked && !self.state.locations.is_empty() {
             for item in self.mailbox.ours(self.owner, folders).await? {
                 if listed.iter().all(|known| known.item.id != item.item.id) {

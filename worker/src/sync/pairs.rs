@@ -51,6 +51,8 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
             let linked_id = link.as_ref().map(|link| link.item.as_str());
             let missing = if link.as_ref().is_some_and(Link::has_lost_its_folder) {
                 MailboxSide::FolderGone
+            } else if mailbox.archived.contains(key) {
+                MailboxSide::Archived
             } else if mailbox.gone.contains(key) {
                 MailboxSide::Gone
             } else {
@@ -71,6 +73,7 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
                     Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
                 },
                 writing: state.writing.get(key).cloned(),
+                let_go: state.let_go.get(key).cloned(),
                 deleted,
                 link,
                 mailbox,
@@ -187,6 +190,7 @@ mod tests {
             MailboxSide::Unchanged => "unchanged".to_owned(),
             MailboxSide::Gone => "gone".to_owned(),
             MailboxSide::FolderGone => "folder gone".to_owned(),
+            MailboxSide::Archived => "archived".to_owned(),
         };
         (side, twins.into_iter().map(|twin| twin.id).collect())
     }

@@ -70,7 +70,7 @@ impl SourceReader<'_> {
         questions.extend(unsettled.map(|(key, _)| key.clone()));
         if complete {
             // Not in a listing is not the same as gone: each is asked for by its key.
-            questions.extend(state.links.keys().cloned());
+            questions.extend(state.links.keys().chain(state.let_go.keys()).cloned());
         }
         // What the feed reports as gone is asked for by its key, too.
         questions.retain(|key| !matches!(reading.tasks.get(key), Some(Presence::Present(_))));

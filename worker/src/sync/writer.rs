@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{LocationKey, SourceKey, UserKey};
-use tasksync_common::plan::{Action, Done, Pass, Plan, Side};
+use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task, UserKey};
+use tasksync_common::plan::{Action, Done, Pass, Plan, Removal, Side};
 use tasksync_common::state::LocationState;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,6 +17,8 @@ use crate::work::SyncReport;
 
 /// Progress is saved after this many writes, so that little is read again after a crash.
 const SAVE_EVERY: u32 = 25;
+
+const PROGRESS: FieldSet = FieldSet::EMPTY.with(Field::Progress);
 
 /// A number that tasksync adds to a folder's name that is taken is at most this.
 const LARGEST_NUMBER: u32 = 20;
@@ -186,10 +188,13 @@ impl Writer<'_> {
                 };
                 self.create(&item).await.map(written)
             }
-            Action::RemoveFromMailbox { item, change_key, .. } => {
-                self.mailbox
-                    .delete(self.owner, &item_ref(item, change_key))
-                    .await?;
+            Action::RemoveFromMailbox {
+                item,
+                change_key,
+                removal,
+                ..
+            } => {
+                self.remove(&item_ref(item, change_key), *removal).await?;
                 Ok(Done::Deleted)
             }
             Action::RemoveTwin { item, change_key, .. } => {
@@ -214,15 +219,10 @@ impl Writer<'_> {
                 task,
                 fields,
                 ..
-            } => {
-                let changes = TaskChanges {
-                    task: (**task).clone(),
-                    fields: *fields,
-                };
-                self.task_is_unchanged(key, version).await?;
-                let written = self.source.update(key, version, &changes).await?;
-                Ok(Done::Version(written.version))
-            }
+            } => self.update_source(key, version, task, *fields).await,
+            Action::CompleteAtSource {
+                key, version, task, ..
+            } => self.update_source(key, version, task, PROGRESS).await,
             Action::UpdateMailbox {
                 item,
                 change_key,
@@ -242,6 +242,45 @@ impl Writer<'_> {
                     .await
                     .map(written)
             }
+        }
+    }
+
+    async fn update_source(
+        &self,
+        key: &SourceKey,
+        version: &str,
+        task: &Task,
+        fields: FieldSet,
+    ) -> Result<Done, Failure> {
+        let changes = TaskChanges {
+            task: task.clone(),
+            fields,
+        };
+        self.task_is_unchanged(key, version).await?;
+        let written = self.source.update(key, version, &changes).await?;
+        Ok(Done::Version(written.version))
+    }
+
+    /// Takes a copy out of the sync. One that is completed or left loses its marker last, so that an interrupted removal is
+    /// begun anew.
+    async fn remove(&self, item: &ItemRef, removal: Removal) -> Result<(), Failure> {
+        match removal {
+            Removal::Delete => self.mailbox.delete(self.owner, item).await,
+            Removal::Complete => {
+                let changes = ItemChanges {
+                    task: Task {
+                        status: Status::Completed,
+                        percent: Percent::DONE,
+                        ..Task::default()
+                    },
+                    fields: PROGRESS,
+                    write_id: self.write_id.clone(),
+                };
+                self.item_is_unchanged(item).await?;
+                let completed = self.mailbox.update(self.owner, item, &changes).await?;
+                self.mailbox.disown(self.owner, &completed).await.map(|_| ())
+            }
+            Removal::Leave => self.mailbox.disown(self.owner, item).await.map(|_| ()),
         }
     }
 

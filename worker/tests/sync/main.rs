@@ -31,6 +31,8 @@ mod lists;
 #[cfg(test)]
 mod mailbox;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod probes;
 #[cfg(test)]
 mod scale;

@@ -495,6 +495,16 @@ impl Rig {
         );
     }
 
+    /// A colleague sets a completed task back to half done.
+    pub(crate) fn reopen_original(&self, list: ListId, item: ItemId) {
+        let edit = ItemEdit {
+            status: Some(2),
+            percent: Some(0.5),
+            ..ItemEdit::default()
+        };
+        self.edit_original(list, item, edit);
+    }
+
     pub(crate) fn assign(&self, list: ListId, item: ItemId, people: &[usize]) {
         let to: Vec<i32> = people.iter().map(|person| self.site_user(*person)).collect();
         self.farm
@@ -577,7 +587,17 @@ impl Rig {
 
     pub(crate) async fn journal(&self, person: usize) -> Vec<String> {
         let entries = self.registry.journal_of(&self.user(person), 100).await.unwrap();
-        entries.into_iter().map(|entry| entry.kind).collect()
+        entries
+            .into_iter()
+            .map(|entry| entry.kind.name().to_owned())
+            .collect()
+    }
+
+    /// The kinds of the person's journal entries about edits that lost, newest first.
+    pub(crate) async fn conflicts(&self, person: usize) -> Vec<String> {
+        let mut kinds = self.journal(person).await;
+        kinds.retain(|kind| kind.starts_with("conflict_lost"));
+        kinds
     }
 
     /// Moves our clock and both servers' on together.

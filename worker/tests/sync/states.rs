@@ -177,7 +177,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(rig.original(list, new).title, "Refined");
     rig.calm().await;
     assert_eq!(
-        rig.journal(0).await,
+        rig.conflicts(0).await,
         <[&str; 0]>::default(),
         "nothing was in conflict"
     );
@@ -201,7 +201,7 @@ async fn what_was_taken_back_after_a_kill_stays_so() {
     assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
     rig.calm().await;
     // Whether it was written at all cannot be known, so it is kept.
-    assert_eq!(rig.journal(0).await, ["conflict_lost_in_mailbox"]);
+    assert_eq!(rig.conflicts(0).await, ["conflict_lost_in_mailbox"]);
 }
 
 /// What tasksync wrote at the source before it was killed is no colleague's edit, which would bring a deleted copy back.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tasksync_common::model::{Field, Percent, SourceKey, Status, Task};
-use tasksync_common::registry::JournalEntry;
+use tasksync_common::registry::{JournalEntry, JournalKind};
 
 use crate::world::{Item, World, holds, number_of};
 
@@ -113,12 +113,30 @@ impl Oracle {
 
     /// What goes into the journal before the plan is carried out.
     pub(crate) fn journal(&mut self, entry: &JournalEntry) {
-        // A deletion that nobody wished is not excused by an entry.
-        if entry.kind == "deleted_at_source" {
-            return;
+        // Values that both sides had agreed on, and a deletion that nobody wished, excuse no lost edit.
+        match &entry.kind {
+            JournalKind::ConflictLostAtSource
+            | JournalKind::ConflictLostInMailbox
+            | JournalKind::EditRemovedFromMailbox
+            | JournalKind::SetBackInMailbox => {}
+            JournalKind::OverwrittenAtSource
+            | JournalKind::OverwrittenInMailbox
+            | JournalKind::DeletedAtSource
+            | JournalKind::CompletedAtSource
+            | JournalKind::RemovedFromMailbox
+            | JournalKind::CompletedInMailbox
+            | JournalKind::LeftInMailbox
+            | JournalKind::RestoredInMailbox
+            | JournalKind::SecondCopyRemoved
+            | JournalKind::SecondCopyLeft
+            | JournalKind::Other(_) => return,
         }
-        if let Some(lost) = &entry.before {
-            let lost: Task = serde_json::from_value(lost.clone()).unwrap();
+        let lost = entry.before.as_ref().and_then(|before| before["title"].as_str());
+        if let Some(title) = lost {
+            let lost = Task {
+                title: title.to_owned(),
+                ..Task::default()
+            };
             self.open.remove(&number_of(&lost));
         }
     }

@@ -453,7 +453,11 @@ fn a_folder_left_out_after_a_lost_state() {
         for place in [None, Some(Place::Own), Some(Place::Ours(1))] {
             let mut history = vec![act(Create(0)), act(Create(1)), SYNC];
             history.extend(place.map(|place| act(Move(0, place))));
-            history.extend([later(EditItem(0, TITLE)), LoseState, failing(Fault::Lie(left_out))]);
+            history.extend([
+                later(EditItem(0, TITLE)),
+                LoseState,
+                failing(Fault::Lie(left_out)),
+            ]);
             run(0, &history);
         }
     }

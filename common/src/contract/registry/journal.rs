@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::SourceKey;
-use crate::registry::JournalEntry;
+use crate::registry::{JournalEntry, JournalKind};
 
 fn entry(tenant: &str, user: &str, seconds: i64, kind: &str) -> JournalEntry {
     JournalEntry {
         at: at(seconds),
         user: key(tenant, user),
         task: SourceKey::from_stored("sp|3f1c2f0e|17"),
-        kind: kind.to_owned(),
+        kind: JournalKind::from(kind.to_owned()),
         before: Some(serde_json::json!({"title": "Größe", "percent": 50})),
         after: None,
     }
 }
 
 fn kinds(entries: &[JournalEntry]) -> Vec<&str> {
-    entries.iter().map(|entry| entry.kind.as_str()).collect()
+    entries.iter().map(|entry| entry.kind.name()).collect()
 }
 
 /// By time, and of the same time the one written last; whole as they were written.
@@ -57,7 +57,14 @@ pub async fn old_entries_are_dropped_a_few_at_a_time(registry: Arc<dyn Registry>
     assert_eq!(registry.prune_journal(at(5), 3).await.unwrap(), 3);
     let ana = key("a", "ana");
     assert_eq!(
-        registry.journal_of(&ana, 20).await.unwrap().last().unwrap().kind,
+        registry
+            .journal_of(&ana, 20)
+            .await
+            .unwrap()
+            .last()
+            .unwrap()
+            .kind
+            .name(),
         "entry 3"
     );
     assert_eq!(registry.prune_journal(at(5), 3).await.unwrap(), 2);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::SourceKey;
-use crate::registry::{Alert, JournalEntry};
+use crate::registry::{Alert, JournalEntry, JournalKind};
 use crate::schedule::SavedStamp;
 
 /// Added once, replaced after, read as stored, removed once.
@@ -97,7 +97,7 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
                 at: at(1),
                 user: user.clone(),
                 task: SourceKey::from_stored("sp|x|1"),
-                kind: "conflict_lost".to_owned(),
+                kind: JournalKind::ConflictLostAtSource,
                 before: None,
                 after: None,
             }])

@@ -7,9 +7,8 @@ use super::connection::Connection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{SourceKey, UserKey};
-use crate::registry::Journal;
-use crate::registry::JournalEntry;
 use crate::registry::sql::again;
+use crate::registry::{Journal, JournalEntry, JournalKind};
 
 /// One entry at a time: a file is not far away.
 const ADD_ONE: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
@@ -93,7 +92,7 @@ impl Journal for SqlRegistry {
                         tenant: entry.user.tenant.as_str(),
                         user: entry.user.user.as_str(),
                         task: entry.task.as_str(),
-                        kind: &entry.kind,
+                        kind: entry.kind.name(),
                         before: document(&entry.before)?,
                         after: document(&entry.after)?,
                     })
@@ -135,7 +134,7 @@ impl Journal for SqlRegistry {
                     at: self.time(at)?,
                     user: user.clone(),
                     task: SourceKey::from_stored(&task),
-                    kind,
+                    kind: JournalKind::from(kind),
                     before: value(before)?,
                     after: value(after)?,
                 })

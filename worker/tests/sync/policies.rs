@@ -1,0 +1,184 @@
+//! A tenant's policies for deletions, the archive, and the journal of what a sync overwrites.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tasksync_common::registry::{JournalEntry, JournalKind};
+use tasksync_loadtest::exchange::{ItemEdit as CopyEdit, TaskStatus};
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
+
+use crate::rig::{Rig, Spec};
+
+/// A tenant with this policy, and two synced tasks.
+async fn synced(policy: Value) -> (Rig, ListId, Vec<ItemId>) {
+    let mut rig = Rig::with_settings(Spec::default(), |_, mut settings| {
+        settings["policy"] = policy;
+        settings
+    })
+    .await;
+    let list = rig.tasks_list("Plan");
+    let items = vec![rig.add_task(list, 0, "Report"), rig.add_task(list, 0, "Invoice")];
+    rig.cycle(0).await;
+    rig.calm().await;
+    (rig, list, items)
+}
+
+/// Every item of the first person with this subject, wherever it lies: whether it was deleted, and whether it is marked.
+fn items_named(rig: &Rig, subject: &str) -> Vec<(bool, bool)> {
+    let all = rig.farm.exchange.items(rig.smtp(0));
+    all.iter()
+        .filter(|item| item.subject == subject)
+        .map(|item| {
+            (
+                item.in_deleted_items,
+                item.named.contains_key("TaskSyncSourceKey"),
+            )
+        })
+        .collect()
+}
+
+fn complete(rig: &Rig, list: ListId, item: ItemId) {
+    let edit = CopyEdit {
+        status: Some(TaskStatus::Completed),
+        percent: Some(100.0),
+        ..CopyEdit::default()
+    };
+    rig.edit_copy(0, list, item, edit);
+}
+
+#[tokio::test]
+async fn a_copy_that_a_person_deletes_completes_its_task_where_the_tenant_says_so() {
+    let (rig, list, items) = synced(json!({"mailbox_deletions": "complete"})).await;
+    rig.delete_copy(0, list, items[0]);
+    let report = rig.cycle(0).await.report();
+    assert_eq!((report.source_writes, report.mailbox_writes), (1, 0));
+    let original = rig.original(list, items[0]);
+    assert!(!original.recycled);
+    assert!((original.percent - 1.0).abs() < f64::EPSILON, "{original:?}");
+    assert_eq!(rig.journal(0).await, ["completed_at_source"]);
+    rig.silent().await;
+    assert!(rig.copies(0, list, items[0]).is_empty());
+    // Opened again by a colleague: the person has it again.
+    rig.reopen_original(list, items[0]);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copies(0, list, items[0]).len(), 1);
+    rig.calm().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_a_person_deletes_changes_nothing_where_the_tenant_says_so() {
+    let (rig, list, items) = synced(json!({"mailbox_deletions": "ignore"})).await;
+    rig.delete_copy(0, list, items[0]);
+    let before = rig.writes();
+    rig.cycle(0).await.report();
+    assert_eq!(rig.writes(), before);
+    rig.silent().await;
+    assert!(!rig.original(list, items[0]).recycled);
+    assert!(rig.copies(0, list, items[0]).is_empty());
+    // A colleague's edit brings it back.
+    rig.retitle_original(list, items[0], "Report, really");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copy(0, list, items[0]).subject, "Report, really");
+    rig.calm().await;
+}
+
+#[tokio::test]
+async fn a_task_deleted_at_the_source_leaves_a_completed_item_of_the_persons_own_where_the_tenant_says_so() {
+    let (rig, list, items) = synced(json!({"source_deletions": "complete"})).await;
+    rig.delete_original(list, items[0]);
+    rig.cycle(0).await.report();
+    assert_eq!(items_named(&rig, "Report"), [(false, false)]);
+    let all = rig.farm.exchange.items(rig.smtp(0));
+    let left = all.iter().find(|item| item.subject == "Report").unwrap();
+    assert_eq!(left.status, TaskStatus::Completed);
+    assert_eq!(rig.journal(0).await, ["completed_in_mailbox"]);
+    rig.silent().await;
+}
+
+#[tokio::test]
+async fn a_task_deleted_at_the_source_leaves_the_copy_as_it_is_where_the_tenant_says_so() {
+    let (rig, list, items) = synced(json!({"source_deletions": "ignore"})).await;
+    rig.delete_original(list, items[0]);
+    rig.cycle(0).await.report();
+    assert_eq!(items_named(&rig, "Report"), [(false, false)]);
+    rig.silent().await;
+    // Somebody who is no longer assigned keeps nothing.
+    let other = rig.add_task(list, 0, "Budget");
+    rig.cycle(0).await.report();
+    rig.assign(list, other, &[]);
+    rig.cycle(0).await.report();
+    assert_eq!(items_named(&rig, "Budget"), [(true, true)]);
+}
+
+#[tokio::test]
+async fn a_task_completed_long_ago_that_leaves_the_mailbox_was_archived_and_a_fresh_one_was_deleted() {
+    let (rig, list, items) = synced(json!({"archived_after": "30d"})).await;
+    complete(&rig, list, items[0]);
+    rig.cycle(0).await.report();
+    rig.pass_time(SignedDuration::from_hours(24 * 31));
+    complete(&rig, list, items[1]);
+    rig.cycle(0).await.report();
+    rig.delete_copy(0, list, items[0]);
+    rig.delete_copy(0, list, items[1]);
+    rig.cycle(0).await.report();
+    assert!(!rig.original(list, items[0]).recycled);
+    assert!(rig.original(list, items[1]).recycled);
+    rig.silent().await;
+    assert!(rig.copies(0, list, items[0]).is_empty());
+    rig.reopen_original(list, items[0]);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copies(0, list, items[0]).len(), 1);
+    rig.calm().await;
+}
+
+#[tokio::test]
+async fn a_copy_in_the_archive_mailbox_was_not_deleted() {
+    let (rig, list, items) = synced(json!({})).await;
+    rig.farm.exchange.give_archive(rig.smtp(0)).unwrap();
+    let copy = rig.copy(0, list, items[0]);
+    rig.farm.exchange.person_archives(rig.smtp(0), &copy.id).unwrap();
+    rig.delete_copy(0, list, items[1]);
+    rig.cycle(0).await.report();
+    assert!(!rig.original(list, items[0]).recycled);
+    assert!(rig.original(list, items[1]).recycled, "a deletion still travels");
+    rig.silent().await;
+    let archived = rig.farm.exchange.items(rig.smtp(0));
+    let reports: Vec<bool> = archived
+        .iter()
+        .filter(|item| item.subject == "Report")
+        .map(|item| item.in_archive)
+        .collect();
+    assert_eq!(reports, [true], "no second copy is made");
+}
+
+#[tokio::test]
+async fn what_a_sync_overwrites_is_in_the_journal_with_its_field_and_its_side() {
+    let (rig, list, items) = synced(json!({})).await;
+    rig.retitle_copy(0, list, items[0], "Report of May");
+    rig.cycle(0).await.report();
+    rig.retitle_original(list, items[1], "Invoice of May");
+    rig.cycle(0).await.report();
+    let entries = rig.registry.journal_of(&rig.user(0), 10).await.unwrap();
+    let told = |entry: &JournalEntry| {
+        (
+            entry.kind.clone(),
+            entry.before.clone().unwrap(),
+            entry.after.clone().unwrap(),
+        )
+    };
+    let told: Vec<_> = entries.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            (
+                JournalKind::OverwrittenInMailbox,
+                json!({"title": "Invoice"}),
+                json!({"title": "Invoice of May"})
+            ),
+            (
+                JournalKind::OverwrittenAtSource,
+                json!({"title": "Report"}),
+                json!({"title": "Report of May"})
+            ),
+        ]
+    );
+}
