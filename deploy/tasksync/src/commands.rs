@@ -8,7 +8,7 @@ use tasksync_common::registry::Tenant;
 use crate::cli::{DeadLettersCommand, Remote, TenantCommand, UserCommand, WhichLetters};
 use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
-use crate::{import, preview, show};
+use crate::{import, journal, preview, show};
 
 /// Entries asked for at once.
 const PAGE: &str = "1000";
@@ -222,7 +222,7 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
                     &[("limit", &limit.to_string())],
                 )
                 .await?;
-            say(client, &answer, || show::journal(&answer))
+            say(client, &answer, || journal::text(&answer))
         }
     }
 }

@@ -6,6 +6,7 @@ mod commands;
 mod docs;
 mod exit;
 mod import;
+mod journal;
 mod preview;
 mod service;
 mod show;

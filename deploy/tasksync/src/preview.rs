@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use tasksync_common::model::{Field, UserKey};
-use tasksync_common::plan::{Action, Held, Plan, Step, held_digest};
+use tasksync_common::plan::{Action, Held, Memo, Plan, Step, held_digest};
 
+use crate::journal::value;
 use crate::show::{cell, entries};
 
 /// The fields of a task in plans, with the names people know.
@@ -18,18 +19,10 @@ const FIELDS: [(&str, &[&str]); 9] = [
     ("total_work", &["total_work"]),
     ("categories", &["categories"]),
 ];
-/// Longest description shown, in characters.
-const BODY_SHOWN: usize = 80;
 
 /// The plan as the API answers it.
 pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
-    let agreed = plan.agreed.iter().map(|memo| {
-        let mut value = serde_json::to_value(memo).unwrap_or_else(|_| json!({ "key": memo.key() }));
-        if let Some(object) = value.as_object_mut() {
-            object.insert("step".to_owned(), json!("agreed"));
-        }
-        value
-    });
+    let agreed = plan.agreed.iter().map(one_memo);
     let actions = plan.actions.iter().map(|(step, action)| one_step(*step, action));
     let steps: Vec<Value> = agreed.chain(actions).collect();
     json!({
@@ -41,6 +34,21 @@ pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
         "held": held,
         "held_plan": (!held.is_empty()).then(|| held_digest(held)),
     })
+}
+
+fn one_memo(memo: &Memo) -> Value {
+    let mut value = match memo {
+        Memo::LetGo { key, let_go } => {
+            return json!({"step": Step::MailboxDeletions, "action": "let_go", "key": key, "why": let_go.why});
+        }
+        Memo::Remember { .. } | Memo::Forget { .. } => {
+            serde_json::to_value(memo).unwrap_or_else(|_| json!({ "key": memo.key() }))
+        }
+    };
+    if let Some(object) = value.as_object_mut() {
+        object.insert("step".to_owned(), json!("agreed"));
+    }
+    value
 }
 
 fn one_step(step: Step, action: &Action) -> Value {
@@ -114,7 +122,7 @@ fn line(step: &Value) -> String {
     let mut text = format!(
         "{:<20} {}: {}",
         cell(&step["step"]),
-        words(step["action"].as_str().unwrap_or_default()),
+        words(step),
         cell(&step["key"])
     );
     let title = &step["task"]["title"];
@@ -140,12 +148,19 @@ fn line(step: &Value) -> String {
             continue;
         }
         text.push_str(&format!("    {field}: {}", shown(&step["task"], values)));
-        if !step["lost"].is_null() {
-            text.push_str(&format!("  (loses: {})", shown(&step["lost"], values)));
+        let replaces = &step["replaces"];
+        let known = !(replaces["remembered"] == true && field == "body");
+        if replaces.is_object() && known {
+            let word = if replaces["standing"] == "agreed" {
+                "was"
+            } else {
+                "loses"
+            };
+            text.push_str(&format!("  ({word}: {})", shown(&replaces["values"], values)));
         }
         text.push('\n');
     }
-    if !step["edited"].is_null() {
+    if !step["removal"].is_null() && step["replaces"]["standing"] == "edited" {
         text.push_str("    the copy was edited in the mailbox; the edit goes to the journal\n");
     }
     text
@@ -158,34 +173,23 @@ fn has(task: &Value, values: &[&str]) -> bool {
 }
 
 fn shown(task: &Value, values: &[&str]) -> String {
-    let all: Vec<String> = values
-        .iter()
-        .map(|name| match *name {
-            "body" if task["body"].is_null() => "none".to_owned(),
-            "body" => {
-                let content = cell(&task["body"]["content"]);
-                let short: String = content.chars().take(BODY_SHOWN).collect();
-                if short.len() < content.len() {
-                    format!("{short}…")
-                } else {
-                    short
-                }
-            }
-            "percent" => task["percent"].as_u64().map_or_else(
-                || "-".to_owned(),
-                |hundredths| format!("{}.{:02} %", hundredths / 100, hundredths % 100),
-            ),
-            "start" | "due" if task[*name].is_null() => "none".to_owned(),
-            name => cell(&task[name]),
-        })
-        .collect();
+    let all: Vec<String> = values.iter().map(|name| value(name, &task[*name])).collect();
     all.join(", ")
 }
 
-fn words(action: &str) -> &str {
-    match action {
+fn words(step: &Value) -> &str {
+    match step["action"].as_str().unwrap_or_default() {
         "create_in_mailbox" => "create in the mailbox",
-        "remove_from_mailbox" => "move to the mailbox's deleted items",
+        "remove_from_mailbox" => match step["removal"].as_str() {
+            Some("complete") => "complete in the mailbox and leave to the person",
+            Some("leave") => "leave in the mailbox to the person",
+            _ => "move to the mailbox's deleted items",
+        },
+        "complete_at_source" => "complete at the source",
+        "let_go" => match step["why"].as_str() {
+            Some("archived") => "keep at the source without a copy, which was archived",
+            _ => "keep at the source without a copy, which was deleted",
+        },
         "delete_at_source" => "move to the source's recycle bin",
         "update_source" => "write to the source",
         "update_mailbox" => "write to the mailbox",
@@ -198,7 +202,7 @@ fn words(action: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use tasksync_common::model::{FieldSet, LocationKey, Task};
-    use tasksync_common::plan::{Memo, Side};
+    use tasksync_common::plan::{Removal, Replaced, Side, Standing};
 
     use super::*;
 
@@ -216,7 +220,8 @@ mod tests {
             item: "i2".to_owned(),
             change_key: "c2".to_owned(),
             absence: tasksync_common::plan::Absence::NotAssigned,
-            edited: Some(Box::new(task.clone())),
+            removal: Removal::Delete,
+            replaces: Box::new(Replaced::read(&task, Standing::Edited)),
         };
         let plan = Plan {
             folders: vec![list.clone()],
@@ -235,7 +240,7 @@ mod tests {
         let update = json!({
             "step": "conflicts", "action": "update_source", "key": list.task(1), "task": task,
             "fields": FieldSet::of(&[Field::Title, Field::Due]).iter().map(Field::name).collect::<Vec<_>>(),
-            "lost": Task { title: "Old title".to_owned(), ..Task::default() },
+            "replaces": Replaced::read(&Task { title: "Old title".to_owned(), ..Task::default() }, Standing::Edited),
         });
         answer["steps"].as_array_mut().unwrap().push(update);
         let shown = text(&answer);

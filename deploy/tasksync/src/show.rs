@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::journal;
+
 /// Lines of cells, each column as wide as its widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
@@ -43,7 +45,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A time to the second.
-fn time(value: &Value) -> String {
+pub(crate) fn time(value: &Value) -> String {
     value
         .as_str()
         .and_then(|text| text.parse::<jiff::Timestamp>().ok())
@@ -178,7 +180,7 @@ pub(crate) fn user(answer: &Value) -> String {
     text.push_str(&tasks(&answer["tasks"]));
     if !entries(answer, "journal").is_empty() {
         text.push_str("\nLast in the journal:\n");
-        text.push_str(&journal(answer));
+        text.push_str(&journal::text(answer));
     }
     text
 }
@@ -195,11 +197,12 @@ fn tasks(tasks: &Value) -> String {
         );
     }
     let mut text = format!(
-        "\nTasks: {} on both sides, {} unfinished, {} deletions held back, {} refused\n",
+        "\nTasks: {} on both sides, {} unfinished, {} deletions held back, {} refused, {} archived or without a copy by policy\n",
         cell(&tasks["linked"]),
         cell(&tasks["unfinished"]),
         cell(&tasks["held"]),
         cell(&tasks["refused"]),
+        cell(&tasks["let_go"]),
     );
     let shown = entries(tasks, "refused_tasks");
     for refused in shown {
@@ -237,28 +240,6 @@ fn failure(failure: &Value) -> String {
         cell(&failure["action"]),
         cell(&failure["who_acts"]),
     )
-}
-
-pub(crate) fn journal(answer: &Value) -> String {
-    let entries = entries(answer, "journal");
-    if entries.is_empty() {
-        return "Nothing was overwritten or deleted.\n".to_owned();
-    }
-    let mut text = String::new();
-    for entry in entries {
-        text.push_str(&format!(
-            "{}  {}  {}\n",
-            time(&entry["at"]),
-            cell(&entry["kind"]),
-            cell(&entry["task"])
-        ));
-        for (name, field) in [("before", "before"), ("after ", "after")] {
-            if !entry[field].is_null() {
-                text.push_str(&format!("    {name}: {}\n", cell(&entry[field])));
-            }
-        }
-    }
-    text
 }
 
 /// The live processes, who leads among them, and what they do.
@@ -470,7 +451,7 @@ mod tests {
                 tenant,
                 users,
                 user,
-                journal,
+                journal::text,
                 status,
                 alerts,
                 dead_letters,

@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tasksync_common::model::TenantId;
-use tasksync_common::plan::{DeletionPolicy, Policy};
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::schedule::rebuild::add_missing;
 
@@ -102,7 +101,6 @@ fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
     }
     check_text("display_name", &tenant.display_name, 200)?;
     check_time_zone("time_zone", &tenant.time_zone)?;
-    check_policy(&tenant.policy)?;
     let SourceConnection::SharePoint(sharepoint) = &tenant.source;
     if !(1..=MAXIMUM_SITES).contains(&sharepoint.sites.len()) {
         return Err(ApiError::bad_request(format!(
@@ -125,33 +123,6 @@ fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
         url.host_str(),
         url.password().is_some() || !url.username().is_empty(),
     )
-}
-
-/// Refuses what this version reads and does not carry out: a deletion that would go through against the tenant's wish is worse
-/// than a setting that is refused.
-fn check_policy(policy: &Policy) -> Result<(), ApiError> {
-    let Policy {
-        conflicts: _,
-        mailbox_deletions,
-        source_deletions,
-        archived_after,
-    } = *policy;
-    for (field, wanted) in [
-        ("policy.mailbox_deletions", mailbox_deletions),
-        ("policy.source_deletions", source_deletions),
-    ] {
-        if wanted != DeletionPolicy::Propagate {
-            return Err(ApiError::bad_request(format!(
-                "{field}: this version carries out \"propagate\" only; leave the line out"
-            )));
-        }
-    }
-    if archived_after != Policy::default().archived_after {
-        return Err(ApiError::bad_request(
-            "policy.archived_after: this version does not tell archived tasks from deleted ones; leave the line out".to_owned(),
-        ));
-    }
-    Ok(())
 }
 
 fn check_address(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Member, Permits, Role};
+use tasksync_common::plan::Side;
 use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
 use tasksync_common::schedule::{Failing, SavedStamp, Summary, UserStatus};
@@ -243,6 +244,8 @@ pub(super) struct TasksView {
     unfinished: usize,
     /// Deletions held back.
     held: usize,
+    /// Archived, or deleted in the mailbox and kept at the source by the tenant's policy: without a copy.
+    let_go: usize,
     /// Refused by a server, in all.
     refused: usize,
     /// The first of them.
@@ -269,6 +272,7 @@ impl TasksView {
             linked: state.links.len(),
             unfinished: state.pending.len(),
             held: state.held.len(),
+            let_go: state.let_go.len(),
             refused: state.parked.len(),
             refused_tasks: state
                 .parked

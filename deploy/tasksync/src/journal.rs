@@ -1,0 +1,94 @@
+//! The journal as text for people.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::show::{cell, entries, time};
+
+/// Longest description shown, in characters.
+const BODY_SHOWN: usize = 80;
+
+/// Returns the entries, newest first, with one line for each value.
+pub(crate) fn text(answer: &Value) -> String {
+    let entries = entries(answer, "journal");
+    if entries.is_empty() {
+        return "Nothing was overwritten or deleted.\n".to_owned();
+    }
+    let mut text = String::new();
+    for entry in entries {
+        text.push_str(&format!(
+            "{}  {}  {}\n",
+            time(&entry["at"]),
+            cell(&entry["kind"]),
+            cell(&entry["task"])
+        ));
+        text.push_str(&values(entry));
+    }
+    text
+}
+
+/// One line for each value of an entry: what it was, and what took its place.
+fn values(entry: &Value) -> String {
+    let (before, after) = (entry["before"].as_object(), entry["after"].as_object());
+    let names: BTreeSet<&String> = before.into_iter().chain(after).flat_map(Map::keys).collect();
+    let mut text = String::new();
+    for name in names {
+        let of = |values: Option<&Map<String, Value>>| Some(value(name, values?.get(name)?));
+        match (of(before), of(after)) {
+            (Some(before), Some(after)) => text.push_str(&format!("    {name}: {before} -> {after}\n")),
+            (Some(before), None) => text.push_str(&format!("    {name}: {before}\n")),
+            (None, Some(after)) => text.push_str(&format!("    {name}: -> {after}\n")),
+            (None, None) => {}
+        }
+    }
+    text
+}
+
+/// Returns a value of a task as people read it: a part done in percent, a long description cut.
+pub(crate) fn value(name: &str, value: &Value) -> String {
+    match (name, value) {
+        ("body" | "start" | "due", Value::Null) => "none".to_owned(),
+        ("body", body) => {
+            let content = cell(&body["content"]);
+            let short: String = content.chars().take(BODY_SHOWN).collect();
+            if short.len() < content.len() {
+                format!("{short}…")
+            } else {
+                short
+            }
+        }
+        ("percent", percent) => percent.as_u64().map_or_else(
+            || "-".to_owned(),
+            |hundredths| format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+        ),
+        (_, value) => cell(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_says_value_by_value_what_it_was_and_what_took_its_place() {
+        let answer = json!({"journal": [
+            {"at": "2026-03-01T10:00:00Z", "kind": "overwritten_at_source", "task": "sp|a|1",
+             "before": {"title": "Old", "percent": 0, "due": null}, "after": {"title": "New", "percent": 5000, "due": "2026-03-02"}},
+            {"at": "2026-03-01T09:00:00Z", "kind": "deleted_at_source", "task": "sp|a|2", "before": {"title": "Gone"}, "after": null},
+        ]});
+        let shown = text(&answer);
+        for expected in [
+            "overwritten_at_source  sp|a|1\n    due: none -> 2026-03-02\n    percent: 0.00 % -> 50.00 %\n    title: Old -> New\n",
+            "deleted_at_source  sp|a|2\n    title: Gone\n",
+        ] {
+            assert!(shown.contains(expected), "{expected:?} in:\n{shown}");
+        }
+        assert_eq!(
+            text(&json!({"journal": []})),
+            "Nothing was overwritten or deleted.\n"
+        );
+    }
+}
