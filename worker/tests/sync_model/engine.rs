@@ -213,7 +213,7 @@ pub(crate) const EVERYTHING: MailboxCapabilities = MailboxCapabilities {
     signs: true,
     search_by_key: true,
     deleted_items: true,
-    archive: false,
+    archive: true,
     time_precision: SignedDuration::from_secs(1),
 };
 

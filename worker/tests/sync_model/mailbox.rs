@@ -337,7 +337,23 @@ impl Mailbox for ModelMailbox {
     }
 
     async fn archived(&self, _: &Owner) -> Result<Vec<PlacedItem>, Failure> {
-        Ok(Vec::new())
+        self.world
+            .read(|world, answer| {
+                let found = world.archive.iter().map(|key| PlacedItem {
+                    item: ItemRef {
+                        id: format!("archived-{key}"),
+                        change_key: String::new(),
+                    },
+                    marker: Marker::unnamed(key.clone()),
+                    folder: None,
+                });
+                match answer {
+                    Answer::Honest => Ok(found.collect()),
+                    // One archive is one answer: it cannot be read in part.
+                    Answer::Lie | Answer::Refusal => Err(refusal()),
+                }
+            })
+            .await
     }
 
     async fn complete_item_markers(

@@ -86,6 +86,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (which.clone(), place).prop_map(|(which, place)| Act::Move(which, place)),
         2 => which.prop_map(Act::Copy),
         1 => (0..2_usize).prop_map(Act::DeleteFolder),
+        1 => (0..6_usize).prop_map(Act::Archive),
     ]
 }
 
@@ -202,6 +203,24 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, history: &[Op]) {
     Oracle::check_at_rest(&stage.shared.world());
 }
 
+/// Where nothing is searched for by key, a copy that a person moved and that has a new id there cannot be told from a deleted
+/// one: such a back end keeps ids when it moves, and nothing is moved here.
+fn without_moves(op: &mut Op) {
+    let stays = |act: &mut Act| {
+        if let Act::Move(number, _) | Act::Copy(number) = act {
+            *act = Act::EditItem(*number, Edit::Title);
+        }
+    };
+    match op {
+        Op::Act(_, act) => stays(act),
+        Op::Sync(way) => {
+            let acts = way.while_reading.iter_mut().chain(&mut way.before_writing);
+            acts.for_each(stays);
+        }
+        Op::LoseState => {}
+    }
+}
+
 /// Six histories for each case asked for (`PROPTEST_CASES`, else 256). Without `PROPTEST_RNG_SEED` they are the same in every run,
 /// so that a change is judged by what it changes; other seeds explore.
 fn histories() -> ProptestConfig {
@@ -233,15 +252,20 @@ proptest! {
     #[test]
     fn whatever_a_server_cannot_do_nothing_is_lost(
         skew in -3_000..3_000_i64,
-        lacks in 0..3_u8,
+        lacks in 0..4_u8,
         history in prop::collection::vec(op(), 1..30),
     ) {
         let capabilities = MailboxCapabilities {
             conditional_writes: lacks != 0,
             signs: lacks != 1,
             deleted_items: lacks != 2,
+            search_by_key: lacks != 3,
             ..EVERYTHING
         };
+        let mut history = history;
+        if !capabilities.search_by_key {
+            history.iter_mut().for_each(without_moves);
+        }
         run_with(skew, capabilities, &history);
     }
 }

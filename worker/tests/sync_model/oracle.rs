@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tasksync_common::model::{Field, Percent, SourceKey, Status, Task};
 use tasksync_common::registry::{JournalEntry, JournalKind};
 
-use crate::world::{Item, World, holds, number_of};
+use crate::world::{Item, SourceTask, World, holds, number_of};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -29,6 +29,8 @@ pub(crate) struct Oracle {
     unclear: BTreeSet<SourceKey>,
     /// Of these, those whose titles do not travel, as the copy is or was private.
     private: BTreeSet<SourceKey>,
+    /// Tasks of which a copy lies in the archive: they need no other one.
+    archived: BTreeSet<SourceKey>,
     /// Tasks whose copy a person took away.
     taken: BTreeSet<SourceKey>,
     /// Of these, tasks that have to go at the source, as nothing else happened to them.
@@ -80,6 +82,12 @@ impl Oracle {
         if must_go {
             self.must_go.insert(key.clone());
         }
+    }
+
+    pub(crate) fn archived(&mut self, key: &SourceKey, _task: &Task) {
+        self.must_go.remove(key);
+        self.forget_open(key, Side::Mailbox);
+        self.archived.insert(key.clone());
     }
 
     pub(crate) fn lost_folder(&mut self, key: &SourceKey, _task: &Task) {
@@ -235,7 +243,7 @@ impl Oracle {
     /// Whether every task says by itself what it means: status and percent that contradict each other mean what they
     /// came from, which is lost with the state.
     pub(crate) fn is_clear(world: &World) -> bool {
-        world.source.values().all(|task| consistent(&task.task))
+        world.archive.is_empty() && world.source.values().all(|task| consistent(&task.task))
     }
 
     /// When nobody edited any more and syncs went through.
@@ -243,6 +251,9 @@ impl Oracle {
         let oracle = &world.oracle;
         for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
             let copies = world.copies_of(key);
+            if copies.is_empty() && oracle.archived.contains(key) {
+                continue;
+            }
             assert_eq!(copies.len(), 1, "{key} has one copy: {copies:?}");
             let difference = difference(key, &task.task, copies[0].1);
             assert_eq!(
@@ -261,7 +272,8 @@ impl Oracle {
         }
         for (number, (key, side)) in &oracle.open {
             let source = world.source.get(key);
-            let hidden = *side == Side::Source && source.is_some_and(|task| !task.assigned);
+            let without_copy = |task: &SourceTask| !task.assigned || oracle.archived.contains(key);
+            let hidden = *side == Side::Source && source.is_some_and(without_copy);
             assert!(hidden, "{key}: title {number} of the {side:?} got lost");
         }
     }

@@ -70,6 +70,8 @@ pub(crate) enum Act {
     Move(usize, Place),
     Copy(usize),
     DeleteFolder(usize),
+    /// The mailbox moves a copy to its archive.
+    Archive(usize),
 }
 
 /// The mailbox's own task folder.
@@ -99,6 +101,8 @@ pub(crate) struct World {
     pub(crate) binned: BTreeMap<u32, Item>,
     /// Keys and last writes of the items that lie in the deleted items.
     pub(crate) deleted: Vec<(SourceKey, String)>,
+    /// Keys of the items that lie in the archive.
+    pub(crate) archive: BTreeSet<SourceKey>,
     pub(crate) mailbox_log: Vec<(u32, u32)>,
     pub(crate) counter: u32,
     pub(crate) saved: Option<SyncState>,
@@ -148,6 +152,7 @@ impl World {
             owners: BTreeMap::new(),
             binned: BTreeMap::new(),
             deleted: Vec::new(),
+            archive: BTreeSet::new(),
             mailbox_log: Vec::new(),
             counter: 0,
             saved: None,
@@ -327,6 +332,13 @@ impl World {
                     self.oracle.copied(&key);
                 }
             }
+            Act::Archive(number) => {
+                if let Some((id, key)) = self.nth_copy(*number) {
+                    let item = self.remove_item(id).unwrap();
+                    self.oracle.archived(&key, &item.task);
+                    self.archive.insert(key);
+                }
+            }
             Act::DeleteFolder(place) => {
                 if let Some(folder) = self.folder_of(&location(*place)) {
                     self.folders.remove(&folder);
@@ -406,8 +418,11 @@ impl World {
         let unedited = self.source.get(key).is_some_and(|task| {
             task.assigned && link.is_some_and(|link| link.version == task.version.to_string())
         });
-        self.oracle
-            .took_away(key, &item.task, linked && folders_known && alone && unedited);
+        self.oracle.took_away(
+            key,
+            &item.task,
+            linked && folders_known && alone && unedited && !self.archive.contains(key),
+        );
     }
 
     /// The person edits, at the source, every task a write of which was refused.
