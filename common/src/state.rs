@@ -72,6 +72,10 @@ pub struct Link {
     /// The mailbox has edits that are still to be sent, although its version is the remembered one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
+    /// Fields that the mailbox did not keep, although it answered their write with a success: `agreed` has what it shows instead,
+    /// which is nobody's edit.
+    #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
+    pub not_kept: FieldSet,
     /// When a sync first found the task completed on both sides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
@@ -109,6 +113,7 @@ impl Link {
             own: FieldSet::EMPTY,
             elsewhere,
             unsent: false,
+            not_kept: FieldSet::EMPTY,
             completed_at: None,
         }
     }

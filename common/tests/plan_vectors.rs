@@ -146,6 +146,8 @@ fn pair(row: &Row) -> Pair {
                     .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
                 elsewhere: None,
                 unsent: value["unsent"].as_bool() == Some(true),
+                not_kept: serde_json::from_value::<Vec<Field>>(value["not_kept"].clone())
+                    .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
                 completed_at: None,
             }
         }),

@@ -249,7 +249,7 @@ impl FieldSet {
 
     /// Whether no field is in the set.
     #[must_use]
-    pub fn is_empty(self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
 

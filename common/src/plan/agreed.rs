@@ -54,7 +54,11 @@ impl Agreed {
 
     /// Takes the fields in `fields` over from `task`.
     pub fn take(&mut self, task: &Task, fields: FieldSet) {
-        let other = Self::of(task);
+        self.take_agreed(&Self::of(task), fields);
+    }
+
+    /// Takes the fields in `fields` over from `other`.
+    pub fn take_agreed(&mut self, other: &Self, fields: FieldSet) {
         for field in fields.iter() {
             match field {
                 Field::Title => self.title.clone_from(&other.title),

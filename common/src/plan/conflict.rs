@@ -12,6 +12,16 @@ use super::sides::{MailboxValue, SourceValue};
 use crate::model::{FieldSet, Task};
 use crate::state::Link;
 
+/// Returns `now`, which a write to the source leaves, with what the mailbox did not keep as it stood in `link`.
+fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
+    let mut now = Link {
+        not_kept: unkept,
+        ..now
+    };
+    now.agreed.take_agreed(&link.agreed, unkept);
+    now
+}
+
 /// Whose values stand for the whole task.
 enum Winner {
     Mailbox,
@@ -37,20 +47,28 @@ impl Decider<'_> {
         if hides_own_write(self.pair) && !in_mailbox.is_empty() {
             return self.settle(mailbox, task, now, self.winner(source, mailbox));
         }
+        // What the mailbox only failed to keep is no edit that disputes the person's.
+        let unkept = link.not_kept.except(in_mailbox);
         match (at_source.is_empty(), in_mailbox.is_empty()) {
             (true, true) => remember(&self.pair.key, now),
-            (true, false) => {
+            (_, false) if at_source.except(unkept).is_empty() => {
                 let replaces = Replaced::read(&task, Standing::Agreed);
-                self.update_source(mailbox, in_mailbox, now, replaces)
+                self.update_source(mailbox, in_mailbox, not_kept(now, link, unkept), replaces)
             }
             (false, true) => {
                 let incoming = with_both_dates(at_source, shared(mailbox, self.common));
                 let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
                 self.update_mailbox(mailbox, task, incoming, now, replaces)
             }
-            (false, false) => match self.rules.policy.conflicts {
+            (_, false) => match self.rules.policy.conflicts {
                 ConflictPolicy::LatestTask | ConflictPolicy::SourceWins | ConflictPolicy::MailboxWins => {
-                    self.settle(mailbox, task, now, self.winner(source, mailbox))
+                    match self.winner(source, mailbox) {
+                        Winner::Mailbox => {
+                            let now = not_kept(now, link, unkept);
+                            self.settle(mailbox, task, now, Winner::Mailbox)
+                        }
+                        source @ Winner::Source(_) => self.settle(mailbox, task, now, source),
+                    }
                 }
                 ConflictPolicy::Merge => self.merge(link, source, mailbox, at_source, in_mailbox),
             },
@@ -167,7 +185,12 @@ impl Decider<'_> {
         }
         match winner {
             Winner::Mailbox => {
-                let outgoing = with_moved_date(differing, &Agreed::of(&task), mailbox, shared);
+                let outgoing = with_moved_date(
+                    differing.except(link.not_kept),
+                    &Agreed::of(&task),
+                    mailbox,
+                    shared,
+                );
                 let replaces = Replaced::read(&task, Standing::Edited);
                 self.update_source(mailbox, outgoing, link, replaces)
             }

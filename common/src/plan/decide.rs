@@ -454,7 +454,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn source_edits(&self, link: &Link, source: &SourceValue) -> FieldSet {
-        if source.version == link.version && !self.pair.deep {
+        if source.version == link.version && link.not_kept.is_empty() && !self.pair.deep {
             return FieldSet::EMPTY;
         }
         changed(&link.agreed, &meant(source, Some(link)), self.common)
@@ -478,6 +478,7 @@ impl Decider<'_> {
             agreed,
             source_progress: raw_progress(source),
             removing: false,
+            not_kept: FieldSet::EMPTY,
             ..link.clone()
         };
         if fields.is_empty() {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Action, Kind, Memo};
 use crate::error::{ErrorClass, Failure, Scope, Stops};
-use crate::model::{LocationKey, SourceKey, Status};
+use crate::model::{FieldSet, LocationKey, SourceKey, Status, Task};
 use crate::state::{LetGo, LetGoReason, Link, LocationState, Parked, Signs, SyncState};
 
 /// A pass ends after this many writes in a row that failed for reasons that are not the item's.
@@ -229,6 +229,32 @@ impl Pass {
                 self.put_off(action, Some(failure.clone()));
                 self.stopped_by.get_or_insert(failure);
             }
+        }
+    }
+
+    /// A write into the mailbox was answered as done, and the item, still at the version of that answer, shows other values in
+    /// `fields`. They count as never written: tried again in the next pass, then refused and shown.
+    pub fn not_kept(&mut self, action: &Action, shown: &Task, fields: FieldSet, failure: Failure) {
+        let key = action.key();
+        let Some(link) = self.state.links.get_mut(key) else {
+            return;
+        };
+        link.agreed.take(shown, fields);
+        link.not_kept = fields;
+        if self.state.reasons.get(key) == Some(&failure) {
+            let change_key = link.change_key.clone();
+            self.park(
+                action,
+                Failure {
+                    class: ErrorClass::Refused,
+                    ..failure
+                },
+            );
+            if let Some(parked) = self.state.parked.get_mut(key) {
+                parked.change_key = Some(change_key);
+            }
+        } else {
+            self.put_off(action, Some(failure));
         }
     }
 

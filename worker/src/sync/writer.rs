@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::load::Unnamed;
+use super::read_back::Written;
 use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
 use crate::source::{Location, Person, Presence, Source, TaskChanges};
 use crate::work::SyncReport;
@@ -55,6 +56,7 @@ impl Writer<'_> {
             self.keeper.save(self.pass).await?;
         }
         let mut writes = 0_u32;
+        let mut doubtful = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
             let homeless = matches!(action, Action::CreateInMailbox { .. })
@@ -71,7 +73,10 @@ impl Writer<'_> {
                 Side::Mailbox => self.report.mailbox_writes += 1,
             }
             match result {
-                Ok(done) => self.pass.done(&action, done),
+                Ok(done) => {
+                    doubtful.extend(Written::to_be_read_back(&action, &done));
+                    self.pass.done(&action, done);
+                }
                 Err(failure) => {
                     self.report.items_failed += 1;
                     tracing::info!(tenant = %self.user.tenant, user = %self.user.user, task = %action.key(),
@@ -85,6 +90,7 @@ impl Writer<'_> {
                 self.keeper.save(self.pass).await?;
             }
         }
+        self.read_back(doubtful).await;
         self.pass.finish();
         Ok(())
     }

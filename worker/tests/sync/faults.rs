@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tasksync_common::error::ErrorClass;
-use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
 use tasksync_loadtest::sim::faults::Fault;
 
 use crate::rig::{Rig, Spec};
@@ -286,4 +286,46 @@ async fn an_unreadable_item_holds_up_nobody() {
     converge(&rig, "unreadable").await;
     done(&rig, list, &items, "unreadable");
     assert_eq!(rig.original(list, items[4]).title, "Edited as well");
+}
+
+/// A server that answers success and keeps the old description: it never travels back, and the task is shown as refused.
+#[tokio::test]
+async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_the_source() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let edit = ItemEdit {
+        title: Some("Report".to_owned()),
+        body: Some("<p>Old words</p>".to_owned()),
+        assigned_to: Some(vec![rig.farm.applied[0].users[0]]),
+        ..ItemEdit::default()
+    };
+    let item = rig.add_task_with(list, 0, edit);
+    rig.cycle(0).await;
+    rig.calm().await;
+    let ignore = || Fault::IgnoreFields(vec!["item:Body".to_owned()]);
+    rig.farm.exchange.faults.next(Some("UpdateItem"), 2, ignore());
+    let cleared = ItemEdit {
+        body: Some(String::new()),
+        ..ItemEdit::default()
+    };
+    rig.edit_original(list, item, cleared);
+    rig.cycle(0).await;
+    let state = rig.state(0).await;
+    assert_eq!((state.pending.len(), state.parked.len()), (1, 0), "{state:?}");
+    rig.cycle(0).await;
+    let state = rig.state(0).await;
+    assert_eq!((state.pending.len(), state.parked.len()), (0, 1), "{state:?}");
+    let refusal = &state.parked.values().next().unwrap().failure;
+    assert!(refusal.detail.contains("body"), "{refusal}");
+    // The person's next edit carries only what the person edited.
+    rig.retitle_copy(0, list, item, "Report of May");
+    rig.cycle(0).await;
+    let original = rig.original(list, item);
+    assert_eq!(
+        (original.title.as_str(), original.body.as_str()),
+        ("Report of May", "")
+    );
+    // Once the server keeps what it is sent, both sides agree.
+    converge(&rig, "an honest server").await;
+    assert_eq!(rig.copy(0, list, item).body.unwrap_or_default(), "");
 }
