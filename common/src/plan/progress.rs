@@ -258,6 +258,15 @@ impl Pass {
         }
     }
 
+    /// Sorts creations of which a failed reading left open whether they happened. What cannot be read now is no reason to
+    /// write on: the pass stops.
+    pub fn unproven(&mut self, actions: &[Action], failure: Failure) {
+        for action in actions {
+            self.put_off(action, Some(failure.clone()));
+        }
+        self.stopped_by.get_or_insert(failure);
+    }
+
     /// Sorts the failure of making or renaming a folder: what concerns more than this folder stops the pass.
     pub fn folder_failed(&mut self, failure: Failure) {
         if failure.stops() != Stops::Part || failure.class != ErrorClass::Refused {

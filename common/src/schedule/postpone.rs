@@ -12,6 +12,9 @@ use crate::settings::ScheduleSettings;
 const MAXIMUM_BACK_OFF: Duration = Duration::from_secs(3600);
 /// So many failures in a row disable a user.
 pub const FAILURES_BEFORE_DISABLED: u32 = 10;
+/// A refused mailbox or person counts as this many failures, so that the second refusal in a row disables: one answer may be
+/// a server's mistake.
+const FAILURES_OF_A_REFUSAL: u32 = FAILURES_BEFORE_DISABLED / 2;
 /// So many idle cycles in a row lead from the minimum to the maximum time between syncs, in equal steps.
 const IDLE_CYCLES: u32 = 7;
 /// A disabled user is tested again after this long at first, …
@@ -89,7 +92,8 @@ pub struct Postponed {
 /// | transient | minimum × failures, at most 1 h; from the 10th on as below | one failure more |
 /// | throttled | the server's pause in full (at most 24 h), at least 30 to 60 s | kept |
 /// | one item or list refused | as idle: trying more often does not help it | one idle cycle more |
-/// | mailbox or person refused | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
+/// | mailbox or person refused, the first time | the minimum: one answer may be a mistake | five failures more |
+/// | the same again, or after five failures | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
 /// | the tenant's server refuses or cannot be reached | the maximum; the tenant's circuit decides | kept |
 #[must_use]
 pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) -> Postponed {
@@ -161,10 +165,19 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                     disabled(pace, failures)
                 }
             }
-            (ErrorClass::Refused, Stops::Person) => disabled(
-                pace,
-                history.failures.saturating_add(1).max(FAILURES_BEFORE_DISABLED),
-            ),
+            (ErrorClass::Refused, Stops::Person) => {
+                let failures = history.failures.saturating_add(FAILURES_OF_A_REFUSAL);
+                if failures < FAILURES_BEFORE_DISABLED {
+                    let history = History {
+                        idle_cycles: 0,
+                        failures,
+                    };
+                    go_on(history, pace.minimum)
+                } else {
+                    let failures = history.failures.saturating_add(1);
+                    disabled(pace, failures.max(FAILURES_BEFORE_DISABLED))
+                }
+            }
             (ErrorClass::Transient | ErrorClass::Refused, Stops::Tenant) => Postponed {
                 history,
                 due_after: pace.maximum,

@@ -102,6 +102,10 @@ fn summary(outcome: &Outcome) {
         for (kind, count) in &outcome.trial.lies {
             say(&format!("  {kind:<28} {count}"));
         }
+        say("Failures and refused answers in tasksync's log");
+        for (code, count) in &outcome.trial.reactions {
+            say(&format!("  {code:<28} {count}"));
+        }
     }
     let untruths = &outcome.trial.untruths;
     for problem in verdict.lines.iter().chain(&verdict.unseen).chain(&untruths.lines) {

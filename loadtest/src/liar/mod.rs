@@ -20,8 +20,8 @@ use bytes::Bytes;
 use hyper::Request;
 use serde_json::json;
 
-use ask::Ask;
 pub use ask::Side;
+use ask::{Action, Ask};
 
 use crate::sim::answers::Answer;
 use crate::sim::conditions::GroupId;
@@ -73,7 +73,7 @@ lies! {
     Cut "cut",
     /// Half an answer whose length fits.
     Half "half",
-    /// A success for a write that is not carried out.
+    /// A success for a write that is not carried out; every third wrong answer to a write.
     FalseSuccess "false-success",
     /// A refusal of what is carried out, or of a read.
     FalseRefusal "false-refusal",
@@ -102,10 +102,22 @@ pub struct LiarSpec {
     pub late: Duration,
     /// Same seed, same dice.
     pub seed: u64,
+    /// The only answer that is wrong; `per_mille` has no effect then.
+    pub only: Option<Only>,
+}
+
+/// One answer among those that are given while a liar lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Only {
+    /// The answer of this number, from 0.
+    Number(u64),
+    /// The first answer to this operation for which a wrong answer can be given.
+    FirstOf(String),
 }
 
 /// One answer that is remembered.
 struct Memory {
+    asker: String,
     owner: String,
     answer: Answer,
 }
@@ -116,6 +128,9 @@ pub struct Liar {
     lying: AtomicBool,
     answers: AtomicU64,
     lies: Vec<AtomicU64>,
+    asker: Mutex<String>,
+    /// The only answer that is wrong, and whether it was given.
+    aim: Mutex<(Option<Only>, bool)>,
     memory: Mutex<HashMap<(Side, String), VecDeque<Memory>>>,
     log: Mutex<Option<std::fs::File>>,
     began: Instant,
@@ -140,10 +155,12 @@ impl Liar {
             .map(|path| std::fs::File::create(path).map_err(|error| format!("{}: {error}", path.display())))
             .transpose()?;
         Ok(Arc::new(Self {
+            aim: Mutex::new((spec.only.clone(), false)),
             spec,
             lying: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             lies: Lie::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            asker: Mutex::default(),
             memory: Mutex::default(),
             log: Mutex::new(file),
             began: Instant::now(),
@@ -153,6 +170,31 @@ impl Liar {
     /// Begins to lie, or ends.
     pub fn lie(&self, lie: bool) {
         self.lying.store(lie, Ordering::SeqCst);
+    }
+
+    /// Names the person for whom requests are made from now on. An answer that was given while another person was named
+    /// counts as another's, whatever it is about.
+    pub fn set_asker(&self, asker: &str) {
+        asker.clone_into(&mut self.asker());
+    }
+
+    /// From now on only this answer is wrong.
+    pub fn aim(&self, only: Only) {
+        *self.aim_now() = (Some(only), false);
+    }
+
+    /// Whether the answer that was aimed at was given wrong.
+    #[must_use]
+    pub fn has_hit(&self) -> bool {
+        self.aim_now().1
+    }
+
+    fn aim_now(&self) -> MutexGuard<'_, (Option<Only>, bool)> {
+        self.aim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asker(&self) -> MutexGuard<'_, String> {
+        self.asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the limit of answers was reached.
@@ -167,6 +209,14 @@ impl Liar {
         self.answers.load(Ordering::SeqCst)
     }
 
+    /// The operations of both servers that were answered so far, in order.
+    #[must_use]
+    pub fn operations(&self) -> Vec<(Side, String)> {
+        let mut operations: Vec<_> = self.memory().keys().cloned().collect();
+        operations.sort();
+        operations
+    }
+
     /// Wrong answers by kind, without the zeros.
     #[must_use]
     pub fn lies(&self) -> Vec<(&'static str, u64)> {
@@ -176,18 +226,25 @@ impl Liar {
     }
 
     /// The dice of the next answer, when it is to be a wrong one.
-    fn draw(&self, group: GroupId) -> Option<(u64, Dice)> {
+    fn draw(&self, group: GroupId, operation: &str) -> Option<(u64, Dice)> {
         let meant = self.spec.groups.is_empty() || self.spec.groups.contains(&group);
         if !meant || !self.lying.load(Ordering::SeqCst) || self.is_done() {
             return None;
         }
         let number = self.answers.fetch_add(1, Ordering::SeqCst);
         let mut dice = Dice::new(mix(self.spec.seed ^ mix(number)));
-        (dice.below(1000) < usize::from(self.spec.per_mille)).then_some((number, dice))
+        let drawn = dice.below(1000) < usize::from(self.spec.per_mille);
+        let is_wrong = match &*self.aim_now() {
+            (None, _) => drawn,
+            (Some(Only::Number(only)), _) => *only == number,
+            (Some(Only::FirstOf(only)), hit) => only == operation && !hit,
+        };
+        is_wrong.then_some((number, dice))
     }
 
-    /// The kinds in the order in which they are tried for one answer.
-    fn order(&self, dice: &mut Dice) -> Vec<Lie> {
+    /// The kinds in the order in which they are tried for one answer. Writes are rare among requests and a false success fits
+    /// nothing else, so it comes first for every third of them.
+    fn order(&self, action: Action, dice: &mut Dice) -> Vec<Lie> {
         let mut kinds = if self.spec.kinds.is_empty() {
             Lie::ALL.to_vec()
         } else {
@@ -195,6 +252,12 @@ impl Liar {
         };
         for at in (1..kinds.len()).rev() {
             kinds.swap(at, dice.below(at + 1));
+        }
+        if action == Action::Write
+            && dice.chance(33)
+            && let Some(at) = kinds.iter().position(|kind| *kind == Lie::FalseSuccess)
+        {
+            kinds.swap(0, at);
         }
         kinds
     }
@@ -213,24 +276,46 @@ impl Liar {
             kept.pop_front();
         }
         kept.push_back(Memory {
+            asker: self.asker().clone(),
             owner: ask.owner(),
             answer: answer.clone(),
         });
     }
 
-    /// A remembered answer to the same operation that differs from the honest one, the newest first: of the same owner, or
-    /// of another.
-    fn remembered(&self, ask: &Ask, honest: &Answer, same_owner: bool) -> Option<(Answer, String)> {
+    /// A remembered answer to the same operation that differs from the honest one, and whose it was: of the same owner, or of
+    /// another. Those that were given to another asker come first.
+    fn remembered(
+        &self,
+        ask: &Ask,
+        honest: &Answer,
+        same_owner: bool,
+        dice: &mut Dice,
+    ) -> Option<(Answer, String)> {
+        let (owner, asker) = (ask.owner(), self.asker().clone());
         let memory = self.memory();
         let kept = memory.get(&(ask.side, ask.operation.clone()))?;
-        let owner = ask.owner();
-        kept.iter()
-            .rev()
-            .find(|kept| (kept.owner == owner) == same_owner && kept.answer.body != honest.body)
-            .map(|kept| (kept.answer.clone(), kept.owner.clone()))
+        let is_same = |kept: &&Memory| kept.owner == owner && kept.asker == asker;
+        let fitting: Vec<&Memory> = kept
+            .iter()
+            .filter(|kept| is_same(kept) == same_owner && differ(&kept.answer, honest))
+            .collect();
+        let of_others: Vec<&Memory> = fitting
+            .iter()
+            .copied()
+            .filter(|kept| kept.asker != asker)
+            .collect();
+        let from = if of_others.is_empty() { fitting } else { of_others };
+        let chosen = from.get(dice.below(from.len()))?;
+        Some((
+            chosen.answer.clone(),
+            format!("{} {}", chosen.asker, chosen.owner)
+                .trim_start()
+                .to_owned(),
+        ))
     }
 
     fn note(&self, number: u64, lie: Lie, ask: &Ask, told: &str) {
+        self.aim_now().1 = true;
         if let Some(count) = self.lies.get(lie as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -249,6 +334,11 @@ impl Liar {
             writeln!(file, "{line}").ok();
         }
     }
+}
+
+/// Whether two answers say different things: SharePoint tells the version a write left in a header alone.
+fn differ(one: &Answer, other: &Answer) -> bool {
+    one.body != other.body || one.header("etag") != other.header("etag")
 }
 
 /// The group of tenants that the owner of a mailbox or a site belongs to.
@@ -283,7 +373,7 @@ impl<H: Handler> Handler for Proxy<H> {
             let Some(ask) = Ask::read(self.side, &request) else {
                 return self.forward(request).await;
             };
-            let drawn = self.liar.draw((self.group_of)(&ask.subject));
+            let drawn = self.liar.draw((self.group_of)(&ask.subject), &ask.operation);
             let Some((number, mut dice)) = drawn else {
                 let reply = self.forward(request).await;
                 if let Reply::Answer(response) = reply {
@@ -293,7 +383,7 @@ impl<H: Handler> Handler for Proxy<H> {
                 }
                 return reply;
             };
-            let order = self.liar.order(&mut dice);
+            let order = self.liar.order(ask.action, &mut dice);
             // What is not to be carried out has to be told before the server is asked.
             if order.first() == Some(&Lie::FalseSuccess)
                 && let Some(answer) = forge::success(&ask, &mut dice)

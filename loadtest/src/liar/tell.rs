@@ -19,10 +19,10 @@ pub(super) fn tell(
     let send = |(answer, told): (Answer, String)| (Reply::Answer(answer.into_response()), told);
     match lie {
         Lie::OthersAnswer => liar
-            .remembered(ask, honest, false)
+            .remembered(ask, honest, false, dice)
             .map(|(answer, owner)| send((answer, format!("that of {owner}")))),
         Lie::EarlierAnswer => liar
-            .remembered(ask, honest, true)
+            .remembered(ask, honest, true, dice)
             .map(|(answer, _)| send((answer, "an earlier one".to_owned()))),
         Lie::Dropped => changed(ask, honest, Change::Drop, dice).map(send),
         Lie::Doubled => changed(ask, honest, Change::Double, dice).map(send),

@@ -23,6 +23,7 @@ fn spec(kinds: &[Lie]) -> LiarSpec {
         groups: Vec::new(),
         late: Duration::from_millis(1),
         seed: 7,
+        only: None,
     }
 }
 

@@ -136,7 +136,7 @@ fn memory_max(trial: &TrialResult) -> Option<f64> {
         .iter()
         .flat_map(|sample| &sample.processes)
         .filter(|(name, _)| super::result::is_ours(name))
-        .map(|(_, usage)| usage.memory_mib)
+        .map(|(_, usage)| usage.memory_mib.max(usage.peak_mib))
         .reduce(f64::max)
 }
 

@@ -225,6 +225,8 @@ pub struct TrialResult {
     pub answers: Option<u64>,
     /// Wrong answers by kind.
     pub lies: BTreeMap<&'static str, u64>,
+    /// Failures and refused answers that tasksync logged, by code; nothing without a liar.
+    pub reactions: BTreeMap<String, u64>,
     /// Names and exit codes of the processes at the end.
     pub ends: Vec<(String, Option<i32>)>,
     /// Where each phase begins, in seconds.

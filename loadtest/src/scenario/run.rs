@@ -161,6 +161,7 @@ fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
         groups: lies.tenants.iter().map(group).collect(),
         late: lies.late.0,
         seed: scenario.seed,
+        only: None,
     }
 }
 

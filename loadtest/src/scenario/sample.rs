@@ -16,6 +16,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// Memory, in MiB.
     pub(crate) memory_mib: f64,
+    /// The most memory this life of it ever had, in MiB; 0 for a family.
+    pub(crate) peak_mib: f64,
 }
 
 /// One look. Counters are since the start, so that samples can be left out without losing anything.
@@ -99,20 +101,22 @@ impl Meter {
             pid,
             Usage {
                 cpu_seconds: cpu,
-                memory_mib: memory,
+                memory_mib,
+                peak_mib,
             },
         )) = now
         else {
             return Usage {
                 cpu_seconds: lived + before,
-                memory_mib: 0.0,
+                ..Usage::default()
             };
         };
         let lived = if known == pid { lived } else { lived + before };
         self.last.insert(name.to_owned(), (pid, cpu, lived));
         Usage {
             cpu_seconds: lived + cpu,
-            memory_mib: memory,
+            memory_mib,
+            peak_mib,
         }
     }
 }
@@ -129,14 +133,17 @@ fn usage_of(pid: u32, of: Of) -> Option<Usage> {
     Some(children.fold(own, |sum, child| Usage {
         cpu_seconds: sum.cpu_seconds + child.cpu_seconds,
         memory_mib: sum.memory_mib + child.memory_mib,
+        peak_mib: 0.0,
     }))
 }
 
 fn read(pid: u32, memory: &str, of: Of) -> Option<Usage> {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    let status = file("status")?;
     Some(Usage {
         cpu_seconds: cpu_in(&file("stat")?, of)?,
-        memory_mib: memory_in(&file("status")?, memory)?,
+        memory_mib: memory_in(&status, memory)?,
+        peak_mib: memory_in(&status, "VmHWM:").unwrap_or_default(),
     })
 }
 

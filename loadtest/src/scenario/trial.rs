@@ -1,6 +1,6 @@
 //! The phases of one trial.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -469,6 +469,10 @@ impl<'a> Trial<'a> {
                 .as_ref()
                 .map(|liar| liar.lies().into_iter().collect())
                 .unwrap_or_default(),
+            reactions: match &self.liar {
+                Some(_) => self.fleet.codes(),
+                None => BTreeMap::new(),
+            },
             ends,
             marks: self.marks,
             samples: self.watch.series.samples().to_vec(),

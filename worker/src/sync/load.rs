@@ -121,7 +121,7 @@ impl Loader<'_> {
         // What only one side reported is looked up on the other, by key, before anything is decided.
         let questions = from_mailbox.questions_for_source(&state, &from_source.tasks);
         source.ask(&mut state, &questions, &mut from_source).await?;
-        let locations = known_locations(&*self.context.connections.source, &state, &from_source).await?;
+        let locations = known_locations(&*self.context.connections.source, &from_source).await?;
         let mut undecided = std::mem::take(&mut from_source.undecided);
         undecided.extend(std::mem::take(&mut from_mailbox.undecided));
         let mut keys = all_keys(&state, &from_source, &from_mailbox);
@@ -194,16 +194,17 @@ fn is_due(digest: u64, interval: u64, now: i64, passed: i64) -> bool {
     since < i128::from(passed)
 }
 
+/// The locations of every task that was read. What they can hold is asked for each time: a date that could not be read, as
+/// the site's time zone is not known, is not a date that somebody cleared.
 async fn known_locations(
     source: &dyn Source,
-    state: &SyncState,
     reading: &SourceReading,
 ) -> Result<BTreeMap<LocationKey, Location>, Failure> {
     let mut known = reading.locations.clone();
     let wanted: BTreeSet<LocationKey> = reading
         .present()
         .map(SourceKey::location)
-        .filter(|location| !known.contains_key(location) && !state.locations.contains_key(location))
+        .filter(|location| !known.contains_key(location))
         .collect();
     for location in wanted {
         if let Some(found) = source.location(&location).await? {

@@ -15,6 +15,7 @@ mod mailbox_reading;
 mod markers;
 mod moved;
 mod pairs;
+mod prove;
 mod read_back;
 mod source_reader;
 mod survey;

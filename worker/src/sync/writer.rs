@@ -24,6 +24,14 @@ const PROGRESS: FieldSet = FieldSet::EMPTY.with(Field::Progress);
 /// A number that tasksync adds to a folder's name that is taken is at most this.
 const LARGEST_NUMBER: u32 = 20;
 
+/// What an action left that succeeded.
+enum Effect {
+    /// A new item, which has to be read back.
+    Created(ItemRef),
+    /// Everything else.
+    Done(Done),
+}
+
 /// Carries the plan of one user out.
 pub(super) struct Writer<'a> {
     pub(super) source: &'a dyn Source,
@@ -57,6 +65,7 @@ impl Writer<'_> {
         }
         let mut writes = 0_u32;
         let mut doubtful = Vec::new();
+        let mut created: Vec<(Action, ItemRef)> = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
             let homeless = matches!(action, Action::CreateInMailbox { .. })
@@ -73,26 +82,31 @@ impl Writer<'_> {
                 Side::Mailbox => self.report.mailbox_writes += 1,
             }
             match result {
-                Ok(done) => {
+                Ok(Effect::Created(item)) => created.push((action, item)),
+                Ok(Effect::Done(done)) => {
                     doubtful.extend(Written::to_be_read_back(&action, &done));
                     self.pass.done(&action, done);
                 }
-                Err(failure) => {
-                    self.report.items_failed += 1;
-                    tracing::info!(tenant = %self.user.tenant, user = %self.user.user, task = %action.key(),
-                        code = %failure.code, class = failure.class.name(), detail = %failure.detail,
-                        "a task could not be written");
-                    self.pass.failed(&action, failure);
-                }
+                Err(failure) => self.failed(&action, failure),
             }
             if writes >= SAVE_EVERY {
                 writes = 0;
+                self.prove(std::mem::take(&mut created)).await;
                 self.keeper.save(self.pass).await?;
             }
         }
+        self.prove(created).await;
         self.read_back(doubtful).await;
         self.pass.finish();
         Ok(())
+    }
+
+    pub(super) fn failed(&mut self, action: &Action, failure: Failure) {
+        self.report.items_failed += 1;
+        tracing::info!(tenant = %self.user.tenant, user = %self.user.user, task = %action.key(),
+            code = %failure.code, class = failure.class.name(), detail = %failure.detail,
+            "a task could not be written");
+        self.pass.failed(action, failure);
     }
 
     /// Folders for new locations. Tasks of locations that could not get one have to wait.
@@ -177,7 +191,7 @@ impl Writer<'_> {
         }
     }
 
-    async fn perform(&self, action: &Action) -> Result<Done, Failure> {
+    async fn perform(&self, action: &Action) -> Result<Effect, Failure> {
         let item_ref = |id: &str, change_key: &str| ItemRef {
             id: id.to_owned(),
             change_key: change_key.to_owned(),
@@ -192,7 +206,7 @@ impl Writer<'_> {
                     web_link: Some(web_url),
                     write_id: &self.write_id,
                 };
-                self.create(&item).await.map(written)
+                self.create(&item).await.map(Effect::Created)
             }
             Action::RemoveFromMailbox {
                 item,
@@ -201,23 +215,23 @@ impl Writer<'_> {
                 ..
             } => {
                 self.remove(&item_ref(item, change_key), *removal).await?;
-                Ok(Done::Deleted)
+                Ok(Effect::Done(Done::Deleted))
             }
             Action::RemoveTwin { item, change_key, .. } => {
                 self.mailbox
                     .delete(self.owner, &item_ref(item, change_key))
                     .await?;
-                Ok(Done::Twin)
+                Ok(Effect::Done(Done::Twin))
             }
             Action::DisownTwin { item, change_key, .. } => {
                 self.mailbox
                     .disown(self.owner, &item_ref(item, change_key))
                     .await?;
-                Ok(Done::Twin)
+                Ok(Effect::Done(Done::Twin))
             }
             Action::DeleteAtSource { key, version, .. } => {
                 self.source.delete(key, version).await?;
-                Ok(Done::Deleted)
+                Ok(Effect::Done(Done::Deleted))
             }
             Action::UpdateSource {
                 key,
@@ -225,10 +239,16 @@ impl Writer<'_> {
                 task,
                 fields,
                 ..
-            } => self.update_source(key, version, task, *fields).await,
+            } => self
+                .update_source(key, version, task, *fields)
+                .await
+                .map(Effect::Done),
             Action::CompleteAtSource {
                 key, version, task, ..
-            } => self.update_source(key, version, task, PROGRESS).await,
+            } => self
+                .update_source(key, version, task, PROGRESS)
+                .await
+                .map(Effect::Done),
             Action::UpdateMailbox {
                 item,
                 change_key,
@@ -246,7 +266,7 @@ impl Writer<'_> {
                 self.mailbox
                     .update(self.owner, &item, &changes)
                     .await
-                    .map(written)
+                    .map(|item| Effect::Done(written(item)))
             }
         }
     }
@@ -364,7 +384,7 @@ fn changed_meanwhile(what: &str) -> Failure {
     )
 }
 
-fn written(item: ItemRef) -> Done {
+pub(super) fn written(item: ItemRef) -> Done {
     Done::Item {
         id: item.id,
         change_key: item.change_key,

@@ -206,9 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn one_permanent_or_ten_transient_failures_disable() {
+    fn two_refusals_or_ten_transient_failures_in_a_row_disable() {
         let permanent = failure(ErrorClass::Refused, Code::ExchangeMailboxMissing);
-        let Decision::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), failing(0)) else {
+        let Decision::Finish(finish, change) = decided(UserEnd::Failed(permanent.clone()), failing(0)) else {
+            panic!("finished")
+        };
+        assert_eq!((change, finish.history.failures), (Change::None, 5));
+        let Decision::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), finish.history) else {
             panic!("finished")
         };
         assert_eq!(change, Change::Disabled(permanent));

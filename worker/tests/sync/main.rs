@@ -27,6 +27,8 @@ mod faults;
 #[cfg(test)]
 mod first;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod mailbox;

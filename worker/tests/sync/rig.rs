@@ -16,6 +16,7 @@ use tasksync_common::state::SyncState;
 use tasksync_loadtest::exchange::{
     ExchangeSettings, FolderView, ItemEdit as CopyEdit, ItemView as Copy, MailboxSpec,
 };
+use tasksync_loadtest::liar::Liar;
 use tasksync_loadtest::population::{AppliedTenant, Person, PopulationSpec, Tenant as SimTenant};
 use tasksync_loadtest::sharepoint::people::{
     ItemEdit, ItemId, ItemView as Original, ListId, ListSpec, SiteSpec,
@@ -67,6 +68,8 @@ pub(crate) struct Spec {
         &mut tasksync_worker::mailbox::ews::EwsLimits,
     ),
     pub(crate) request_timeout: Duration,
+    /// Stands between the engine and both servers.
+    pub(crate) liar: Option<Arc<Liar>>,
 }
 
 impl Default for Spec {
@@ -83,6 +86,7 @@ impl Default for Spec {
             guard: GuardSettings::default(),
             limits: |_, _| {},
             request_timeout: Duration::from_secs(10),
+            liar: None,
         }
     }
 }
@@ -104,6 +108,63 @@ impl Cycle {
     }
 }
 
+/// What an engine is made of, beside the registry and the clock.
+struct Parts {
+    guard: GuardSettings,
+    limits: fn(
+        &mut tasksync_worker::source::sharepoint::SharePointSettings,
+        &mut tasksync_worker::mailbox::ews::EwsLimits,
+    ),
+    request_timeout: Duration,
+}
+
+impl Parts {
+    /// The connections, an engine, and one that compares everything in every pass.
+    fn engines(
+        &self,
+        registry: &CountingRegistry,
+        shared: &SharedClock,
+    ) -> (Arc<Tenants>, Arc<SyncEngine>, SyncEngine) {
+        let limits = self.limits;
+        let outbound = OutboundSettings {
+            allowed_networks: vec!["127.0.0.0/8".to_owned()],
+            allow_plain_http: true,
+            request_timeout: self.request_timeout,
+            ..OutboundSettings::default()
+        };
+        let connector = ServerConnector::new(&outbound, &Settings::default().schedule, Arc::clone(shared))
+            .unwrap()
+            .with_limits(|source, mailbox| {
+                source.feed_window = Duration::ZERO;
+                limits(source, mailbox);
+            });
+        let tenants = Arc::new(Tenants::new(
+            registry.store(),
+            Arc::new(connector),
+            Arc::clone(shared),
+            10,
+            Duration::from_secs(10),
+        ));
+        let engine = |worker: &WorkerSettings| {
+            SyncEngine::new(
+                registry.store(),
+                Arc::clone(&tenants),
+                Arc::clone(shared),
+                SyncSettings::new(worker, &self.guard),
+            )
+        };
+        let thorough = WorkerSettings {
+            full_check_interval: Duration::ZERO,
+            ..WorkerSettings::default()
+        };
+        (
+            Arc::clone(&tenants),
+            Arc::new(engine(&WorkerSettings::default())),
+            engine(&thorough),
+        )
+    }
+}
+
 pub(crate) struct Rig {
     pub(crate) farm: Farm,
     pub(crate) registry: Arc<CountingRegistry>,
@@ -114,6 +175,7 @@ pub(crate) struct Rig {
     pub(crate) thorough: SyncEngine,
     pub(crate) folder: TempDir,
     omits_signs: bool,
+    parts: Parts,
 }
 
 impl Rig {
@@ -139,6 +201,7 @@ impl Rig {
             plan: spec.plan,
             exchange: spec.exchange,
             sharepoint: spec.sharepoint,
+            liar: spec.liar,
             ..FarmSpec::default()
         })
         .await
@@ -239,47 +302,29 @@ impl Rig {
             };
             registry.enrol(&enrolment).await.unwrap();
         }
-        let outbound = OutboundSettings {
-            allowed_networks: vec!["127.0.0.0/8".to_owned()],
-            allow_plain_http: true,
+        let parts = Parts {
+            guard,
+            limits,
             request_timeout,
-            ..OutboundSettings::default()
         };
-        let connector = ServerConnector::new(&outbound, &Settings::default().schedule, Arc::clone(&shared))
-            .unwrap()
-            .with_limits(|source, mailbox| {
-                source.feed_window = Duration::ZERO;
-                limits(source, mailbox);
-            });
-        let tenants = Arc::new(Tenants::new(
-            registry.store(),
-            Arc::new(connector),
-            Arc::clone(&shared),
-            10,
-            Duration::from_secs(10),
-        ));
-        let engine = |worker: &WorkerSettings| {
-            SyncEngine::new(
-                registry.store(),
-                Arc::clone(&tenants),
-                Arc::clone(&shared),
-                SyncSettings::new(worker, &guard),
-            )
-        };
-        let thorough = WorkerSettings {
-            full_check_interval: Duration::ZERO,
-            ..WorkerSettings::default()
-        };
+        let (tenants, engine, thorough) = parts.engines(&registry, &shared);
         Self {
-            engine: Arc::new(engine(&WorkerSettings::default())),
-            tenants: Arc::clone(&tenants),
-            thorough: engine(&thorough),
+            engine,
+            tenants,
+            thorough,
             farm,
             registry,
             clock,
             folder,
             omits_signs,
+            parts,
         }
+    }
+
+    /// A new process: nothing is known of the servers but what the registry holds.
+    pub(crate) fn restart(&mut self) {
+        let shared: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        (self.tenants, self.engine, self.thorough) = self.parts.engines(&self.registry, &shared);
     }
 
     // --- The sync ---
@@ -326,6 +371,11 @@ impl Rig {
     /// Survey and, if it is needed, sync, as the worker's batch does.
     pub(crate) async fn try_cycle(&self, person: usize) -> Result<Cycle, Failure> {
         self.cycle_of(&self.engine, person).await
+    }
+
+    /// A cycle that compares everything.
+    pub(crate) async fn try_thorough_cycle(&self, person: usize) -> Result<Cycle, Failure> {
+        self.cycle_of(&self.thorough, person).await
     }
 
     async fn cycle_of(&self, engine: &SyncEngine, person: usize) -> Result<Cycle, Failure> {
@@ -598,6 +648,12 @@ impl Rig {
         let mut kinds = self.journal(person).await;
         kinds.retain(|kind| kind.starts_with("conflict_lost"));
         kinds
+    }
+
+    /// Everything the journal says of a person, as JSON.
+    pub(crate) async fn journal_text(&self, person: usize) -> String {
+        let entries = self.registry.journal_of(&self.user(person), 1_000).await.unwrap();
+        serde_json::to_string(&entries).unwrap()
     }
 
     /// Moves our clock and both servers' on together.

@@ -53,6 +53,47 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
     }
 }
 
+/// While the time zone of a site is not known, its tasks have no dates that could be compared: an edit in the mailbox clears
+/// none and loses none.
+#[tokio::test]
+async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let (titled, dated) = (rig.add_task(list, 0, "Titled"), rig.add_task(list, 0, "Dated"));
+    rig.cycle(0).await;
+    rig.calm().await;
+    rig.farm
+        .sharepoint
+        .faults
+        .aim(Aim::at("timezone"), Fault::Status(500));
+    rig.restart();
+    rig.pass_time(SignedDuration::from_mins(10));
+    rig.retitle_copy(0, list, titled, "Titled in the mailbox");
+    let due = Some(crate::rig::day(12, 16));
+    rig.edit_copy(
+        0,
+        list,
+        dated,
+        CopyEdit {
+            start: Some(None),
+            due: Some(due),
+            ..CopyEdit::default()
+        },
+    );
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, titled).title, "Titled in the mailbox");
+    assert_eq!(rig.copy(0, list, titled).due, Some(crate::rig::day(11, 20)));
+    assert_eq!(rig.copy(0, list, dated).due, due);
+    rig.farm.sharepoint.faults.clear();
+    rig.pass_time(SignedDuration::from_hours(8 * 24));
+    rig.cycle(0).await;
+    rig.pass_time(SignedDuration::from_hours(8 * 24));
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, dated).due, due);
+    assert_eq!(rig.original(list, titled).due, Some(crate::rig::day(11, 20)));
+    rig.calm().await;
+}
+
 /// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
 #[tokio::test]
 async fn half_a_character_stops_nothing_and_is_not_written_back() {

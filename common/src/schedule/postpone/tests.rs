@@ -64,24 +64,32 @@ fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
 }
 
 #[test]
-fn a_permanent_failure_disables_at_once_and_one_success_clears_it() {
-    let first = postpone(
-        pace(),
-        &user("ana"),
-        History::default(),
-        Outcome::Failed(ErrorClass::Refused, Scope::Person),
+fn the_second_refusal_in_a_row_disables_and_one_success_clears_it() {
+    let refusals = repeat(Outcome::Failed(ErrorClass::Refused, Scope::Person), 3);
+    let ended: Vec<_> = refusals
+        .iter()
+        .map(|postponed| (postponed.verdict, postponed.due_after))
+        .collect();
+    assert_eq!(
+        ended,
+        [
+            (Verdict::GoOn, minutes(5)),
+            (Verdict::Disable, minutes(60)),
+            (Verdict::Disable, minutes(120))
+        ]
     );
-    assert_eq!(first.verdict, Verdict::Disable);
-    assert_eq!(first.due_after, minutes(60));
-    let second = postpone(
-        pace(),
-        &user("ana"),
-        first.history,
-        Outcome::Failed(ErrorClass::Refused, Scope::Person),
-    );
-    assert_eq!(second.due_after, minutes(120));
-    let healed = postpone(pace(), &user("ana"), second.history, Outcome::Idle);
+    let healed = postpone(pace(), &user("ana"), refusals[0].history, Outcome::Idle);
     assert_eq!((healed.verdict, healed.history.failures), (Verdict::GoOn, 0));
+    // After transient failures, too.
+    let history = History {
+        idle_cycles: 0,
+        failures: 5,
+    };
+    let outcome = Outcome::Failed(ErrorClass::Refused, Scope::Mailbox);
+    assert_eq!(
+        postpone(pace(), &user("ana"), history, outcome).verdict,
+        Verdict::Disable
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod ending;
 mod gate;
 mod idle_tenants;
 mod kill;
+mod liars;
 mod plan;
 mod registry;
 mod rig;

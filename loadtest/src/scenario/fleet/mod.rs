@@ -2,6 +2,7 @@
 
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -451,11 +452,33 @@ impl Fleet {
     }
 
     /// The ends of all logs, for a run that failed.
+    /// How often each error code stands in the logs of all processes: how tasksync reacted.
+    pub(crate) fn codes(&self) -> BTreeMap<String, u64> {
+        let mut codes = BTreeMap::new();
+        for process in self.processes() {
+            // A log that cannot be read counts nothing.
+            let text = std::fs::read(&process.spec.log).unwrap_or_default();
+            for code in codes_in(&String::from_utf8_lossy(&text)) {
+                *codes.entry(code.to_owned()).or_default() += 1;
+            }
+        }
+        codes
+    }
+
     pub(crate) fn log_tails(&self, lines: usize) -> String {
         self.processes()
             .map(|process| format!("--- {}\n{}\n", process.spec.name, process.log_tail(lines)))
             .collect()
     }
+}
+
+/// The error codes in a log.
+fn codes_in(log: &str) -> impl Iterator<Item = &str> {
+    log.split(" code=").skip(1).filter_map(|rest| {
+        let code = rest.split_ascii_whitespace().next()?;
+        let plain = code.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        plain.then_some(code)
+    })
 }
 
 /// The bodies of a tenant's imports, each with the number of its users.

@@ -47,6 +47,7 @@ fn trial() -> TrialResult {
                 Usage {
                     cpu_seconds: f64::from(at) * 0.4,
                     memory_mib: 50.0,
+                    peak_mib: 60.0,
                 },
             ),
             ("simulators".to_owned(), Usage::default()),

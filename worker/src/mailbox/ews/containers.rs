@@ -11,7 +11,8 @@ use super::messages::EwsError;
 use super::paging::incomplete;
 use super::response_code::{self, Meaning};
 use super::roots::Roots;
-use super::{Ask, EwsMailbox, create_folder, find_folder, unclear, update_folder};
+use super::{Ask, EwsMailbox, create_folder, find_folder, get_folder, operation, unclear, update_folder};
+use crate::http::service::Intent;
 use crate::mailbox::{Folder, FolderId, Owner};
 
 /// Names tried for a new folder before giving up: "name", "name (2)" … "name (20)".
@@ -88,10 +89,11 @@ impl EwsMailbox {
                 .await;
             match made {
                 Ok(folder) => {
-                    return folder
+                    let id = folder
                         .and_then(|folder| folder.id)
-                        .map(FolderId)
-                        .ok_or_else(|| unclear(&create_folder::OPERATION, "a new folder without id"));
+                        .ok_or_else(|| unclear(&create_folder::OPERATION, "a new folder without id"))?;
+                    self.prove_folder(mailbox, &id).await?;
+                    return Ok(FolderId(id));
                 }
                 Err(error) if is_taken(&error) => {
                     if taken.is_none() {
@@ -110,6 +112,39 @@ impl EwsMailbox {
             }
         }
         Err(taken.unwrap_or_else(|| incomplete(create_folder::OPERATION.name)))
+    }
+
+    /// Proves that a folder which was just created is there and lies below the mailbox's own task folder: tasks put into
+    /// another mailbox's folder would be another person's.
+    ///
+    /// # Errors
+    /// The outcome of the creation is unknown.
+    async fn prove_folder(&self, mailbox: &MailboxAddress, id: &str) -> Result<(), EwsError> {
+        let operation = &create_folder::OPERATION;
+        let own = self.roots(mailbox).await?;
+        let answered = self
+            .run(
+                Ask::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
+                |header| get_folder::request(header, &[id]),
+            )
+            .await?;
+        let shown = match operation::only(answered.messages) {
+            Ok(Ok(shown)) => shown,
+            Ok(Err(error)) => {
+                let failure = error.into_error(Intent::Read).failure;
+                return Err(unclear(
+                    operation,
+                    &format!("the new folder cannot be read: {failure}"),
+                ));
+            }
+            Err(reason) => return Err(unclear(operation, &reason.0)),
+        };
+        let shown = shown.filter(|folder| folder.id.as_deref() == Some(id));
+        match shown.and_then(|folder| folder.parent_id) {
+            Some(parent) if own.tasks.as_ref().is_none_or(|tasks| *tasks == parent) => Ok(()),
+            Some(_) => Err(self.foreign(operation, "a folder of another mailbox")),
+            None => Err(unclear(operation, "the new folder is not shown")),
+        }
     }
 
     /// Renames a folder, numbering the name if it is taken.

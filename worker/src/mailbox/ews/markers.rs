@@ -34,9 +34,11 @@ impl EwsMailbox {
             }
             for (item, message) in batch.iter().zip(answered.messages) {
                 written.push(match message {
-                    Ok(Some(shown)) if shown.id == item.id => Ok(shown),
-                    Ok(Some(_)) => return Err(self.foreign(operation, "another item")),
-                    Ok(None) => Err(without_proof(operation)),
+                    Ok(Some(shown)) if shown.id != item.id => {
+                        return Err(self.foreign(operation, "another item"));
+                    }
+                    Ok(Some(shown)) if shown.change_key != item.change_key => Ok(shown),
+                    Ok(Some(_) | None) => Err(without_proof(operation)),
                     Err(error) => Err(refused(operation, error).failure),
                 });
             }

@@ -244,8 +244,14 @@ impl EwsMailbox {
             )
             .await?;
         match written {
-            Some(written) if written.id == item.id => Ok(written),
-            Some(_) => Err(self.foreign(&update_item::OPERATION, "another item")),
+            Some(written) if written.id != item.id => {
+                Err(self.foreign(&update_item::OPERATION, "another item"))
+            }
+            Some(written) if written.change_key == item.change_key => Err(unclear(
+                &update_item::OPERATION,
+                "a success without a new version",
+            )),
+            Some(written) => Ok(written),
             None => Err(unclear(&update_item::OPERATION, "a success without item")),
         }
     }
@@ -412,6 +418,9 @@ impl Mailbox for EwsMailbox {
         });
         // What is not found when a folder is read is the folder.
         let page = page.map_err(|mut error| {
+            if error.code.as_deref().is_some_and(response_code::names_nothing) {
+                error.failure.class = ErrorClass::Gone;
+            }
             if error.failure.class == ErrorClass::Gone {
                 error.failure.code = Code::ExchangeFolderGone;
             }

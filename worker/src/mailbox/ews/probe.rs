@@ -8,7 +8,7 @@ use super::client::throttled;
 use super::envelope::Header;
 use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
-use super::response_code::Meaning;
+use super::response_code::{self, Meaning};
 use super::{EwsMailbox, get_folder};
 use crate::http::service::Intent;
 use crate::mailbox::{ProbeRequest, Probed};
@@ -304,6 +304,7 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
                 stopped.push((request, folder));
                 continue;
             }
+            Err(error) if response_code::names_nothing(&error.code) => Probed::Gone,
             Err(error) => match error.meaning() {
                 Meaning::FolderLost | Meaning::ItemGone => Probed::Gone,
                 Meaning::Throttled

@@ -220,6 +220,14 @@ pub(super) fn leaves_outcome_open(code: &str) -> bool {
     )
 }
 
+/// Whether the code says that an id is none that the server ever gives: nothing is there under it.
+pub(super) fn names_nothing(code: &str) -> bool {
+    matches!(
+        code,
+        "ErrorInvalidIdMalformed" | "ErrorInvalidId" | "ErrorInvalidIdEmpty"
+    )
+}
+
 /// Whether the code says that this way of access does not reach this mailbox, so that the other way may.
 pub(super) fn refuses_access(code: &str) -> bool {
     matches!(

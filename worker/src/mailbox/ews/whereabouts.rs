@@ -8,7 +8,7 @@ use super::find_folder::{Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
 use super::roots::Roots;
-use super::{Ask, EwsMailbox, get_folder, get_item, unclear};
+use super::{Ask, EwsMailbox, get_folder, get_item, response_code, unclear};
 use crate::http::service::Intent;
 use crate::mailbox::{FolderId, FolderPresence, Owner, Whereabouts};
 
@@ -139,6 +139,7 @@ fn parent_of<T>(
             Some(parent) => Ok(Some(parent)),
             None => Err(unclear(operation, "an answer without the folder above").failure),
         },
+        Err(error) if response_code::names_nothing(&error.code) => Ok(None),
         Err(error) => {
             let error = error.into_error(Intent::Read);
             if error.failure.class == ErrorClass::Gone {

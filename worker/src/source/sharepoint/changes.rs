@@ -284,7 +284,7 @@ impl SharePointSource {
                     }
                 }
                 Listing::Missing => {
-                    site.catalogue.drop_list(list.id);
+                    site.catalogue.doubt(self.client.now());
                     match self.missing(list.id).await? {
                         // Its tasks are asked for by key.
                         Missing::Gone => {}

@@ -7,6 +7,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
 use uuid::Uuid;
 
 use super::errors::{Known, Scope};
+use super::lists::TaskList;
 use super::wire::{Ask, Refusal, Reply};
 use super::{SharePointSource, Site, odata};
 
@@ -95,13 +96,21 @@ impl Sightings {
 }
 
 impl SharePointSource {
-    /// Decides about a list that no walk found. It is gone when SharePoint answers a request by its id with its own error
+    /// Decides about a list that no walk found, or that one answer denied. It is gone when SharePoint answers a request by its id with its own error
     /// for a missing list twice, at least 5 minutes apart, while the site answers; after a lost web, at least one full
     /// check apart. A refused, redirected or failed request, or a 404 of something before SharePoint, proves nothing.
     ///
     /// # Errors
     /// When the whole server or the account is the cause.
     pub(super) async fn missing(&self, list: Uuid) -> Result<Missing, Failure> {
+        for site in &self.sites {
+            // A walk since the answer that missed it: what one answer denies and another one shows is there.
+            if let Ok(found) = self.lists(site).await
+                && let Some(list) = found.lists.get(&list)
+            {
+                return Ok(Missing::Unread(contradicted(list)));
+            }
+        }
         let mut places: Vec<(&Site, String)> = self
             .sites
             .iter()
@@ -123,6 +132,8 @@ impl SharePointSource {
             match self.ask_for(site, &web, list).await? {
                 Ok(absent) => {
                     let now = self.client.now();
+                    // The next sighting is that of another walk.
+                    site.catalogue.doubt(now);
                     let since = site.catalogue.with_sightings(|seen| seen.note(list, absent, now));
                     if since.duration_until(now) < absent.believed_after() {
                         return Ok(Missing::Unread(first_seen(&web, list, absent, since)));
@@ -202,6 +213,18 @@ fn exists(web: &str, list: Uuid, reply: &Reply) -> Result<Absent, Failure> {
         )),
         None => Err(bad(web, "the answer to a question about a list has no id")),
     }
+}
+
+fn contradicted(list: &TaskList) -> Failure {
+    Failure::new(
+        ErrorClass::Transient,
+        Code::AnswersDisagree,
+        format!(
+            "{} list {}: one answer says that it does not exist, and the web shows it",
+            list.web, list.id
+        ),
+    )
+    .about(Whose::Container)
 }
 
 fn first_seen(web: &str, list: Uuid, absent: Absent, since: Timestamp) -> Failure {

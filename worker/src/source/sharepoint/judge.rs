@@ -45,7 +45,7 @@ impl SharePointSource {
                 }
                 Read::Unread(trouble) => return Err(trouble.failure),
                 Read::ListMissing => {
-                    site.catalogue.drop_list(list.id);
+                    site.catalogue.doubt(self.client.now());
                     if let Missing::Unread(failure) = self.missing(list.id).await? {
                         reading.unread.insert(list.id, failure);
                     } else {

@@ -133,6 +133,8 @@ pub(super) struct Catalogue {
 
 /// A walk that did not see everything is repeated after this long.
 const RETRY: SignedDuration = SignedDuration::from_mins(10);
+/// A walk that is younger than this is not repeated because something contradicts it.
+const DOUBTED_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// Most lists whose webs are remembered.
 const WEBS: usize = 10_000;
 
@@ -225,12 +227,13 @@ impl Catalogue {
         }
     }
 
-    /// Takes out a list that answered that it is not there.
-    pub(super) fn drop_list(&self, list: Uuid) {
-        if let Some(found) = &mut *locked(&self.found) {
-            let mut without = (**found).clone();
-            without.lists.remove(&list);
-            *found = Arc::new(without);
+    /// The next caller walks again, unless the last walk began less than a minute ago: something contradicts what it found.
+    pub(super) fn doubt(&self, now: Timestamp) {
+        let is_fresh = self
+            .last()
+            .is_some_and(|found| found.at.duration_until(now) < DOUBTED_AFTER);
+        if !is_fresh {
+            self.forget();
         }
     }
 }

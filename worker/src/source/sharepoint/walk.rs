@@ -170,15 +170,10 @@ impl Walk<'_> {
         if odata::text(&web, "Url").is_some_and(|url| !is_at(&url, address)) {
             return Err(bad(address, "the answer is about another web").into());
         }
-        let ask = Ask::get(address, "web/regionalsettings/timezone", Scope::Site);
-        let zone = match self.client.send(&ask).await {
-            Ok(reply) => read_zone(&reply, self.client.now()).map_err(|reason| bad(address, &reason)),
-            Err(refusal) => Err(trouble_of(refusal, Whose::Container)?.failure),
-        };
-        let zone = match zone {
+        let last = self.found.zones.get(address).cloned();
+        let zone = match self.zone_of(address, last.as_ref()).await? {
             Ok(zone) => Some(zone),
             Err(failure) => {
-                let last = self.found.zones.get(address).cloned();
                 tracing::warn!(web = address, %failure, last_known = last.is_some(),
                     "the time zone cannot be read; without a last known one no date is read or written");
                 last
@@ -189,6 +184,34 @@ impl Walk<'_> {
             id,
             title: odata::text(&web, "Title").unwrap_or_default(),
             zone,
+        })
+    }
+}
+
+impl Walk<'_> {
+    /// The zone of a web. The answer does not say of which web it is, so a zone other than the last known one is believed
+    /// when two readings agree.
+    async fn zone_of(&self, address: &str, last: Option<&Zone>) -> Result<Result<Zone, Failure>, Refusal> {
+        let first = match self.zone_once(address).await? {
+            Ok(zone) if last == Some(&zone) => return Ok(Ok(zone)),
+            Ok(zone) => zone,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let second = self.zone_once(address).await?;
+        Ok(second.and_then(|second| {
+            if second == first {
+                Ok(second)
+            } else {
+                Err(bad(address, "two readings of the time zone differ"))
+            }
+        }))
+    }
+
+    async fn zone_once(&self, address: &str) -> Result<Result<Zone, Failure>, Refusal> {
+        let ask = Ask::get(address, "web/regionalsettings/timezone", Scope::Site);
+        Ok(match self.client.send(&ask).await {
+            Ok(reply) => read_zone(&reply, self.client.now()).map_err(|reason| bad(address, &reason)),
+            Err(refusal) => Err(trouble_of(refusal, Whose::Container)?.failure),
         })
     }
 }

@@ -7,7 +7,9 @@ use tasksync_common::registry::Access;
 use super::optional::{answer, folder, task};
 use super::rig::{Rig, ask, ok, owner};
 use super::{envelope, listing, own_folders};
-use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox as _, MarkedFor};
+use crate::mailbox::{
+    FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox as _, MarkedFor, Probed, Whereabouts,
+};
 
 const PAGE: &str = "IncludesLastItemInRange=\"true\"";
 
@@ -27,6 +29,8 @@ fn of_ben(request: &str) -> String {
             folder("ben", 2)
         );
         answer("FindFolder", &[page.clone(), page])
+    } else if asks("CreateFolder") {
+        answer("CreateFolder", &[folders])
     } else if asks("UpdateFolder") {
         answer("UpdateFolder", &[folders])
     } else if asks("SyncFolderItems") {
@@ -85,12 +89,80 @@ async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
         mailbox.update(&ana, &item, &changes).await.unwrap_err(),
         mailbox.disown(&ana, &item).await.unwrap_err(),
         mailbox.rename_folder(&ana, &folder, "name").await.unwrap_err(),
+        mailbox
+            .create_folder(&ana, "name", &super::location())
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(
             (failure.class, failure.code),
             (ErrorClass::OutcomeUnknown, Code::ExchangeForeignAnswer)
         );
     }
+}
+
+/// A folder's id that the server never gave names nothing: the folder is looked for by its marker, or made again.
+#[tokio::test]
+async fn what_an_invented_id_names_is_gone_by_every_reading() {
+    let rig = Rig::new(Access::Impersonation, |request| {
+        let asks = |operation: &str| request.contains(&format!("<m:{operation}"));
+        if asks("GetFolder") && request.contains("<t:DistinguishedFolderId") {
+            return ok(own_folders());
+        }
+        let operation = ["GetFolder", "GetItem", "SyncFolderItems"]
+            .into_iter()
+            .find(|operation| asks(operation))
+            .unwrap();
+        ok(super::response(
+            operation,
+            &[super::refusal(operation, "ErrorInvalidIdMalformed")],
+        ))
+    })
+    .await;
+    let (mailbox, ana) = (&rig.mailbox, owner("ana"));
+    let folder = FolderId("invented".to_owned());
+    let probed = mailbox.probe(&[ask("ana", &["invented"])]).await.remove(0);
+    assert_eq!(probed.unwrap(), [Probed::Gone]);
+    let changes = mailbox.changes(&ana, &folder, None).await.unwrap_err();
+    assert_eq!(
+        (changes.class, changes.code),
+        (ErrorClass::Gone, Code::ExchangeFolderGone)
+    );
+    let exist = mailbox.folders_exist(&ana, &[folder]).await.unwrap();
+    assert_eq!(exist, [Ok(FolderPresence::NotFound)]);
+    let lies = mailbox.whereabouts(&ana, &["invented".to_owned()]).await.unwrap();
+    assert_eq!(lies, [Ok(Whereabouts::NotFound)]);
+}
+
+#[tokio::test]
+async fn an_update_that_leaves_the_version_as_it_was_is_not_done() {
+    let rig = Rig::new(Access::Delegate, |_| {
+        let shown = "<m:Items><t:Task><t:ItemId Id=\"a\" ChangeKey=\"old\"/></t:Task></m:Items>";
+        ok(super::response(
+            "UpdateItem",
+            &[super::success("UpdateItem", shown)],
+        ))
+    })
+    .await;
+    let item = ItemRef {
+        id: "a".to_owned(),
+        change_key: "old".to_owned(),
+    };
+    let changes = ItemChanges {
+        task: Task::default(),
+        fields: FieldSet::ALL,
+        write_id: "w".to_owned(),
+    };
+    let ana = owner("ana");
+    let updated = rig.mailbox.update(&ana, &item, &changes).await.unwrap_err();
+    assert_eq!(updated.class, ErrorClass::OutcomeUnknown);
+    let disowned = rig.mailbox.disown(&ana, &item).await.unwrap_err();
+    assert_eq!(disowned.class, ErrorClass::OutcomeUnknown);
+    let completed = rig.mailbox.complete_item_markers(&ana, &[item]).await.unwrap();
+    assert_eq!(
+        completed[0].as_ref().unwrap_err().class,
+        ErrorClass::OutcomeUnknown
+    );
 }
 
 /// A text of the owner's property of a marker.

@@ -88,6 +88,17 @@ impl Fake {
             .unwrap()
     }
 
+    /// The last write to a path that contains `part`.
+    pub(super) fn last_write(&self, part: &str) -> Request {
+        let requests = self.requests.lock().unwrap();
+        requests
+            .iter()
+            .rev()
+            .find(|request| request.path.contains(part) && request.headers.contains_key("if-match"))
+            .cloned()
+            .unwrap()
+    }
+
     pub(super) fn special(&self, handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) {
         *self.special.lock().unwrap() = Some(Box::new(handler));
     }
@@ -163,7 +174,7 @@ impl Fake {
     }
 
     fn list_answer(&self, rest: &str, request: &Request) -> Answer {
-        let items = self.items.lock().unwrap();
+        let mut items = self.items.lock().unwrap();
         match rest {
             "" => Answer::Json(200, json!({"Id": LIST})),
             "fields" => Answer::Json(200, fields::tests::columns(false)),
@@ -230,10 +241,14 @@ impl Fake {
                         "-2130575338, Microsoft.SharePoint.SPException",
                         "Item does not exist.",
                     ),
-                    Some(_) if rest.ends_with("recycle()") => Answer::Json(200, json!({"value": SITE})),
+                    Some(_) if rest.ends_with("recycle()") => {
+                        items.remove(&id);
+                        Answer::Json(200, json!({"value": SITE}))
+                    }
                     Some(item) if request.method == "POST" => {
                         if request.headers.get("if-match").map(String::as_str) == item["odata.etag"].as_str()
                         {
+                            merge(items.get_mut(&id).unwrap(), &request.body);
                             Answer::With(204, "ETag", "\"77\"", String::new())
                         } else {
                             error(412, "-2130575305, Microsoft.SharePoint.SPException", "Conflict.")
@@ -359,6 +374,17 @@ pub(super) async fn read_request(
             Ok(count) => buffer.extend_from_slice(&chunk[..count]),
         }
     }
+}
+
+/// Writes the columns of a `MERGE` into an item.
+fn merge(item: &mut Value, body: &str) {
+    let written: Value = serde_json::from_str(body).unwrap();
+    for (name, value) in written.as_object().unwrap() {
+        if name != "__metadata" {
+            item[name] = value.clone();
+        }
+    }
+    item["odata.etag"] = json!("\"77\"");
 }
 
 /// An answer as servers without light OData give it.

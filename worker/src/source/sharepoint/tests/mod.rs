@@ -523,6 +523,7 @@ async fn a_success_without_a_new_version_is_read_back() {
         },
         || Answer::With(200, "ETag", "\"5\"", String::new()),
         || Answer::With(204, "X-Nothing", "1", String::new()),
+        || Answer::With(204, "ETag", "\"6\"", String::new()),
     ] {
         stage.fake.put(17, 5, &[12], "t");
         stage.fake.special(move |request| merge(request).then(answer));
@@ -551,6 +552,15 @@ async fn a_deletion_without_proof_is_looked_up() {
             .path
             .contains("recycle")
             .then(|| Answer::With(200, "X-Nothing", "1", String::new()))
+    });
+    let open = stage.source.delete(&key(17), "5").await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+    // Also when it names a place in the recycle bin.
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("recycle")
+            .then(|| Answer::Json(200, json!({"value": fake::SITE})))
     });
     let open = stage.source.delete(&key(17), "5").await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
@@ -594,7 +604,7 @@ async fn a_zone_that_cannot_be_read_shifts_no_date() {
         .update(&key(17), &without.version, &progress())
         .await
         .unwrap();
-    assert_eq!(stage.fake.last("items(17)").headers["if-match"], "\"5\"");
+    assert_eq!(stage.fake.last_write("items(17)").headers["if-match"], "\"5\"");
     stage.fake.normal();
     stage.clock.advance(SignedDuration::from_mins(11));
     let second = stage.source.everything(&person("ana")).await.unwrap();
@@ -784,7 +794,7 @@ async fn an_update_is_conditional_and_tells_the_new_version() {
     stage.fake.put(17, 5, &[12], "t");
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
     assert_eq!(written.version, "77");
-    let request = stage.fake.last("items(17)");
+    let request = stage.fake.last_write("items(17)");
     assert_eq!(request.headers["x-http-method"], "MERGE");
     assert_eq!(request.headers["if-match"], "\"5\"");
     assert_eq!(request.headers["x-requestdigest"], "digest-0");
@@ -839,7 +849,7 @@ async fn a_stale_digest_is_renewed_once() {
     });
     assert!(stage.source.update(&key(17), "5", &progress()).await.is_ok());
     assert_eq!(
-        stage.fake.last("items(17)").headers["x-requestdigest"],
+        stage.fake.last_write("items(17)").headers["x-requestdigest"],
         "digest-1"
     );
     stage.fake.special(|request| {
@@ -1036,7 +1046,7 @@ async fn a_server_without_light_odata_is_spoken_to_in_its_own_way() {
         [(17, true)]
     );
     stage.source.update(&key(17), "5", &progress()).await.unwrap();
-    let body: Value = serde_json::from_str(&stage.fake.last("items(17)").body).unwrap();
+    let body: Value = serde_json::from_str(&stage.fake.last_write("items(17)").body).unwrap();
     assert_eq!(body["__metadata"]["type"], "SP.Data.TasksListItem");
     // A POST without a body says so: some servers insist.
     assert_eq!(stage.fake.last("contextinfo").headers["content-length"], "0");

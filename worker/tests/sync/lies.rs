@@ -1,0 +1,500 @@
+//! Servers that give wrong answers and are honest afterwards: nothing is lost, doubled, shifted or deleted.
+//!
+//! Each history draws its edits and its wrong answers from a seed. `TASKSYNC_LIES_SEED` names the first seed,
+//! `TASKSYNC_LIES_RUNS` the number of histories, `TASKSYNC_LIES_PER_MILLE` the share of wrong answers, and
+//! `TASKSYNC_LIES_KINDS` their kinds, separated by commas (`all` for all).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::liar::{Liar, LiarSpec, Lie, Only};
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
+use tasksync_loadtest::trial::{Edit, Editor, Habits, Kind, Ledger, Oracle, Truth, Where};
+
+use crate::rig::{Rig, Spec, day};
+
+/// Kinds of wrong answers that are tried where none is named: what can be mistaken for an honest answer.
+const KINDS: [&str; 8] = [
+    "others-answer",
+    "earlier-answer",
+    "dropped",
+    "altered",
+    "false-success",
+    "false-refusal",
+    "not-found",
+    "empty",
+];
+
+/// People of a history.
+const PEOPLE: usize = 2;
+/// Rounds of edits until every operation was met.
+const ROUNDS_BEFORE: usize = 2;
+
+/// A farm behind a liar, and what its people did.
+struct Trial {
+    rig: Rig,
+    liar: Arc<Liar>,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+    ledger: Ledger,
+    truth: Truth,
+    lists: Vec<ListId>,
+    cycles: Vec<String>,
+}
+
+fn spec(kinds: &[Lie], seed: u64) -> LiarSpec {
+    LiarSpec {
+        per_mille: 1000,
+        answers: 0,
+        kinds: kinds.to_vec(),
+        groups: Vec::new(),
+        late: Duration::from_millis(600),
+        seed,
+        only: None,
+    }
+}
+
+impl Trial {
+    /// Two synced people with tasks in two lists.
+    async fn start(liar: LiarSpec) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("lies.jsonl");
+        let liar = Liar::new(liar, Some(&log)).unwrap();
+        let mut rig = Rig::new(Spec {
+            people: PEOPLE,
+            request_timeout: Duration::from_millis(500),
+            liar: Some(Arc::clone(&liar)),
+            ..Spec::default()
+        })
+        .await;
+        let lists = vec![rig.tasks_list("Plan"), rig.tasks_list("Errands")];
+        for list in &lists {
+            for person in 0..PEOPLE {
+                for number in 0..3 {
+                    rig.add_task(*list, person, &format!("Task {number} of person {person}"));
+                }
+            }
+        }
+        for person in 0..PEOPLE {
+            liar.set_asker(&person.to_string());
+            rig.cycle(person).await;
+        }
+        rig.agrees();
+        let truth = Truth::remember(&rig.farm);
+        Self {
+            rig,
+            liar,
+            log,
+            _folder: folder,
+            ledger: Ledger::default(),
+            truth,
+            lists,
+            cycles: Vec::new(),
+        }
+    }
+
+    fn did(&mut self, person: usize, list: ListId, item: ItemId, side: Where, kind: Kind) {
+        self.ledger.push(Edit {
+            tenant: 0,
+            person,
+            list,
+            item,
+            side,
+            kind,
+            at: Instant::now(),
+            seen: None,
+        });
+    }
+
+    async fn cycle(&mut self, person: usize, thorough: bool) {
+        self.liar.set_asker(&person.to_string());
+        let went = if thorough {
+            self.rig.try_thorough_cycle(person).await
+        } else {
+            self.rig.try_cycle(person).await
+        };
+        let went = match went {
+            Ok(cycle) => format!("{cycle:?}"),
+            Err(failure) => failure.to_string(),
+        };
+        self.cycles.push(format!(
+            "before answer {}: person {person} {went}",
+            self.liar.answers()
+        ));
+    }
+
+    /// Both servers are honest; every person has full and deep checks. Returns what is wrong afterwards.
+    async fn settle(&mut self) -> Result<(), String> {
+        self.liar.lie(false);
+        for round in 0..4 {
+            // Longer than pauses, circuits, the rule of two errors and the deep check's interval.
+            self.rig.pass_time(SignedDuration::from_hours(8 * 24));
+            for person in 0..PEOPLE {
+                self.cycle(person, round > 0).await;
+            }
+        }
+        let mut wrong = Oracle::new(&self.rig.farm).verdict().lines(20);
+        let mut journal = Vec::new();
+        for person in 0..PEOPLE {
+            journal.push(self.rig.journal_text(person).await);
+        }
+        let untruths = self
+            .truth
+            .judge(&self.rig.farm, self.ledger.edits(), |_, person| {
+                journal[person].clone()
+            });
+        wrong.extend(untruths.lines(20));
+        let writes = self.rig.writes();
+        for person in 0..PEOPLE {
+            self.cycle(person, true).await;
+        }
+        if self.rig.writes() != writes {
+            wrong.push("a further sync wrote".to_owned());
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let lies = std::fs::read_to_string(&self.log).unwrap();
+        let cycles = self.cycles.join("\n");
+        let edits: Vec<String> = self
+            .ledger
+            .edits()
+            .map(|edit| {
+                format!(
+                    "person {} {:?} {}|{} {:?}",
+                    edit.person, edit.side, edit.list, edit.item, edit.kind
+                )
+            })
+            .collect();
+        Err(format!(
+            "{}\nlies:\n{lies}cycles:\n{cycles}\nedits:\n{}\njournals:\n{}",
+            wrong.join("\n"),
+            edits.join("\n"),
+            journal.join("\n")
+        ))
+    }
+
+    /// One edit of each kind for this person: in the mailbox, at the source, deletions on both sides, a new task and a new
+    /// folder.
+    fn every_kind_of_edit(&mut self, person: usize) {
+        let list = self.lists[0];
+        let first = i32::try_from(person).unwrap() * 3 + 1;
+        let errand = self.lists[1];
+        self.rig
+            .retitle_original(list, first, &format!("Edited at the source {person}"));
+        let title = Kind::Title(format!("Edited at the source {person}"));
+        self.did(person, list, first, Where::Source, title);
+        self.rig.retitle_copy(
+            person,
+            list,
+            first + 1,
+            &format!("Edited in the mailbox {person}"),
+        );
+        let title = Kind::Title(format!("Edited in the mailbox {person}"));
+        self.did(person, list, first + 1, Where::Mailbox, title);
+        self.rig.delete_original(list, first + 2);
+        self.did(person, list, first + 2, Where::Source, Kind::Deleted);
+        self.rig.delete_copy(person, errand, first);
+        self.did(person, errand, first, Where::Mailbox, Kind::Deleted);
+        let due = Kind::Due(day(12, 24));
+        self.rig.edit_copy(
+            person,
+            errand,
+            first + 1,
+            CopyEdit {
+                start: Some(None),
+                due: Some(Some(day(12, 24))),
+                ..CopyEdit::default()
+            },
+        );
+        self.did(person, errand, first + 1, Where::Mailbox, due);
+        let due = Kind::Due(day(12, 25));
+        self.rig.edit_original(
+            errand,
+            first + 2,
+            ItemEdit {
+                start: Some(None),
+                due: Some(Some(day(12, 25))),
+                ..ItemEdit::default()
+            },
+        );
+        self.did(person, errand, first + 2, Where::Source, due);
+        let title = format!("New for {person}");
+        let new = self.rig.add_task(list, person, &title);
+        self.did(person, list, new, Where::Source, Kind::Created(title));
+    }
+
+    fn new_list(&mut self) {
+        let list = self.rig.tasks_list("Late");
+        self.lists.push(list);
+        for person in 0..PEOPLE {
+            let title = format!("In a new folder {person}");
+            let new = self.rig.add_task(list, person, &title);
+            self.did(person, list, new, Where::Source, Kind::Created(title));
+        }
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+fn kinds() -> Vec<Lie> {
+    let named = std::env::var("TASKSYNC_LIES_KINDS").unwrap_or_else(|_| KINDS.join(","));
+    if named == "all" {
+        return Lie::ALL.to_vec();
+    }
+    Lie::ALL
+        .iter()
+        .copied()
+        .filter(|lie| named.split(',').any(|name| name == lie.name()))
+        .collect()
+}
+
+/// Both people made the same kinds of edits, and the second person's syncs are done.
+async fn with_edits(liar: LiarSpec, restart: bool) -> Trial {
+    let mut trial = Trial::start(liar).await;
+    trial.rig.pass_time(SignedDuration::from_mins(10));
+    trial.new_list();
+    for person in 0..PEOPLE {
+        trial.every_kind_of_edit(person);
+    }
+    trial.rig.pass_time(SignedDuration::from_mins(10));
+    trial.cycle(1, false).await;
+    trial.cycle(1, false).await;
+    trial.cycle(1, true).await;
+    trial.rig.pass_time(SignedDuration::from_hours(4));
+    // Some of the answers are asked for by a new process only.
+    if restart {
+        trial.rig.restart();
+    }
+    trial
+}
+
+/// The same edits in each history, and one answer of the first person's syncs is wrong.
+async fn one_wrong_answer(kind: Lie, only: Only, seed: u64, restart: bool) -> Result<Trial, String> {
+    let only = Some(only);
+    let mut trial = with_edits(
+        LiarSpec {
+            only,
+            ..spec(&[kind], seed)
+        },
+        restart,
+    )
+    .await;
+    trial.liar.lie(true);
+    for thorough in [false, false, true, true] {
+        trial.cycle(0, thorough).await;
+        trial.rig.pass_time(SignedDuration::from_mins(6));
+    }
+    trial.settle().await.map(|()| trial)
+}
+
+/// Everything in a person's mailbox.
+fn mailbox(trial: &Trial, person: usize) -> String {
+    let exchange = &trial.rig.farm.exchange;
+    let smtp = trial.rig.smtp(person);
+    format!("{:#?}\n{:#?}", exchange.folders(smtp), exchange.items(smtp))
+}
+
+/// Edits of both people in their own tasks, such that every operation is needed: each on both sides, new tasks, and the
+/// tasks of the round before deleted.
+fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, ItemId)>) {
+    let list = trial.lists[0];
+    for (at, (person, item)) in std::mem::take(before).into_iter().enumerate() {
+        let side = if at % 2 == 0 {
+            trial.rig.delete_original(list, item);
+            Where::Source
+        } else {
+            trial.rig.delete_copy(person, list, item);
+            Where::Mailbox
+        };
+        trial.did(person, list, item, side, Kind::Deleted);
+    }
+    for person in 0..PEOPLE {
+        let first = i32::try_from(person).unwrap() * 3 + 1;
+        let title = format!("Round {round} of person {person}");
+        trial.rig.retitle_original(list, first, &title);
+        trial.did(person, list, first, Where::Source, Kind::Title(title.clone()));
+        trial.rig.retitle_copy(person, list, first + 1, &title);
+        trial.did(
+            person,
+            list,
+            first + 1,
+            Where::Mailbox,
+            Kind::Title(title.clone()),
+        );
+        for _ in 0..2 {
+            let new = trial.rig.add_task(list, person, &title);
+            trial.did(person, list, new, Where::Source, Kind::Created(title.clone()));
+            before.push((person, new));
+        }
+    }
+}
+
+/// Each kind of answer that the second person was given is given to the first one, once: nothing is written for the wrong
+/// person, nothing is deleted, and both are right after the next honest sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_about_one_person_is_taken_for_another() {
+    let mut trial = Trial::start(spec(&[Lie::OthersAnswer], 0)).await;
+    let (mut given, mut before) = (Vec::new(), Vec::new());
+    let mut operations: Vec<String> = Vec::new();
+    for round in 0.. {
+        edits_of_a_round(&mut trial, round, &mut before);
+        // All operations are met before the first is aimed at.
+        let operation = round
+            .checked_sub(ROUNDS_BEFORE)
+            .map(|at| operations[at].clone())
+            .unwrap_or_default();
+        if round == 0 || operation == "CreateFolder" {
+            trial.new_list();
+        }
+        trial.rig.pass_time(SignedDuration::from_hours(4));
+        trial.cycle(1, false).await;
+        trial.cycle(1, true).await;
+        trial.rig.restart();
+        let mailbox_before = mailbox(&trial, 1);
+        trial.liar.aim(Only::FirstOf(operation.clone()));
+        trial.liar.lie(true);
+        for thorough in [false, true] {
+            trial.cycle(0, thorough).await;
+            trial.rig.pass_time(SignedDuration::from_mins(6));
+        }
+        trial.liar.lie(false);
+        let (farm, cycles) = (&trial.rig.farm, trial.cycles.join("\n"));
+        assert_eq!(
+            mailbox(&trial, 1),
+            mailbox_before,
+            "{operation}: written for the wrong person"
+        );
+        let untruths = trial
+            .truth
+            .judge(farm, trial.ledger.edits(), |_, _| String::new());
+        assert!(
+            untruths.deleted.is_empty(),
+            "{operation}: {untruths:#?}\n{cycles}"
+        );
+        for person in 0..PEOPLE {
+            trial.cycle(person, false).await;
+        }
+        let verdict = Oracle::new(&trial.rig.farm).verdict();
+        assert!(
+            verdict.agrees(),
+            "{operation}: {:#?}\n{cycles}",
+            verdict.lines(20)
+        );
+        if trial.liar.has_hit() {
+            given.push(operation);
+        }
+        if round + 1 == ROUNDS_BEFORE {
+            let met = trial.liar.operations().into_iter();
+            operations = met.map(|(_, operation)| operation).collect();
+        }
+        if round + 1 == ROUNDS_BEFORE + operations.len() {
+            break;
+        }
+    }
+    if let Err(wrong) = trial.settle().await {
+        panic!("{wrong}");
+    }
+    for operation in [
+        "CreateFolder",
+        "CreateItem",
+        "FindFolder",
+        "FindItem",
+        "GetFolder",
+        "GetItem",
+        "SyncFolderItems",
+        "UpdateItem",
+        "batch",
+        "getitems",
+        "items.recycle",
+        "items.update",
+    ] {
+        assert!(
+            given.iter().any(|given| given == operation),
+            "{operation}: {given:?}"
+        );
+    }
+}
+
+/// One wrong answer of each kind at one place; with `TASKSYNC_LIES_STEP`, at every place that many answers apart, with and
+/// without a new process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_single_wrong_answer_loses_anything() {
+    let step = number("TASKSYNC_LIES_STEP", 0);
+    let mut wrong = Vec::new();
+    for restart in [true, false] {
+        if step == 0 && !restart {
+            break;
+        }
+        let honest = one_wrong_answer(Lie::Half, Only::Number(u64::MAX), 0, restart).await;
+        let answers = honest.unwrap().liar.answers();
+        for (kind, first) in kinds()
+            .into_iter()
+            .zip((number("TASKSYNC_LIES_SEED", 5)..).step_by(7))
+        {
+            let places: Vec<u64> = match usize::try_from(step).unwrap() {
+                0 => vec![first % answers],
+                step => (0..answers).step_by(step).collect(),
+            };
+            for at in places {
+                if let Err(found) = one_wrong_answer(kind, Only::Number(at), at, restart).await {
+                    println!("--- {} at {at}, restart {restart}\n{found}", kind.name());
+                    wrong.push(format!("{} at {at}, restart {restart}", kind.name()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// People edit on both sides while a share of the answers is wrong.
+async fn history(kinds: &[Lie], per_mille: u16, seed: u64) -> Result<(), String> {
+    let mut trial = Trial::start(LiarSpec {
+        per_mille,
+        ..spec(kinds, seed)
+    })
+    .await;
+    let mut editor = Editor::new(seed).with_habits(Habits {
+        conflict: 0,
+        ..Habits::default()
+    });
+    trial.rig.pass_time(SignedDuration::from_mins(10));
+    trial.liar.lie(true);
+    for round in 0..6_u64 {
+        for _ in 0..2 {
+            let oracle = Oracle::new(&trial.rig.farm);
+            trial.ledger.look(usize::MAX, |edit| oracle.shows(edit));
+            editor.act(&trial.rig.farm, &mut trial.ledger).unwrap();
+        }
+        trial.rig.pass_time(SignedDuration::from_secs(400));
+        if (seed + round) % 4 == 0 {
+            trial.rig.restart();
+        }
+        for person in 0..PEOPLE {
+            trial.cycle(person, (seed + round) % 3 == 0).await;
+        }
+    }
+    trial.settle().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_answers_lose_nothing_once_the_servers_are_honest_again() {
+    let (from, runs) = (number("TASKSYNC_LIES_SEED", 0), number("TASKSYNC_LIES_RUNS", 2));
+    let share = u16::try_from(number("TASKSYNC_LIES_PER_MILLE", 100)).unwrap();
+    let mut wrong = Vec::new();
+    for seed in from..from + runs {
+        if let Err(found) = history(&kinds(), share, seed).await {
+            println!("--- seed {seed}\n{found}");
+            wrong.push(seed);
+        }
+    }
+    assert!(wrong.is_empty(), "seeds {wrong:?}");
+}
