@@ -1,7 +1,5 @@
 //! The catalogue of everything a person can be told went wrong. `docs/errors.md` is generated from it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::scope::Scope;
@@ -34,28 +32,15 @@ impl Actor {
 
 macro_rules! catalogue {
     ($($variant:ident $text:literal $actor:ident $least:ident..$widest:ident $message:literal $cause:literal $action:literal;)*) => {
-        /// A stable code of something that went wrong.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum Code {
-            $(#[doc = $message] #[serde(rename = $text)] $variant,)*
+        $crate::codes! {
+            /// A stable code of something that went wrong.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            pub enum Code {
+                $(#[serde(rename = $text)] $variant $text $message $action;)*
+            }
         }
 
         impl Code {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The code as people write it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// What happened, in one plain sentence.
-            #[must_use]
-            pub fn message(self) -> &'static str {
-                match self { $(Self::$variant => $message,)* }
-            }
-
             /// Why it usually happens.
             #[must_use]
             pub fn cause(self) -> &'static str {
@@ -78,12 +63,6 @@ macro_rules! catalogue {
             #[must_use]
             pub fn narrowest_scope(self) -> Scope {
                 match self { $(Self::$variant => Scope::$least,)* }
-            }
-
-            /// What they should do.
-            #[must_use]
-            pub fn action(self) -> &'static str {
-                match self { $(Self::$variant => $action,)* }
             }
         }
     };
@@ -350,12 +329,6 @@ catalogue! {
         "tasksync met a defect of its own"
         "A programming error; only this user's sync was stopped."
         "Report the defect with the log lines around it.";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
 }
 
 /// The catalogue as a Markdown page.

@@ -4,6 +4,7 @@ mod catalogue;
 #[cfg(test)]
 mod certificates;
 pub mod clock;
+mod codes;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
 pub mod error;

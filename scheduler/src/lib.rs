@@ -22,7 +22,7 @@ mod run;
 mod search;
 
 pub use limits::DispatchLimits;
-pub use metrics::{Counter, DispatchMetrics, DispatchSnapshot};
+pub use metrics::{DispatchMetrics, DispatchSnapshot};
 pub use parts::{Leadership, Parts};
 pub use requests::{REQUESTS_PER_MINUTE, Requested, Requests};
 pub use run::Scheduler;

@@ -1,64 +1,14 @@
 //! What the scheduler counts. All counters exist from the start and only grow, except the gauge `leading`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::{Metrics, Row, catalogue};
 
-/// A growing number, or a gauge that is set.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+tasksync_common::counters! {
+    /// The scheduler's counters; shared by everything in one process.
+    DispatchMetrics, DispatchSnapshot;
 
-impl Counter {
-    /// Adds `number`.
-    pub fn add(&self, number: u64) {
-        self.0.fetch_add(number, Ordering::Relaxed);
-    }
-
-    /// Adds the length of something.
-    pub(crate) fn add_len(&self, length: usize) {
-        self.add(u64::try_from(length).unwrap_or(u64::MAX));
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The number now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-macro_rules! dispatch_metrics {
-    ($($(#[doc = $doc:literal])+ $name:ident;)*) => {
-        /// The scheduler's counters; shared by everything in one process.
-        #[derive(Debug, Default)]
-        pub struct DispatchMetrics {
-            $($(#[doc = $doc])+ pub $name: Counter,)*
-        }
-
-        /// The scheduler's counters at one moment.
-        #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-        pub struct DispatchSnapshot {
-            $($(#[doc = $doc])+ pub $name: u64,)*
-        }
-
-        impl DispatchMetrics {
-            /// The numbers now.
-            #[must_use]
-            pub fn snapshot(&self) -> DispatchSnapshot {
-                DispatchSnapshot { $($name: self.$name.get(),)* }
-            }
-        }
-    };
-}
-
-dispatch_metrics! {
     /// 1 while this process leads (gauge).
     leading;
     /// Times this process became the leader.

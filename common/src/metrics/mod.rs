@@ -5,6 +5,7 @@
 
 mod buckets;
 pub mod catalogue;
+mod counters;
 mod process;
 mod queue;
 pub mod record;
@@ -17,6 +18,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
 
 pub use catalogue::{Kind, Spec, markdown};
+pub use counters::Counter;
 
 /// Why metrics cannot be made or shown.
 #[derive(Debug, thiserror::Error)]

@@ -10,34 +10,15 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 
 macro_rules! api_codes {
     ($($variant:ident $text:literal $status:ident $message:literal $action:literal;)*) => {
-        /// A stable code of an answer that is the API's own and no server's.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum ApiCode {
-            $(#[doc = $message] $variant,)*
+        tasksync_common::codes! {
+            /// A stable code of an answer that is the API's own and no server's.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+            pub enum ApiCode {
+                $($variant $text $message $action;)*
+            }
         }
 
         impl ApiCode {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The code as it is written.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// What happened.
-            #[must_use]
-            pub fn message(self) -> &'static str {
-                match self { $(Self::$variant => $message,)* }
-            }
-
-            /// What to do.
-            #[must_use]
-            pub fn action(self) -> &'static str {
-                match self { $(Self::$variant => $action,)* }
-            }
-
             /// The HTTP status it is answered with.
             #[must_use]
             pub fn status(self) -> StatusCode {
@@ -93,12 +74,6 @@ api_codes! {
     TimedOut "timed-out" GATEWAY_TIMEOUT
         "The request took longer than allowed and was stopped"
         "Try again; `tasksync doctor` shows which part is slow.";
-}
-
-impl fmt::Display for ApiCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
 }
 
 /// The body of an error answer.

@@ -3,9 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::HeaderMap;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::metrics::record::{self, Outcome};
 use tasksync_common::settings::OutboundSettings;
@@ -13,6 +12,8 @@ use tasksync_common::telemetry::spans;
 use tracing::Instrument as _;
 
 use super::address::AddressRules;
+use super::body::{Body, Refused, Room};
+use super::budget;
 use super::explain::{call_error, reason_of};
 use super::offset::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
@@ -35,7 +36,8 @@ const HEADER_LINES: usize = 100;
 ///   so undo these rules.
 /// - Redirects are answers, never followed. Nothing is sent twice, except on a connection that broke before the first
 ///   byte was written.
-/// - gzip is inflated; the limit of an answer counts inflated bytes.
+/// - gzip is inflated, to at most 100 times what was sent; the limit of an answer counts inflated bytes.
+/// - Large answers wait for room, so that all together fit into memory.
 #[derive(Clone)]
 pub struct Http {
     shared: Arc<Shared>,
@@ -48,6 +50,7 @@ struct Shared {
     rules: Arc<AddressRules>,
     lookup: Arc<dyn Lookup>,
     clock: SharedClock,
+    room: Room,
 }
 
 struct Current {
@@ -99,6 +102,7 @@ impl Http {
                 rules,
                 lookup,
                 clock,
+                room: Room::default(),
             }),
         })
     }
@@ -240,7 +244,11 @@ impl Http {
             host: host.to_owned(),
             limit,
         };
-        let mut request = self.client().request(call.method, call.url).headers(call.headers);
+        let mut request = self
+            .client()
+            .request(call.method, call.url)
+            .headers(call.headers)
+            .header(ACCEPT_ENCODING, "gzip");
         if !call.body.is_empty() {
             request = request.body(call.body);
         }
@@ -254,17 +262,34 @@ impl Http {
         {
             return Err(too_large());
         }
-        let mut body = BytesMut::new();
+        let gzip = response
+            .headers()
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"gzip"));
+        let refused = |refused| match refused {
+            Refused::TooLarge => too_large(),
+            Refused::Inflates => CallError::Inflates {
+                host: host.to_owned(),
+            },
+            Refused::Malformed => CallError::Broken {
+                host: host.to_owned(),
+                reason: "the answer is announced as gzip and is none".to_owned(),
+            },
+        };
+        let mut body = Body::new(gzip, limit, self.shared.room.clone());
         while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
-            if chunk.len() > limit.saturating_sub(body.len()) {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
+            body.add(&chunk).await.map_err(refused)?;
+        }
+        let body = body.finish().map_err(refused)?;
+        if !budget::take(body.len()) {
+            return Err(CallError::OverBudget {
+                host: host.to_owned(),
+            });
         }
         Ok(Answer {
             status: response.status().as_u16(),
             headers: std::mem::take::<HeaderMap>(response.headers_mut()),
-            body: Bytes::from(body),
+            body,
             clock_offset,
         })
     }
@@ -300,6 +325,7 @@ fn build(
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        .no_gzip()
         .https_only(!settings.allow_plain_http)
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_CONNECTION)

@@ -1,6 +1,8 @@
 //! Calls to the tenants' servers: one shared client, every limit explicit, every outcome told apart.
 
 mod address;
+mod body;
+pub(crate) mod budget;
 mod client;
 mod explain;
 mod offset;
@@ -132,6 +134,22 @@ pub enum CallError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The answer is small on the wire and inflates to far more; reading was stopped. The request was carried out.
+    #[error(
+        "the answer of {host} inflates to more than {} times its size",
+        body::MOST_INFLATED
+    )]
+    Inflates {
+        /// Host and port.
+        host: String,
+    },
+    /// The answers to one piece of work are larger together than allowed; reading was stopped. The request was carried
+    /// out.
+    #[error("{host} sent more than one sync may be sent")]
+    OverBudget {
+        /// Host and port.
+        host: String,
+    },
 }
 
 impl CallError {
@@ -140,7 +158,11 @@ impl CallError {
     pub fn may_have_happened(&self) -> bool {
         match self {
             Self::AddressRefused(_) | Self::NotConnected { .. } => false,
-            Self::TimedOut { .. } | Self::Broken { .. } | Self::TooLarge { .. } => true,
+            Self::TimedOut { .. }
+            | Self::Broken { .. }
+            | Self::TooLarge { .. }
+            | Self::Inflates { .. }
+            | Self::OverBudget { .. } => true,
         }
     }
 
@@ -151,7 +173,7 @@ impl CallError {
             Self::NotConnected { .. } => Outcome::NotConnected,
             Self::TimedOut { .. } => Outcome::TimedOut,
             Self::Broken { .. } => Outcome::Broken,
-            Self::TooLarge { .. } => Outcome::TooLarge,
+            Self::TooLarge { .. } | Self::Inflates { .. } | Self::OverBudget { .. } => Outcome::TooLarge,
         }
     }
 }

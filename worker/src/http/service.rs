@@ -91,7 +91,8 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
         CallError::AddressRefused(_) => Code::AddressRefused,
         CallError::NotConnected { .. } | CallError::Broken { .. } => codes.unreachable,
         CallError::TimedOut { .. } => codes.timeout,
-        CallError::TooLarge { .. } => codes.too_large,
+        CallError::TooLarge { .. } | CallError::Inflates { .. } => codes.too_large,
+        CallError::OverBudget { .. } => Code::BudgetExhausted,
     };
     let (class, code) = match error {
         CallError::AddressRefused(_) => (ErrorClass::Refused, code),

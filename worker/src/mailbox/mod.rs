@@ -221,6 +221,17 @@ pub enum ItemChange {
     },
 }
 
+impl ItemChange {
+    /// Bytes of its id and version.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Present(item) => item.id.len() + item.change_key.len(),
+            Self::Gone { id } => id.len(),
+        }
+    }
+}
+
 /// A page of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {

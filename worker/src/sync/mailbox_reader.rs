@@ -15,6 +15,8 @@ use crate::mailbox::{FolderId, ItemChange, Mailbox, MailboxItem, Owner, ProbeReq
 
 /// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
+/// Most bytes of ids and versions of one folder's changes, enough for about 20,000 items of Exchange.
+const LISTING_BYTES: usize = 4 * 1024 * 1024;
 
 /// Reads one mailbox.
 pub(super) struct MailboxReader<'a> {
@@ -247,12 +249,14 @@ impl MailboxReader<'_> {
         mut cursor: Option<String>,
     ) -> Result<FolderChanges, Failure> {
         let (mut present, mut gone) = (BTreeMap::new(), BTreeSet::new());
+        let mut bytes = 0_usize;
         for _ in 0..MAXIMUM_PAGES {
             let page = self
                 .mailbox
                 .changes(self.owner, folder, cursor.as_deref())
                 .await?;
             for change in page.changes {
+                bytes = bytes.saturating_add(change.bytes());
                 match change {
                     ItemChange::Present(item) => {
                         gone.remove(&item.id);
@@ -266,6 +270,16 @@ impl MailboxReader<'_> {
             }
             if page.last {
                 return Ok((present, gone, page.cursor));
+            }
+            if bytes > LISTING_BYTES {
+                return Err(Failure::new(
+                    ErrorClass::Transient,
+                    Code::BudgetExhausted,
+                    format!(
+                        "the changes of a folder of {} have more than {LISTING_BYTES} bytes of ids",
+                        self.owner.mailbox
+                    ),
+                ));
             }
             if cursor.as_ref() == Some(&page.cursor) {
                 break;

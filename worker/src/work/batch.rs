@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::circuit::{Opened, Permission};
+use super::circuit::{Opened, Permission, as_told_to_others};
 use super::contained::{Stopped, contained, exhausted};
 use super::group::{Answers, Group};
 use super::limits::{CUT, WorkLimits};
@@ -23,6 +23,10 @@ use super::outcome::{Ended, UserEnd};
 use super::presence::Presence;
 use super::told::{Running, survey_error, told};
 use super::{Survey, SyncReport, UserSync};
+use crate::http::budget::of_bytes;
+
+/// The answers to one person's sync may have this many bytes together.
+const BYTES_PER_SYNC: usize = 256 * 1024 * 1024;
 
 /// What a batch is told about itself.
 #[derive(Debug)]
@@ -134,7 +138,7 @@ pub(super) async fn work<S: UserSync>(
         probing: batch.permission == Permission::Probe,
         closing: match batch.permission {
             Permission::Closed | Permission::Probe => None,
-            Permission::Open(pause, failure) => Some(Closing::Circuit(pause, failure)),
+            Permission::Open(pause, failure) => Some(Closing::Circuit(pause, as_told_to_others(&failure))),
         },
     };
     loop {
@@ -228,7 +232,6 @@ impl<S: UserSync> Run<'_, S> {
 
     fn start_survey(&mut self, group: Group<S::Known>) {
         let sync = Arc::clone(self.tools.sync);
-        let metrics = Arc::clone(self.tools.metrics);
         let tenant = self.tenant.clone();
         let budget = self.tools.limits.user_budget;
         let users = group.users();
@@ -246,7 +249,6 @@ impl<S: UserSync> Run<'_, S> {
             let survey = contained(group.survey(&*sync, &tenant));
             let survey = record::on_behalf_of(Purpose::Survey, survey);
             let answers = timeout(budget, survey).await.unwrap_or(Err(Stopped::TimedOut));
-            metrics.survey.record(began.elapsed());
             record::phase(Phase::Survey, began.elapsed());
             record::surveyed(users.len());
             if let Some(kind) = survey_error(&answers) {
@@ -277,9 +279,10 @@ impl<S: UserSync> Run<'_, S> {
         );
         let syncing = async move {
             let began = Instant::now();
-            let sync = contained(async { sync.sync(&key, work, budget).await });
+            let sync = contained(of_bytes(BYTES_PER_SYNC, async {
+                sync.sync(&key, work, budget).await
+            }));
             let result = record::on_behalf_of(Purpose::Sync, sync).await;
-            metrics.sync.record(began.elapsed());
             told(&result, began.elapsed());
             drop(running);
             Event::Synced(user, result)
@@ -397,7 +400,7 @@ impl<S: UserSync> Run<'_, S> {
             tracing::warn!(tenant = %self.tenant, code = %failure.code, detail = %failure.detail, pause_s = pause.as_secs(), "the tenant cannot be synced, its users are postponed");
         }
         if !matches!(self.closing, Some(Closing::Release)) {
-            self.closing = Some(Closing::Circuit(pause, failure.clone()));
+            self.closing = Some(Closing::Circuit(pause, as_told_to_others(&failure)));
         }
         self.end(
             user,

@@ -47,6 +47,15 @@ pub(super) enum Permission {
     Open(Duration, Failure),
 }
 
+/// Returns a failure of the whole tenant as it is told to people who did not meet it themselves: without the detail, which
+/// names the person who did. The tenant's alert has it.
+pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
+    Failure {
+        detail: "nobody of the tenant can be synced; the tenant's alert has the details".to_owned(),
+        ..failure.clone()
+    }
+}
+
 /// What a failure of a tenant did to its circuit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Opened {

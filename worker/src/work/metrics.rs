@@ -1,126 +1,13 @@
 //! What the worker's loop counts. All counters exist from the start and only grow, except the gauges.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use serde::Serialize;
 use tasksync_common::metrics::{Metrics, Row, catalogue};
 
-/// Upper bounds of the duration buckets, in milliseconds; one more bucket holds everything above.
-pub const BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 45_000];
+tasksync_common::counters! {
+    /// The worker's counters; shared by everything in one process.
+    WorkMetrics, WorkSnapshot;
 
-/// A growing number.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn add_one(&self) {
-        self.add(1);
-    }
-
-    /// Adds `number`.
-    pub fn add(&self, number: u64) {
-        self.0.fetch_add(number, Ordering::Relaxed);
-    }
-
-    /// Takes one away; for gauges.
-    pub fn take_one(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The number now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Durations in fixed buckets.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [Counter; BUCKETS_MS.len() + 1],
-    sum_us: Counter,
-}
-
-impl Histogram {
-    /// Counts one duration.
-    pub fn record(&self, duration: Duration) {
-        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_MS.partition_point(|&bound| bound < milliseconds);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.add_one();
-        }
-        self.sum_us
-            .add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// The numbers now.
-    #[must_use]
-    pub fn snapshot(&self) -> HistogramSnapshot {
-        let buckets: Vec<u64> = self.buckets.iter().map(Counter::get).collect();
-        HistogramSnapshot {
-            count: buckets.iter().sum(),
-            sum_us: self.sum_us.get(),
-            buckets,
-        }
-    }
-}
-
-/// A histogram's numbers at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct HistogramSnapshot {
-    /// How many durations were counted.
-    pub count: u64,
-    /// Their sum, in microseconds.
-    pub sum_us: u64,
-    /// How many fell into each bucket of [`BUCKETS_MS`], and above the last.
-    pub buckets: Vec<u64>,
-}
-
-macro_rules! work_metrics {
-    ($($(#[doc = $doc:literal])+ $name:ident;)*) => {
-        /// The worker's counters; shared by everything in one process.
-        #[derive(Debug, Default)]
-        pub struct WorkMetrics {
-            $($(#[doc = $doc])+ pub $name: Counter,)*
-            /// How long surveys of a group took.
-            pub survey: Histogram,
-            /// How long syncs of a user took.
-            pub sync: Histogram,
-        }
-
-        /// The worker's counters at one moment.
-        #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-        pub struct WorkSnapshot {
-            $($(#[doc = $doc])+ pub $name: u64,)*
-            /// How long surveys of a group took.
-            pub survey: HistogramSnapshot,
-            /// How long syncs of a user took.
-            pub sync: HistogramSnapshot,
-        }
-
-        impl WorkMetrics {
-            /// The numbers now.
-            #[must_use]
-            pub fn snapshot(&self) -> WorkSnapshot {
-                WorkSnapshot {
-                    $($name: self.$name.get(),)*
-                    survey: self.survey.snapshot(),
-                    sync: self.sync.snapshot(),
-                }
-            }
-        }
-    };
-}
-
-work_metrics! {
     /// Batches taken from the queue.
     batches;
     /// Batches that were delivered before and came again.
@@ -221,25 +108,5 @@ impl WorkMetrics {
     /// Lets the process's metrics show these numbers.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         metrics.observe_all(self, TABLE);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_fall_into_the_first_bucket_that_holds_them() {
-        let histogram = Histogram::default();
-        for milliseconds in [0, 5, 6, 45_000, 45_001] {
-            histogram.record(Duration::from_millis(milliseconds));
-        }
-        let snapshot = histogram.snapshot();
-        assert_eq!(snapshot.count, 5);
-        assert_eq!(snapshot.buckets[0], 2);
-        assert_eq!(snapshot.buckets[1], 1);
-        assert_eq!(snapshot.buckets[BUCKETS_MS.len() - 1], 1);
-        assert_eq!(snapshot.buckets[BUCKETS_MS.len()], 1);
-        assert_eq!(snapshot.sum_us, 90_012_000);
     }
 }

@@ -26,7 +26,7 @@ use tasksync_common::model::{TenantId, UserId, UserKey};
 pub use consume::{Worker, run};
 pub use consumers::Consumers;
 pub use limits::WorkLimits;
-pub use metrics::{BUCKETS_MS, Counter, Histogram, HistogramSnapshot, WorkMetrics, WorkSnapshot};
+pub use metrics::{WorkMetrics, WorkSnapshot};
 pub use presence::Presence;
 
 /// What a group's survey found for one user.

@@ -230,16 +230,19 @@ async fn large_answers_are_cut_off_also_when_they_are_inflated() {
         maximum_answer_bytes: LIMIT,
         ..settings()
     });
-    for path in ["/bomb", "/announced", "/endless"] {
+    let host = || server.address.to_string();
+    let too_large = || CallError::TooLarge {
+        host: host(),
+        limit: LIMIT,
+    };
+    let inflates = CallError::Inflates { host: host() };
+    for (path, expected) in [
+        ("/bomb", inflates),
+        ("/announced", too_large()),
+        ("/endless", too_large()),
+    ] {
         let error = http.send(get(server.url(path))).await.unwrap_err();
-        assert_eq!(
-            error,
-            CallError::TooLarge {
-                host: server.address.to_string(),
-                limit: LIMIT
-            },
-            "{path}"
-        );
+        assert_eq!(error, expected, "{path}");
         assert!(error.may_have_happened());
     }
     let answer = http.send(get(server.url("/exactly"))).await.unwrap();

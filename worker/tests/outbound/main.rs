@@ -7,6 +7,7 @@
 )]
 
 mod auth;
+mod bombs;
 mod http;
 mod secrecy;
 mod server;

@@ -21,6 +21,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 pub(crate) enum Reply {
     /// These bytes; the connection stays open.
     Send(Vec<u8>),
+    /// These bytes, which many answers share; the connection stays open.
+    Share(bytes::Bytes),
     /// These bytes, then the connection is closed.
     SendAndClose(Vec<u8>),
     /// Nothing, for ever.
@@ -138,6 +140,11 @@ async fn serve(
         };
         match reply(number, &request) {
             Reply::Send(bytes) => {
+                if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+            }
+            Reply::Share(bytes) => {
                 if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
                     return;
                 }

@@ -189,3 +189,36 @@ async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame(
     bench.settled().await;
     assert_eq!(bench.counted().users_idle, 25);
 }
+
+/// Three service accounts in a row are refused: that is the server's matter, and nobody is disabled.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_several_people_is_one_circuit_and_each_persons_text_names_that_person_only() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("contoso", 10).await;
+    for user in &users {
+        let refused = Failure::new(
+            ErrorClass::Refused,
+            Code::ExchangeMailboxDenied,
+            format!("{user}@contoso.example: GetFolder: ErrorAccessDenied"),
+        );
+        bench
+            .sync
+            .set(key("contoso", user.as_str()), Act::SurveyFails(refused));
+    }
+    bench.send("contoso", &users).await;
+    bench.start();
+    bench.settled().await;
+    assert_eq!(
+        (bench.counted().users_disabled, bench.counted().circuits_opened),
+        (0, 1)
+    );
+    let alerts = bench.open_alerts().await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0].user, None);
+    for user in &users {
+        let status = bench.status("contoso", user).await;
+        let text = status.last_failure.unwrap().detail;
+        let named = |other: &&tasksync_common::model::UserId| *other != user && text.contains(other.as_str());
+        assert_eq!(users.iter().find(named), None, "{user}: {text}");
+    }
+}

@@ -1,33 +1,20 @@
 //! The numbers behind [`QueueMetrics`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::metrics::Counter;
 use crate::queue::QueueMetrics;
-
-/// One number that is only added to and read.
-#[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
-
-impl Count {
-    pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) blocked: AtomicBool,
-    pub(super) connections_opened: Count,
-    pub(super) connections_failed: Count,
-    pub(super) published: Count,
-    pub(super) refused: Count,
-    pub(super) returned: Count,
-    pub(super) unconfirmed_lost: Count,
-    pub(super) late_settlements: Count,
+    pub(super) connections_opened: Counter,
+    pub(super) connections_failed: Counter,
+    pub(super) published: Counter,
+    pub(super) refused: Counter,
+    pub(super) returned: Counter,
+    pub(super) unconfirmed_lost: Counter,
+    pub(super) late_settlements: Counter,
 }
 
 impl Counters {

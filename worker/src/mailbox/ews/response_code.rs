@@ -387,4 +387,34 @@ mod tests {
             }
         }
     }
+
+    /// One item never stops its mailbox, one mailbox never its tenant, except where the code itself says that it is more.
+    #[test]
+    fn no_row_stops_more_than_it_is_about() {
+        use crate::http::service::Intent;
+        use tasksync_common::error::Stops;
+        for &(_, code, names) in CLASSIFICATION {
+            for name in names.split_whitespace() {
+                let of_server = matches!(meaning(name), Meaning::ServerRefused(_));
+                let of_mailbox = code.narrowest_scope() == Scope::Mailbox;
+                for intent in [Intent::Read, Intent::Write] {
+                    let error = super::super::messages::ServerError {
+                        code: name.to_owned(),
+                        ..Default::default()
+                    };
+                    let failure = error.into_error(intent).failure;
+                    let allowed = match intent {
+                        _ if of_server => Stops::Tenant,
+                        Intent::Write if !of_mailbox => Stops::Part,
+                        Intent::Read | Intent::Write => Stops::Person,
+                    };
+                    let stops = failure.stops();
+                    assert!(
+                        stops == Stops::Nobody || stops == allowed || (stops == Stops::Part && !of_server),
+                        "{name} {intent:?}: {stops:?}"
+                    );
+                }
+            }
+        }
+    }
 }

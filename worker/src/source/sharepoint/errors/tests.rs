@@ -250,3 +250,45 @@ proptest! {
         let _ = classify(status, &body, Scope::Item, Intent::Write);
     }
 }
+
+/// One item never stops its list, and one list never its tenant, except where nobody looked at the request at all.
+#[test]
+fn no_row_stops_more_than_it_is_about() {
+    use tasksync_common::error::Stops;
+    let codes = [
+        None,
+        Some(-1),
+        Some(-2_147_024_891),
+        Some(-2_130_575_339),
+        Some(-2_130_575_338),
+        Some(-2_130_575_322),
+        Some(-2_130_575_172),
+        Some(-2_130_575_252),
+        Some(-2_147_024_860),
+        Some(-2_130_575_340),
+    ];
+    for status in (300..=310).chain(400..=431).chain(500..=510) {
+        for code in codes {
+            for (scope, largest) in [(Scope::Item, Stops::Part), (Scope::List, Stops::Part)] {
+                for intent in [Intent::Read, Intent::Write] {
+                    let body = ErrorBody {
+                        code,
+                        ..ErrorBody::default()
+                    };
+                    let (class, code) = classify(status, &body, scope, intent);
+                    let failure = Failure::new(class, code, "").about(scope.stops(class, code));
+                    let nobody_looked = known(body.code) == Known::Other || known(body.code) == Known::Absent;
+                    let expected = match status {
+                        401 | 300..=399 if nobody_looked => Stops::Tenant,
+                        _ => largest,
+                    };
+                    let stops = failure.stops();
+                    assert!(
+                        stops == Stops::Nobody || stops == expected,
+                        "{status} {body:?} {scope:?} {intent:?}: {stops:?}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The body of an answer as it comes in: inflated here, so that a small answer cannot become a large one, and counted for
+//! as long as anybody holds it.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// An answer may inflate to this many times what was sent, …
+pub(super) const MOST_INFLATED: usize = 100;
+
+/// … beyond its first bytes, which may come from nothing.
+const FREELY_INFLATED: usize = 64 * 1024;
+
+/// An answer with more bytes than this needs room among the large ones.
+const LARGE: usize = 1024 * 1024;
+
+/// Bytes of large answers in the process, in KiB. A newcomer waits until there is room for the largest answer.
+const ROOM: usize = 192 * 1024;
+
+/// Compressed bytes inflated before the limits are looked at again.
+const PIECE: usize = 4 * 1024;
+
+/// Room for large answers, shared by everything that a client does.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
+/// Why a body is not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is larger than an answer may be.
+    TooLarge,
+    /// It inflates to more than [`MOST_INFLATED`] times what was sent.
+    Inflates,
+    /// It is no gzip.
+    Malformed,
+}
+
+/// A body that is being read.
+pub(super) struct Body {
+    room: Room,
+    limit: usize,
+    sent: usize,
+    content: Content,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+enum Content {
+    Plain(Bounded),
+    Gzip(Box<MultiGzDecoder<Bounded>>),
+}
+
+/// Takes at most `allowed` bytes.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    allowed: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if part.len() > self.allowed.saturating_sub(self.bytes.len()) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Body {
+    /// An empty body of at most `limit` bytes.
+    pub(super) fn new(gzip: bool, limit: usize, room: Room) -> Self {
+        let content = if gzip {
+            Content::Gzip(Box::new(MultiGzDecoder::new(Bounded::default())))
+        } else {
+            Content::Plain(Bounded::default())
+        };
+        Self {
+            room,
+            limit,
+            sent: 0,
+            content,
+            place: None,
+        }
+    }
+
+    /// Adds what came next. A body that becomes large waits here for room.
+    pub(super) async fn add(&mut self, chunk: &[u8]) -> Result<(), Refused> {
+        for piece in chunk.chunks(PIECE) {
+            self.sent = self.sent.saturating_add(piece.len());
+            let by_ratio = FREELY_INFLATED.saturating_add(self.sent.saturating_mul(MOST_INFLATED));
+            let allowed = self.limit.min(by_ratio);
+            let written = match &mut self.content {
+                Content::Plain(bounded) => {
+                    bounded.allowed = self.limit;
+                    bounded.write_all(piece)
+                }
+                Content::Gzip(decoder) => {
+                    decoder.get_mut().allowed = allowed;
+                    decoder.write_all(piece).and_then(|()| decoder.flush())
+                }
+            };
+            written.map_err(|error| match error.kind() {
+                io::ErrorKind::QuotaExceeded if allowed < self.limit => Refused::Inflates,
+                io::ErrorKind::QuotaExceeded => Refused::TooLarge,
+                _ => Refused::Malformed,
+            })?;
+            if self.place.is_none() && self.len() > LARGE {
+                let whole = kib(self.limit).min(ROOM as u32);
+                // The semaphore is never closed; without it there would be no limit, so the answer is refused.
+                let place = Arc::clone(&self.room.0).acquire_many_owned(whole).await;
+                self.place = Some(place.map_err(|_| Refused::TooLarge)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        match &self.content {
+            Content::Plain(bounded) => bounded.bytes.len(),
+            Content::Gzip(decoder) => decoder.get_ref().bytes.len(),
+        }
+    }
+
+    /// The whole body. It keeps as much room as it takes until nobody holds it any more.
+    pub(super) fn finish(self) -> Result<Bytes, Refused> {
+        let mut bytes = match self.content {
+            Content::Plain(bounded) => bounded.bytes,
+            // An empty body, as to a write without answer, is announced as gzip by some servers.
+            Content::Gzip(_) if self.sent == 0 => Vec::new(),
+            Content::Gzip(decoder) => decoder.finish().map_err(|_| Refused::Malformed)?.bytes,
+        };
+        let Some(mut place) = self.place else {
+            return Ok(Bytes::from(bytes));
+        };
+        bytes.shrink_to_fit();
+        let unused = place.num_permits().saturating_sub(kib(bytes.len()) as usize);
+        drop(place.split(unused));
+        Ok(Bytes::from_owner(Held { bytes, _place: place }))
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// A large body with its room.
+struct Held {
+    bytes: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn packed(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn read(body: &[u8], limit: usize) -> Result<Bytes, Refused> {
+        let mut read = Body::new(true, limit, Room::default());
+        for chunk in body.chunks(10_000) {
+            read.add(chunk).await?;
+        }
+        read.finish()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_inflates_too_much_is_refused_and_a_small_one_may() {
+        let small = vec![b'x'; FREELY_INFLATED];
+        assert_eq!(read(&packed(&small), 16 * MIB).await.unwrap(), small);
+        let bomb = packed(&vec![b'x'; 16 * MIB]);
+        assert_eq!(read(&bomb, 16 * MIB).await, Err(Refused::Inflates));
+        assert_eq!(read(&packed(&small), 1_000).await, Err(Refused::TooLarge));
+        assert_eq!(read(b"<html>", 16 * MIB).await, Err(Refused::Malformed));
+        let whole = packed(b"cut");
+        assert_eq!(
+            read(&whole[..whole.len() - 4], MIB).await,
+            Err(Refused::Malformed)
+        );
+        assert_eq!(read(b"", MIB).await.unwrap(), Bytes::new());
+    }
+
+    #[tokio::test]
+    async fn large_bodies_take_room_as_long_as_anybody_holds_them() {
+        let room = Room::default();
+        let free = || room.0.available_permits();
+        let mut body = Body::new(false, 16 * MIB, room.clone());
+        body.add(&vec![0; 2 * MIB]).await.unwrap();
+        assert_eq!(free(), ROOM - 16 * 1024);
+        let whole = body.finish().unwrap();
+        assert_eq!(free(), ROOM - 2 * 1024);
+        let part = whole.slice(10..20);
+        drop(whole);
+        assert_eq!(free(), ROOM - 2 * 1024);
+        drop(part);
+        assert_eq!(free(), ROOM);
+        let mut small = Body::new(false, 16 * MIB, room.clone());
+        small.add(&vec![0; LARGE]).await.unwrap();
+        assert_eq!((small.finish().unwrap().len(), free()), (LARGE, ROOM));
+    }
+}
