@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Side, Step};
+use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Removal, Replaced, Side, Standing, Step};
 use tasksync_common::state::Link;
 
 /// What a plan wants of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     DeleteAtSource,
+    Complete,
     Remove(Absence),
     RemoveTwin,
     Disown,
@@ -28,6 +29,7 @@ type Planned = (u8, bool, Option<Wish>);
 fn wish() -> impl Strategy<Value = Wish> {
     prop_oneof![
         4 => Just(Wish::DeleteAtSource),
+        2 => Just(Wish::Complete),
         2 => Just(Wish::Remove(Absence::Deleted)),
         1 => Just(Wish::Remove(Absence::NotAssigned)),
         1 => Just(Wish::Remove(Absence::NoAccess)),
@@ -69,13 +71,24 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 Action::DeleteAtSource { key, version, task },
             )
         }
+        Wish::Complete => {
+            let action = Action::CompleteAtSource {
+                key,
+                version: String::new(),
+                task: Box::default(),
+                link: Box::new(Link::found("", "", None)),
+                replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
+            };
+            (Step::MailboxDeletions, action)
+        }
         Wish::Remove(absence) => {
             let action = Action::RemoveFromMailbox {
                 key,
                 item,
                 change_key,
                 absence,
-                edited: None,
+                removal: Removal::Delete,
+                replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
             };
             (Step::SourceDeletions, action)
         }
@@ -137,7 +150,7 @@ fn plan_of(planned: &[Planned]) -> (Plan, BTreeMap<SourceKey, Link>) {
 
 fn side(action: &Action) -> Option<Side> {
     match action {
-        Action::DeleteAtSource { .. } => Some(Side::Source),
+        Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => Some(Side::Source),
         Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
         _ => None,
     }
@@ -151,7 +164,7 @@ fn deletions(plan: &Plan, on: Side) -> Vec<&Action> {
 /// A deletion nobody said task by task: it follows from what a folder or list does not show.
 fn follows(action: &Action) -> bool {
     match action {
-        Action::DeleteAtSource { .. } => true,
+        Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => *absence == Absence::LocationGone,
         _ => false,
     }

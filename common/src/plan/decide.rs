@@ -3,15 +3,15 @@
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::action::{Action, Memo, Removal, Replaced, Standing};
+use super::action::{Action, Memo, Replaced, Standing};
 use super::agreed::{Agreed, changed};
 use super::edits::{mailbox_edits, meant, own, raw_progress, with_both_dates};
-use super::own_write::{hides_own_write, with_own_write};
-use super::policy::{DeletionPolicy, Policy};
-use super::sides::{Absence, MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
+use super::own_write::with_own_write;
+use super::policy::Policy;
+use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
-use crate::model::{Field, FieldSet, Percent, SourceKey, Status, Task};
-use crate::state::{LetGo, LetGoReason, Link};
+use crate::model::{Field, FieldSet, SourceKey, Task};
+use crate::state::Link;
 
 /// The task as the mailbox shows it after it was written, in an item that had this start before.
 pub type Canonical<'a> = &'a (dyn Fn(&Task, Option<Date>) -> Task + Send + Sync);
@@ -282,134 +282,7 @@ impl Decider<'_> {
         }
     }
 
-    /// The person deleted the copy, and the task is still there.
-    fn gone_from_mailbox(&self, link: &Link, source: &SourceValue) -> Verdict {
-        let edited = self.is_edited_at_source(link, source);
-        if link.removing {
-            // We removed it ourselves and it is the person's again.
-            return self.create(source, Some(link), false);
-        }
-        if self.was_completed_long_ago(link, source) {
-            return self.let_go(link, source, LetGoReason::Archived);
-        }
-        if edited {
-            // It was changed at the source since: the edit wins.
-            return self.create(source, Some(link), true);
-        }
-        match self.rules.policy.mailbox_deletions {
-            DeletionPolicy::Ignore => self.let_go(link, source, LetGoReason::Ignored),
-            // Who may only read the task can neither delete nor complete it.
-            DeletionPolicy::Propagate | DeletionPolicy::Complete if !source.writable => {
-                self.create(source, Some(link), true)
-            }
-            DeletionPolicy::Propagate => Verdict::Do(Action::DeleteAtSource {
-                key: self.pair.key.clone(),
-                version: source.version.clone(),
-                task: Box::new(source.task.clone()),
-            }),
-            DeletionPolicy::Complete => self.complete_at_source(link, source),
-        }
-    }
-
-    /// The copy lies in the mailbox's archive.
-    fn archived(&self, link: &Link, source: &SourceValue) -> Verdict {
-        let comes_back = self.is_edited_at_source(link, source) && !self.was_completed_long_ago(link, source);
-        if link.removing || comes_back {
-            self.create(source, Some(link), comes_back)
-        } else {
-            self.let_go(link, source, LetGoReason::Archived)
-        }
-    }
-
-    fn is_edited_at_source(&self, link: &Link, source: &SourceValue) -> bool {
-        hides_own_write(self.pair) || !self.source_edits(link, source).is_empty()
-    }
-
-    fn was_completed_long_ago(&self, link: &Link, source: &SourceValue) -> bool {
-        let task = meant(source, Some(link));
-        let long_ago = |at: Timestamp| self.rules.now.duration_since(at) > self.rules.policy.archived_after;
-        task.status == Status::Completed
-            && [Some(source.modified), link.completed_at, task.completed_at]
-                .into_iter()
-                .flatten()
-                .any(long_ago)
-    }
-
-    /// Returns whether a task whose copy was let go still needs none: nothing changed at the source, or it is still done.
-    fn stays_away(&self, let_go: &LetGo, source: &SourceValue) -> bool {
-        let task = meant(source, Some(&let_go.link));
-        let unchanged = changed(&let_go.link.agreed, &task, self.common).is_empty();
-        unchanged
-            || match let_go.why {
-                LetGoReason::Archived | LetGoReason::Completed => task.status == Status::Completed,
-                LetGoReason::Ignored => false,
-            }
-    }
-
-    fn let_go(&self, link: &Link, source: &SourceValue, why: LetGoReason) -> Verdict {
-        let mut agreed = link.agreed.clone();
-        agreed.take(&meant(source, Some(link)), self.common);
-        let link = Link {
-            version: source.version.clone(),
-            agreed,
-            source_progress: raw_progress(source),
-            ..link.clone()
-        };
-        Verdict::Note(Memo::LetGo {
-            key: self.pair.key.clone(),
-            let_go: Box::new(LetGo { link, why }),
-        })
-    }
-
-    fn complete_at_source(&self, link: &Link, source: &SourceValue) -> Verdict {
-        let before = meant(source, Some(link));
-        if before.status == Status::Completed {
-            return self.let_go(link, source, LetGoReason::Completed);
-        }
-        let task = Task {
-            status: Status::Completed,
-            percent: Percent::DONE,
-            ..before.clone()
-        };
-        let mut agreed = link.agreed.clone();
-        agreed.take(&task, self.common);
-        let link = Link {
-            version: source.version.clone(),
-            source_progress: agreed.progress(),
-            agreed,
-            ..link.clone()
-        };
-        Verdict::Do(Action::CompleteAtSource {
-            key: self.pair.key.clone(),
-            version: source.version.clone(),
-            task: Box::new(task),
-            link: Box::new(link),
-            replaces: Box::new(Replaced::read(&before, Standing::Agreed)),
-        })
-    }
-
-    fn remove(&self, mailbox: &MailboxValue, absence: Absence, standing: Standing) -> Verdict {
-        Verdict::Do(Action::RemoveFromMailbox {
-            key: self.pair.key.clone(),
-            item: mailbox.id.clone(),
-            change_key: mailbox.change_key.clone(),
-            absence,
-            removal: self.removal(absence),
-            replaces: Box::new(Replaced::read(&mailbox.task, standing)),
-        })
-    }
-
-    /// Returns what becomes of a copy. A task that is no longer the person's always leaves the mailbox.
-    fn removal(&self, absence: Absence) -> Removal {
-        match (absence, self.rules.policy.source_deletions) {
-            (Absence::NotAssigned | Absence::NoAccess, _) => Removal::Delete,
-            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Propagate) => Removal::Delete,
-            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Complete) => Removal::Complete,
-            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Ignore) => Removal::Leave,
-        }
-    }
-
-    fn create(&self, source: &SourceValue, link: Option<&Link>, restored: bool) -> Verdict {
+    pub(super) fn create(&self, source: &SourceValue, link: Option<&Link>, restored: bool) -> Verdict {
         let task = meant(source, link);
         let link = Link {
             version: source.version.clone(),

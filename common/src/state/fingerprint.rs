@@ -1,0 +1,76 @@
+//! What the idle check needs of a state: small, and readable without it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Signs, StateError, decode, encode};
+use crate::model::{LocationKey, SourceKey};
+
+/// What the idle check needs: small, and readable without the state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// As in [`SyncState`].
+    pub source_cursor: Option<String>,
+    /// As in [`SyncState`].
+    pub source_cursor_at: Option<Timestamp>,
+    /// As in [`SyncState`].
+    pub full_check_at: Option<Timestamp>,
+    /// Folders with their signs.
+    pub folders: Vec<(String, Option<Signs>)>,
+    /// Ids of linked tasks, by location.
+    pub linked: Vec<(LocationKey, Vec<i64>)>,
+    /// Something is pending, held or not settled, or lies in a folder whose signs are not watched: never idle.
+    pub unfinished: bool,
+}
+
+/// What the idle check reads of a stored [`Fingerprint`], borrowed from its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IdleCheck<'a> {
+    /// As in [`Fingerprint`].
+    #[serde(borrow)]
+    pub source_cursor: Option<&'a str>,
+    /// As in [`Fingerprint`].
+    pub source_cursor_at: Option<Timestamp>,
+    /// As in [`Fingerprint`].
+    pub full_check_at: Option<Timestamp>,
+    /// As in [`Fingerprint`].
+    #[serde(borrow)]
+    pub folders: Vec<(&'a str, Option<Signs>)>,
+    /// As in [`Fingerprint`].
+    pub unfinished: bool,
+}
+
+impl<'a> IdleCheck<'a> {
+    /// Reads the stored bytes of a fingerprint; the ids of linked tasks, which may be many, are passed over.
+    ///
+    /// # Errors
+    /// Says why the bytes cannot be used; the user is then not idle.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, StateError> {
+        decode(bytes)
+    }
+}
+
+impl Fingerprint {
+    /// The fingerprint as bytes.
+    ///
+    /// # Errors
+    /// When a value cannot be written; does not happen with values this type can hold.
+    pub fn encode(&self) -> Result<Vec<u8>, StateError> {
+        encode(self)
+    }
+
+    /// The fingerprint from bytes.
+    ///
+    /// # Errors
+    /// Says why the bytes cannot be used; the user is then not idle.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        decode(bytes)
+    }
+
+    /// Keys of the linked tasks.
+    pub fn linked_keys(&self) -> impl Iterator<Item = SourceKey> {
+        self.linked
+            .iter()
+            .flat_map(|(location, ids)| ids.iter().map(|&id| location.task(id)))
+    }
+}
