@@ -15,7 +15,6 @@ mod mailbox_reading;
 mod markers;
 mod moved;
 mod pairs;
-mod prove;
 mod read_back;
 mod source_reader;
 mod survey;

@@ -1,37 +1,47 @@
-//! Reading back what a server may accept and not keep: values that were cleared, and descriptions.
+//! Reading back what was written into a mailbox, in one request: created items, and what a server may accept and not keep.
+
+use std::fmt::Display;
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
-use tasksync_common::model::{Field, FieldSet, Task};
+use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
 use tasksync_common::plan::{Action, Agreed, Done, changed};
 
 use super::writer::Writer;
+use crate::mailbox::{ItemRef, MailboxItem};
 
-/// A write into the mailbox that was answered as done.
+/// A write into the mailbox that was answered as done and is to be read back.
 pub(super) struct Written {
     action: Action,
-    /// Id and version of the item, as the answer gave them.
-    id: String,
-    change_key: String,
+    /// The item as the answer named it.
+    item: ItemRef,
 }
 
 impl Written {
-    /// Returns the write, if its values have to be read back.
-    pub(super) fn to_be_read_back(action: &Action, done: &Done) -> Option<Self> {
+    /// Returns a creation. An answer that names an item which was never made, or another one, would leave the task without a
+    /// copy, and its absence would look like the person's deletion: it is linked once it was read.
+    pub(super) fn created(action: Action, item: ItemRef) -> Self {
+        Self { action, item }
+    }
+
+    /// Returns an update, if it wrote something that servers are known to accept and not to keep.
+    pub(super) fn updated(action: &Action, done: &Done) -> Option<Self> {
         let (Action::UpdateMailbox { task, fields, .. }, Done::Item { id, change_key }) = (action, done)
         else {
             return None;
         };
-        let doubtful = fields.iter().any(|field| may_be_kept(field, task));
+        let doubtful = fields.iter().any(|field| may_not_be_kept(field, task));
         doubtful.then(|| Self {
             action: action.clone(),
-            id: id.clone(),
-            change_key: change_key.clone(),
+            item: ItemRef {
+                id: id.clone(),
+                change_key: change_key.clone(),
+            },
         })
     }
 }
 
 /// Returns whether servers are known to answer this write with a success and to keep the old value.
-fn may_be_kept(field: Field, task: &Task) -> bool {
+fn may_not_be_kept(field: Field, task: &Task) -> bool {
     match field {
         Field::Body => true,
         Field::Start => task.start.is_none(),
@@ -43,49 +53,97 @@ fn may_be_kept(field: Field, task: &Task) -> bool {
 }
 
 impl Writer<'_> {
-    /// Reads the written items in one request. Where an item is still at the version of the write and shows another value, the
-    /// write of that value does not count. An item that a person changed meanwhile is the next sync's.
+    /// Reads written items back. A creation counts when its item bears the task's key; a value that the item does not show
+    /// although it is still at the version of the write counts as not written.
     pub(super) async fn read_back(&mut self, written: Vec<Written>) {
         if written.is_empty() {
             return;
         }
-        let ids: Vec<String> = written.iter().map(|written| written.id.clone()).collect();
-        let Ok(answers) = self.mailbox.items(self.owner, &ids).await else {
-            // The answers to the writes named new versions; the next comparison of values sees what they left.
-            return;
-        };
-        for (written, answer) in written.iter().zip(answers) {
-            let (
-                Ok(item),
-                Action::UpdateMailbox {
-                    key, task, fields, ..
-                },
-            ) = (answer, &written.action)
-            else {
-                continue;
-            };
-            if item.item.id != written.id || item.item.change_key != written.change_key {
-                continue;
+        let ids: Vec<String> = written.iter().map(|written| written.item.id.clone()).collect();
+        let answers = match self.mailbox.items(self.owner, &ids).await {
+            Ok(answers) => answers,
+            Err(failure) => {
+                let created = written.into_iter().map(|written| written.action);
+                let created: Vec<Action> = created.filter(is_creation).collect();
+                // Updates named new versions; the next comparison of values sees what they left.
+                if !created.is_empty() {
+                    self.report.items_failed += u32::try_from(created.len()).unwrap_or(u32::MAX);
+                    self.pass.unproven(&created, failure);
+                }
+                return;
             }
-            let own_start = item.task.start.filter(|_| !fields.contains(Field::Start));
-            let meant = self.mailbox.canonical(task, own_start);
-            let read_back = fields.iter().filter(|field| may_be_kept(*field, task));
-            let read_back = read_back.fold(FieldSet::EMPTY, FieldSet::with);
-            let kept = changed(&Agreed::of(&meant), &item.task, read_back);
-            if !kept.is_empty() {
-                let names: Vec<&str> = kept.iter().map(Field::name).collect();
-                let failure = Failure::new(
-                    ErrorClass::Transient,
-                    Code::AnswersDisagree,
-                    format!(
-                        "{key} in {}: the server answered success and kept the old value of: {}",
-                        self.owner.mailbox,
-                        names.join(", ")
-                    ),
-                )
-                .about(Scope::Item);
-                self.pass.not_kept(&written.action, &item.task, kept, failure);
+        };
+        let mut answers = answers.into_iter();
+        for Written { action, item } in written {
+            let answer = answers.next();
+            if is_creation(&action) {
+                match is_copy_of(action.key(), answer) {
+                    Ok(()) => self.pass.done(&action, super::writer::written(item)),
+                    Err(failure) => self.failed(&action, failure),
+                }
+            } else if let Some(Ok(read)) = answer {
+                self.compare(&action, &item, &read);
             }
         }
+    }
+
+    /// Compares an update with what the item shows. An item that a person changed meanwhile is the next sync's.
+    fn compare(&mut self, action: &Action, written: &ItemRef, read: &MailboxItem) {
+        let Action::UpdateMailbox {
+            key, task, fields, ..
+        } = action
+        else {
+            return;
+        };
+        if read.item != *written {
+            return;
+        }
+        let own_start = read.task.start.filter(|_| !fields.contains(Field::Start));
+        let meant = Agreed::of(&self.mailbox.canonical(task, own_start));
+        let doubtful = fields.iter().filter(|field| may_not_be_kept(*field, task));
+        let doubtful = doubtful.fold(FieldSet::EMPTY, FieldSet::with);
+        let not_kept = changed(&meant, &read.task, doubtful);
+        if not_kept.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = not_kept.iter().map(Field::name).collect();
+        let failure = Failure::new(
+            ErrorClass::Transient,
+            Code::AnswersDisagree,
+            format!(
+                "{key} in {}: the server answered success and kept the old value of: {}",
+                self.owner.mailbox,
+                names.join(", ")
+            ),
+        );
+        self.pass
+            .not_kept(action, &read.task, not_kept, failure.about(Scope::Item));
+    }
+}
+
+fn is_creation(action: &Action) -> bool {
+    matches!(action, Action::CreateInMailbox { .. })
+}
+
+/// Whether what was read back for a created item is the copy of `key`.
+///
+/// # Errors
+/// The outcome of the creation is unknown: the item is looked for by its key in the next pass.
+fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> Result<(), Failure> {
+    let unknown = |reason: &dyn Display| {
+        Failure::new(
+            ErrorClass::OutcomeUnknown,
+            Code::AnswersDisagree,
+            format!("the item created for {key} {reason}"),
+        )
+    };
+    match answer {
+        Some(Ok(item)) => match item.marker {
+            Some(marker) if marker.key == *key => Ok(()),
+            Some(marker) => Err(unknown(&format_args!("is the copy of {}", marker.key))),
+            None => Err(unknown(&"bears no key")),
+        },
+        Some(Err(failure)) => Err(unknown(&format_args!("cannot be read: {failure}"))),
+        None => Err(unknown(&"was not answered when it was read")),
     }
 }

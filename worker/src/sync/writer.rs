@@ -64,8 +64,7 @@ impl Writer<'_> {
             self.keeper.save(self.pass).await?;
         }
         let mut writes = 0_u32;
-        let mut doubtful = Vec::new();
-        let mut created: Vec<(Action, ItemRef)> = Vec::new();
+        let mut to_read_back = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
             let homeless = matches!(action, Action::CreateInMailbox { .. })
@@ -82,21 +81,20 @@ impl Writer<'_> {
                 Side::Mailbox => self.report.mailbox_writes += 1,
             }
             match result {
-                Ok(Effect::Created(item)) => created.push((action, item)),
+                Ok(Effect::Created(item)) => to_read_back.push(Written::created(action, item)),
                 Ok(Effect::Done(done)) => {
-                    doubtful.extend(Written::to_be_read_back(&action, &done));
+                    to_read_back.extend(Written::updated(&action, &done));
                     self.pass.done(&action, done);
                 }
                 Err(failure) => self.failed(&action, failure),
             }
             if writes >= SAVE_EVERY {
                 writes = 0;
-                self.prove(std::mem::take(&mut created)).await;
+                self.read_back(std::mem::take(&mut to_read_back)).await;
                 self.keeper.save(self.pass).await?;
             }
         }
-        self.prove(created).await;
-        self.read_back(doubtful).await;
+        self.read_back(to_read_back).await;
         self.pass.finish();
         Ok(())
     }

@@ -39,6 +39,37 @@ async fn pages_hide_nothing() {
     rig.calm().await;
 }
 
+/// docs/benchmarks.md states these numbers: requests of one person with ten tasks in three lists.
+#[tokio::test]
+async fn what_a_full_check_and_a_comparison_of_all_values_ask_for() {
+    let mut rig = Rig::plain().await;
+    let lists: Vec<_> = (0..3)
+        .map(|number| rig.tasks_list(&format!("List {number}")))
+        .collect();
+    for number in 0..10 {
+        rig.add_task(lists[number % 3], 0, &format!("Task {number}"));
+    }
+    rig.cycle(0).await.report();
+    rig.calm().await;
+    let requests = || {
+        (
+            rig.farm.exchange.stats.snapshot().total,
+            rig.farm.sharepoint.stats.requests(),
+        )
+    };
+    let before = requests();
+    rig.try_thorough_cycle(0).await.unwrap();
+    let full = requests();
+    rig.thorough.preview(&rig.user(0)).await.unwrap();
+    let deep = requests();
+    assert_eq!((full.0 - before.0, full.1 - before.1), (6, 3), "a full check");
+    assert_eq!(
+        (deep.0 - full.0, deep.1 - full.1),
+        (9, 2),
+        "a comparison of all values"
+    );
+}
+
 /// Time runs out in the middle: what was done is kept, the user is due again, and the rest follows without a double.
 #[tokio::test]
 async fn an_unfinished_sync_is_continued() {
