@@ -19,6 +19,8 @@ use super::result::{
 use crate::liar::Liar;
 use crate::trial::{Farm, Oracle, Truth, Untruths, Verdict};
 
+/// How often the status is asked for at the end, until it answers.
+const STATUS_ASKED: usize = 10;
 /// Everything is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
 /// Our own last writes are seen once more by tasksync; the quiet phase begins after that, at most this much later.
@@ -369,11 +371,15 @@ impl<'a> Trial<'a> {
         if self.liar.is_some() {
             self.judge_truth().await;
         }
-        self.disabled = self
-            .fleet
-            .status()
-            .await
-            .and_then(|status| status["disabled"].as_u64());
+        // The status is busy for a moment while the leader looks at everybody.
+        for _ in 0..STATUS_ASKED {
+            let status = self.fleet.status().await;
+            self.disabled = status.and_then(|status| status["disabled"].as_u64());
+            if self.disabled.is_some() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// What is not as people left it, with the help of everybody's journal.
