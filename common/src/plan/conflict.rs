@@ -23,6 +23,7 @@ fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
 }
 
 /// Whose values stand for the whole task.
+#[derive(Clone, Copy)]
 enum Winner {
     Mailbox,
     /// The source's; with what the mailbox's values were.
