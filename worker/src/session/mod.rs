@@ -204,7 +204,8 @@ impl Session {
         if failure.code == service::foreign_code(self.server) {
             self.shared.http.distrust();
             record::foreign_answer(self.server);
-            tracing::warn!(tenant = %self.tenant, detail = failure.detail, "an answer was refused");
+            let detail = self.without_secrets(failure.detail.clone());
+            tracing::warn!(tenant = %self.tenant, detail, "an answer was refused");
         }
     }
 

@@ -10,9 +10,14 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tasksync_common::clock::SystemClock;
 use tasksync_common::metrics::record;
-use tasksync_common::registry::{Credentials, SecretRef};
+use tasksync_common::registry::{Access, Credentials, SecretRef, SharePointConnection};
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::{Call, Http, secret_header};
+use tasksync_worker::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
+use tasksync_worker::mailbox::{Mailbox as _, Owner};
+use tasksync_worker::source::sharepoint::{SharePointSettings, SharePointSource};
+use tasksync_worker::source::{Person, Source as _};
+use tasksync_worker::throttle::{MailboxLocks, Servers};
 use url::Url;
 
 use crate::server::{Authority, Names, Reply, Server, settings};
@@ -51,6 +56,100 @@ fn reply(request: &str) -> Reply {
         "/large" => Reply::answer(200, "", &CANARY.repeat(10_000)),
         _ => Reply::Hang,
     }
+}
+
+/// A form digest that a server gives.
+const DIGEST: &str = "0xD1GE57-Spatz,22 Nov 2026 14:00:00 -0000";
+
+/// A server that repeats the whole request, and the form digest it gave, in every form an answer may have.
+fn repeat(number: usize, request: &str) -> Reply {
+    if request.contains("contextinfo") && number % 2 == 0 {
+        let digest = serde_json::json!({"FormDigestValue": DIGEST, "FormDigestTimeoutSeconds": 1800});
+        return Reply::answer(200, "Content-Type: application/json\r\n", &digest.to_string());
+    }
+    // The last header line is what a text that is cut short shows.
+    let said = request
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("authorization"))
+        .unwrap_or_default();
+    let given = if request.contains("/_api/") { DIGEST } else { "" };
+    let said = format!("you sent {said} and {given} and {CANARY}");
+    let json = serde_json::json!({"odata.error": {"code": "-1, X", "message": {"value": said}}}).to_string();
+    let fault = format!(
+        "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body><s:Fault><faultstring>{said}</faultstring>\
+         <detail><ResponseCode>{said}</ResponseCode></detail></s:Fault></s:Body></s:Envelope>"
+    );
+    match number % 6 {
+        0 => Reply::answer(500, "Content-Type: text/html\r\n", &said),
+        1 => Reply::answer(
+            200,
+            &format!("Content-Type: {said}\r\n"),
+            &format!("<html>{said}"),
+        ),
+        2 => Reply::answer(400, "Content-Type: application/json\r\n", &json),
+        3 => Reply::answer(403, &format!("X-CasErrorCode: {said}\r\n"), &said),
+        4 => Reply::answer(200, &format!("client-request-id: {CANARY}\r\n"), "{}"),
+        _ => Reply::answer(500, "Content-Type: text/xml\r\n", &fault),
+    }
+}
+
+/// Calls both servers through the adapters and returns what they say.
+async fn through_the_adapters(
+    http: &Http,
+    authenticator: &Authenticator,
+    credentials: Credentials,
+) -> String {
+    let server = Server::plain(repeat).await;
+    let clock = Arc::new(SystemClock);
+    let servers = Servers::new(25, clock.clone());
+    let url = server.url("/EWS/Exchange.asmx");
+    let limits = servers.of(&url, record::Server::Ews, "");
+    let mailbox = EwsMailbox::new(
+        http.clone(),
+        authenticator.clone(),
+        EwsConnection {
+            tenant: "contoso".parse().unwrap(),
+            url,
+            credentials: credentials.clone(),
+            access: Access::Delegate,
+        },
+        clock.clone(),
+        EwsLimits::default(),
+        limits,
+        MailboxLocks::new(clock.clone()),
+    );
+    let owner = Owner {
+        mailbox: "ana@contoso.example".parse().unwrap(),
+        zone: jiff::tz::TimeZone::UTC,
+        marker: "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"
+            .parse()
+            .unwrap(),
+    };
+    let source = SharePointSource::new(
+        http.clone(),
+        authenticator.clone(),
+        SharePointConnection {
+            sites: vec![server.url("/sites/p")],
+            credentials,
+        },
+        "contoso".parse().unwrap(),
+        clock,
+        servers,
+        SharePointSettings {
+            feed_window: Duration::ZERO,
+            ..SharePointSettings::default()
+        },
+    );
+    let mut said = String::new();
+    for _ in 0..12 {
+        let failure = mailbox.folders(&owner).await.unwrap_err();
+        writeln!(said, "{failure} {failure:?}").unwrap();
+        let person = Person { login: "ana".into() };
+        let failure = source.everything(&person).await.unwrap_err();
+        writeln!(said, "{failure} {failure:?}").unwrap();
+    }
+    assert!(said.contains("you sent") && said.contains("[secret]"), "{said}");
+    said
 }
 
 #[tokio::test]
@@ -142,6 +241,19 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
         let failure = authenticator.header(&certificate).await.unwrap_err();
         writeln!(seen, "{failure} {failure:?}").unwrap();
     }
+    let basic = Credentials::Basic {
+        user: "svc".to_owned(),
+        password: secret.clone(),
+    };
+    let oauth = Credentials::OauthSecret {
+        token_url: plain.url("/granted"),
+        client_id: "app".to_owned(),
+        scope: "scope".to_owned(),
+        secret: secret.clone(),
+    };
+    for credentials in [basic, oauth] {
+        seen.push_str(&through_the_adapters(&http, &authenticator, credentials).await);
+    }
     // The servers did get it.
     assert!(plain.requests().iter().any(|request| request.contains(CANARY)));
 
@@ -152,7 +264,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
     );
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("svc:{CANARY}"));
     for (place, text) in [("log", &log), ("errors and Debug", &seen)] {
-        for secret in [CANARY, TOKEN, encoded.as_str()] {
+        for secret in [CANARY, TOKEN, "D1GE57", encoded.as_str()] {
             if let Some(line) = text.lines().find(|line| line.contains(secret)) {
                 panic!("{secret} in {place}: {line}");
             }
