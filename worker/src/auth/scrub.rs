@@ -30,10 +30,14 @@ pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
             text = text.replace(form.as_str(), MARK);
         }
     }
-    for form in &forms {
-        hide_cut_end(&mut text, form);
+    // A text may be put together from several that were cut.
+    let mut parts: Vec<String> = text.split_inclusive('…').map(str::to_owned).collect();
+    for part in &mut parts {
+        for form in &forms {
+            hide_cut_end(part, form);
+        }
     }
-    text.replace(MARK, HIDDEN)
+    parts.concat().replace(MARK, HIDDEN)
 }
 
 fn forms(secret: &str) -> Vec<String> {
@@ -100,6 +104,12 @@ mod tests {
             let text = hide(format!("begins with \"Basic {part}…\""), &[CANARY]);
             assert!(!text.contains(part.trim_end_matches(['"', ' '])), "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_in_the_middle_of_a_text_is_hidden_too() {
+        let text = hide("got c4nary&/… beginning \"<html>\"".to_owned(), &[CANARY]);
+        assert_eq!(text, "got [secret]… beginning \"<html>\"");
     }
 
     #[test]
