@@ -238,15 +238,18 @@ impl Trial {
     }
 }
 
+/// A setting of the histories, from the environment.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    set(name).and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn kinds() -> Vec<Lie> {
-    let named = std::env::var("TASKSYNC_LIES_KINDS").unwrap_or_else(|_| KINDS.join(","));
+    let named = set("TASKSYNC_LIES_KINDS").unwrap_or_else(|| KINDS.join(","));
     if named == "all" {
         return Lie::ALL.to_vec();
     }
@@ -475,11 +478,11 @@ async fn history(kinds: &[Lie], per_mille: u16, seed: u64) -> Result<(), String>
             editor.act(&trial.rig.farm, &mut trial.ledger).unwrap();
         }
         trial.rig.pass_time(SignedDuration::from_secs(400));
-        if (seed + round) % 4 == 0 {
+        if (seed + round).is_multiple_of(4) {
             trial.rig.restart();
         }
         for person in 0..PEOPLE {
-            trial.cycle(person, (seed + round) % 3 == 0).await;
+            trial.cycle(person, (seed + round).is_multiple_of(3)).await;
         }
     }
     trial.settle().await
