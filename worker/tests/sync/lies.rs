@@ -51,7 +51,7 @@ fn spec(kinds: &[Lie], seed: u64) -> LiarSpec {
         answers: 0,
         kinds: kinds.to_vec(),
         groups: Vec::new(),
-        late: Duration::from_millis(600),
+        late: Duration::from_millis(6_000),
         seed,
         only: None,
     }
@@ -65,7 +65,7 @@ impl Trial {
         let liar = Liar::new(liar, Some(&log)).unwrap();
         let mut rig = Rig::new(Spec {
             people: PEOPLE,
-            request_timeout: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(5),
             liar: Some(Arc::clone(&liar)),
             ..Spec::default()
         })
