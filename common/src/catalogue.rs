@@ -31,7 +31,7 @@ impl Actor {
 }
 
 macro_rules! catalogue {
-    ($($variant:ident $text:literal $actor:ident $least:ident..$widest:ident $message:literal $cause:literal $action:literal;)*) => {
+    ($($variant:ident $text:literal $(($earlier:ident))? $actor:ident $least:ident..$widest:ident $message:literal $cause:literal $action:literal;)*) => {
         $crate::codes! {
             /// A stable code of something that went wrong.
             #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,8 +64,17 @@ macro_rules! catalogue {
             pub fn narrowest_scope(self) -> Scope {
                 match self { $(Self::$variant => Scope::$least,)* }
             }
+
+            /// The code to store beside this one for earlier builds, which refuse a document with a code they do not know: the
+            /// code itself if they know it, else the nearest one they have.
+            #[must_use]
+            pub fn for_earlier_builds(self) -> Self {
+                match self { $(Self::$variant => catalogue!(@earlier $variant $($earlier)?),)* }
+            }
         }
     };
+    (@earlier $variant:ident) => { Self::$variant };
+    (@earlier $variant:ident $earlier:ident) => { Self::$earlier };
 }
 
 catalogue! {
@@ -133,7 +142,7 @@ catalogue! {
         "The answer of the Exchange server cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the EWS address; look at the detail for what came back.";
-    ExchangeForeignAnswer "exchange-foreign-answer" TenantAdministrator Item..Server
+    ExchangeForeignAnswer "exchange-foreign-answer" (ExchangeBadAnswer) TenantAdministrator Item..Server
         "The Exchange server answered about another mailbox, folder or item than the one asked for"
         "A proxy or load balancer between tasksync and Exchange mixes up answers."
         "Nothing of the answer was used. If it happens again, check what stands between tasksync and Exchange.";
@@ -201,7 +210,7 @@ catalogue! {
         "The answer of SharePoint cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
         "Check the site address; look at the detail for what came back.";
-    SharePointForeignAnswer "sharepoint-foreign-answer" TenantAdministrator Item..Server
+    SharePointForeignAnswer "sharepoint-foreign-answer" (SharePointBadAnswer) TenantAdministrator Item..Server
         "SharePoint answered about another site, list or item than the one asked for"
         "A proxy or load balancer between tasksync and SharePoint mixes up answers."
         "Nothing of the answer was used. If it happens again, check what stands between tasksync and SharePoint.";
@@ -285,19 +294,23 @@ catalogue! {
         "The saved sync state cannot be read"
         "It was written by a newer version, or it is damaged."
         "Nothing; links are found again in the mailbox by a full comparison.";
-    AnswersDisagree "answers-disagree" Nobody Item..Person
+    AnswersDisagree "answers-disagree" (StateConflict) Nobody Item..Person
         "Two answers of a server contradict each other"
         "One answer says that something is gone, another one shows it; or an answer belongs to another request."
         "Nothing; the task is left as it is and looked at again in the next sync. If it stays, look at the detail for which answers they were.";
-    MailboxOfAnotherInstallation "mailbox-of-another-installation" Operator Mailbox..Mailbox
+    MailboxOfAnotherInstallation "mailbox-of-another-installation" (ExchangeMailboxDenied) Operator Mailbox..Mailbox
         "The mailbox is synced by another installation of tasksync"
         "A task folder in it bears the marker of another installation. Two installations would take each other's copies for the person's deletions."
         "Opt the person out of one of the two installations. If the other one no longer exists, delete its task folders in the mailbox.";
-    OrderMended "order-mended" Operator Ours..Ours
+    ListUnreadable "list-unreadable" (SharePointDenied) TenantAdministrator Container..Container
+        "A list or site cannot be read; its tasks and their copies stay as they are"
+        "The service account lost its rights there, the site is closed, or the list is larger than the server's threshold allows."
+        "Look at the detail for the server's reason. Give the service account its rights back, or index the column Assigned To of the list. The list is read again at each full check, and the alert ends with the first that can read it.";
+    OrderMended "order-mended" (ScheduleUnavailable) Operator Ours..Ours
         "A part of the order of work was lost and was made again"
         "Redis lost a key of tasksync: it was evicted, deleted by hand, or a replica without it took over."
         "Nothing for the people: all are synced again. Give Redis the policy `noeviction` and enough memory, and let nothing else write under `schedule.key_prefix`. The alert ends after an hour.";
-    SyncsLate "syncs-late" Operator Ours..Ours
+    SyncsLate "syncs-late" (BudgetExhausted) Operator Ours..Ours
         "People have not been synced for longer than `schedule.late_after`"
         "No worker runs, the workers cannot keep up, or each sync of these people fails."
         "See `tasksync status` for workers and load, and `tasksync user list` for the reason of each person.";

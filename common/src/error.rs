@@ -125,8 +125,8 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A failure as it is stored and sent. The classes are those of earlier builds, which read it beside this one and know no
-/// scope.
+/// A failure as it is stored and sent. Class and code are ones that earlier builds know, because they read it beside this one;
+/// what they do not know is in fields of its own.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Failure")]
 struct Stored<'a> {
@@ -135,6 +135,9 @@ struct Stored<'a> {
     detail: Cow<'a, str>,
     #[serde(default)]
     scope: Option<Scope>,
+    /// The code in words, where earlier builds do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact: Option<Cow<'a, str>>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -177,11 +180,13 @@ impl Stored<'_> {
             ErrorClass::CursorInvalid => StoredClass::CursorInvalid,
             ErrorClass::OutcomeUnknown => StoredClass::OutcomeUnknown,
         };
+        let code = failure.code.for_earlier_builds();
         Stored {
             class,
-            code: failure.code,
+            code,
             detail: Cow::Borrowed(&failure.detail),
             scope: Some(failure.scope),
+            exact: (code != failure.code).then(|| Cow::Borrowed(failure.code.as_str())),
         }
     }
 
@@ -198,7 +203,9 @@ impl Stored<'_> {
             StoredClass::OutcomeUnknown => (ErrorClass::OutcomeUnknown, None),
         };
         let subject = self.scope.or(said).unwrap_or(Scope::Person);
-        Failure::new(class, self.code, self.detail).about(subject)
+        let exact = self.exact.as_deref();
+        let known = Code::ALL.iter().find(|code| Some(code.as_str()) == exact);
+        Failure::new(class, *known.unwrap_or(&self.code), self.detail).about(subject)
     }
 }
 
@@ -232,6 +239,18 @@ mod tests {
             assert_eq!(earlier.class, class);
             let text = serde_json::to_string(&earlier).unwrap();
             assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);
+        }
+        // A code of this build alone is stored as one that the earlier build has, and a later build's is read in the same way.
+        for code in Code::ALL.iter().copied() {
+            let failure = Failure::new(ErrorClass::Refused, code, "x");
+            let text = serde_json::to_string(&failure).unwrap();
+            let earlier: Earlier = serde_json::from_str(&text).unwrap();
+            assert_eq!(earlier.code, code.for_earlier_builds());
+            assert_eq!(earlier.code.for_earlier_builds(), earlier.code, "{code}");
+            assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);
+            let later = text.replace(&format!("\"exact\":\"{code}\""), "\"exact\":\"of-a-later-build\"");
+            let read: Failure = serde_json::from_str(&later).unwrap();
+            assert_eq!(read.code, earlier.code);
         }
         // Redis holds failures of earlier builds as arrays.
         let array = rmp_serde::to_vec(&("Gone", Code::ExchangeItemGone, "x")).unwrap();

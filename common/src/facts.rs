@@ -13,8 +13,8 @@ pub struct SiteFacts {
     pub lists: usize,
     /// Whether the service account may edit items.
     pub may_edit: bool,
-    /// Its clock minus ours.
-    pub clock_offset: SignedDuration,
+    /// Its clock minus ours; `None` when it never told the time.
+    pub clock_offset: Option<SignedDuration>,
 }
 
 /// What was learned of one site.
@@ -33,8 +33,8 @@ pub struct MailboxFacts {
     pub version: String,
     /// How the mailbox was opened: `delegate`, `impersonation`.
     pub access: String,
-    /// Its clock minus ours.
-    pub clock_offset: SignedDuration,
+    /// Its clock minus ours; `None` when it never told the time.
+    pub clock_offset: Option<SignedDuration>,
     /// Whether the cheap idle check works for this mailbox.
     pub idle_check: bool,
 }

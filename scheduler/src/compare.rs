@@ -1,15 +1,15 @@
 //! The order of work is compared with itself and with the registry, tenant by tenant, and what disagrees is mended: a store
 //! that lost a part heals like one that lost everything. Who has not been synced for long is told from the registry alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Alert, Late};
-use tasksync_common::schedule::SavedStamp;
 use tasksync_common::schedule::rebuild::reconcile_tenant;
+use tasksync_common::schedule::{Members, SavedStamp};
 
 use crate::dispatch::Dispatcher;
 
@@ -23,6 +23,10 @@ const LOOKS_PER_COMPARISON: usize = 6;
 const PAGE: u32 = 500;
 /// Most tenants with late people that are told of, and most open alerts that are looked through.
 const MOST: u32 = 1_000;
+/// Tenants whose names are read again at one look.
+const MOST_RECOUNTED: usize = 10;
+/// Names of earlier builds that are digested at one comparison.
+const MOST_DIGESTED: u32 = 5_000;
 /// An alert about a part that was lost is open this long.
 const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
 
@@ -30,8 +34,8 @@ const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     looks: usize,
-    /// Tenants in the registry at the last look.
-    tenants: usize,
+    /// The active tenants in the registry at the last look.
+    members: HashMap<TenantId, Members>,
 }
 
 /// What a look found.
@@ -46,7 +50,7 @@ pub(crate) enum Found {
 impl Dispatcher {
     /// Compares a part of the order, and mends it.
     pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<Found, Failure> {
-        let limit = comparison.tenants.div_ceil(LOOKS_PER_ROUND).max(10);
+        let limit = comparison.members.len().div_ceil(LOOKS_PER_ROUND).max(10);
         let inspected = self.continuity.inspect(self.schedule.as_ref(), limit).await?;
         for tenant in &inspected.mended {
             self.alert_mended(tenant, "a part of it was gone from the order of work")
@@ -56,12 +60,17 @@ impl Dispatcher {
             self.alert_mended(tenant, "it was gone from the order of work, or set back")
                 .await?;
         }
+        // While everything is rebuilt, the order is not what it should be.
+        let comparable = !self.continuity.is_quiet() && inspected.lost.is_empty();
+        if comparable {
+            self.compare_names(&inspected.whole, &comparison.members).await?;
+        }
         if comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON) {
-            // While everything is rebuilt, the order is not what it should be.
-            if !self.continuity.is_quiet() && inspected.lost.is_empty() {
-                comparison.tenants = self.compare_with_registry().await?;
+            if comparable {
+                comparison.members = self.compare_with_registry().await?;
             }
             self.tell_of_late().await?;
+            self.end_stale_location_alerts().await?;
         }
         comparison.looks = comparison.looks.wrapping_add(1);
         Ok(if inspected.lost.is_empty() {
@@ -71,20 +80,53 @@ impl Dispatcher {
         })
     }
 
-    /// Compares the number of people of every tenant; returns how many tenants there are.
-    async fn compare_with_registry(&self) -> Result<usize, Failure> {
-        let mut tenants = 0;
+    /// Compares the names of people by their digests, where their number is right: one may be missing and another one too many.
+    /// `members` are at most half a minute old; who came or went since costs one look at the names.
+    async fn compare_names(
+        &self,
+        whole: &[(TenantId, Members)],
+        members: &HashMap<TenantId, Members>,
+    ) -> Result<(), Failure> {
+        let differs = |(tenant, found): &&(TenantId, Members)| {
+            members.get(tenant).is_some_and(|expected| {
+                expected.users == found.users && expected.names.is_some() && expected.names != found.names
+            })
+        };
+        for (tenant, found) in whole.iter().filter(differs).take(MOST_RECOUNTED) {
+            if found.names.is_some() {
+                self.reconcile(tenant, found.users).await?;
+            }
+            self.schedule.recount_names(tenant).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares the number of people of every tenant; returns what the registry knows of them.
+    async fn compare_with_registry(&self) -> Result<HashMap<TenantId, Members>, Failure> {
+        let mut all = HashMap::new();
+        let mut left = MOST_DIGESTED;
         let mut after: Option<TenantId> = None;
         loop {
             let page = self.registry.active_tenants(after.as_ref(), PAGE).await?;
             let Some((last, _)) = page.last() else {
-                return Ok(tenants);
+                return Ok(all);
             };
             after = Some(last.clone());
-            tenants += page.len();
-            for (tenant, left) in self.schedule.differing(&page).await? {
-                self.reconcile(&tenant, left).await?;
+            let users: Vec<(TenantId, u64)> = page
+                .iter()
+                .map(|(tenant, members)| (tenant.clone(), members.users))
+                .collect();
+            for (tenant, found) in self.schedule.differing(&users).await? {
+                self.reconcile(&tenant, found).await?;
             }
+            for (tenant, _) in page.iter().filter(|(_, members)| members.names.is_none()) {
+                if left == 0 {
+                    break;
+                }
+                let made = self.registry.digest_names(tenant, left).await?;
+                left = left.saturating_sub(u32::try_from(made).unwrap_or(u32::MAX));
+            }
+            all.extend(page);
         }
     }
 
@@ -134,6 +176,7 @@ impl Dispatcher {
             since: self.clock.now(),
             tenant: tenant.clone(),
             user: None,
+            location: None,
             failure: Failure::new(ErrorClass::Transient, code, detail),
             evidence: None,
         };
@@ -143,6 +186,15 @@ impl Dispatcher {
             Err(failure) if failure.class == ErrorClass::Gone => Ok(()),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Ends alerts about lists that nobody's full check confirmed: the list can be read, or everybody who has tasks in it left.
+    async fn end_stale_location_alerts(&self) -> Result<(), Failure> {
+        let kept = SignedDuration::try_from(self.limits.location_alerts_kept).unwrap_or(SignedDuration::MAX);
+        let Ok(before) = self.clock.now().checked_sub(kept) else {
+            return Ok(());
+        };
+        self.registry.end_stale_location_alerts(before).await.map(drop)
     }
 
     /// Raises one alert for each tenant of whose people some wait too long, and ends those of others. A tenant whose circuit
@@ -186,9 +238,7 @@ impl Dispatcher {
     }
 }
 
-/// Whether this alert says already why nobody of the tenant is synced.
+/// Returns whether this alert says already why nobody of the tenant is synced.
 fn explains(alert: &Alert, tenant: &TenantId) -> bool {
-    alert.tenant == *tenant
-        && alert.user.is_none()
-        && !matches!(alert.failure.code, Code::SyncsLate | Code::OrderMended)
+    alert.tenant == *tenant && alert.user.is_none() && alert.failure.stops() == Stops::Tenant
 }

@@ -22,6 +22,8 @@ pub struct DispatchLimits {
     pub tenant_search_interval: Duration,
     /// People whose last success is older than this are told of.
     pub late_after: Duration,
+    /// An alert about a list ends when nobody raised it again for this long: everybody's full check says it anew.
+    pub location_alerts_kept: Duration,
     /// How long a claim lasts until a worker renews it.
     pub claim_lifetime: Duration,
     /// Most users of one tenant claimed at once; zero for no limit.
@@ -51,6 +53,11 @@ impl DispatchLimits {
             late_after: schedule
                 .late_after
                 .max(schedule.maximum_time_between_user_syncs.saturating_mul(2)),
+            location_alerts_kept: settings
+                .worker
+                .full_check_interval
+                .saturating_add(schedule.maximum_time_between_user_syncs)
+                .saturating_mul(2),
             claim_lifetime: schedule.claim_lifetime,
             tenant_in_flight: schedule.tenant_in_flight,
             tenant_share_percent: schedule.tenant_share_percent,

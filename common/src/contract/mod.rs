@@ -14,6 +14,7 @@
     reason = "these functions are tests; they fail by panicking"
 )]
 
+pub mod earlier;
 pub mod fleet;
 pub mod queue;
 pub mod redis;
@@ -126,9 +127,11 @@ macro_rules! registry_contract {
             journal::the_newest_entries_come_first_and_only_the_user_s
             journal::old_entries_are_dropped_a_few_at_a_time
             installation::the_installation_s_id_is_made_once
+            installation::the_installation_s_id_can_be_replaced
             marks::a_mark_is_remembered_and_replaced
             alerts::an_alert_is_raised_once_refreshed_and_ended
             alerts::alerts_of_users_and_of_the_tenant_are_apart
+            alerts::a_list_that_cannot_be_read_has_one_alert
             alerts::an_alert_needs_its_subject_and_ends_with_it
         }
     };

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::stored_as_text;
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -83,17 +85,7 @@ macro_rules! text_newtype {
                 formatter.write_str(&self.0)
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(name: String) -> Result<Self, NameError> {
-                name.parse()
-            }
-        }
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
-            }
-        }
+        stored_as_text!($name, NameError);
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 &self.0

@@ -13,3 +13,4 @@ pub use keys::{LocationKey, SourceKey};
 pub use owner::{InstallationId, MarkerOwner, OwnerError};
 pub use task::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task};
 pub use text::normal_text;
+pub(crate) use text::stored_as_text;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{NameError, TenantId, UserId, UserKey};
+use super::{NameError, TenantId, UserId, UserKey, stored_as_text};
 
 /// Why the text of an installation id or of a marker's owner was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum OwnerError {
     Name(#[from] NameError),
 }
 
-/// Id of an installation: a random UUID, made once and kept in the registry. Whatever shares a registry is one
-/// installation; a copy of the registry is the same installation.
+/// Id of an installation: a random UUID, kept in the registry. Whatever shares a registry is one installation; a copy of the
+/// registry is the same installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstallationId(Uuid);
@@ -54,18 +54,7 @@ impl FromStr for InstallationId {
     }
 }
 
-impl TryFrom<String> for InstallationId {
-    type Error = OwnerError;
-    fn try_from(text: String) -> Result<Self, OwnerError> {
-        text.parse()
-    }
-}
-
-impl From<InstallationId> for String {
-    fn from(id: InstallationId) -> Self {
-        id.to_string()
-    }
-}
+stored_as_text!(InstallationId, OwnerError);
 
 /// The owner of a marker. Its text form, `INSTALLATION/TENANT/USER`, is written into mailboxes and never changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,18 +102,7 @@ impl FromStr for MarkerOwner {
     }
 }
 
-impl TryFrom<String> for MarkerOwner {
-    type Error = OwnerError;
-    fn try_from(text: String) -> Result<Self, OwnerError> {
-        text.parse()
-    }
-}
-
-impl From<MarkerOwner> for String {
-    fn from(owner: MarkerOwner) -> Self {
-        owner.to_string()
-    }
-}
+stored_as_text!(MarkerOwner, OwnerError);
 
 /// Returns at most 80 characters of a text from outside, for an error.
 fn shortened(text: &str) -> String {

@@ -1,6 +1,24 @@
-//! The form in which texts of both sides are compared.
+//! The form in which texts of both sides are compared, and types that are stored as text.
 
 use std::borrow::Cow;
+
+/// Conversions for a type that serde stores as its text: `#[serde(try_from = "String", into = "String")]`.
+macro_rules! stored_as_text {
+    ($name:ident, $error:ty) => {
+        impl TryFrom<String> for $name {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use stored_as_text;
 
 /// Returns `text` as both sides can hold it: line breaks are `\n`, and control characters other than tab and `\n`, and the
 /// noncharacters U+FFFE and U+FFFF, are left out.

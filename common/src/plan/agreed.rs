@@ -94,6 +94,12 @@ impl Agreed {
 
     /// The agreed progress.
     #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Status and percent.
+    #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress
     }

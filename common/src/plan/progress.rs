@@ -354,6 +354,12 @@ impl Pass {
         self.saved.clone_from(&self.state);
     }
 
+    /// Returns how far both sides were read; nothing once it was committed.
+    #[must_use]
+    pub fn reached(&self) -> &Reached {
+        &self.reached
+    }
+
     /// Returns the state as it is stored.
     #[must_use]
     pub fn saved(&self) -> &SyncState {

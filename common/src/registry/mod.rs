@@ -18,8 +18,8 @@ pub use tenant::{
 
 use crate::error::{Code, Failure};
 use crate::metrics::record::Store;
-use crate::model::{InstallationId, MailboxAddress, TenantId, UserId, UserKey};
-use crate::schedule::{Mark, SavedStamp};
+use crate::model::{InstallationId, LocationKey, MailboxAddress, TenantId, UserId, UserKey};
+use crate::schedule::{Mark, Members, SavedStamp};
 use crate::seam::seam;
 
 /// Whether a user is synced.
@@ -66,7 +66,7 @@ pub struct StoredState {
     pub blob: Vec<u8>,
 }
 
-/// Something a person should look at; at most one open alert per user and code.
+/// Something a person should look at; at most one open alert per user and code, and one per list or site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// First time it was raised.
@@ -75,6 +75,8 @@ pub struct Alert {
     pub tenant: TenantId,
     /// The user, when it is one user's.
     pub user: Option<UserId>,
+    /// The list or site, when it is about one; then it is the tenant's, however many people it concerns.
+    pub location: Option<LocationKey>,
     /// What it is.
     pub failure: Failure,
     /// The plan or other evidence, as JSON.
@@ -166,8 +168,10 @@ seam! {
     Store::Registry,
     /// The id of the installation.
     pub trait InstallationStore {
-        /// Returns the id of the installation that this registry belongs to. The first call ever makes it; it never changes.
+        /// Returns the id of the installation that this registry belongs to. The first call ever makes it.
         async fn installation(&self) -> Result<InstallationId, Failure>;
+        /// Replaces the id, for a registry that was restored empty: markers in mailboxes name the id of the lost one.
+        async fn set_installation(&self, id: InstallationId) -> Result<(), Failure>;
     }
 }
 
@@ -183,8 +187,8 @@ seam! {
         async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure>;
         /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. `false` when there was none.
         async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
-        /// Enabled tenants with at least one enrolled user, with the number of users in order of name; at most `limit` after `after`.
-        async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, u64)>, Failure>;
+        /// Enabled tenants with at least one enrolled user, with their users, in order of name; at most `limit` after `after`.
+        async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Members)>, Failure>;
     }
 }
 
@@ -208,6 +212,9 @@ seam! {
         async fn enrolments(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<Enrolment>, Failure>;
         /// How many users are enabled and disabled, of one tenant or of all.
         async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure>;
+        /// Makes the missing parts of at most `limit` users in the digest of the tenant's names, which earlier builds leave out; the
+        /// number made.
+        async fn digest_names(&self, tenant: &TenantId, limit: u32) -> Result<u64, Failure>;
         /// Enables or disables an enrolment. `false` when there is none.
         async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure>;
     }
@@ -271,6 +278,10 @@ seam! {
         async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure>;
         /// Ends open alerts of a tenant (and user, when given) with this code; the number ended.
         async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure>;
+        /// Ends the open alert of a tenant about this list or site. `false` when there was none.
+        async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure>;
+        /// Ends open alerts about lists and sites that nobody raised again since `before`; the number ended.
+        async fn end_stale_location_alerts(&self, before: Timestamp) -> Result<u64, Failure>;
         /// Open alerts, oldest first, of one tenant or of all.
         async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure>;
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::model::TenantId;
+use crate::model::{TenantId, stored_as_text};
 use crate::plan::Policy;
 
 /// Why a reference to a secret was refused.
@@ -43,18 +43,7 @@ impl FromStr for SecretRef {
     }
 }
 
-impl TryFrom<String> for SecretRef {
-    type Error = SecretRefError;
-    fn try_from(text: String) -> Result<Self, SecretRefError> {
-        text.parse()
-    }
-}
-
-impl From<SecretRef> for String {
-    fn from(reference: SecretRef) -> Self {
-        reference.to_string()
-    }
-}
+stored_as_text!(SecretRef, SecretRefError);
 
 impl fmt::Display for SecretRef {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

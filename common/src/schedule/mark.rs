@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Members;
 use crate::model::TenantId;
 
 /// What a store's data are known by: an id made with them, and a number that grows with the leader's changes.
@@ -48,6 +49,9 @@ pub struct Inspected {
     pub lost: Vec<TenantId>,
     /// Tenants of whose data a part was gone, and is made again.
     pub mended: Vec<TenantId>,
+    /// Tenants whose data agree with each other, with what they hold, for a comparison with the registry. Empty where nothing is
+    /// lost in part.
+    pub whole: Vec<(TenantId, Members)>,
 }
 
 #[cfg(test)]

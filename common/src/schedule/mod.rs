@@ -9,6 +9,7 @@ pub mod fair;
 pub mod gather;
 mod mark;
 mod memory;
+mod names;
 mod open;
 pub mod postpone;
 pub mod rebuild;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use mark::{Inspected, Mark, Marked};
 pub use memory::MemorySchedule;
+pub use names::{Members, digest_of, digest_of_all};
 pub(crate) use open::SUPPORTED;
 pub use open::open_schedule;
 pub use redis::RedisSchedule;
@@ -58,6 +60,17 @@ pub struct Failing {
 }
 
 impl SavedStamp {
+    /// Returns the stamp of a user who is not failing.
+    #[must_use]
+    pub fn new(user: UserId, stamp: Timestamp, last_success: Option<Timestamp>) -> Self {
+        Self {
+            user,
+            stamp,
+            last_success,
+            failing: None,
+        }
+    }
+
     /// Returns whether no attempt of this user has ended yet.
     #[must_use]
     pub fn is_first(&self) -> bool {
@@ -305,6 +318,8 @@ seam! {
         /// Returns those of the tenants that have another number of users in the order than given here, with the number in
         /// the order.
         async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure>;
+        /// Makes the digest of a tenant's names anew from the names. For a tenant whose digest is missing or wrong.
+        async fn recount_names(&self, tenant: &TenantId) -> Result<(), Failure>;
         /// Checks that the order can be written, without leaving anything behind.
         async fn check_writable(&self) -> Result<(), Failure>;
     }

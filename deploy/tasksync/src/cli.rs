@@ -114,6 +114,26 @@ pub(crate) enum Remote {
     /// Jobs that were given up on: delivered too often, refused by a worker, or never taken in time.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// The id of the installation, which the markers in people's mailboxes carry.
+    #[command(subcommand)]
+    Installation(InstallationCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstallationCommand {
+    /// Shows the id. Keep it with the backups of the registry.
+    Show,
+    /// Replaces the id, for a registry that was restored empty.
+    ///
+    /// Mailboxes whose folders carry another id are left alone. With the id of the lost registry their copies are found
+    /// again, and nothing is made twice.
+    Set {
+        /// The id of the lost registry, a UUID.
+        id: String,
+        /// Also while people are opted in.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

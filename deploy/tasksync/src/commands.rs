@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tasksync_common::registry::Tenant;
 
-use crate::cli::{DeadLettersCommand, Remote, TenantCommand, UserCommand, WhichLetters};
+use crate::cli::{DeadLettersCommand, InstallationCommand, Remote, TenantCommand, UserCommand, WhichLetters};
 use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
 use crate::{import, journal, preview, show};
@@ -45,7 +45,25 @@ pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
             say(client, &answer, || show::alerts(&answer))
         }
         Remote::DeadLetters(command) => dead_letters(client, command).await,
+        Remote::Installation(command) => installation(client, command).await,
     }
+}
+
+async fn installation(client: &Client, command: InstallationCommand) -> Result<End, Stop> {
+    let answer = match command {
+        InstallationCommand::Show => client.get(&["installation"], &[]).await?,
+        InstallationCommand::Set { id, yes } => {
+            let body = json!({ "id": id, "confirmed": yes });
+            client.put(&["installation"], &[], &body).await?
+        }
+    };
+    say(client, &answer, || {
+        format!(
+            "installation {}, {} people are opted in\n",
+            show::cell(&answer["id"]),
+            show::cell(&answer["people"])
+        )
+    })
 }
 
 async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<End, Stop> {

@@ -204,22 +204,66 @@ fn tasks(tasks: &Value) -> String {
         cell(&tasks["refused"]),
         cell(&tasks["let_go"]),
     );
-    let shown = entries(tasks, "refused_tasks");
-    for refused in shown {
-        text.push_str(&format!(
-            "Refused, left alone until it is changed: {}\n{}",
-            cell(&refused["task"]),
-            failure(&refused["failure"])
-        ));
-    }
-    let more = tasks["refused"]
-        .as_u64()
-        .unwrap_or(0)
-        .saturating_sub(shown.len() as u64);
+    text.push_str(&listed(tasks, "unread", "unread_lists", |list| {
+        format!(
+            "Cannot be read, its tasks stay as they are: {}\n{}",
+            named(&list["list"], &list["location"]),
+            failure(&list["failure"])
+        )
+    }));
+    text.push_str(&listed(tasks, "refused", "refused_tasks", |task| {
+        format!(
+            "Refused, tried again at the next full check or when it changes: {}\n{}",
+            task_name(task),
+            failure(&task["failure"])
+        )
+    }));
+    text.push_str(&listed(tasks, "unfinished", "unfinished_tasks", |task| {
+        let reason = match &task["failure"] {
+            Value::Null => String::new(),
+            reason => failure(reason),
+        };
+        format!(
+            "Unfinished, looked at again in the next sync: {}\n{reason}",
+            task_name(task)
+        )
+    }));
+    text.push_str(&listed(tasks, "foreign", "foreign_markers", |marker| {
+        format!(
+            "Left alone, because its marker in the mailbox is another's: {} of {}\n",
+            cell(&marker["key"]),
+            cell(&marker["owner"])
+        )
+    }));
+    text
+}
+
+/// The entries of a list that is cut off at its end, and how many of `count` are not shown.
+fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) -> String {
+    let shown = entries(of, list);
+    let mut text: String = shown.iter().map(show).collect();
+    let more = of[count].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
     if more > 0 {
         text.push_str(&format!("and {more} more\n"));
     }
     text
+}
+
+/// A name in quotation marks with the key behind it, or the key alone.
+fn named(name: &Value, key: &Value) -> String {
+    match name {
+        Value::Null => cell(key),
+        name => format!("\"{}\" ({})", cell(name), cell(key)),
+    }
+}
+
+/// A task by its title and list where they are known, and its key.
+fn task_name(task: &Value) -> String {
+    let list = match &task["list"] {
+        Value::Null => String::new(),
+        list => format!(" in \"{}\"", cell(list)),
+    };
+    format!("{}{list}", named(&task["title"], &task["task"]))
 }
 
 fn next_sync(next: &Value) -> String {
@@ -333,9 +377,10 @@ pub(crate) fn alerts(answer: &Value) -> String {
     }
     let mut text = String::new();
     for alert in alerts {
-        let whose = match alert["user"].as_str() {
-            Some(user) => format!("{} of {}", plain(user), cell(&alert["tenant"])),
-            None => format!("tenant {}", cell(&alert["tenant"])),
+        let whose = match (alert["user"].as_str(), alert["location"].as_str()) {
+            (Some(user), _) => format!("{} of {}", plain(user), cell(&alert["tenant"])),
+            (None, Some(location)) => format!("{} of tenant {}", plain(location), cell(&alert["tenant"])),
+            (None, None) => format!("tenant {}", cell(&alert["tenant"])),
         };
         text.push_str(&format!(
             "{whose}, since {}\n{}\n",
@@ -433,6 +478,35 @@ mod tests {
              ana    enabled   ana@contoso.example  -\n\
              a [2J  disabled  b@c                  exchange-mailbox-full\n"
         );
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_shown_by_title_list_and_reason() {
+        let failure = json!({
+            "message": "Refused", "code": "sharepoint-item-refused", "detail": "Title is required", "action": "Change it.",
+            "who_acts": "the person",
+        });
+        let text = tasks(&json!({
+            "linked": 3, "unfinished": 1, "held": 0, "refused": 2, "let_go": 0, "unread": 1, "foreign": 1,
+            "refused_tasks": [{"task": "sp|a|1", "title": "Order paint", "list": "Plan", "failure": failure}],
+            "unfinished_tasks": [{"task": "sp|a|2", "title": null, "list": null, "failure": null}],
+            "unread_lists": [{"location": "sp|b", "list": "Closed", "failure": failure}],
+            "foreign_markers": [{"key": "sp|c", "owner": "another"}],
+        }));
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "Tasks: 3 on both sides, 1 unfinished, 0 deletions held back, 2 refused, 0 archived or without a copy by policy",
+                "Cannot be read, its tasks stay as they are: \"Closed\" (sp|b)",
+                "Refused, tried again at the next full check or when it changes: \"Order paint\" (sp|a|1) in \"Plan\"",
+                "and 1 more",
+                "Unfinished, looked at again in the next sync: sp|a|2",
+                "Left alone, because its marker in the mailbox is another's: sp|c of another",
+            ]
+        );
+        assert_eq!(text.matches("[sharepoint-item-refused]").count(), 2);
     }
 
     #[test]

@@ -222,16 +222,25 @@ impl Exchange {
     pub fn expire_sync_states(&self, smtp: Option<&str>) {
         let hit: Vec<Arc<Mailbox>> = match smtp {
             Some(smtp) => self.mailbox(smtp).into_iter().collect(),
-            None => self
-                .directory
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .mailboxes
-                .clone(),
+            None => self.every_mailbox(),
         };
         for mailbox in hit {
             mailbox.store().epoch += 1;
         }
+    }
+
+    /// Takes a named property away from every folder and item of every mailbox, as if it had never been written.
+    pub fn forget_property(&self, name: &str) {
+        for mailbox in self.every_mailbox() {
+            mailbox
+                .store()
+                .forget_properties(|key| properties::label(key) == name);
+        }
+    }
+
+    fn every_mailbox(&self) -> Vec<Arc<Mailbox>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.mailboxes.clone()
     }
 
     pub(crate) fn account(&self, name: &str) -> Option<Arc<ServiceAccount>> {

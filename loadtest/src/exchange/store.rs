@@ -10,7 +10,7 @@ use super::error::EwsError;
 pub(crate) use super::objects::{
     ARCHIVE_ROOT, ARCHIVE_TOP, Body, DELETED_ITEMS, Folder, Item, Place, ROOT, TASKS, TOP, Tombstone,
 };
-use super::properties::Properties;
+use super::properties::{Properties, PropertyKey};
 use crate::sim::vec_map::VecMap;
 
 /// Deletions remembered per folder; a sync state from before the oldest of them is invalid.
@@ -210,6 +210,15 @@ impl Store {
     /// Every item there is, by number.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
         self.items.values().map(Box::as_ref)
+    }
+
+    /// Takes properties away from every folder and item. Nothing else changes, as if they had never been written.
+    pub(crate) fn forget_properties(&mut self, forgotten: impl Fn(&PropertyKey) -> bool) {
+        let folders = self.folders.values_mut().map(|folder| &mut folder.properties);
+        let items = self.items.values_mut().map(|item| &mut item.properties);
+        for properties in folders.chain(items) {
+            properties.retain(|key| !forgotten(key));
+        }
     }
 
     fn next_change(&mut self) -> u64 {

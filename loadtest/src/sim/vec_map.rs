@@ -77,6 +77,15 @@ impl<K: Ord, V> VecMap<K, V> {
         self.0.iter().map(|(_, value)| value)
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
+
+    /// Keeps the pairs with these keys.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.0.retain(|(key, _)| keep(key));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

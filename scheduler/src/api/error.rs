@@ -56,6 +56,9 @@ api_codes! {
     TenantDisabled "tenant-disabled" CONFLICT
         "The tenant is disabled, so nobody of it is synced"
         "Enable it with `tasksync tenant enable TENANT`.";
+    PeopleEnrolled "people-enrolled" CONFLICT
+        "People are opted in, and their mailboxes may bear markers with the present id of the installation"
+        "Set the id before anybody is opted in. If you are sure that no mailbox was synced under the present id, repeat the command with --yes (API: `confirmed`).";
     NothingHeld "nothing-held" CONFLICT
         "No deletions of this user are held back"
         "Nothing is to be allowed. `tasksync user plan` shows what the next sync would do.";

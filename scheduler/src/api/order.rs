@@ -36,12 +36,7 @@ pub(super) async fn enrol(parts: &Parts, tenant: &TenantId, users: &[UserId]) ->
     let stamped: Vec<SavedStamp> = users
         .iter()
         .enumerate()
-        .map(|(at, user)| SavedStamp {
-            user: user.clone(),
-            stamp: stamp(at),
-            last_success: None,
-            failing: None,
-        })
+        .map(|(at, user)| SavedStamp::new(user.clone(), stamp(at), None))
         .collect();
     parts.schedule.enrol_many(tenant, &stamped).await?;
     Ok(())

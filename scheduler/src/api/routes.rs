@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
 use super::{
-    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, import, middleware, probes,
-    status, tenants, users,
+    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, import, installation, middleware,
+    probes, status, tenants, users,
 };
 
 /// Where the API's addresses begin.
@@ -142,6 +142,20 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
             OWN,
             get(status::alerts),
+        ),
+        endpoint(
+            "GET",
+            "/installation",
+            "The `id` of the installation, which markers in mailboxes carry, and how many `people` are opted in.",
+            OWN,
+            get(installation::show),
+        ),
+        endpoint(
+            "PUT",
+            "/installation",
+            "Replaces the installation's id, for a registry that was restored empty. Body: `id`, and `confirmed` while people are opted in. 409 `people-enrolled`.",
+            OWN,
+            put(installation::replace),
         ),
         endpoint(
             "GET",

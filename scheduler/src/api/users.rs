@@ -18,8 +18,9 @@ use tasksync_common::schedule::SavedStamp;
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
+use super::task_views::TasksView;
 use super::tenants::known;
-use super::views::{AlertView, EnrolmentView, JournalView, OrderView, TasksView, UserView, next_sync};
+use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared, order};
 use crate::Requested;
 
@@ -352,6 +353,8 @@ async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError
         schedule: status.as_ref().map(OrderView::from),
         alerts: alerts
             .iter()
+            // Lists that this person cannot read stand with the tasks.
+            .filter(|alert| alert.location.is_none())
             .filter(|alert| alert.user.as_ref().is_none_or(|user| user == &key.user))
             .map(AlertView::from)
             .collect(),

@@ -11,10 +11,10 @@ use tasksync_common::plan::Side;
 use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
 use tasksync_common::schedule::{Failing, SavedStamp, Summary, UserStatus};
-use tasksync_common::state::SyncState;
 
 use super::Leadership;
 use super::error::ErrorBody;
+use super::task_views::TasksView;
 
 /// A failure as people read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -180,6 +180,9 @@ pub(super) struct AlertView {
     since: Timestamp,
     tenant: String,
     user: Option<String>,
+    /// The list or site, when the alert is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
     failure: FailureView,
     evidence: Option<Value>,
 }
@@ -190,6 +193,7 @@ impl From<&Alert> for AlertView {
             since: alert.since,
             tenant: alert.tenant.to_string(),
             user: alert.user.as_ref().map(ToString::to_string),
+            location: alert.location.as_ref().map(ToString::to_string),
             failure: (&alert.failure).into(),
             evidence: alert.evidence.clone(),
         }
@@ -221,70 +225,6 @@ impl From<&JournalEntry> for JournalView {
             side: entry.kind.side(),
             before: entry.before.clone(),
             after: entry.after.clone(),
-        }
-    }
-}
-
-/// Most refused tasks that are shown.
-const REFUSED_SHOWN: usize = 20;
-
-/// A task that was refused and is left alone until it changes on either side.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct RefusedView {
-    task: String,
-    failure: FailureView,
-}
-
-/// What is remembered of a user's tasks.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct TasksView {
-    /// On both sides.
-    linked: usize,
-    /// Not finished in the last sync; looked at again in the next.
-    unfinished: usize,
-    /// Deletions held back.
-    held: usize,
-    /// Archived, or deleted in the mailbox and kept at the source by the tenant's policy: without a copy.
-    let_go: usize,
-    /// Refused by a server, in all.
-    refused: usize,
-    /// The first of them.
-    refused_tasks: Vec<RefusedView>,
-    /// When everything was last compared.
-    full_check_at: Option<Timestamp>,
-    /// Why the saved state cannot be read; the next sync compares everything.
-    unreadable: Option<String>,
-}
-
-impl TasksView {
-    /// Reads a saved sync state.
-    pub(super) fn read(blob: &[u8]) -> Self {
-        let state = match SyncState::decode(blob) {
-            Ok(state) => state,
-            Err(error) => {
-                return Self {
-                    unreadable: Some(error.to_string()),
-                    ..Self::default()
-                };
-            }
-        };
-        Self {
-            linked: state.links.len(),
-            unfinished: state.pending.len(),
-            held: state.held.len(),
-            let_go: state.let_go.len(),
-            refused: state.parked.len(),
-            refused_tasks: state
-                .parked
-                .iter()
-                .take(REFUSED_SHOWN)
-                .map(|(key, parked)| RefusedView {
-                    task: key.to_string(),
-                    failure: (&parked.failure).into(),
-                })
-                .collect(),
-            full_check_at: state.full_check_at,
-            unreadable: None,
         }
     }
 }
@@ -408,40 +348,9 @@ impl From<&DeadLetter> for DeadLetterView {
 
 #[cfg(test)]
 mod tests {
-    use tasksync_common::error::{Code, ErrorClass};
-    use tasksync_common::model::LocationKey;
     use tasksync_common::schedule::History;
-    use tasksync_common::state::Parked;
 
     use super::*;
-
-    #[test]
-    fn a_saved_state_that_cannot_be_read_is_told_and_refused_tasks_are_limited() {
-        let unreadable = TasksView::read(b"\xffnonsense");
-        assert!(unreadable.unreadable.is_some());
-        let location = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
-        let failure = Failure::new(
-            ErrorClass::Refused,
-            Code::SharePointItemRefused,
-            "Title is required",
-        );
-        let mut state = SyncState::default();
-        for number in 0..30 {
-            let parked = Parked {
-                version: None,
-                change_key: None,
-                failure: failure.clone(),
-            };
-            state.parked.insert(location.task(number), parked);
-        }
-        state.pending.insert(location.task(99));
-        let shown = TasksView::read(&state.encode().unwrap());
-        assert_eq!(
-            (shown.refused, shown.refused_tasks.len(), shown.unfinished),
-            (30, REFUSED_SHOWN, 1)
-        );
-        assert_eq!(shown.refused_tasks[0].failure, FailureView::from(&failure));
-    }
 
     #[test]
     fn the_next_sync_is_told_from_the_stamp() {

@@ -43,8 +43,8 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
     let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
     found.push(match largest {
         Ok(tenants) => {
-            let users = tenants.iter().map(|(_, users)| users).sum();
-            let largest = tenants.iter().map(|(_, users)| *users).max().unwrap_or(0);
+            let users = || tenants.iter().map(|(_, members)| members.users);
+            let (users, largest) = (users().sum(), users().max().unwrap_or(0));
             capacity(&parts.settings, tenants.len() as u64, users, largest)
         }
         Err(trouble) => trouble.finding(&check::CAPACITY, SUBJECT),

@@ -300,7 +300,7 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
 }
 
 fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Finding {
-    let offsets: Vec<(String, SignedDuration)> = sites
+    let clocks: Vec<(String, Option<SignedDuration>)> = sites
         .iter()
         .filter_map(|site| Some((site.site.clone(), site.result.as_ref().ok()?.clock_offset)))
         .chain(sample.iter().filter_map(|one| {
@@ -310,25 +310,35 @@ fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Findi
             ))
         }))
         .collect();
-    let Some((_, worst)) = offsets.iter().max_by_key(|(_, offset)| offset.unsigned_abs()) else {
-        return Finding::new(
-            &check::TENANT_CLOCK,
-            subject,
+    let offsets = || clocks.iter().filter_map(|(_, offset)| *offset);
+    let worst = offsets().max_by_key(|offset| offset.unsigned_abs());
+    let unknown = clocks.iter().filter(|(_, offset)| offset.is_none()).count();
+    let (result, explanation) = match (worst, unknown) {
+        (None, 0) => (
             Outcome::NotApplicable,
-            "cannot be known while no server answers",
-        );
+            "cannot be known while no server answers".to_owned(),
+        ),
+        (None, _) => (
+            Outcome::Warning,
+            "unknown: no server says what time it has; edits within five minutes of each other count as made at the same time"
+                .to_owned(),
+        ),
+        (Some(worst), unknown) => {
+            let differ = format!("the clocks differ by up to {} s", worst.unsigned_abs().as_secs());
+            if unknown == 0 {
+                (judge_clock(worst), differ)
+            } else {
+                let result = judge_clock(worst).max(Outcome::Warning);
+                (result, format!("{differ}; {unknown} servers do not say what time they have"))
+            }
+        }
     };
-    Finding::new(
-        &check::TENANT_CLOCK,
-        subject,
-        judge_clock(*worst),
-        format!("the clocks differ by up to {} s", worst.unsigned_abs().as_secs()),
-    )
-    .informed(shortened(
-        offsets
-            .iter()
-            .filter(|(_, offset)| judge_clock(*offset) != Outcome::Ok)
-            .map(|(server, offset)| format!("{server}: {} s ahead of this machine", offset.as_secs())),
+    Finding::new(&check::TENANT_CLOCK, subject, result, explanation).informed(shortened(
+        clocks.iter().filter_map(|(server, offset)| match offset {
+            None => Some(format!("{server}: unknown")),
+            Some(offset) if judge_clock(*offset) == Outcome::Ok => None,
+            Some(offset) => Some(format!("{server}: {} s ahead of this machine", offset.as_secs())),
+        }),
     ))
 }
 
@@ -370,14 +380,14 @@ mod tests {
     use super::*;
     use tasksync_common::facts::SiteFacts;
 
-    fn site(name: &str, may_edit: bool, offset: i64) -> SiteCheck {
+    fn site(name: &str, may_edit: bool, offset: impl Into<Option<i64>>) -> SiteCheck {
         SiteCheck {
             site: name.to_owned(),
             result: Ok(SiteFacts {
                 title: "Projects".to_owned(),
                 lists: 1,
                 may_edit,
-                clock_offset: SignedDuration::from_secs(offset),
+                clock_offset: offset.into().map(SignedDuration::from_secs),
             }),
         }
     }
@@ -418,6 +428,28 @@ mod tests {
         assert_eq!(finding.result, Outcome::Failed);
         assert_eq!(finding.additional_information.len(), 1);
         assert_eq!(judge_clocks("tenant t", &[], &[]).result, Outcome::NotApplicable);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_measured_is_unknown_and_not_zero() {
+        let silent = site("https://a", true, None);
+        let finding = judge_clocks("tenant t", std::slice::from_ref(&silent), &[]);
+        assert_eq!(finding.result, Outcome::Warning);
+        assert!(
+            finding.explanation.starts_with("unknown"),
+            "{}",
+            finding.explanation
+        );
+        assert_eq!(finding.additional_information, ["https://a: unknown"]);
+        let finding = judge_clocks("tenant t", &[silent.clone(), site("https://b", true, 2)], &[]);
+        assert_eq!(finding.result, Outcome::Warning);
+        assert!(
+            finding.explanation.contains("up to 2 s; 1 servers"),
+            "{}",
+            finding.explanation
+        );
+        let finding = judge_clocks("tenant t", &[silent, site("https://b", true, 400)], &[]);
+        assert_eq!(finding.result, Outcome::Failed);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl TenantChecks for Servers {
                 title: "Projects".to_owned(),
                 lists: 2,
                 may_edit: true,
-                clock_offset: SignedDuration::from_secs(90),
+                clock_offset: Some(SignedDuration::from_secs(90)),
             }),
         }]
     }
@@ -60,7 +60,7 @@ impl TenantChecks for Servers {
                 Ok(MailboxFacts {
                     version: "Exchange 15.2".to_owned(),
                     access: "delegate".to_owned(),
-                    clock_offset: SignedDuration::ZERO,
+                    clock_offset: Some(SignedDuration::ZERO),
                     idle_check: true,
                 }),
                 Err,

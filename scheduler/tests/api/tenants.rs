@@ -94,3 +94,38 @@ async fn a_policy_is_stored_as_it_was_sent_and_a_misspelt_one_is_refused() {
     body["policy"] = json!({ "mailbox_deletions": "archive" });
     assert_eq!(service.put("/tenants/contoso", &body).await.status, 400);
 }
+
+#[tokio::test]
+async fn the_installation_s_id_is_replaced_while_nobody_is_opted_in_or_when_confirmed() {
+    let service = Service::start().await;
+    let first = service.get("/installation").await.body;
+    assert_eq!(first["people"], 0);
+    let id = "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa";
+    let answer = service.put("/installation", &json!({ "id": id })).await;
+    assert_eq!((answer.status, &answer.body["id"]), (200, &json!(id)));
+    let answer = service.put("/installation", &json!({ "id": "7" })).await;
+    assert_eq!((answer.status, answer.code()), (400, "bad-request"));
+    assert!(
+        answer.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("expected a UUID")
+    );
+
+    let service = Service::with_ana().await;
+    let present = service.get("/installation").await.body;
+    assert_eq!(present["people"], 1);
+    let answer = service.put("/installation", &json!({ "id": id })).await;
+    assert_eq!((answer.status, answer.code()), (409, "people-enrolled"));
+    assert_eq!(service.get("/installation").await.body, present);
+    // The id that it has anyway is no change.
+    assert_eq!(
+        service
+            .put("/installation", &json!({ "id": present["id"] }))
+            .await
+            .status,
+        200
+    );
+    let confirmed = json!({ "id": id, "confirmed": true });
+    assert_eq!(service.put("/installation", &confirmed).await.body["id"], id);
+}

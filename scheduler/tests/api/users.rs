@@ -184,6 +184,7 @@ async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
         since: at("2026-03-01T12:00:00Z"),
         tenant: ana().tenant,
         user: Some(ana().user),
+        location: None,
         failure: Failure::new(ErrorClass::Transient, Code::GuardHeld, "11 of 20"),
         evidence: serde_json::to_value([held]).ok(),
     };
@@ -237,6 +238,7 @@ async fn journal_and_alerts_are_shown() {
         since: at("2026-03-01T12:00:00Z"),
         tenant: contoso(),
         user: Some(ana().user),
+        location: None,
         failure: failure(ErrorClass::Refused, Code::GuardHeld),
         evidence: Some(json!({ "deletions": 12 })),
     };

@@ -31,6 +31,7 @@ async fn people_who_were_never_synced_raise_one_alert_for_their_tenant() {
         since: bench.clock.now(),
         tenant: tenant_id("b"),
         user: None,
+        location: None,
         failure: Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused"),
         evidence: None,
     };

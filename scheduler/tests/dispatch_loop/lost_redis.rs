@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tasksync_common::contract::redis::PrivateRedis;
 use tasksync_common::redis::Repeat;
+use tasksync_common::schedule::topics::*;
 
-use crate::redis_rig::{CLAIM, Rig, until};
+use crate::redis_rig::{CLAIM, Rig, opted_in_at, until};
+use crate::support::key;
 
 const RUN: Duration = Duration::from_millis(200);
 
@@ -61,6 +63,26 @@ async fn a_tenant_that_vanished_is_put_in_again() {
     until("everybody", async || process.has(0..5).await).await;
     until("a job after the loss", async || sent_after(&rig, moment)).await;
     assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
+    process.stop();
+}
+
+/// One person is missing in the order and another one is in who should not be: their number says nothing, their names do.
+#[tokio::test]
+async fn one_missing_and_one_too_many_are_found_by_their_names() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let rig = Rig::new(server.url(), RUN).await;
+    let process = rig.start("one");
+    until("the first job", async || rig.has_sent("u0")).await;
+    assert!(process.order.withdraw(&key("contoso", "u4")).await.unwrap());
+    let stranger = key("contoso", "u9");
+    assert!(process.order.enrol(&stranger, opted_in_at(), None).await.unwrap());
+    until("everybody", async || process.has(0..5).await).await;
+    until("the end of the stranger", async || {
+        matches!(process.order.status(&stranger).await, Ok(None))
+    })
+    .await;
     process.stop();
 }
 

@@ -7,7 +7,7 @@ use tasksync_common::model::{FieldSet, LocationKey};
 use tasksync_common::state::LocationState;
 
 use super::mailbox_reader::MailboxReader;
-use super::markers::{Whose, is_of_another_installation, whose};
+use super::markers::{Whose, other_installation, whose};
 use crate::mailbox::{Folder, FolderId};
 
 impl MailboxReader<'_> {
@@ -82,14 +82,15 @@ impl MailboxReader<'_> {
         self.reading.unnamed_folders.clear();
         for folder in listed {
             let Some(marker) = folder.marker else { continue };
-            if is_of_another_installation(&marker, self.owner) {
+            if let Some(other) = other_installation(&marker, self.owner) {
                 return Err(Failure::new(
                     ErrorClass::Refused,
                     Code::MailboxOfAnotherInstallation,
                     format!(
-                        "the folder \"{}\" of {} was made by another installation of tasksync",
+                        "the folder \"{}\" of {} was made by installation {other} of tasksync; this one is {}",
                         folder.name.chars().take(80).collect::<String>(),
-                        self.owner.mailbox
+                        self.owner.mailbox,
+                        self.owner.marker.installation
                     ),
                 ));
             }

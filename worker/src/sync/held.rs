@@ -32,6 +32,7 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]
         since: loaded.started,
         tenant: user.tenant.clone(),
         user: Some(user.user.clone()),
+        location: None,
         failure: Failure::new(ErrorClass::Refused, Code::GuardHeld, detail),
         evidence: serde_json::to_value(held).ok(),
     };

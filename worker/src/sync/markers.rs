@@ -1,5 +1,7 @@
 //! Whose a marker in a mailbox is. Pure.
 
+use tasksync_common::model::InstallationId;
+
 use crate::mailbox::{MarkedFor, Marker, Owner};
 
 /// Whose a marker is.
@@ -23,10 +25,12 @@ pub(super) fn whose<T>(marker: &Marker<T>, owner: &Owner) -> Whose {
     }
 }
 
-/// Returns whether a marker was written by another installation.
-pub(super) fn is_of_another_installation<T>(marker: &Marker<T>, owner: &Owner) -> bool {
+/// Returns the installation that wrote a marker, if it is another one than this.
+pub(super) fn other_installation<T>(marker: &Marker<T>, owner: &Owner) -> Option<InstallationId> {
     match &marker.marked_for {
-        MarkedFor::Owner(named) => named.installation != owner.marker.installation,
-        MarkedFor::Unnamed | MarkedFor::Unreadable(_) => false,
+        MarkedFor::Owner(named) => {
+            (named.installation != owner.marker.installation).then_some(named.installation)
+        }
+        MarkedFor::Unnamed | MarkedFor::Unreadable(_) => None,
     }
 }

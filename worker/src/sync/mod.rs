@@ -19,8 +19,10 @@ mod read_back;
 mod source_reader;
 mod survey;
 mod tenants;
+mod unread;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
-use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::model::{LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::plan::{Guarded, Held, Limits, Plan, Rules, assemble, held_digest};
 use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
@@ -180,6 +182,8 @@ impl SyncEngine {
             (guarded.plan, guarded.held)
         };
         held::tell(&*self.registry, &loaded, &held).await?;
+        unread::tell(&*self.registry, &loaded).await?;
+        let unread_before: BTreeSet<LocationKey> = loaded.pass.saved().unread.keys().cloned().collect();
         let state = &mut loaded.pass.state;
         state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
         report.held += u32::try_from(state.held.len()).unwrap_or(u32::MAX);
@@ -209,6 +213,13 @@ impl SyncEngine {
         if loaded.pass.commit() || keeper.version == 0 {
             record::timed(Phase::Commit, keeper.save(&mut loaded.pass)).await?;
         }
+        unread::end(
+            &*self.registry,
+            &loaded.user.tenant,
+            &unread_before,
+            &loaded.pass.state,
+        )
+        .await?;
         loaded.pass.outcome()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::state::SyncState;
 
@@ -119,6 +119,10 @@ impl SourceReader<'_> {
                 }
                 Presence::Unreadable(failure) => {
                     reading.undecided.insert(key.clone(), failure.clone());
+                    // A list that was not even found is unread like one whose items cannot be listed.
+                    if failure.scope == Scope::Container {
+                        reading.unread.insert(key.location(), failure.clone());
+                    }
                 }
             }
             reading.tasks.insert(key, presence);

@@ -139,6 +139,7 @@ impl Tenants {
         };
         if let Some(entry) = entries.get_mut(id)
             && entry.context.tenant == tenant
+            && entry.context.installation == installation
         {
             entry.checked_at = now;
             entry.used_at = now;

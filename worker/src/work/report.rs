@@ -171,6 +171,7 @@ impl Reporter<'_> {
             since: self.clock.now(),
             tenant: self.tenant.clone(),
             user: user.cloned(),
+            location: None,
             failure: failure.clone(),
             evidence: None,
         }

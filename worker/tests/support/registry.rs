@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
+use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
     EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
     MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
     StoredState, Tenant, TenantStore, WriteProbe,
 };
-use tasksync_common::schedule::Mark;
-use tasksync_common::schedule::SavedStamp;
+use tasksync_common::schedule::{Mark, Members, SavedStamp, digest_of, digest_of_all};
 
 #[derive(Default)]
 struct Rows {
@@ -130,6 +129,9 @@ impl InstallationStore for MemoryRegistry {
     async fn installation(&self) -> Result<InstallationId, Failure> {
         self.rows(|rows| *rows.installation.get_or_insert_with(InstallationId::random))
     }
+    async fn set_installation(&self, id: InstallationId) -> Result<(), Failure> {
+        self.rows(|rows| rows.installation = Some(id))
+    }
 }
 
 #[async_trait]
@@ -159,15 +161,24 @@ impl TenantStore for MemoryRegistry {
         &self,
         after: Option<&TenantId>,
         limit: u32,
-    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+    ) -> Result<Vec<(TenantId, Members)>, Failure> {
         self.rows(|rows| {
-            let mut counts: BTreeMap<TenantId, u64> = BTreeMap::new();
+            let mut parts: BTreeMap<TenantId, Vec<u64>> = BTreeMap::new();
             for key in rows.enrolments.keys() {
                 if rows.tenants.get(&key.tenant).is_some_and(|tenant| tenant.enabled) {
-                    *counts.entry(key.tenant.clone()).or_default() += 1;
+                    parts
+                        .entry(key.tenant.clone())
+                        .or_default()
+                        .push(digest_of(&key.user));
                 }
             }
-            let all = counts.into_iter().map(|(id, count)| (id.clone(), (id, count)));
+            let all = parts.into_iter().map(|(id, parts)| {
+                let members = Members {
+                    users: parts.len() as u64,
+                    names: Some(digest_of_all(parts)),
+                };
+                (id.clone(), (id, members))
+            });
             page(all, after, limit)
         })
     }
@@ -216,6 +227,9 @@ impl EnrolmentStore for MemoryRegistry {
     }
     async fn enrolment_counts(&self, _: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
         Err(unused())
+    }
+    async fn digest_names(&self, _: &TenantId, _: u32) -> Result<u64, Failure> {
+        Ok(0)
     }
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
         self.rows(|rows| {
@@ -327,8 +341,8 @@ impl Alerts for MemoryRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         self.rows(|rows| {
             let same = |open: &Alert| {
-                (&open.tenant, &open.user, open.failure.code)
-                    == (&alert.tenant, &alert.user, alert.failure.code)
+                (&open.tenant, &open.user, &open.location, open.failure.code)
+                    == (&alert.tenant, &alert.user, &alert.location, alert.failure.code)
             };
             let new = !rows.alerts.iter().any(same);
             if new {
@@ -347,6 +361,17 @@ impl Alerts for MemoryRegistry {
             });
             (before - rows.alerts.len()) as u64
         })
+    }
+    async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure> {
+        self.rows(|rows| {
+            let before = rows.alerts.len();
+            rows.alerts
+                .retain(|open| open.tenant != *tenant || open.location.as_ref() != Some(location));
+            before > rows.alerts.len()
+        })
+    }
+    async fn end_stale_location_alerts(&self, _: Timestamp) -> Result<u64, Failure> {
+        Ok(0)
     }
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
         self.rows(|rows| {

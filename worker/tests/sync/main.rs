@@ -42,3 +42,5 @@ mod scale;
 mod source;
 #[cfg(test)]
 mod states;
+#[cfg(test)]
+mod upgrade;

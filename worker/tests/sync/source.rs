@@ -1,9 +1,11 @@
 //! What SharePoint answers when something is wrong with one list, one task or one answer.
 
 use jiff::SignedDuration;
+use tasksync_common::error::Code;
+use tasksync_common::model::LocationKey;
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::Closed;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ListSpec};
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ListId, ListSpec};
 use tasksync_loadtest::sim::answers::{Answer, Tamper};
 use tasksync_loadtest::sim::faults::{Aim, Fault};
 
@@ -45,11 +47,29 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
         assert_eq!(rig.copy(0, good, mine).subject, "Mine");
         assert_eq!(rig.copy(1, good, theirs).subject, "Theirs");
         assert_eq!(rig.copy(0, broken, kept).subject, "Kept");
+        // Both people meet it again in their full checks: it is one alert.
+        rig.pass_time(SignedDuration::from_hours(7));
+        rig.cycle_all().await;
+        let alerts = rig.registry.alerts(None, 10).await.unwrap();
+        let [alert] = alerts.as_slice() else {
+            panic!("{alerts:#?}")
+        };
+        assert_eq!(alert.failure.code, Code::ListUnreadable);
+        assert_eq!((&alert.user, &alert.location), (&None, &Some(location(broken))));
+        assert!(
+            alert.failure.detail.contains("\"Contoso - Broken\""),
+            "{}",
+            alert.failure.detail
+        );
+        assert!(rig.state(0).await.unread.contains_key(&location(broken)));
         rig.farm.sharepoint.faults.clear();
         rig.pass_time(SignedDuration::from_mins(11));
         rig.cycle_all().await;
         assert_eq!(rig.copy(0, broken, kept).subject, "Later");
         rig.calm().await;
+        rig.pass_time(SignedDuration::from_hours(7));
+        rig.cycle_all().await;
+        assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
     }
 }
 
@@ -92,6 +112,10 @@ async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     assert_eq!(rig.original(list, dated).due, due);
     assert_eq!(rig.original(list, titled).due, Some(crate::rig::day(11, 20)));
     rig.calm().await;
+}
+
+fn location(list: ListId) -> LocationKey {
+    LocationKey::sharepoint_list(&list.to_string())
 }
 
 /// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
@@ -187,10 +211,15 @@ async fn a_closed_sub_site_keeps_its_copies() {
             rig.pass_time(SignedDuration::from_hours(7));
             rig.cycle(0).await;
             assert_eq!(copies(&rig), 2, "{closed:?}");
+            let alerts = rig.registry.alerts(None, 10).await.unwrap();
+            assert_eq!(alerts.len(), 1, "{closed:?} {alerts:#?}");
+            let said = &alerts[0].failure.detail;
+            assert!(said.contains("the list \"Sub - Hidden\""), "{said}");
         }
         rig.farm.sharepoint.close_web(&below, None).unwrap();
         rig.pass_time(SignedDuration::from_hours(7));
         rig.cycle(0).await;
         rig.calm().await;
+        assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
     }
 }

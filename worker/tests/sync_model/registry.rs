@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{InstallationId, TenantId, UserId, UserKey};
+use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
     Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
     EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
     MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
     StoredState, Tenant, TenantStore, WriteProbe,
 };
-use tasksync_common::schedule::{Mark, SavedStamp};
+use tasksync_common::schedule::{Mark, Members, SavedStamp};
 use tasksync_common::state::SyncState;
 
 use crate::engine::Shared;
@@ -81,6 +81,9 @@ impl InstallationStore for ModelRegistry {
     async fn installation(&self) -> Result<InstallationId, Failure> {
         Ok("6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa".parse().unwrap())
     }
+    async fn set_installation(&self, _: InstallationId) -> Result<(), Failure> {
+        Err(unused())
+    }
 }
 
 #[async_trait]
@@ -97,7 +100,11 @@ impl TenantStore for ModelRegistry {
     async fn remove_tenant(&self, _: &TenantId) -> Result<bool, Failure> {
         Err(unused())
     }
-    async fn active_tenants(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<(TenantId, u64)>, Failure> {
+    async fn active_tenants(
+        &self,
+        _: Option<&TenantId>,
+        _: u32,
+    ) -> Result<Vec<(TenantId, Members)>, Failure> {
         Err(unused())
     }
 }
@@ -123,6 +130,9 @@ impl EnrolmentStore for ModelRegistry {
         Err(unused())
     }
     async fn enrolment_counts(&self, _: Option<&TenantId>) -> Result<EnrolmentCounts, Failure> {
+        Err(unused())
+    }
+    async fn digest_names(&self, _: &TenantId, _: u32) -> Result<u64, Failure> {
         Err(unused())
     }
     async fn set_enrolment_state(&self, _: &UserKey, _: &EnrolmentState) -> Result<bool, Failure> {
@@ -213,6 +223,12 @@ impl Alerts for ModelRegistry {
     }
     async fn end_alert(&self, _: &TenantId, _: Option<&UserId>, _: Code) -> Result<u64, Failure> {
         Ok(0)
+    }
+    async fn end_location_alert(&self, _: &TenantId, _: &LocationKey) -> Result<bool, Failure> {
+        Ok(true)
+    }
+    async fn end_stale_location_alerts(&self, _: Timestamp) -> Result<u64, Failure> {
+        Err(unused())
     }
     async fn alerts(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Alert>, Failure> {
         Err(unused())

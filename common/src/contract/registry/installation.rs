@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::model::InstallationId;
 use crate::registry::Registry;
 
 /// Of several callers that are first at the same time, all get one id, and it stays.
@@ -19,4 +20,13 @@ pub async fn the_installation_s_id_is_made_once(registry: Arc<dyn Registry>) {
     }
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(Some(&registry.installation().await.unwrap()), ids.first());
+}
+
+/// An operator replaces the id, whether one was made before or not.
+pub async fn the_installation_s_id_can_be_replaced(registry: Arc<dyn Registry>) {
+    for _ in 0..2 {
+        let id = InstallationId::random();
+        registry.set_installation(id).await.unwrap();
+        assert_eq!(registry.installation().await.unwrap(), id);
+    }
 }

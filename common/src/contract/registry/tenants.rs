@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::SourceKey;
 use crate::registry::{Alert, JournalEntry, JournalKind};
-use crate::schedule::SavedStamp;
+use crate::schedule::{Members, SavedStamp, digest_of, digest_of_all};
 
 /// Added once, replaced after, read as stored, removed once.
 pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Registry>) {
@@ -53,17 +53,22 @@ pub async fn only_enabled_tenants_with_users_are_active(registry: Arc<dyn Regist
         .await
         .unwrap();
     registry.withdraw(&key("b", "ben")).await.unwrap();
-    let active = registry.active_tenants(None, 10).await.unwrap();
-    assert_eq!(active, [(tenant_id("a"), 2), (tenant_id("b"), 1)]);
-    assert_eq!(
-        registry.active_tenants(None, 1).await.unwrap(),
-        [(tenant_id("a"), 2)]
-    );
+    let of = |tenant: &str, users: &[&str]| {
+        let members = Members {
+            users: users.len() as u64,
+            names: Some(digest_of_all(users.iter().map(|user| digest_of(&user_id(user))))),
+        };
+        (tenant_id(tenant), members)
+    };
+    let both = [of("a", &["ana", "ben"]), of("b", &["ana"])];
+    assert_eq!(registry.active_tenants(None, 10).await.unwrap(), both);
+    assert_eq!(registry.active_tenants(None, 1).await.unwrap(), both[..1]);
     let after = tenant_id("a");
     assert_eq!(
         registry.active_tenants(Some(&after), 10).await.unwrap(),
-        [(tenant_id("b"), 1)]
+        both[1..]
     );
+    assert_eq!(registry.digest_names(&after, 10).await.unwrap(), 0);
 }
 
 /// Everything about a removed tenant goes, but people can still see what happened to their tasks.
@@ -87,6 +92,7 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
                 since: at(1),
                 tenant: user.tenant.clone(),
                 user: Some(user.user.clone()),
+                location: None,
                 failure: failure(),
                 evidence: None,
             })

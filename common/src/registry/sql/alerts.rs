@@ -3,36 +3,55 @@
 use super::errors::is_missing_reference;
 use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
-use crate::model::{TenantId, UserId};
-use crate::registry::Alert;
-use crate::registry::Alerts;
+use crate::model::{LocationKey, TenantId, UserId};
 use crate::registry::sql::again;
+use crate::registry::{Alert, Alerts};
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-const REFRESH: &str = "UPDATE alerts SET failure = $4, evidence = $5 \
-    WHERE tenant = $1 AND COALESCE(user_id, '') = COALESCE($2, '') AND code = $3";
-const RAISE: &str = "INSERT INTO alerts (since, tenant, user_id, code, failure, evidence) \
-    VALUES ($1, $2, $3, $4, $5, $6)";
+const RAISE: &str = "INSERT INTO alerts (since, tenant, failure, user_id, code, evidence) \
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, COALESCE(user_id, ''), code) DO NOTHING";
+const REFRESH: &str = "UPDATE alerts \
+    SET failure = $3, evidence = $6, since = CASE WHEN since < $1 THEN since ELSE $1 END \
+    WHERE tenant = $2 AND COALESCE(user_id, '') = COALESCE($4, '') AND code = $5";
+const RAISE_OF_LOCATION: &str = "INSERT INTO location_alerts (since, confirmed, tenant, failure, location) \
+    VALUES ($1, $1, $2, $3, $4) ON CONFLICT (tenant, location) DO NOTHING";
+const REFRESH_OF_LOCATION: &str = "UPDATE location_alerts SET failure = $3, confirmed = $1 \
+    WHERE tenant = $2 AND location = $4";
 const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
 const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
-const OF_TENANT: &str = "SELECT since, tenant, user_id, failure, evidence FROM alerts \
-    WHERE tenant = $1 ORDER BY since, id LIMIT $2";
-const OF_ALL: &str =
-    "SELECT since, tenant, user_id, failure, evidence FROM alerts ORDER BY since, id LIMIT $1";
+const END_OF_LOCATION: &str = "DELETE FROM location_alerts WHERE tenant = $1 AND location = $2";
+const END_STALE: &str = "DELETE FROM location_alerts WHERE confirmed < $1";
+const OF_TENANT: &str = "SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS location, failure, evidence, id FROM alerts \
+    WHERE tenant = $1 \
+    UNION ALL SELECT since, tenant, NULL, location, failure, NULL, 0 FROM location_alerts WHERE tenant = $1 \
+    ORDER BY since, id, location LIMIT $2";
+const OF_ALL: &str = "SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS location, failure, evidence, id FROM alerts \
+    UNION ALL SELECT since, tenant, NULL, location, failure, NULL, 0 FROM location_alerts \
+    ORDER BY since, id, location LIMIT $1";
 
-/// Since, tenant, user, failure, evidence.
-type Row = (i64, String, Option<String>, String, Option<String>);
+/// Since, tenant, user, location, failure, evidence, id.
+type Row = (
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    i64,
+);
 
 #[async_trait]
 impl Alerts for SqlRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         again(|| async {
-            let subject = alert.user.as_ref().map_or_else(
-                || format!("tenant {}", alert.tenant),
-                |user| format!("{}/{user}", alert.tenant),
-            );
-            let doing = format!("raising an alert about {subject}");
             let user = alert.user.as_ref().map(UserId::as_str);
+            let subject = match (&alert.location, user) {
+                (Some(location), _) => format!("{location} of tenant {}", alert.tenant),
+                (None, Some(user)) => format!("{}/{user}", alert.tenant),
+                (None, None) => format!("tenant {}", alert.tenant),
+            };
+            let doing = format!("raising an alert about {subject}");
             let failure = self.written("the failure", &alert.failure)?;
             let evidence = alert
                 .evidence
@@ -40,47 +59,32 @@ impl Alerts for SqlRegistry {
                 .map(|value| self.written("the evidence", value))
                 .transpose()?;
             let mut transaction = self.transaction(&doing).await?;
-            let refreshed = transaction
-                .query(REFRESH)
-                .bind(alert.tenant.as_str())
-                .bind(user)
-                .bind(alert.failure.code.as_str())
-                .bind(&failure)
-                .bind(&evidence)
-                .execute()
-                .await
-                .map_err(|error| self.failure(&doing, &error))?;
-            if refreshed == 0 {
-                transaction
-                    .query(RAISE)
+            let statements = if alert.location.is_some() {
+                [RAISE_OF_LOCATION, REFRESH_OF_LOCATION]
+            } else {
+                [RAISE, REFRESH]
+            };
+            for (statement, is_new) in statements.into_iter().zip([true, false]) {
+                let begun = transaction
+                    .query(statement)
                     .bind(alert.since.as_microsecond())
                     .bind(alert.tenant.as_str())
-                    .bind(user)
-                    .bind(alert.failure.code.as_str())
-                    .bind(&failure)
-                    .bind(&evidence)
+                    .bind(&failure);
+                let whole = match &alert.location {
+                    Some(location) => begun.bind(location.as_str()),
+                    None => begun.bind(user).bind(alert.failure.code.as_str()).bind(&evidence),
+                };
+                let changed = whole
                     .execute()
                     .await
-                    .map_err(|error| {
-                        if is_missing_reference(&error) {
-                            let code = if user.is_some() {
-                                Code::UserUnknown
-                            } else {
-                                Code::TenantUnknown
-                            };
-                            Failure::new(
-                                ErrorClass::Gone,
-                                code,
-                                format!("no alert can be raised: {subject} is not in the registry"),
-                            )
-                        } else {
-                            // Raised by somebody else since: refreshed at the next attempt.
-                            self.failure_or_faster(&doing, &error)
-                        }
-                    })?;
+                    .map_err(|error| self.not_raised(&doing, &subject, user.is_some(), &error))?;
+                if changed > 0 {
+                    self.commit(&doing, transaction).await?;
+                    return Ok(is_new);
+                }
             }
-            self.commit(&doing, transaction).await?;
-            Ok(refreshed == 0)
+            // Open when it was to be raised, and ended when it was to be refreshed.
+            Err(self.faster(&doing))
         })
         .await
     }
@@ -107,6 +111,39 @@ impl Alerts for SqlRegistry {
         .await
     }
 
+    async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure> {
+        again(|| async {
+            let doing = format!("ending the alert about {location} of {tenant}");
+            let mut transaction = self.single(&doing).await?;
+            let ended = transaction
+                .query(END_OF_LOCATION)
+                .bind(tenant.as_str())
+                .bind(location.as_str())
+                .execute()
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            self.commit(&doing, transaction).await?;
+            Ok(ended > 0)
+        })
+        .await
+    }
+
+    async fn end_stale_location_alerts(&self, before: Timestamp) -> Result<u64, Failure> {
+        again(|| async {
+            const DOING: &str = "ending old alerts about lists";
+            let mut transaction = self.single(DOING).await?;
+            let ended = transaction
+                .query(END_STALE)
+                .bind(before.as_microsecond())
+                .execute()
+                .await
+                .map_err(|error| self.failure(DOING, &error))?;
+            self.commit(DOING, transaction).await?;
+            Ok(ended)
+        })
+        .await
+    }
+
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
         const DOING: &str = "listing alerts";
         let mut connection = self.read(DOING).await?;
@@ -120,11 +157,12 @@ impl Alerts for SqlRegistry {
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()
-            .map(|(since, tenant, user, failure, evidence)| {
+            .map(|(since, tenant, user, location, failure, evidence, _)| {
                 Ok(Alert {
                     since: self.time(since)?,
                     tenant: self.name(&tenant)?,
                     user: user.map(|user| self.name(&user)).transpose()?,
+                    location: location.as_deref().map(LocationKey::from_stored),
                     failure: self.document("an alert", &failure)?,
                     evidence: evidence
                         .map(|text| self.document("an alert's evidence", &text))
@@ -132,5 +170,23 @@ impl Alerts for SqlRegistry {
                 })
             })
             .collect()
+    }
+}
+
+impl SqlRegistry {
+    fn not_raised(&self, doing: &str, subject: &str, is_of_user: bool, error: &sqlx::Error) -> Failure {
+        if !is_missing_reference(error) {
+            return self.failure_or_faster(doing, error);
+        }
+        let code = if is_of_user {
+            Code::UserUnknown
+        } else {
+            Code::TenantUnknown
+        };
+        Failure::new(
+            ErrorClass::Gone,
+            code,
+            format!("no alert can be raised: {subject} is not in the registry"),
+        )
     }
 }

@@ -7,13 +7,14 @@ use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{MailboxAddress, TenantId, UserId, UserKey};
 use crate::registry::sql::again;
 use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, EnrolmentStore};
+use crate::schedule::digest_of;
 use async_trait::async_trait;
 
 const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
 const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user_id = $2";
 const ADD: &str = "INSERT INTO enrolments \
-    (tenant, user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    (tenant, user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure, name_digest) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 /// Also holds the row until the end of the transaction, so that the mailbox read next stays what it is.
 const UPDATE: &str =
     "UPDATE enrolments SET source_login = $3, time_zone = $4 WHERE tenant = $1 AND user_id = $2";
@@ -30,6 +31,14 @@ const SET_STATE: &str =
     "UPDATE enrolments SET disabled_since = $3, failure = $4 WHERE tenant = $1 AND user_id = $2";
 const COUNT: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments WHERE tenant = $1";
 const COUNT_ALL: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments";
+
+const UNDIGESTED: &str = "SELECT user_id FROM enrolments WHERE tenant = $1 AND name_digest IS NULL LIMIT $2";
+const DIGEST: &str = "UPDATE enrolments SET name_digest = $3 WHERE tenant = $1 AND user_id = $2";
+
+/// A user's part in the digest of the tenant's names, as its column holds it.
+fn digest_column(user: &UserId) -> i64 {
+    i64::try_from(digest_of(user)).unwrap_or(0)
+}
 
 pub(super) type Row = (
     String,
@@ -120,18 +129,37 @@ impl EnrolmentStore for SqlRegistry {
         limit: u32,
     ) -> Result<Vec<Enrolment>, Failure> {
         let doing = format!("listing enrolments of {tenant}");
-        let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = connection
-            .query(PAGE)
-            .bind(tenant.as_str())
-            .bind(after.map_or("", UserId::as_str))
-            .bind(sql_limit(limit))
-            .fetch_all()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
+        let rows: Vec<Row> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
         rows.into_iter()
             .map(|row| self.enrolment_from(tenant, row))
             .collect()
+    }
+
+    async fn digest_names(&self, tenant: &TenantId, limit: u32) -> Result<u64, Failure> {
+        again(|| async {
+            let doing = format!("digesting names of {tenant}");
+            let mut transaction = self.transaction(&doing).await?;
+            let users: Vec<(String,)> = transaction
+                .query(UNDIGESTED)
+                .bind(tenant.as_str())
+                .bind(sql_limit(limit))
+                .fetch_all()
+                .await
+                .map_err(|error| self.failure(&doing, &error))?;
+            for (user,) in &users {
+                transaction
+                    .query(DIGEST)
+                    .bind(tenant.as_str())
+                    .bind(user.as_str())
+                    .bind(digest_column(&self.name(user)?))
+                    .execute()
+                    .await
+                    .map_err(|error| self.failure_or_faster(&doing, &error))?;
+            }
+            self.commit(&doing, transaction).await?;
+            Ok(u64::try_from(users.len()).unwrap_or(u64::MAX))
+        })
+        .await
     }
 
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
@@ -242,6 +270,7 @@ impl SqlRegistry {
             .bind(enrolment.opted_in_at.as_microsecond())
             .bind(since)
             .bind(failure)
+            .bind(digest_column(&key.user))
             .execute()
             .await
             .map_err(|error| {

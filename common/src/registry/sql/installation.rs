@@ -1,4 +1,4 @@
-//! The id of the installation, made once.
+//! The id of the installation: made once, and replaced only by an operator.
 
 use super::SqlRegistry;
 use crate::error::Failure;
@@ -6,8 +6,10 @@ use crate::model::InstallationId;
 use crate::registry::InstallationStore;
 use async_trait::async_trait;
 
-/// The first process that asks wins; the row never changes afterwards.
+/// The first process that asks wins.
 const MAKE: &str = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
+const REPLACE: &str =
+    "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET id = excluded.id";
 const READ: &str = "SELECT id FROM installation WHERE one = 1";
 
 #[async_trait]
@@ -29,6 +31,18 @@ impl InstallationStore for SqlRegistry {
         self.stored_installation()
             .await?
             .ok_or_else(|| self.damaged("the installation's id", "the row was removed after it was made"))
+    }
+
+    async fn set_installation(&self, id: InstallationId) -> Result<(), Failure> {
+        const DOING: &str = "replacing the installation's id";
+        let mut connection = self.single(DOING).await?;
+        connection
+            .query(REPLACE)
+            .bind(id.to_string())
+            .execute()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        self.commit(DOING, connection).await
     }
 }
 

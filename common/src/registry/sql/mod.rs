@@ -95,6 +95,26 @@ impl SqlRegistry {
         Ok(found)
     }
 
+    /// A page of what a statement says about a tenant's users, in order of name.
+    async fn page_of_users<T: Readable>(
+        &self,
+        doing: &str,
+        statement: &'static str,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<T>, Failure> {
+        self.read(doing)
+            .await?
+            .query(statement)
+            .bind(tenant.as_str())
+            .bind(after.map_or("", UserId::as_str))
+            .bind(sql_limit(limit))
+            .fetch_all()
+            .await
+            .map_err(|error| self.failure(doing, &error))
+    }
+
     /// A connection that reads.
     async fn read(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {

@@ -186,15 +186,7 @@ impl StampStore for SqlRegistry {
         limit: u32,
     ) -> Result<Vec<SavedStamp>, Failure> {
         let doing = format!("reading stamps of {tenant}");
-        let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = connection
-            .query(PAGE)
-            .bind(tenant.as_str())
-            .bind(after.map_or("", UserId::as_str))
-            .bind(sql_limit(limit))
-            .fetch_all()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
+        let rows: Vec<Row> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
         rows.into_iter().map(|row| self.saved_stamp(row)).collect()
     }
 

@@ -6,6 +6,7 @@ use crate::model::TenantId;
 use crate::registry::Tenant;
 use crate::registry::TenantStore;
 use crate::registry::sql::again;
+use crate::schedule::{Members, digest_of_all};
 use async_trait::async_trait;
 
 const ADD: &str =
@@ -14,7 +15,9 @@ const REPLACE: &str = "UPDATE tenants SET enabled = $2, document = $3 WHERE id =
 const ONE: &str = "SELECT document FROM tenants WHERE id = $1";
 const PAGE: &str = "SELECT document FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
 const REMOVE: &str = "DELETE FROM tenants WHERE id = $1";
-const ACTIVE: &str = "SELECT t.id, count(*) FROM tenants t JOIN enrolments e ON e.tenant = t.id \
+/// One row without a digest makes that of its tenant unknown.
+const ACTIVE: &str = "SELECT t.id, count(*), CASE WHEN count(*) = count(e.name_digest) \
+        THEN CAST(sum(e.name_digest) AS BIGINT) END FROM tenants t JOIN enrolments e ON e.tenant = t.id \
     WHERE t.enabled = TRUE AND t.id > $1 GROUP BY t.id ORDER BY t.id LIMIT $2";
 
 /// Sorts before every name.
@@ -103,10 +106,10 @@ impl TenantStore for SqlRegistry {
         &self,
         after: Option<&TenantId>,
         limit: u32,
-    ) -> Result<Vec<(TenantId, u64)>, Failure> {
+    ) -> Result<Vec<(TenantId, Members)>, Failure> {
         const DOING: &str = "listing active tenants";
         let mut connection = self.read(DOING).await?;
-        let rows: Vec<(String, i64)> = connection
+        let rows: Vec<(String, i64, Option<i64>)> = connection
             .query(ACTIVE)
             .bind(start(after))
             .bind(sql_limit(limit))
@@ -114,7 +117,15 @@ impl TenantStore for SqlRegistry {
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()
-            .map(|(id, users)| Ok((self.name(&id)?, self.number(users)?)))
+            .map(|(id, users, names)| {
+                let members = Members {
+                    users: self.number(users)?,
+                    names: names
+                        .map(|sum| Ok::<_, Failure>(digest_of_all([self.number(sum)?])))
+                        .transpose()?,
+                };
+                Ok((self.name(&id)?, members))
+            })
             .collect()
     }
 }

@@ -21,12 +21,12 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
-use super::keys::{HEADS, KNOWN, Keys, MARK, MEND, PUSH, REPORT, SCAN};
+use super::keys::{HEADS, KNOWN, Keys, MARK, MEND, PUSH, REPORT, SCAN, TOTAL};
 use super::wire::{RawReport, Report, arg, count, optional, time};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
 use crate::redis::{RedisStore, Repeat};
-use crate::schedule::{Head, Inspected, Mark, Marked};
+use crate::schedule::{Head, Inspected, Mark, Marked, Members};
 
 /// A report that says nothing new is not pushed again for so long.
 const FRESH: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ struct Memory {
     behind: HashSet<TenantId>,
     /// Where the inspection goes on.
     cursor: Option<String>,
+    /// Users of the tenants that the inspection passed since it began at the first.
+    walked_users: i64,
 }
 
 impl Index {
@@ -207,6 +209,7 @@ impl Index {
             let mut memory = self.memory();
             memory.pushed.clear();
             memory.cursor = None;
+            memory.walked_users = 0;
         }
         self.acknowledged.store(now, Ordering::SeqCst);
         Ok(Marked {
@@ -256,9 +259,14 @@ impl Index {
             .await
     }
 
-    /// Asks a tenant where it stands, and whether its keys agree with each other; `renumber` gives it a new number.
-    async fn report(&self, tenant: &TenantId, renumber: bool) -> Result<(bool, Report), Failure> {
-        let (agrees, report): (i64, RawReport) = self
+    /// Asks a tenant where it stands, whether its keys agree with each other, and for the digest of its names; `renumber` gives
+    /// it a new number.
+    async fn report(
+        &self,
+        tenant: &TenantId,
+        renumber: bool,
+    ) -> Result<(bool, Report, Option<u64>), Failure> {
+        let (agrees, report, names): (i64, RawReport, Option<i64>) = self
             .store
             .script(
                 &format!("asking where tenant {tenant} stands"),
@@ -268,7 +276,7 @@ impl Index {
                 Repeat::Yes,
             )
             .await?;
-        Ok((agrees == 1, report.into()))
+        Ok((agrees == 1, report.into(), names.map(count)))
     }
 
     /// Brings a tenant's keys in step with each other, and the index with them.
@@ -289,7 +297,7 @@ impl Index {
 
     /// Asks the tenant where it stands, and pushes that; the number of users.
     pub(super) async fn repair(&self, tenant: &TenantId) -> Result<u64, Failure> {
-        let (_, report) = self.report(tenant, false).await?;
+        let (_, report, _) = self.report(tenant, false).await?;
         if report.number == 0 {
             self.memory().behind.remove(tenant);
         } else {
@@ -342,16 +350,24 @@ impl Index {
         // In parts: one script must not hold the server up for long.
         for part in tenants.chunks(256) {
             let known = self.known(part).await?;
-            let reports: Vec<(bool, Report)> = futures::stream::iter(part.to_vec())
+            self.memory().walked_users += known.iter().flatten().map(|(_, users, ..)| users).sum::<i64>();
+            let reports: Vec<(bool, Report, Option<u64>)> = futures::stream::iter(part.to_vec())
                 .map(|tenant| async move { self.report(&tenant, false).await })
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            for ((tenant, known), (agrees, report)) in part.iter().zip(known).zip(reports) {
+            for ((tenant, known), (agrees, report, names)) in part.iter().zip(known).zip(reports) {
                 let Some(known) = known else { continue };
+                let members = Members {
+                    users: count(report.users),
+                    names,
+                };
                 match verdict(&known, &report, agrees) {
-                    Verdict::InStep => {}
-                    Verdict::Behind => late.push((tenant.clone(), report)),
+                    Verdict::InStep => inspected.whole.push((tenant.clone(), members)),
+                    Verdict::Behind => {
+                        inspected.whole.push((tenant.clone(), members));
+                        late.push((tenant.clone(), report));
+                    }
                     Verdict::Lost => suspects.push((tenant.clone(), known)),
                     Verdict::Torn => {
                         self.mend(tenant, mend).await?;
@@ -362,8 +378,36 @@ impl Index {
         }
         inspected.repaired += self.bring_in_step(late).await?;
         inspected.lost = self.look_again(suspects).await?;
-        self.memory().cursor = (next != "0").then_some(next);
+        let walked = {
+            let mut memory = self.memory();
+            memory.cursor = (next != "0").then_some(next);
+            memory
+                .cursor
+                .is_none()
+                .then(|| std::mem::take(&mut memory.walked_users))
+        };
+        if let Some(users) = walked {
+            self.mend_totals(users).await?;
+        }
         Ok(inspected)
+    }
+
+    /// Makes the sums over all tenants anew, if their users are not as many as a walk over all tenants found.
+    async fn mend_totals(&self, users: i64) -> Result<(), Failure> {
+        let mended: i64 = self
+            .store
+            .script(
+                "looking for the sums over all tenants",
+                &TOTAL,
+                &self.keys.index(&["tenants", "totals"]),
+                &[arg(users)],
+                Repeat::Yes,
+            )
+            .await?;
+        if mended == 1 {
+            tracing::info!("the sums over all tenants were made anew");
+        }
+        Ok(())
     }
 
     /// Pushes what the index still does not know; most of it was only on its way when it was looked at. How many.
@@ -399,7 +443,7 @@ impl Index {
             if now != Some(before) {
                 continue;
             }
-            let (_, report) = self.report(&tenant, true).await?;
+            let (_, report, _) = self.report(&tenant, true).await?;
             self.push_now(&tenant, report, false, &[]).await?;
             lost.push(tenant);
         }

@@ -96,6 +96,7 @@ tenant_scripts! {
     STATUS "status.lua"
     REPORT "report.lua"
     MEND "mend.lua"
+    NAMES "names.lua"
     TENANT_SUMMARY "tenant_summary.lua"
 }
 
@@ -105,6 +106,7 @@ index_scripts! {
     KNOWN "known.lua"
     EXPIRED "expired.lua"
     TOTALS "totals.lua"
+    TOTAL "total.lua"
     SCAN "scan.lua"
     LEAD "lead.lua"
     LEADER "leader.lua"

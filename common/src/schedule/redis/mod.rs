@@ -4,7 +4,7 @@
 //! `due` (sorted set user → stamp in microseconds), `claimed` (sorted set token → expiry), `batches` (token → its users and the
 //! stamps they go back to), `asked` (users who are claimed and were asked for), `status` (everybody who is in → idle cycles,
 //! failures, last attempt, last success), `failures` and `failing` (only those whose last attempt failed), `intervals` (a
-//! sample), `meta` (numbers). A tenant without users has no key. What is of all tenants is in one other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`,
+//! sample), `meta` (numbers, and a digest of the users' names). A tenant without users has no key. What is of all tenants is in one other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`,
 //! `intervals`, `lease`, `mark`; see [`index`] for how it is kept in step.
 //!
 //! **Time** is that of the servers (`TIME`), never of the process; the servers of a cluster must agree within a second or two.
@@ -32,15 +32,16 @@ mod summary;
 mod tests;
 mod wire;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::FromRedisValue;
 
 use self::index::Index;
-use self::keys::Keys;
+use self::keys::{Keys, NAMES};
 use self::wire::{RawReport, arg, micros};
-use super::{Inspected, Integrity, Marked};
+use super::{Freshness as _, Inspected, Integrity, Marked, digest_of, digest_of_all};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
@@ -54,6 +55,9 @@ const PROBE_LIFETIME_MS: u64 = 60_000;
 
 /// Most names one call reads.
 const MOST_NAMES: usize = 1_000_000;
+
+/// Names read by one step of a recount.
+const NAMES_AT_ONCE: usize = 1_000;
 
 /// The order of work in Redis.
 pub struct RedisSchedule {
@@ -146,6 +150,34 @@ impl Integrity for RedisSchedule {
 
     async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure> {
         self.index.differing(expected).await
+    }
+
+    async fn recount_names(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let names = async |args: &[Vec<u8>]| -> Result<i64, Failure> {
+            self.store
+                .script(
+                    &format!("counting the names of tenant {tenant}"),
+                    &NAMES,
+                    &self.keys.tenant(tenant),
+                    args,
+                    Repeat::Yes,
+                )
+                .await
+        };
+        let membership = names(&[]).await?;
+        // A walk may meet a name twice.
+        let mut found = HashSet::new();
+        let mut after = None;
+        loop {
+            let page = self.users(tenant, after.as_ref(), NAMES_AT_ONCE).await?;
+            found.extend(page.names);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let digest = digest_of_all(found.iter().map(digest_of));
+        names(&[arg(membership), arg(digest)]).await.map(drop)
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {

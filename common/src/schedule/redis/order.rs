@@ -11,7 +11,7 @@ use super::{MOST_NAMES, RedisSchedule, user_name};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
-use crate::schedule::{Head, Order, SavedStamp};
+use crate::schedule::{Head, Order, SavedStamp, digest_of};
 
 /// Users put in by one script: it must not hold the server up for long.
 const ENROLLED_AT_ONCE: usize = 500;
@@ -24,12 +24,7 @@ impl Order for RedisSchedule {
         stamp: Timestamp,
         last_success: Option<Timestamp>,
     ) -> Result<bool, Failure> {
-        let saved = SavedStamp {
-            user: user.user.clone(),
-            stamp,
-            last_success,
-            failing: None,
-        };
+        let saved = SavedStamp::new(user.user.clone(), stamp, last_success);
         self.enrol_many(&user.tenant, &[saved]).await.map(|new| new == 1)
     }
 
@@ -52,7 +47,7 @@ impl Order for RedisSchedule {
                 "withdrawing a user",
                 &WITHDRAW,
                 &user.tenant,
-                &[arg(&user.user)],
+                &[arg(&user.user), arg(digest_of(&user.user))],
                 Repeat::Yes,
             )
             .await?;
@@ -119,7 +114,7 @@ impl RedisSchedule {
     async fn put_in(&self, tenant: &TenantId, users: &[SavedStamp], lasts: Duration) -> Result<u64, Failure> {
         let mut new = 0;
         for part in users.chunks(ENROLLED_AT_ONCE) {
-            let mut args = Vec::with_capacity(part.len() * 5 + 1);
+            let mut args = Vec::with_capacity(part.len() * 6 + 1);
             args.push(arg(micros(lasts)));
             for saved in part {
                 args.push(arg(&saved.user));
@@ -133,6 +128,7 @@ impl RedisSchedule {
                         .map(|failing| pack_failure(&failing.failure))
                         .unwrap_or_default(),
                 );
+                args.push(arg(digest_of(&saved.user)));
             }
             let added: i64 = self
                 .change("enrolling users", &ENROL, tenant, &args, Repeat::Yes)

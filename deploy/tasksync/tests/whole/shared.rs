@@ -93,6 +93,11 @@ impl Shared {
         assert!(answer.status().is_success(), "{answer:?}");
     }
 
+    /// Name of the database.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Schedulers and workers over these stores.
     pub(crate) fn installation(
         &self,

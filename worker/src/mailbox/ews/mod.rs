@@ -550,7 +550,7 @@ impl Mailbox for EwsMailbox {
                 .unwrap_or(self.access.order(&owner.mailbox).0)
                 .name()
                 .to_owned(),
-            clock_offset: self.client.clock_offset().unwrap_or_default(),
+            clock_offset: self.client.clock_offset(),
             idle_check: folder.and_then(|folder| folder.signs()).is_some(),
         })
     }

@@ -102,6 +102,31 @@ impl SharePointSource {
         Ok(self.collect(readings, false))
     }
 
+    /// Returns an empty answer with a cursor that everybody with this one can go on from, if no feed has anything since; `None`
+    /// where a feed has something or cannot be read, or where lists have to be looked at whatever the feeds say.
+    pub(super) async fn no_changes_since(&self, cursor: &str) -> Option<SourceChanges> {
+        let cursor = Cursor::parse(cursor).ok()?;
+        self.check_cursor(&cursor).ok()?;
+        if !cursor.unread().is_empty() {
+            return None;
+        }
+        let mut readings = Vec::with_capacity(self.sites.len());
+        for site in &self.sites {
+            let token = cursor.token(&site.name).filter(|token| !token.is_empty())?;
+            let answered = site.feed.since(&self.client, token).await.ok()?;
+            if !answered.delta.is_empty() {
+                return None;
+            }
+            readings.push(SiteReading {
+                token: answered.token.clone(),
+                birth: answered.birth,
+                known: true,
+                ..SiteReading::default()
+            });
+        }
+        Some(self.collect(readings, false))
+    }
+
     pub(super) async fn everything_of(&self, person: &Person) -> Result<SourceChanges, Failure> {
         let reads = self
             .sites
@@ -180,6 +205,18 @@ impl SharePointSource {
             .collect()
     }
 
+    /// Returns the failure with the name of the list, where a walk over the lists found it: people know it by that.
+    fn naming_list(&self, list: Uuid, failure: Failure) -> Failure {
+        let named = self.sites.iter().find_map(|site| {
+            let found = site.catalogue.last()?;
+            found.lists.get(&list).map(|list| list.location().name)
+        });
+        match named {
+            Some(name) => failure.within(format_args!("the list \"{name}\"")),
+            None => failure,
+        }
+    }
+
     fn collect(&self, readings: Vec<SiteReading>, complete: bool) -> SourceChanges {
         let birth = readings
             .iter()
@@ -208,7 +245,7 @@ impl SharePointSource {
                 .into_iter()
                 .map(|(list, failure)| UnreadLocation {
                     key: LocationKey::sharepoint_list(&list.to_string()),
-                    failure: self.of_tenant(failure.about(Scope::Container)),
+                    failure: self.of_tenant(self.naming_list(list, failure.about(Scope::Container))),
                 })
                 .collect(),
         }

@@ -49,7 +49,7 @@ impl SharePointSource {
             title: found.title.clone(),
             lists: found.lists.len(),
             may_edit: permissions.edit,
-            clock_offset: self.client.clock_offset().unwrap_or_default(),
+            clock_offset: self.client.clock_offset(),
         })
     }
 

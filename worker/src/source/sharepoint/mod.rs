@@ -216,6 +216,10 @@ impl Source for SharePointSource {
             .map_err(|failure| self.of_tenant(failure))
     }
 
+    async fn silent_since(&self, cursor: &str) -> Option<SourceChanges> {
+        self.no_changes_since(cursor).await
+    }
+
     async fn changes(
         &self,
         person: &Person,

@@ -1,6 +1,6 @@
 -- ARGV: how long users who were not in stay claimed (0: they wait at once), then per user: name, stamp, last success or '',
--- failures in a row, last failure or ''. Answers how many were not in.
-local FIELDS, BATCH = 5, 100
+-- failures in a row, last failure or '', part of the digest of names. Answers how many were not in.
+local FIELDS, BATCH = 6, 100
 local lasts = tonumber(ARGV[1])
 local users, fields = {}, {}
 for place = 2, #ARGV, FIELDS do
@@ -30,7 +30,10 @@ for token = 1, #batches, 2 do
     end
 end
 
-local status, due, failures = {}, {}, {}
+if redis.call('HLEN', STATUS) == 0 then
+    redis.call('HSET', META, 'names', 0)
+end
+local status, due, failures, names = {}, {}, {}, 0
 local token, batch = lasts > 0 and grown('token'), {}
 local function claim()
     if #batch > 0 then
@@ -58,11 +61,13 @@ for _, user in ipairs(new) do
         failures[#failures + 1] = user
         failures[#failures + 1] = ARGV[at + 5]
     end
+    names = names + tonumber(ARGV[at + 6])
 end
 claim()
 if token then
     redis.call('HSET', META, 'token', whole(token))
 end
+add_to_names(names)
 call('HSET', STATUS, status)
 call('ZADD', DUE, due)
 call('HSET', FAILURES, failures)

@@ -69,4 +69,7 @@ for user in pairs(known) do
 end
 claim()
 redis.call('HSET', META, 'token', whole(token))
+-- Users may have come back; the leader counts the names anew.
+redis.call('HDEL', META, 'names')
+redis.call('HINCRBY', META, 'membership', 1)
 return { mended, report(true) }

@@ -56,6 +56,17 @@ local function first_score(key)
     return first[2] and tonumber(first[2]) or false
 end
 
+-- Adds to the digest of the names of the tenant's users, which the leader compares with the registry's. `membership` grows with
+-- every change, so that a recount notices changes made meanwhile.
+local NAMES_MODULUS = 281474976710656
+local function add_to_names(part)
+    redis.call('HINCRBY', META, 'membership', 1)
+    local known = redis.call('HGET', META, 'names')
+    if known then
+        redis.call('HSET', META, 'names', whole((tonumber(known) + part) % NAMES_MODULUS))
+    end
+end
+
 -- Removes every key of the tenant.
 local function forget()
     redis.call('UNLINK', unpack(KEYS, 1, OWN_KEYS))

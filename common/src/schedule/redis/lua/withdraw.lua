@@ -1,4 +1,4 @@
--- ARGV: user. Answers 1 when the user was in.
+-- ARGV: user, part of the digest of names. Answers 1 when the user was in.
 local user = ARGV[1]
 if redis.call('HDEL', STATUS, user) == 0 then
     return { 0, report(false) }
@@ -11,6 +11,7 @@ if redis.call('ZREM', DUE, user) == 0 then
         keep(token, batch)
     end
 end
+add_to_names(-tonumber(ARGV[2]))
 redis.call('SREM', ASKED, user)
 redis.call('HDEL', FAILURES, user)
 redis.call('ZREM', FAILING, user)

@@ -218,6 +218,9 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
             "{key}"
         );
         assert_eq!(waiting(&schedule, "b").await, ["u0"], "{key}");
+        // Another look sees what the first one put back.
+        look(&leader_process, LONG).await;
+        assert_eq!(schedule.summary(None).await.unwrap().users, 11, "{key}");
         let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
         assert_eq!(
             (inspected.mended, inspected.lost),
@@ -248,6 +251,47 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
         assert_eq!(heads.len(), 2, "{key}: {heads:?}");
         remove_prefix(&bench.url, &prefix).await;
     }
+    bench.end().await;
+}
+
+/// The digest of names follows every change, and is made anew from the names where it is missing.
+#[tokio::test]
+async fn the_digest_of_names_is_that_of_those_who_are_in() {
+    let Some(bench) = bench_at(SINGLE).await else {
+        return;
+    };
+    let schedule = &bench.schedule;
+    let a = tenant_id("a");
+    let names = async || {
+        let whole = schedule.inspect(1_000, LONG).await.unwrap().whole;
+        whole
+            .into_iter()
+            .find(|(tenant, _)| *tenant == a)
+            .and_then(|(_, members)| members.names)
+    };
+    let of = |numbers: &[u32]| {
+        let users = numbers.iter().map(|number| user_id(&format!("u{number}")));
+        Some(digest_of_all(users.map(|user| digest_of(&user))))
+    };
+    enrol(schedule, "a", 0..4).await;
+    assert_eq!(names().await, of(&[0, 1, 2, 3]));
+    enrol(schedule, "a", 4..6).await;
+    assert_eq!(names().await, of(&[0, 1, 2, 3, 4, 5]));
+    assert!(schedule.withdraw(&key("a", "u1")).await.unwrap());
+    assert!(!schedule.withdraw(&key("a", "u9")).await.unwrap());
+    assert_eq!(names().await, of(&[0, 2, 3, 4, 5]));
+    // After a loss the digest is unknown until it is made anew.
+    delete(schedule, &schedule.keys.status(&a)).await;
+    schedule.inspect(1_000, LONG).await.unwrap();
+    assert_eq!(names().await, None);
+    schedule.recount_names(&a).await.unwrap();
+    assert_eq!(names().await, of(&[0, 2, 3, 4, 5]));
+    // A tenant that left leaves nothing behind, not even a digest.
+    schedule.withdraw_tenant(&a).await.unwrap();
+    schedule.recount_names(&a).await.unwrap();
+    assert_eq!(names().await, None);
+    enrol(schedule, "a", 0..1).await;
+    assert_eq!(names().await, of(&[0]));
     bench.end().await;
 }
 

@@ -1,0 +1,106 @@
+//! Stores that answer and refuse every write: whoever asks a process whether it is ready is told which store it is.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+use tasksync_loadtest::services::{Persistence, Services, ServicesPlan};
+use tasksync_loadtest::trial::{Installation, Process};
+
+use crate::rig::farm;
+use crate::shared::Shared;
+
+/// A store that refuses writes is named within this time.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits until every process says that exactly this is missing; `None` for a process that is ready.
+async fn says(installation: &Installation, missing: Option<&str>) {
+    let asked = Instant::now();
+    for process in installation.schedulers.iter().chain(&installation.workers) {
+        loop {
+            let (status, said) = ready(installation, process).await;
+            let named = said["missing"].as_array().and_then(|all| all.first()).cloned();
+            let as_expected = match missing {
+                None => status == 200,
+                Some(store) => status == 503 && named.is_some_and(|named| named["what"] == store),
+            };
+            if as_expected {
+                break;
+            }
+            assert!(asked.elapsed() < WITHIN, "{status} {said} instead of {missing:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn ready(installation: &Installation, process: &Process) -> (u16, Value) {
+    let url = format!("{}/readyz", process.probed());
+    let answer = installation.http().get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_once_it_takes_them() {
+    let Some(mut shared) = Shared::open().await else {
+        return;
+    };
+    let plan = ServicesPlan {
+        redis: Some(Persistence::None),
+        ..ServicesPlan::default()
+    };
+    let private = Services::start(&plan).await.unwrap();
+    shared.schedule = private.redis().unwrap().url();
+    let folder = tempfile::tempdir().unwrap();
+    let farm = farm(31, 1, 1, 1.0).await;
+    let installation = Installation::start(shared.installation(folder.path(), 1, 1, ""), &farm)
+        .await
+        .unwrap();
+    says(&installation, None).await;
+
+    let client = redis::Client::open(shared.schedule.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut tell = async |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.exec_async(&mut redis).await.unwrap();
+    };
+    // A failover made it a replica under the running processes.
+    tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    says(&installation, Some("schedule")).await;
+    tell(&["REPLICAOF", "NO", "ONE"]).await;
+    says(&installation, None).await;
+    // It has no memory left.
+    tell(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    says(&installation, Some("schedule")).await;
+    tell(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    says(&installation, None).await;
+
+    // The database became read-only, as a standby is; open connections are closed as by a failover.
+    let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
+    for (value, missing) in [("on", Some("registry")), ("off", None)] {
+        let set = format!(
+            "ALTER DATABASE {} SET default_transaction_read_only = {value}",
+            shared.name()
+        );
+        registry
+            .execute("SET default_transaction_read_only = off")
+            .await
+            .unwrap();
+        registry.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+        registry
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .await
+            .unwrap();
+        says(&installation, missing).await;
+    }
+    registry.close().await.unwrap();
+    installation.terminate().await.unwrap();
+    farm.stop().await;
+    shared.close().await;
+}

@@ -1,0 +1,150 @@
+//! People synced by an earlier build, then by this one, and by both side by side. Needs the executable of that build, so it runs
+//! by hand:
+//!
+//! `TASKSYNC_TEST_EARLIER=PATH cargo test -p tasksync --test whole upgrade -- --ignored --nocapture`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasksync_loadtest::trial::{Farm, Installation, Ledger, Service};
+
+use crate::rig::{People, farm, settles, spec, stays_quiet};
+use crate::shared::Shared;
+
+/// Every item and folder of every mailbox, and every task at the source, apart from deleted ones.
+fn counts(farm: &Farm) -> (usize, usize, usize) {
+    let (mut items, mut folders, mut tasks) = (0, 0, 0);
+    for (tenant, applied) in farm.population.tenants.iter().zip(&farm.applied) {
+        for person in &tenant.people {
+            let mine = farm.exchange.items(&person.smtp);
+            items += mine.iter().filter(|item| !item.in_deleted_items).count();
+            folders += farm.exchange.folders(&person.smtp).len();
+        }
+        for (list, _) in &applied.lists {
+            let found = farm.sharepoint.items(&tenant.site, *list).unwrap();
+            tasks += found.iter().filter(|item| !item.recycled).count();
+        }
+    }
+    (items, folders, tasks)
+}
+
+/// Our folders and items, and how many of them name their owner.
+fn markers(farm: &Farm) -> (usize, usize) {
+    let (mut ours, mut named) = (0, 0);
+    for person in farm.population.tenants.iter().flat_map(|tenant| &tenant.people) {
+        let folders = farm.exchange.folders(&person.smtp).into_iter();
+        let items = farm.exchange.items(&person.smtp).into_iter();
+        for properties in folders
+            .map(|folder| folder.named)
+            .chain(items.map(|item| item.named))
+        {
+            let is_ours =
+                properties.contains_key("TaskSyncLocation") || properties.contains_key("TaskSyncSourceKey");
+            ours += usize::from(is_ours);
+            named += usize::from(properties.contains_key("TaskSyncOwner"));
+        }
+    }
+    (ours, named)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the other executable is named by the environment"
+)]
+fn earlier() -> PathBuf {
+    std::env::var("TASKSYNC_TEST_EARLIER")
+        .expect("TASKSYNC_TEST_EARLIER names the executable of an earlier build")
+        .into()
+}
+
+/// Full checks come often, so that markers are completed while the test waits.
+const OFTEN: &str = "\n[worker]\nfull_check_interval = \"5s\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the executable of an earlier build"]
+async fn an_earlier_build_is_replaced_by_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = farm(11, 2, 50, 2.0).await;
+    let start = async |executable: PathBuf| {
+        Service::start(
+            spec(executable, folder.path(), Duration::from_secs(1), OFTEN),
+            &farm,
+        )
+        .await
+        .unwrap()
+    };
+    let service = start(earlier()).await;
+    service.enrol(&farm).await.unwrap();
+    settles(&farm, &service, &mut Ledger::default()).await;
+    let before = counts(&farm);
+    println!(
+        "earlier build: items, folders, tasks {before:?}, markers {:?}",
+        markers(&farm)
+    );
+    service.terminate().await.unwrap();
+    let service = start(env!("CARGO_BIN_EXE_tasksync").into()).await;
+    let (mut ours, mut named) = markers(&farm);
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (ours, named) = markers(&farm);
+        if named == ours {
+            break;
+        }
+    }
+    assert_eq!((counts(&farm), named), (before, ours), "{}", service.log_tail(40));
+    stays_quiet(&farm).await;
+    println!(
+        "this build: items, folders, tasks {:?}, markers {:?}",
+        counts(&farm),
+        markers(&farm)
+    );
+    let people = People::start(&farm, 11);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut ledger = people.stop();
+    settles(&farm, &service, &mut ledger).await;
+    service.terminate().await.unwrap();
+    farm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the executable of an earlier build"]
+async fn workers_of_an_earlier_build_and_of_this_one_share_the_people() {
+    let Some(shared) = Shared::open().await else {
+        return;
+    };
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let farm: Arc<Farm> = farm(12, 2, 50, 2.0).await;
+    let start = async |executable: PathBuf, folder: &std::path::Path| {
+        let mut spec = shared.installation(folder, 1, 1, OFTEN);
+        spec.service.executable = executable;
+        Installation::start(spec, &farm).await.unwrap()
+    };
+    let old = start(earlier(), folders[0].path()).await;
+    old.enrol(0, &farm).await.unwrap();
+    settles(&farm, &old, &mut Ledger::default()).await;
+    let before = counts(&farm);
+    println!(
+        "earlier build: items, folders, tasks {before:?}, markers {:?}",
+        markers(&farm)
+    );
+    let new = start(env!("CARGO_BIN_EXE_tasksync").into(), folders[1].path()).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    println!(
+        "both builds: items, folders, tasks {:?}, markers {:?}",
+        counts(&farm),
+        markers(&farm)
+    );
+    assert_eq!(counts(&farm), before, "{}", new.log_tail(20));
+    let people = People::start(&farm, 12);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let mut ledger = people.stop();
+    settles(&farm, &new, &mut ledger).await;
+    stays_quiet(&farm).await;
+    println!("edits: {}, markers {:?}", ledger.len(), markers(&farm));
+    new.terminate().await.unwrap();
+    settles(&farm, &old, &mut ledger).await;
+    old.terminate().await.unwrap();
+    farm.stop().await;
+    shared.close().await;
+}

@@ -1,0 +1,247 @@
+//! What the API shows of a user's tasks: what is remembered, and what stands in the way.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tasksync_common::error::Failure;
+use tasksync_common::model::SourceKey;
+use tasksync_common::state::{SyncState, Writing};
+
+use super::views::FailureView;
+
+/// Most entries of each list of tasks and lists that are shown.
+const SHOWN: usize = 20;
+
+/// A task that is not in order.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct TaskView {
+    task: String,
+    /// As last agreed; missing before the first agreement.
+    title: Option<String>,
+    /// Name of its list; missing while nothing of the list is in the mailbox.
+    list: Option<String>,
+    /// Missing where only time ran out.
+    failure: Option<FailureView>,
+}
+
+impl TaskView {
+    fn of(state: &SyncState, key: &SourceKey, failure: Option<&Failure>) -> Self {
+        let writing = state.writing.get(key).map(|writing| match writing {
+            Writing::Source { link } | Writing::Mailbox { link, .. } => link,
+        });
+        let title = state
+            .links
+            .get(key)
+            .filter(|link| link.is_agreed())
+            .or(writing)
+            .map(|link| link.agreed.title().to_owned());
+        Self {
+            task: key.to_string(),
+            title,
+            list: state
+                .locations
+                .get(&key.location())
+                .map(|place| place.name.clone()),
+            failure: failure.map(FailureView::from),
+        }
+    }
+}
+
+/// A list or site that could not be read. Its tasks stay as they are.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct UnreadView {
+    location: String,
+    /// Missing while nothing of it is in the mailbox.
+    list: Option<String>,
+    failure: FailureView,
+}
+
+/// Something in the mailbox that bears the marker of somebody else, and is left alone.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct ForeignView {
+    /// The task or list that the marker names.
+    key: String,
+    /// For whom it was written: installation, tenant and user.
+    owner: String,
+}
+
+/// What is remembered of a user's tasks.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct TasksView {
+    /// On both sides.
+    linked: usize,
+    /// Not finished in the last sync; looked at again in the next.
+    unfinished: usize,
+    /// Deletions held back.
+    held: usize,
+    /// Archived, or deleted in the mailbox and kept at the source by the tenant's policy: without a copy.
+    let_go: usize,
+    /// Refused by a server, in all.
+    refused: usize,
+    /// The first of them.
+    refused_tasks: Vec<TaskView>,
+    /// The first of the unfinished ones.
+    unfinished_tasks: Vec<TaskView>,
+    /// Lists and sites that could not be read, in all.
+    unread: usize,
+    /// The first of them.
+    unread_lists: Vec<UnreadView>,
+    /// Markers of somebody else in the mailbox, in all.
+    foreign: usize,
+    /// The first of them.
+    foreign_markers: Vec<ForeignView>,
+    /// When everything was last compared.
+    full_check_at: Option<Timestamp>,
+    /// Why the saved state cannot be read; the next sync compares everything.
+    unreadable: Option<String>,
+}
+
+impl TasksView {
+    /// Reads a saved sync state.
+    pub(super) fn read(blob: &[u8]) -> Self {
+        let state = match SyncState::decode(blob) {
+            Ok(state) => state,
+            Err(error) => {
+                return Self {
+                    unreadable: Some(error.to_string()),
+                    ..Self::default()
+                };
+            }
+        };
+        Self {
+            linked: state.links.len(),
+            unfinished: state.pending.len(),
+            held: state.held.len(),
+            let_go: state.let_go.len(),
+            refused: state.parked.len(),
+            refused_tasks: state
+                .parked
+                .iter()
+                .take(SHOWN)
+                .map(|(key, parked)| TaskView::of(&state, key, Some(&parked.failure)))
+                .collect(),
+            unfinished_tasks: state
+                .pending
+                .iter()
+                .take(SHOWN)
+                .map(|key| TaskView::of(&state, key, state.reasons.get(key)))
+                .collect(),
+            unread: state.unread.len(),
+            unread_lists: state
+                .unread
+                .iter()
+                .take(SHOWN)
+                .map(|(location, failure)| UnreadView {
+                    location: location.to_string(),
+                    list: state.locations.get(location).map(|place| place.name.clone()),
+                    failure: failure.into(),
+                })
+                .collect(),
+            foreign: state.foreign.len(),
+            foreign_markers: state
+                .foreign
+                .iter()
+                .take(SHOWN)
+                .map(|(key, owner)| ForeignView {
+                    key: key.clone(),
+                    owner: owner.clone(),
+                })
+                .collect(),
+            full_check_at: state.full_check_at,
+            unreadable: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::error::{Code, ErrorClass};
+    use tasksync_common::model::{FieldSet, LocationKey, Task};
+    use tasksync_common::plan::Agreed;
+    use tasksync_common::state::{Link, LocationState, Parked};
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_named_with_title_list_and_reason_and_lists_are_limited() {
+        let unreadable = TasksView::read(b"\xffnonsense");
+        assert!(unreadable.unreadable.is_some());
+        let location = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
+        let failure = Failure::new(
+            ErrorClass::Refused,
+            Code::SharePointItemRefused,
+            "Title is required",
+        );
+        let mut state = SyncState::default();
+        for number in 0..30 {
+            let parked = Parked {
+                version: None,
+                change_key: None,
+                failure: failure.clone(),
+            };
+            state.parked.insert(location.task(number), parked);
+        }
+        let place = LocationState {
+            name: "Projects - Plan".to_owned(),
+            found: false,
+            holds: FieldSet::ALL,
+            folder: "folder".to_owned(),
+            cursor: None,
+            signs: None,
+        };
+        state.locations.insert(location.clone(), place);
+        let link = Link {
+            version: "1".to_owned(),
+            agreed: Agreed::of(&Task {
+                title: "Order paint".to_owned(),
+                ..Task::default()
+            }),
+            ..Link::found("item", "ck", None)
+        };
+        let pending = [location.task(98), location.task(99)];
+        state.pending.extend(pending.clone());
+        state.links.insert(pending[0].clone(), link);
+        state.reasons.insert(pending[0].clone(), failure.clone());
+        let closed = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000002");
+        state.unread.insert(location.clone(), failure.clone());
+        state.unread.insert(closed.clone(), failure.clone());
+        state.note_foreign("sp|x|1", "somebody else");
+        let shown = TasksView::read(&state.encode().unwrap());
+        assert_eq!(
+            (shown.refused, shown.refused_tasks.len(), shown.unfinished),
+            (30, SHOWN, 2)
+        );
+        let reason = FailureView::from(&failure);
+        assert_eq!(shown.refused_tasks[0].failure.as_ref(), Some(&reason));
+        let list = || Some("Projects - Plan".to_owned());
+        let unfinished = |key: &SourceKey, title: Option<&str>, failure| TaskView {
+            task: key.to_string(),
+            title: title.map(str::to_owned),
+            list: list(),
+            failure,
+        };
+        assert_eq!(
+            shown.unfinished_tasks,
+            [
+                unfinished(
+                    &pending[0],
+                    Some("Order paint"),
+                    Some(FailureView::from(&failure))
+                ),
+                unfinished(&pending[1], None, None),
+            ]
+        );
+        let unread = |location: &LocationKey, list| UnreadView {
+            location: location.to_string(),
+            list,
+            failure: (&failure).into(),
+        };
+        assert_eq!(
+            (shown.unread, shown.unread_lists),
+            (2, vec![unread(&location, list()), unread(&closed, None)])
+        );
+        assert_eq!(
+            (shown.foreign, shown.foreign_markers[0].owner.as_str()),
+            (1, "somebody else")
+        );
+    }
+}
