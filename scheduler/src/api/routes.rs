@@ -90,7 +90,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}",
-            "One user: enrolment, place in the order of work, next sync, open alerts, what is remembered of the tasks (unfinished, held back, refused), newest journal entries.",
+            "One user: enrolment, place in the order of work, next sync, open alerts, what is remembered of the tasks (unfinished, held back, refused, without a copy), newest journal entries.",
             OWN,
             get(users::show),
         ),
@@ -125,7 +125,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}/journal",
-            "What was overwritten or deleted, newest first. Parameter: `limit` (50, at most 500).",
+            "What was overwritten or deleted, newest first ([policies.md](policies.md) lists the kinds). Parameter: `limit` (50, at most 500).",
             OWN,
             get(users::journal),
         ),
