@@ -9,11 +9,11 @@ use crate::model::{LocationKey, SourceKey};
 /// What the idle check needs: small, and readable without the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// As in [`SyncState`].
+    /// As in [`SyncState`](super::SyncState).
     pub source_cursor: Option<String>,
-    /// As in [`SyncState`].
+    /// As in [`SyncState`](super::SyncState).
     pub source_cursor_at: Option<Timestamp>,
-    /// As in [`SyncState`].
+    /// As in [`SyncState`](super::SyncState).
     pub full_check_at: Option<Timestamp>,
     /// Folders with their signs.
     pub folders: Vec<(String, Option<Signs>)>,

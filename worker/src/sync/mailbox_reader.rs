@@ -15,8 +15,8 @@ use crate::mailbox::{FolderId, ItemChange, Mailbox, MailboxItem, Owner, ProbeReq
 
 /// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
-/// Most bytes of ids and versions of one folder's changes, enough for about 20,000 items of Exchange.
-const LISTING_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of ids and versions of one folder's changes, enough for about 80,000 items of Exchange.
+const LISTING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads one mailbox.
 pub(super) struct MailboxReader<'a> {
