@@ -438,14 +438,8 @@ fn answer(status: StatusCode, content: &'static str, body: Bytes) -> Reply {
 
 /// What every answer carries.
 fn usual_headers(exchange: &Exchange, request: &Request<Bytes>, headers: &mut HeaderMap) {
-    // The date follows the server's own clock, so that a client can measure how wrong that clock is.
-    let date = exchange
-        .clock
-        .now()
-        .strftime("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string();
-    if let Ok(value) = HeaderValue::from_str(&date) {
-        headers.insert(DATE, value);
+    if let Some(date) = exchange.clock.header() {
+        headers.insert(DATE, date);
     }
     if let Ok(value) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         headers.insert("request-id", value);

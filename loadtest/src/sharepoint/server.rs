@@ -443,15 +443,18 @@ impl SharePoint {
     }
 
     fn with_usual_headers(&self, mut answer: Sent, incoming: &Incoming<'_>) -> Sent {
-        let date = self.clock.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let score = self.health_score.load(Ordering::Relaxed).to_string();
         let usual = [
-            ("Date", date),
             ("X-SharePointHealthScore", score),
             ("MicrosoftSharePointTeamServices", "16.0.0.10417".to_owned()),
             ("SPRequestGuid", self.new_id().to_string()),
             ("Cache-Control", "private, max-age=0".to_owned()),
         ];
+        let date = self.clock.header();
+        let date = date.as_ref().and_then(|date| date.to_str().ok());
+        answer
+            .headers
+            .extend(date.map(|date| ("Date".to_owned(), date.to_owned())));
         answer
             .headers
             .extend(usual.map(|(name, value)| (name.to_owned(), value)));

@@ -1,7 +1,8 @@
 //! The clock of a simulated server.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use hyper::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 
 /// Real time plus a skew that can be set, so that a server whose clock is wrong can be played.
@@ -9,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 pub struct SimClock {
     skew_ms: AtomicI64,
     last_unique_us: AtomicI64,
+    untold: AtomicBool,
 }
 
 impl SimClock {
@@ -30,6 +32,21 @@ impl SimClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)))
             .unwrap_or(now);
         Timestamp::from_microsecond(now.max(previous + 1)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The `Date` header of an answer: by the server's own clock, so that a client can measure how wrong that clock is. `None`
+    /// after [`Self::tell_no_time`].
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        if self.untold.load(Ordering::Relaxed) {
+            return None;
+        }
+        let date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        HeaderValue::from_str(&date).ok()
+    }
+
+    /// From now on answers carry no `Date` header, as behind some proxies.
+    pub fn tell_no_time(&self) {
+        self.untold.store(true, Ordering::Relaxed);
     }
 
     /// Lets the server's clock run ahead (positive) or behind (negative).

@@ -293,9 +293,9 @@ impl TokenServer {
 impl Handler for TokenServer {
     fn handle(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture {
         Box::pin(async move {
-            let date = self.clock.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let date = self.clock.header();
             let mut reply = self.respond(request).await;
-            if let (Reply::Answer(response), Ok(date)) = (&mut reply, date.parse()) {
+            if let (Reply::Answer(response), Some(date)) = (&mut reply, date) {
                 response.headers_mut().insert(hyper::header::DATE, date);
             }
             reply

@@ -10,12 +10,18 @@ const MEASUREMENTS: usize = 5;
 
 /// The last measured offsets of one server's clock. One rule for every protocol.
 #[derive(Debug, Default)]
-pub(crate) struct ServerClock(Mutex<VecDeque<SignedDuration>>);
+pub(crate) struct ServerClock {
+    /// By the time that answers tell.
+    told: Measurements,
+    /// By the times that the server gave to own writes. They count only while no answer tells the time.
+    written: Measurements,
+}
 
-impl ServerClock {
-    /// Adds one measurement; an answer that tells no time changes nothing.
-    pub(crate) fn note(&self, measured: Option<SignedDuration>) {
-        let Some(offset) = measured else { return };
+#[derive(Debug, Default)]
+struct Measurements(Mutex<VecDeque<SignedDuration>>);
+
+impl Measurements {
+    fn add(&self, offset: SignedDuration) {
         let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if offsets.len() >= MEASUREMENTS {
             offsets.pop_front();
@@ -23,14 +29,33 @@ impl ServerClock {
         offsets.push_back(offset);
     }
 
-    /// The server's clock minus ours: the median of the last five measurements. `None` while no answer told a time.
-    pub(crate) fn offset(&self) -> Option<SignedDuration> {
+    fn median(&self) -> Option<SignedDuration> {
         let mut offsets: Vec<_> = {
             let offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             offsets.iter().copied().collect()
         };
         offsets.sort_unstable();
         offsets.get(offsets.len() / 2).copied()
+    }
+}
+
+impl ServerClock {
+    /// Adds one measurement; an answer that tells no time changes nothing.
+    pub(crate) fn note(&self, measured: Option<SignedDuration>) {
+        if let Some(offset) = measured {
+            self.told.add(offset);
+        }
+    }
+
+    /// Learns from an own write, made at `ours` by our clock, to which the server gave the time `server`.
+    pub(crate) fn learn(&self, server: Timestamp, ours: Timestamp) {
+        self.written.add(server.duration_since(ours));
+    }
+
+    /// The server's clock minus ours: the median of the last five measurements. `None` while no answer told a time and
+    /// nothing was written.
+    pub(crate) fn offset(&self) -> Option<SignedDuration> {
+        self.told.median().or_else(|| self.written.median())
     }
 
     /// The server's time when ours is `now`; ours while the server told no time.
@@ -48,6 +73,15 @@ mod tests {
         let clock = ServerClock::default();
         clock.note(None);
         assert_eq!(clock.offset(), None);
+        let unmeasured = ServerClock::default();
+        unmeasured.learn(Timestamp::from_second(600).unwrap(), Timestamp::UNIX_EPOCH);
+        assert_eq!(unmeasured.offset(), Some(SignedDuration::from_secs(600)));
+        unmeasured.note(Some(SignedDuration::from_secs(3)));
+        assert_eq!(
+            unmeasured.offset(),
+            Some(SignedDuration::from_secs(3)),
+            "an answer that tells the time outranks it"
+        );
         assert_eq!(clock.at(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH);
         let seconds = SignedDuration::from_secs;
         for offset in [100, 30, 31, 900, 29, 30] {

@@ -279,6 +279,9 @@ pub trait Mailbox: Send + Sync + 'static {
     fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task;
     /// The server's clock minus ours, as last measured; `None` when it was never measured.
     fn clock_offset(&self) -> Option<SignedDuration>;
+    /// An item that was written at `ours` by our clock bears the time `server`: where no answer tells the server's time, this is
+    /// how its clock is known.
+    fn learn_clock(&self, server: Timestamp, ours: Timestamp);
     /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers stand in the order
     /// of the requests, the folders' in their order.
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>>;

@@ -138,9 +138,14 @@ impl Session {
         self.server_clock.at(self.now())
     }
 
-    /// The server's clock minus ours; `None` while no answer told a time.
+    /// The server's clock minus ours; `None` while it is not known.
     pub(crate) fn clock_offset(&self) -> Option<SignedDuration> {
         self.server_clock.offset()
+    }
+
+    /// Learns the server's clock from an own write, made at `ours`, to which the server gave the time `server`.
+    pub(crate) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
+        self.server_clock.learn(server, ours);
     }
 
     /// Whether requests are signed with a password, and not with a token.

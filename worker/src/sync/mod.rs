@@ -208,6 +208,7 @@ impl SyncEngine {
             report,
             deadline,
             write_id: Writer::new_write_id(),
+            clock: &*self.clock,
         };
         record::timed(Phase::Apply, writer.carry_out(plan, loaded.unnamed)).await?;
         if loaded.pass.commit() || keeper.version == 0 {

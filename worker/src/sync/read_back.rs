@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
 use tasksync_common::plan::{Action, Agreed, Done, changed};
@@ -14,17 +15,19 @@ pub(super) struct Written {
     action: Action,
     /// The item as the answer named it.
     item: ItemRef,
+    /// When it was written.
+    at: Timestamp,
 }
 
 impl Written {
     /// Returns a creation. An answer that names an item which was never made, or another one, would leave the task without a
     /// copy, and its absence would look like the person's deletion: it is linked once it was read.
-    pub(super) fn created(action: Action, item: ItemRef) -> Self {
-        Self { action, item }
+    pub(super) fn created(action: Action, item: ItemRef, at: Timestamp) -> Self {
+        Self { action, item, at }
     }
 
     /// Returns an update, if it wrote something that servers are known to accept and not to keep.
-    pub(super) fn updated(action: &Action, done: &Done) -> Option<Self> {
+    pub(super) fn updated(action: &Action, done: &Done, at: Timestamp) -> Option<Self> {
         let (Action::UpdateMailbox { task, fields, .. }, Done::Item { id, change_key }) = (action, done)
         else {
             return None;
@@ -36,6 +39,7 @@ impl Written {
                 id: id.clone(),
                 change_key: change_key.clone(),
             },
+            at,
         })
     }
 }
@@ -74,8 +78,13 @@ impl Writer<'_> {
             }
         };
         let mut answers = answers.into_iter();
-        for Written { action, item } in written {
+        for Written { action, item, at } in written {
             let answer = answers.next();
+            if let Some(Ok(read)) = &answer
+                && read.item == item
+            {
+                self.mailbox.learn_clock(read.modified, at);
+            }
             if is_creation(&action) {
                 match is_copy_of(action.key(), answer) {
                     Ok(()) => self.pass.done(&action, super::writer::written(item)),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task, UserKey};
 use tasksync_common::plan::{Action, Done, Pass, Plan, Removal, Side};
@@ -46,6 +47,7 @@ pub(super) struct Writer<'a> {
     pub(super) deadline: Instant,
     /// The id that this pass leaves on every item it writes.
     pub(super) write_id: String,
+    pub(super) clock: &'a dyn Clock,
 }
 
 impl Writer<'_> {
@@ -74,6 +76,7 @@ impl Writer<'_> {
                 self.pass.not_begun(&action);
                 continue;
             }
+            let at = self.clock.now();
             let result = self.perform(&action).await;
             writes += 1;
             match action.side() {
@@ -81,9 +84,9 @@ impl Writer<'_> {
                 Side::Mailbox => self.report.mailbox_writes += 1,
             }
             match result {
-                Ok(Effect::Created(item)) => to_read_back.push(Written::created(action, item)),
+                Ok(Effect::Created(item)) => to_read_back.push(Written::created(action, item, at)),
                 Ok(Effect::Done(done)) => {
-                    to_read_back.extend(Written::updated(&action, &done));
+                    to_read_back.extend(Written::updated(&action, &done, at));
                     self.pass.done(&action, done);
                 }
                 Err(failure) => self.failed(&action, failure),

@@ -84,6 +84,28 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
     }
 }
 
+/// Behind a proxy that drops the `Date` header, a server's clock is known from the times that it gives to own writes.
+#[tokio::test]
+async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
+    let minutes = SignedDuration::from_mins;
+    let mut rig = Rig::plain().await;
+    rig.farm.exchange.clock.tell_no_time();
+    rig.farm.exchange.clock.set_skew(minutes(10));
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    // The mailbox's edit bears the later time, and was made first.
+    rig.retitle_copy(0, list, item, "By me");
+    rig.clock.advance(minutes(2));
+    rig.farm.sharepoint.clock.set_skew(minutes(2));
+    rig.farm.exchange.clock.set_skew(minutes(12));
+    rig.retitle_original(list, item, "By a colleague");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, item).title, "By a colleague");
+    rig.calm().await;
+}
+
 /// The same edit on both sides is no conflict.
 #[tokio::test]
 async fn the_same_edit_on_both_sides_writes_nothing() {

@@ -89,6 +89,8 @@ impl Mailbox for ModelMailbox {
         Some(SignedDuration::ZERO)
     }
 
+    fn learn_clock(&self, _: Timestamp, _: Timestamp) {}
+
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
         let mut answers = Vec::new();
         for request in requests {

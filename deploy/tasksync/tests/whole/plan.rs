@@ -96,8 +96,8 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     assert_eq!(planned, expected, "{first:#}");
     let shown = ask(&service, &["user", "plan", &tenant.slug, &name]);
     for part in [
-        "    title: one, edited\n",
-        "    title: two, edited\n",
+        "    title: one, edited  (was: one)\n",
+        "    title: two, edited  (was: two)\n",
         "\"five\"",
         "write to the mailbox",
     ] {

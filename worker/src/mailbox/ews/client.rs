@@ -71,9 +71,14 @@ impl Client {
         }
     }
 
-    /// The server's clock minus ours; `None` while no answer told a time.
+    /// The server's clock minus ours; `None` while it is not known.
     pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
         self.session.clock_offset()
+    }
+
+    /// Learns the server's clock from an own write.
+    pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
+        self.session.learn_clock(server, ours);
     }
 
     /// Returns the failure of an answer that is about something else than what was asked.

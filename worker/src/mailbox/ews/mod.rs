@@ -44,8 +44,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use jiff::SignedDuration;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
@@ -344,6 +344,10 @@ impl Mailbox for EwsMailbox {
 
     fn clock_offset(&self) -> Option<SignedDuration> {
         self.client.clock_offset()
+    }
+
+    fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
+        self.client.learn_clock(server, ours);
     }
 
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {

@@ -100,6 +100,11 @@ impl Client {
         self.session.clock_offset()
     }
 
+    /// Learns the server's clock from an own write.
+    pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
+        self.session.learn_clock(server, ours);
+    }
+
     /// Counts an answer that is about something else than what was asked, if that is what the failure says.
     pub(super) fn note_foreign(&self, failure: &Failure) {
         self.session.note_foreign(failure);

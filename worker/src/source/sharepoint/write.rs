@@ -85,6 +85,7 @@ impl SharePointSource {
             intent: Intent::Write,
             ..Ask::get(&list.web, list.path(&format!("items({item})")), Scope::Item)
         };
+        let sent = self.client.now();
         let answer = self.client.send(&ask).await;
         // Whatever the outcome, what was read before is not known to hold any more.
         self.items.forget(list.id, item);
@@ -92,10 +93,16 @@ impl SharePointSource {
         // SharePoint answers a change with nothing but a new entity tag. A gateway that swallows writes can answer so, too.
         let told = if reply.is_empty() { reply.version } else { None };
         let told = told.filter(|new| new != version);
-        self.read_back(&list, item, version, told, &columns, changes)
+        let read = self
+            .read_back(&list, item, version, told, &columns, changes)
             .await
-            .map(|version| Written { version })
-            .map_err(|reason| outcome_unknown(key, &list, &reason))
+            .map_err(|reason| outcome_unknown(key, &list, &reason))?;
+        if let Some(modified) = read.modified {
+            self.client.learn_clock(modified, sent);
+        }
+        Ok(Written {
+            version: read.version,
+        })
     }
 
     /// Returns the version that a write left, when a read of the item proves the write: `told` where the answer named it,
@@ -111,7 +118,7 @@ impl SharePointSource {
         told: Option<String>,
         written: &Map<String, Value>,
         changes: &TaskChanges,
-    ) -> Result<String, String> {
+    ) -> Result<ReadBack, String> {
         let reply = self
             .client
             .send(&reads::get_item(list, item))
@@ -128,10 +135,16 @@ impl SharePointSource {
         }
         // Versions count the writes: somebody wrote again since.
         if let Some(told) = told.filter(|told| is_older(told, &now)) {
-            return Ok(told);
+            return Ok(ReadBack {
+                version: told,
+                modified: None,
+            });
         }
         match list.columns.first_difference(&cells, written, changes) {
-            None => Ok(now),
+            None => Ok(ReadBack {
+                version: now,
+                modified: odata::instant_column(&cells, "Modified").ok().flatten(),
+            }),
             Some(column) => Err(format!("{column} does not have the value that was written")),
         }
     }
@@ -243,6 +256,14 @@ impl SharePointSource {
             )),
         }
     }
+}
+
+/// What a read after a write proves.
+struct ReadBack {
+    /// The version that the write left.
+    version: String,
+    /// The time the server gave to the write, where nobody wrote after it.
+    modified: Option<Timestamp>,
 }
 
 /// Returns whether both versions are numbers and `one` is the smaller.
