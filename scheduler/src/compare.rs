@@ -34,8 +34,8 @@ const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     looks: usize,
-    /// The active tenants in the registry at the last look.
-    members: HashMap<TenantId, Members>,
+    /// The active tenants in the registry at the last look; `None` before the first comparison with the registry.
+    members: Option<HashMap<TenantId, Members>>,
 }
 
 /// What a look found.
@@ -50,7 +50,8 @@ pub(crate) enum Found {
 impl Dispatcher {
     /// Compares a part of the order, and mends it.
     pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<Found, Failure> {
-        let limit = comparison.members.len().div_ceil(LOOKS_PER_ROUND).max(10);
+        let tenants = comparison.members.as_ref().map_or(0, HashMap::len);
+        let limit = tenants.div_ceil(LOOKS_PER_ROUND).max(10);
         let inspected = self.continuity.inspect(self.schedule.as_ref(), limit).await?;
         for tenant in &inspected.mended {
             self.alert_mended(tenant, "a part of it was gone from the order of work")
@@ -62,13 +63,15 @@ impl Dispatcher {
         }
         // While everything is rebuilt, the order is not what it should be.
         let comparable = !self.continuity.is_quiet() && inspected.lost.is_empty();
-        if comparable {
-            self.compare_names(&inspected.whole, &comparison.members).await?;
+        if comparable && let Some(members) = &comparison.members {
+            self.compare_names(&inspected.whole, members).await?;
         }
-        if comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON) {
-            if comparable {
-                comparison.members = self.compare_with_registry().await?;
-            }
+        let in_turn = comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON);
+        // A comparison that could not be made in its turn at the start is not put off by a whole round.
+        if comparable && (in_turn || comparison.members.is_none()) {
+            comparison.members = Some(self.compare_with_registry().await?);
+        }
+        if in_turn {
             self.tell_of_late().await?;
             self.end_stale_location_alerts().await?;
         }
