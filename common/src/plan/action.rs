@@ -144,7 +144,7 @@ pub struct Replaced {
     pub values: Task,
     /// The values were remembered and not read. Of a description only a digest is remembered, so `values` has none.
     pub remembered: bool,
-    /// Whose values they were.
+    /// How they came about.
     pub standing: Standing,
 }
 
@@ -174,7 +174,7 @@ impl Replaced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Both sides had agreed on them, and nobody changed them since.
+    /// Both sides had agreed on them, and they did not change since.
     Agreed,
     /// An edit that the other side never had.
     Edited,

@@ -326,6 +326,18 @@ impl Decider<'_> {
         }
     }
 
+    /// Returns the link with the source's version and values as the agreed ones, in the common fields.
+    pub(super) fn agreed_with_source(&self, link: &Link, source: &SourceValue) -> Link {
+        let mut agreed = link.agreed.clone();
+        agreed.take(&meant(source, Some(link)), self.common);
+        Link {
+            version: source.version.clone(),
+            agreed,
+            source_progress: raw_progress(source),
+            ..link.clone()
+        }
+    }
+
     pub(super) fn source_edits(&self, link: &Link, source: &SourceValue) -> FieldSet {
         if source.version == link.version && link.not_kept.is_empty() && !self.pair.deep {
             return FieldSet::EMPTY;
@@ -344,15 +356,10 @@ impl Decider<'_> {
     fn source_changed(&self, link: &Link, source: &SourceValue) -> Option<Verdict> {
         let task = meant(source, Some(link));
         let fields = self.source_edits(link, source).except(link.own);
-        let mut agreed = link.agreed.clone();
-        agreed.take(&task, self.common);
         let now = Link {
-            version: source.version.clone(),
-            agreed,
-            source_progress: raw_progress(source),
             removing: false,
             not_kept: FieldSet::EMPTY,
-            ..link.clone()
+            ..self.agreed_with_source(link, source)
         };
         if fields.is_empty() {
             // Only the version moved, or nothing did.

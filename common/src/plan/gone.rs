@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::action::{Action, Memo, Removal, Replaced, Standing};
 use super::agreed::changed;
 use super::decide::{Decider, Verdict};
-use super::edits::{meant, raw_progress};
+use super::edits::meant;
 use super::own_write::hides_own_write;
 use super::policy::DeletionPolicy;
 use super::sides::{Absence, MailboxValue, SourceValue};
@@ -78,14 +78,7 @@ impl Decider<'_> {
     }
 
     fn let_go(&self, link: &Link, source: &SourceValue, why: LetGoReason) -> Verdict {
-        let mut agreed = link.agreed.clone();
-        agreed.take(&meant(source, Some(link)), self.common);
-        let link = Link {
-            version: source.version.clone(),
-            agreed,
-            source_progress: raw_progress(source),
-            ..link.clone()
-        };
+        let link = self.agreed_with_source(link, source);
         Verdict::Note(Memo::LetGo {
             key: self.pair.key.clone(),
             let_go: Box::new(LetGo { link, why }),

@@ -11,7 +11,10 @@ use crate::model::FieldSet;
 pub(super) fn twins(pair: &Pair, canonical: Canonical<'_>) -> Vec<Action> {
     let original = match (&pair.mailbox, &pair.link) {
         (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),
-        (_, Some(link)) => Some(link.agreed.in_mailbox(None, canonical)),
+        (
+            MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
+            Some(link),
+        ) => Some(link.agreed.in_mailbox(None, canonical)),
         (
             MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
             None,

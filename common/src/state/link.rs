@@ -33,7 +33,7 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
     /// Fields that the mailbox did not keep, although it answered their write with a success: `agreed` has what it shows instead,
-    /// which is nobody's edit.
+    /// which is not a person's edit.
     #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
     pub not_kept: FieldSet,
     /// When a sync first found the task completed on both sides.
