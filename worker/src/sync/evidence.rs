@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
-use tasksync_common::model::SourceKey;
+use tasksync_common::model::{LocationKey, SourceKey};
 
 use super::mailbox_reader::MailboxReader;
 use super::markers::{Whose, whose};
@@ -146,6 +146,33 @@ impl MailboxReader<'_> {
             self.state.left_folder.insert(key.clone());
         }
         Ok(listed)
+    }
+
+    /// Asks again for listed items that a read by their ids did not find. Whose copies they are is not known: where one is
+    /// there after all, no copy of this location is made in this pass.
+    pub(super) async fn confirm_vanished(
+        &mut self,
+        location: &LocationKey,
+        listed: &[String],
+    ) -> Result<(), Failure> {
+        let vanished = |id: &&String| self.reading.vanished.contains(*id);
+        let ids: Vec<String> = listed.iter().filter(vanished).cloned().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let answers = self.mailbox.whereabouts(self.owner, &ids).await?;
+        let all_gone = answers
+            .iter()
+            .all(|answer| matches!(answer, Ok(Whereabouts::NotFound | Whereabouts::Deleted)));
+        if !all_gone || answers.len() != ids.len() {
+            for key in self.lacking_copies(location) {
+                self.undecided(
+                    &key,
+                    "an item that may be its copy is listed, and a read by its id does not find it",
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Nothing is decided about this task in this pass.

@@ -86,6 +86,20 @@ impl MailboxReader<'_> {
         !self.mailbox.capabilities().search_by_key && self.state.pending.iter().any(unlinked)
     }
 
+    /// Returns whether tasks of this location lack a copy and nothing can be searched for by key.
+    fn only_a_listing_finds_copies(&self, location: &LocationKey) -> bool {
+        !self.mailbox.capabilities().search_by_key && !self.lacking_copies(location).is_empty()
+    }
+
+    /// Returns the tasks of this location whose copies will be made unless they are found.
+    pub(super) fn lacking_copies(&self, location: &LocationKey) -> Vec<SourceKey> {
+        self.source
+            .present()
+            .filter(|key| key.location() == *location && self.state.lacks_copy(key))
+            .cloned()
+            .collect()
+    }
+
     /// What is missing elsewhere may have been moved into a folder that vanished.
     fn lose_what_is_missing(&mut self) {
         let (items, links) = (&self.reading.items, &mut self.state.links);
@@ -165,13 +179,19 @@ impl MailboxReader<'_> {
             complete = true;
             changes = self.all_changes(&folder, None).await;
         }
-        let (present, gone, cursor) = match changes {
+        let (mut present, gone, cursor) = match changes {
             Ok(changes) => changes,
             Err(failure) if failure.class == ErrorClass::Gone => {
                 return self.folder_refused(location, &folder, failure).await;
             }
             Err(failure) => return Err(failure),
         };
+        let only_listed = complete && self.only_a_listing_finds_copies(location);
+        if only_listed {
+            // A copy that one listing leaves out would be made a second time.
+            let (again, _, _) = self.all_changes(&folder, None).await?;
+            present.extend(again);
+        }
         self.reading.drop_gone(&gone);
         let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
         self.reading.places.extend(listed);
@@ -207,6 +227,9 @@ impl MailboxReader<'_> {
         self.state.left_folder.extend(left.iter().cloned());
         self.reading.gone.extend(left);
         self.read_items(&unread).await?;
+        if only_listed {
+            self.confirm_vanished(location, &unread).await?;
+        }
         if complete {
             self.missing_from_listing(location, &folder, &present).await?;
         } else {
@@ -383,6 +406,7 @@ impl MailboxReader<'_> {
                     self.reading.gone.insert(key.clone());
                 }
                 (Err(failure), None) if failure.class == ErrorClass::Gone => {
+                    self.reading.vanished.insert(id.clone());
                     if let Some(key) = self.reading.expected.get(id).cloned() {
                         self.undecided(
                             &key,

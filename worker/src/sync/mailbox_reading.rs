@@ -28,6 +28,8 @@ pub(super) struct MailboxReading {
     pub(super) places: BTreeMap<String, String>,
     /// Linked items that the search by key found where it is their own id.
     pub(super) found: BTreeSet<SourceKey>,
+    /// Items without a link that were listed or found, and that a read by their id did not find.
+    pub(super) vanished: BTreeSet<String>,
     /// The keys of items that the search found, by the items' ids.
     pub(super) expected: BTreeMap<String, SourceKey>,
     /// Ids in folders that were listed from the start for evidence, by folder.

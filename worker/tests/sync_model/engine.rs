@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::{Clock, SharedClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{FieldSet, UserKey};
-use tasksync_common::plan::{Limits, Plan};
+use tasksync_common::plan::{Limits, Plan, Policy};
 use tasksync_common::registry::{Registry, Tenant};
 use tasksync_worker::mailbox::MailboxCapabilities;
 use tasksync_worker::sync::{Connections, Connector, SyncEngine, SyncSettings, Tenants};
@@ -229,9 +229,13 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(skew: i64, capabilities: MailboxCapabilities) -> Self {
+    pub(crate) fn new(skew: i64, capabilities: MailboxCapabilities, policy: Policy) -> Self {
         let shared = Shared::new(skew);
-        shared.world().lists_deleted_items = capabilities.deleted_items;
+        {
+            let mut world = shared.world();
+            world.lists_deleted_items = capabilities.deleted_items;
+            world.policy = policy;
+        }
         let registry: Arc<dyn Registry> = Arc::new(ModelRegistry(shared.clone()));
         let clock: SharedClock = Arc::new(WorldClock(shared.clone()));
         let connector = ModelConnector {
@@ -278,7 +282,7 @@ impl Stage {
     /// One turn of the person: look-up, survey, and a sync if there may be something to do. Returns whether nothing went
     /// wrong in it.
     pub(crate) fn sync(&self, way: &Way) -> bool {
-        self.shared.world().faults = Faults::of(way.fault, way.relist);
+        self.shared.world().begin_sync(Faults::of(way.fault, way.relist));
         *self.shared.0.meanwhile.lock().unwrap() = Meanwhile {
             while_reading: way.while_reading.clone(),
             before_writing: way.before_writing.clone(),

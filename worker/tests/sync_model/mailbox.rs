@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
 use tasksync_common::model::{Field, FieldSet, LocationKey, SourceKey, Task};
+use tasksync_common::plan::DeletionPolicy;
 use tasksync_worker::mailbox::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChange, ItemChanges, ItemRef, Mailbox,
     MailboxCapabilities, MailboxItem, Marker, NewItem, Owner, PlacedItem, ProbeRequest, Probed, Signs,
@@ -14,7 +15,7 @@ use tasksync_worker::mailbox::{
 
 use crate::engine::Shared;
 use crate::faults::{Answer, Fault, failure, refusal};
-use crate::world::{Item, OWN_FOLDER, World, holds, id};
+use crate::world::{Item, OWN_FOLDER, World, holds, id, number_of};
 
 /// A mailbox server over the world.
 pub(crate) struct ModelMailbox {
@@ -51,6 +52,18 @@ impl World {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// The copy of a task that was deleted at the source stays with the person where the tenant says so.
+    fn check_removal(&self, number: u32) {
+        let Some(item) = self.items.get(&number) else {
+            return;
+        };
+        let Some(key) = &item.key else { return };
+        let alone = self.copies_of(key).len() == 1 && !self.has_own_item(number_of(&item.task));
+        let stays = self.policy.source_deletions != DeletionPolicy::Propagate;
+        let deleted = !self.source.contains_key(key) && !self.oracle.was_reassigned(key);
+        assert!(!(alone && stays && deleted), "{key}: its copy is removed");
     }
 
     fn mailbox_item(&self, number: u32) -> Option<MailboxItem> {
@@ -448,6 +461,7 @@ impl Mailbox for ModelMailbox {
     async fn delete(&self, _: &Owner, item: &ItemRef) -> Result<(), Failure> {
         self.world
             .write(|world| {
+                world.check_removal(id(&item.id));
                 // Mailboxes delete whatever the version. One that was edited in that moment is found in the deleted items.
                 if let Some(found) = world.delete_item(id(&item.id))
                     && found.change_key.to_string() != item.change_key

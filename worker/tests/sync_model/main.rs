@@ -29,9 +29,11 @@ mod regressions;
 mod source;
 mod world;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tasksync_common::model::{Importance, Status};
+use tasksync_common::plan::{ConflictPolicy, DeletionPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
 use engine::{EVERYTHING, Stage, Way};
@@ -87,7 +89,31 @@ fn act() -> impl Strategy<Value = Act> {
         2 => which.prop_map(Act::Copy),
         1 => (0..2_usize).prop_map(Act::DeleteFolder),
         1 => (0..6_usize).prop_map(Act::Archive),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(which, writable)| Act::Rights(which, writable)),
     ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let deletions = prop::sample::select(vec![
+        DeletionPolicy::Propagate,
+        DeletionPolicy::Complete,
+        DeletionPolicy::Ignore,
+    ]);
+    let conflicts = prop::sample::select(vec![
+        ConflictPolicy::LatestTask,
+        ConflictPolicy::Merge,
+        ConflictPolicy::SourceWins,
+        ConflictPolicy::MailboxWins,
+    ]);
+    let seconds = prop::sample::select(vec![3, 30 * 24 * 3_600]);
+    (conflicts, deletions.clone(), deletions, seconds).prop_map(
+        |(conflicts, mailbox_deletions, source_deletions, seconds)| Policy {
+            conflicts,
+            mailbox_deletions,
+            source_deletions,
+            archived_after: SignedDuration::from_secs(seconds),
+        },
+    )
 }
 
 fn way() -> impl Strategy<Value = Way> {
@@ -140,11 +166,11 @@ fn one_sync(stage: &Stage, way: &Way) {
 
 /// Runs a history to its end and judges it.
 fn run(skew: i64, history: &[Op]) {
-    run_with(skew, EVERYTHING, history);
+    run_with(skew, EVERYTHING, Policy::default(), history);
 }
 
-fn run_with(skew: i64, capabilities: MailboxCapabilities, history: &[Op]) {
-    let stage = Stage::new(skew, capabilities);
+fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, history: &[Op]) {
+    let stage = Stage::new(skew, capabilities, policy);
     for op in history {
         match op {
             Op::Act(later, act) => {
@@ -221,12 +247,12 @@ fn without_moves(op: &mut Op) {
     }
 }
 
-/// Six histories for each case asked for (`PROPTEST_CASES`, else 256). Without `PROPTEST_RNG_SEED` they are the same in every run,
+/// Four histories for each case asked for (`PROPTEST_CASES`, else 256). Without `PROPTEST_RNG_SEED` they are the same in every run,
 /// so that a change is judged by what it changes; other seeds explore.
 fn histories() -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig {
-        cases: asked.cases.saturating_mul(6),
+        cases: asked.cases.saturating_mul(4),
         rng_seed: match asked.rng_seed {
             RngSeed::Random => RngSeed::Fixed(1),
             fixed @ RngSeed::Fixed(_) => fixed,
@@ -266,6 +292,15 @@ proptest! {
         if !capabilities.search_by_key {
             history.iter_mut().for_each(without_moves);
         }
-        run_with(skew, capabilities, &history);
+        run_with(skew, capabilities, Policy::default(), &history);
+    }
+
+    #[test]
+    fn whatever_a_tenant_wants_nothing_else_is_lost(
+        skew in -3_000..3_000_i64,
+        policy in policy(),
+        history in prop::collection::vec(op(), 1..30),
+    ) {
+        run_with(skew, EVERYTHING, policy, &history);
     }
 }

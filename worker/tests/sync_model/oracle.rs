@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use tasksync_common::model::{Field, Percent, SourceKey, Status, Task};
+use tasksync_common::plan::{ConflictPolicy, DeletionPolicy};
 use tasksync_common::registry::{JournalEntry, JournalKind};
 
 use crate::world::{Item, SourceTask, World, holds, number_of};
@@ -35,6 +37,8 @@ pub(crate) struct Oracle {
     taken: BTreeSet<SourceKey>,
     /// Of these, tasks that have to go at the source, as nothing else happened to them.
     pub(crate) must_go: BTreeSet<SourceKey>,
+    /// Tasks that were assigned to somebody else at some time.
+    reassigned: BTreeSet<SourceKey>,
     /// Tasks a write of which was refused for good.
     pub(crate) refused: BTreeSet<SourceKey>,
     /// Titles in conflict before a sync: the one that has to win.
@@ -99,6 +103,15 @@ impl Oracle {
         self.must_go.remove(key);
         self.unclear.insert(key.clone());
         self.forget_open(key, Side::Mailbox);
+    }
+
+    pub(crate) fn reassigned(&mut self, key: &SourceKey) {
+        self.must_go.remove(key);
+        self.reassigned.insert(key.clone());
+    }
+
+    pub(crate) fn was_reassigned(&self, key: &SourceKey) -> bool {
+        self.reassigned.contains(key)
     }
 
     pub(crate) fn lost_state(&mut self) {
@@ -188,7 +201,17 @@ impl Oracle {
                 let open = |number, side| oracle.open.get(&number).is_some_and(|(_, on)| *on == side);
                 if open(at_source, Side::Source) && open(in_mailbox, Side::Mailbox) {
                     let later = item.modified.div_euclid(1000) > task.modified;
-                    winners.insert(key.clone(), if later { in_mailbox } else { at_source });
+                    let mailbox_wins = match world.policy.conflicts {
+                        ConflictPolicy::LatestTask | ConflictPolicy::Merge => later,
+                        ConflictPolicy::SourceWins => false,
+                        ConflictPolicy::MailboxWins => true,
+                    };
+                    let winner = if mailbox_wins && task.writable {
+                        in_mailbox
+                    } else {
+                        at_source
+                    };
+                    winners.insert(key.clone(), winner);
                 }
             }
         }
@@ -243,7 +266,24 @@ impl Oracle {
     /// Whether every task says by itself what it means: status and percent that contradict each other mean what they
     /// came from, which is lost with the state.
     pub(crate) fn is_clear(world: &World) -> bool {
-        world.archive.is_empty() && world.source.values().all(|task| consistent(&task.task))
+        let mut assigned = world.source.iter().filter(|(_, task)| task.assigned);
+        world.archive.is_empty()
+            && assigned.all(|(key, _)| !world.copies_of(key).is_empty())
+            && world.source.values().all(|task| consistent(&task.task))
+    }
+
+    /// Whether a task needs no copy: the person's copy is in the archive, or the person took it away and the tenant's policy
+    /// or the archive leaves it so.
+    fn needs_no_copy(world: &World, key: &SourceKey) -> bool {
+        let oracle = &world.oracle;
+        let completed = world.source.get(key).is_some_and(is_done);
+        let soon_archived = world.policy.archived_after < SignedDuration::from_hours(1);
+        let left_away = match world.policy.mailbox_deletions {
+            DeletionPolicy::Propagate => soon_archived && completed,
+            DeletionPolicy::Complete => completed,
+            DeletionPolicy::Ignore => true,
+        };
+        oracle.archived.contains(key) || (oracle.taken.contains(key) && left_away)
     }
 
     /// When nobody edited any more and syncs went through.
@@ -251,7 +291,7 @@ impl Oracle {
         let oracle = &world.oracle;
         for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
             let copies = world.copies_of(key);
-            if copies.is_empty() && oracle.archived.contains(key) {
+            if copies.is_empty() && Self::needs_no_copy(world, key) {
                 continue;
             }
             assert_eq!(copies.len(), 1, "{key} has one copy: {copies:?}");
@@ -272,8 +312,16 @@ impl Oracle {
         }
         for (number, (key, side)) in &oracle.open {
             let source = world.source.get(key);
-            let without_copy = |task: &SourceTask| !task.assigned || oracle.archived.contains(key);
-            let hidden = *side == Side::Source && source.is_some_and(without_copy);
+            // What was ignored comes back with an edit; what is done stays away.
+            let without_copy = |task: &SourceTask| {
+                !task.assigned
+                    || oracle.archived.contains(key)
+                    || (is_done(task) && world.copies_of(key).is_empty() && Self::needs_no_copy(world, key))
+            };
+            let hidden = match side {
+                Side::Source => source.is_some_and(without_copy),
+                Side::Mailbox => world.has_own_item(*number),
+            };
             assert!(hidden, "{key}: title {number} of the {side:?} got lost");
         }
     }
@@ -294,6 +342,11 @@ fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
         Field::Body | Field::ActualWork | Field::TotalWork | Field::Categories => true,
     };
     held.iter().find(|field| !same(*field))
+}
+
+/// Whether a copy of this task is a completed one.
+fn is_done(task: &SourceTask) -> bool {
+    task.task.status == Status::Completed || task.task.percent == Percent::DONE
 }
 
 /// Whether status and percent say the same.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
+use tasksync_common::plan::Policy;
 use tasksync_common::registry::{
     Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
     EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
@@ -35,7 +36,7 @@ fn enrolment() -> Enrolment {
     }
 }
 
-fn tenant() -> Tenant {
+fn tenant(policy: Policy) -> Tenant {
     let credentials = Credentials::Basic {
         user: "svc".to_owned(),
         password: "env:SVC".parse().unwrap(),
@@ -54,7 +55,7 @@ fn tenant() -> Tenant {
             credentials,
             access: Access::Auto,
         },
-        policy: tasksync_common::plan::Policy::default(),
+        policy,
     }
 }
 
@@ -92,7 +93,7 @@ impl TenantStore for ModelRegistry {
         Err(unused())
     }
     async fn tenant(&self, _: &TenantId) -> Result<Option<Tenant>, Failure> {
-        Ok(Some(tenant()))
+        Ok(Some(tenant(self.0.world().policy)))
     }
     async fn tenants(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Tenant>, Failure> {
         Err(unused())

@@ -1,15 +1,17 @@
 //! Histories that once ended badly.
 
 use tasksync_common::model::Status;
+use tasksync_common::plan::Policy;
+use tasksync_worker::mailbox::MailboxCapabilities;
 
 use crate::Op::{self, LoseState};
-use crate::engine::Way;
+use crate::engine::{EVERYTHING, Way};
 use crate::faults::Fault;
-use crate::run;
 use crate::world::Act::{
     Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
 };
 use crate::world::{Act, Edit, Place};
+use crate::{run, run_with};
 
 const SYNC: Op = Op::Sync(Way::PLAIN);
 
@@ -499,4 +501,26 @@ fn a_second_copy_moved_after_a_lost_state() {
             act(DeleteItem(0)),
         ],
     );
+}
+
+/// Where nothing can be searched for by key, one listing that left a copy out was enough to make it a second time.
+#[test]
+fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
+    let capabilities = MailboxCapabilities {
+        search_by_key: false,
+        ..EVERYTHING
+    };
+    for left_out in 1..12 {
+        let history = [
+            act(Create(0)),
+            act(Create(1)),
+            failing(Fault::Late(5)),
+            LoseState,
+            failing(Fault::ReadRefused(1)),
+            act(EditSource(1, TITLE)),
+            failing(Fault::Lie(left_out)),
+            act(DeleteItem(2)),
+        ];
+        run_with(0, capabilities, Policy::default(), &history);
+    }
 }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_common::plan::DeletionPolicy;
 use tasksync_worker::source::{
     Absence, Location, Person, Presence, Source, SourceCapabilities, SourceChanges, SourceItem, TaskChanges,
     Written,
@@ -30,11 +31,23 @@ impl World {
                 task: found.task.clone(),
                 modified: Timestamp::from_second(found.modified).unwrap(),
                 web_url: String::new(),
-                writable: true,
+                writable: found.writable,
             })),
             Some(_) => Presence::Absent(Absence::NotAssigned),
             None => Presence::Absent(Absence::Deleted),
         }
+    }
+
+    /// A write to a task that the person may only read is refused. One that knew it is a fault of the engine.
+    fn check_right(&self, key: &SourceKey) -> Result<(), Failure> {
+        if self.source.get(key).is_none_or(|task| task.writable) {
+            return Ok(());
+        }
+        assert!(
+            !self.read_only.contains(key),
+            "{key} is written, and the person may only read it"
+        );
+        Err(refusal())
     }
 
     fn everything(&self) -> Vec<(SourceKey, Presence)> {
@@ -148,6 +161,7 @@ impl Source for ModelSource {
     ) -> Result<Written, Failure> {
         self.world
             .write(|world| {
+                world.check_right(key)?;
                 let found = world
                     .source
                     .get_mut(key)
@@ -172,10 +186,12 @@ impl Source for ModelSource {
     async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure> {
         self.world
             .write(|world| {
+                world.check_right(key)?;
                 if let Some(found) = world.source.get(key) {
                     if found.version.to_string() != version {
                         return Err(failure(ErrorClass::Conflict));
                     }
+                    assert_eq!(world.policy.mailbox_deletions, DeletionPolicy::Propagate, "{key}");
                     world
                         .oracle
                         .recycles(key, &found.task, world.copies_of(key).len());

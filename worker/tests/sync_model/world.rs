@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, SourceKey, Status, Task};
+use tasksync_common::plan::{DeletionPolicy, Policy};
 use tasksync_common::state::{Link, SyncState, Writing};
 
 use tasksync_worker::mailbox::{MarkedFor, Marker};
@@ -19,6 +20,8 @@ pub(crate) struct SourceTask {
     /// Seconds.
     pub(crate) modified: i64,
     pub(crate) assigned: bool,
+    /// The person may edit it.
+    pub(crate) writable: bool,
 }
 
 /// An item in the mailbox.
@@ -72,6 +75,8 @@ pub(crate) enum Act {
     DeleteFolder(usize),
     /// The mailbox moves a copy to its archive.
     Archive(usize),
+    /// The owner of the source gives the person the right to edit a task, or takes it.
+    Rights(usize, bool),
 }
 
 /// The mailbox's own task folder.
@@ -88,6 +93,10 @@ pub(crate) struct World {
     pub(crate) now: i64,
     /// What is left of the mailbox clock's error after correction, in milliseconds.
     pub(crate) skew: i64,
+    /// What the tenant wants.
+    pub(crate) policy: Policy,
+    /// Tasks the person could not edit when the sync began.
+    pub(crate) read_only: BTreeSet<SourceKey>,
     pub(crate) source: BTreeMap<SourceKey, SourceTask>,
     pub(crate) source_log: Vec<SourceKey>,
     /// Folders of ours that exist, with their markers.
@@ -144,6 +153,8 @@ impl World {
         Self {
             now: 1_000_000,
             skew,
+            policy: Policy::default(),
+            read_only: BTreeSet::new(),
             source: BTreeMap::new(),
             source_log: Vec::new(),
             folders: BTreeMap::new(),
@@ -189,6 +200,12 @@ impl World {
             let here = item.folder == OWN_FOLDER || self.folders.contains_key(&item.folder);
             here.then_some((*id, key, item))
         })
+    }
+
+    /// Whether an item that is the person's own has the title with this number.
+    pub(crate) fn has_own_item(&self, title: u32) -> bool {
+        let own = |item: &Item| item.key.is_none() && number_of(&item.task) == title;
+        self.items.values().any(own)
     }
 
     pub(crate) fn copies_of(&self, key: &SourceKey) -> Vec<(u32, &Item)> {
@@ -267,10 +284,18 @@ impl World {
             version: 0,
             modified: 0,
             assigned: true,
+            writable: true,
         };
         self.source.insert(key.clone(), new);
         self.touch_task(key);
         task
+    }
+
+    /// A sync begins, and this goes wrong in it.
+    pub(crate) fn begin_sync(&mut self, faults: Faults) {
+        self.faults = faults;
+        let read_only = self.source.iter().filter(|(_, task)| !task.writable);
+        self.read_only = read_only.map(|(key, _)| key.clone()).collect();
     }
 
     /// A person does something.
@@ -310,7 +335,7 @@ impl World {
                 if let Some(key) = self.nth_task(*number) {
                     self.source.get_mut(&key).unwrap().assigned = matches!(act, Act::Reassign(_));
                     self.touch_task(&key);
-                    self.oracle.must_go.remove(&key);
+                    self.oracle.reassigned(&key);
                 }
             }
             Act::Move(number, place) => {
@@ -337,6 +362,12 @@ impl World {
                     let item = self.remove_item(id).unwrap();
                     self.oracle.archived(&key, &item.task);
                     self.archive.insert(key);
+                }
+            }
+            Act::Rights(number, writable) => {
+                if let Some(key) = self.nth_task(*number) {
+                    self.source.get_mut(&key).unwrap().writable = *writable;
+                    self.oracle.must_go.remove(&key);
                 }
             }
             Act::DeleteFolder(place) => {
@@ -416,12 +447,18 @@ impl World {
         });
         let alone = self.copies_of(key).len() == 1;
         let unedited = self.source.get(key).is_some_and(|task| {
-            task.assigned && link.is_some_and(|link| link.version == task.version.to_string())
+            task.assigned
+                && task.writable
+                && link.is_some_and(|link| link.version == task.version.to_string())
         });
+        let travels = match self.policy.mailbox_deletions {
+            DeletionPolicy::Propagate | DeletionPolicy::Complete => true,
+            DeletionPolicy::Ignore => false,
+        };
         self.oracle.took_away(
             key,
             &item.task,
-            linked && folders_known && alone && unedited && !self.archive.contains(key),
+            travels && linked && folders_known && alone && unedited && !self.archive.contains(key),
         );
     }
 
