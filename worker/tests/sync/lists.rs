@@ -1,6 +1,7 @@
 //! Which lists count, and what happens to lists as a whole.
 
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::Access;
 use tasksync_loadtest::sharepoint::people::{ListSpec, Target};
 
 use crate::rig::{Cycle, Rig, Spec};
@@ -180,6 +181,49 @@ async fn access_decides_and_may_come_later() {
         rig.cycle(0).await.report();
         rig.calm().await;
     }
+}
+
+/// What who may only read a task does to its copy is set back, and reaches the source once the right is there again.
+#[tokio::test]
+async fn who_may_only_read_a_task_neither_edits_nor_deletes_it_from_the_mailbox() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let edited = rig.add_task(list, 0, "Budget");
+    let deleted = rig.add_task(list, 0, "Invoice");
+    rig.cycle(0).await;
+    rig.calm().await;
+    let (site, user) = (rig.site().to_owned(), rig.site_user(0));
+    for item in [edited, deleted] {
+        let access = rig
+            .farm
+            .sharepoint
+            .set_access(&site, Target::Item(list, item), user, Access::Read);
+        access.unwrap();
+    }
+    rig.cycle(0).await.report();
+    rig.retitle_copy(0, list, edited, "Budget, twice as much");
+    rig.delete_copy(0, list, deleted);
+    let report = rig.cycle(0).await.report();
+    assert_eq!((report.source_writes, report.mailbox_writes), (0, 2));
+    assert_eq!(rig.copy(0, list, edited).subject, "Budget");
+    assert_eq!(rig.copy(0, list, deleted).subject, "Invoice");
+    let mut kinds = rig.journal(0).await;
+    kinds.sort();
+    assert_eq!(kinds, ["restored_in_mailbox", "set_back_in_mailbox"]);
+    assert!(rig.journal_text(0).await.contains("Budget, twice as much"));
+    rig.calm().await;
+
+    for item in [edited, deleted] {
+        rig.farm
+            .sharepoint
+            .grant(&site, Target::Item(list, item), user)
+            .unwrap();
+    }
+    rig.retitle_copy(0, list, edited, "Budget of May");
+    rig.delete_copy(0, list, deleted);
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, edited).title, "Budget of May");
+    assert!(rig.original(list, deleted).recycled);
 }
 
 /// A task somebody makes in the mailbox is their own, in our folders too: it never reaches the source.
