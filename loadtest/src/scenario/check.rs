@@ -3,7 +3,7 @@
 use super::expect;
 use crate::liar::Lie;
 
-use super::file::{Group, Kill, Method, Mode, Scenario, Servers, Victim};
+use super::file::{Baseline, Group, Kill, Method, Mode, Scenario, Servers, Victim};
 
 /// Most people of a scenario.
 const MAXIMUM_USERS: u64 = 5_000_000;
@@ -239,10 +239,10 @@ impl Scenario {
         if self.servers == Servers::PerTenant {
             return Err(wrong("lies", "need servers = \"shared\""));
         }
-        if self.baseline.is_some() && lies.tenants.is_empty() {
+        if lies.tenants.is_empty() && self.baseline.as_ref().is_some_and(|baseline| !baseline.honest) {
             return Err(wrong(
                 "lies.tenants",
-                "name the groups that are lied to: the baseline is to be honest",
+                "name the groups that are lied to, or set baseline.honest: the baseline has no wrong answers",
             ));
         }
         Ok(())
@@ -268,13 +268,17 @@ impl Scenario {
         Ok(())
     }
 
-    /// The same without some groups: the baseline.
-    pub(crate) fn without(&self, names: &[String]) -> Self {
-        let keep = |group: &&Group| !names.contains(&group.name);
-        Self {
+    /// The scenario of the run before.
+    pub(crate) fn before(&self, baseline: &Baseline) -> Self {
+        let keep = |group: &&Group| !baseline.without.contains(&group.name);
+        let mut before = Self {
             tenants: self.tenants.iter().filter(keep).cloned().collect(),
             ..self.clone()
+        };
+        if let Some(lies) = before.lies.as_mut().filter(|_| baseline.honest) {
+            lies.share = 0.0;
         }
+        before
     }
 
     /// All people.

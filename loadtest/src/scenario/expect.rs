@@ -76,6 +76,8 @@ metrics! {
     Lies "lies" Count,
     /// Users that were never synced.
     NeverSynced "never_synced" Count,
+    /// Users who had no full and no deep check of honest servers before both sides were judged.
+    Unchecked "unchecked" Count,
     /// Users that are disabled at the end.
     Disabled "disabled" Count,
     /// Until everybody was synced once.
@@ -88,8 +90,15 @@ metrics! {
     IntervalMax "interval_max" Seconds,
     /// The longest any user waited during the measured phase, finished or not.
     StalenessMax "staleness_max" Seconds,
-    /// Worst `interval_p99` of a group that is in the baseline too, divided by its own in the baseline.
+    /// Worst `interval_p99` of a group that is in the baseline too and is not lied to, divided by its own in the baseline.
     OthersIntervalP99Ratio "others_interval_p99_ratio" Ratio,
+    /// 99th percentile of the time from the first to the last Exchange request of a sync that made more than one: of those who
+    /// are not lied to.
+    OthersSyncP99 "others_sync_p99" Seconds,
+    /// Worst median of the same of a group that is not lied to, divided by its own in the baseline.
+    OthersSyncP50Ratio "others_sync_p50_ratio" Ratio,
+    /// Worst 99th percentile of the same, divided by its own in the baseline.
+    OthersSyncP99Ratio "others_sync_p99_ratio" Ratio,
     /// How much longer than a user that was taken the one who waited longest had waited: 99th percentile. The index is
     /// looked at once a second, so a second of it is the measurement's own.
     OvertakingP99 "overtaking_p99" Seconds,
@@ -117,6 +126,8 @@ metrics! {
     CpuPerSync "cpu_per_sync" Seconds,
     /// Most memory of one tasksync process.
     MemoryMax "memory_max" Mebibytes,
+    /// The same, divided by that of the baseline.
+    MemoryRatio "memory_ratio" Ratio,
     /// Processes that did not end with 0 after SIGTERM.
     UncleanEnds "unclean_ends" Count,
 }
@@ -125,7 +136,13 @@ impl Metric {
     /// Whether it compares with a baseline.
     #[must_use]
     pub fn needs_baseline(self) -> bool {
-        self == Self::OthersIntervalP99Ratio
+        matches!(
+            self,
+            Self::OthersIntervalP99Ratio
+                | Self::OthersSyncP50Ratio
+                | Self::OthersSyncP99Ratio
+                | Self::MemoryRatio
+        )
     }
 
     /// Whether it compares steps.

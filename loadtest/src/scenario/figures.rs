@@ -1,7 +1,7 @@
 //! The figures of a run: what its expectations are judged by. Pure.
 
 use super::expect::{Figures, Metric};
-use super::result::TrialResult;
+use super::result::{GroupResult, TrialResult};
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
 fn number(count: u64) -> f64 {
@@ -46,6 +46,7 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
         trial.answers.map(|_| number(trial.lies.values().sum())),
     );
     put(Metric::NeverSynced, Some(number(trial.never_synced)));
+    put(Metric::Unchecked, trial.unchecked.map(number));
     put(Metric::Disabled, trial.disabled.map(number));
     put(Metric::EverybodyWithin, trial.everybody_within);
     let some = |measured: bool, value: f64| measured.then_some(value);
@@ -63,7 +64,20 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     );
     put(
         Metric::OthersIntervalP99Ratio,
-        baseline.and_then(|baseline| others_ratio(trial, baseline)),
+        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.interval.p99)),
+    );
+    let others = || trial.groups.iter().filter(|group| !group.lied_to);
+    put(
+        Metric::OthersSyncP99,
+        others().map(|group| group.sync.p99).reduce(f64::max),
+    );
+    put(
+        Metric::OthersSyncP50Ratio,
+        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.sync.p50)),
+    );
+    put(
+        Metric::OthersSyncP99Ratio,
+        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.sync.p99)),
     );
     put(
         Metric::Throughput,
@@ -104,18 +118,32 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
         ratio(trial.measured_cpu_seconds, number(trial.measured_syncs)),
     );
     put(Metric::MemoryMax, memory_max(trial));
+    let before = baseline.and_then(memory_max);
+    put(
+        Metric::MemoryRatio,
+        before.and_then(|before| ratio(memory_max(trial)?, before)),
+    );
     let unclean = trial.ends.iter().filter(|(_, code)| *code != Some(0)).count();
     put(Metric::UncleanEnds, Some(count(unclean)));
     figures
 }
 
-fn others_ratio(trial: &TrialResult, baseline: &TrialResult) -> Option<f64> {
+/// The worst ratio of a group's figure to its figure in the baseline, among the groups that are not lied to.
+fn others_ratio(
+    trial: &TrialResult,
+    baseline: &TrialResult,
+    figure: impl Fn(&GroupResult) -> f64,
+) -> Option<f64> {
     baseline
         .groups
         .iter()
-        .map(|before| {
-            let now = trial.groups.iter().find(|group| group.name == before.name)?;
-            ratio(now.interval.p99, before.interval.p99)
+        .filter_map(|before| {
+            let now = trial.groups.iter().find(|group| group.name == before.name);
+            match now {
+                Some(now) if now.lied_to => None,
+                Some(now) => Some(ratio(figure(now), figure(before))),
+                None => Some(None),
+            }
         })
         // A group that was not measured in one of both leaves no figure.
         .try_fold(0.0, |worst: f64, ratio| ratio.map(|ratio| worst.max(ratio)))
@@ -144,7 +172,7 @@ fn memory_max(trial: &TrialResult) -> Option<f64> {
 mod tests {
     use super::super::file::{Method, Victim};
     use super::super::fleet::Hit;
-    use super::super::result::{GroupResult, Quantiles, StepResult};
+    use super::super::result::{Quantiles, StepResult};
     use super::*;
 
     fn group(name: &str, p99: f64) -> GroupResult {
@@ -154,6 +182,12 @@ mod tests {
             interval: Quantiles {
                 count: 5,
                 p99,
+                ..Quantiles::default()
+            },
+            sync: Quantiles {
+                count: 5,
+                p50: 1.0,
+                p99: p99 / 2.0,
                 ..Quantiles::default()
             },
             ..GroupResult::default()
@@ -170,6 +204,12 @@ mod tests {
         let trial = with(vec![group("bad", 99.0), group("a", 11.0), group("b", 20.0)]);
         let figures = of(&trial, Some(&baseline));
         assert!((figures[&Metric::OthersIntervalP99Ratio] - 1.1).abs() < 1e-9);
+        assert!((figures[&Metric::OthersSyncP50Ratio] - 1.0).abs() < 1e-9);
+        assert!((figures[&Metric::OthersSyncP99Ratio] - 1.1).abs() < 1e-9);
+        let mut lied_to = with(vec![group("a", 30.0), group("b", 20.0)]);
+        lied_to.groups[0].lied_to = true;
+        let figures = of(&lied_to, Some(&baseline));
+        assert!((figures[&Metric::OthersIntervalP99Ratio] - 1.0).abs() < 1e-9);
         let gone = with(vec![group("a", 11.0)]);
         assert!(!of(&gone, Some(&baseline)).contains_key(&Metric::OthersIntervalP99Ratio));
         assert!(!of(&trial, None).contains_key(&Metric::OthersIntervalP99Ratio));

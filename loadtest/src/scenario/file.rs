@@ -340,9 +340,17 @@ pub struct Lies {
     /// How late a late answer is.
     #[serde(default = "ten_seconds")]
     pub late: Time,
-    /// Least time of honest answers before both sides are judged: long enough for a full and a deep check of everybody.
+    /// Both sides are judged once everybody's last full check began at least this long after the last wrong answer. As long
+    /// as `worker.deep_check_interval`: then everybody had a full and a deep check of honest servers.
     #[serde(default)]
     pub honest: Time,
+}
+
+impl Lies {
+    /// Whether a group of tenants is lied to.
+    pub(crate) fn reach(&self, group: &str) -> bool {
+        self.share > 0.0 && (self.tenants.is_empty() || self.tenants.iter().any(|name| name == group))
+    }
 }
 
 const fn ten_seconds() -> Time {
@@ -354,5 +362,9 @@ const fn ten_seconds() -> Time {
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Groups of tenants that are left out of it.
+    #[serde(default)]
     pub without: Vec<String>,
+    /// Servers give no wrong answers in it.
+    #[serde(default)]
+    pub honest: bool,
 }

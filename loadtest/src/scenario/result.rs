@@ -59,8 +59,12 @@ pub struct GroupResult {
     pub tenants: u64,
     /// Its people.
     pub users: u64,
+    /// Whether its servers give wrong answers.
+    pub lied_to: bool,
     /// Time between two syncs of a user.
     pub interval: Quantiles,
+    /// From the first to the last request of a sync that made more than one.
+    pub sync: Quantiles,
     /// Requests to its Exchange servers.
     pub exchange_requests: u64,
     /// Requests to its SharePoint servers.
@@ -215,6 +219,8 @@ pub struct TrialResult {
     pub mirrored_p99: Option<f64>,
     /// Users never synced.
     pub never_synced: u64,
+    /// Users without a full and a deep check of honest servers; nothing without a liar.
+    pub unchecked: Option<u64>,
     /// Users that are disabled at the end.
     pub disabled: Option<u64>,
     /// The oracle's.

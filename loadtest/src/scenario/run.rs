@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::expect::{self, Expectation};
-use super::file::{Access, Lies, Scenario, Servers};
+use super::file::{Access, Baseline, Lies, Scenario, Servers};
 use super::fleet::{self, Fleet};
 use super::measure::{Watch, set_weather};
 use super::phases::Progress;
@@ -49,20 +49,12 @@ pub async fn run(
     let baseline = match &scenario.baseline {
         None => None,
         Some(baseline) => {
-            progress.say(&format!("Baseline: without {}.", baseline.without.join(", ")));
-            Some(
-                once(
-                    &scenario.without(&baseline.without),
-                    options,
-                    "baseline",
-                    progress,
-                )
-                .await?,
-            )
+            progress.say(&said_of(baseline));
+            Some(once(&scenario.before(baseline), options, "baseline", progress).await?)
         }
     };
     if baseline.is_some() {
-        progress.say("Now with everybody.");
+        progress.say("Now the run itself.");
     }
     let trial = once(scenario, options, "run", progress).await?;
     let figures = figures::of(&trial, baseline.as_ref());
@@ -73,6 +65,14 @@ pub async fn run(
         figures,
         judgements,
     })
+}
+
+/// Says what is different in the run before.
+fn said_of(baseline: &Baseline) -> String {
+    let without = (!baseline.without.is_empty()).then(|| format!("without {}", baseline.without.join(", ")));
+    let honest = baseline.honest.then(|| "with honest servers".to_owned());
+    let parts: Vec<String> = without.into_iter().chain(honest).collect();
+    format!("Baseline: {}.", parts.join(" and "))
 }
 
 /// One trial from an empty folder to the end of its processes.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::file::Scenario;
@@ -25,8 +27,19 @@ const STATUS_ASKED: usize = 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// Our own last writes are seen once more by tasksync; the quiet phase begins after that, at most this much later.
 const ECHO: Duration = Duration::from_secs(20);
+/// People whose last full check is asked for at once.
+const ASKED_AT_ONCE: usize = 8;
 /// Lines of each kind of disagreement that are kept.
 const LINES: usize = 20;
+
+/// The time of the machine, by which tasksync notes its full checks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is compared with times that another process took"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
 
 /// One trial.
 pub(crate) struct Trial<'a> {
@@ -49,6 +62,9 @@ pub(crate) struct Trial<'a> {
     verdict: Verdict,
     unseen: Vec<String>,
     never: u64,
+    /// When the last wrong answer was given at the latest.
+    honest_from: Timestamp,
+    unchecked: Option<u64>,
     disabled: Option<u64>,
 }
 
@@ -85,6 +101,8 @@ impl<'a> Trial<'a> {
             verdict: Verdict::default(),
             unseen: Vec::new(),
             never: 0,
+            honest_from: Timestamp::MIN,
+            unchecked: None,
             disabled: None,
         }
     }
@@ -200,6 +218,7 @@ impl<'a> Trial<'a> {
         }
         if let Some(liar) = &lies {
             liar.lie(false);
+            self.honest_from = now();
         }
         self.watch.visits.measure(false);
         self.measured = last.map(|last| (first, last));
@@ -292,16 +311,18 @@ impl<'a> Trial<'a> {
                 began.elapsed().as_secs(),
                 &format!("{} edits open{found}", look.sample.open_edits),
             );
-            let honest = self.scenario.lies.as_ref().map(|lies| lies.honest.0);
-            let checked = honest.is_none_or(|honest| began.elapsed() >= honest);
-            if look.sample.open_edits == 0 && Instant::now() >= next && checked {
+            if look.sample.open_edits == 0 && Instant::now() >= next {
                 let asked = Instant::now();
+                self.unchecked = self.unchecked().await;
                 self.verdict = self.verdict();
-                if self.verdict.agrees() {
+                let checked = self.unchecked.is_none_or(|unchecked| unchecked == 0);
+                if self.verdict.agrees() && checked {
                     self.settled_within = Some(began.elapsed().as_secs_f64());
                     break;
                 }
-                found = format!(", {}", self.verdict.in_short());
+                let unchecked = self.unchecked.filter(|unchecked| *unchecked > 0);
+                let unchecked = unchecked.map_or_else(String::new, |count| format!(", {count} not checked"));
+                found = format!("{unchecked}, {}", self.verdict.in_short());
                 // Comparing a million mailboxes takes its time; it must not take all of it.
                 next = Instant::now() + asked.elapsed() * 3;
             }
@@ -311,6 +332,28 @@ impl<'a> Trial<'a> {
             tokio::time::sleep(LOOK).await;
         }
         self.progress.end();
+    }
+
+    /// How many people had no full and no deep check of honest servers yet; `None` without a liar. A deep check ends when full
+    /// checks of honest servers span its interval.
+    async fn unchecked(&self) -> Option<u64> {
+        let honest = self.scenario.lies.as_ref()?.honest.0;
+        let from = self.honest_from.checked_add(honest).unwrap_or(Timestamp::MAX);
+        if now() < from {
+            return Some(self.scenario.users());
+        }
+        let (fleet, farm) = (&self.fleet, &self.watch.farm);
+        let checks = futures::stream::iter(farm.population.tenants.iter().flat_map(|tenant| {
+            tenant
+                .people
+                .iter()
+                .map(move |person| fleet.last_full_check(&tenant.slug, Farm::user_name(person)))
+        }));
+        let checks: Vec<_> = checks.buffer_unordered(ASKED_AT_ONCE).collect().await;
+        let unchecked = checks
+            .iter()
+            .filter(|check| check.is_none_or(|check| check < from));
+        u64::try_from(unchecked.count()).ok()
     }
 
     fn verdict(&self) -> Verdict {
@@ -361,6 +404,7 @@ impl<'a> Trial<'a> {
         self.mark("end");
         let look = self.look().await;
         self.never = look.never();
+        self.unchecked = self.unchecked().await;
         self.verdict = self.verdict();
         {
             let mut ledger = locked(&self.watch.ledger);
@@ -404,21 +448,25 @@ impl<'a> Trial<'a> {
         let standings = self.watch.visits.scan();
         let farm = &self.watch.farm;
         let (exchange, sharepoint) = (farm.exchange.groups.requests(), farm.sharepoint.groups.requests());
+        let lies = self.scenario.lies.as_ref();
         let groups = self
             .scenario
             .tenants
             .iter()
             .zip(self.watch.visits.intervals())
+            .zip(self.watch.visits.lengths())
             .zip(standings)
             .zip(0..)
-            .map(|(((group, intervals), standing), at)| {
+            .map(|((((group, intervals), lengths), standing), at)| {
                 let both = [exchange.get(&at), sharepoint.get(&at)];
                 let [exchange, sharepoint] = both.map(|counts| counts.copied().unwrap_or_default());
                 GroupResult {
                     name: group.name.clone(),
                     tenants: group.count,
                     users: standing.users,
+                    lied_to: lies.is_some_and(|lies| lies.reach(&group.name)),
                     interval: Quantiles::of(&intervals),
+                    sync: Quantiles::of(&lengths),
                     exchange_requests: exchange.0,
                     sharepoint_requests: sharepoint.0,
                     troubled_requests: exchange.1 + sharepoint.1,
@@ -466,6 +514,7 @@ impl<'a> Trial<'a> {
             mirrored_p50: counts.p50.map(|time| time.as_secs_f64()),
             mirrored_p99: counts.p99.map(|time| time.as_secs_f64()),
             never_synced: self.never,
+            unchecked: self.unchecked,
             disabled: self.disabled,
             verdict: Verdicts::of(&self.verdict, self.unseen, LINES),
             untruths: UntruthResult::of(&self.untruths, LINES),

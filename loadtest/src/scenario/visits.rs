@@ -22,6 +22,8 @@ pub(crate) type Times = Histogram<u64>;
 struct Tally {
     visits: AtomicU64,
     intervals: Mutex<Times>,
+    /// From the first to the last request of a visit that had more than one.
+    lengths: Mutex<Times>,
 }
 
 /// What a scan of all mailboxes found, for one group.
@@ -73,6 +75,7 @@ impl VisitLog {
         let tally = || Tally {
             visits: AtomicU64::new(0),
             intervals: Mutex::new(empty.clone()),
+            lengths: Mutex::new(empty.clone()),
         };
         let groups = owners.iter().map(|owner| usize::from(owner.group) + 1).max();
         let tenants = owners.iter().map(|owner| owner.tenant as usize + 1).max();
@@ -118,15 +121,15 @@ impl VisitLog {
                 joined(begun, stamp)
             };
             match slot.compare_exchange_weak(known, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) if fresh => return self.count(*owner, begun, stamp),
+                Ok(_) if fresh => return self.count(*owner, (begun, last), stamp),
                 Ok(_) => return,
                 Err(other) => known = other,
             }
         }
     }
 
-    /// A visit began at `now`; the one before at `before`, or never when 0.
-    fn count(&self, owner: Owner, before: u32, now: u32) {
+    /// A visit began at `now`; the one before went from `before` to `ended`, or never was when both are 0.
+    fn count(&self, owner: Owner, (before, ended): (u32, u32), now: u32) {
         let tallies = [
             self.groups.get(usize::from(owner.group)),
             self.tenants.get(owner.tenant as usize),
@@ -135,6 +138,9 @@ impl VisitLog {
             tally.visits.fetch_add(1, Ordering::Relaxed);
             if before > 0 && self.measuring.load(Ordering::Relaxed) {
                 locked(&tally.intervals).saturating_record(u64::from(now - before).max(1));
+                if ended > before {
+                    locked(&tally.lengths).saturating_record(u64::from(ended - before));
+                }
             }
         }
         if before > 0 && self.measuring.load(Ordering::Relaxed) {
@@ -148,6 +154,7 @@ impl VisitLog {
         if on {
             for tally in self.groups.iter().chain(&self.tenants) {
                 locked(&tally.intervals).reset();
+                locked(&tally.lengths).reset();
             }
             locked(&self.overtaking).reset();
         }
@@ -183,6 +190,14 @@ impl VisitLog {
         self.groups
             .iter()
             .map(|tally| locked(&tally.intervals).clone())
+            .collect()
+    }
+
+    /// How long the visits of each group took that had more than one request and ended while intervals were recorded.
+    pub(crate) fn lengths(&self) -> Vec<Times> {
+        self.groups
+            .iter()
+            .map(|tally| locked(&tally.lengths).clone())
             .collect()
     }
 
@@ -237,6 +252,9 @@ mod tests {
         assert_eq!((intervals[0].len(), intervals[0].max()), (1, 2_000));
         assert!(intervals[1].is_empty());
         assert_eq!(log.tenant_intervals().len(), 2);
+        let lengths = log.lengths();
+        assert_eq!((lengths[0].len(), lengths[0].max()), (1, 600));
+        assert!(lengths[1].is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Reading back what was written into a mailbox, in one request: created items, and what a server may accept and not keep.
+//! Reading back what was written into a mailbox: created items and what a server may accept and not keep in one request,
+//! deleted items in another.
 
 use std::fmt::Display;
 
@@ -8,7 +9,7 @@ use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
 use tasksync_common::plan::{Action, Agreed, Done, changed};
 
 use super::writer::Writer;
-use crate::mailbox::{ItemRef, MailboxItem};
+use crate::mailbox::{ItemRef, MailboxItem, Whereabouts};
 
 /// A write into the mailbox that was answered as done and is to be read back.
 pub(super) struct Written {
@@ -41,6 +42,20 @@ impl Written {
             },
             at,
         })
+    }
+}
+
+/// A deletion in the mailbox that was answered as done. No answer proves it.
+pub(super) struct Deleted {
+    action: Action,
+    item: String,
+    done: Done,
+}
+
+impl Deleted {
+    /// Returns the deletion of `item`; `done` is its result once it is proven.
+    pub(super) fn new(action: Action, item: String, done: Done) -> Self {
+        Self { action, item, done }
     }
 }
 
@@ -92,6 +107,38 @@ impl Writer<'_> {
                 }
             } else if let Some(Ok(read)) = answer {
                 self.compare(&action, &item, &read);
+            }
+        }
+    }
+
+    /// Reads by their ids where deleted items lie. A deletion counts when its item is nowhere or in the deleted items.
+    pub(super) async fn prove_deleted(&mut self, deleted: Vec<Deleted>) {
+        if deleted.is_empty() {
+            return;
+        }
+        let ids: Vec<String> = deleted.iter().map(|deleted| deleted.item.clone()).collect();
+        let places = match self.mailbox.whereabouts(self.owner, &ids).await {
+            Ok(places) => places,
+            Err(failure) => {
+                self.report.items_failed += u32::try_from(deleted.len()).unwrap_or(u32::MAX);
+                let actions: Vec<Action> = deleted.into_iter().map(|deleted| deleted.action).collect();
+                self.pass.unproven(&actions, failure);
+                return;
+            }
+        };
+        let mut places = places.into_iter();
+        for Deleted { action, done, .. } in deleted {
+            let unknown = |reason: &dyn Display| {
+                let text = format!("the copy deleted for {} {reason}", action.key());
+                Failure::new(ErrorClass::OutcomeUnknown, Code::AnswersDisagree, text)
+            };
+            match places.next() {
+                Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => self.pass.done(&action, done),
+                Some(Ok(Whereabouts::In(_))) => self.failed(&action, unknown(&"is still in its folder")),
+                Some(Err(failure)) => {
+                    self.failed(&action, unknown(&format_args!("cannot be looked for: {failure}")));
+                }
+                None => self.failed(&action, unknown(&"was not answered when it was looked for")),
             }
         }
     }

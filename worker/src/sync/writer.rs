@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::load::Unnamed;
-use super::read_back::Written;
+use super::read_back::{Deleted, Written};
 use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
 use crate::source::{Location, Person, Presence, Source, TaskChanges};
 use crate::work::SyncReport;
@@ -29,6 +29,8 @@ const LARGEST_NUMBER: u32 = 20;
 enum Effect {
     /// A new item, which has to be read back.
     Created(ItemRef),
+    /// An item that is gone from its folder, which has to be read back.
+    Deleted(ItemRef, Done),
     /// Everything else.
     Done(Done),
 }
@@ -67,6 +69,7 @@ impl Writer<'_> {
         }
         let mut writes = 0_u32;
         let mut to_read_back = Vec::new();
+        let mut deleted = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
             let homeless = matches!(action, Action::CreateInMailbox { .. })
@@ -85,6 +88,7 @@ impl Writer<'_> {
             }
             match result {
                 Ok(Effect::Created(item)) => to_read_back.push(Written::created(action, item, at)),
+                Ok(Effect::Deleted(item, done)) => deleted.push(Deleted::new(action, item.id, done)),
                 Ok(Effect::Done(done)) => {
                     to_read_back.extend(Written::updated(&action, &done, at));
                     self.pass.done(&action, done);
@@ -94,10 +98,12 @@ impl Writer<'_> {
             if writes >= SAVE_EVERY {
                 writes = 0;
                 self.read_back(std::mem::take(&mut to_read_back)).await;
+                self.prove_deleted(std::mem::take(&mut deleted)).await;
                 self.keeper.save(self.pass).await?;
             }
         }
         self.read_back(to_read_back).await;
+        self.prove_deleted(deleted).await;
         self.pass.finish();
         Ok(())
     }
@@ -215,14 +221,17 @@ impl Writer<'_> {
                 removal,
                 ..
             } => {
-                self.remove(&item_ref(item, change_key), *removal).await?;
-                Ok(Effect::Done(Done::Deleted))
+                let item = item_ref(item, change_key);
+                self.remove(&item, *removal).await?;
+                Ok(match removal {
+                    Removal::Delete => Effect::Deleted(item, Done::Deleted),
+                    Removal::Complete | Removal::Leave => Effect::Done(Done::Deleted),
+                })
             }
             Action::RemoveTwin { item, change_key, .. } => {
-                self.mailbox
-                    .delete(self.owner, &item_ref(item, change_key))
-                    .await?;
-                Ok(Effect::Done(Done::Twin))
+                let item = item_ref(item, change_key);
+                self.mailbox.delete(self.owner, &item).await?;
+                Ok(Effect::Deleted(item, Done::Twin))
             }
             Action::DisownTwin { item, change_key, .. } => {
                 self.mailbox

@@ -427,6 +427,49 @@ async fn no_answer_about_one_person_is_taken_for_another() {
     }
 }
 
+/// A trial in which the first answer to `operation` is a success for what is not done.
+async fn one_false_success(operation: &str) -> Trial {
+    let trial = Trial::start(LiarSpec {
+        only: Some(Only::FirstOf(operation.to_owned())),
+        ..spec(&[Lie::FalseSuccess], 0)
+    })
+    .await;
+    trial.rig.pass_time(SignedDuration::from_mins(10));
+    trial
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_was_not_renamed_in_spite_of_the_answer_is_renamed_later() {
+    let mut trial = one_false_success("UpdateFolder").await;
+    crate::lists::rename(&trial.rig, trial.lists[0], "Plan B").await;
+    trial.liar.lie(true);
+    trial.cycle(0, false).await;
+    assert!(trial.liar.has_hit());
+    trial.liar.lie(false);
+    trial.rig.pass_time(SignedDuration::from_hours(7));
+    trial.cycle(0, false).await;
+    let folders = trial.rig.our_folders(0);
+    let names: Vec<&str> = folders
+        .iter()
+        .map(|folder| folder.display_name.as_str())
+        .collect();
+    assert!(names.iter().any(|name| name.contains("Plan B")), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_not_deleted_in_spite_of_the_answer_is_deleted_in_the_next_sync() {
+    let mut trial = one_false_success("DeleteItem").await;
+    trial.rig.delete_original(trial.lists[0], 1);
+    trial.liar.lie(true);
+    trial.cycle(0, false).await;
+    assert!(trial.liar.has_hit());
+    trial.liar.lie(false);
+    trial.rig.pass_time(SignedDuration::from_mins(10));
+    trial.cycle(0, false).await;
+    let verdict = Oracle::new(&trial.rig.farm).verdict();
+    assert!(verdict.agrees(), "{:#?}", verdict.lines(20));
+}
+
 /// One wrong answer of each kind at one place; with `TASKSYNC_LIES_STEP`, at every place that many answers apart, with and
 /// without a new process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,7 +76,7 @@ async fn rename_list(rig: &Rig, list: uuid::Uuid, title: &str) {
 }
 
 /// Renames a list over the product's own interface, as a site owner's browser would.
-async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
+pub(crate) async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let site = rig.farm.site_url(&rig.farm.population.tenants[0]);
     let password = std::fs::read_to_string(rig.folder.path().join("service-account.password")).unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -269,6 +270,19 @@ impl Fleet {
             let patience = Duration::from_secs(5);
             if let Ok(journal) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
                 return Some(journal.to_string());
+            }
+        }
+        None
+    }
+
+    /// When everything of a person was last compared; `None` when it never was, or nobody answers.
+    pub(crate) async fn last_full_check(&self, tenant: &str, user: String) -> Option<Timestamp> {
+        let path = format!("/tenants/{tenant}/users/{user}");
+        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
+            let Some(api) = &process.spec.api else { continue };
+            let patience = Duration::from_secs(5);
+            if let Ok(person) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
+                return person["tasks"]["full_check_at"].as_str()?.parse().ok();
             }
         }
         None

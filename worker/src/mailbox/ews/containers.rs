@@ -170,16 +170,41 @@ impl EwsMailbox {
                 Err(error) => return Err(error),
                 Ok(shown) => {
                     let id = shown.and_then(|shown| shown.id);
-                    return match id {
-                        Some(id) if id != folder.0 => {
-                            Err(self.foreign(&update_folder::OPERATION, "another folder"))
-                        }
-                        Some(_) | None => Ok(()),
-                    };
+                    if id.is_some_and(|id| id != folder.0) {
+                        return Err(self.foreign(&update_folder::OPERATION, "another folder"));
+                    }
+                    return self.prove_name(mailbox, folder, &name).await;
                 }
             }
         }
         Err(taken.unwrap_or_else(|| incomplete(update_folder::OPERATION.name)))
+    }
+
+    /// Proves that a folder bears the name that was just written: the answer to the write does not show it.
+    ///
+    /// # Errors
+    /// The outcome of the write is unknown.
+    async fn prove_name(
+        &self,
+        mailbox: &MailboxAddress,
+        folder: &FolderId,
+        name: &str,
+    ) -> Result<(), EwsError> {
+        let operation = &update_folder::OPERATION;
+        let answered = self
+            .run_one(
+                Ask::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
+                |header| get_folder::request_name(header, &folder.0),
+            )
+            .await;
+        let shown = answered.map_err(|error| {
+            let failure = error.failure;
+            unclear(operation, &format!("the folder cannot be read: {failure}"))
+        })?;
+        match shown.filter(|shown| shown.id.as_deref() == Some(folder.0.as_str())) {
+            Some(shown) if shown.name == name => Ok(()),
+            Some(_) | None => Err(unclear(operation, "the folder does not show the new name")),
+        }
     }
 }
 

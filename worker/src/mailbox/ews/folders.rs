@@ -11,7 +11,7 @@ use crate::mailbox::{Folder, FolderId, Marker, Signs};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadFolder {
     pub(super) id: Option<String>,
-    name: String,
+    pub(super) name: String,
     location: Option<LocationKey>,
     owner: Option<String>,
     holds_tasks: bool,

@@ -17,11 +17,23 @@ pub(super) const OPERATION: Operation = operation!("GetFolder", writes: false);
 const BYTES_PER_FOLDER: usize = 200;
 
 fn write(header: &Header<'_>, count: usize, ids: impl FnOnce(&mut String)) -> Bytes {
-    header.envelope(500 + count * BYTES_PER_FOLDER, |out| {
-        out.push_str("<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>");
+    let signs = |out: &mut String| {
         write_field(out, "folder:ParentFolderId");
         Property::LatestCommit.write_uri(out);
         Property::Deletions.write_uri(out);
+    };
+    write_fields(header, count, signs, ids)
+}
+
+fn write_fields(
+    header: &Header<'_>,
+    count: usize,
+    fields: impl FnOnce(&mut String),
+    ids: impl FnOnce(&mut String),
+) -> Bytes {
+    header.envelope(500 + count * BYTES_PER_FOLDER, |out| {
+        out.push_str("<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>");
+        fields(out);
         out.push_str("</t:AdditionalProperties></m:FolderShape><m:FolderIds>");
         ids(out);
         out.push_str("</m:FolderIds></m:GetFolder>");
@@ -35,6 +47,16 @@ pub(super) fn request(header: &Header<'_>, folders: &[&str]) -> Bytes {
             folders::write_id(out, folder);
         }
     })
+}
+
+/// Asks for the name of a folder.
+pub(super) fn request_name(header: &Header<'_>, folder: &str) -> Bytes {
+    write_fields(
+        header,
+        1,
+        |out| write_field(out, "folder:DisplayName"),
+        |out| folders::write_id(out, folder),
+    )
 }
 
 /// Asks for the mailbox's own task folder.

@@ -48,8 +48,10 @@ pub(super) enum Known {
     AccessDenied,
     /// 0x81020015, 0x81020037: somebody else saved first.
     SaveConflict,
-    /// 0x81020016, 0x80070002: no such item.
+    /// 0x81020016: no such item.
     ItemMissing,
+    /// 0x80070002: what the address names is not there.
+    FileMissing,
     /// 0x81020026: no such list.
     ListMissing,
     /// 0x810200BC, 0x810200BB: a change token of the wrong form, or of something else.
@@ -71,7 +73,8 @@ pub(super) fn known(code: Option<i64>) -> Known {
     match code {
         Some(-2_147_024_891) => Known::AccessDenied,
         Some(-2_130_575_339 | -2_130_575_305) => Known::SaveConflict,
-        Some(-2_130_575_338 | -2_147_024_894) => Known::ItemMissing,
+        Some(-2_130_575_338) => Known::ItemMissing,
+        Some(-2_147_024_894) => Known::FileMissing,
         Some(-2_130_575_322) => Known::ListMissing,
         Some(-2_130_575_172 | -2_130_575_173) => Known::TokenRefused,
         Some(-2_130_575_252 | -2_130_575_251) => Known::StaleDigest,
@@ -80,6 +83,24 @@ pub(super) fn known(code: Option<i64>) -> Known {
         Some(-2_130_575_340 | -2_130_575_163 | -2_130_575_162) => Known::InvalidData,
         Some(_) => Known::Other,
         None => Known::Absent,
+    }
+}
+
+impl Known {
+    /// Returns whether SharePoint gives this code to such a request. If it does not, the answer belongs to another request.
+    fn belongs_to(self, scope: Scope, intent: Intent) -> bool {
+        match self {
+            Self::ItemMissing => scope == Scope::Item,
+            Self::ListMissing | Self::InvalidData => matches!(scope, Scope::List | Scope::Item),
+            Self::SaveConflict => scope == Scope::Item && intent == Intent::Write,
+            Self::TokenRefused => scope == Scope::Feed,
+            Self::AccessDenied
+            | Self::FileMissing
+            | Self::StaleDigest
+            | Self::Threshold
+            | Self::Other
+            | Self::Absent => true,
+        }
     }
 }
 
@@ -176,10 +197,16 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
         Scope::Item => (Refused, Code::SharePointDenied),
     };
     let found = known(body.code);
+    if !found.belongs_to(scope, intent) {
+        return match intent {
+            Intent::Read => (Transient, Code::SharePointBadAnswer),
+            Intent::Write => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
+        };
+    }
     match found {
         Known::AccessDenied => return denied,
         Known::SaveConflict => return (Conflict, Code::SharePointConflict),
-        Known::ItemMissing => return missing,
+        Known::ItemMissing | Known::FileMissing => return missing,
         Known::ListMissing => return (Gone, Code::SharePointListGone),
         Known::TokenRefused => return (CursorInvalid, Code::SharePointTokenExpired),
         Known::StaleDigest | Known::Threshold => return (Transient, Code::SharePointError),

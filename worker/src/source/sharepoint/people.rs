@@ -54,7 +54,9 @@ const LONGEST_LOGIN: usize = 1_000;
 const UNKNOWN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
 impl People {
-    /// The person in the site; `None` when the site does not know them. `fresh` asks the server whatever is known.
+    /// Returns the person in the site; `None` when the site does not know them. `fresh` asks the server whatever is known.
+    ///
+    /// Which tasks are a person's rests on this answer alone, so it counts when it is the known one or is given twice.
     pub(super) async fn user(
         &self,
         client: &Client,
@@ -74,33 +76,22 @@ impl People {
                 return Ok(user.clone());
             }
         }
-        let ask = Ask::query(
-            &site.address,
-            "web/ensureuser",
-            json!({"logonName": login}),
-            Scope::Person,
-        );
-        let user = match client.send(&ask).await {
-            Ok(reply) => {
-                let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
-                let user = site_user(login, odata::result_of(&answer, "EnsureUser"));
-                let user = user
-                    .map_err(|(code, reason)| unusable(site, code, &reason))
-                    .inspect_err(|failure| client.note_foreign(failure));
-                Some(Arc::new(user?))
-            }
-            Err(refusal) if refusal.failure.code == Code::SharePointUserUnknown => None,
-            Err(refusal) => return Err(refusal.failure),
-        };
+        let known = locked(&self.users).get(login).map(|(user, _)| user.clone());
+        let user = ensure_user(client, site, login).await?.map(Arc::new);
+        if known.as_ref() != Some(&user) && ensure_user(client, site, login).await?.map(Arc::new) != user {
+            let reason = format!("two answers disagree about who \"{login}\" is in the site");
+            return Err(unusable(site, Code::AnswersDisagree, &reason));
+        }
         let mut users = locked(&self.users);
         make_room(&mut users, settings.people, |(_, at)| *at);
         users.insert(login.into(), (user.clone(), now));
         Ok(user)
     }
 
-    /// What the person may do with lists, or with items that have permissions of their own: in the order asked for.
+    /// Returns what the person may do with lists, or with items that have permissions of their own: in the order asked for.
     /// What is known and not touched by a change is not asked again. An answer that cannot be read, or is refused, is
-    /// the failure of that list or item.
+    /// the failure of that list or item. So is an answer that denies a right and is not given twice: it would take the
+    /// person's copy or edit away.
     ///
     /// # Errors
     /// When the requests cannot be sent at all.
@@ -131,32 +122,40 @@ impl People {
             })
             .collect();
         let as_of = site.feed.end();
-        let asks = wanted
+        let asked: Vec<(&TaskList, Option<i64>)> = wanted
             .iter()
             .zip(&known)
             .filter(|(_, known)| known.is_none())
-            .map(|((list, item), _)| {
-                let path = match item {
-                    Some(item) => list.path(&format!("items({item})/getusereffectivepermissions(@u)")),
-                    None => list.path("getusereffectivepermissions(@u)"),
-                };
-                let path = format!("{path}?@u={}", odata::quoted(&user.login));
-                let scope = if item.is_some() { Scope::Item } else { Scope::List };
-                Ask::get(&list.web, path, scope)
-            })
+            .map(|(subject, _)| *subject)
             .collect();
-        let mut replies = client.send_all(asks).await?.into_iter();
+        let mut fresh = masks(client, site, user, &asked).await?;
+        let denied: Vec<usize> = (0..)
+            .zip(&fresh)
+            .filter(|(_, mask)| denies(mask))
+            .map(|(at, _)| at)
+            .collect();
+        if !denied.is_empty() {
+            let again: Vec<_> = denied.iter().filter_map(|at| asked.get(*at).copied()).collect();
+            for (at, second) in denied.into_iter().zip(masks(client, site, user, &again).await?) {
+                if let Some(first) = fresh.get_mut(at)
+                    && first.as_ref().ok() != second.as_ref().ok()
+                {
+                    let reason = "two answers disagree about what the person may do";
+                    let disagree = unusable(site, Code::AnswersDisagree, reason);
+                    *first = Err(second.err().unwrap_or_else(|| disagree.into()));
+                }
+            }
+        }
+        let mut fresh = fresh.into_iter();
         let mut answers = Vec::with_capacity(wanted.len());
         for ((list, item), known) in wanted.iter().zip(known) {
             if let Some(known) = known {
                 answers.push(Ok(known));
                 continue;
             }
-            let answer = match replies.next() {
-                Some(Ok(reply)) => read_mask(site, &reply).map_err(Refusal::from),
-                Some(Err(refusal)) => Err(refusal),
-                None => Err(bad(site, "a question about permissions has no answer").into()),
-            };
+            let answer = fresh
+                .next()
+                .unwrap_or_else(|| Err(bad(site, "a question about permissions has no answer").into()));
             if let Ok(permissions) = answer {
                 let mut cache = locked(&self.permissions);
                 make_room(&mut cache, settings.permissions, |asked| asked.at);
@@ -171,6 +170,56 @@ impl People {
         }
         Ok(answers)
     }
+}
+
+/// Asks once who a login is in the site.
+async fn ensure_user(client: &Client, site: &Site, login: &str) -> Result<Option<SiteUser>, Failure> {
+    let ask = Ask::query(
+        &site.address,
+        "web/ensureuser",
+        json!({"logonName": login}),
+        Scope::Person,
+    );
+    match client.send(&ask).await {
+        Ok(reply) => {
+            let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
+            site_user(login, odata::result_of(&answer, "EnsureUser"))
+                .map(Some)
+                .map_err(|(code, reason)| unusable(site, code, &reason))
+                .inspect_err(|failure| client.note_foreign(failure))
+        }
+        Err(refusal) if refusal.failure.code == Code::SharePointUserUnknown => Ok(None),
+        Err(refusal) => Err(refusal.failure),
+    }
+}
+
+/// Asks once what the person may do with each of these.
+async fn masks(
+    client: &Client,
+    site: &Site,
+    user: &SiteUser,
+    subjects: &[(&TaskList, Option<i64>)],
+) -> Result<Vec<Result<Permissions, Refusal>>, Failure> {
+    let asks = subjects
+        .iter()
+        .map(|(list, item)| {
+            let path = match item {
+                Some(item) => list.path(&format!("items({item})/getusereffectivepermissions(@u)")),
+                None => list.path("getusereffectivepermissions(@u)"),
+            };
+            let path = format!("{path}?@u={}", odata::quoted(&user.login));
+            let scope = if item.is_some() { Scope::Item } else { Scope::List };
+            Ask::get(&list.web, path, scope)
+        })
+        .collect();
+    let replies = client.send_all(asks).await?;
+    let read = |reply: Result<Reply, Refusal>| read_mask(site, &reply?).map_err(Refusal::from);
+    Ok(replies.into_iter().map(read).collect())
+}
+
+/// Whether an answer says that the person may not see or may not edit.
+fn denies(mask: &Result<Permissions, Refusal>) -> bool {
+    mask.as_ref().is_ok_and(|mask| !mask.view || !mask.edit)
 }
 
 fn bad(site: &Site, reason: &str) -> Failure {

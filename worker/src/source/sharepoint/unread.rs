@@ -54,6 +54,7 @@ pub(super) fn trouble_of(refusal: Refusal, subject: Scope) -> Result<Trouble, Fa
         Known::AccessDenied
         | Known::SaveConflict
         | Known::ItemMissing
+        | Known::FileMissing
         | Known::ListMissing
         | Known::TokenRefused
         | Known::Threshold

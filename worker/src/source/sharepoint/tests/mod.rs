@@ -444,6 +444,57 @@ async fn an_unreadable_permission_leaves_the_task_as_it_is() {
     );
 }
 
+/// Gives `answer` to the first request whose path contains `part`; the server answers as ever afterwards.
+fn lie_once(fake: &Fake, part: &'static str, status: u16, answer: Value) {
+    let told = AtomicBool::new(false);
+    fake.special(move |request| {
+        let lies = request.path.contains(part) && !told.swap(true, Ordering::SeqCst);
+        lies.then(|| Answer::Json(status, answer.clone()))
+    });
+}
+
+/// Every judgement about a person's tasks rests on their id in the site and on their permissions.
+#[tokio::test]
+async fn one_wrong_answer_about_a_person_takes_no_task_away() {
+    let unknown = json!({"odata.error": {
+        "code": "-2146232832, Microsoft.SharePoint.SPException",
+        "message": {"value": "The specified user could not be found."},
+    }});
+    let nothing = json!({"High": "432", "Low": "1011030766"});
+    for (part, status, answer) in [
+        ("ensureuser", 200, json!({"Id": 13, "LoginName": "i:0#.w|ana"})),
+        ("ensureuser", 500, unknown),
+        ("getusereffectivepermissions", 200, nothing),
+    ] {
+        let stage = stage(false).await;
+        stage.fake.put(17, 5, &[12], "t");
+        lie_once(&stage.fake, part, status, answer.clone());
+        let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
+        let absent = |(_, told): &(SourceKey, Presence)| matches!(told, Presence::Absent(_));
+        assert!(
+            !told.iter().flatten().any(absent),
+            "{part} {status} {answer}: {told:?}"
+        );
+        let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+        assert!(matches!(told[0].1, Presence::Present(_)), "{part}: {told:?}");
+    }
+}
+
+/// A right that one answer denies would set a person's edit back.
+#[tokio::test]
+async fn one_wrong_answer_about_rights_makes_no_task_read_only() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let read_only = json!({"High": "432", "Low": "1011030763"});
+    lie_once(&stage.fake, "getusereffectivepermissions", 200, read_only);
+    let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
+    let read_only =
+        |(_, told): &(SourceKey, Presence)| matches!(told, Presence::Present(item) if !item.writable);
+    assert!(!told.iter().flatten().any(read_only), "{told:?}");
+    let changes = stage.source.everything(&person("ana")).await.unwrap();
+    assert_eq!(present(&changes), [(17, true)]);
+}
+
 /// An answer that belongs to another request changes nothing.
 #[tokio::test]
 async fn an_answer_about_something_else_is_refused() {
