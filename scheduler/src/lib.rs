@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod metrics;
 mod parts;
+mod pauses;
 mod requests;
 mod run;
 mod search;

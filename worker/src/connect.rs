@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::fleet::Nudge;
+use tasksync_common::fleet::{Nudge, account};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
@@ -12,7 +12,6 @@ use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
 use crate::auth::Authenticator;
 use crate::http::{Http, HttpSetupError};
 use crate::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
-use crate::session::account;
 use crate::source::sharepoint::{SharePointSettings, SharePointSource};
 use crate::sync::{Connections, Connector};
 use crate::throttle::{MailboxLocks, Servers};

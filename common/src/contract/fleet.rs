@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::{FleetBench, tenant_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::fleet::{
-    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, Permits, Report, Role, ServerAsk,
-    ServerGiven,
+    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, PauseTold, Permits, Report, Role,
+    ServerAsk, ServerGiven, ServerName,
 };
+use crate::metrics::record::Server;
 
 /// Long enough to hold for a whole test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -37,14 +38,32 @@ fn report(name: &str, number: u64, servers: &[ServerAsk]) -> Report {
     }
 }
 
+fn server() -> ServerName {
+    let url = "https://mail.contoso.example/EWS/Exchange.asmx".parse().unwrap();
+    ServerName::new(&url, Server::Ews, "svc")
+}
+
 fn ask(holds: u32, wants: u32) -> ServerAsk {
     ServerAsk {
-        name: "mail.contoso.example:443\0".to_owned(),
+        name: server().to_string(),
         limit: 25,
         holds,
         wants,
         demand: wants,
-        pause_ms: 0,
+        pause: None,
+    }
+}
+
+/// Tells of a pause that a server asked for this long ago, of which this much is left.
+fn paused(left_ms: u64, ago_ms: u64) -> ServerAsk {
+    ServerAsk {
+        pause: Some(PauseTold {
+            left_ms,
+            ago_ms,
+            tenant: tenant_id("contoso"),
+            why: "GetFolder: \u{201e}busy\u{201c}".to_owned(),
+        }),
+        ..ask(0, 0)
     }
 }
 
@@ -194,25 +213,26 @@ pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench
 /// One is told, all wait; a longer pause stays, a shorter one changes nothing.
 pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let paused = |pause_ms| ServerAsk {
-        pause_ms,
-        ..ask(0, 0)
-    };
     assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
     fleet
-        .exchange(&report("a", 1, &[paused(1_800_000)]))
+        .exchange(&report("a", 1, &[paused(1_800_000, 0)]))
         .await
         .unwrap();
     let learned = tell(fleet, "b", 2, 1, 1).await.pause_ms;
     assert!((1_700_000..=1_800_000).contains(&learned), "{learned}");
-    let given = only(fleet.exchange(&report("c", 1, &[paused(1_000)])).await.unwrap());
+    let given = only(
+        fleet
+            .exchange(&report("c", 1, &[paused(1_000, 0)]))
+            .await
+            .unwrap(),
+    );
     assert!(
         (1_700_000..=1_800_000).contains(&given.pause_ms),
         "{}",
         given.pause_ms
     );
     fleet
-        .exchange(&report("c", 2, &[paused(3_600_000)]))
+        .exchange(&report("c", 2, &[paused(3_600_000, 0)]))
         .await
         .unwrap();
     let learned = tell(fleet, "a", 2, 0, 0).await.pause_ms;
@@ -229,8 +249,9 @@ pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn Fle
             "a",
             1,
             &[ServerAsk {
-                pause_ms,
-                ..ask(0, 1)
+                demand: 1,
+                wants: 1,
+                ..paused(pause_ms, 0)
             }],
         )
     };
@@ -240,6 +261,77 @@ pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn Fle
     bench.pass_time(bench.unit() * 5).await;
     let given = tell(fleet, "b", 2, 1, 1).await;
     assert_eq!((given.pause_ms, given.share), (0, 1));
+}
+
+/// Which tenant met it, since when, until when and why; another server of the host has none.
+pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let url = "https://mail.contoso.example/sites/a".parse().unwrap();
+    let servers = [server(), ServerName::new(&url, Server::SharePoint, "svc")];
+    assert_eq!(fleet.pauses(&servers).await.unwrap(), [None, None]);
+    let answer = fleet
+        .exchange(&report("a", 1, &[paused(60_000, 0)]))
+        .await
+        .unwrap();
+    let now = i64::try_from(answer.now_ms).unwrap();
+    let known = fleet.pauses(&servers).await.unwrap();
+    let [Some(first), None] = known.as_slice() else {
+        panic!("one of them is paused")
+    };
+    assert_eq!(first.since.unwrap().as_millisecond(), now);
+    assert_eq!(first.until.as_millisecond(), now + 60_000);
+    assert_eq!(first.tenant, Some(tenant_id("contoso")));
+    assert_eq!(first.why.as_deref(), Some("GetFolder: \u{201e}busy\u{201c}"));
+    // Made longer, it began when it began; told again, it stays as it is.
+    fleet
+        .exchange(&report("b", 1, &[paused(90_000, 0)]))
+        .await
+        .unwrap();
+    fleet
+        .exchange(&report("a", 2, &[paused(60_000, 0)]))
+        .await
+        .unwrap();
+    let longer = fleet.pauses(&servers).await.unwrap().swap_remove(0).unwrap();
+    assert_eq!(longer.since, first.since);
+    assert!(longer.until.as_millisecond() >= now + 90_000);
+    assert!(fleet.pauses(&[]).await.unwrap().is_empty());
+}
+
+/// What a process still tells of a pause that was ended does not bring it back; what a server asks for later counts.
+pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
+    let fleet = &*bench.fleet();
+    let other = ServerName::new(&"https://other.example".parse().unwrap(), Server::Ews, "svc");
+    assert_eq!(fleet.end_pauses(&[server(), other.clone()]).await.unwrap(), 0);
+    fleet
+        .exchange(&report("a", 1, &[paused(3_600_000, 0)]))
+        .await
+        .unwrap();
+    assert_eq!(fleet.end_pauses(&[server(), other]).await.unwrap(), 1);
+    assert_eq!(fleet.pauses(&[server()]).await.unwrap(), [None]);
+    let given = only(
+        fleet
+            .exchange(&report("a", 2, &[paused(3_590_000, 10_000)]))
+            .await
+            .unwrap(),
+    );
+    assert_eq!(given.pause_ms, 0);
+    assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
+    assert_eq!(fleet.end_pauses(&[server()]).await.unwrap(), 0);
+    bench.pass_time(bench.unit()).await;
+    let given = only(
+        fleet
+            .exchange(&report("b", 2, &[paused(5_000, 0)]))
+            .await
+            .unwrap(),
+    );
+    assert!((1..=5_000).contains(&given.pause_ms), "{}", given.pause_ms);
+    let given = only(
+        fleet
+            .exchange(&report("a", 3, &[paused(3_000_000, 600_000)]))
+            .await
+            .unwrap(),
+    );
+    assert!((1..=5_000).contains(&given.pause_ms), "{}", given.pause_ms);
 }
 
 /// With its failure, its age and its end; each change is told once to who knows the others.

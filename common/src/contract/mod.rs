@@ -206,6 +206,8 @@ macro_rules! fleet_contract {
             what_a_dead_process_held_is_free
             everybody_s_demand_is_told_in_order_of_names
             a_pause_told_to_one_is_learned_by_all
+            a_pause_is_shown_with_its_reason
+            an_ended_pause_is_over_for_all
             a_pause_outlives_the_process_that_was_told_and_ends
             a_circuit_opened_by_one_is_learned_by_all
             a_circuit_changed_meanwhile_is_not_overwritten

@@ -1,7 +1,9 @@
 -- One process tells and is told; see ledger.rs, which does the same in memory.
 -- KEYS: members (name -> what it told), alive (name by expiry), numbers (name -> number of the last report),
 --       works (names of those that take jobs), circuits (tenant -> circuit; " version" -> last version),
---       changes (tenant by version), then one hash per server asked about.
+--       changes (tenant by version), then one hash per server asked about, then for each of them what is known of its pause: since,
+--       tenant, why, and "ended", when its pauses were ended last. (Not in the server's own hash, where earlier builds take what they do
+--       not know for a holding.)
 -- ARGV: what is told, the member as it is to be stored.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -68,10 +70,22 @@ for number, ask in ipairs(told.servers) do
       end
     end
   end
-  if ask.pause_ms > 0 and now + ask.pause_ms > paused then
-    paused = now + ask.pause_ms
-    redis.call('HSET', key, 'pause', text(paused))
-  elseif paused > 0 and paused <= now then
+  if ask.pause then
+    local note = KEYS[6 + #told.servers + number]
+    local since, ends = now - ask.pause.ago_ms, now + ask.pause.left_ms
+    local ended = tonumber(redis.call('HGET', note, 'ended') or '0')
+    if since > ended and ends > paused then
+      if paused <= now then
+        redis.call('HDEL', note, 'since')
+      end
+      redis.call('HSETNX', note, 'since', text(since))
+      redis.call('HSET', note, 'tenant', ask.pause.tenant, 'why', ask.pause.why)
+      redis.call('PEXPIRE', note, text(math.max(redis.call('PTTL', note), ends - now)))
+      paused = ends
+      redis.call('HSET', key, 'pause', text(paused))
+    end
+  end
+  if paused > 0 and paused <= now then
     redis.call('HDEL', key, 'pause')
   end
   local share = math.min(ask.wants, math.max(0, ask.limit - others))

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
-    Answer, CircuitLearned, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, Member, OpenCircuit, Report,
-    ServerAsk, ServerGiven,
+    Answer, CircuitLearned, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, Member, OpenCircuit,
+    PauseTold, Report, ServerAsk, ServerGiven, ServerName, ServerPause,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
@@ -28,6 +30,38 @@ struct Holding {
 struct Server {
     holdings: BTreeMap<String, Holding>,
     paused_until: u64,
+    /// The pause in words, if it was told with them.
+    note: Option<Note>,
+    /// When its pauses were ended last, and until when that must be remembered: as long as a process may still tell one of them.
+    ended: u64,
+    ended_kept_until: u64,
+}
+
+/// When a pause began, whose request met it, and what the answer was.
+#[derive(Debug)]
+struct Note {
+    since: u64,
+    tenant: TenantId,
+    why: String,
+}
+
+impl Server {
+    /// Counts a pause that a process told, unless it began before the pauses of the server were ended, or is over earlier than
+    /// the one that is known.
+    fn pause(&mut self, now: u64, told: &PauseTold) {
+        let since = now.saturating_sub(told.ago_ms);
+        let until = now.saturating_add(told.left_ms);
+        if since <= self.ended || until <= self.paused_until {
+            return;
+        }
+        let goes_on = self.note.as_ref().filter(|_| self.paused_until > now);
+        self.note = Some(Note {
+            since: goes_on.map_or(since, |note| note.since),
+            tenant: told.tenant.clone(),
+            why: told.why.clone(),
+        });
+        self.paused_until = until;
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +91,7 @@ impl Ledger {
         self.members.retain(|_, alive| alive.expires > now);
         self.servers.retain(|_, server| {
             server.holdings.retain(|_, holding| holding.expires > now);
-            !server.holdings.is_empty() || server.paused_until > now
+            !server.holdings.is_empty() || server.paused_until > now || server.ended_kept_until > now
         });
         self.probes.retain(|_, until| *until > now);
     }
@@ -100,8 +134,8 @@ impl Ledger {
 
     fn share(&mut self, now: u64, expires: u64, name: &str, ask: &ServerAsk) -> ServerGiven {
         let server = self.servers.entry(ask.name.clone()).or_default();
-        if ask.pause_ms > 0 {
-            server.paused_until = server.paused_until.max(now.saturating_add(ask.pause_ms));
+        if let Some(told) = &ask.pause {
+            server.pause(now, told);
         }
         server.holdings.remove(name);
         let others = server
@@ -208,6 +242,38 @@ impl Ledger {
         self.members.values().map(|alive| alive.member.clone()).collect()
     }
 
+    pub(super) fn pauses(&self, now: u64, servers: &[ServerName]) -> Vec<Option<ServerPause>> {
+        servers
+            .iter()
+            .map(|name| {
+                let server = self.servers.get(&name.to_string())?;
+                let note = server.note.as_ref();
+                (server.paused_until > now).then(|| ServerPause {
+                    since: note.map(|note| timestamp(note.since)),
+                    until: timestamp(server.paused_until),
+                    tenant: note.map(|note| note.tenant.clone()),
+                    why: note.map(|note| note.why.clone()),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn end_pauses(&mut self, now: u64, servers: &[ServerName]) -> usize {
+        let mut ended = 0;
+        for name in servers {
+            if let Some(server) = self.servers.get_mut(&name.to_string())
+                && server.paused_until > now
+            {
+                server.ended_kept_until = server.ended_kept_until.max(server.paused_until);
+                server.ended = now;
+                server.paused_until = 0;
+                server.note = None;
+                ended += 1;
+            }
+        }
+        ended
+    }
+
     pub(super) fn leave(&mut self, name: &str) {
         self.members.remove(name);
     }
@@ -220,6 +286,14 @@ impl Ledger {
             .flat_map(|server| server.holdings.keys().cloned())
             .collect()
     }
+}
+
+/// A time of the store.
+pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
+    i64::try_from(milliseconds)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// A report that was overtaken by a later one of the same process.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::ledger::Ledger;
-use super::{Answer, Fleet, Member, Report};
+use super::{Answer, Fleet, Member, Report, ServerName, ServerPause};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::TenantId;
@@ -39,6 +39,11 @@ impl MemoryFleet {
         }
     }
 
+    /// Forgets everything, as a store that is restarted empty does; for tests.
+    pub fn lose_everything(&self) {
+        *self.ledger() = Ledger::default();
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Whole after every change, so a panic elsewhere does not spoil it.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,6 +70,14 @@ impl Fleet for MemoryFleet {
 
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         Ok(self.ledger().members(self.now()))
+    }
+
+    async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {
+        Ok(self.ledger().pauses(self.now(), servers))
+    }
+
+    async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure> {
+        Ok(self.ledger().end_pauses(self.now(), servers))
     }
 
     async fn leave(&self, name: &str) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ mod heartbeat;
 mod ledger;
 mod memory;
 mod open;
+mod pause;
 mod redis;
 mod shares;
 
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use heartbeat::{Heartbeat, Nudge, Part};
 pub use memory::MemoryFleet;
 pub use open::open_fleet;
+pub use pause::{PauseTold, ServerName, ServerPause, account, host_of};
 pub use redis::RedisFleet;
 pub use shares::{TURN_MS, shares};
 
@@ -139,8 +141,8 @@ pub struct ServerAsk {
     pub wants: u32,
     /// Requests it would have in flight at once if nothing held it back.
     pub demand: u32,
-    /// What is left of a pause the server asked this process for and nobody was told yet, in milliseconds; 0 for none.
-    pub pause_ms: u64,
+    /// The pause the server asked this process for. It is told until it is over, so that a store that lost it knows it again.
+    pub pause: Option<PauseTold>,
 }
 
 /// What a process is told about a server; in the order of [`Report::servers`].
@@ -154,7 +156,8 @@ pub struct ServerGiven {
     /// Which of them is its own, if it has a demand.
     #[serde(default)]
     pub place: Option<u32>,
-    /// What is left of the server's pause, in milliseconds; 0 for none.
+    /// What is left of the server's pause, in milliseconds; 0 for none. It takes the place of whatever pause the process told or
+    /// was told before.
     pub pause_ms: u64,
 }
 
@@ -236,6 +239,10 @@ pub trait Fleet: Send + Sync + 'static {
     async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure>;
     /// The live processes, by name.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
+    /// The pauses of these servers, in their order; `None` for a server without one.
+    async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure>;
+    /// Ends the pauses of these servers: every process sends to them again after its next exchange. Says how many were paused.
+    async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure>;
     /// A process ends: it is forgotten at once. What it holds it gives back before, with its last exchange.
     async fn leave(&self, name: &str) -> Result<(), Failure>;
 }

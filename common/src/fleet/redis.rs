@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{crowded, late};
+use super::ledger::{crowded, late, timestamp};
 use super::{
     Answer, CircuitLearned, Fleet, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, MAXIMUM_SERVERS,
-    Member, OpenCircuit, Report, ServerAsk, ServerGiven,
+    Member, OpenCircuit, PauseTold, Report, ServerAsk, ServerGiven, ServerName, ServerPause,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
@@ -28,6 +28,43 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')) 
   end
 end
 return members",
+);
+
+// KEYS of both: for each server its hash and what is known of its pause.
+static PAUSES: LazyScript = LazyScript::new(
+    "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local pauses = {}
+for place = 1, #KEYS, 2 do
+  local ends = tonumber(redis.call('HGET', KEYS[place], 'pause') or '0')
+  local pause = { paused = ends > now, ends = ends }
+  if pause.paused then
+    local known = redis.call('HMGET', KEYS[place + 1], 'since', 'tenant', 'why')
+    pause.since = tonumber(known[1] or '0')
+    pause.tenant = known[2] or nil
+    pause.why = known[3] or nil
+  end
+  table.insert(pauses, pause)
+end
+return cmsgpack.pack(pauses)",
+);
+
+static END_PAUSES: LazyScript = LazyScript::new(
+    "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local count = 0
+for place = 1, #KEYS, 2 do
+  local ends = tonumber(redis.call('HGET', KEYS[place], 'pause') or '0')
+  if ends > now then
+    local note = KEYS[place + 1]
+    redis.call('HDEL', KEYS[place], 'pause')
+    redis.call('HDEL', note, 'since', 'tenant', 'why')
+    redis.call('HSET', note, 'ended', string.format('%.0f', now))
+    redis.call('PEXPIRE', note, string.format('%.0f', math.max(redis.call('PTTL', note), ends - now)))
+    count = count + 1
+  end
+end
+return count",
 );
 
 static LEAVE: LazyScript = LazyScript::new(
@@ -66,7 +103,8 @@ struct ServerTold {
     holds: u32,
     wants: u32,
     demand: u32,
-    pause_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause: Option<PauseTold>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +129,31 @@ struct Learned {
     version: u64,
     #[serde(default)]
     open: Option<Open>,
+}
+
+/// As the script about pauses answers.
+#[derive(Deserialize)]
+struct KnownPause {
+    paused: bool,
+    ends: u64,
+    /// 0 when it is not known.
+    #[serde(default)]
+    since: u64,
+    #[serde(default)]
+    tenant: Option<TenantId>,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+impl KnownPause {
+    fn read(self) -> Option<ServerPause> {
+        self.paused.then(|| ServerPause {
+            since: (self.since > 0).then(|| timestamp(self.since)),
+            until: timestamp(self.ends),
+            tenant: self.tenant,
+            why: self.why,
+        })
+    }
 }
 
 /// As the script answers.
@@ -144,6 +207,23 @@ impl RedisFleet {
             .collect()
     }
 
+    fn server_key(&self, name: &str) -> String {
+        self.key(&format!("server:{name}"))
+    }
+
+    fn pause_key(&self, name: &str) -> String {
+        self.key(&format!("pause:{name}"))
+    }
+
+    /// The keys of the scripts about pauses.
+    fn pause_keys(&self, servers: &[ServerName]) -> Vec<String> {
+        servers
+            .iter()
+            .map(ToString::to_string)
+            .flat_map(|name| [self.server_key(&name), self.pause_key(&name)])
+            .collect()
+    }
+
     fn told<'a>(report: &'a Report, servers: &[ServerAsk]) -> Result<Told<'a>, Failure> {
         let circuits = report.circuits.iter().take(MAXIMUM_CHANGES).map(|told| {
             let open = told.circuit.as_ref().map(|open| {
@@ -172,7 +252,11 @@ impl RedisFleet {
                     holds: ask.holds,
                     wants: ask.wants,
                     demand: ask.demand,
-                    pause_ms: ask.pause_ms.min(milliseconds(Duration::MAX)),
+                    pause: ask.pause.as_ref().map(|pause| PauseTold {
+                        left_ms: pause.left_ms.min(milliseconds(Duration::MAX)),
+                        ago_ms: pause.ago_ms.min(milliseconds(Duration::MAX)),
+                        ..pause.clone()
+                    }),
                 })
                 .collect(),
             circuits: circuits.collect::<Result<_, Failure>>()?,
@@ -212,11 +296,8 @@ impl Fleet for RedisFleet {
         let member = rmp_serde::to_vec_named(&report.member).map_err(unreadable)?;
         let mut keys = self.member_keys();
         keys.extend([self.key("circuits"), self.key("changes")]);
-        keys.extend(
-            servers
-                .iter()
-                .map(|ask| self.key(&format!("server:{}", ask.name))),
-        );
+        keys.extend(servers.iter().map(|ask| self.server_key(&ask.name)));
+        keys.extend(servers.iter().map(|ask| self.pause_key(&ask.name)));
         // Made again it would be answered "late".
         let bytes: Vec<u8> = self
             .store
@@ -275,6 +356,29 @@ impl Fleet for RedisFleet {
             .collect();
         members.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(members)
+    }
+
+    async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {
+        if servers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.pause_keys(servers);
+        let bytes: Vec<u8> = self
+            .store
+            .script("asking for pauses", &PAUSES, &keys, &[], Repeat::Yes)
+            .await?;
+        let known: Vec<KnownPause> = rmp_serde::from_slice(&bytes).map_err(unreadable)?;
+        Ok(known.into_iter().map(KnownPause::read).collect())
+    }
+
+    async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure> {
+        if servers.is_empty() {
+            return Ok(0);
+        }
+        let keys = self.pause_keys(servers);
+        self.store
+            .script("ending pauses", &END_PAUSES, &keys, &[], Repeat::Yes)
+            .await
     }
 
     async fn leave(&self, name: &str) -> Result<(), Failure> {

@@ -183,6 +183,22 @@ pub(crate) enum TenantCommand {
         /// Name of the tenant.
         tenant: String,
     },
+    /// Shows which of the tenant's servers are paused, since when, until when and why.
+    ///
+    /// A server that is too busy asks for a pause (`Retry-After`, `BackOffMilliseconds`). Nothing is sent to it before the pause is
+    /// over, at most 24 hours.
+    Pauses {
+        /// Name of the tenant.
+        tenant: String,
+    },
+    /// Ends the pauses of the tenant's servers at once, for all workers. A server that is still busy asks for another.
+    EndPauses {
+        /// Name of the tenant.
+        tenant: String,
+        /// Only of this server, as `tasksync tenant pauses` shows it: host and port.
+        #[arg(long)]
+        server: Option<String>,
+    },
     /// Syncs the tenant's users again.
     Enable {
         /// Name of the tenant.

@@ -21,9 +21,7 @@ pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
         Remote::User(command) => user(client, command).await,
         Remote::SyncNow { tenant, user } => {
             let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
-            say(client, &answer, || {
-                format!("{user} is due now; a worker takes the user as soon as one is free.\n")
-            })
+            say(client, &answer, || show::sync_now(&answer, &tenant, &user))
         }
         Remote::Status { tenant } => {
             let answer = client.get(&["status"], &of(tenant.as_deref())).await?;
@@ -137,6 +135,23 @@ async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
             let answer = client.delete(&["tenants", &tenant]).await?;
             say(client, &answer, || {
                 format!("{tenant} was removed; tasks stay where they are.\n")
+            })
+        }
+        TenantCommand::Pauses { tenant } => {
+            let answer = client.get(&["tenants", &tenant, "pauses"], &[]).await?;
+            say(client, &answer, || show::pauses(&answer))
+        }
+        TenantCommand::EndPauses { tenant, server } => {
+            let query: Vec<(&str, &str)> = server.iter().map(|server| ("server", server.as_str())).collect();
+            let answer = client
+                .delete_with(&["tenants", &tenant, "pauses"], &query)
+                .await?;
+            say(client, &answer, || {
+                format!(
+                    "{} pauses were ended; {} people who waited for it are due now.\n",
+                    show::cell(&answer["ended"]),
+                    show::cell(&answer["due"])
+                )
             })
         }
         TenantCommand::Enable { tenant } => switch(client, &tenant, true).await,

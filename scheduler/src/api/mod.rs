@@ -13,6 +13,7 @@ mod installation;
 mod metrics;
 mod middleware;
 mod order;
+mod pauses;
 mod probes;
 mod routes;
 mod serve;

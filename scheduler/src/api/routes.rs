@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::error::{ApiCode, ApiError};
 use super::{
     DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, import, installation, middleware,
-    probes, status, tenants, users,
+    pauses, probes, status, tenants, users,
 };
 
 /// Where the API's addresses begin.
@@ -68,6 +68,20 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         ),
         endpoint(
             "GET",
+            "/tenants/{tenant}/pauses",
+            "The tenant's servers that asked for a pause which is not over: `server`, `service`, `account`, `since`, `until`, `why`. Nothing is sent to them before `until`.",
+            OWN,
+            get(pauses::list),
+        ),
+        endpoint(
+            "DELETE",
+            "/tenants/{tenant}/pauses",
+            "Ends the pauses of the tenant's servers for every worker, and makes those due who wait for their end. Parameter: `server` (host and port) ends that server's alone. Answers how many pauses were `ended` and how many people are `due`.",
+            IMPORT,
+            delete(pauses::end),
+        ),
+        endpoint(
+            "GET",
             "/tenants/{tenant}/users",
             "The tenant's users in order of name. Parameters as for tenants.",
             OWN,
@@ -104,7 +118,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/sync",
-            "Syncs the user at once: `sent` to the workers, or `due` and sent next. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
+            "Syncs the user at once: `sent` to the workers, or `due` and sent next. `pauses` names the servers of the tenant that are paused, and `waits_until` is when the last of them may be asked again: the sync is done then. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
             OWN,
             post(users::sync_now),
         ),

@@ -23,6 +23,7 @@ use super::tenants::known;
 use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
 use super::{MAXIMUM_ALERTS, Parts, Shared, order};
 use crate::Requested;
+use crate::pauses;
 
 /// A permit for held deletions ends after this time.
 const PERMIT_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -218,9 +219,23 @@ pub(super) async fn sync_now(
         }
     };
     tracing::info!(user = %key, result, "sync asked for");
+    // Asked after the request was taken: it stands, whatever is known of pauses.
+    let pauses = match pauses::of_tenant(parts, &tenant).await {
+        Ok(pauses) => Some(pauses),
+        Err(failure) => {
+            tracing::warn!(user = %key, %failure, "it is not known whether a server is paused");
+            None
+        }
+    };
+    let waits_until = pauses.iter().flatten().map(|pause| pause.until).max();
     Ok((
         StatusCode::ACCEPTED,
-        Json(json!({ "result": result, "user": EnrolmentView::from(&enrolment) })),
+        Json(json!({
+            "result": result,
+            "user": EnrolmentView::from(&enrolment),
+            "pauses": pauses,
+            "waits_until": waits_until,
+        })),
     ))
 }
 

@@ -60,6 +60,7 @@ impl TenantChecks for Servers {
                 Ok(MailboxFacts {
                     version: "Exchange 15.2".to_owned(),
                     access: "delegate".to_owned(),
+                    shares_requests: true,
                     clock_offset: Some(SignedDuration::ZERO),
                     idle_check: true,
                 }),
@@ -101,6 +102,7 @@ impl Service {
     pub(crate) async fn start_with(token: Option<&str>) -> Self {
         let mut settings = Settings::default();
         settings.registry.url = "sqlite::memory:".to_owned();
+        settings.schedule.heartbeat_interval = Duration::from_millis(100);
         let clock: SharedClock = Arc::new(SystemClock);
         let registry = open_registry(&settings.registry).await.unwrap();
         let schedule = open_schedule(&settings.schedule, Arc::clone(&clock))

@@ -8,5 +8,6 @@
 mod access;
 mod harness;
 mod observing;
+mod pauses;
 mod tenants;
 mod users;

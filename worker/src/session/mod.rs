@@ -58,6 +58,8 @@ pub(crate) struct Session {
     shared: Shared,
     server: Server,
     tenant: TenantId,
+    /// The tenant, for whom large answers take room in memory.
+    payer: Arc<str>,
     credentials: Credentials,
     timeout: Duration,
     limits: Limits,
@@ -69,17 +71,6 @@ pub(crate) struct Session {
     authorization: Mutex<Option<(HeaderValue, Timestamp)>>,
     /// Secrets that the server gave, the latest last.
     given: Mutex<VecDeque<SecretString>>,
-}
-
-/// Returns whom a server counts requests of these credentials for: a company's server its service account, a cloud that
-/// serves many each tenant's application.
-pub(crate) fn account(tenant: &TenantId, credentials: &Credentials) -> String {
-    match credentials {
-        Credentials::Basic { user, .. } => user.to_lowercase(),
-        Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
-            format!("{tenant}/{client_id}")
-        }
-    }
 }
 
 /// One request.
@@ -110,6 +101,7 @@ impl Session {
         Self {
             shared,
             server,
+            payer: tenant.as_str().into(),
             tenant,
             credentials,
             timeout,
@@ -165,7 +157,7 @@ impl Session {
     ) -> Result<J::Value, J::Refusal> {
         let limits = self.limits_of(&request.url);
         let mut result = match self.exchange(&request, &limits).await {
-            Ok(answer) => self.judged(answer, judge, &limits).await,
+            Ok(answer) => self.judged(&request, answer, judge, &limits).await,
             Err(failure) => Err(J::Refusal::from(failure.within(request.name))),
         };
         for text in J::words(&mut result) {
@@ -216,11 +208,12 @@ impl Session {
 
     async fn judged<J: Judge>(
         &self,
+        request: &Request<'_>,
         answer: Answer,
         judge: J,
         limits: &ServerLimits,
     ) -> Result<J::Value, J::Refusal> {
-        let (bytes, server_now) = (answer.body.len(), self.server_now());
+        let (bytes, status, server_now) = (answer.body.len(), answer.status, self.server_now());
         let judgement = large::read(bytes, move || judge.judge(&answer, server_now)).await;
         let judgement = judgement.map_err(J::Refusal::from)?;
         match judgement.finding {
@@ -229,7 +222,7 @@ impl Session {
                     self.busy_in_a_row.store(0, Ordering::Relaxed);
                 }
             }
-            Finding::Busy(named) => self.pause(limits, named),
+            Finding::Busy(named) => self.pause(limits, request, status, named),
             // What answered so may answer the next request on the same connection.
             Finding::Unreadable => {
                 self.shared.http.distrust();
@@ -250,7 +243,7 @@ impl Session {
         }
         if matches!(answer.status, 429 | 503) {
             let named = retry_after(&answer.headers, self.server_now());
-            self.pause(limits, named);
+            self.pause(limits, request, answer.status, named);
             let detail = format!("HTTP {}: the server asks for a pause", answer.status);
             return Err(service::busy(self.server, named, detail));
         }
@@ -270,6 +263,7 @@ impl Session {
             method: request.method.clone(),
             url: request.url.clone(),
             server: self.server,
+            payer: Arc::clone(&self.payer),
             operation: request.operation,
             headers,
             body: request.body.clone(),
@@ -328,13 +322,22 @@ impl Session {
     }
 
     /// Stops everybody's requests to the server. A pause without a length grows with each that follows it.
-    fn pause(&self, limits: &ServerLimits, named: Option<Duration>) {
+    fn pause(&self, limits: &ServerLimits, request: &Request<'_>, status: u16, named: Option<Duration>) {
         record::pause(self.server);
         let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
         let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let pause =
             SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
-        limits.pause_until(self.now().checked_add(pause).unwrap_or(Timestamp::MAX));
+        let until = self.now().checked_add(pause).unwrap_or(Timestamp::MAX);
+        let asked = match named {
+            Some(named) => format!("named {} s", named.as_secs_f64().ceil()),
+            None => "named no length".to_owned(),
+        };
+        let why = format!(
+            "{} was answered with HTTP {status}: the server is busy and {asked}",
+            request.operation
+        );
+        limits.pause_until(until, &self.tenant, why);
     }
 
     /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several

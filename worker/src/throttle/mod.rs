@@ -3,6 +3,7 @@
 mod allowance;
 mod mailboxes;
 mod pause;
+mod pausing;
 mod servers;
 mod sharing;
 

@@ -1,21 +1,23 @@
 //! Requests in flight per server and account, and the pauses that servers ask for: one is told, all wait.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::Nudge;
+use tasksync_common::fleet::{Nudge, PauseTold, ServerName};
 use tasksync_common::metrics::record::{self, Server};
+use tasksync_common::model::TenantId;
 use url::Url;
 
 use super::allowance::{Allowance, Permit};
+use super::pausing::Pausing;
 use super::sharing::{Sharing, Table};
 use super::until;
-use crate::http::{host_of, service};
+use crate::http::service;
 
 /// Most servers that are remembered at once.
 const MAXIMUM_SERVERS: usize = 10_000;
@@ -126,13 +128,8 @@ impl Servers {
     /// each tenant's application is an account of its own, or one tenant's pause would stop all.
     #[must_use]
     pub fn of(&self, url: &Url, kind: Server, account: &str) -> Arc<ServerLimits> {
-        let host = host_of(url);
-        // A NUL is in no host name, so no pair can be taken for another.
-        let name = match kind {
-            Server::Ews => format!("{host}\0{account}"),
-            // Another service on the same host has limits and pauses of its own.
-            Server::SharePoint | Server::Token => format!("{host}\0{account}\0{}", kind.name()),
-        };
+        let server = ServerName::new(url, kind, account);
+        let name = server.to_string();
         let shared = &self.shared;
         let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.turn += 1;
@@ -145,7 +142,7 @@ impl Servers {
             return Arc::clone(&shared.overflow);
         }
         let limits = Arc::new(ServerLimits::new(
-            host,
+            server.host,
             kind,
             shared.requests_per_server,
             Arc::clone(&shared.clock),
@@ -208,15 +205,12 @@ pub struct ServerLimits {
     limit: u32,
     /// The process's own share of the limit.
     allowance: Arc<Allowance>,
-    /// End of the pause, in microseconds since 1970; 0 for none.
-    paused_until: AtomicI64,
+    pausing: Pausing,
     requests: AtomicU64,
     throttled: AtomicU64,
     sharing: Option<Arc<Sharing>>,
     /// What the others want.
     table: Table,
-    /// The server asked for a pause that the others do not know.
-    pause_untold: AtomicBool,
     /// The fleet was told of something held or wanted here, and must be told when it is over.
     told: AtomicBool,
 }
@@ -241,12 +235,11 @@ impl ServerLimits {
             clock,
             limit,
             allowance: Allowance::new(share),
-            paused_until: AtomicI64::new(0),
+            pausing: Pausing::default(),
             requests: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             sharing,
             table: Table::default(),
-            pause_untold: AtomicBool::new(false),
             told: AtomicBool::new(false),
         }
     }
@@ -326,42 +319,27 @@ impl ServerLimits {
         until(deadline, &self.clock, permit).await.flatten()
     }
 
-    /// Nobody sends a request to this server before `instant`. A pause that is already longer stays.
-    pub fn pause_until(&self, instant: Timestamp) {
+    /// Nobody sends a request to this server before `instant`: it asked for a pause when it answered a request of `tenant`, and
+    /// `why` says how. A pause that is already longer stays.
+    pub fn pause_until(&self, instant: Timestamp, tenant: &TenantId, why: impl Into<String>) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
-        self.extend_pause(instant);
-        if self.sharing.is_some() {
-            self.pause_untold.store(true, Ordering::Release);
-            self.nudge();
-        }
+        self.pausing.begin(self.clock.now(), instant, tenant, why.into());
+        self.nudge();
     }
 
-    /// Another process was asked for a pause, of which so much is left.
-    pub(super) fn learn_pause(&self, left: SignedDuration) {
-        if let Ok(instant) = self.clock.now().checked_add(left) {
-            self.extend_pause(instant);
-        }
+    /// What the others are to know of a pause that this process was asked for.
+    pub(super) fn tell_pause(&self) -> Option<PauseTold> {
+        self.pausing.tell(self.clock.now())
     }
 
-    /// What is left of a pause the others do not know; it counts as told.
-    pub(super) fn take_untold_pause(&self) -> Option<Duration> {
-        self.pause_untold
-            .swap(false, Ordering::AcqRel)
-            .then(|| self.pause_left(self.clock.now()))
-            .flatten()
+    /// Takes the pause that all processes keep, of which this much is left, in place of the one known before.
+    pub(super) fn learn_pause(&self, left: Duration) {
+        self.pausing.learn(self.clock.now(), left);
     }
 
-    /// The others could not be told.
-    pub(super) fn untell_pause(&self) {
-        self.pause_untold.store(true, Ordering::Release);
-    }
-
-    fn extend_pause(&self, instant: Timestamp) {
-        // Rounded up, so that a pause is never shortened by the part of a microsecond.
-        let end = instant
-            .as_microsecond()
-            .saturating_add(i64::from(instant.subsec_nanosecond() % 1_000 != 0));
-        self.paused_until.fetch_max(end, Ordering::AcqRel);
+    /// Whether the server is paused now, as far as this process knows.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause_left(self.clock.now()).is_some()
     }
 
     /// Whether a request may be sent now.
@@ -393,12 +371,7 @@ impl ServerLimits {
     }
 
     fn pause_left(&self, now: Timestamp) -> Option<Duration> {
-        let end = self.paused_until.load(Ordering::Acquire);
-        let left = end.saturating_sub(now.as_microsecond());
-        u64::try_from(left)
-            .ok()
-            .filter(|left| *left > 0 && end > 0)
-            .map(Duration::from_micros)
+        self.pausing.left(now)
     }
 
     /// Counters for metrics.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tasksync_common::fleet::{
     Answer, MAXIMUM_SERVERS, Nudge, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
 };
@@ -133,8 +132,9 @@ impl ServerLimits {
             self.allowance().set_share(wants);
         }
         let holds = self.allowance().holds();
-        let pause_ms = self.take_untold_pause().map_or(0, milliseconds);
-        let told = holds > 0 || demand > 0 || pause_ms > 0 || self.is_told();
+        let pause = self.tell_pause();
+        // A paused server is asked about without demand, too: its pause may be ended.
+        let told = holds > 0 || demand > 0 || self.is_paused() || self.is_told();
         self.set_told(holds > 0 || demand > 0);
         told.then(|| ServerAsk {
             name: name.to_owned(),
@@ -142,28 +142,40 @@ impl ServerLimits {
             holds,
             wants,
             demand,
-            pause_ms,
+            pause,
         })
     }
 
     fn learn(&self, given: &ServerGiven) {
         self.table().learn(given);
         self.allowance().set_share(given.share);
-        if given.pause_ms > 0 {
-            let left = SignedDuration::from_millis(i64::try_from(given.pause_ms).unwrap_or(i64::MAX));
-            self.learn_pause(left);
-        }
     }
-}
 
-/// Rounded up: a pause is never shortened.
-fn milliseconds(left: Duration) -> u64 {
-    u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+    /// What is told of the server by a process whose limits are its own: its pause, which the operator can look at and end.
+    fn ask_pause(&self, name: String) -> Option<ServerAsk> {
+        let pause = self.tell_pause();
+        self.is_paused().then(|| ServerAsk {
+            name,
+            limit: self.limit(),
+            holds: 0,
+            wants: 0,
+            demand: 0,
+            pause,
+        })
+    }
 }
 
 impl Part for Servers {
     fn tell(&self, report: &mut Report) {
-        let Some(sharing) = self.sharing() else { return };
+        let Some(sharing) = self.sharing() else {
+            let room = MAXIMUM_SERVERS.saturating_sub(report.servers.len());
+            let paused = self
+                .all()
+                .into_iter()
+                .filter_map(|(name, server)| server.ask_pause(name));
+            report.servers.extend(paused.take(room));
+            return;
+        };
         for (name, server) in self.all() {
             if report.servers.len() >= MAXIMUM_SERVERS {
                 // Not told means not held: it gets nothing before there is room.
@@ -175,6 +187,11 @@ impl Part for Servers {
     }
 
     fn learn(&self, report: &Report, answer: &Answer) {
+        for (ask, given) in report.servers.iter().zip(&answer.servers) {
+            if let Some(server) = self.named(&ask.name) {
+                server.learn_pause(Duration::from_millis(given.pause_ms));
+            }
+        }
         let Some(sharing) = self.sharing() else { return };
         if sharing.apart.swap(0, Ordering::AcqRel) > 0 {
             sharing.be_cautious();
@@ -197,9 +214,6 @@ impl Part for Servers {
         for ask in &report.servers {
             if let Some(server) = self.named(&ask.name) {
                 server.set_told(true);
-                if ask.pause_ms > 0 {
-                    server.untell_pause();
-                }
             }
         }
     }

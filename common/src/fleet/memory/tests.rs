@@ -100,7 +100,7 @@ impl Process {
                 holds: self.holds(),
                 wants,
                 demand: self.demand,
-                pause_ms: 0,
+                pause: None,
             }],
             circuits: Vec::new(),
             known: 0,

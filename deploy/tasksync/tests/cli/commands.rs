@@ -86,6 +86,10 @@ fn users_are_managed() {
     let shown = service.ask(&["user", "status", "contoso", "ana"]);
     assert!(shown.out.contains("next sync:"), "{shown:?}");
     assert_eq!(service.ask(&["sync-now", "contoso", "ana"]).code, 0);
+    let pauses = service.ask(&["tenant", "pauses", "contoso"]);
+    assert_eq!(pauses.out, "No server of the tenant is paused.\n");
+    let ended = service.ask(&["tenant", "end-pauses", "contoso"]);
+    assert!(ended.out.starts_with("0 pauses were ended"), "{ended:?}");
     let refused = service.ask(&["user", "allow-deletions", "contoso", "ana"]);
     assert!(
         refused.code != 0 && refused.err.contains("nothing-held"),

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
+use tasksync_common::fleet::account;
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::Credentials;
@@ -22,7 +23,7 @@ use super::{locked, odata};
 use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::service::Intent;
 use crate::http::{Answer, Method};
-use crate::session::{Finding, Judge, Judgement, Limits, Request, Session, Shared, account};
+use crate::session::{Finding, Judge, Judgement, Limits, Request, Session, Shared};
 use crate::throttle::Servers;
 
 /// A digest is renewed this long before it runs out.

@@ -15,6 +15,10 @@ fn after(clock: &ManualClock, milliseconds: i64) -> Timestamp {
     clock.now() + SignedDuration::from_millis(milliseconds)
 }
 
+fn pause(server: &ServerLimits, until: Timestamp) {
+    server.pause_until(until, &"contoso".parse().unwrap(), "it is busy");
+}
+
 #[tokio::test]
 async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     let clock = clock();
@@ -84,8 +88,8 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
         async move { server.acquire(deadline).await.map(|_| ()) }
     });
     tokio::task::yield_now().await;
-    server.pause_until(after(&clock, 1_500));
-    server.pause_until(after(&clock, 300));
+    pause(&server, after(&clock, 1_500));
+    pause(&server, after(&clock, 300));
     drop(held);
     // Who was waiting already is told as well.
     let told = waiting.await.unwrap().unwrap_err();
@@ -113,7 +117,7 @@ async fn the_number_of_servers_is_limited() {
     let clock = clock();
     let servers = Servers::with_maximum(1, clock.clone(), 3, None);
     let paused = servers.of(&url("paused.example"), Server::Ews, "");
-    paused.pause_until(after(&clock, 10_000));
+    pause(&paused, after(&clock, 10_000));
     drop(paused);
     let held = servers.of(&url("held.example"), Server::Ews, "");
     drop(servers.of(&url("old.example"), Server::Ews, ""));

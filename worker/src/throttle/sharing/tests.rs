@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::{Fleet, Heartbeat, Member, MemoryFleet, Role};
+use tasksync_common::fleet::{Fleet, Heartbeat, Member, MemoryFleet, Role, ServerName, ServerPause};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::TenantId;
 use tokio::time::{Instant, sleep};
@@ -53,6 +53,12 @@ impl Fleet for Fickle {
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         self.fleet.members().await
     }
+    async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {
+        self.fleet.pauses(servers).await
+    }
+    async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure> {
+        self.fleet.end_pauses(servers).await
+    }
     async fn leave(&self, name: &str) -> Result<(), Failure> {
         self.fleet.leave(name).await
     }
@@ -83,6 +89,10 @@ impl Bench {
     fn process(&self, name: &str) -> Process {
         let nudge: Arc<Nudge> = Arc::default();
         let servers = Servers::shared_by_all(LIMIT, self.clock.clone(), Arc::clone(&nudge));
+        self.beating(name, servers, nudge)
+    }
+
+    fn beating(&self, name: &str, servers: Servers, nudge: Arc<Nudge>) -> Process {
         let heartbeat = Heartbeat {
             fleet: self.fleet.clone(),
             member: Member::new(name, Role::Worker, self.clock.now()),
@@ -98,12 +108,18 @@ impl Bench {
     }
 }
 
+fn url() -> Url {
+    Url::parse("https://mail.contoso.example/").unwrap()
+}
+
 fn server(process: &Process) -> Arc<ServerLimits> {
-    process.servers.of(
-        &Url::parse("https://mail.contoso.example/").unwrap(),
-        Server::Ews,
-        "",
-    )
+    process.servers.of(&url(), Server::Ews, "")
+}
+
+/// The server asks the process for a pause.
+fn pause(bench: &Bench, process: &Process, seconds: i64) {
+    let until = bench.clock.now() + SignedDuration::from_secs(seconds);
+    server(process).pause_until(until, &"contoso".parse().unwrap(), "it is busy");
 }
 
 /// How many requests are in flight, the most that ever were, and how many ended.
@@ -183,7 +199,7 @@ async fn a_pause_one_process_is_told_all_keep() {
     let in_use = server(&third);
     let deadline = bench.clock.now() + SignedDuration::from_secs(9);
     let _held = in_use.acquire(deadline).await.unwrap();
-    server(&one).pause_until(bench.clock.now() + SignedDuration::from_secs(60));
+    pause(&bench, &one, 60);
     sleep(SECOND * 2).await;
     let told = in_use.check().unwrap_err();
     let ErrorClass::Throttled {
@@ -195,6 +211,65 @@ async fn a_pause_one_process_is_told_all_keep() {
     assert!((SECOND * 55..=SECOND * 60).contains(&left), "{left:?}");
     sleep(SECOND * 60).await;
     assert!(in_use.check().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_ended_in_the_store_is_over_in_every_process_also_without_demand() {
+    let bench = bench();
+    let (one, other) = (bench.process("a"), bench.process("b"));
+    let name = [ServerName::new(&url(), Server::Ews, "")];
+    let learned = server(&other);
+    let deadline = bench.clock.now() + SignedDuration::from_secs(9);
+    drop(learned.acquire(deadline).await.unwrap());
+    pause(&bench, &one, 86_400);
+    sleep(SECOND * 2).await;
+    assert!(learned.check().is_err());
+    // Long after the last request.
+    sleep(SECOND * 3_600).await;
+    let known = bench.fleet.pauses(&name).await.unwrap().swap_remove(0).unwrap();
+    assert_eq!(known.why.as_deref(), Some("it is busy"));
+    assert_eq!(bench.fleet.end_pauses(&name).await.unwrap(), 1);
+    sleep(SECOND * 2).await;
+    for process in [&one, &other] {
+        assert!(server(process).check().is_ok());
+    }
+    assert_eq!(bench.fleet.pauses(&name).await.unwrap(), [None]);
+    // What the server asks for later counts.
+    pause(&bench, &other, 60);
+    sleep(SECOND * 2).await;
+    let deadline = bench.clock.now() + SignedDuration::from_secs(9);
+    let refused = server(&one).acquire(deadline).await.map(drop);
+    assert!(matches!(refused.unwrap_err().class, ErrorClass::Throttled { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_a_pause_is_told_of_it_again() {
+    let bench = bench();
+    let process = bench.process("a");
+    pause(&bench, &process, 3_600);
+    sleep(SECOND * 2).await;
+    bench.fleet.fleet.lose_everything();
+    sleep(SECOND * 2).await;
+    assert!(server(&process).check().is_err());
+    let name = [ServerName::new(&url(), Server::Ews, "")];
+    assert!(bench.fleet.pauses(&name).await.unwrap()[0].is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_alone_tells_its_pauses_and_learns_that_they_were_ended() {
+    let bench = bench();
+    let servers = Servers::new(LIMIT, bench.clock.clone());
+    let process = bench.beating("alone", servers, Arc::default());
+    let name = [ServerName::new(&url(), Server::Ews, "")];
+    pause(&bench, &process, 3_600);
+    sleep(SECOND * 2).await;
+    assert!(bench.fleet.pauses(&name).await.unwrap()[0].is_some());
+    assert!(server(&process).check().is_err());
+    assert_eq!(bench.fleet.end_pauses(&name).await.unwrap(), 1);
+    sleep(SECOND * 2).await;
+    let deadline = bench.clock.now() + SignedDuration::from_secs(9);
+    let held = server(&process).acquire(deadline).await.unwrap();
+    assert_eq!(held.server().counts().in_flight, 1, "its limit is its own");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,153 @@
+//! Pauses that servers asked for: what is told of them, what is known of them, and how a server is named.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::metrics::record::Server;
+use crate::model::TenantId;
+use crate::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
+
+/// One service of one host under one account: what limits and pauses are kept for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerName {
+    /// Host and port.
+    pub host: String,
+    /// Whom the server counts requests for; see [`account`].
+    pub account: String,
+    service: &'static str,
+}
+
+impl ServerName {
+    /// The name of the service at the URL's host and port, under `account`.
+    #[must_use]
+    pub fn new(url: &Url, server: Server, account: &str) -> Self {
+        Self {
+            host: host_of(url),
+            account: account.to_owned(),
+            service: server.name(),
+        }
+    }
+
+    /// The service, as metrics name it.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// Returns every server that syncs of the tenant call, in order and once.
+    #[must_use]
+    pub fn of_tenant(tenant: &Tenant) -> Vec<Self> {
+        let SourceConnection::SharePoint(source) = &tenant.source;
+        let by = account(&tenant.id, &source.credentials);
+        let mut names: BTreeSet<Self> = source
+            .sites
+            .iter()
+            .map(|site| Self::new(site, Server::SharePoint, &by))
+            .collect();
+        let MailboxConnection::Ews { url, credentials, .. } = &tenant.mailbox;
+        names.insert(Self::new(url, Server::Ews, &account(&tenant.id, credentials)));
+        names.into_iter().collect()
+    }
+}
+
+/// The form in which processes and stores exchange it. A NUL is in no host name, so no two names have one form. Exchange has no
+/// third part: earlier builds knew no other service.
+impl fmt::Display for ServerName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}\0{}", self.host, self.account)?;
+        if self.service == Server::Ews.name() {
+            Ok(())
+        } else {
+            write!(formatter, "\0{}", self.service)
+        }
+    }
+}
+
+/// Returns whom a server counts requests of these credentials for: a company's server its service account, a cloud that
+/// serves many each tenant's application.
+#[must_use]
+pub fn account(tenant: &TenantId, credentials: &Credentials) -> String {
+    match credentials {
+        Credentials::Basic { user, .. } => user.to_lowercase(),
+        Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
+            format!("{tenant}/{client_id}")
+        }
+    }
+}
+
+/// Returns the URL's host and port.
+#[must_use]
+pub fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("an address without host");
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// A pause as the process tells it that was asked for it. Times are relative, because processes' clocks differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseTold {
+    /// What is left of it, in milliseconds.
+    pub left_ms: u64,
+    /// How long ago the server asked for it, in milliseconds. One that is older than the last time the server's pauses were ended
+    /// is over.
+    pub ago_ms: u64,
+    /// The tenant whose request was answered so.
+    pub tenant: TenantId,
+    /// The answer, in a few words of our own.
+    pub why: String,
+}
+
+/// A server's pause as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPause {
+    /// When the server asked for it; not known of a pause that an earlier build told.
+    pub since: Option<Timestamp>,
+    /// Nothing is sent before.
+    pub until: Timestamp,
+    /// The tenant whose request was answered so, as far as it is known.
+    pub tenant: Option<TenantId>,
+    /// The answer, as far as it is known.
+    pub why: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_s_servers_are_named_as_its_requests_name_them() {
+        let tenant: Tenant = serde_json::from_value(serde_json::json!({
+            "id": "contoso", "display_name": "Contoso",
+            "source": {
+                "kind": "sharepoint",
+                "sites": ["https://office.contoso.example/a", "https://OFFICE.contoso.example:443/b", "https://sp2.contoso.example:8443/"],
+                "credentials": { "kind": "basic", "user": "CONTOSO\\svc", "password": "env:A" },
+            },
+            "mailbox": {
+                "kind": "ews", "url": "https://office.contoso.example/EWS/Exchange.asmx",
+                "credentials": {
+                    "kind": "oauth_secret", "token_url": "https://login.example/token", "client_id": "app", "scope": "s", "secret": "env:B",
+                },
+            },
+        }))
+        .unwrap();
+        let names: Vec<String> = ServerName::of_tenant(&tenant)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "office.contoso.example:443\0contoso/app",
+                "office.contoso.example:443\0contoso\\svc\0sharepoint",
+                "sp2.contoso.example:8443\0contoso\\svc\0sharepoint",
+            ]
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! The pauses that a tenant's servers asked for, and their end.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use serde::Serialize;
+use tasksync_common::error::{ErrorClass, Failure};
+use tasksync_common::fleet::ServerName;
+use tasksync_common::model::{TenantId, UserKey};
+use tasksync_common::registry::Tenant;
+use tasksync_common::schedule::UserStatus;
+
+use crate::parts::Parts;
+
+/// Users looked at in one page, and at once.
+const PAGE: usize = 500;
+const AT_ONCE: usize = 16;
+
+/// A server that is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Pause {
+    /// Host and port.
+    pub(crate) server: String,
+    /// The service on it, as metrics name it.
+    pub(crate) service: &'static str,
+    /// The account whose requests are paused.
+    pub(crate) account: String,
+    /// When the server asked for it; unknown of a pause that a worker of an earlier build told.
+    pub(crate) since: Option<Timestamp>,
+    /// Nothing is sent before.
+    pub(crate) until: Timestamp,
+    /// The tenant whose request was answered so: another one where two tenants share the account.
+    pub(crate) met_by: Option<TenantId>,
+    /// The answer.
+    pub(crate) why: Option<String>,
+}
+
+/// Returns the tenant's servers that are paused now.
+///
+/// # Errors
+/// The store's own, when it does not answer.
+pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Pause>, Failure> {
+    let servers = ServerName::of_tenant(tenant);
+    let pauses = parts.fleet.pauses(&servers).await?;
+    Ok(servers
+        .into_iter()
+        .zip(pauses)
+        .filter_map(|(server, pause)| {
+            let pause = pause?;
+            Some(Pause {
+                service: server.service(),
+                server: server.host,
+                account: server.account,
+                since: pause.since,
+                until: pause.until,
+                met_by: pause.tenant,
+                why: pause.why,
+            })
+        })
+        .collect())
+}
+
+/// What the end of pauses did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Ended {
+    /// Pauses that were ended.
+    pub(crate) ended: usize,
+    /// People who waited for their end, and are due now.
+    pub(crate) due: u64,
+}
+
+/// Ends the pauses of these servers of the tenant, and makes everybody due who was put off because of one.
+///
+/// # Errors
+/// A store's own, when it does not answer. Pauses that were ended stay ended.
+pub(crate) async fn end(parts: &Parts, tenant: &TenantId, servers: &[ServerName]) -> Result<Ended, Failure> {
+    let ended = parts.fleet.end_pauses(servers).await?;
+    if ended == 0 {
+        return Ok(Ended { ended, due: 0 });
+    }
+    // Every worker learns it with its next exchange. A person who is tried before that would be put off to the old end again.
+    tokio::time::sleep(parts.settings.schedule.heartbeat_interval * 2).await;
+    let due = make_waiting_due(parts, tenant).await?;
+    Ok(Ended { ended, due })
+}
+
+/// Makes everybody of the tenant due whom a pause put off. Says how many they are.
+async fn make_waiting_due(parts: &Parts, tenant: &TenantId) -> Result<u64, Failure> {
+    let schedule = &*parts.schedule;
+    let mut due = 0;
+    let mut after = None;
+    loop {
+        let page = schedule.users(tenant, after.as_ref(), PAGE).await?;
+        let made_due: Vec<bool> = futures::stream::iter(page.names)
+            .map(|user| {
+                let key = UserKey::new(tenant.clone(), user);
+                async move {
+                    match schedule.status(&key).await? {
+                        Some(status) if was_put_off(&status) => schedule.make_due(&key).await,
+                        Some(_) | None => Ok(false),
+                    }
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        due += made_due.into_iter().filter(|made_due| *made_due).count() as u64;
+        after = page.next;
+        if after.is_none() {
+            return Ok(due);
+        }
+    }
+}
+
+/// Whether the user's last attempt met a pause.
+fn was_put_off(status: &UserStatus) -> bool {
+    let class = status.last_failure.as_ref().map(|failure| &failure.class);
+    !status.claimed && matches!(class, Some(ErrorClass::Throttled { .. }))
+}
