@@ -45,6 +45,8 @@ pub struct Reached {
     pub confirmed: BTreeSet<SourceKey>,
     /// Lists and sites that could not be read.
     pub unread: BTreeMap<LocationKey, Failure>,
+    /// Lists and sites that could not be read before and were read now.
+    pub read_again: BTreeSet<LocationKey>,
     /// Tasks of which nothing was decided, because one side could not be read or two answers contradict each other.
     pub undecided: BTreeMap<SourceKey, Failure>,
     /// Both sides were listed from the start.
@@ -306,6 +308,7 @@ impl Pass {
             folders,
             confirmed,
             unread,
+            read_again,
             undecided: _,
             full,
         } = std::mem::take(&mut self.reached);
@@ -338,6 +341,7 @@ impl Pass {
             state.full_check_at = Some(now);
             state.unread = unread;
         } else {
+            state.unread.retain(|location, _| !read_again.contains(location));
             state.unread.extend(unread);
         }
         self.is_unsaved()

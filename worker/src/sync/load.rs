@@ -132,6 +132,7 @@ impl Loader<'_> {
             folders: std::mem::take(&mut from_mailbox.reached),
             confirmed: std::mem::take(&mut from_mailbox.confirmed),
             unread: from_source.unread.clone(),
+            read_again: from_source.read_again(&state),
             undecided,
             full,
         };

@@ -31,6 +31,15 @@ impl SourceReading {
             .map(|(key, _)| key)
     }
 
+    /// Returns the lists and sites that could not be read before and were read now: a task of them was read, or everything was listed.
+    pub(super) fn read_again(&self, state: &SyncState) -> BTreeSet<LocationKey> {
+        let read: BTreeSet<LocationKey> = self.present().map(SourceKey::location).collect();
+        let again = |location: &&LocationKey| {
+            !self.unread.contains_key(*location) && (self.listed.is_some() || read.contains(*location))
+        };
+        state.unread.keys().filter(again).cloned().collect()
+    }
+
     fn is_unread(&self, key: &SourceKey) -> bool {
         self.unread
             .keys()

@@ -32,7 +32,8 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded) -> Result<(),
     Ok(())
 }
 
-/// Ends the alerts about what a person of the tenant could not read `before` the pass and can read now.
+/// Ends the alerts about what a person of the tenant could not read `before` the pass and can read now. The first pass of anybody who
+/// reads it ends it.
 pub(super) async fn end(
     registry: &dyn Registry,
     tenant: &TenantId,
