@@ -20,7 +20,7 @@ use tasksync_common::registry::{Credentials, SecretRef};
 use url::Url;
 
 use crate::http::service::{self, Intent};
-use crate::http::{Call, Http, secret_header};
+use crate::http::{Call, Http, host_of, secret_header};
 use assertion::KeyError;
 use endpoint::Proof;
 use secret::{Secrets, unavailable};
@@ -285,6 +285,7 @@ impl Authenticator {
             method: crate::http::Method::POST,
             url: grant.token_url.clone(),
             server: Server::Token,
+            payer: host_of(grant.token_url).into(),
             operation: "token",
             headers,
             body: endpoint::form(grant.client_id, grant.scope, &proof),

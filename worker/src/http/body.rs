@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::room::{Place, Room};
 
 /// An answer may inflate to this many times what was sent, …
 pub(super) const MOST_INFLATED: usize = 100;
@@ -14,24 +15,11 @@ pub(super) const MOST_INFLATED: usize = 100;
 /// … beyond its first bytes, which may come from nothing.
 const FREELY_INFLATED: usize = 64 * 1024;
 
-/// An answer with more bytes than this needs room among the large ones.
+/// An answer with more bytes than this needs room among the large ones: enough for the largest, until its length is known.
 const LARGE: usize = 1024 * 1024;
-
-/// Bytes of large answers in the process, in KiB. A newcomer waits until there is room for the largest answer.
-const ROOM: usize = 192 * 1024;
 
 /// Compressed bytes inflated before the limits are looked at again.
 const PIECE: usize = 4 * 1024;
-
-/// Room for large answers, shared by everything that a client does.
-#[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
-    }
-}
 
 /// Why a body is not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +35,11 @@ pub(super) enum Refused {
 /// A body that is being read.
 pub(super) struct Body {
     room: Room,
+    payer: Arc<str>,
     limit: usize,
     sent: usize,
     content: Content,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 enum Content {
@@ -80,8 +69,8 @@ impl io::Write for Bounded {
 }
 
 impl Body {
-    /// An empty body of at most `limit` bytes.
-    pub(super) fn new(gzip: bool, limit: usize, room: Room) -> Self {
+    /// An empty body of at most `limit` bytes, whose room is counted for `payer`.
+    pub(super) fn new(gzip: bool, limit: usize, room: Room, payer: Arc<str>) -> Self {
         let content = if gzip {
             Content::Gzip(Box::new(MultiGzDecoder::new(Bounded::default())))
         } else {
@@ -89,6 +78,7 @@ impl Body {
         };
         Self {
             room,
+            payer,
             limit,
             sent: 0,
             content,
@@ -118,10 +108,7 @@ impl Body {
                 _ => Refused::Malformed,
             })?;
             if self.place.is_none() && self.len() > LARGE {
-                let whole = kib(self.limit).min(ROOM as u32);
-                // The semaphore is never closed; without it there would be no limit, so the answer is refused.
-                let place = Arc::clone(&self.room.0).acquire_many_owned(whole).await;
-                self.place = Some(place.map_err(|_| Refused::TooLarge)?);
+                self.place = Some(self.room.place(&self.payer, kib(self.limit)).await);
             }
         }
         Ok(())
@@ -146,8 +133,7 @@ impl Body {
             return Ok(Bytes::from(bytes));
         };
         bytes.shrink_to_fit();
-        let unused = place.num_permits().saturating_sub(kib(bytes.len()) as usize);
-        drop(place.split(unused));
+        place.shrink_to(kib(bytes.len()));
         Ok(Bytes::from_owner(Held { bytes, _place: place }))
     }
 }
@@ -159,7 +145,7 @@ fn kib(bytes: usize) -> u32 {
 /// A large body with its room.
 struct Held {
     bytes: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl AsRef<[u8]> for Held {
@@ -173,6 +159,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
+    use super::super::room::ROOM;
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -184,7 +171,7 @@ mod tests {
     }
 
     async fn read(body: &[u8], limit: usize) -> Result<Bytes, Refused> {
-        let mut read = Body::new(true, limit, Room::default());
+        let mut read = Body::new(true, limit, Room::default(), "contoso".into());
         for chunk in body.chunks(10_000) {
             read.add(chunk).await?;
         }
@@ -210,8 +197,8 @@ mod tests {
     #[tokio::test]
     async fn large_bodies_take_room_as_long_as_anybody_holds_them() {
         let room = Room::default();
-        let free = || room.0.available_permits();
-        let mut body = Body::new(false, 16 * MIB, room.clone());
+        let free = || room.free();
+        let mut body = Body::new(false, 16 * MIB, room.clone(), "contoso".into());
         body.add(&vec![0; 2 * MIB]).await.unwrap();
         assert_eq!(free(), ROOM - 16 * 1024);
         let whole = body.finish().unwrap();
@@ -221,7 +208,7 @@ mod tests {
         assert_eq!(free(), ROOM - 2 * 1024);
         drop(part);
         assert_eq!(free(), ROOM);
-        let mut small = Body::new(false, 16 * MIB, room.clone());
+        let mut small = Body::new(false, 16 * MIB, room.clone(), "contoso".into());
         small.add(&vec![0; LARGE]).await.unwrap();
         assert_eq!((small.finish().unwrap().len(), free()), (LARGE, ROOM));
     }

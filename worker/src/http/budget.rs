@@ -25,7 +25,74 @@ pub(super) fn take(bytes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tasksync_common::clock::SystemClock;
+    use tasksync_common::error::{Code, ErrorClass};
+    use tasksync_common::metrics::record::Server;
+    use tasksync_common::settings::OutboundSettings;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::http::header::HeaderMap;
+    use crate::http::service::{self, Intent};
+    use crate::http::{Call, Http, Method};
+
+    #[tokio::test]
+    async fn an_answer_beyond_the_budget_is_a_failure_that_may_pass_and_names_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{}",
+                "x".repeat(600)
+            );
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let settings = OutboundSettings {
+            allowed_networks: vec!["127.0.0.0/8".to_owned()],
+            allow_plain_http: true,
+            ..OutboundSettings::default()
+        };
+        let http = Http::new(settings, Arc::new(SystemClock)).unwrap();
+        let call = Call {
+            method: Method::GET,
+            url: format!("http://{address}/").parse().unwrap(),
+            server: Server::Ews,
+            payer: "contoso".into(),
+            operation: "GetItem",
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(20),
+        };
+        let error = of_bytes(1_000, async {
+            assert_eq!(http.send(call.clone()).await.unwrap().body.len(), 600);
+            http.send(call.clone()).await.unwrap_err()
+        })
+        .await;
+        let failure = service::no_answer(Server::Ews, &error, Intent::Read);
+        assert_eq!(
+            (failure.class, failure.code),
+            (ErrorClass::Transient, Code::BudgetExhausted)
+        );
+        assert!(
+            failure.detail.contains(&address.to_string()),
+            "{}",
+            failure.detail
+        );
+        // A write was carried out, whatever its answer is too long for.
+        assert!(error.may_have_happened());
+        // The next piece of work is free of it.
+        assert_eq!(http.send(call).await.unwrap().body.len(), 600);
+        serving.abort();
+    }
 
     #[tokio::test]
     async fn a_budget_is_used_up_and_work_without_one_is_free() {

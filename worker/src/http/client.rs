@@ -12,11 +12,12 @@ use tasksync_common::telemetry::spans;
 use tracing::Instrument as _;
 
 use super::address::AddressRules;
-use super::body::{Body, Refused, Room};
+use super::body::{Body, Refused};
 use super::budget;
 use super::explain::{call_error, reason_of};
 use super::offset::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
+use super::room::Room;
 use super::{Answer, Call, CallError, host_of};
 
 /// Connections are thrown away at most this often, whatever servers do.
@@ -276,7 +277,7 @@ impl Http {
                 reason: "the answer is announced as gzip and is none".to_owned(),
             },
         };
-        let mut body = Body::new(gzip, limit, self.shared.room.clone());
+        let mut body = Body::new(gzip, limit, self.shared.room.clone(), call.payer);
         while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
             body.add(&chunk).await.map_err(refused)?;
         }

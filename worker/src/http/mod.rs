@@ -7,15 +7,18 @@ mod client;
 mod explain;
 mod offset;
 mod resolver;
+mod room;
 mod server_clock;
 pub(crate) mod service;
 mod text;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
+pub(crate) use tasksync_common::fleet::host_of;
 use tasksync_common::metrics::record::{Outcome, Server};
 use url::Url;
 
@@ -38,6 +41,8 @@ pub struct Call {
     pub url: Url,
     /// What kind of server that is, for metrics and traces.
     pub server: Server,
+    /// For whom a large answer takes room in memory: the tenant, or the server where many tenants share what is asked for.
+    pub payer: Arc<str>,
     /// What is asked for, for traces: a name of the protocol's own, never a path.
     pub operation: &'static str,
     /// Header lines, `Authorization` included (marked sensitive).
@@ -175,15 +180,6 @@ impl CallError {
             Self::Broken { .. } => Outcome::Broken,
             Self::TooLarge { .. } | Self::Inflates { .. } | Self::OverBudget { .. } => Outcome::TooLarge,
         }
-    }
-}
-
-/// Host and port for messages; never the path, which may name people.
-pub(crate) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("an address without host");
-    match url.port_or_known_default() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
     }
 }
 

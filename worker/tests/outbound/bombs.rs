@@ -5,27 +5,32 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tasksync_common::clock::SystemClock;
-use tasksync_common::error::Code;
+use tasksync_common::error::{Code, Failure};
 use tasksync_common::metrics::record::Server as Kind;
-use tasksync_common::registry::{Access, Credentials, SecretRef};
+use tasksync_common::registry::{Access, Credentials, SecretRef, SharePointConnection};
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::Http;
 use tasksync_worker::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
 use tasksync_worker::mailbox::{Mailbox as _, Owner};
+use tasksync_worker::source::sharepoint::{SharePointSettings, SharePointSource};
+use tasksync_worker::source::{Person, Source as _};
 use tasksync_worker::throttle::{MailboxLocks, Servers};
 
 use crate::server::{Reply, Server, settings};
 
 const BOMBS: usize = 64;
 const MOST_KIB: usize = 512 * 1024;
+const MIB: usize = 1024 * 1024;
+const LENGTH: usize = 15 * MIB;
 
-/// An answer of 15 MiB.
-fn bomb() -> bytes::Bytes {
-    const LENGTH: usize = 15 * 1024 * 1024;
+/// An answer of this type that announces 15 MiB and has as many bytes as `sent` says: `first`, and `again` as often as it fits.
+fn bomb(kind: &str, first: &str, again: &str, sent: usize) -> bytes::Bytes {
     let mut answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {LENGTH}\r\n\r\n<html>")
-            .into_bytes();
-    answer.resize(answer.len() - "<html>".len() + LENGTH, b' ');
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+    let length = answer.len() + sent;
+    answer.extend_from_slice(first.as_bytes());
+    answer.extend_from_slice(again.repeat(sent / again.len() + 1).as_bytes());
+    answer.truncate(length);
     answer.into()
 }
 
@@ -34,6 +39,82 @@ fn peak_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What a process has for all its tenants.
+struct Rig {
+    http: Http,
+    servers: Servers,
+    clock: Arc<SystemClock>,
+    password: tempfile::NamedTempFile,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let clock = Arc::new(SystemClock);
+        let password = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(password.path(), "secret").unwrap();
+        Self {
+            http: Http::new(settings(), clock.clone()).unwrap(),
+            servers: Servers::new(BOMBS, clock.clone()),
+            clock,
+            password,
+        }
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials::Basic {
+            user: "svc".to_owned(),
+            password: SecretRef::File(self.password.path().to_owned()),
+        }
+    }
+
+    fn mailbox(&self, tenant: &str, server: &Server) -> EwsMailbox {
+        let url = server.url("/EWS/Exchange.asmx");
+        let limits = self.servers.of(&url, Kind::Ews, tenant);
+        EwsMailbox::new(
+            self.http.clone(),
+            Authenticator::new(self.http.clone()),
+            EwsConnection {
+                tenant: tenant.parse().unwrap(),
+                url,
+                credentials: self.credentials(),
+                access: Access::Delegate,
+            },
+            self.clock.clone(),
+            EwsLimits::default(),
+            limits,
+            MailboxLocks::new(self.clock.clone()),
+        )
+    }
+
+    fn source(&self, tenant: &str, server: &Server) -> SharePointSource {
+        SharePointSource::new(
+            self.http.clone(),
+            Authenticator::new(self.http.clone()),
+            SharePointConnection {
+                sites: vec![server.url("/sites/p")],
+                credentials: self.credentials(),
+            },
+            tenant.parse().unwrap(),
+            self.clock.clone(),
+            self.servers.clone(),
+            SharePointSettings {
+                feed_window: Duration::ZERO,
+                ..SharePointSettings::default()
+            },
+        )
+    }
+}
+
+fn owner(number: usize) -> Owner {
+    Owner {
+        mailbox: format!("p{number}@contoso.example").parse().unwrap(),
+        zone: TimeZone::UTC,
+        marker: "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"
+            .parse()
+            .unwrap(),
+    }
 }
 
 /// Memory is measured in a process of its own.
@@ -50,52 +131,34 @@ fn a_worker_survives_many_bombs_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in a process of its own, started by a_worker_survives_many_bombs_at_once"]
 async fn many_bombs_at_once() {
-    let bomb = bomb();
-    let hostile = Server::plain(move |_, _| Reply::Share(bomb.clone())).await;
+    let page = bomb("text/xml", "<html>", " ", LENGTH);
+    let tree = bomb("application/json", "{\"value\":[", "{\"\":0},", LENGTH);
+    let hostile = Server::plain(move |_, request| {
+        Reply::Share(if request.contains("/_api/") {
+            tree.clone()
+        } else {
+            page.clone()
+        })
+    })
+    .await;
     let honest = Server::plain(|_, _| Reply::answer(401, "", "")).await;
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
-    std::fs::write(&password, "secret").unwrap();
-    let clock = Arc::new(SystemClock);
-    let http = Http::new(settings(), clock.clone()).unwrap();
-    let servers = Servers::new(BOMBS, clock.clone());
-    let mailbox = |tenant: &str, server: &Server| {
-        let url = server.url("/EWS/Exchange.asmx");
-        let limits = servers.of(&url, Kind::Ews, tenant);
-        EwsMailbox::new(
-            http.clone(),
-            Authenticator::new(http.clone()),
-            EwsConnection {
-                tenant: tenant.parse().unwrap(),
-                url,
-                credentials: Credentials::Basic {
-                    user: "svc".to_owned(),
-                    password: SecretRef::File(password.clone()),
-                },
-                access: Access::Delegate,
-            },
-            clock.clone(),
-            EwsLimits::default(),
-            limits,
-            MailboxLocks::new(clock.clone()),
-        )
-    };
-    let owner = |number: usize| Owner {
-        mailbox: format!("p{number}@contoso.example").parse().unwrap(),
-        zone: TimeZone::UTC,
-        marker: "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"
-            .parse()
-            .unwrap(),
-    };
+    let rig = Rig::new();
     let before = peak_kib();
-    let bombed = Arc::new(mailbox("contoso", &hostile));
-    let mut bombs = tokio::task::JoinSet::new();
+    let mailbox = Arc::new(rig.mailbox("contoso", &hostile));
+    let mut bombs = tokio::task::JoinSet::<Result<(), Failure>>::new();
     for number in 0..BOMBS {
-        let (bombed, owner) = (Arc::clone(&bombed), owner(number));
-        bombs.spawn(async move { bombed.folders(&owner).await });
+        if number % 8 != 0 {
+            let mailbox = Arc::clone(&mailbox);
+            bombs.spawn(async move { mailbox.folders(&owner(number)).await.map(drop) });
+        } else {
+            // A source asks its site once for all people, so each is a tenant of its own.
+            let source = rig.source(&format!("contoso-{number}"), &hostile);
+            let person = Person { login: "ana".into() };
+            bombs.spawn(async move { source.everything(&person).await.map(drop) });
+        }
     }
     // Others are served meanwhile.
-    let others = mailbox("fabrikam", &honest);
+    let others = rig.mailbox("fabrikam", &honest);
     for number in 0..20 {
         let failure = others.folders(&owner(number)).await.unwrap_err();
         assert_eq!(failure.code, Code::ExchangeSignInRefused, "{failure}");
@@ -103,10 +166,47 @@ async fn many_bombs_at_once() {
     }
     while let Some(result) = bombs.join_next().await {
         let failure = result.unwrap().unwrap_err();
-        let expected = [Code::ExchangeBadAnswer, Code::ExchangeTimeout];
+        let expected = [
+            Code::ExchangeBadAnswer,
+            Code::ExchangeTimeout,
+            Code::SharePointBadAnswer,
+            Code::SharePointAnswerTooLarge,
+            Code::SharePointTimeout,
+        ];
         assert!(expected.contains(&failure.code), "{failure}");
     }
     let peak = peak_kib();
     assert!(peak < MOST_KIB, "{peak} KiB, {before} KiB before");
     println!("{peak} KiB at most, {before} KiB before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_begins_many_large_answers_and_ends_none_leaves_room_for_those_of_others() {
+    let begun = bomb("text/xml", "<html>", " ", 2 * MIB);
+    let hostile = Server::plain(move |_, _| Reply::Share(begun.clone())).await;
+    let large = format!("<html>{}", " ".repeat(2 * MIB));
+    let honest = Server::plain(move |_, _| Reply::answer(200, "Content-Type: text/html\r\n", &large)).await;
+    let rig = Rig::new();
+    let mailbox = Arc::new(rig.mailbox("contoso", &hostile));
+    let mut begun = tokio::task::JoinSet::new();
+    for number in 0..BOMBS {
+        let mailbox = Arc::clone(&mailbox);
+        begun.spawn(async move { mailbox.folders(&owner(number)).await.map(drop) });
+    }
+    while hostile.requests.lock().unwrap().len() < BOMBS {
+        tokio::task::yield_now().await;
+    }
+    let others = rig.mailbox("fabrikam", &honest);
+    for number in 0..8 {
+        let failure = others.folders(&owner(number)).await.unwrap_err();
+        assert_eq!(
+            failure.code,
+            Code::ExchangeBadAnswer,
+            "read to its end: {failure}"
+        );
+    }
+    assert!(
+        begun.try_join_next().is_none(),
+        "all of them still wait for their end"
+    );
 }

@@ -17,6 +17,7 @@ fn get(url: Url) -> Call {
         method: reqwest::Method::GET,
         url,
         server: record::Server::Ews,
+        payer: "contoso".into(),
         operation: "GetFolder",
         headers: HeaderMap::new(),
         body: Bytes::new(),

@@ -200,6 +200,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
             method: reqwest::Method::POST,
             url,
             server: record::Server::Ews,
+            payer: "contoso".into(),
             operation: "GetFolder",
             headers,
             body: Bytes::from(format!("password={CANARY}")),

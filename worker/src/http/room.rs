@@ -1,0 +1,203 @@
+//! Room in memory for large answers, shared fairly: whoever's servers send much, the next one finds room.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Bytes of large answers in the process, in KiB.
+pub(super) const ROOM: u32 = 192 * 1024;
+
+/// Room for large answers, shared by everything that a client does. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Room(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    given_back: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    taken: u32,
+    /// Those who hold room or wait for some.
+    payers: HashMap<Arc<str>, Payer>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Payer {
+    holds: u32,
+    waits: u32,
+}
+
+impl State {
+    /// Whether `payer` may take this much now. Everybody may have one place; for more there must be an equal share left for each other
+    /// one who holds room or waits, and one for a newcomer.
+    fn allows(&self, payer: &str, kib: u32) -> bool {
+        if kib > ROOM - self.taken {
+            return false;
+        }
+        let holds = self.payers.get(payer).map_or(0, |payer| payer.holds);
+        let others = self.payers.keys().filter(|other| &***other != payer).count();
+        let share = ROOM / u32::try_from(others + 2).unwrap_or(u32::MAX);
+        holds == 0 || holds + kib <= share
+    }
+
+    fn change(&mut self, payer: &Arc<str>, change: impl FnOnce(&mut Payer)) {
+        let entry = self.payers.entry(Arc::clone(payer)).or_default();
+        change(entry);
+        if *entry == Payer::default() {
+            self.payers.remove(payer);
+        }
+    }
+}
+
+impl Room {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole after every change, so a panic elsewhere does not spoil it.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns room for this much, at most all there is, once `payer` may have it. Callers limit how long they wait.
+    pub(super) async fn place(&self, payer: &Arc<str>, kib: u32) -> Place {
+        let kib = kib.min(ROOM);
+        let waiting = Waiting::new(self, payer);
+        loop {
+            let given_back = self.0.given_back.notified();
+            tokio::pin!(given_back);
+            // From here on no change is missed.
+            given_back.as_mut().enable();
+            {
+                let mut state = self.state();
+                if state.allows(payer, kib) {
+                    state.taken += kib;
+                    state.change(payer, |payer| payer.holds += kib);
+                    break;
+                }
+            }
+            given_back.await;
+        }
+        drop(waiting);
+        Place {
+            room: self.clone(),
+            payer: Arc::clone(payer),
+            kib,
+        }
+    }
+
+    /// Room that nobody holds, in KiB.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> u32 {
+        ROOM - self.state().taken
+    }
+}
+
+/// Counts as waiting until it is dropped, also when the caller gave up.
+struct Waiting<'a> {
+    room: &'a Room,
+    payer: &'a Arc<str>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(room: &'a Room, payer: &'a Arc<str>) -> Self {
+        room.state().change(payer, |payer| payer.waits += 1);
+        Self { room, payer }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.room
+            .state()
+            .change(self.payer, |payer| payer.waits = payer.waits.saturating_sub(1));
+        self.room.0.given_back.notify_waiters();
+    }
+}
+
+/// Room that an answer takes, given back when dropped.
+pub(super) struct Place {
+    room: Room,
+    payer: Arc<str>,
+    kib: u32,
+}
+
+impl Place {
+    /// Gives back what is not needed.
+    pub(super) fn shrink_to(&mut self, kib: u32) {
+        let unused = self.kib.saturating_sub(kib);
+        self.kib -= unused;
+        {
+            let mut state = self.room.state();
+            state.taken = state.taken.saturating_sub(unused);
+            state.change(&self.payer, |payer| {
+                payer.holds = payer.holds.saturating_sub(unused)
+            });
+        }
+        self.room.0.given_back.notify_waiters();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    const ANSWER: u32 = 16 * 1024;
+
+    fn payer(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_much_leaves_room_for_others() {
+        let room = Room::default();
+        let now = |name: &str| room.place(&payer(name), ANSWER).now_or_never();
+        let mut hostile: Vec<Place> = std::iter::from_fn(|| now("hostile")).collect();
+        assert_eq!(hostile.len(), 6, "half of it, while nobody else wants any");
+        let mut others = Vec::new();
+        for number in 0..6 {
+            others.push(now(&format!("tenant {number}")).unwrap());
+        }
+        assert_eq!((room.free(), now("one more").is_none()), (0, true));
+        // What is given back goes to who has nothing, and not to who has much.
+        let waiting = tokio::spawn({
+            let room = room.clone();
+            async move { room.place(&payer("one more"), ANSWER).await }
+        });
+        let again = tokio::spawn({
+            let room = room.clone();
+            async move { room.place(&payer("hostile"), ANSWER).await }
+        });
+        tokio::task::yield_now().await;
+        hostile.pop();
+        let place = tokio::time::timeout(Duration::from_secs(10), waiting)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!again.is_finished());
+        again.abort();
+        again.await.map(drop).unwrap_err();
+        drop((hostile, others, place));
+        assert_eq!(room.free(), ROOM);
+        assert!(room.state().payers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_larger_than_all_room_comes_alone() {
+        let room = Room::default();
+        let place = room.place(&payer("a"), u32::MAX).await;
+        assert_eq!(room.free(), 0);
+        drop(place);
+        assert_eq!(room.free(), ROOM);
+    }
+}
