@@ -69,6 +69,7 @@ impl ServicesArguments {
             rabbitmq: all || self.rabbitmq,
             rabbitmq_cluster: self.rabbitmq_cluster,
             postgres: all || self.postgres,
+            postgres_fills: false,
             parent: self.folder.clone(),
             binaries: Binaries {
                 first: self.binary_dirs.clone(),

@@ -31,6 +31,7 @@ mod redis_cluster;
 mod redis_sentinel;
 mod server;
 mod set;
+mod volume;
 mod watchdog;
 
 pub use authority::{PrivateAuthority, ServerCertificate};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::process::{Launch, Process, Signal};
 use super::server::{Home, Recipe, Server};
-use super::{ServiceError, ServiceFolder, ports};
+use super::{ServiceError, ServiceFolder, ports, volume};
 
 /// The superuser.
 const USER: &str = "postgres";
@@ -30,6 +30,8 @@ pub struct PostgresRecipe {
     password: String,
     /// User and group the server runs as, when not those of this process.
     account: Option<(u32, u32)>,
+    /// Its volume can be made to look full.
+    fills: bool,
 }
 
 impl Postgres {
@@ -38,6 +40,18 @@ impl Postgres {
     /// # Errors
     /// Why it does not come up, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
+        Self::start_as(folder, false).await
+    }
+
+    /// The same on a volume that [`Self::fill_volume`] makes look full.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when there is no C compiler.
+    pub async fn start_on_volume(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
+        Self::start_as(folder, true).await
+    }
+
+    async fn start_as(folder: &Arc<ServiceFolder>, fills: bool) -> Result<Self, ServiceError> {
         let account = if folder.is_root() {
             folder.open_to_others()?;
             let accounts =
@@ -51,6 +65,7 @@ impl Postgres {
                 port: ports::free_port()?,
                 password: uuid::Uuid::new_v4().simple().to_string(),
                 account,
+                fills,
             })
         })
         .await
@@ -64,6 +79,14 @@ impl Postgres {
             "postgres://{USER}:{}@127.0.0.1:{}/postgres",
             recipe.password, recipe.port
         )
+    }
+
+    /// From now on no file of the server can become longer, as on a volume without room; or they can again.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn fill_volume(&self, full: bool) -> Result<(), ServiceError> {
+        volume::set_full(self.home(), full)
     }
 
     /// Port of the server.
@@ -149,6 +172,9 @@ impl Recipe for PostgresRecipe {
     const START_LIMIT: Duration = Duration::from_secs(120);
 
     async fn prepare(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
+        if self.fills {
+            volume::make_library(&home.path)?;
+        }
         if home.data().join("PG_VERSION").exists() {
             return Ok(());
         }
@@ -171,12 +197,12 @@ impl Recipe for PostgresRecipe {
         ] {
             command.extend(["-c".into(), setting.into()]);
         }
-        Ok(vec![Launch::new(
-            command,
-            home.path.clone(),
-            home.log(),
-            Self::DISCARD,
-        )])
+        let mut launch = Launch::new(command, home.path.clone(), home.log(), Self::DISCARD);
+        if self.fills {
+            let library = volume::library(&home.path);
+            launch.environment.push(("LD_PRELOAD", library.into()));
+        }
+        Ok(vec![launch])
     }
 
     async fn ready(&self, home: &Home, pid: u32) -> Result<(), String> {

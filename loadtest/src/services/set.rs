@@ -25,6 +25,8 @@ pub struct ServicesPlan {
     pub rabbitmq_cluster: bool,
     /// A PostgreSQL server.
     pub postgres: bool,
+    /// Its volume can be made to look full.
+    pub postgres_fills: bool,
     /// Folder in which the temporary folder is made; the system's when not given.
     pub parent: Option<PathBuf>,
     /// Where the programs are, if not in the usual places.
@@ -79,7 +81,7 @@ impl Services {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
-        let (redis, redis_cluster, redis_sentinel, rabbitmq, rabbitmq_cluster, postgres) = futures::try_join!(
+        let (redis, redis_cluster, redis_sentinel, rabbitmq, rabbitmq_cluster, postgres, filling) = futures::try_join!(
             transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
             transposed(
                 plan.redis_cluster
@@ -91,7 +93,8 @@ impl Services {
             ),
             transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
             transposed(optional(plan.rabbitmq_cluster).map(RabbitMqCluster::start)),
-            transposed(optional(plan.postgres).map(Postgres::start)),
+            transposed(optional(plan.postgres && !plan.postgres_fills).map(Postgres::start)),
+            transposed(optional(plan.postgres && plan.postgres_fills).map(Postgres::start_on_volume)),
         )?;
         Ok(Self {
             redis,
@@ -99,7 +102,7 @@ impl Services {
             redis_sentinel,
             rabbitmq,
             rabbitmq_cluster,
-            postgres,
+            postgres: postgres.or(filling),
             folder,
         })
     }

@@ -8,14 +8,27 @@ use crate::error::Failure;
 use crate::registry::WriteProbe;
 
 /// On PostgreSQL three pages of text: a row alone fits into a page and a piece of the log that are there already, and is
-/// written even when the volume has no room left. Space of earlier probes is not used again before a vacuum, which gives
-/// it back to the file system.
+/// written even when the volume has no room left.
 const PROBE: Sql = Sql {
     sqlite: "INSERT INTO write_probe (id) VALUES (1) ON CONFLICT (id) DO NOTHING",
     postgres: "INSERT INTO write_probe (id, filler) VALUES (1, convert_to(repeat('x', 24576), 'UTF8')) \
         ON CONFLICT (id) DO NOTHING",
 };
 const UNPROBE: &str = "DELETE FROM write_probe";
+
+/// Pages of earlier probes that a vacuum made free are used again, so the row can still be written on a full volume. A sort that does not
+/// fit into its memory needs a new file each time, where the database lies, and leaves nothing behind. (SQLite writes its log first,
+/// which grows.)
+const SPILL: [Sql; 2] = [
+    Sql {
+        sqlite: "SELECT 1",
+        postgres: "SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)",
+    },
+    Sql {
+        sqlite: "SELECT 1",
+        postgres: "SELECT count(*) FROM (SELECT repeat('x', 1000) || n AS line FROM generate_series(1, 512) n ORDER BY 1 DESC) lines",
+    },
+];
 
 #[async_trait]
 impl WriteProbe for SqlRegistry {
@@ -24,7 +37,7 @@ impl WriteProbe for SqlRegistry {
         again(|| async {
             let mut transaction = self.transaction(DOING).await?;
             // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
-            for statement in [PROBE, Sql::from(UNPROBE)] {
+            for statement in [PROBE, Sql::from(UNPROBE)].into_iter().chain(SPILL) {
                 transaction
                     .query(statement)
                     .execute()

@@ -6,9 +6,10 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 use tasksync_loadtest::services::{Persistence, Services, ServicesPlan};
-use tasksync_loadtest::trial::{Installation, Process};
+use tasksync_loadtest::trial::{Editor, Installation, Ledger, Process};
+use url::Url;
 
-use crate::rig::farm;
+use crate::rig::{farm, settles};
 use crate::shared::Shared;
 
 /// A store that refuses writes is named within this time.
@@ -34,6 +35,16 @@ async fn says(installation: &Installation, missing: Option<&str>) {
     }
 }
 
+/// Makes a database at the server and returns its URL.
+async fn own_database(server: &str, name: &str) -> String {
+    let mut admin = PgConnection::connect(server).await.unwrap();
+    let create = format!("CREATE DATABASE {name}");
+    admin.execute(sqlx::AssertSqlSafe(create)).await.unwrap();
+    let mut url: Url = server.parse().unwrap();
+    url.set_path(name);
+    url.into()
+}
+
 async fn ready(installation: &Installation, process: &Process) -> (u16, Value) {
     let url = format!("{}/readyz", process.probed());
     let answer = installation.http().get(url).send().await.unwrap();
@@ -47,16 +58,40 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
     };
     let plan = ServicesPlan {
         redis: Some(Persistence::None),
+        postgres: true,
+        postgres_fills: true,
         ..ServicesPlan::default()
     };
     let private = Services::start(&plan).await.unwrap();
+    let postgres = private.postgres().unwrap();
     shared.schedule = private.redis().unwrap().url();
+    shared.registry = own_database(&postgres.url(), shared.name()).await;
     let folder = tempfile::tempdir().unwrap();
-    let farm = farm(31, 1, 1, 1.0).await;
+    let farm = farm(31, 1, 2, 3.0).await;
     let installation = Installation::start(shared.installation(folder.path(), 1, 1, ""), &farm)
         .await
         .unwrap();
+    installation.enrol(0, &farm).await.unwrap();
+    settles(&farm, &installation, &mut Ledger::default()).await;
     says(&installation, None).await;
+
+    // Its volume is full, and the probe's table has free pages: what was written into it before can be written again.
+    let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
+    registry
+        .execute("VACUUM (TRUNCATE false) write_probe")
+        .await
+        .unwrap();
+    postgres.fill_volume(true).unwrap();
+    says(&installation, Some("registry")).await;
+    let (mut editor, mut ledger) = (Editor::resting(31, Duration::ZERO), Ledger::default());
+    for _ in 0..10 {
+        editor.act(&farm, &mut ledger).unwrap();
+    }
+    says(&installation, Some("registry")).await;
+    postgres.fill_volume(false).unwrap();
+    says(&installation, None).await;
+    settles(&farm, &installation, &mut ledger).await;
+    registry.close().await.unwrap();
 
     let client = redis::Client::open(shared.schedule.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
