@@ -12,9 +12,9 @@ use crate::plan::Policy;
 /// Why a reference to a secret was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" does not name a secret: write env:NAME for an environment variable or file:/path for a file"
+    "the text does not name a secret: write env:NAME for an environment variable or file:/path for a file"
 )]
-pub struct SecretRefError(String);
+pub struct SecretRefError;
 
 /// Where a secret is found: `env:NAME` or `file:/absolute/path`. The value itself is never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,8 +29,7 @@ pub enum SecretRef {
 impl FromStr for SecretRef {
     type Err = SecretRefError;
     fn from_str(text: &str) -> Result<Self, SecretRefError> {
-        // The text may be a secret that was put here by mistake, so the error shows only its beginning.
-        let refuse = || SecretRefError(text.chars().take(8).collect::<String>() + "…");
+        // The text may be a secret that was put here by mistake, so the error shows nothing of it.
         match text.split_once(':') {
             Some(("env", name))
                 if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
@@ -38,7 +37,7 @@ impl FromStr for SecretRef {
                 Ok(Self::Environment(name.to_owned()))
             }
             Some(("file", path)) if path.starts_with('/') => Ok(Self::File(path.into())),
-            _ => Err(refuse()),
+            _ => Err(SecretRefError),
         }
     }
 }
@@ -120,6 +119,16 @@ pub enum MailboxConnection {
     },
 }
 
+impl MailboxConnection {
+    /// The product, as people call it.
+    #[must_use]
+    pub fn product(&self) -> &'static str {
+        match self {
+            Self::Ews { .. } => "Exchange",
+        }
+    }
+}
+
 /// The tenant's SharePoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,7 +190,10 @@ mod tests {
             .parse::<SecretRef>()
             .unwrap_err()
             .to_string();
-        assert!(!error.contains("battery"), "{error}");
+        assert!(
+            !error.contains("correct") && !error.contains("battery"),
+            "{error}"
+        );
         assert_eq!("env:A_1".parse::<SecretRef>().unwrap().to_string(), "env:A_1");
         assert!("file:relative".parse::<SecretRef>().is_err());
     }

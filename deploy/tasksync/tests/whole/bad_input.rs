@@ -7,6 +7,7 @@ use serde_json::json;
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Farm, FarmSpec, Ledger};
 
+use crate::canary::Canaries;
 use crate::rig::{Ended, ask, farm, run, service, settles, start, tasksync};
 
 fn standalone(settings: &Path) -> Ended {
@@ -80,7 +81,7 @@ fn wrong_settings_end_it_with_2_and_one_line_that_names_file_and_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_people_and_mailboxes_are_not_enrolled() {
+async fn unknown_people_are_not_enrolled_and_no_secret_is_in_the_registry_or_an_output() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(8, 1, 2, 2.0).await;
     let service = service(folder.path(), &farm, "").await;
@@ -119,6 +120,11 @@ async fn unknown_people_and_mailboxes_are_not_enrolled() {
     let missing = ask(&service, &["user", "status", &tenant.slug, "new"]);
     assert_eq!(missing.code, 1, "{missing:?}");
     settles(&farm, &service, &mut Ledger::default()).await;
+
+    let mut canaries = Canaries::put_through(service.url(), service.token(), folder.path()).await;
+    assert_eq!(service.terminate().await, Ok(Some(0)));
+    canaries.hear_logs(folder.path());
+    canaries.assert_silent();
     farm.stop().await;
 }
 

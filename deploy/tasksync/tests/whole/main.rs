@@ -10,6 +10,7 @@
 mod bad_input;
 mod broken_servers;
 mod calamity;
+mod canary;
 mod ending;
 mod gate;
 mod idle_tenants;

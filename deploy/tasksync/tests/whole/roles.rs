@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tasksync_loadtest::trial::{Installation, Ledger, Oracle};
 
+use crate::canary::Canaries;
 use crate::rig::{
     PATIENCE, People, as_process_1, farm, run, settles, stays_quiet, tasksync, terminate_process_1,
 };
@@ -148,7 +149,7 @@ async fn both_roles_end_on_sigterm_as_process_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_roles_are_ready_and_say_so() {
+async fn running_roles_are_ready_and_no_secret_is_in_a_store_or_an_output() {
     let Some(shared) = Shared::open().await else {
         return;
     };
@@ -163,7 +164,21 @@ async fn running_roles_are_ready_and_say_so() {
         let ended = run(&mut command);
         assert_eq!((ended.code, ended.out.as_str()), (0, "ready\n"), "{ended:?}");
     }
-    assert_eq!(installation.terminate().await, Ok(vec![Some(0); 2]));
+
+    let url = installation.url(0).unwrap().to_owned();
+    let mut canaries = Canaries::put_through(&url, installation.token(), folder.path()).await;
+    for process in installation.schedulers.iter().chain(&installation.workers) {
+        canaries.hear_metrics(process.probed()).await;
+    }
+    // Killed, so that the next jobs stay in the queue.
+    installation.workers[0].kill().await;
+    canaries.ask_for_syncs(&url, installation.token()).await;
+    canaries.hear("RabbitMQ", shared.messages().await);
+    canaries.hear("Redis", shared.redis_content().await);
+    canaries.hear("PostgreSQL", shared.tables().await);
+    assert_eq!(installation.schedulers[0].terminate().await, Ok(Some(0)));
+    canaries.hear_logs(folder.path());
+    canaries.assert_silent();
     farm.stop().await;
     shared.close().await;
 }

@@ -9,7 +9,7 @@ use tasksync_loadtest::trial::InstallationSpec;
 use url::Url;
 use uuid::Uuid;
 
-use crate::rig::spec;
+use crate::rig::{PATIENCE, spec};
 
 /// The variables that name real servers.
 const POSTGRES: &str = "TASKSYNC_TEST_POSTGRES_URL";
@@ -124,11 +124,127 @@ impl Shared {
         }
     }
 
+    /// The messages of all queues, once there are some.
+    pub(crate) async fn messages(&self) -> Vec<u8> {
+        let connection = lapin::Connection::connect(&self.queue, lapin::ConnectionProperties::default())
+            .await
+            .unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let base = self
+            .rabbitmq_api
+            .as_str()
+            .trim_end_matches('/')
+            .trim_end_matches("/api");
+        let started = std::time::Instant::now();
+        let mut content = Vec::new();
+        while content.is_empty() {
+            assert!(started.elapsed() < PATIENCE, "no message comes");
+            let url = format!("{base}/api/queues/{}", self.name);
+            let queues: serde_json::Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+            for queue in queues.as_array().unwrap() {
+                let name = queue["name"].as_str().unwrap();
+                // Not acknowledged: they go back when the connection ends.
+                while let Some(message) = channel
+                    .basic_get(name.into(), lapin::options::BasicGetOptions::default())
+                    .await
+                    .unwrap()
+                {
+                    content.extend_from_slice(format!("{:?}\n", message.delivery.properties).as_bytes());
+                    content.extend_from_slice(&message.delivery.data);
+                }
+            }
+        }
+        connection.close(200, "".into()).await.unwrap();
+        content
+    }
+
+    /// Every key of this test with its value.
+    pub(crate) async fn redis_content(&self) -> Vec<u8> {
+        let client = redis::Client::open(self.schedule.as_str()).unwrap();
+        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+            .arg(format!("{}:*", self.name))
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        assert!(!keys.is_empty());
+        let mut content = Vec::new();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE")
+                .arg(&key)
+                .query_async(&mut redis)
+                .await
+                .unwrap();
+            let mut read = redis::cmd(match kind.as_str() {
+                "hash" => "HGETALL",
+                "zset" => "ZRANGE",
+                "set" => "SMEMBERS",
+                "list" => "LRANGE",
+                "string" => "GET",
+                "none" => continue,
+                other => panic!("a key of the kind {other}"),
+            });
+            read.arg(&key);
+            if matches!(kind.as_str(), "zset" | "list") {
+                read.arg(0).arg(-1);
+            }
+            let value: redis::Value = read.query_async(&mut redis).await.unwrap();
+            content.extend_from_slice(&key);
+            bytes_of(&value, &mut content);
+        }
+        content
+    }
+
+    /// Every row of every table of the registry.
+    pub(crate) async fn tables(&self) -> Vec<u8> {
+        let mut registry = PgConnection::connect(&self.registry).await.unwrap();
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'",
+        )
+        .fetch_all(&mut registry)
+        .await
+        .unwrap();
+        let mut content = Vec::new();
+        for table in tables {
+            let all = format!("SELECT row::text FROM \"{table}\" row");
+            let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(all))
+                .fetch_all(&mut registry)
+                .await
+                .unwrap();
+            content.extend_from_slice(format!("{table}\n{}\n", rows.join("\n")).as_bytes());
+        }
+        registry.close().await.unwrap();
+        assert!(String::from_utf8_lossy(&content).contains("canary"));
+        content
+    }
+
     /// Removes what was made. Redis keys carry the test's own prefix; the server is thrown away with the run.
     pub(crate) async fn close(self) {
         self.vhost(reqwest::Method::DELETE).await;
         let mut admin = PgConnection::connect(self.postgres.as_str()).await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         admin.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+    }
+}
+
+/// Every text inside an answer of Redis.
+fn bytes_of(value: &redis::Value, content: &mut Vec<u8>) {
+    match value {
+        redis::Value::BulkString(bytes) => {
+            content.push(b'\n');
+            content.extend_from_slice(bytes);
+        }
+        redis::Value::Array(values) | redis::Value::Set(values) => {
+            for value in values {
+                bytes_of(value, content);
+            }
+        }
+        redis::Value::Map(pairs) => {
+            for (key, value) in pairs {
+                bytes_of(key, content);
+                bytes_of(value, content);
+            }
+        }
+        other => content.extend_from_slice(format!("\n{other:?}").as_bytes()),
     }
 }
