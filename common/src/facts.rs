@@ -31,8 +31,10 @@ pub struct SiteCheck {
 pub struct MailboxFacts {
     /// Product and version as the server names them.
     pub version: String,
-    /// How the mailbox was opened: `delegate`, `impersonation`.
+    /// How the mailbox was opened, as the back end names it: `delegate`, `impersonation`.
     pub access: String,
+    /// Whether one request can ask about many mailboxes that are opened so.
+    pub shares_requests: bool,
     /// Its clock minus ours; `None` when it never told the time.
     pub clock_offset: Option<SignedDuration>,
     /// Whether the cheap idle check works for this mailbox.

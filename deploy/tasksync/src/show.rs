@@ -1,6 +1,8 @@
 //! The service's JSON as text for people.
 
+use serde::Deserialize as _;
 use serde_json::Value;
+use tasksync_common::registry::MailboxConnection;
 
 use crate::journal;
 
@@ -92,15 +94,13 @@ pub(crate) fn tenants(answer: &Value) -> String {
 
 pub(crate) fn tenant(tenant: &Value) -> String {
     let mut text = format!(
-        "{} ({})\n  enabled:    {}\n  time zone:  {}\n  Exchange:   {} ({}, access {})\n",
+        "{} ({})\n  enabled:    {}\n  time zone:  {}\n",
         cell(&tenant["id"]),
         cell(&tenant["display_name"]),
         cell(&tenant["enabled"]),
         cell(&tenant["time_zone"]),
-        cell(&tenant["mailbox"]["url"]),
-        cell(&tenant["mailbox"]["credentials"]["kind"]),
-        cell(&tenant["mailbox"]["access"]),
     );
+    text.push_str(&mailbox(&tenant["mailbox"]));
     text.push_str(&format!(
         "  SharePoint: {}\n",
         cell(&tenant["source"]["credentials"]["kind"])
@@ -113,6 +113,69 @@ pub(crate) fn tenant(tenant: &Value) -> String {
         for (name, value) in policy {
             text.push_str(&format!("    {name}: {}\n", cell(value)));
         }
+    }
+    text
+}
+
+/// What serves the tenant's mailboxes, and how they are opened; as the service wrote it where this program does not know it.
+fn mailbox(mailbox: &Value) -> String {
+    let Ok(connection) = MailboxConnection::deserialize(mailbox) else {
+        return format!("  mailboxes:  {}\n", cell(mailbox));
+    };
+    let label = format!("{}:", connection.product());
+    match &connection {
+        MailboxConnection::Ews { url, .. } => format!(
+            "  {label:<11} {} ({}, access {})\n",
+            plain(url.as_str()),
+            cell(&mailbox["credentials"]["kind"]),
+            cell(&mailbox["access"]),
+        ),
+    }
+}
+
+pub(crate) fn pauses(answer: &Value) -> String {
+    let pauses = entries(answer, "pauses");
+    if pauses.is_empty() {
+        return "No server of the tenant is paused.\n".to_owned();
+    }
+    let rows: Vec<_> = pauses
+        .iter()
+        .map(|pause| {
+            vec![
+                cell(&pause["server"]),
+                cell(&pause["service"]),
+                cell(&pause["account"]),
+                time(&pause["since"]),
+                time(&pause["until"]),
+                cell(&pause["why"]),
+            ]
+        })
+        .collect();
+    table(&["SERVER", "SERVICE", "ACCOUNT", "SINCE", "UNTIL", "WHY"], &rows)
+}
+
+/// What becomes of a sync that was asked for: done soon, or after the pauses of the servers.
+pub(crate) fn sync_now(answer: &Value, tenant: &str, user: &str) -> String {
+    let mut text = format!("{user} is due now; a worker takes the user as soon as one is free.\n");
+    if answer["pauses"].is_null() {
+        text.push_str(
+            "It is not known whether a server of the tenant is paused: the store does not answer.\n",
+        );
+    }
+    for pause in entries(answer, "pauses") {
+        text.push_str(&format!(
+            "But {} ({}) is paused until {}: {}.\n",
+            cell(&pause["server"]),
+            cell(&pause["service"]),
+            time(&pause["until"]),
+            cell(&pause["why"]),
+        ));
+    }
+    if !answer["waits_until"].is_null() {
+        text.push_str(&format!(
+            "The sync waits until {}; `tasksync tenant end-pauses {tenant}` ends the pause at once.\n",
+            time(&answer["waits_until"])
+        ));
     }
     text
 }
@@ -523,6 +586,8 @@ mod tests {
             for show in [
                 tenants,
                 tenant,
+                pauses,
+                |answer: &Value| sync_now(answer, "contoso", "ana"),
                 users,
                 user,
                 journal::text,

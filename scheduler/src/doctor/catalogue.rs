@@ -94,6 +94,9 @@ definitions! {
     TENANT_CLOCK "tenant-clock" "every tenant"
         "The clocks of the tenant's servers agree with this machine's"
         "Set the clocks of the servers named, or this machine's, by NTP: the latest edit wins, so clocks decide.";
+    TENANT_PAUSES "tenant-pauses" "every tenant"
+        "No server of the tenant is paused"
+        "Nothing must be done: a pause is kept and ends by itself. If a server named it by mistake, `tasksync tenant end-pauses TENANT` ends it at once.";
     TENANT_USERS "tenant-users" "every tenant"
         "Somebody is opted in, and nobody is disabled"
         "Look at `tasksync user list TENANT` and `tasksync user status TENANT USER` for the reasons; opting in again enables a user.";

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use tasksync_common::registry::{Enrolment, Tenant};
+use tasksync_common::registry::{Enrolment, MailboxConnection, Tenant};
 
 use super::catalogue::definitions as check;
 use super::{Definition, Finding, Outcome, judge_clock, own};
 use crate::checks::UserCheck;
 use crate::limits::DispatchLimits;
 use crate::parts::Parts;
+use crate::pauses::{self, Pause};
 use tasksync_common::facts::SiteCheck;
 
 /// Users whose mailbox and person are asked for.
@@ -27,6 +28,27 @@ const COUNTED: u32 = 1_000;
 struct Sampled {
     user: Enrolment,
     found: UserCheck,
+}
+
+/// The checks of what serves the tenant's mailboxes.
+struct MailboxChecks {
+    server: &'static Definition,
+    access: &'static Definition,
+    idle_check: &'static Definition,
+}
+
+const EXCHANGE: MailboxChecks = MailboxChecks {
+    server: &check::MAILBOX,
+    access: &check::MAILBOX_ACCESS,
+    idle_check: &check::IDLE_CHECK,
+};
+
+impl MailboxChecks {
+    fn of(mailbox: &MailboxConnection) -> Self {
+        match mailbox {
+            MailboxConnection::Ews { .. } => EXCHANGE,
+        }
+    }
 }
 
 pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
@@ -46,15 +68,16 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
             "the tenant is disabled: nobody of it is synced",
         )
     }];
+    let checks = MailboxChecks::of(&tenant.mailbox);
     match tokio::time::timeout(TENANT_TIMEOUT, ask(parts, tenant)).await {
         Ok((sites, sample)) => {
             found.extend(judge_sites(&subject, &sites));
             match sample {
                 Ok(sample) => {
-                    found.extend(judge_sample(&subject, &sample));
-                    found.push(judge_clocks(&subject, &sites, &sample));
+                    found.extend(judge_sample(&subject, &checks, &sample));
+                    found.push(judge_clocks(&subject, tenant.mailbox.product(), &sites, &sample));
                 }
-                Err(trouble) => found.push(trouble.finding(&check::MAILBOX, &subject)),
+                Err(trouble) => found.push(trouble.finding(checks.server, &subject)),
             }
         }
         Err(_) => found.push(Finding::new(
@@ -67,6 +90,10 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
             ),
         )),
     }
+    found.push(match own(pauses::of_tenant(parts, tenant)).await {
+        Ok(pauses) => judge_pauses(&subject, &pauses),
+        Err(trouble) => trouble.finding(&check::TENANT_PAUSES, &subject),
+    });
     found.push(
         match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
             Ok(counts) => match own(parts.registry.oldest_success(Some(&tenant.id))).await {
@@ -188,13 +215,8 @@ fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [Finding; 3] {
     [reached, edit, lists]
 }
 
-fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
-    let all: [&Definition; 4] = [
-        &check::PEOPLE,
-        &check::MAILBOX,
-        &check::MAILBOX_ACCESS,
-        &check::IDLE_CHECK,
-    ];
+fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Sampled]) -> Vec<Finding> {
+    let all: [&Definition; 4] = [&check::PEOPLE, checks.server, checks.access, checks.idle_check];
     if sample.is_empty() {
         return all
             .iter()
@@ -235,12 +257,12 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
         .collect();
     let mailbox = match closed.first() {
         None => Finding::new(
-            &check::MAILBOX,
+            checks.server,
             subject,
             Outcome::Ok,
             format!("{} mailboxes were opened", open.len()),
         ),
-        Some((_, first)) => Finding::of_failure(&check::MAILBOX, subject, first).informed(
+        Some((_, first)) => Finding::of_failure(checks.server, subject, first).informed(
             closed
                 .iter()
                 .map(|(one, failure)| format!("{}: {failure}", one.user.mailbox)),
@@ -249,7 +271,7 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
     .informed(open.first().map(|(_, facts)| facts.version.clone()));
     let mut found = vec![people, mailbox];
     if open.is_empty() {
-        found.extend([&check::MAILBOX_ACCESS, &check::IDLE_CHECK].map(|definition| {
+        found.extend([checks.access, checks.idle_check].map(|definition| {
             Finding::new(
                 definition,
                 subject,
@@ -262,9 +284,9 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
     let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();
     let ways: Vec<_> = ways.into_iter().collect();
     found.push(Finding::new(
-        &check::MAILBOX_ACCESS,
+        checks.access,
         subject,
-        if ways == ["delegate"] {
+        if ways.len() == 1 && open.iter().all(|(_, facts)| facts.shares_requests) {
             Outcome::Ok
         } else {
             Outcome::Warning
@@ -278,14 +300,14 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
         .collect();
     found.push(if without.is_empty() {
         Finding::new(
-            &check::IDLE_CHECK,
+            checks.idle_check,
             subject,
             Outcome::Ok,
             "the server tells of changes by folder properties",
         )
     } else {
         Finding::new(
-            &check::IDLE_CHECK,
+            checks.idle_check,
             subject,
             Outcome::Warning,
             format!(
@@ -299,13 +321,13 @@ fn judge_sample(subject: &str, sample: &[Sampled]) -> Vec<Finding> {
     found
 }
 
-fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Finding {
+fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Finding {
     let clocks: Vec<(String, Option<SignedDuration>)> = sites
         .iter()
         .filter_map(|site| Some((site.site.clone(), site.result.as_ref().ok()?.clock_offset)))
         .chain(sample.iter().filter_map(|one| {
             Some((
-                format!("Exchange, asked for {}", one.user.mailbox),
+                format!("{mailboxes}, asked for {}", one.user.mailbox),
                 one.found.mailbox.as_ref().ok()?.clock_offset,
             ))
         }))
@@ -340,6 +362,35 @@ fn judge_clocks(subject: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Findi
             Some(offset) => Some(format!("{server}: {} s ahead of this machine", offset.as_secs())),
         }),
     ))
+}
+
+fn judge_pauses(subject: &str, pauses: &[Pause]) -> Finding {
+    if pauses.is_empty() {
+        return Finding::new(
+            &check::TENANT_PAUSES,
+            subject,
+            Outcome::Ok,
+            "no server of the tenant is paused",
+        );
+    }
+    let unknown = || "unknown".to_owned();
+    Finding::new(
+        &check::TENANT_PAUSES,
+        subject,
+        Outcome::Warning,
+        format!("{} servers of the tenant are paused", pauses.len()),
+    )
+    .informed(shortened(pauses.iter().map(|pause| {
+        format!(
+            "{} ({}, as {}): paused since {} until {:.0}; reason: {}",
+            pause.server,
+            pause.service,
+            pause.account,
+            pause.since.map_or_else(unknown, |since| format!("{since:.0}")),
+            pause.until,
+            pause.why.clone().unwrap_or_else(unknown),
+        )
+    })))
 }
 
 /// `late` is the oldest last success, if it is too old; of people never synced, the opt-in counts.
@@ -424,16 +475,19 @@ mod tests {
     #[test]
     fn the_worst_clock_decides() {
         let sites = [site("https://a", true, 2), site("https://b", true, -400)];
-        let finding = judge_clocks("tenant t", &sites, &[]);
+        let finding = judge_clocks("tenant t", "Exchange", &sites, &[]);
         assert_eq!(finding.result, Outcome::Failed);
         assert_eq!(finding.additional_information.len(), 1);
-        assert_eq!(judge_clocks("tenant t", &[], &[]).result, Outcome::NotApplicable);
+        assert_eq!(
+            judge_clocks("tenant t", "Exchange", &[], &[]).result,
+            Outcome::NotApplicable
+        );
     }
 
     #[test]
     fn a_clock_that_was_never_measured_is_unknown_and_not_zero() {
         let silent = site("https://a", true, None);
-        let finding = judge_clocks("tenant t", std::slice::from_ref(&silent), &[]);
+        let finding = judge_clocks("tenant t", "Exchange", std::slice::from_ref(&silent), &[]);
         assert_eq!(finding.result, Outcome::Warning);
         assert!(
             finding.explanation.starts_with("unknown"),
@@ -441,21 +495,31 @@ mod tests {
             finding.explanation
         );
         assert_eq!(finding.additional_information, ["https://a: unknown"]);
-        let finding = judge_clocks("tenant t", &[silent.clone(), site("https://b", true, 2)], &[]);
+        let finding = judge_clocks(
+            "tenant t",
+            "Exchange",
+            &[silent.clone(), site("https://b", true, 2)],
+            &[],
+        );
         assert_eq!(finding.result, Outcome::Warning);
         assert!(
             finding.explanation.contains("up to 2 s; 1 servers"),
             "{}",
             finding.explanation
         );
-        let finding = judge_clocks("tenant t", &[silent, site("https://b", true, 400)], &[]);
+        let finding = judge_clocks(
+            "tenant t",
+            "Exchange",
+            &[silent, site("https://b", true, 400)],
+            &[],
+        );
         assert_eq!(finding.result, Outcome::Failed);
     }
 
     #[test]
     fn a_tenant_without_people_is_not_a_silent_pass() {
         assert!(
-            judge_sample("tenant t", &[])
+            judge_sample("tenant t", &EXCHANGE, &[])
                 .iter()
                 .all(|found| found.result == Outcome::NotApplicable)
         );

@@ -442,7 +442,13 @@ fn repeated(heard: &str, number: usize) -> String {
     let text = if body.starts_with("grant_type") {
         format!("you sent {form}")
     } else {
-        format!("you sent {authorization}, which is {PASSWORD} or {TOKEN}")
+        // Whoever was told a secret may say it in words of its own.
+        let meant = if authorization.contains("Basic") {
+            PASSWORD
+        } else {
+            TOKEN
+        };
+        format!("you sent {authorization}, which is {meant}")
     };
     let error = json!({ "error": "invalid_client", "error_description": text });
     if body.starts_with("grant_type") {

@@ -28,6 +28,14 @@ impl Mode {
         }
     }
 
+    /// Whether one request may name many mailboxes.
+    pub(super) fn shares_requests(self) -> bool {
+        match self {
+            Self::Delegate => true,
+            Self::Impersonation => false,
+        }
+    }
+
     fn other(self) -> Self {
         match self {
             Self::Delegate => Self::Impersonation,

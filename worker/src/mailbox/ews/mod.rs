@@ -546,14 +546,14 @@ impl Mailbox for EwsMailbox {
             .map_err(|reason| unclear(&get_folder::OPERATION, &reason.0))
             .and_then(|message| message.map_err(|error| error.into_error(Intent::Read)));
         let folder = about(owner, folder)?;
+        let mode = self
+            .access
+            .known(&owner.mailbox)
+            .unwrap_or(self.access.order(&owner.mailbox).0);
         Ok(MailboxFacts {
             version,
-            access: self
-                .access
-                .known(&owner.mailbox)
-                .unwrap_or(self.access.order(&owner.mailbox).0)
-                .name()
-                .to_owned(),
+            access: mode.name().to_owned(),
+            shares_requests: mode.shares_requests(),
             clock_offset: self.client.clock_offset(),
             idle_check: folder.and_then(|folder| folder.signs()).is_some(),
         })

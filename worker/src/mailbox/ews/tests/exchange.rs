@@ -400,10 +400,11 @@ async fn the_doctor_learns_version_access_and_clock() {
     assert_eq!(
         (
             facts.access.as_str(),
+            facts.shares_requests,
             facts.clock_offset.map(|offset| offset.as_millis()),
             facts.idle_check
         ),
-        ("impersonation", Some(30_000), true)
+        ("impersonation", false, Some(30_000), true)
     );
     assert_eq!(rig.mailbox.clock_offset(), Some(SignedDuration::from_secs(30)));
 }
