@@ -91,3 +91,25 @@ async fn a_pause_without_a_length_grows_with_each_that_follows() {
     }
     assert!(longest >= Duration::from_secs(8), "{longest:?}");
 }
+
+#[tokio::test]
+async fn a_pause_is_kept_by_everybody_without_asking_again() {
+    let stage = stage(false).await;
+    stage
+        .fake
+        .special(|_| Some(Answer::With(429, "Retry-After", "120", String::new())));
+    let throttled = |failure: Failure| match failure.class {
+        ErrorClass::Throttled { retry_after } => retry_after,
+        other => panic!("{other:?}"),
+    };
+    let first = stage.source.everything(&person("ana")).await.unwrap_err();
+    assert_eq!(throttled(first), Some(Duration::from_secs(120)));
+    let asked = stage.fake.total();
+    stage.clock.advance(SignedDuration::from_secs(20));
+    let second = stage.source.everything(&person("bo")).await.unwrap_err();
+    assert_eq!(throttled(second), Some(Duration::from_secs(100)));
+    assert_eq!(stage.fake.total(), asked);
+    stage.clock.advance(SignedDuration::from_secs(100));
+    stage.fake.normal();
+    assert!(stage.source.everything(&person("bo")).await.is_ok());
+}

@@ -1,0 +1,170 @@
+//! Writes: conditional, proved, and looked up where the proof is missing.
+
+use super::*;
+
+/// A write counts as done only with proof.
+#[tokio::test]
+async fn a_success_without_a_new_version_is_read_back() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let merge = |request: &fake::Request| request.headers.contains_key("if-match");
+    for answer in [
+        || Answer::Json(200, json!({})),
+        || {
+            Answer::With(
+                200,
+                "Content-Type",
+                "text/html",
+                "<html>Maintenance</html>".into(),
+            )
+        },
+        || Answer::With(200, "ETag", "\"5\"", String::new()),
+        || Answer::With(204, "X-Nothing", "1", String::new()),
+        || Answer::With(204, "ETag", "\"6\"", String::new()),
+    ] {
+        stage.fake.put(17, 5, &[12], "t");
+        stage.fake.special(move |request| merge(request).then(answer));
+        let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+        assert_eq!(
+            (open.class, open.code),
+            (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
+        );
+        // The same answer after the write was carried out.
+        let mut done = stage.fake.items.lock().unwrap()[&17].clone();
+        done["odata.etag"] = json!("\"6\"");
+        done["Status"] = json!("Completed");
+        done["PercentComplete"] = json!(1);
+        stage.fake.items.lock().unwrap().insert(17, done);
+        let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+        assert_eq!(written.version, "6");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_without_proof_is_looked_up() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("recycle")
+            .then(|| Answer::With(200, "X-Nothing", "1", String::new()))
+    });
+    let open = stage.source.delete(&key(17), "5").await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+    // Also when it names a place in the recycle bin.
+    stage.fake.special(|request| {
+        request
+            .path
+            .contains("recycle")
+            .then(|| Answer::Json(200, json!({"value": fake::SITE})))
+    });
+    let open = stage.source.delete(&key(17), "5").await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+}
+
+#[tokio::test]
+async fn an_update_is_conditional_and_tells_the_new_version() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+    assert_eq!(written.version, "77");
+    let request = stage.fake.last_write("items(17)");
+    assert_eq!(request.headers["x-http-method"], "MERGE");
+    assert_eq!(request.headers["if-match"], "\"5\"");
+    assert_eq!(request.headers["x-requestdigest"], "digest-0");
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    assert_eq!(body, json!({"Status": "Completed", "PercentComplete": 1.0}));
+    let class = |failure: Failure| failure.class;
+    let conflict = stage.source.update(&key(17), "4", &progress()).await.unwrap_err();
+    assert_eq!(class(conflict), ErrorClass::Conflict);
+    let gone = stage.source.update(&key(99), "4", &progress()).await.unwrap_err();
+    assert_eq!(class(gone), ErrorClass::Gone);
+    stage
+        .fake
+        .special(|request| request.headers.contains_key("if-match").then_some(Answer::Cut));
+    let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(
+        (open.class, open.code),
+        (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
+    );
+    stage.fake.special(|request| {
+        let write = request.headers.contains_key("if-match");
+        write.then(|| {
+            error(
+                400,
+                "-2130575340, Microsoft.SharePoint.SPException",
+                "Invalid data.",
+            )
+        })
+    });
+    let refused = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(
+        (refused.class, refused.code),
+        (ErrorClass::Refused, Code::SharePointItemRefused)
+    );
+}
+
+#[tokio::test]
+async fn a_stale_digest_is_renewed_once() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        let stale = request
+            .headers
+            .get("x-requestdigest")
+            .is_some_and(|digest| digest == "digest-0");
+        stale.then(|| {
+            error(
+                403,
+                "-2130575252, Microsoft.SharePoint.SPException",
+                "The security validation is invalid.",
+            )
+        })
+    });
+    assert!(stage.source.update(&key(17), "5", &progress()).await.is_ok());
+    assert_eq!(
+        stage.fake.last_write("items(17)").headers["x-requestdigest"],
+        "digest-1"
+    );
+    stage.fake.special(|request| {
+        let write = request.headers.contains_key("if-match");
+        write.then(|| {
+            error(
+                403,
+                "-2130575252, Microsoft.SharePoint.SPException",
+                "The security validation is invalid.",
+            )
+        })
+    });
+    let before = stage.fake.count("items(17)");
+    assert_eq!(
+        stage
+            .source
+            .update(&key(17), "5", &progress())
+            .await
+            .unwrap_err()
+            .class,
+        ErrorClass::Transient
+    );
+    assert_eq!(stage.fake.count("items(17)") - before, 2);
+}
+
+#[tokio::test]
+async fn a_delete_compares_the_version_first_and_recycles() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    assert_eq!(
+        stage.source.delete(&key(17), "4").await.unwrap_err().class,
+        ErrorClass::Conflict
+    );
+    assert_eq!(stage.fake.count("recycle"), 0);
+    stage.source.delete(&key(17), "5").await.unwrap();
+    assert_eq!(stage.fake.count("recycle"), 1);
+    stage.source.delete(&key(99), "5").await.unwrap();
+    stage
+        .source
+        .delete(&SourceKey::from_stored("other"), "5")
+        .await
+        .unwrap();
+}
