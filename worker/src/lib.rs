@@ -11,3 +11,4 @@ pub mod source;
 pub mod sync;
 pub mod throttle;
 pub mod work;
+mod zones;

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::model::{TenantId, UserId, UserKey, zone_named};
 
 use super::error::{ApiCode, ApiError};
 
@@ -112,9 +112,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
 
 /// A time zone by its IANA or Windows name.
 pub(super) fn check_time_zone(field: &str, name: &str) -> Result<(), ApiError> {
-    let known =
-        jiff::tz::TimeZone::get(name).is_ok() || name.parse::<windows_timezones::WindowsTimezone>().is_ok();
-    if known {
+    if zone_named(name).is_some() {
         Ok(())
     } else {
         Err(ApiError::bad_request(format!(

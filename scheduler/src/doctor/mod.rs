@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod installation;
+mod mailboxes;
 mod tenant;
 
 use std::time::Duration;

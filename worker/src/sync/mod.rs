@@ -38,7 +38,7 @@ use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
 
 pub use survey::{Known, Work};
-pub use tenants::{Connections, Connector, TenantContext, Tenants, zone_named};
+pub use tenants::{Connections, Connector, TenantContext, Tenants};
 
 use self::keeper::Keeper;
 use self::load::{Depth, Loaded, Loader};

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{InstallationId, MarkerOwner, TenantId};
+use tasksync_common::model::{InstallationId, MarkerOwner, TenantId, zone_named};
 use tasksync_common::registry::{Enrolment, Registry, Tenant};
 use tokio::sync::Mutex;
 
@@ -65,16 +65,6 @@ impl TenantContext {
             marker: MarkerOwner::new(self.installation, &enrolment.key),
         })
     }
-}
-
-/// A time zone by its IANA name (`Europe/Berlin`) or its Windows name (`W. Europe Standard Time`).
-#[must_use]
-pub fn zone_named(name: &str) -> Option<TimeZone> {
-    if let Ok(zone) = TimeZone::get(name) {
-        return Some(zone);
-    }
-    let windows = name.parse::<windows_timezones::WindowsTimezone>().ok()?;
-    TimeZone::get(windows.tzdb_id()).ok()
 }
 
 struct Entry {

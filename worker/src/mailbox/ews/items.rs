@@ -113,7 +113,7 @@ impl EwsMailbox {
         let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
         // Named when reading too: a server that keeps dates in the request's zone answers in it, and beyond UTC+12 no
         // rounding would find the day again.
-        let zone = super::zones::owner_zone(&owner.zone);
+        let zone = crate::zones::owner_zone(&owner.zone);
         let (count, dates) = (asked.len(), zone.zone.clone());
         let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
             get_item::read(xml, count, &dates)

@@ -37,7 +37,6 @@ mod update_folder;
 mod update_item;
 mod whereabouts;
 mod xml;
-mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,7 +232,7 @@ impl EwsMailbox {
         item: &ItemRef,
         build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
     ) -> Result<ItemRef, EwsError> {
-        let zone = zones::owner_zone(&owner.zone);
+        let zone = crate::zones::owner_zone(&owner.zone);
         let written = self
             .run_one(
                 Ask::new(&update_item::OPERATION, &owner.mailbox, |xml| {
@@ -479,7 +478,7 @@ impl Mailbox for EwsMailbox {
     }
 
     async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
-        let zone = zones::owner_zone(&owner.zone);
+        let zone = crate::zones::owner_zone(&owner.zone);
         let marker = owner.marker.to_string();
         let created = self
             .run_one(

@@ -1,11 +1,11 @@
-//! Windows' names of time zones, which `TimeZoneContext` needs.
+//! Windows' names of time zones, which back ends of Microsoft's need: EWS for `TimeZoneContext`.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use windows_timezones::WindowsTimezone;
+use tasksync_common::model::zone_of_windows;
 
 /// Zone names remembered at most; there are fewer in the world.
 const MAXIMUM_REMEMBERED: usize = 1_000;
@@ -18,20 +18,17 @@ const SAMPLE_STEP: SignedDuration = SignedDuration::from_hours(72);
 
 /// A zone as both sides know it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct OwnerZone {
+pub(crate) struct OwnerZone {
     /// Windows' name.
-    pub(super) windows: &'static str,
+    pub(crate) windows: &'static str,
     /// The zone in which dates are read.
-    pub(super) zone: TimeZone,
+    pub(crate) zone: TimeZone,
 }
 
 static WINDOWS_ZONES: LazyLock<Vec<(&'static str, TimeZone)>> = LazyLock::new(|| {
     WINDOWS_NAMES
         .iter()
-        .filter_map(|&name| {
-            let zone = name.parse::<WindowsTimezone>().ok()?;
-            TimeZone::get(zone.tzdb_id()).ok().map(|zone| (name, zone))
-        })
+        .filter_map(|&name| Some((name, zone_of_windows(name)?)))
         .collect()
 });
 
@@ -39,7 +36,7 @@ static REMEMBERED: LazyLock<Mutex<HashMap<String, Option<&'static str>>>> = Lazy
 
 /// The Windows zone for `zone`. A zone without counterpart is served in UTC, consistently for writing and reading:
 /// rounding then still gives the right day for most of what people enter.
-pub(super) fn owner_zone(zone: &TimeZone) -> OwnerZone {
+pub(crate) fn owner_zone(zone: &TimeZone) -> OwnerZone {
     let windows = match zone.iana_name() {
         Some(name) => {
             let known = REMEMBERED

@@ -1,0 +1,178 @@
+//! One user: enrolment, attempts, alerts, and what is remembered of the tasks.
+
+use serde_json::Value;
+
+use super::{cell, entries, failure, time};
+use crate::journal;
+
+pub(crate) fn user(answer: &Value) -> String {
+    let enrolment = &answer["enrolment"];
+    let schedule = &answer["schedule"];
+    let mut text = format!(
+        "{} of {}: {}\n  mailbox:       {}\n  sign-in name:  {}\n  opted in:      {}\n  last success:  {}\n  last attempt:  {}\n  next sync:     {}\n",
+        cell(&enrolment["user"]),
+        cell(&enrolment["tenant"]),
+        cell(&enrolment["state"]),
+        cell(&enrolment["mailbox"]),
+        cell(&enrolment["source_login"]),
+        time(&enrolment["opted_in_at"]),
+        time(&schedule["last_success"]),
+        time(&schedule["last_attempt"]),
+        next_sync(&answer["next_sync"]),
+    );
+    if !enrolment["failure"].is_null() {
+        text.push_str(&format!(
+            "\nDisabled since {}:\n{}",
+            time(&enrolment["disabled_since"]),
+            failure(&enrolment["failure"])
+        ));
+    } else if !schedule["last_failure"].is_null() {
+        text.push_str(&format!(
+            "\nThe last attempt failed ({} in a row):\n{}",
+            cell(&schedule["failures"]),
+            failure(&schedule["last_failure"])
+        ));
+    }
+    for alert in entries(answer, "alerts") {
+        text.push_str(&format!(
+            "\nAlert since {}:\n{}",
+            time(&alert["since"]),
+            failure(&alert["failure"])
+        ));
+        if !alert["evidence"].is_null() {
+            text.push_str(&format!("{:#}\n", alert["evidence"]));
+        }
+    }
+    text.push_str(&tasks(&answer["tasks"]));
+    if !entries(answer, "journal").is_empty() {
+        text.push_str("\nLast in the journal:\n");
+        text.push_str(&journal::text(answer));
+    }
+    text
+}
+
+/// What is remembered of the tasks; the refused ones with their reasons.
+fn tasks(tasks: &Value) -> String {
+    if tasks.is_null() {
+        return "\nTasks: nothing yet, the first sync is to come.\n".to_owned();
+    }
+    if !tasks["unreadable"].is_null() {
+        return format!(
+            "\nTasks: {}; the next sync compares everything and finds the copies again.\n",
+            cell(&tasks["unreadable"])
+        );
+    }
+    let mut text = format!(
+        "\nTasks: {} on both sides, {} unfinished, {} deletions held back, {} refused, {} archived or without a copy by policy\n",
+        cell(&tasks["linked"]),
+        cell(&tasks["unfinished"]),
+        cell(&tasks["held"]),
+        cell(&tasks["refused"]),
+        cell(&tasks["let_go"]),
+    );
+    text.push_str(&listed(tasks, "unread", "unread_lists", |list| {
+        format!(
+            "Cannot be read, its tasks stay as they are: {}\n{}",
+            named(&list["list"], &list["location"]),
+            failure(&list["failure"])
+        )
+    }));
+    text.push_str(&listed(tasks, "refused", "refused_tasks", |task| {
+        format!(
+            "Refused, tried again at the next full check or when it changes: {}\n{}",
+            task_name(task),
+            failure(&task["failure"])
+        )
+    }));
+    text.push_str(&listed(tasks, "unfinished", "unfinished_tasks", |task| {
+        let reason = match &task["failure"] {
+            Value::Null => String::new(),
+            reason => failure(reason),
+        };
+        format!(
+            "Unfinished, looked at again in the next sync: {}\n{reason}",
+            task_name(task)
+        )
+    }));
+    text.push_str(&listed(tasks, "foreign", "foreign_markers", |marker| {
+        format!(
+            "Left alone, because its marker in the mailbox is another's: {} of {}\n",
+            cell(&marker["key"]),
+            cell(&marker["owner"])
+        )
+    }));
+    text
+}
+
+/// The entries of a list that is cut off at its end, and how many of `count` are not shown.
+fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) -> String {
+    let shown = entries(of, list);
+    let mut text: String = shown.iter().map(show).collect();
+    let more = of[count].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    text
+}
+
+/// A name in quotation marks with the key behind it, or the key alone.
+fn named(name: &Value, key: &Value) -> String {
+    match name {
+        Value::Null => cell(key),
+        name => format!("\"{}\" ({})", cell(name), cell(key)),
+    }
+}
+
+/// A task by its title and list where they are known, and its key.
+fn task_name(task: &Value) -> String {
+    let list = match &task["list"] {
+        Value::Null => String::new(),
+        list => format!(" in \"{}\"", cell(list)),
+    };
+    format!("{}{list}", named(&task["title"], &task["task"]))
+}
+
+fn next_sync(next: &Value) -> String {
+    match next["state"].as_str() {
+        Some("running") => "running now".to_owned(),
+        Some("due") => format!("due since {}, waits for a worker", time(&next["since"])),
+        Some("waiting") => format!("about {}", time(&next["about"])),
+        _ => "not scheduled".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_shown_by_title_list_and_reason() {
+        let failure = json!({
+            "message": "Refused", "code": "sharepoint-item-refused", "detail": "Title is required", "action": "Change it.",
+            "who_acts": "the person",
+        });
+        let text = tasks(&json!({
+            "linked": 3, "unfinished": 1, "held": 0, "refused": 2, "let_go": 0, "unread": 1, "foreign": 1,
+            "refused_tasks": [{"task": "sp|a|1", "title": "Order paint", "list": "Plan", "failure": failure}],
+            "unfinished_tasks": [{"task": "sp|a|2", "title": null, "list": null, "failure": null}],
+            "unread_lists": [{"location": "sp|b", "list": "Closed", "failure": failure}],
+            "foreign_markers": [{"key": "sp|c", "owner": "another"}],
+        }));
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "Tasks: 3 on both sides, 1 unfinished, 0 deletions held back, 2 refused, 0 archived or without a copy by policy",
+                "Cannot be read, its tasks stay as they are: \"Closed\" (sp|b)",
+                "Refused, tried again at the next full check or when it changes: \"Order paint\" (sp|a|1) in \"Plan\"",
+                "and 1 more",
+                "Unfinished, looked at again in the next sync: sp|a|2",
+                "Left alone, because its marker in the mailbox is another's: sp|c of another",
+            ]
+        );
+        assert_eq!(text.matches("[sharepoint-item-refused]").count(), 2);
+    }
+}

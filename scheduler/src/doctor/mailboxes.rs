@@ -1,0 +1,136 @@
+//! What a sample of a tenant's people and their mailboxes says about the servers.
+
+use std::collections::BTreeSet;
+
+use tasksync_common::registry::MailboxConnection;
+
+use super::catalogue::definitions as check;
+use super::tenant::Sampled;
+use super::{Definition, Finding, Outcome};
+
+/// The checks of what serves the tenant's mailboxes.
+pub(super) struct MailboxChecks {
+    pub(super) server: &'static Definition,
+    access: &'static Definition,
+    idle_check: &'static Definition,
+}
+
+pub(super) const EXCHANGE: MailboxChecks = MailboxChecks {
+    server: &check::MAILBOX,
+    access: &check::MAILBOX_ACCESS,
+    idle_check: &check::IDLE_CHECK,
+};
+
+impl MailboxChecks {
+    pub(super) fn of(mailbox: &MailboxConnection) -> Self {
+        match mailbox {
+            MailboxConnection::Ews { .. } => EXCHANGE,
+        }
+    }
+}
+
+pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Sampled]) -> Vec<Finding> {
+    let all: [&Definition; 4] = [&check::PEOPLE, checks.server, checks.access, checks.idle_check];
+    if sample.is_empty() {
+        return all
+            .iter()
+            .map(|definition| {
+                Finding::new(
+                    definition,
+                    subject,
+                    Outcome::NotApplicable,
+                    "nobody is opted in, so there is no mailbox and no person to ask for",
+                )
+            })
+            .collect();
+    }
+    let unknown: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.person.as_ref().err().map(|failure| (one, failure)))
+        .collect();
+    let people = match unknown.first() {
+        None => Finding::new(
+            &check::PEOPLE,
+            subject,
+            Outcome::Ok,
+            format!("{} people are known", sample.len()),
+        ),
+        Some((_, first)) => {
+            Finding::of_failure(&check::PEOPLE, subject, first).informed(unknown.iter().map(
+                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
+            ))
+        }
+    };
+    let closed: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.mailbox.as_ref().err().map(|failure| (one, failure)))
+        .collect();
+    let open: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.mailbox.as_ref().ok().map(|facts| (one, facts)))
+        .collect();
+    let mailbox = match closed.first() {
+        None => Finding::new(
+            checks.server,
+            subject,
+            Outcome::Ok,
+            format!("{} mailboxes were opened", open.len()),
+        ),
+        Some((_, first)) => Finding::of_failure(checks.server, subject, first).informed(
+            closed
+                .iter()
+                .map(|(one, failure)| format!("{}: {failure}", one.user.mailbox)),
+        ),
+    }
+    .informed(open.first().map(|(_, facts)| facts.version.clone()));
+    let mut found = vec![people, mailbox];
+    if open.is_empty() {
+        found.extend([checks.access, checks.idle_check].map(|definition| {
+            Finding::new(
+                definition,
+                subject,
+                Outcome::NotApplicable,
+                "cannot be known while no mailbox opens",
+            )
+        }));
+        return found;
+    }
+    let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();
+    let ways: Vec<_> = ways.into_iter().collect();
+    found.push(Finding::new(
+        checks.access,
+        subject,
+        if ways.len() == 1 && open.iter().all(|(_, facts)| facts.shares_requests) {
+            Outcome::Ok
+        } else {
+            Outcome::Warning
+        },
+        format!("mailboxes are opened by {}", ways.join(" and ")),
+    ));
+    let without: Vec<_> = open
+        .iter()
+        .filter(|(_, facts)| !facts.idle_check)
+        .map(|(one, _)| one.user.mailbox.to_string())
+        .collect();
+    found.push(if without.is_empty() {
+        Finding::new(
+            checks.idle_check,
+            subject,
+            Outcome::Ok,
+            "the server tells of changes by folder properties",
+        )
+    } else {
+        Finding::new(
+            checks.idle_check,
+            subject,
+            Outcome::Warning,
+            format!(
+                "the server does not give the folder properties for {} of {} mailboxes",
+                without.len(),
+                open.len()
+            ),
+        )
+        .informed(without)
+    });
+    found
+}
