@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use tasksync_loadtest::population::PopulationSpec;
-use tasksync_loadtest::trial::{Farm, FarmSpec, Ledger};
+use tasksync_loadtest::sim::faults::Fault;
+use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Service};
 
 use crate::canary::Canaries;
-use crate::rig::{Ended, ask, farm, run, service, settles, start, tasksync};
+use crate::rig::{Ended, ask, eventually, farm, run, service, settles, start, tasksync};
 
 fn standalone(settings: &Path) -> Ended {
     run(tasksync()
@@ -81,7 +82,7 @@ fn wrong_settings_end_it_with_2_and_one_line_that_names_file_and_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_people_are_not_enrolled_and_no_secret_is_in_the_registry_or_an_output() {
+async fn unknown_people_a_pause_of_weeks_and_servers_that_repeat_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(8, 1, 2, 2.0).await;
     let service = service(folder.path(), &farm, "").await;
@@ -121,11 +122,50 @@ async fn unknown_people_are_not_enrolled_and_no_secret_is_in_the_registry_or_an_
     assert_eq!(missing.code, 1, "{missing:?}");
     settles(&farm, &service, &mut Ledger::default()).await;
 
+    a_pause_of_weeks_is_kept_for_a_day_at_most_shown_and_ended(&farm, &service).await;
+
     let mut canaries = Canaries::put_through(service.url(), service.token(), folder.path()).await;
     assert_eq!(service.terminate().await, Ok(Some(0)));
     canaries.hear_logs(folder.path());
     canaries.assert_silent();
     farm.stop().await;
+}
+
+async fn a_pause_of_weeks_is_kept_for_a_day_at_most_shown_and_ended(farm: &Farm, service: &Service) {
+    let tenant = &farm.population.tenants[0];
+    let user = Farm::user_name(&tenant.people[0]);
+    let busy = Fault::Busy {
+        pause: Some(Duration::from_millis(2_147_483_647)),
+        inside: false,
+        status: 503,
+    };
+    farm.exchange.faults.next(None, 1, busy);
+    let paused = eventually("the pause", || {
+        let shown = ask(service, &["tenant", "pauses", &tenant.slug]);
+        shown.out.contains("named 86400 s").then_some(shown)
+    })
+    .await;
+    assert!(
+        paused.out.contains("ews") && !paused.out.contains("sharepoint"),
+        "{paused:?}"
+    );
+    let doctor = ask(service, &["doctor", "--tenant", &tenant.slug]);
+    assert!(
+        doctor.out.contains("1 servers of the tenant are paused"),
+        "{doctor:?}"
+    );
+    let waits = ask(service, &["sync-now", &tenant.slug, &user]);
+    assert!(
+        waits.out.contains("is paused until") && waits.out.contains("The sync waits until"),
+        "{waits:?}"
+    );
+    let (mut editor, mut ledger) = (Editor::resting(8, Duration::ZERO), Ledger::default());
+    editor.act(farm, &mut ledger).unwrap();
+    let ended = ask(service, &["tenant", "end-pauses", &tenant.slug]);
+    assert!(ended.out.starts_with("1 pauses were ended"), "{ended:?}");
+    settles(farm, service, &mut ledger).await;
+    let none = ask(service, &["tenant", "pauses", &tenant.slug]);
+    assert_eq!(none.out, "No server of the tenant is paused.\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
