@@ -1,5 +1,7 @@
 //! Dispatch: users are chosen, claimed and sent; the queue is kept short, because a job chosen late is chosen right.
 
+mod send;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,28 +9,23 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::Failure;
 use tasksync_common::fleet::Fleet;
-use tasksync_common::metrics::record;
-use tasksync_common::model::{TenantId, UserId};
-use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::model::TenantId;
+use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::fair;
 use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
-use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Schedule, Token};
-use tasksync_common::telemetry::spans;
+use tasksync_common::schedule::{Epoch, Schedule};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
-use uuid::{NoContext, Uuid};
 
 use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
 use crate::load::{Load, Memory};
 use crate::metrics::DispatchMetrics;
 
-/// The queue must take responsibility for a job within this time.
-const PUBLISH: Duration = Duration::from_secs(10);
+pub(crate) use send::Sent;
 
 /// Giving back the users of a job that was not taken may take this long; then their claim runs out by itself.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -51,17 +48,6 @@ pub(crate) struct Dispatcher {
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
     pub(crate) continuity: Continuity,
-}
-
-/// What became of users that were to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sent {
-    /// So many are claimed and in a job the queue took.
-    Published(usize),
-    /// All were gone or claimed already.
-    Nobody,
-    /// A newer leader exists; nothing was claimed.
-    StaleEpoch,
 }
 
 /// How a look at the queue ended.
@@ -120,122 +106,6 @@ fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
 }
 
 impl Dispatcher {
-    /// Claims these users and sends them in one job. When the queue does not take it, the users go back at once.
-    pub(crate) async fn send(
-        &self,
-        epoch: Epoch,
-        queue: QueueName,
-        reason: Reason,
-        tenant: &TenantId,
-        users: &[UserId],
-    ) -> Result<Sent, Failure> {
-        let answer = self
-            .schedule
-            .claim(epoch, tenant, users, self.limits.claim_lifetime)
-            .await?;
-        let (token, users) = match answer {
-            ClaimAnswer::StaleEpoch => {
-                self.metrics.stale_epochs.add(1);
-                return Ok(Sent::StaleEpoch);
-            }
-            ClaimAnswer::Claimed { token, users } => (token, users),
-        };
-        if users.is_empty() {
-            return Ok(Sent::Nobody);
-        }
-        let now = self.clock.now();
-        for Claimed { stamp, .. } in &users {
-            record::delay(waited(*stamp, now, self.limits.minimum_time_between_user_syncs));
-        }
-        let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
-        let count = users.len();
-        let job = self.job(now, tenant, reason, token, users);
-        let remembered = self
-            .continuity
-            .remember(self.schedule.as_ref(), self.registry.as_ref());
-        if let Err(failure) = remembered.await {
-            self.give_back(&job).await;
-            return Err(failure.within(format!("job for {count} users of {tenant}")));
-        }
-        match self.publish(queue, &job).await {
-            Ok(()) => {
-                self.memory().sent(queue, tenant, count, Instant::now());
-                self.metrics.jobs_published.add(1);
-                self.metrics.users_dispatched.add_len(count);
-                Ok(Sent::Published(count))
-            }
-            Err(failure) => {
-                self.metrics.not_published(&failure);
-                // Should the job have arrived after all, its worker finds no claim and does nothing.
-                self.give_back(&job).await;
-                Err(failure.within(format!("job for {count} users of {tenant}")))
-            }
-        }
-    }
-
-    /// Gives the users of a job that was not sent back at once.
-    async fn give_back(&self, job: &SyncJob) {
-        let SyncJob {
-            tenant, token, users, ..
-        } = job;
-        let release = self.schedule.release(tenant, *token, users);
-        if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
-            tracing::warn!(%tenant, users = users.len(), "users of a job that was not sent stay claimed until the claim runs out");
-        }
-    }
-
-    /// Publishes a job as part of the trace it is chosen in, which travels with it.
-    async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
-        let span = tracing::info_span!(
-            target: spans::TARGET,
-            "publish job",
-            otel.name = format!("publish {}", queue.name()),
-            otel.kind = "producer",
-            otel.status_code = tracing::field::Empty,
-            error.type = tracing::field::Empty,
-            messaging.operation.type = "send",
-            messaging.destination.name = queue.name(),
-            messaging.message.id = %job.id,
-            tasksync.tenant = %job.tenant,
-            tasksync.users = spans::number(job.users.len()),
-        );
-        let trace = spans::context_of(&span);
-        let publishing = timeout(PUBLISH, self.queue.publish(queue, job, &trace));
-        let published = publishing.instrument(span.clone()).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                ErrorClass::OutcomeUnknown,
-                Code::QueueUnavailable,
-                format!("the queue did not confirm a job within {} s", PUBLISH.as_secs()),
-            ))
-        });
-        if let Err(failure) = &published {
-            spans::failed(&span, failure.code.as_str());
-        }
-        published
-    }
-
-    fn job(
-        &self,
-        now: Timestamp,
-        tenant: &TenantId,
-        reason: Reason,
-        token: Token,
-        users: Vec<UserId>,
-    ) -> SyncJob {
-        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-        SyncJob {
-            version: VERSION,
-            id: Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)),
-            tenant: tenant.clone(),
-            workload: Workload::Tasks,
-            reason,
-            token,
-            users,
-            issued_at: now,
-        }
-    }
-
     /// Looks how many jobs the workers want, and sends those who waited longest. Stops between two jobs when `lost` is
     /// cancelled.
     pub(crate) async fn fill(

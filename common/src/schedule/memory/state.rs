@@ -1,16 +1,16 @@
 //! Everybody's order: the tenants, their heads, the expiries of claims, and who leads.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::claims::drop_from_batch;
 use super::plus;
-use super::tenant::{Batch, Claim, Entry, Intervals, Tenant};
+use super::tenant::{Entry, Intervals, Tenant};
 use crate::model::{TenantId, UserId, UserKey};
-use crate::schedule::{
-    ClaimAnswer, Claimed, Cursor, Epoch, Finish, Head, Held, History, Page, Renewed, SavedStamp, Summary,
-    Token, UserStatus,
-};
+use crate::schedule::{Cursor, Epoch, Head, History, Page, SavedStamp, Summary, Token, UserStatus};
 
 /// Intervals kept of everybody for the percentiles.
 const INTERVALS: usize = 4_096;
@@ -201,193 +201,6 @@ impl State {
             .unwrap_or_default()
     }
 
-    pub(super) fn claim(
-        &mut self,
-        epoch: Epoch,
-        id: &TenantId,
-        users: &[UserId],
-        expires: Timestamp,
-    ) -> ClaimAnswer {
-        if epoch.0 != self.epoch {
-            return ClaimAnswer::StaleEpoch;
-        }
-        self.last_token += 1;
-        let token = Token(self.last_token);
-        let claimed = self
-            .change(id, |tenant, expiries, _| {
-                let mut claimed = Vec::with_capacity(users.len());
-                for user in users {
-                    let stamp = tenant.change(user, |entry| {
-                        if entry.claim.is_some() {
-                            return None;
-                        }
-                        entry.claim = Some(Claim {
-                            token,
-                            asked_for: false,
-                        });
-                        Some(entry.stamp)
-                    });
-                    if let Some(stamp) = stamp.flatten() {
-                        claimed.push(Claimed {
-                            user: user.clone(),
-                            stamp,
-                        });
-                    }
-                }
-                if !claimed.is_empty() {
-                    let users = claimed.iter().map(|claimed| claimed.user.clone()).collect();
-                    tenant.batches.insert(token, Batch { expires, users });
-                    expiries.insert((expires, id.clone(), token));
-                }
-                claimed
-            })
-            .unwrap_or_default();
-        ClaimAnswer::Claimed {
-            token,
-            users: claimed,
-        }
-    }
-
-    pub(super) fn renew(
-        &mut self,
-        id: &TenantId,
-        token: Token,
-        users: &[UserId],
-        expires: Timestamp,
-    ) -> Renewed {
-        self.change(id, |tenant, expiries, _| {
-            if let Some(batch) = tenant.batches.get_mut(&token) {
-                let before = std::mem::replace(&mut batch.expires, expires);
-                expiries.remove(&(before, id.clone(), token));
-                expiries.insert((expires, id.clone(), token));
-            }
-            let entry_of = |user| {
-                let entry = tenant.entry(user)?;
-                entry.claim.filter(|claim| claim.token == token)?;
-                Some(entry)
-            };
-            let held = users
-                .iter()
-                .filter_map(|user| {
-                    Some(Held {
-                        user: user.clone(),
-                        history: entry_of(user)?.history,
-                    })
-                })
-                .collect();
-            Renewed {
-                held,
-                tenant_users: u64::try_from(tenant.len()).unwrap_or(u64::MAX),
-            }
-        })
-        .unwrap_or_default()
-    }
-
-    /// Ends the claims of those users who are held under `token`; `end` makes the rest of the change.
-    fn end_claims<'a, T: 'a>(
-        &mut self,
-        id: &TenantId,
-        token: Token,
-        items: impl IntoIterator<Item = (&'a UserId, T)>,
-        now: Timestamp,
-        mut end: impl FnMut(&mut Entry, T, &mut dyn FnMut(u64)),
-    ) -> Vec<UserId> {
-        let ahead = plus(now, -(AHEAD.max(self.minimum)));
-        self.change(id, |tenant, expiries, all_intervals| {
-            let mut ended = Vec::new();
-            for (user, item) in items {
-                let mut interval = None;
-                let claim = tenant.change(user, |entry| {
-                    let claim = entry.claim.take_if(|claim| claim.token == token)?;
-                    end(entry, item, &mut |seconds| interval = Some(seconds));
-                    if claim.asked_for {
-                        entry.stamp = entry.stamp.min(ahead);
-                    }
-                    Some(claim)
-                });
-                if claim.flatten().is_some() {
-                    drop_from_batch(tenant, expiries, id, token, user);
-                    if let Some(seconds) = interval {
-                        tenant.intervals.add(seconds);
-                        all_intervals.add(seconds);
-                    }
-                    ended.push(user.clone());
-                }
-            }
-            ended
-        })
-        .unwrap_or_default()
-    }
-
-    pub(super) fn finish(
-        &mut self,
-        id: &TenantId,
-        token: Token,
-        results: &[Finish],
-        now: Timestamp,
-    ) -> Vec<UserId> {
-        let minimum = self.minimum;
-        let items = results.iter().map(|finish| (&finish.user, finish));
-        let ended = self.end_claims(id, token, items, now, |entry, finish: &Finish, interval| {
-            if let Some(before) = entry.last_attempt {
-                interval(seconds_between(before, now));
-            }
-            entry.stamp = plus(plus(now, super::span(finish.due_after)), -minimum);
-            entry.last_attempt = Some(now);
-            entry.history = finish.history;
-            match &finish.result {
-                Ok(()) => {
-                    entry.last_success = Some(now);
-                    entry.last_failure = None;
-                }
-                Err(failure) => entry.last_failure = Some(Box::new(failure.clone())),
-            }
-        });
-        self.attempts += ended.len() as u64;
-        if let Some(tenant) = self.tenants.get_mut(id) {
-            tenant.attempts += ended.len() as u64;
-        }
-        ended
-    }
-
-    pub(super) fn release(
-        &mut self,
-        id: &TenantId,
-        token: Token,
-        users: &[UserId],
-        now: Timestamp,
-    ) -> Vec<UserId> {
-        self.end_claims(id, token, users.iter().map(|user| (user, ())), now, |_, (), _| {})
-    }
-
-    pub(super) fn reclaim(&mut self, limit: usize, now: Timestamp) -> Vec<UserKey> {
-        let expired: Vec<(TenantId, Token)> = self
-            .expiries
-            .iter()
-            .take_while(|(expires, _, _)| *expires <= now)
-            .take(limit)
-            .map(|(_, tenant, token)| (tenant.clone(), *token))
-            .collect();
-        let mut reclaimed = Vec::new();
-        for (tenant, token) in expired {
-            let batch = self
-                .tenants
-                .get(&tenant)
-                .and_then(|tenant| tenant.batches.get(&token));
-            let left = limit.saturating_sub(reclaimed.len());
-            let users: Vec<UserId> = batch
-                .map(|batch| batch.users.iter().take(left).cloned().collect())
-                .unwrap_or_default();
-            let released = self.release(&tenant, token, &users, now);
-            reclaimed.extend(
-                released
-                    .into_iter()
-                    .map(|user| UserKey::new(tenant.clone(), user)),
-            );
-        }
-        reclaimed
-    }
-
     pub(super) fn status(&self, key: &UserKey) -> Option<UserStatus> {
         self.tenants
             .get(&key.tenant)
@@ -477,18 +290,6 @@ impl State {
 
     pub(super) fn resign(&mut self, holder: &str) {
         self.lease.take_if(|lease| lease.holder == holder);
-    }
-}
-
-/// A user whose claim ended is no longer in the batch; an empty batch is dropped.
-fn drop_from_batch(tenant: &mut Tenant, expiries: &mut Expiries, id: &TenantId, token: Token, user: &UserId) {
-    let Some(batch) = tenant.batches.get_mut(&token) else {
-        return;
-    };
-    batch.users.remove(user);
-    if batch.users.is_empty() {
-        expiries.remove(&(batch.expires, id.clone(), token));
-        tenant.batches.remove(&token);
     }
 }
 
