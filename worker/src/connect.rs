@@ -38,10 +38,11 @@ impl ServerConnector {
         clock: SharedClock,
     ) -> Result<Self, HttpSetupError> {
         let http = Http::new(outbound.clone(), Arc::clone(&clock))?;
+        let servers = Servers::new(outbound.requests_per_server, Arc::clone(&clock));
         Ok(Self {
-            auth: Authenticator::new(http.clone()),
+            auth: Authenticator::with_pauses_in(http.clone(), servers.clone()),
             http,
-            servers: Servers::new(outbound.requests_per_server, Arc::clone(&clock)),
+            servers,
             mailboxes: MailboxLocks::new(Arc::clone(&clock)),
             clock,
             sharepoint: SharePointSettings {
@@ -68,6 +69,7 @@ impl ServerConnector {
     #[must_use]
     pub fn sharing_limits(mut self, requests_per_server: usize, nudge: Arc<Nudge>) -> Self {
         self.servers = Servers::shared_by_all(requests_per_server, Arc::clone(&self.clock), nudge);
+        self.auth = Authenticator::with_pauses_in(self.http.clone(), self.servers.clone());
         self
     }
 

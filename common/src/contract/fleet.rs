@@ -60,7 +60,7 @@ fn paused(left_ms: u64, ago_ms: u64) -> ServerAsk {
         pause: Some(PauseTold {
             left_ms,
             ago_ms,
-            tenant: tenant_id("contoso"),
+            tenant: Some(tenant_id("contoso")),
             why: "GetFolder: \u{201e}busy\u{201c}".to_owned(),
         }),
         ..ask(0, 0)

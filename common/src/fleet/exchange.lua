@@ -79,7 +79,11 @@ for number, ask in ipairs(told.servers) do
         redis.call('HDEL', note, 'since')
       end
       redis.call('HSETNX', note, 'since', text(since))
-      redis.call('HSET', note, 'tenant', ask.pause.tenant, 'why', ask.pause.why)
+      redis.call('HDEL', note, 'tenant')
+      redis.call('HSET', note, 'why', ask.pause.why)
+      if ask.pause.tenant then
+        redis.call('HSET', note, 'tenant', ask.pause.tenant)
+      end
       redis.call('PEXPIRE', note, text(math.max(redis.call('PTTL', note), ends - now)))
       paused = ends
       redis.call('HSET', key, 'pause', text(paused))

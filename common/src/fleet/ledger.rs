@@ -41,7 +41,7 @@ struct Server {
 #[derive(Debug)]
 struct Note {
     since: u64,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     why: String,
 }
 
@@ -251,7 +251,7 @@ impl Ledger {
                 (server.paused_until > now).then(|| ServerPause {
                     since: note.map(|note| timestamp(note.since)),
                     until: timestamp(server.paused_until),
-                    tenant: note.map(|note| note.tenant.clone()),
+                    tenant: note.and_then(|note| note.tenant.clone()),
                     why: note.map(|note| note.why.clone()),
                 })
             })

@@ -32,6 +32,20 @@ impl ServerName {
         }
     }
 
+    /// Returns the token endpoint of these credentials, if they need one. It counts requests for the application.
+    #[must_use]
+    pub fn of_token_endpoint(credentials: &Credentials) -> Option<Self> {
+        match credentials {
+            Credentials::Basic { .. } => None,
+            Credentials::OauthSecret {
+                token_url, client_id, ..
+            }
+            | Credentials::OauthCertificate {
+                token_url, client_id, ..
+            } => Some(Self::new(token_url, Server::Token, client_id)),
+        }
+    }
+
     /// The service, as metrics name it.
     #[must_use]
     pub fn service(&self) -> &'static str {
@@ -48,7 +62,9 @@ impl ServerName {
             .iter()
             .map(|site| Self::new(site, Server::SharePoint, &by))
             .collect();
+        names.extend(Self::of_token_endpoint(&source.credentials));
         let MailboxConnection::Ews { url, credentials, .. } = &tenant.mailbox;
+        names.extend(Self::of_token_endpoint(credentials));
         names.insert(Self::new(url, Server::Ews, &account(&tenant.id, credentials)));
         names.into_iter().collect()
     }
@@ -97,8 +113,9 @@ pub struct PauseTold {
     /// How long ago the server asked for it, in milliseconds. One that is older than the last time the server's pauses were ended
     /// is over.
     pub ago_ms: u64,
-    /// The tenant whose request was answered so.
-    pub tenant: TenantId,
+    /// The tenant whose request was answered so; none where the answer is for many, as a token endpoint's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// The answer, in a few words of our own.
     pub why: String,
 }
@@ -144,6 +161,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "login.example:443\0app\0token",
                 "office.contoso.example:443\0contoso/app",
                 "office.contoso.example:443\0contoso\\svc\0sharepoint",
                 "sp2.contoso.example:8443\0contoso\\svc\0sharepoint",

@@ -29,7 +29,7 @@ async fn pause_exchange(service: &Service) {
             pause: Some(PauseTold {
                 left_ms: HOUR_MS,
                 ago_ms: 0,
-                tenant: contoso(),
+                tenant: Some(contoso()),
                 why: "GetFolder was answered with HTTP 503".to_owned(),
             }),
         }],

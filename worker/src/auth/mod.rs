@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use base64::Engine as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::Server;
@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::http::service::{self, Intent};
 use crate::http::{Call, Http, host_of, secret_header};
+use crate::throttle::{ServerLimits, Servers};
 use assertion::KeyError;
 use endpoint::Proof;
 use secret::{Secrets, unavailable};
@@ -41,6 +42,8 @@ pub struct Authenticator {
 
 struct Shared {
     http: Http,
+    /// Where the pauses of token endpoints are kept, for all workers.
+    servers: Option<Servers>,
     secrets: Secrets,
     applications: Mutex<HashMap<String, Arc<Application>>>,
 }
@@ -139,9 +142,20 @@ impl Authenticator {
     /// An authenticator that calls token endpoints through `http`.
     #[must_use]
     pub fn new(http: Http) -> Self {
+        Self::with(http, None)
+    }
+
+    /// The same, whose endpoints' pauses are kept with those of other servers: shown to the operator, who may end them.
+    #[must_use]
+    pub fn with_pauses_in(http: Http, servers: Servers) -> Self {
+        Self::with(http, Some(servers))
+    }
+
+    fn with(http: Http, servers: Option<Servers>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 http,
+                servers,
                 secrets: Secrets::default(),
                 applications: Mutex::default(),
             }),
@@ -243,7 +257,9 @@ impl Authenticator {
 
     async fn token(&self, grant: &Grant<'_>) -> Result<HeaderValue, Failure> {
         let application = self.application(grant, self.now());
-        let first = application.state().step(self.now());
+        let limits = self.limits(grant);
+        let limits = limits.as_deref();
+        let first = self.step(&application, limits);
         let _asking = match first {
             Step::Use(header) => return Ok(header),
             Step::Fail(failure) => return Err(failure),
@@ -254,7 +270,7 @@ impl Authenticator {
             Step::Obtain => application.asking.lock().await,
         };
         // Whoever asked before may have brought the answer for all.
-        match application.state().step(self.now()) {
+        match self.step(&application, limits) {
             Step::Use(header) => return Ok(header),
             Step::Fail(failure) => return Err(failure),
             Step::Renew(_) | Step::Obtain => {}
@@ -269,7 +285,42 @@ impl Authenticator {
             );
         }
         let now = self.now();
-        application.state().record(result, now)
+        let mut state = application.state();
+        let recorded = state.record(result, now);
+        if let (Some(limits), Some(left)) = (limits, state.pause_asked_for(now)) {
+            let until = SignedDuration::try_from(left)
+                .ok()
+                .and_then(|left| now.checked_add(left).ok());
+            limits.pause_until(
+                until.unwrap_or(Timestamp::MAX),
+                None,
+                "the token endpoint is busy",
+            );
+        }
+        recorded
+    }
+
+    /// What to do now. Whether the endpoint is paused is what all workers know, where that is known here.
+    fn step(&self, application: &Application, limits: Option<&ServerLimits>) -> Step {
+        let now = self.now();
+        let mut state = application.state();
+        let Some(limits) = limits else {
+            return state.step(now);
+        };
+        let Err(paused) = limits.check() else {
+            state.end_pause();
+            return state.step(now);
+        };
+        match state.step(now) {
+            Step::Renew(header) | Step::Use(header) => Step::Use(header),
+            Step::Obtain => Step::Fail(paused),
+            Step::Fail(failure) => Step::Fail(failure),
+        }
+    }
+
+    fn limits(&self, grant: &Grant<'_>) -> Option<Arc<ServerLimits>> {
+        let servers = self.shared.servers.as_ref()?;
+        Some(servers.of(grant.token_url, Server::Token, grant.client_id))
     }
 
     async fn ask(&self, grant: &Grant<'_>) -> Result<Token, Failure> {

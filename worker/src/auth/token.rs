@@ -153,6 +153,25 @@ impl TokenState {
         }
     }
 
+    /// What is left of a pause that the endpoint asked for.
+    pub(super) fn pause_asked_for(&self, now: Timestamp) -> Option<Duration> {
+        match self.pausing(now)?.class {
+            ErrorClass::Throttled { retry_after } => retry_after,
+            ErrorClass::Transient
+            | ErrorClass::Conflict
+            | ErrorClass::Gone
+            | ErrorClass::Refused
+            | ErrorClass::CursorInvalid
+            | ErrorClass::OutcomeUnknown => None,
+        }
+    }
+
+    /// A pause that the endpoint asked for is over, because it was ended. Other failures keep theirs.
+    pub(super) fn end_pause(&mut self) {
+        self.failed
+            .take_if(|failed| matches!(failed.failure.class, ErrorClass::Throttled { .. }));
+    }
+
     /// A server refused the token. `true` when trying again makes sense: a new token will be, or was just, obtained.
     pub(super) fn refused(&mut self, now: Timestamp) -> bool {
         let Some(token) = &self.token else {

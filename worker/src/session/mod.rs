@@ -337,7 +337,7 @@ impl Session {
             "{} was answered with HTTP {status}: the server is busy and {asked}",
             request.operation
         );
-        limits.pause_until(until, &self.tenant, why);
+        limits.pause_until(until, Some(&self.tenant), why);
     }
 
     /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several

@@ -27,7 +27,7 @@ struct State {
 struct Own {
     since: Timestamp,
     until: i64,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     why: String,
 }
 
@@ -38,7 +38,7 @@ impl Pausing {
     }
 
     /// The server asked for a pause until `until`. A longer one stays.
-    pub(super) fn begin(&self, now: Timestamp, until: Timestamp, tenant: &TenantId, why: String) {
+    pub(super) fn begin(&self, now: Timestamp, until: Timestamp, tenant: Option<&TenantId>, why: String) {
         let mut state = self.state();
         let until = rounded_up(until);
         self.until.fetch_max(until, Ordering::AcqRel);
@@ -46,7 +46,7 @@ impl Pausing {
             state.own = Some(Own {
                 since: now,
                 until,
-                tenant: tenant.clone(),
+                tenant: tenant.cloned(),
                 why,
             });
         }

@@ -319,9 +319,9 @@ impl ServerLimits {
         until(deadline, &self.clock, permit).await.flatten()
     }
 
-    /// Nobody sends a request to this server before `instant`: it asked for a pause when it answered a request of `tenant`, and
-    /// `why` says how. A pause that is already longer stays.
-    pub fn pause_until(&self, instant: Timestamp, tenant: &TenantId, why: impl Into<String>) {
+    /// Nobody sends a request to this server before `instant`: it asked for a pause when it answered a request of `tenant` (none where the
+    /// answer is for many), and `why` says how. A pause that is already longer stays.
+    pub fn pause_until(&self, instant: Timestamp, tenant: Option<&TenantId>, why: impl Into<String>) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
         self.pausing.begin(self.clock.now(), instant, tenant, why.into());
         self.nudge();

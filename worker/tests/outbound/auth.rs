@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderValue;
-use tasksync_common::clock::ManualClock;
+use tasksync_common::clock::{Clock as _, ManualClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::fleet::{Fleet as _, Member, MemoryFleet, Part as _, Report, Role, ServerName};
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::Http;
+use tasksync_worker::throttle::Servers;
 use url::Url;
 
 use crate::server::{Reply, Server, settings};
@@ -148,6 +150,52 @@ async fn many_callers_share_one_failure() {
     assert_eq!(
         authenticator.header(&credentials).await.unwrap(),
         "Bearer token-2"
+    );
+}
+
+/// The endpoint's pause is kept with those of other servers, and is over when the operator ends it.
+#[tokio::test]
+async fn a_pause_of_the_endpoint_is_told_to_all_workers_and_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::plain(|number, _| match number {
+        0 => Reply::answer(429, "Retry-After: 86400\r\n", ""),
+        _ => granted(number),
+    })
+    .await;
+    let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+    let http = Http::new(settings(), clock.clone()).unwrap();
+    let servers = Servers::new(25, clock.clone());
+    let authenticator = Authenticator::with_pauses_in(http, servers.clone());
+    let credentials = application(server.url("/token"), secret(folder.path(), "secret", "value"));
+    let name = [ServerName::of_token_endpoint(&credentials).unwrap()];
+    for _ in 0..2 {
+        let failure = authenticator.header(&credentials).await.unwrap_err();
+        let day = Some(Duration::from_secs(86_400));
+        assert_eq!(failure.class, ErrorClass::Throttled { retry_after: day });
+    }
+    assert_eq!(server.requests().len(), 1);
+
+    let fleet = MemoryFleet::new(clock.clone());
+    let mut report = Report {
+        number: 1,
+        lifetime: Duration::from_secs(60),
+        member: Member::new("w1", Role::Worker, clock.now()),
+        servers: Vec::new(),
+        circuits: Vec::new(),
+        known: 0,
+    };
+    for ends in [true, false] {
+        servers.tell(&mut report);
+        let answer = fleet.exchange(&report).await.unwrap();
+        servers.learn(&report, &answer);
+        report.number += 1;
+        report.servers.clear();
+        assert_eq!(fleet.pauses(&name).await.unwrap()[0].is_some(), ends);
+        assert_eq!(fleet.end_pauses(&name).await.unwrap(), usize::from(ends));
+    }
+    assert_eq!(
+        authenticator.header(&credentials).await.unwrap(),
+        "Bearer token-1"
     );
 }
 

@@ -16,7 +16,7 @@ fn after(clock: &ManualClock, milliseconds: i64) -> Timestamp {
 }
 
 fn pause(server: &ServerLimits, until: Timestamp) {
-    server.pause_until(until, &"contoso".parse().unwrap(), "it is busy");
+    server.pause_until(until, Some(&"contoso".parse().unwrap()), "it is busy");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ fn server(process: &Process) -> Arc<ServerLimits> {
 /// The server asks the process for a pause.
 fn pause(bench: &Bench, process: &Process, seconds: i64) {
     let until = bench.clock.now() + SignedDuration::from_secs(seconds);
-    server(process).pause_until(until, &"contoso".parse().unwrap(), "it is busy");
+    server(process).pause_until(until, Some(&"contoso".parse().unwrap()), "it is busy");
 }
 
 /// How many requests are in flight, the most that ever were, and how many ended.
