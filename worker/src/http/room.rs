@@ -131,7 +131,7 @@ impl Place {
             let mut state = self.room.state();
             state.taken = state.taken.saturating_sub(unused);
             state.change(&self.payer, |payer| {
-                payer.holds = payer.holds.saturating_sub(unused)
+                payer.holds = payer.holds.saturating_sub(unused);
             });
         }
         self.room.0.given_back.notify_waiters();
