@@ -4,8 +4,6 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tasksync_common::registry::MailboxConnection;
 
-use crate::journal;
-
 mod user;
 
 pub(crate) use user::user;
@@ -396,6 +394,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::journal;
 
     #[test]
     fn columns_line_up_and_foreign_text_cannot_steer_the_screen() {

@@ -124,7 +124,7 @@ impl Canaries {
         ];
         let mut refused = Vec::new();
         for (tenant, credentials) in TENANTS.into_iter().zip(credentials) {
-            let good = tenant_of(tenant, &repeating, credentials);
+            let good = tenant_of(tenant, &repeating, &credentials);
             for (pointer, value) in [
                 (
                     "/mailbox/url",
@@ -315,11 +315,11 @@ fn base64(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn tenant_of(name: &str, server: &str, credentials: Value) -> Value {
+fn tenant_of(name: &str, server: &str, credentials: &Value) -> Value {
     json!({
         "id": name,
         "display_name": name,
-        "source": { "kind": "sharepoint", "sites": [format!("{server}/sites/{name}")], "credentials": credentials.clone() },
+        "source": { "kind": "sharepoint", "sites": [format!("{server}/sites/{name}")], "credentials": credentials },
         "mailbox": { "kind": "ews", "url": format!("{server}/EWS/Exchange.asmx"), "credentials": credentials },
     })
 }
