@@ -63,7 +63,7 @@ pub enum Evidence {
     OneRequest,
     /// Every request would have met the same answer: it shows that what was asked was never looked at.
     AnyRequest,
-    /// Several people in a row met the same code, and nobody succeeded between them.
+    /// Several people in a row failed with codes of this kind, and nobody succeeded between them.
     SeveralPeople,
 }
 

@@ -31,6 +31,8 @@ struct Row {
     deleted: bool,
     #[serde(default)]
     parked: bool,
+    #[serde(default)]
+    deep: bool,
     holds: Option<Vec<Field>>,
     policy: Option<ConflictPolicy>,
     #[serde(default)]
@@ -167,7 +169,7 @@ fn pair(row: &Row) -> Pair {
             }
         }),
         writing: None,
-        deep: false,
+        deep: row.deep,
         deleted: row.deleted.then(|| WRITE.to_owned()).into_iter().collect(),
         parked: row.parked.then(|| Parked {
             version: Some("etag".to_owned()),

@@ -35,6 +35,13 @@ fn untouched(mailbox: &MailboxValue) -> bool {
     mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
 }
 
+/// Returns whether one side shows other values than those agreed on although it is at the remembered version: nobody edited
+/// it, an earlier reading was wrong.
+fn was_misread(link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> bool {
+    let same_item = mailbox.change_key == link.change_key && mailbox.id == link.item && !link.unsent;
+    same_item || source.version == link.version && link.not_kept.is_empty()
+}
+
 impl Decider<'_> {
     pub(super) fn both_seen(&self, link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
         let task = meant(source, Some(link));
@@ -60,6 +67,10 @@ impl Decider<'_> {
                 let incoming = with_both_dates(at_source, shared(mailbox, self.common));
                 let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
                 self.update_mailbox(mailbox, task, incoming, now, replaces)
+            }
+            // Only one side was edited: both values stand, whatever the policy.
+            (_, false) if was_misread(link, source, mailbox) => {
+                self.merge(link, source, mailbox, at_source, in_mailbox)
             }
             (_, false) => match self.rules.policy.conflicts {
                 ConflictPolicy::LatestTask | ConflictPolicy::SourceWins | ConflictPolicy::MailboxWins => {

@@ -236,9 +236,6 @@ impl Scenario {
         {
             return Err(wrong("lies.tenants", format!("there is no group \"{name}\"")));
         }
-        if self.servers == Servers::PerTenant {
-            return Err(wrong("lies", "need servers = \"shared\""));
-        }
         if lies.tenants.is_empty() && self.baseline.as_ref().is_some_and(|baseline| !baseline.honest) {
             return Err(wrong(
                 "lies.tenants",

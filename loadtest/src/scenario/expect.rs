@@ -78,7 +78,7 @@ metrics! {
     NeverSynced "never_synced" Count,
     /// Users who had no full and no deep check of honest servers before both sides were judged.
     Unchecked "unchecked" Count,
-    /// Users that are disabled at the end.
+    /// Users that are disabled at the end, or were when the servers had been honest for a while; those are synced on request.
     Disabled "disabled" Count,
     /// Until everybody was synced once.
     EverybodyWithin "everybody_within" Seconds,

@@ -9,6 +9,7 @@ pub mod expect;
 mod figures;
 pub mod file;
 mod fleet;
+mod honest;
 mod kills;
 mod measure;
 mod phases;

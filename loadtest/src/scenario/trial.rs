@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::file::Scenario;
 use super::fleet::{Fleet, Hit};
+use super::honest;
 use super::kills::{Event, timeline};
 use super::measure::{Look, People, Watch, locked, set_weather};
 use super::phases::Progress;
@@ -27,19 +27,8 @@ const STATUS_ASKED: usize = 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// Our own last writes are seen once more by tasksync; the quiet phase begins after that, at most this much later.
 const ECHO: Duration = Duration::from_secs(20);
-/// People whose last full check is asked for at once.
-const ASKED_AT_ONCE: usize = 8;
 /// Lines of each kind of disagreement that are kept.
 const LINES: usize = 20;
-
-/// The time of the machine, by which tasksync notes its full checks.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is compared with times that another process took"
-)]
-fn now() -> Timestamp {
-    Timestamp::now()
-}
 
 /// One trial.
 pub(crate) struct Trial<'a> {
@@ -65,6 +54,8 @@ pub(crate) struct Trial<'a> {
     /// When the last wrong answer was given at the latest.
     honest_from: Timestamp,
     unchecked: Option<u64>,
+    /// People who were disabled when the servers had been honest for a while.
+    disabled_by_lies: Option<u64>,
     disabled: Option<u64>,
 }
 
@@ -103,6 +94,7 @@ impl<'a> Trial<'a> {
             never: 0,
             honest_from: Timestamp::MIN,
             unchecked: None,
+            disabled_by_lies: None,
             disabled: None,
         }
     }
@@ -218,7 +210,7 @@ impl<'a> Trial<'a> {
         }
         if let Some(liar) = &lies {
             liar.lie(false);
-            self.honest_from = now();
+            self.honest_from = honest::now();
         }
         self.watch.visits.measure(false);
         self.measured = last.map(|last| (first, last));
@@ -311,6 +303,7 @@ impl<'a> Trial<'a> {
                 began.elapsed().as_secs(),
                 &format!("{} edits open{found}", look.sample.open_edits),
             );
+            self.sync_disabled().await;
             if look.sample.open_edits == 0 && Instant::now() >= next {
                 let asked = Instant::now();
                 self.unchecked = self.unchecked().await;
@@ -339,21 +332,23 @@ impl<'a> Trial<'a> {
     async fn unchecked(&self) -> Option<u64> {
         let honest = self.scenario.lies.as_ref()?.honest.0;
         let from = self.honest_from.checked_add(honest).unwrap_or(Timestamp::MAX);
-        if now() < from {
+        if honest::now() < from {
             return Some(self.scenario.users());
         }
-        let (fleet, farm) = (&self.fleet, &self.watch.farm);
-        let checks = futures::stream::iter(farm.population.tenants.iter().flat_map(|tenant| {
-            tenant
-                .people
-                .iter()
-                .map(move |person| fleet.last_full_check(&tenant.slug, Farm::user_name(person)))
-        }));
-        let checks: Vec<_> = checks.buffer_unordered(ASKED_AT_ONCE).collect().await;
-        let unchecked = checks
-            .iter()
-            .filter(|check| check.is_none_or(|check| check < from));
-        u64::try_from(unchecked.count()).ok()
+        Some(honest::unchecked(&self.fleet, &self.watch.farm, from).await)
+    }
+
+    /// Once the servers were honest for long enough: whoever is disabled by then is counted, and synced on request.
+    async fn sync_disabled(&mut self) {
+        let lies = self.scenario.lies.as_ref();
+        let honest_long_enough = lies.is_some_and(|lies| {
+            self.honest_from
+                .checked_add(lies.honest.0)
+                .is_ok_and(|from| honest::now() >= from)
+        });
+        if self.disabled_by_lies.is_none() && honest_long_enough {
+            self.disabled_by_lies = Some(honest::sync_disabled(&self.fleet, &self.watch.farm).await);
+        }
     }
 
     fn verdict(&self) -> Verdict {
@@ -515,7 +510,7 @@ impl<'a> Trial<'a> {
             mirrored_p99: counts.p99.map(|time| time.as_secs_f64()),
             never_synced: self.never,
             unchecked: self.unchecked,
-            disabled: self.disabled,
+            disabled: self.disabled.max(self.disabled_by_lies),
             verdict: Verdicts::of(&self.verdict, self.unseen, LINES),
             untruths: UntruthResult::of(&self.untruths, LINES),
             answers: self.liar.as_ref().map(|liar| liar.answers()),

@@ -17,6 +17,9 @@ use crate::sim::tls::SimTls;
 
 /// Name and password of the service account on both servers.
 pub(super) const ACCOUNT: &str = "svc-tasksync";
+/// Every address of the loopback network; callers from elsewhere are turned away.
+const EVERYWHERE: std::net::SocketAddr =
+    std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
 /// See [`ACCOUNT`].
 pub(super) const PASSWORD: &str = "correct horse battery staple";
 
@@ -126,22 +129,31 @@ impl Farm {
                 Arc::clone(liar),
                 Arc::new(move |web: &str| sites.group_of(web)),
             );
-            let sharepoint_listener = Listener::start(sharepoint_proxy, tls.as_ref())
-                .await
-                .map_err(start)?;
-            sharepoint.set_base_url(&sharepoint_listener.base_url());
-            let exchange_listener = Listener::start(exchange_proxy, tls.as_ref())
-                .await
-                .map_err(start)?;
-            (exchange_listener, sharepoint_listener)
+            if own_servers {
+                (
+                    Listener::start_at(EVERYWHERE, exchange_proxy, None)
+                        .await
+                        .map_err(start)?,
+                    Listener::start_at(EVERYWHERE, sharepoint_proxy, None)
+                        .await
+                        .map_err(start)?,
+                )
+            } else {
+                let sharepoint_listener = Listener::start(sharepoint_proxy, tls.as_ref())
+                    .await
+                    .map_err(start)?;
+                sharepoint.set_base_url(&sharepoint_listener.base_url());
+                let exchange_listener = Listener::start(exchange_proxy, tls.as_ref())
+                    .await
+                    .map_err(start)?;
+                (exchange_listener, sharepoint_listener)
+            }
         } else if own_servers {
-            // Every address of the loopback network; callers from elsewhere are turned away.
-            let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
             (
-                Listener::start_at(everywhere, Arc::clone(&exchange), None)
+                Listener::start_at(EVERYWHERE, Arc::clone(&exchange), None)
                     .await
                     .map_err(start)?,
-                Listener::start_at(everywhere, Arc::clone(&sharepoint), None)
+                Listener::start_at(EVERYWHERE, Arc::clone(&sharepoint), None)
                     .await
                     .map_err(start)?,
             )

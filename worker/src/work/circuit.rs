@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tasksync_common::error::{Code, ErrorClass, Evidence, Failure, Stops};
+use tasksync_common::error::{ErrorClass, Evidence, Failure, Scope, Stops};
 use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, Report};
 use tasksync_common::model::{TenantId, UserId};
 use tokio::time::Instant;
@@ -25,13 +25,14 @@ const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Most tenants remembered; beyond it closed ones are forgotten.
 const MOST_TENANTS: usize = 100_000;
 
-/// This many people in a row who meet the same code, with nobody who succeeds between them, show that it is not theirs.
+/// This many people in a row who fail, with nobody who succeeds between them, show that it is not their matter: a server in
+/// trouble fails in more than one way.
 const SEVERAL: usize = 3;
 
-/// People of one tenant in a row who failed with the same code.
+/// People of one tenant in a row who failed with codes of which the evidence makes the same scope.
 #[derive(Debug)]
 struct Streak {
-    code: Code,
+    scope: Scope,
     /// The first of them, at most [`SEVERAL`].
     users: Vec<UserId>,
 }
@@ -147,7 +148,7 @@ impl Circuits {
     }
 
     /// Returns the failure of a user with the scope that the failures of colleagues give it: once several people in a row
-    /// met the same code, it is the server's.
+    /// failed with codes that may be the server's, it is the server's.
     pub(super) fn weigh(&self, tenant: &TenantId, user: &UserId, failure: Failure) -> Failure {
         let several = failure.clone().on_evidence(Evidence::SeveralPeople);
         if failure.stops() != Stops::Person || several.scope == failure.scope {
@@ -158,11 +159,11 @@ impl Circuits {
             tenants.streaks.clear();
         }
         let streak = tenants.streaks.entry(tenant.clone()).or_insert_with(|| Streak {
-            code: failure.code,
+            scope: several.scope,
             users: Vec::new(),
         });
-        if streak.code != failure.code {
-            streak.code = failure.code;
+        if streak.scope != several.scope {
+            streak.scope = several.scope;
             streak.users.clear();
         }
         if streak.users.len() < SEVERAL && !streak.users.contains(user) {

@@ -133,20 +133,20 @@ impl SharePointSource {
         if now == before {
             return Err(format!("the item still has version {before}"));
         }
-        // Versions count the writes: somebody wrote again since.
-        if let Some(told) = told.filter(|told| is_older(told, &now)) {
-            return Ok(ReadBack {
+        if let Some(column) = list.columns.first_difference(&cells, written, changes) {
+            return Err(format!("{column} does not have the value that was written"));
+        }
+        // Versions count the writes: somebody wrote again since, and the next reading is to notice it.
+        Ok(match told.filter(|told| is_older(told, &now)) {
+            Some(told) => ReadBack {
                 version: told,
                 modified: None,
-            });
-        }
-        match list.columns.first_difference(&cells, written, changes) {
-            None => Ok(ReadBack {
+            },
+            None => ReadBack {
                 version: now,
                 modified: odata::instant_column(&cells, "Modified").ok().flatten(),
-            }),
-            Some(column) => Err(format!("{column} does not have the value that was written")),
-        }
+            },
+        })
     }
 
     /// Midnights only the server knows.

@@ -1,3 +1,5 @@
+use tasksync_common::error::Code;
+
 use super::*;
 
 const STEP: Duration = Duration::from_secs(5 * 60);
@@ -140,6 +142,25 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
         weighed.stops()
     });
     assert_eq!(stops, [Stops::Person, Stops::Person, Stops::Nobody]);
+}
+
+/// A server in trouble fails in more than one way.
+#[test]
+fn several_people_in_a_row_who_fail_in_different_ways_show_that_it_is_the_servers() {
+    let circuits = Circuits::new(STEP);
+    let tenant: TenantId = "contoso".parse().unwrap();
+    let weighed = |user: &str, code: Code| {
+        let failure = Failure::new(ErrorClass::Transient, code, "");
+        circuits.weigh(&tenant, &user.parse().unwrap(), failure).stops()
+    };
+    assert_eq!(weighed("ana", Code::ExchangeBadAnswer), Stops::Person);
+    assert_eq!(weighed("ana", Code::SharePointTimeout), Stops::Person);
+    assert_eq!(weighed("ben", Code::SharePointBadAnswer), Stops::Person);
+    assert_eq!(weighed("cid", Code::ExchangeTimeout), Stops::Tenant);
+    assert_eq!(weighed("ana", Code::SharePointError), Stops::Tenant);
+    // A defect of ours says nothing about the server, and begins a count of its own.
+    assert_eq!(weighed("ben", Code::Panic), Stops::Person);
+    assert_eq!(weighed("cid", Code::ExchangeTimeout), Stops::Person);
 }
 
 mod shared {

@@ -40,6 +40,26 @@ async fn a_success_without_a_new_version_is_read_back() {
     }
 }
 
+/// Another version than the write's shows that somebody wrote later; it does not show that the write was done.
+#[tokio::test]
+async fn a_later_version_without_the_written_values_proves_no_write() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 9, &[12], "t");
+    stage.fake.special(|request| {
+        let merge = request.headers.contains_key("if-match");
+        merge.then(|| Answer::With(204, "ETag", "\"6\"", String::new()))
+    });
+    let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+    // Written, and another column was edited since: that edit is the next reading's.
+    let mut done = stage.fake.items.lock().unwrap()[&17].clone();
+    done["Status"] = json!("Completed");
+    done["PercentComplete"] = json!(1);
+    stage.fake.items.lock().unwrap().insert(17, done);
+    let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+    assert_eq!(written.version, "6");
+}
+
 #[tokio::test]
 async fn a_deletion_without_proof_is_looked_up() {
     let stage = stage(false).await;
