@@ -31,13 +31,14 @@ pub fn normal_text(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut normal = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
+    // What is left out stands between no line break's two characters: without it they are one.
+    let kept = |character: &char| *character == '\r' || is_portable(*character);
+    let mut characters = text.chars().filter(kept).peekable();
     while let Some(character) = characters.next() {
         match character {
             '\r' if characters.peek() == Some(&'\n') => {}
             '\r' => normal.push('\n'),
-            other if is_portable(other) => normal.push(other),
-            _ => {}
+            other => normal.push(other),
         }
     }
     Cow::Owned(normal)
@@ -62,6 +63,7 @@ mod tests {
             ("It\u{92}s due", "Its due"),
             ("a\u{7F}b\u{B}c\u{FFFF}d\u{FFFE}e\u{0}f", "abcdef"),
             ("one\r\ntwo\rthree\nfour\r", "one\ntwo\nthree\nfour\n"),
+            ("one\r\u{0}\ntwo", "one\ntwo"),
             ("tab\tstays", "tab\tstays"),
             ("\u{FFFD} \u{1F600} é \u{A0}", "\u{FFFD} \u{1F600} é \u{A0}"),
             ("", ""),
