@@ -42,6 +42,16 @@ fn was_misread(link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> boo
     same_item || source.version == link.version && link.not_kept.is_empty()
 }
 
+/// Returns how the source came by the values that the mailbox's edits of these fields replace: a merge may have left an edit of
+/// the source there that loses.
+pub(super) fn of_unsent(link: &Link, fields: FieldSet) -> Standing {
+    if link.unsent && !link.disputed.and(fields).is_empty() {
+        Standing::Edited
+    } else {
+        Standing::Agreed
+    }
+}
+
 impl Decider<'_> {
     pub(super) fn both_seen(&self, link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
         let task = meant(source, Some(link));
@@ -60,7 +70,7 @@ impl Decider<'_> {
         match (at_source.is_empty(), in_mailbox.is_empty()) {
             (true, true) => remember(&self.pair.key, now),
             (_, false) if at_source.except(unkept).is_empty() => {
-                let replaces = Replaced::read(&task, Standing::Agreed);
+                let replaces = Replaced::read(&task, of_unsent(link, in_mailbox));
                 self.update_source(mailbox, in_mailbox, not_kept(now, link, unkept), replaces)
             }
             (false, true) => {
@@ -138,6 +148,11 @@ impl Decider<'_> {
         }
         let now = Link {
             unsent: !outgoing.is_empty(),
+            disputed: if mailbox_wins {
+                disputed.and(outgoing)
+            } else {
+                FieldSet::EMPTY
+            },
             ..now
         };
         let replaces = Replaced::read(&mailbox.task, standing(!mailbox_wins));

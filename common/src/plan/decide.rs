@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Action, Memo, Replaced, Standing};
 use super::agreed::{Agreed, changed};
+use super::conflict::of_unsent;
 use super::edits::{mailbox_edits, meant, own, raw_progress, with_both_dates};
 use super::own_write::with_own_write;
 use super::policy::Policy;
@@ -379,12 +380,16 @@ impl Decider<'_> {
 
     fn mailbox_changed(&self, link: &Link, mailbox: &MailboxValue) -> Verdict {
         let fields = self.mailbox_edits(link, mailbox);
-        let replaces = Replaced::remembered(&link.agreed);
+        let replaces = Replaced {
+            standing: of_unsent(link, fields),
+            ..Replaced::remembered(&link.agreed)
+        };
         let link = Link {
             item: mailbox.id.clone(),
             change_key: mailbox.change_key.clone(),
             removing: false,
             unsent: false,
+            disputed: FieldSet::EMPTY,
             own: own(mailbox),
             elsewhere: mailbox.elsewhere.clone(),
             ..link.clone()

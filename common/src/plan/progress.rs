@@ -201,13 +201,13 @@ impl Pass {
         }
     }
 
-    /// Sorts a failed action: back into the line, aside, or the whole pass stops.
+    /// Sorts a failed action: back into the line, aside, or the whole pass stops. Its record stays: one answer that calls a write
+    /// refused is no proof that it was not done.
     pub fn failed(&mut self, action: &Action, failure: Failure) {
-        if failure.class != ErrorClass::OutcomeUnknown {
-            self.not_written(action);
-        }
         match failure.class {
+            // Both sides are read again at once, and show whether it was done.
             ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
+                self.not_written(action);
                 self.failures_in_a_row = 0;
                 self.put_off(action, Some(failure));
                 self.again = true;
@@ -416,7 +416,7 @@ impl Pass {
         self.twin_left |= action.kind() == Kind::ConcernsTwin;
     }
 
-    /// The record of a write that surely did not happen is removed.
+    /// Removes the record of a write that was not begun, or of which nothing is left to find out.
     fn not_written(&mut self, action: &Action) {
         if action.writing("").is_some() {
             self.state.writing.remove(action.key());

@@ -32,6 +32,9 @@ pub struct Link {
     /// The mailbox has edits that are still to be sent, although its version is the remembered one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
+    /// Fields of these edits that were edited at the source, too: the source's values lose.
+    #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
+    pub disputed: FieldSet,
     /// Fields that the mailbox did not keep, although it answered their write with a success: `agreed` has what it shows instead,
     /// which is not a person's edit.
     #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
@@ -73,6 +76,7 @@ impl Link {
             own: FieldSet::EMPTY,
             elsewhere,
             unsent: false,
+            disputed: FieldSet::EMPTY,
             not_kept: FieldSet::EMPTY,
             completed_at: None,
         }

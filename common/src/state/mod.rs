@@ -168,7 +168,7 @@ impl SyncState {
             linked: linked.into_iter().collect(),
             unfinished: !self.pending.is_empty()
                 || !self.held.is_empty()
-                || !self.writing.is_empty()
+                || self.writing.keys().any(|key| !self.parked.contains_key(key))
                 || self
                     .links
                     .iter()

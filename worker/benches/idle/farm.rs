@@ -10,6 +10,7 @@ use base64::Engine as _;
 use reqwest::Url;
 use serde::Deserialize;
 use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::fleet::account;
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::topics::*;
@@ -92,6 +93,8 @@ pub(crate) struct Bed {
     /// The service account's `Authorization` header.
     pub(crate) authorization: String,
     connector: Arc<ServerConnector>,
+    /// For whom the servers count requests: all tenants have one service account.
+    account: String,
     // Both end with the bed; a program that cannot print any more ends too early.
     _farm: Child,
     _output: Output,
@@ -122,6 +125,7 @@ impl Bed {
         let password =
             std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (mut people, mut sites, mut authorization) = (Vec::new(), BTreeMap::new(), None);
+        let mut counted_for = String::new();
         for facts in &facts.tenants {
             let tenant = tenant(&facts.settings)?;
             registry
@@ -140,6 +144,7 @@ impl Bed {
             sites.insert(tenant.id.clone(), site.as_str().trim_end_matches('/').to_owned());
             let MailboxConnection::Ews { credentials, .. } = &tenant.mailbox;
             authorization = Some(basic(credentials, &password)?);
+            counted_for = account(&tenant.id, credentials);
         }
         let connector = ServerConnector::new(&settings.outbound, &settings.schedule, Arc::clone(&clock))
             .map_err(|error| error.to_string())?;
@@ -167,6 +172,7 @@ impl Bed {
             exchange: facts.ews,
             authorization: authorization.ok_or("the farm has no tenant")?,
             connector,
+            account: counted_for,
             _farm: farm,
             _output: output,
             _folder: folder,
@@ -176,7 +182,7 @@ impl Bed {
     /// Requests sent so far: to Exchange, to SharePoint.
     pub(crate) fn requests(&self) -> (u64, u64) {
         let servers = self.connector.servers();
-        let sent = |url: &Url, kind| servers.of(url, kind, "").counts().requests;
+        let sent = |url: &Url, kind| servers.of(url, kind, &self.account).counts().requests;
         // All sites are on one server.
         let sharepoint = self
             .sites

@@ -156,6 +156,9 @@ async fn measure(setting: Setting) -> Result<Row, String> {
         bare.push(both_cost);
         bare_exchange.push(exchange_cost);
     }
+    if requests.0 == 0 {
+        return Err("no request to Exchange was counted".to_owned());
+    }
     Ok(Row {
         exchange: requests.0 as f64 / surveyed as f64,
         sharepoint: requests.1 as f64 / surveyed as f64,

@@ -173,7 +173,7 @@ mod tests {
             ),
         ];
         for (error, read, write) in errors {
-            for server in [Server::Ews, Server::SharePoint] {
+            for server in Server::ALL.iter().copied().filter(|one| *one != Server::Token) {
                 assert_eq!(no_answer(server, &error, Intent::Read).class, read, "{error}");
                 assert_eq!(no_answer(server, &error, Intent::Write).class, write, "{error}");
             }

@@ -14,7 +14,10 @@ impl MailboxReader<'_> {
     /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there proves that the
     /// item was written and then deleted by the person.
     pub(super) async fn find_deleted(&mut self) -> Result<(), Failure> {
-        let missed: BTreeSet<SourceKey> = missed(self.state, &self.reading).into_iter().cloned().collect();
+        let missed: BTreeSet<SourceKey> = missed(self.state, &self.reading, self.full)
+            .into_iter()
+            .cloned()
+            .collect();
         if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
@@ -42,8 +45,9 @@ impl MailboxReader<'_> {
     }
 }
 
-/// Tasks of which a write into the mailbox was cut off and whose item is not where it should be.
-fn missed<'a>(state: &'a SyncState, reading: &MailboxReading) -> BTreeSet<&'a SourceKey> {
+/// Tasks of which a write into the mailbox was cut off and whose item is not where it should be. Refused writes are left alone
+/// until their tasks are looked at again.
+fn missed<'a>(state: &'a SyncState, reading: &MailboxReading, full: bool) -> BTreeSet<&'a SourceKey> {
     let is_there = |key: &SourceKey| {
         let linked = state.links.get(key);
         reading.items.contains_key(key)
@@ -52,6 +56,7 @@ fn missed<'a>(state: &'a SyncState, reading: &MailboxReading) -> BTreeSet<&'a So
     state
         .writing
         .iter()
+        .filter(|(key, _)| full || !state.parked.contains_key(*key))
         .filter(|(key, writing)| match writing {
             Writing::Source { .. } => false,
             Writing::Mailbox { .. } => !is_there(key),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tasksync_common::model::SourceKey;
+use tasksync_common::registry::{MailboxConnection, SourceConnection};
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 use tasksync_loadtest::trial::Farm;
@@ -103,10 +104,26 @@ impl SourceBench for Bench {
     }
 }
 
+/// Every kind of connection has its suite below: a new kind needs an arm here, and a module.
+#[tokio::test]
+async fn each_kind_of_connection_has_its_suite() {
+    let rig = Rig::plain().await;
+    let tenant = rig.registry.tenant(&rig.tenant_id()).await.unwrap().unwrap();
+    let mailbox = match tenant.mailbox {
+        MailboxConnection::Ews { .. } => ews::MODULE,
+    };
+    let source = match tenant.source {
+        SourceConnection::SharePoint(_) => sharepoint::MODULE,
+    };
+    assert!(mailbox.ends_with("::ews") && source.ends_with("::sharepoint"));
+}
+
 mod ews {
+    pub(super) const MODULE: &str = module_path!();
     super::mailbox_contract!(super::bench);
 }
 
 mod sharepoint {
+    pub(super) const MODULE: &str = module_path!();
     super::source_contract!(super::bench);
 }

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Busy(u32),
     /// The server refuses this write for good.
     Refused(u32),
+    /// The write happens, and the server says that it refused it for good.
+    FalseRefusal(u32),
     /// The time is used up before this write.
     Late(u32),
     /// This read is not answered.
@@ -105,10 +107,14 @@ impl Faults {
     /// After a write that happened.
     pub(crate) fn after_write(&mut self) -> Result<(), Failure> {
         self.killed |= matches!(self.fault, Fault::Crash(at) if at <= self.writes);
-        if self.fault == Fault::LostAnswer(self.writes) {
-            return Err(failure(ErrorClass::OutcomeUnknown));
+        match self.fault {
+            Fault::LostAnswer(at) if at == self.writes => Err(failure(ErrorClass::OutcomeUnknown)),
+            Fault::FalseRefusal(at) if at == self.writes => {
+                self.deceived = true;
+                Err(refusal())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the next write would be too late.

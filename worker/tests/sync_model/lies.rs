@@ -81,6 +81,11 @@ fn what_cannot_be_read_arrives_once_it_can() {
 }
 
 #[test]
+fn a_write_that_is_done_and_called_refused_is_known_again() {
+    everywhere(Fault::FalseRefusal);
+}
+
+#[test]
 fn a_read_without_answer_loses_nothing() {
     everywhere(Fault::ReadFails);
 }

@@ -62,7 +62,7 @@ impl World {
         let Some(key) = &item.key else { return };
         let alone = self.copies_of(key).len() == 1 && !self.has_own_item(number_of(&item.task));
         let stays = self.policy.source_deletions != DeletionPolicy::Propagate;
-        let deleted = !self.source.contains_key(key) && !self.oracle.was_reassigned(key);
+        let deleted = !self.source.contains_key(key) && !self.oracle.may_lose_copy(key);
         assert!(!(alone && stays && deleted), "{key}: its copy is removed");
     }
 

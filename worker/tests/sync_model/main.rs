@@ -124,6 +124,7 @@ fn way() -> impl Strategy<Value = Way> {
         2 => at.clone().prop_map(Fault::LostAnswer),
         2 => at.clone().prop_map(Fault::Busy),
         1 => at.clone().prop_map(Fault::Refused),
+        1 => at.clone().prop_map(Fault::FalseRefusal),
         1 => at.prop_map(Fault::Late),
         2 => (1..30_u32).prop_map(Fault::Kill),
         1 => (1..20_u32).prop_map(Fault::ReadFails),

@@ -110,8 +110,9 @@ impl Oracle {
         self.reassigned.insert(key.clone());
     }
 
-    pub(crate) fn was_reassigned(&self, key: &SourceKey) -> bool {
-        self.reassigned.contains(key)
+    /// Whether a copy of a deleted task may go with it: the person took one away, or had to lose it anyway.
+    pub(crate) fn may_lose_copy(&self, key: &SourceKey) -> bool {
+        self.reassigned.contains(key) || self.taken.contains(key)
     }
 
     pub(crate) fn lost_state(&mut self) {

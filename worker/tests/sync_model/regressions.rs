@@ -1,7 +1,7 @@
 //! Histories that once ended badly.
 
 use tasksync_common::model::Status;
-use tasksync_common::plan::Policy;
+use tasksync_common::plan::{ConflictPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
 use crate::Op::{self, LoseState};
@@ -523,4 +523,22 @@ fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
         ];
         run_with(0, capabilities, Policy::default(), &history);
     }
+}
+
+/// A merge writes the source's edits into the mailbox first; the title that the mailbox wins in the next pass is an edit of the
+/// source that loses.
+#[test]
+fn a_title_that_loses_a_merge_is_in_the_journal() {
+    let policy = Policy {
+        conflicts: ConflictPolicy::Merge,
+        ..Policy::default()
+    };
+    let history = [
+        act(Create(0)),
+        SYNC,
+        act(EditSource(0, TITLE)),
+        act(EditSource(0, Edit::Due(Some(1)))),
+        later(EditItem(0, TITLE)),
+    ];
+    run_with(0, EVERYTHING, policy, &history);
 }

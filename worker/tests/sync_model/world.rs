@@ -202,10 +202,10 @@ impl World {
         })
     }
 
-    /// Whether an item that is the person's own has the title with this number.
+    /// Whether an item that is the person's own has the title with this number, also in a folder that the person deleted.
     pub(crate) fn has_own_item(&self, title: u32) -> bool {
         let own = |item: &Item| item.key.is_none() && number_of(&item.task) == title;
-        self.items.values().any(own)
+        self.items.values().chain(self.binned.values()).any(own)
     }
 
     pub(crate) fn copies_of(&self, key: &SourceKey) -> Vec<(u32, &Item)> {
