@@ -70,6 +70,12 @@ fn task(value: &Value) -> Task {
     }
 }
 
+/// The named fields; none where nothing is named.
+fn fields(value: &Value) -> FieldSet {
+    serde_json::from_value::<Vec<Field>>(value.clone())
+        .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields))
+}
+
 fn at(value: &Value) -> jiff::Timestamp {
     jiff::Timestamp::from_second(value["at"].as_i64().unwrap_or(0)).unwrap()
 }
@@ -144,12 +150,11 @@ fn pair(row: &Row) -> Pair {
                     percent: Percent::from_percent(percent),
                 }),
                 removing: value["removing"].as_bool() == Some(true),
-                own: serde_json::from_value::<Vec<Field>>(value["own"].clone())
-                    .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
+                own: fields(&value["own"]),
                 elsewhere: None,
                 unsent: value["unsent"].as_bool() == Some(true),
-                not_kept: serde_json::from_value::<Vec<Field>>(value["not_kept"].clone())
-                    .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields)),
+                disputed: fields(&value["disputed"]),
+                not_kept: fields(&value["not_kept"]),
                 completed_at: None,
             }
         }),
