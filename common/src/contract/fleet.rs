@@ -54,7 +54,7 @@ fn ask(holds: u32, wants: u32) -> ServerAsk {
     }
 }
 
-/// Tells of a pause that a server asked for this long ago, of which this much is left.
+/// Returns a report of a pause that began `ago_ms` ago and ends in `left_ms`.
 fn paused(left_ms: u64, ago_ms: u64) -> ServerAsk {
     ServerAsk {
         pause: Some(PauseTold {
@@ -297,7 +297,7 @@ pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     assert!(fleet.pauses(&[]).await.unwrap().is_empty());
 }
 
-/// What a process still tells of a pause that was ended does not bring it back; what a server asks for later counts.
+/// A late report of an ended pause does not bring it back; a pause that the server asks for later counts.
 pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let other = ServerName::new(&"https://other.example".parse().unwrap(), Server::Ews, "svc");

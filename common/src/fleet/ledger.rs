@@ -30,7 +30,7 @@ struct Holding {
 struct Server {
     holdings: BTreeMap<String, Holding>,
     paused_until: u64,
-    /// The pause in words, if it was told with them.
+    /// When the last pause began, and why; `None` before the first pause and after an operator ended one.
     note: Option<Note>,
     /// When its pauses were ended last, and until when that must be remembered: as long as a process may still tell one of them.
     ended: u64,

@@ -141,7 +141,7 @@ pub struct ServerAsk {
     pub wants: u32,
     /// Requests it would have in flight at once if nothing held it back.
     pub demand: u32,
-    /// The pause the server asked this process for. It is told until it is over, so that a store that lost it knows it again.
+    /// The pause that the server asked this process for. It is reported until it ends, so that a store that lost it learns it again.
     pub pause: Option<PauseTold>,
 }
 
@@ -156,8 +156,7 @@ pub struct ServerGiven {
     /// Which of them is its own, if it has a demand.
     #[serde(default)]
     pub place: Option<u32>,
-    /// What is left of the server's pause, in milliseconds; 0 for none. It takes the place of whatever pause the process told or
-    /// was told before.
+    /// Remaining time of the server's pause, in milliseconds; 0 for none. It replaces the pause that the process knew.
     pub pause_ms: u64,
 }
 

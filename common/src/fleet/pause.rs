@@ -1,4 +1,4 @@
-//! Pauses that servers asked for: what is told of them, what is known of them, and how a server is named.
+//! Pauses that servers asked for: what a process reports, what the store answers, and how servers are named.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -105,10 +105,10 @@ pub fn host_of(url: &Url) -> String {
     }
 }
 
-/// A pause as the process tells it that was asked for it. Times are relative, because processes' clocks differ.
+/// A pause as reported by the process that received it from the server. Times are relative, because processes' clocks differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseTold {
-    /// What is left of it, in milliseconds.
+    /// Remaining time, in milliseconds.
     pub left_ms: u64,
     /// How long ago the server asked for it, in milliseconds. One that is older than the last time the server's pauses were ended
     /// is over.

@@ -31,7 +31,7 @@ pub fn normal_text(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut normal = String::with_capacity(text.len());
-    // What is left out stands between no line break's two characters: without it they are one.
+    // Characters that are left out are dropped first: "\r\0\n" is one line break.
     let kept = |character: &char| *character == '\r' || is_portable(*character);
     let mut characters = text.chars().filter(kept).peekable();
     while let Some(character) = characters.next() {

@@ -35,8 +35,8 @@ fn untouched(mailbox: &MailboxValue) -> bool {
     mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
 }
 
-/// Returns whether one side shows other values than those agreed on although it is at the remembered version: nobody edited
-/// it, an earlier reading was wrong.
+/// Returns whether one side differs from the agreed values at an unchanged version. Such a difference is no edit: an earlier
+/// reading was wrong.
 fn was_misread(link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> bool {
     let same_item = mailbox.change_key == link.change_key && mailbox.id == link.item && !link.unsent;
     same_item || source.version == link.version && link.not_kept.is_empty()

@@ -1,4 +1,4 @@
-//! Room in memory for large answers, shared fairly: whoever's servers send much, the next one finds room.
+//! Room in memory for large answers. Tenants share it fairly: one whose servers send much leaves room for the next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_takes_much_leaves_room_for_others() {
+    async fn a_tenant_that_takes_much_leaves_room_for_others() {
         let room = Room::default();
         let now = |name: &str| room.place(&payer(name), ANSWER).now_or_never();
         let mut hostile: Vec<Place> = std::iter::from_fn(|| now("hostile")).collect();
