@@ -4,17 +4,20 @@
 //! batch. The aim: at most 1.5 times the cost at 10,000 users, and at most 200 bytes per user. Needs
 //! `TASKSYNC_TEST_REDIS_URL`, a server with nothing else to do; uses a prefix of its own and removes it.
 
-use std::io::Write as _;
+mod support;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::SignedDuration;
+use support::{end, say};
+use tasksync_common::contract::schedule::successes;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
 use tasksync_common::schedule::select::{BatchLimit, Limits, select};
 use tasksync_common::schedule::topics::*;
-use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, RedisSchedule, Token};
+use tasksync_common::schedule::{ClaimAnswer, Epoch, RedisSchedule, Token};
 
 const URL: &str = "TASKSYNC_TEST_REDIS_URL";
 /// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
@@ -55,13 +58,7 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(run(&url)));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("redis_schedule: could not be measured: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    end("redis_schedule", measured)
 }
 
 #[expect(
@@ -254,15 +251,7 @@ async fn finish(
     for (tenant, token, users) in claimed {
         // As the worker reports users who end together.
         for group in users.chunks(BATCH) {
-            let results: Vec<Finish> = group
-                .iter()
-                .map(|user| Finish {
-                    user: user.clone(),
-                    result: Ok(()),
-                    history: History::default(),
-                    due_after: MINIMUM,
-                })
-                .collect();
+            let results = successes(group, MINIMUM);
             let finished = schedule.finish(&tenant, token, &results).await.map_err(text)?;
             if finished.len() != group.len() {
                 return Err("a claim was lost".to_owned());
@@ -348,11 +337,4 @@ fn number(count: usize) -> f64 {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody reads on: nothing to do about it.
-    writeln!(out, "{line}").ok();
-    out.flush().ok();
 }

@@ -3,13 +3,15 @@
 //! The baseline takes the oldest entry out of one `BTreeSet` of (stamp, number) and puts it in again at the end: the least
 //! any exact order by waiting time can cost, without tenants, claims, tokens or history.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use support::{end, say};
 use tasksync_common::clock::ManualClock;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::select::{Limits, select};
@@ -40,13 +42,7 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(run()));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("select: could not be measured: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    end("select", measured)
 }
 
 async fn run() -> Result<(), String> {
@@ -255,11 +251,4 @@ impl Numbers {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % limit.max(1)
     }
-}
-
-/// Prints a line at once.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody reads any more: nothing to do about it.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -3,6 +3,8 @@
 //! Both sides check that the bytes are UTF-8, meet every event and stop at the end. The client's own parser also compares
 //! names, keeps ids and versions, and enforces its limits. Rounds of both alternate; the middle of all rounds counts.
 
+#[path = "../../common/benches/support/mod.rs"]
+mod ending;
 mod support;
 
 use std::fmt::Write as _;
@@ -10,10 +12,11 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ending::{end, say};
 use jiff::tz::TimeZone;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
-use support::{median, say, verdict};
+use support::{median, verdict};
 use tasksync_worker::mailbox::ews::bench::{parse_get_folder, parse_get_item, parse_sync_folder_items};
 
 /// Rounds of each side; a debug build rehearses, and its figures mean nothing.
@@ -35,13 +38,7 @@ struct Case {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("parse: could not be measured: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    end("parse", run())
 }
 
 fn run() -> Result<(), String> {

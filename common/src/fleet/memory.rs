@@ -30,7 +30,8 @@ impl MemoryFleet {
         }
     }
 
-    /// A fleet whose members share limits although they run in one process; for tests and simulations.
+    /// A fleet whose members share limits although they run in one process.
+    #[cfg(any(test, feature = "contract-tests"))]
     #[must_use]
     pub fn of_many(clock: SharedClock) -> Self {
         Self {
@@ -39,7 +40,8 @@ impl MemoryFleet {
         }
     }
 
-    /// Forgets everything, as a store that is restarted empty does; for tests.
+    /// Forgets everything, as a store that is restarted empty does.
+    #[cfg(any(test, feature = "contract-tests"))]
     pub fn lose_everything(&self) {
         *self.ledger() = Ledger::default();
     }

@@ -12,15 +12,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tasksync_common::contract::queue::{job, number};
 use tasksync_common::error::{Code, Failure};
-use tasksync_common::queue::{
-    Consumer, Delivery, JobQueue, QueueName, Reason, SyncJob, VERSION, Workload, open_queue,
-};
-use tasksync_common::schedule::Token;
+use tasksync_common::queue::{Consumer, JobQueue, QueueName, open_queue};
 use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
-use uuid::Uuid;
 
 use broker::Broker;
 
@@ -28,23 +24,6 @@ use broker::Broker;
 const PATIENCE: Duration = Duration::from_secs(120);
 const CLAIM: Duration = Duration::from_secs(3600);
 const QUEUE: QueueName = QueueName::Background;
-
-fn job(number: u128) -> SyncJob {
-    SyncJob {
-        version: VERSION,
-        id: Uuid::from_u128(number),
-        tenant: "contoso".parse().unwrap(),
-        workload: Workload::Tasks,
-        reason: Reason::Scheduled,
-        token: Token(1),
-        users: vec!["ana".parse().unwrap()],
-        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
-    }
-}
-
-fn number(delivery: &dyn Delivery) -> u128 {
-    delivery.job().as_ref().unwrap().id.as_u128()
-}
 
 async fn publish(queue: &dyn JobQueue, number: u128) -> Result<(), Failure> {
     queue.publish(QUEUE, &job(number), &TraceContext::default()).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::settings::QueueSettings;
-use tasksync_loadtest::services::{Binaries, RabbitMq, RabbitMqCluster, ServiceError, ServiceFolder};
+use tasksync_loadtest::services::{Binaries, RabbitMq, RabbitMqCluster, ServiceFolder, started_or_skipped};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
@@ -24,18 +24,7 @@ static USE: RwLock<()> = RwLock::const_new(());
 async fn cluster() -> Option<&'static RabbitMqCluster> {
     let start = async {
         let folder = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
-        match RabbitMqCluster::start(&folder).await {
-            Ok(cluster) => Some(cluster),
-            Err(error @ ServiceError::NotInstalled { .. }) => {
-                assert!(
-                    std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
-                    "{error}"
-                );
-                println!("skipped: {error}; run make test");
-                None
-            }
-            Err(error) => panic!("{error}"),
-        }
+        started_or_skipped(RabbitMqCluster::start(&folder).await)
     };
     CLUSTER.get_or_init(|| start).await.as_ref()
 }

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tasksync_common::contract::queue::job;
 use tasksync_common::error::Failure;
-use tasksync_common::queue::{JobQueue, QueueName, Reason, SyncJob, VERSION, Workload};
-use tasksync_common::schedule::Token;
+use tasksync_common::queue::{JobQueue, QueueName};
 use tasksync_common::trace::TraceContext;
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::fixture::in_time;
 
@@ -44,19 +42,6 @@ pub(crate) struct Traffic {
     taking: JoinHandle<()>,
 }
 
-fn job(number: u64) -> SyncJob {
-    SyncJob {
-        version: VERSION,
-        id: Uuid::from_u128(number.into()),
-        tenant: "contoso".parse().unwrap(),
-        workload: Workload::Tasks,
-        reason: Reason::Scheduled,
-        token: Token(1),
-        users: vec!["ana".parse().unwrap()],
-        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
-    }
-}
-
 impl Book {
     fn takes(&self) -> bool {
         !self.takes_no_more.load(Ordering::Relaxed)
@@ -64,7 +49,9 @@ impl Book {
 
     async fn publish(&self, queue: &dyn JobQueue) -> Result<u64, Failure> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let published = queue.publish(QUEUE, &job(number), &TraceContext::default()).await;
+        let published = queue
+            .publish(QUEUE, &job(number.into()), &TraceContext::default())
+            .await;
         match &published {
             Ok(()) => drop(self.confirmed.lock().unwrap().insert(number)),
             Err(failure) => self.failures.lock().unwrap().push(failure.clone()),

@@ -20,7 +20,7 @@ use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload, open
 use tasksync_common::schedule::Token;
 use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
-use tasksync_loadtest::services::{Binaries, PrivateAuthority, RabbitMq, ServiceError, ServiceFolder};
+use tasksync_loadtest::services::{Binaries, PrivateAuthority, RabbitMq, ServiceFolder, started_or_skipped};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -48,18 +48,7 @@ async fn bench() -> Option<&'static Bench> {
         let authority = PrivateAuthority::generate().unwrap();
         let certificate = authority.certify(&["localhost"]).unwrap();
         let servers = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
-        let broker = match RabbitMq::start_with_tls(&servers, &certificate).await {
-            Ok(broker) => broker,
-            Err(error @ ServiceError::NotInstalled { .. }) => {
-                assert!(
-                    std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
-                    "{error}"
-                );
-                println!("skipped: {error}; run make test");
-                return None;
-            }
-            Err(error) => panic!("{error}"),
-        };
+        let broker = started_or_skipped(RabbitMq::start_with_tls(&servers, &certificate).await)?;
         // In the servers' folder, which is removed when the program has ended.
         let folder = tempfile::tempdir_in(servers.path()).unwrap();
         let file = folder.path().join("authority.pem");

@@ -40,6 +40,12 @@ impl EwsError {
         }
     }
 
+    /// The error for a property that the operation does not know.
+    pub(crate) fn invalid_property(uri: &str) -> Self {
+        let text = "The request specified a property that is not valid for this operation.";
+        Self::new("ErrorInvalidPropertyRequest", text).field(uri)
+    }
+
     /// Adds a `t:Value` to `MessageXml`.
     pub(crate) fn value(mut self, name: &str, value: &str) -> Self {
         self.detail.push_str("<t:Value Name=\"");

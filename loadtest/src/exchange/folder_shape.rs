@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::error::EwsError;
 use super::ids::Kind;
-use super::properties::{DELETED_COUNT_TOTAL, LOCAL_COMMIT_TIME_MAX, PropertyPath};
+use super::properties::{DELETED_COUNT_TOTAL, LOCAL_COMMIT_TIME_MAX, PropertyPath, additional_properties};
 use super::shape::{Style, effective_rights, write_extended, write_folder_id, write_id};
 use super::store::{Folder, Place, Store};
 use super::xml::{Element, leaf};
@@ -45,18 +45,13 @@ impl FolderShape {
             fields,
             extended: Vec::new(),
         };
-        for path in element
-            .and_then(|shape| shape.child("AdditionalProperties"))
-            .iter()
-            .flat_map(|list| &list.children)
-        {
+        for path in additional_properties(element) {
             match path.name.as_str() {
                 "ExtendedFieldURI" => shape.extended.push(PropertyPath::read(path)?),
                 "FieldURI" => {
                     let uri = path.attribute("FieldURI").unwrap_or_default();
                     if !uri.starts_with("folder:") {
-                        let text = "The request specified a property that is not valid for this operation.";
-                        return Err(EwsError::new("ErrorInvalidPropertyRequest", text).field(uri));
+                        return Err(EwsError::invalid_property(uri));
                     }
                     let place = FOLDER_FIELDS.iter().position(|field| *field == Some(uri));
                     shape.fields |= place.map_or(0, |index| 1 << index);

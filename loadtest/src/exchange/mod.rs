@@ -25,7 +25,7 @@ mod stats;
 mod store;
 mod sync;
 mod tasks;
-mod xml;
+pub(crate) mod xml;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};

@@ -59,6 +59,14 @@ const DISTINGUISHED_SETS: &[(&str, &str)] = &[
     ("Sharing", "00062040-0000-0000-c000-000000000046"),
 ];
 
+/// The paths a shape names besides its base.
+pub(crate) fn additional_properties(shape: Option<&Element>) -> impl Iterator<Item = &Element> {
+    shape
+        .and_then(|shape| shape.child("AdditionalProperties"))
+        .into_iter()
+        .flat_map(|list| &list.children)
+}
+
 impl PropertyPath {
     /// Reads an `ExtendedFieldURI`.
     ///

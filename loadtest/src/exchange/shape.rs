@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::error::EwsError;
 use super::ids::{Kind, ObjectId, change_key};
 use super::mailbox::Mailbox;
-use super::properties::{Properties, PropertyPath, PropertyValue, write_property};
+use super::properties::{Properties, PropertyPath, PropertyValue, additional_properties, write_property};
 use super::store::{Folder, Item};
 use super::tasks::{TaskStatus, date_text};
 use super::xml::{Element, escape_into, leaf};
@@ -157,18 +157,13 @@ impl ItemShape {
                 .fold(bit("item:Body"), |bits, uri| bits | bit(uri)),
             _ => 0,
         };
-        for path in element
-            .and_then(|shape| shape.child("AdditionalProperties"))
-            .iter()
-            .flat_map(|list| &list.children)
-        {
+        for path in additional_properties(element) {
             match path.name.as_str() {
                 "ExtendedFieldURI" => shape.extended.push(PropertyPath::read(path)?),
                 "FieldURI" => {
                     let uri = path.attribute("FieldURI").unwrap_or_default();
                     if uri.starts_with("folder:") {
-                        let text = "The request specified a property that is not valid for this operation.";
-                        return Err(EwsError::new("ErrorInvalidPropertyRequest", text).field(uri));
+                        return Err(EwsError::invalid_property(uri));
                     }
                     if uri == "item:UniqueBody" {
                         let text = "An internal server error occurred. The operation failed.";

@@ -60,6 +60,32 @@ pub enum ServiceError {
     NotPlanned(&'static str),
 }
 
+/// The server that was started. `None` when it is not installed here and nothing requires it: then the test that asked
+/// prints why it is skipped, and ends.
+///
+/// # Panics
+/// The server is not installed although `TASKSYNC_TEST_SERVICES=required`, or it did not start.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "for tests: they fail by panicking, and the environment says whether a server may be missing"
+)]
+pub fn started_or_skipped<T>(result: Result<T, ServiceError>) -> Option<T> {
+    match result {
+        Ok(server) => Some(server),
+        Err(error @ ServiceError::NotInstalled { .. }) => {
+            let required =
+                std::env::var_os("TASKSYNC_TEST_SERVICES").is_some_and(|value| value == "required");
+            assert!(!required, "{error}");
+            println!("skipped: {error}; run make test");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl ServiceError {
     /// An operating system's error with what was being done.
     pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {

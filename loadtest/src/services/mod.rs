@@ -36,7 +36,7 @@ mod watchdog;
 
 pub use authority::{PrivateAuthority, ServerCertificate};
 pub use binaries::Binaries;
-pub use error::ServiceError;
+pub use error::{ServiceError, started_or_skipped};
 pub use folder::ServiceFolder;
 pub use postgres::Postgres;
 pub(crate) use process::Signal;

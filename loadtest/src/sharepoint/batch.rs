@@ -9,7 +9,7 @@ use super::auth::Identity;
 use super::errors::SpError;
 use super::operations::Operation;
 use super::path::Address;
-use super::server::{Incoming, Message, Met, Turn, effective_method, error_message};
+use super::server::{Incoming, Message, Turn, effective_method, error_message};
 use super::shape::Mode;
 
 /// One request inside a batch.
@@ -38,18 +38,13 @@ impl SharePoint {
             .site_of(&address.web)
             .map(|site| super::lock(&site).path().to_owned())
             .unwrap_or_default();
-        let (mut lost, mut tamper) = (false, None);
         let fault = self
             .faults
             .take(Operation::Batch.name(), &subject, || incoming.text());
-        match self.fault(fault, mode) {
-            Met::Nothing | Met::Expire => {}
-            Met::Pause(pause) => tokio::time::sleep(pause).await,
-            Met::Lose => lost = true,
-            Met::Hang => std::future::pending().await,
-            Met::Tamper(change) => tamper = Some(change),
-            Met::Turn(turn) => return turn,
-        }
+        let fate = match self.meet(fault, mode).await {
+            Ok(fate) => fate,
+            Err(turn) => return turn,
+        };
         let parts = match self.read_batch(incoming, identity) {
             Ok(parts) => parts,
             Err(error) => return Turn::Answer(error_message(&error, mode)),
@@ -76,9 +71,6 @@ impl SharePoint {
             }
         }
         body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-        if lost {
-            return Turn::Cut;
-        }
         let headers = vec![(
             "Content-Type",
             format!("multipart/mixed; boundary=\"{boundary}\""),
@@ -88,10 +80,7 @@ impl SharePoint {
             headers,
             body: Bytes::from(body),
         });
-        match tamper {
-            Some(tamper) => self.tampered(turn, &tamper, incoming),
-            None => turn,
-        }
+        self.answered(fate, turn, incoming)
     }
 
     fn read_batch(&self, incoming: &Incoming<'_>, identity: &Identity) -> Result<Vec<Part>, SpError> {

@@ -10,6 +10,7 @@ mod batch;
 mod caml;
 mod changes;
 mod errors;
+mod faults;
 mod fields;
 mod filter;
 mod item_view;

@@ -9,13 +9,13 @@ use hyper::{HeaderMap, Request};
 
 use super::auth::{Caller, Identity};
 use super::errors::SpError;
+use super::faults::Fate;
 use super::model::{Closed, Site};
 use super::operations::Operation;
 use super::path::{Address, Segment, percent_decode};
 use super::shape::{Answer, Mode, Node, error_body};
 use super::{SharePoint, lock};
-use crate::sim::answers::{Answer as Sent, Tamper};
-use crate::sim::faults::Fault;
+use crate::sim::answers::Answer as Sent;
 use crate::sim::http::{Handler, Reply, ReplyFuture};
 
 /// A request that was read, with everything an operation needs to know about it.
@@ -220,25 +220,14 @@ impl SharePoint {
         if !draw.latency.is_zero() {
             tokio::time::sleep(draw.latency).await;
         }
-        let (mut lost, mut tamper) = (false, None);
-        if draw.fault.is_some() {
-            match self.fault(draw.fault, shape) {
-                Met::Nothing | Met::Expire => {}
-                Met::Pause(pause) => tokio::time::sleep(pause).await,
-                Met::Lose => lost = true,
-                Met::Hang => std::future::pending().await,
-                Met::Tamper(change) => tamper = Some(change),
-                Met::Turn(turn) => return turn,
-            }
-        }
+        let fate = match self.meet(draw.fault, shape).await {
+            Ok(fate) => fate,
+            Err(turn) => return turn,
+        };
         let turn = self
             .serve_request(incoming, &address, &identity, host, mode)
             .await;
-        match tamper {
-            _ if lost => Turn::Cut,
-            Some(tamper) => self.tampered(turn, &tamper, incoming),
-            None => turn,
-        }
+        self.answered(fate, turn, incoming)
     }
 
     /// Serves one request, a batch or not, whose caller is known.
@@ -280,87 +269,26 @@ impl SharePoint {
             return Turn::Answer(error_message(&error, mode));
         };
         let subject = lock(&site).path().to_owned();
-        let run = |expire_cursor| {
-            let done = self.execute(
-                incoming,
-                address,
-                identity,
-                host,
-                guarded,
-                operation,
-                &mut lock(&site),
-                expire_cursor,
-            );
-            Turn::Answer(match done {
-                Ok(outcome) => outcome_message(outcome, mode, &service_url(host, &address.web)),
-                Err(error) => error_message(&error, mode),
-            })
-        };
         let fault = self.faults.take(operation.name(), &subject, || incoming.text());
-        match self.fault(fault, mode) {
-            Met::Nothing => run(false),
-            Met::Expire => run(true),
-            Met::Pause(pause) => {
-                tokio::time::sleep(pause).await;
-                run(false)
-            }
-            Met::Lose => {
-                run(false);
-                Turn::Cut
-            }
-            Met::Hang => std::future::pending().await,
-            Met::Tamper(tamper) => self.tampered(run(false), &tamper, incoming),
-            Met::Turn(turn) => turn,
-        }
-    }
-
-    /// What a fault means for a request.
-    pub(crate) fn fault(&self, fault: Option<Fault>, mode: Mode) -> Met {
-        let Some(fault) = fault else {
-            return Met::Nothing;
+        let fate = match self.meet(fault, mode).await {
+            Ok(fate) => fate,
+            Err(turn) => return turn,
         };
-        self.stats.count_fault();
-        let text = |status, headers, body: &str| {
-            Met::Turn(Turn::Answer(Message {
-                status,
-                headers,
-                body: Bytes::copy_from_slice(body.as_bytes()),
-            }))
-        };
-        let html = || ("Content-Type", "text/html; charset=utf-8".to_owned());
-        match fault {
-            Fault::Busy { pause, status, .. } => {
-                let status = if status == 503 { 503 } else { 429 };
-                let mut headers = vec![html()];
-                if let Some(pause) = pause {
-                    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
-                    headers.push(("Retry-After", seconds.to_string()));
-                }
-                text(
-                    status,
-                    headers,
-                    "<html><body>The server is busy. Please try again later.</body></html>",
-                )
-            }
-            Fault::LoseResponse => Met::Lose,
-            Fault::Cut => Met::Turn(Turn::Cut),
-            Fault::Slow(pause) => Met::Pause(pause),
-            Fault::Hang => Met::Hang,
-            Fault::Instead(answer) => Met::Turn(Turn::Sent(answer)),
-            Fault::Afterwards(answer) => Met::Tamper(Tamper::new(move |_| answer.clone())),
-            Fault::Tamper(tamper) => Met::Tamper(tamper),
-            // Exchange's alone.
-            Fault::IgnoreFields(_) => Met::Nothing,
-            Fault::Status(status) => text(status, vec![html()], "The request could not be carried out."),
-            Fault::Error(code) => Met::Turn(Turn::Answer(error_message(&SpError::by_code(&code), mode))),
-            Fault::Garbage => text(
-                200,
-                vec![("Content-Type", mode.content_type().to_owned())],
-                "\u{1}%<!not an answer at all {[",
-            ),
-            Fault::Huge(length) => Met::Turn(Turn::Huge(length)),
-            Fault::ExpireCursor => Met::Expire,
-        }
+        let done = self.execute(
+            incoming,
+            address,
+            identity,
+            host,
+            guarded,
+            operation,
+            &mut lock(&site),
+            matches!(fate, Fate::Expired),
+        );
+        let turn = Turn::Answer(match done {
+            Ok(outcome) => outcome_message(outcome, mode, &service_url(host, &address.web)),
+            Err(error) => error_message(&error, mode),
+        });
+        self.answered(fate, turn, incoming)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used once")]
@@ -428,7 +356,7 @@ impl SharePoint {
     }
 
     /// An answer with the headers the server adds to each.
-    fn sent(&self, message: Message, incoming: &Incoming<'_>) -> Sent {
+    pub(crate) fn sent(&self, message: Message, incoming: &Incoming<'_>) -> Sent {
         let headers = message
             .headers
             .into_iter()
@@ -469,28 +397,6 @@ impl SharePoint {
         }
         Sent { bare: true, ..answer }
     }
-
-    /// What a fault makes of an answer.
-    pub(crate) fn tampered(&self, turn: Turn, tamper: &Tamper, incoming: &Incoming<'_>) -> Turn {
-        match turn {
-            Turn::Answer(message) => Turn::Sent(tamper.apply(self.sent(message, incoming))),
-            Turn::Sent(answer) => Turn::Sent(tamper.apply(answer)),
-            Turn::Cut => Turn::Cut,
-            Turn::Huge(length) => Turn::Huge(length),
-        }
-    }
-}
-
-/// What a request meets instead of, or besides, being carried out.
-pub(crate) enum Met {
-    Nothing,
-    Expire,
-    Pause(Duration),
-    Lose,
-    Hang,
-    /// Carried out; the answer is changed.
-    Tamper(Tamper),
-    Turn(Turn),
 }
 
 /// Address of a web's `_api`.

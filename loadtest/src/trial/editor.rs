@@ -183,16 +183,17 @@ impl Editor {
             let Ok(person) = applied.users.binary_search(&user) else {
                 continue;
             };
-            if !ledger.is_open(list, original.id)
-                && !ledger.is_recent(list, original.id, self.rest)
-                && self.copy(farm, at, person, list, original.id).is_some()
-            {
-                return Some(Target {
-                    tenant: at,
-                    list,
-                    original,
-                    person,
-                });
+            if ledger.is_open(list, original.id) || ledger.is_recent(list, original.id, self.rest) {
+                continue;
+            }
+            let target = Target {
+                tenant: at,
+                list,
+                original,
+                person,
+            };
+            if self.copy_of(farm, &target).is_some() {
+                return Some(target);
             }
         }
         None
@@ -213,16 +214,15 @@ impl Editor {
         self.people.partition_point(|sum| *sum <= person)
     }
 
-    fn copy(
-        &self,
-        farm: &Farm,
-        tenant: usize,
-        person: usize,
-        list: Uuid,
-        item: i32,
-    ) -> Option<(String, String)> {
-        let person = farm.population.tenants.get(tenant)?.people.get(person)?;
-        let key = Farm::key(list, item);
+    /// Address of the person's mailbox, and id of their copy in it.
+    fn copy_of(&self, farm: &Farm, target: &Target) -> Option<(String, String)> {
+        let person = farm
+            .population
+            .tenants
+            .get(target.tenant)?
+            .people
+            .get(target.person)?;
+        let key = Farm::key(target.list, target.original.id);
         farm.exchange
             .items(&person.smtp)
             .into_iter()
@@ -260,13 +260,7 @@ impl Editor {
 
     fn in_mailbox(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
         let kind = self.change();
-        let Some((smtp, id)) = self.copy(
-            farm,
-            target.tenant,
-            target.person,
-            target.list,
-            target.original.id,
-        ) else {
+        let Some((smtp, id)) = self.copy_of(farm, target) else {
             return Ok(None);
         };
         apply_in_mailbox(farm, &smtp, &id, &kind)?;
@@ -294,14 +288,9 @@ impl Editor {
         // In a mailbox one person's deletion deletes it for everybody, so only tasks of one person are deleted there.
         self.deletions += 1;
         if self.deletions.is_multiple_of(2) && target.original.assigned_to.len() == 1 {
-            let copy = self.copy(
-                farm,
-                target.tenant,
-                target.person,
-                target.list,
-                target.original.id,
-            );
-            let Some((smtp, id)) = copy else { return Ok(None) };
+            let Some((smtp, id)) = self.copy_of(farm, target) else {
+                return Ok(None);
+            };
             farm.exchange
                 .person_deletes(&smtp, &id, true)
                 .map_err(|error| error.to_string())?;
@@ -335,14 +324,9 @@ impl Editor {
     /// Both sides get a title before the next sync; the one in the mailbox is later by more than a second.
     fn conflict(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
         let (first, second) = (Kind::Title(self.title()), Kind::Title(self.title()));
-        let copy = self.copy(
-            farm,
-            target.tenant,
-            target.person,
-            target.list,
-            target.original.id,
-        );
-        let Some((smtp, id)) = copy else { return Ok(None) };
+        let Some((smtp, id)) = self.copy_of(farm, target) else {
+            return Ok(None);
+        };
         apply_at_source(farm, target, &first)?;
         std::thread::sleep(std::time::Duration::from_millis(1_100));
         // A sync may have come in between; then the item has a new version and simply is edited again.

@@ -17,23 +17,7 @@ mod runs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tasksync_loadtest::services::{Binaries, ServiceError, ServiceFolder};
-
-/// What was started; nothing when the server is not installed here, unless it has to be.
-fn started<T>(result: Result<T, ServiceError>) -> Option<T> {
-    match result {
-        Ok(server) => Some(server),
-        Err(error @ ServiceError::NotInstalled { .. }) => {
-            assert!(
-                std::env::var_os("TASKSYNC_TEST_SERVICES").is_none_or(|value| value != "required"),
-                "{error}"
-            );
-            println!("skipped: {error}; run make test");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use tasksync_loadtest::services::{Binaries, ServiceFolder, started_or_skipped as started};
 
 fn folder() -> Arc<ServiceFolder> {
     Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap())

@@ -9,7 +9,9 @@ use tasksync_common::contract::redis::own_prefix;
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, RedisSchedule};
-use tasksync_loadtest::services::{Binaries, Persistence, Redis, RedisSentinel, ServiceError, ServiceFolder};
+use tasksync_loadtest::services::{
+    Binaries, Persistence, Redis, RedisSentinel, ServiceFolder, started_or_skipped,
+};
 
 use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, until};
 use crate::support::{key, tenant_id, user_id};
@@ -19,16 +21,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// A set of its own; `None` (skipped) when Redis is not installed, unless it has to be.
 async fn set() -> Option<RedisSentinel> {
     let folder = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
-    match RedisSentinel::start(&folder, Persistence::EverySecond).await {
-        Ok(set) => Some(set),
-        Err(error @ ServiceError::NotInstalled { .. }) => {
-            let required = std::env::var_os("TASKSYNC_TEST_SERVICES");
-            assert!(required.is_none_or(|value| value != "required"), "{error}");
-            println!("skipped: {error}; run make test");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    started_or_skipped(RedisSentinel::start(&folder, Persistence::EverySecond).await)
 }
 
 /// A connection to this node, whatever its role.

@@ -8,6 +8,8 @@
 //! one EWS call per user and no SharePoint call at all.
 
 mod cpu;
+#[path = "../../../common/benches/support/mod.rs"]
+mod ending;
 mod farm;
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,11 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ending::{end, say};
 use farm::{Bed, Setting};
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::process::ExitCode;
-use support::{median, say, verdict};
+use support::{median, verdict};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::topics::*;
 use tasksync_common::state::Fingerprint;
@@ -52,13 +55,7 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(run()));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("idle: could not be measured: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    end("idle", measured)
 }
 
 async fn run() -> Result<(), String> {

@@ -1,7 +1,5 @@
 //! What the benchmarks of this crate share.
 
-use std::io::Write as _;
-
 /// The middle value; NaN when there is none.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -16,11 +14,4 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// How a figure stands to its aim.
 pub(crate) fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "NOT MET" }
-}
-
-/// Prints a line at once.
-pub(crate) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody reads any more: nothing to do about it.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

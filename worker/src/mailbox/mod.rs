@@ -61,6 +61,19 @@ pub struct MailboxCapabilities {
     pub time_precision: SignedDuration,
 }
 
+impl MailboxCapabilities {
+    /// Of a server that can do everything, with times exact to a second.
+    pub const ALL: Self = Self {
+        fields: FieldSet::ALL,
+        conditional_writes: true,
+        signs: true,
+        search_by_key: true,
+        deleted_items: true,
+        archive: true,
+        time_precision: SignedDuration::from_secs(1),
+    };
+}
+
 /// Whom a marker in a mailbox names as its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MarkedFor {

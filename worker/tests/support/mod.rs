@@ -1,18 +1,20 @@
 //! What the tests of the worker's and the scheduler's loops share: a clock that follows the runtime's paused time, a
-//! registry in memory, a schedule that can be made to fail, and a sync that does what it is told.
+//! registry in memory, a schedule and a queue that can be made to fail, and a sync that does what it is told.
 
 mod faulty;
+mod queue;
 mod registry;
 mod sync;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock;
-use tasksync_common::model::{TenantId, UserId, UserKey};
 use tokio::time::Instant;
 
 pub(crate) use faulty::FaultySchedule;
+pub(crate) use queue::{FaultyQueue, QueueFaults};
 pub(crate) use registry::MemoryRegistry;
 pub(crate) use sync::{Act, FakeSync};
+pub(crate) use tasksync_common::contract::{key, tenant_id, user_id};
 
 /// A clock that moves with the runtime's time, paused or not.
 pub(crate) struct TokioClock {
@@ -33,16 +35,4 @@ impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         self.start + SignedDuration::try_from(self.began.elapsed()).unwrap()
     }
-}
-
-pub(crate) fn tenant_id(name: &str) -> TenantId {
-    name.parse().unwrap()
-}
-
-pub(crate) fn user_id(name: &str) -> UserId {
-    name.parse().unwrap()
-}
-
-pub(crate) fn key(tenant: &str, user: &str) -> UserKey {
-    UserKey::new(tenant_id(tenant), user_id(user))
 }

@@ -7,6 +7,13 @@ use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId, ListSpec};
 
 use crate::rig::{Rig, Spec, day};
 
+/// One edit for each `{ field: value, .. }`; what it does not name stays as it is.
+macro_rules! edits {
+    ($edit:ident: $({ $($field:ident: $value:expr),+ })+) => {
+        [$($edit { $($field: Some($value),)+ ..$edit::default() }),+]
+    };
+}
+
 /// A list with every column there is, and a task in it that was synced.
 async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
     let mut rig = Rig::new(spec).await;
@@ -63,87 +70,27 @@ async fn characters_that_only_one_side_can_hold_are_no_edit() {
 #[tokio::test]
 async fn edits_at_the_source_reach_the_mailbox() {
     let (rig, list, item) = full_list(Spec::default()).await;
-    let edits = [
-        ItemEdit {
-            title: Some("Übergabe & <Abnahme> 📷".into()),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            body: Some("<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into()),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            body: Some(String::new()),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            start: Some(Some(day(11, 5))),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            due: Some(Some(day(12, 24))),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            start: Some(Some(day(12, 30))),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            start: Some(None),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            due: Some(None),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            start: Some(Some(day(3, 29))),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            status: Some(2),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            percent: Some(0.33),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            status: Some(4),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            status: Some(5),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            status: Some(3),
-            percent: Some(1.0),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            status: Some(1),
-            percent: Some(0.0),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            priority: Some(1),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            priority: Some(3),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            actual_work: Some(Some(90.0)),
-            total_work: Some(Some(480.0)),
-            ..ItemEdit::default()
-        },
-        ItemEdit {
-            actual_work: Some(None),
-            ..ItemEdit::default()
-        },
-    ];
+    let edits = edits!(ItemEdit:
+        { title: "Übergabe & <Abnahme> 📷".into() }
+        { body: "<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into() }
+        { body: String::new() }
+        { start: Some(day(11, 5)) }
+        { due: Some(day(12, 24)) }
+        { start: Some(day(12, 30)) }
+        { start: None }
+        { due: None }
+        { start: Some(day(3, 29)) }
+        { status: 2 }
+        { percent: 0.33 }
+        { status: 4 }
+        { status: 5 }
+        { status: 3, percent: 1.0 }
+        { status: 1, percent: 0.0 }
+        { priority: 1 }
+        { priority: 3 }
+        { actual_work: Some(90.0), total_work: Some(480.0) }
+        { actual_work: None }
+    );
     for edit in edits {
         let what = format!("{edit:?}");
         rig.edit_original(list, item, edit);
@@ -174,77 +121,25 @@ fn minutes(work: Option<f64>) -> i32 {
 #[tokio::test]
 async fn edits_in_the_mailbox_reach_the_source() {
     let (rig, list, item) = full_list(Spec::default()).await;
-    let edits = [
-        CopyEdit {
-            subject: Some("Übergabe & <Abnahme> 📷".into()),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            body: Some(Some("Plain text & <more>\r\nsecond line".into())),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            body: Some(None),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            start: Some(Some(day(11, 5))),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            due: Some(Some(day(12, 24))),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            start: Some(Some(day(12, 30))),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            start: Some(None),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            due: Some(None),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            status: Some(TaskStatus::InProgress),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            percent: Some(40.0),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            status: Some(TaskStatus::Deferred),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            status: Some(TaskStatus::WaitingOnOthers),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            status: Some(TaskStatus::Completed),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            status: Some(TaskStatus::NotStarted),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            importance: Some("High".into()),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            importance: Some("Low".into()),
-            ..CopyEdit::default()
-        },
-        CopyEdit {
-            actual_work: Some(Some(90)),
-            total_work: Some(Some(480)),
-            ..CopyEdit::default()
-        },
-    ];
+    let edits = edits!(CopyEdit:
+        { subject: "Übergabe & <Abnahme> 📷".into() }
+        { body: Some("Plain text & <more>\r\nsecond line".into()) }
+        { body: None }
+        { start: Some(day(11, 5)) }
+        { due: Some(day(12, 24)) }
+        { start: Some(day(12, 30)) }
+        { start: None }
+        { due: None }
+        { status: TaskStatus::InProgress }
+        { percent: 40.0 }
+        { status: TaskStatus::Deferred }
+        { status: TaskStatus::WaitingOnOthers }
+        { status: TaskStatus::Completed }
+        { status: TaskStatus::NotStarted }
+        { importance: "High".into() }
+        { importance: "Low".into() }
+        { actual_work: Some(90), total_work: Some(480) }
+    );
     for edit in edits {
         let what = format!("{edit:?}");
         rig.edit_copy(0, list, item, edit);

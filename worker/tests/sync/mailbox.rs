@@ -1,25 +1,13 @@
 //! What people do to folders and items in Outlook besides editing them.
 
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 
 use crate::rig::Rig;
-
-async fn three() -> (Rig, ListId, Vec<ItemId>) {
-    let mut rig = Rig::plain().await;
-    let list = rig.tasks_list("Plan");
-    let items = (0..3)
-        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
-        .collect();
-    rig.cycle(0).await;
-    rig.calm().await;
-    (rig, list, items)
-}
 
 /// Somebody who deletes our folder tidies up; the tasks are not theirs to delete that way, and come back.
 #[tokio::test]
 async fn a_deleted_folder_comes_back_and_deletes_nothing() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let folder = rig.our_folders(0).pop().unwrap().id;
     rig.farm
         .exchange
@@ -34,7 +22,7 @@ async fn a_deleted_folder_comes_back_and_deletes_nothing() {
 /// A folder's name is the person's to choose until the list is renamed.
 #[tokio::test]
 async fn a_renamed_folder_stays_ours() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let folder = rig.our_folders(0).pop().unwrap().id;
     rig.farm
         .exchange
@@ -49,7 +37,7 @@ async fn a_renamed_folder_stays_ours() {
 /// An item moved into another of our folders is still the same task, there and when it is deleted there.
 #[tokio::test]
 async fn an_item_moved_between_our_folders_stays_the_task() {
-    let (mut rig, list, items) = three().await;
+    let (mut rig, list, items) = Rig::with_tasks(3).await;
     let other = rig.tasks_list("Other");
     rig.add_task(other, 0, "Elsewhere");
     rig.cycle(0).await;
@@ -90,7 +78,7 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
 /// An item moved to the person's own tasks is not deleted: it stays linked wherever it lies, until it is deleted.
 #[tokio::test]
 async fn an_item_moved_to_the_own_tasks_stays_linked() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let own = rig.own_folder(0).id;
     let home = rig.copy(0, list, items[0]).folder_id;
     let moved = |folder: &str| {
@@ -138,7 +126,7 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
 /// deleted items is none.
 #[tokio::test]
 async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let folders = rig.farm.exchange.folders(rig.smtp(0));
     let top = folders
         .iter()
@@ -177,7 +165,7 @@ async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
 /// A moved item whose task goes at the source goes with it; moved and edited in one go is an edit.
 #[tokio::test]
 async fn a_moved_item_follows_its_task() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let own = rig.own_folder(0).id;
     for item in &items[..2] {
         let copy = rig.copy(0, list, *item);
@@ -198,7 +186,7 @@ async fn a_moved_item_follows_its_task() {
 /// A copy of a task is the person's own once it differs, and goes when it does not: one task, one linked item.
 #[tokio::test]
 async fn of_copies_one_is_the_task() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     for (item, edited) in [(items[0], false), (items[1], true)] {
         let copy = rig.copy(0, list, item);
         let twin = rig
@@ -228,7 +216,7 @@ async fn of_copies_one_is_the_task() {
 /// A private copy keeps its words; a recurring one its dates and progress.
 #[tokio::test]
 async fn private_and_recurring_items_keep_what_is_their_own() {
-    let (rig, list, items) = three().await;
+    let (rig, list, items) = Rig::with_tasks(3).await;
     let private = CopyEdit {
         subject: Some("Secret words".into()),
         importance: Some("High".into()),

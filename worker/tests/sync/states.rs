@@ -1,25 +1,13 @@
 //! What was remembered is lost or too old.
 
-use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 use tasksync_loadtest::sim::faults::Fault;
 
 use crate::rig::Rig;
 
-async fn four() -> (Rig, ListId, Vec<ItemId>) {
-    let mut rig = Rig::plain().await;
-    let list = rig.tasks_list("Plan");
-    let items = (0..4)
-        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
-        .collect();
-    rig.cycle(0).await;
-    rig.calm().await;
-    (rig, list, items)
-}
-
 /// The links live in the mailbox: a lost state is found again there, and nothing is written or doubled.
 #[tokio::test]
 async fn a_lost_state_is_found_again_without_a_write() {
-    let (rig, ..) = four().await;
+    let (rig, ..) = Rig::with_tasks(4).await;
     let before = rig.writes();
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await.report();
@@ -30,7 +18,7 @@ async fn a_lost_state_is_found_again_without_a_write() {
 /// What happened while nothing was remembered is sorted out: edits by time, deletions never guessed.
 #[tokio::test]
 async fn edits_meanwhile_survive_a_lost_state() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.pass_time(jiff::SignedDuration::from_mins(1));
     rig.retitle_copy(0, list, items[0], "In the mailbox");
     rig.retitle_original(list, items[1], "At the source");
@@ -50,7 +38,7 @@ async fn edits_meanwhile_survive_a_lost_state() {
 /// Exchange forgets sync states now and then: the folder is listed anew, edits and deletions meanwhile are seen.
 #[tokio::test]
 async fn expired_sync_states_lose_nothing() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Edited meanwhile");
     rig.delete_copy(0, list, items[1]);
     rig.farm.exchange.expire_sync_states(None);
@@ -64,7 +52,7 @@ async fn expired_sync_states_lose_nothing() {
 /// A change token that is too old is refused: everything is compared, nothing is lost.
 #[tokio::test]
 async fn expired_change_tokens_lose_nothing() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_original(list, items[0], "Edited meanwhile");
     rig.delete_original(list, items[1]);
     rig.farm.sharepoint.expire_change_tokens(rig.site()).unwrap();
@@ -79,7 +67,7 @@ async fn expired_change_tokens_lose_nothing() {
 /// comes anyway finds what was missed.
 #[tokio::test]
 async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_original(list, items[0], "Edited meanwhile");
     rig.delete_original(list, items[1]);
     rig.farm.sharepoint.set_silent_expiry(true);
@@ -97,7 +85,7 @@ async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
 /// A cursor refused once, on either side, costs one full reading and no harm.
 #[tokio::test]
 async fn a_cursor_refused_once_does_no_harm() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_original(list, items[0], "Source");
     rig.retitle_copy(0, list, items[1], "Mailbox");
     rig.farm
@@ -124,7 +112,7 @@ async fn cut(rig: &Rig, saves: u64) {
 #[tokio::test]
 async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     let earlier = jiff::SignedDuration::from_mins(-1);
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     let at_source_meanwhile = |item, title| {
         rig.farm.sharepoint.clock.set_skew(earlier);
         rig.retitle_original(list, item, title);
@@ -186,7 +174,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
 /// A write at the source that was cut off, and what it wrote was taken back there: the value from before is the later edit.
 #[tokio::test]
 async fn what_was_taken_back_after_a_kill_stays_so() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Mine");
     cut(&rig, 1).await;
     assert_eq!(rig.original(list, items[0]).title, "Mine");
@@ -207,7 +195,7 @@ async fn what_was_taken_back_after_a_kill_stays_so() {
 /// What tasksync wrote at the source before it was killed is no colleague's edit, which would bring a deleted copy back.
 #[tokio::test]
 async fn a_deletion_after_a_kill_is_a_deletion() {
-    let (rig, list, items) = four().await;
+    let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Mine");
     cut(&rig, 1).await;
     assert_eq!(rig.original(list, items[0]).title, "Mine");
@@ -236,7 +224,7 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
 /// Where the deleted items may not be read, nothing is known of the copy: it is made again, and the user goes on.
 #[tokio::test]
 async fn a_closed_folder_of_deleted_items_stops_nobody() {
-    let (rig, list, _) = four().await;
+    let (rig, list, _) = Rig::with_tasks(4).await;
     let new = rig.add_task(list, 0, "New");
     cut(&rig, 1).await;
     rig.delete_copy(0, list, new);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tasksync_common::model::SourceKey;
-use tasksync_worker::mailbox::{Mailbox, Owner};
+use tasksync_worker::mailbox::{Mailbox, MailboxCapabilities, Owner};
 use tasksync_worker::source::{Person, Source};
 
 use crate::contract::{MailboxBench, SourceBench, mailbox_contract, source_contract};
-use crate::engine::{EVERYTHING, Shared};
+use crate::engine::Shared;
 use crate::mailbox::ModelMailbox;
 use crate::source::ModelSource;
 use crate::world::{id, location};
@@ -24,7 +24,7 @@ impl MailboxBench for Bench {
     fn mailbox(&self) -> Arc<dyn Mailbox> {
         Arc::new(ModelMailbox {
             world: self.0.clone(),
-            capabilities: EVERYTHING,
+            capabilities: MailboxCapabilities::ALL,
         })
     }
 

@@ -206,17 +206,6 @@ impl Connector for ModelConnector {
     }
 }
 
-/// What a mailbox server can do that can do everything.
-pub(crate) const EVERYTHING: MailboxCapabilities = MailboxCapabilities {
-    fields: FieldSet::ALL,
-    conditional_writes: true,
-    signs: true,
-    search_by_key: true,
-    deleted_items: true,
-    archive: true,
-    time_precision: SignedDuration::from_secs(1),
-};
-
 /// A world with engines over it.
 pub(crate) struct Stage {
     pub(crate) shared: Shared,

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Refused(u32),
     /// The write happens, and the server says that it refused it for good.
     FalseRefusal(u32),
+    /// The write happens, and the server says that somebody else wrote first.
+    FalseConflict(u32),
     /// The time is used up before this write.
     Late(u32),
     /// This read is not answered.
@@ -113,6 +115,7 @@ impl Faults {
                 self.deceived = true;
                 Err(refusal())
             }
+            Fault::FalseConflict(at) if at == self.writes => Err(failure(ErrorClass::Conflict)),
             _ => Ok(()),
         }
     }

@@ -2,9 +2,9 @@
 
 use tasksync_common::error::Code;
 use tasksync_common::plan::Policy;
-use tasksync_worker::mailbox::MarkedFor;
+use tasksync_worker::mailbox::{MailboxCapabilities, MarkedFor};
 
-use crate::engine::{EVERYTHING, Stage, Way};
+use crate::engine::{Stage, Way};
 use crate::world::{Act, Item, World, location};
 
 /// The marker of a colleague of the same installation, of another installation, and one that cannot be read.
@@ -55,7 +55,7 @@ fn foreign_item(world: &mut World, folder: u32, owner: &MarkedFor) -> u32 {
 #[test]
 fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
     for owner in [owners()[0].clone(), owners()[2].clone()] {
-        let stage = Stage::new(0, EVERYTHING, Policy::default());
+        let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
         let (folder, item) = foreign_folder(&mut stage.shared.world(), &owner);
         let before = stage.shared.world().items[&item].clone();
         assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
@@ -77,7 +77,7 @@ fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
 
 #[test]
 fn a_mailbox_of_another_installation_is_left_alone_and_said_so() {
-    let stage = Stage::new(0, EVERYTHING, Policy::default());
+    let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
     foreign_folder(&mut stage.shared.world(), &owners()[1]);
     assert!(!stage.sync(&Way::PLAIN));
     assert_eq!(stage.failure(), Some(Code::MailboxOfAnotherInstallation));
@@ -89,7 +89,7 @@ fn a_mailbox_of_another_installation_is_left_alone_and_said_so() {
 #[test]
 fn an_item_of_somebody_else_in_our_folder_stays_as_it_is() {
     for owner in owners() {
-        let stage = Stage::new(0, EVERYTHING, Policy::default());
+        let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
         stage.shared.world().act(&Act::Create(0));
         assert!(stage.sync(&Way::PLAIN));
         let item = {

@@ -86,6 +86,11 @@ fn a_write_that_is_done_and_called_refused_is_known_again() {
 }
 
 #[test]
+fn a_write_that_is_done_and_called_a_conflict_is_known_again() {
+    everywhere(Fault::FalseConflict);
+}
+
+#[test]
 fn a_read_without_answer_loses_nothing() {
     everywhere(Fault::ReadFails);
 }

@@ -36,7 +36,7 @@ use tasksync_common::model::{Importance, Status};
 use tasksync_common::plan::{ConflictPolicy, DeletionPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
-use engine::{EVERYTHING, Stage, Way};
+use engine::{Stage, Way};
 use faults::Fault;
 use oracle::Oracle;
 use world::{Act, Edit, OWN_FOLDER, Place};
@@ -125,6 +125,7 @@ fn way() -> impl Strategy<Value = Way> {
         2 => at.clone().prop_map(Fault::Busy),
         1 => at.clone().prop_map(Fault::Refused),
         1 => at.clone().prop_map(Fault::FalseRefusal),
+        1 => at.clone().prop_map(Fault::FalseConflict),
         1 => at.prop_map(Fault::Late),
         2 => (1..30_u32).prop_map(Fault::Kill),
         1 => (1..20_u32).prop_map(Fault::ReadFails),
@@ -167,7 +168,7 @@ fn one_sync(stage: &Stage, way: &Way) {
 
 /// Runs a history to its end and judges it.
 fn run(skew: i64, history: &[Op]) {
-    run_with(skew, EVERYTHING, Policy::default(), history);
+    run_with(skew, MailboxCapabilities::ALL, Policy::default(), history);
 }
 
 fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, history: &[Op]) {
@@ -287,7 +288,7 @@ proptest! {
             signs: lacks != 1,
             deleted_items: lacks != 2,
             search_by_key: lacks != 3,
-            ..EVERYTHING
+            ..MailboxCapabilities::ALL
         };
         let mut history = history;
         if !capabilities.search_by_key {
@@ -302,6 +303,6 @@ proptest! {
         policy in policy(),
         history in prop::collection::vec(op(), 1..30),
     ) {
-        run_with(skew, EVERYTHING, policy, &history);
+        run_with(skew, MailboxCapabilities::ALL, policy, &history);
     }
 }

@@ -5,7 +5,7 @@ use tasksync_common::plan::{ConflictPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
 use crate::Op::{self, LoseState};
-use crate::engine::{EVERYTHING, Way};
+use crate::engine::Way;
 use crate::faults::Fault;
 use crate::world::Act::{
     Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
@@ -508,7 +508,7 @@ fn a_second_copy_moved_after_a_lost_state() {
 fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
     let capabilities = MailboxCapabilities {
         search_by_key: false,
-        ..EVERYTHING
+        ..MailboxCapabilities::ALL
     };
     for left_out in 1..12 {
         let history = [
@@ -540,5 +540,5 @@ fn a_title_that_loses_a_merge_is_in_the_journal() {
         act(EditSource(0, Edit::Due(Some(1)))),
         later(EditItem(0, TITLE)),
     ];
-    run_with(0, EVERYTHING, policy, &history);
+    run_with(0, MailboxCapabilities::ALL, policy, &history);
 }

@@ -1,14 +1,17 @@
-//! The two sides as a person and the servers see them, in memory, and what a person does to them.
+//! The two sides as a person and the servers see them, in memory.
+
+mod acts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
-use tasksync_common::model::{Field, FieldSet, Importance, LocationKey, Percent, SourceKey, Status, Task};
-use tasksync_common::plan::{DeletionPolicy, Policy};
-use tasksync_common::state::{Link, SyncState, Writing};
+use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task};
+use tasksync_common::plan::Policy;
+use tasksync_common::state::SyncState;
 
 use tasksync_worker::mailbox::{MarkedFor, Marker};
 
+pub(crate) use self::acts::{Act, Edit, Place};
 use crate::faults::Faults;
 use crate::oracle::Oracle;
 
@@ -37,46 +40,6 @@ pub(crate) struct Item {
     pub(crate) private: bool,
     /// The id of tasksync's last write.
     pub(crate) write_id: Option<String>,
-}
-
-/// One field's new value. Values a side cannot hold change nothing there.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Edit {
-    Title,
-    Start(Option<i8>),
-    Due(Option<i8>),
-    Progress(Status, u8),
-    Importance(Importance),
-    Label,
-    Private(bool),
-}
-
-/// Where an item is moved or copied to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Place {
-    /// A folder of the person's own.
-    Own,
-    /// The folder of a location of ours.
-    Ours(usize),
-}
-
-/// What a person does. Numbers pick one of what is there.
-#[derive(Debug, Clone)]
-pub(crate) enum Act {
-    Create(usize),
-    EditSource(usize, Edit),
-    EditItem(usize, Edit),
-    DeleteTask(usize),
-    DeleteItem(usize),
-    Unassign(usize),
-    Reassign(usize),
-    Move(usize, Place),
-    Copy(usize),
-    DeleteFolder(usize),
-    /// The mailbox moves a copy to its archive.
-    Archive(usize),
-    /// The owner of the source gives the person the right to edit a task, or takes it.
-    Rights(usize, bool),
 }
 
 /// The mailbox's own task folder.
@@ -296,226 +259,6 @@ impl World {
         self.faults = faults;
         let read_only = self.source.iter().filter(|(_, task)| !task.writable);
         self.read_only = read_only.map(|(key, _)| key.clone()).collect();
-    }
-
-    /// A person does something.
-    pub(crate) fn act(&mut self, act: &Act) {
-        match act {
-            Act::Create(place) => {
-                let key = location(*place).task(i64::from(self.next()));
-                let title = self.new_title();
-                let task = self.new_task(&key, &title);
-                self.oracle.wrote_task(&key, &task, true);
-            }
-            Act::EditSource(number, edit) => {
-                if let Some(key) = self.nth_task(*number) {
-                    self.edit_task(&key, *edit);
-                }
-            }
-            Act::EditItem(number, edit) => {
-                if let Some((id, key)) = self.nth_copy(*number) {
-                    self.edit_item(id, &key, *edit);
-                }
-            }
-            Act::DeleteTask(number) => {
-                if let Some(key) = self.nth_task(*number) {
-                    self.source.remove(&key);
-                    self.source_log.push(key.clone());
-                    self.oracle.deleted_task(&key);
-                }
-            }
-            Act::DeleteItem(number) => {
-                if let Some((id, key)) = self.nth_copy(*number) {
-                    let made = self.was_being_written(id, &key);
-                    self.oracle_of_loss(id, &key, made.as_ref());
-                    self.delete_item(id);
-                }
-            }
-            Act::Unassign(number) | Act::Reassign(number) => {
-                if let Some(key) = self.nth_task(*number) {
-                    self.source.get_mut(&key).unwrap().assigned = matches!(act, Act::Reassign(_));
-                    self.touch_task(&key);
-                    self.oracle.reassigned(&key);
-                }
-            }
-            Act::Move(number, place) => {
-                if let Some((id, key)) = self.nth_copy(*number) {
-                    self.move_item(id, &key, *place);
-                }
-            }
-            Act::Copy(number) => {
-                if let Some((id, key)) = self.nth_copy(*number) {
-                    let now = self.now + self.skew;
-                    let copy = Item {
-                        created: now,
-                        modified: now,
-                        change_key: 0,
-                        ..self.items[&id].clone()
-                    };
-                    let copy = self.add_item(copy);
-                    self.touch_item(copy);
-                    self.oracle.copied(&key);
-                }
-            }
-            Act::Archive(number) => {
-                if let Some((id, key)) = self.nth_copy(*number) {
-                    let item = self.remove_item(id).unwrap();
-                    self.oracle.archived(&key, &item.task);
-                    self.archive.insert(key);
-                }
-            }
-            Act::Rights(number, writable) => {
-                if let Some(key) = self.nth_task(*number) {
-                    self.source.get_mut(&key).unwrap().writable = *writable;
-                    self.oracle.must_go.remove(&key);
-                }
-            }
-            Act::DeleteFolder(place) => {
-                if let Some(folder) = self.folder_of(&location(*place)) {
-                    self.folders.remove(&folder);
-                    self.oracle.must_go.clear();
-                    // One whose creation was never answered is to tasksync like any folder of the person's own.
-                    let known = self.saved.iter().flat_map(|state| state.locations.values());
-                    let known = known.map(|place| id(&place.folder)).any(|known| known == folder);
-                    let gone: Vec<u32> = self
-                        .items
-                        .iter()
-                        .filter(|(_, item)| item.folder == folder)
-                        .map(|(id, _)| *id)
-                        .collect();
-                    for id in gone {
-                        let item = self.items.remove(&id).unwrap();
-                        if let Some(key) = &item.key {
-                            self.oracle.lost_folder(key, &item.task);
-                            if !known {
-                                self.oracle.took_away(key, &item.task, false);
-                            }
-                        }
-                        self.binned.insert(id, item);
-                    }
-                }
-            }
-        }
-    }
-
-    fn move_item(&mut self, id: u32, key: &SourceKey, place: Place) {
-        let to = match place {
-            Place::Own => Some(OWN_FOLDER),
-            Place::Ours(number) => self.folder_of(&location(number)),
-        };
-        let Some(to) = to.filter(|to| *to != self.items[&id].folder) else {
-            return;
-        };
-        self.oracle.must_go.remove(key);
-        let mut item = self.remove_item(id).unwrap();
-        item.folder = to;
-        let moved = self.add_item(item);
-        self.touch_item(moved);
-    }
-
-    /// What tasksync meant to leave in this item, if its last write was cut off and the item tells of it. Where Deleted Items
-    /// cannot be listed, an item that a person deletes tells nothing any more.
-    fn was_being_written(&self, id: u32, key: &SourceKey) -> Option<Link> {
-        if !self.lists_deleted_items {
-            return None;
-        }
-        match self.saved.as_ref()?.writing.get(key)? {
-            Writing::Mailbox { id: write, link } if self.items[&id].write_id.as_ref() == Some(write) => {
-                Some(link.clone())
-            }
-            Writing::Mailbox { .. } | Writing::Source { .. } => None,
-        }
-    }
-
-    /// The person takes a copy away. Whether its task has to go too is clear when nothing else happened; `made` is what was
-    /// cut off just before.
-    fn oracle_of_loss(&mut self, id: u32, key: &SourceKey, made: Option<&Link>) {
-        let item = &self.items[&id];
-        let link = self.saved.as_ref().and_then(|state| state.links.get(key));
-        let linked = link.is_some_and(|link| {
-            link.item == id.to_string()
-                && link.change_key == item.change_key.to_string()
-                && link.is_agreed()
-                && link.elsewhere.is_none()
-        });
-        let removing = link.is_some_and(|link| link.removing);
-        let linked = (linked || made.is_some()) && !removing;
-        let link = made.or(link);
-        let folders_known = self.saved.as_ref().is_some_and(|state| {
-            let known = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());
-            state.locations.values().all(|place| known(&place.folder))
-        });
-        let alone = self.copies_of(key).len() == 1;
-        let unedited = self.source.get(key).is_some_and(|task| {
-            task.assigned
-                && task.writable
-                && link.is_some_and(|link| link.version == task.version.to_string())
-        });
-        let travels = match self.policy.mailbox_deletions {
-            DeletionPolicy::Propagate | DeletionPolicy::Complete => true,
-            DeletionPolicy::Ignore => false,
-        };
-        self.oracle.took_away(
-            key,
-            &item.task,
-            travels && linked && folders_known && alone && unedited && !self.archive.contains(key),
-        );
-    }
-
-    /// The person edits, at the source, every task a write of which was refused.
-    pub(crate) fn edit_refused(&mut self) {
-        for key in std::mem::take(&mut self.oracle.refused) {
-            if self.source.contains_key(&key) {
-                self.edit_task(&key, Edit::Title);
-            }
-        }
-    }
-
-    fn edit_task(&mut self, key: &SourceKey, edit: Edit) {
-        let title = self.new_title();
-        let held = holds(&key.location());
-        let task = &mut self.source.get_mut(key).unwrap().task;
-        let before = task.clone();
-        match edit {
-            Edit::Title => task.title = title,
-            Edit::Start(day) if held.contains(Field::Start) => task.start = date(day),
-            Edit::Due(day) => task.due = date(day),
-            Edit::Progress(status, percent) => {
-                task.status = status;
-                task.percent = Percent::from_percent(f64::from(percent));
-            }
-            Edit::Importance(importance) if held.contains(Field::Importance) => task.importance = importance,
-            Edit::Start(_) | Edit::Importance(_) | Edit::Label | Edit::Private(_) => {}
-        }
-        let (task, titled) = (task.clone(), task.title != before.title);
-        self.touch_task(key);
-        self.oracle.wrote_task(key, &task, titled);
-    }
-
-    fn edit_item(&mut self, id: u32, key: &SourceKey, edit: Edit) {
-        let title = self.new_title();
-        let item = self.items.get_mut(&id).unwrap();
-        match edit {
-            Edit::Title => item.task.title = title,
-            Edit::Start(day) => set_start(&mut item.task, date(day)),
-            Edit::Due(day) => set_due(&mut item.task, date(day)),
-            Edit::Progress(status, percent) => {
-                if matches!(status, Status::WaitingOnOthers | Status::Deferred) {
-                    item.task.percent = Percent::from_percent(f64::from(percent.min(99)));
-                    item.task.status = status;
-                } else {
-                    set_progress(&mut item.task, status, Percent::from_percent(f64::from(percent)));
-                }
-            }
-            Edit::Importance(importance) => item.task.importance = importance,
-            Edit::Label => item.task.categories = BTreeSet::from([title]),
-            Edit::Private(private) => item.private = private,
-        }
-        let (task, private) = (item.task.clone(), item.private);
-        self.touch_item(id);
-        let titled = matches!(edit, Edit::Title) && !private;
-        self.oracle
-            .wrote_item(key, &task, titled, matches!(edit, Edit::Private(_)) || private);
     }
 
     /// tasksync writes fields of an item, as a mailbox server takes them.

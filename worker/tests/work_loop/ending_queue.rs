@@ -1,17 +1,16 @@
 //! A queue whose consumers can be made to end at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use tasksync_common::error::Failure;
-use tasksync_common::queue::{
-    Consumer, DeadLetter, Delivery, Depth, JobQueue, Letters, MemoryQueue, QueueMetrics, QueueName, SyncJob,
-};
-use tasksync_common::trace::TraceContext;
+use tasksync_common::queue::{Consumer, Delivery};
 
-pub(crate) struct EndingQueue {
-    inner: MemoryQueue,
+use crate::support::{FaultyQueue, QueueFaults};
+
+pub(crate) type EndingQueue = FaultyQueue<Endings>;
+
+#[derive(Default)]
+pub(crate) struct Endings {
     ends: AtomicBool,
     opened: AtomicUsize,
 }
@@ -26,15 +25,7 @@ impl Consumer for Ended {
     }
 }
 
-impl EndingQueue {
-    pub(crate) fn over(inner: MemoryQueue) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            ends: AtomicBool::new(false),
-            opened: AtomicUsize::new(0),
-        })
-    }
-
+impl Endings {
     pub(crate) fn set_ends(&self, ends: bool) {
         self.ends.store(ends, Ordering::SeqCst);
     }
@@ -45,34 +36,11 @@ impl EndingQueue {
     }
 }
 
-#[async_trait]
-impl JobQueue for EndingQueue {
-    async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
-        self.inner.publish(queue, job, trace).await
-    }
-    async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
+impl QueueFaults for Endings {
+    fn consume(&self) -> Option<Box<dyn Consumer>> {
         self.opened.fetch_add(1, Ordering::SeqCst);
-        if self.ends.load(Ordering::SeqCst) {
-            return Ok(Box::new(Ended));
-        }
-        self.inner.consume(queue, permits).await
-    }
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
-        self.inner.depth(queue).await
-    }
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        self.inner.dead_letters(limit).await
-    }
-    async fn dead_letter_count(&self) -> Result<u64, Failure> {
-        self.inner.dead_letter_count().await
-    }
-    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
-        self.inner.replay_dead_letters(which).await
-    }
-    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
-        self.inner.discard_dead_letters(which).await
-    }
-    fn metrics(&self) -> QueueMetrics {
-        self.inner.metrics()
+        self.ends
+            .load(Ordering::SeqCst)
+            .then(|| Box::new(Ended) as Box<dyn Consumer>)
     }
 }

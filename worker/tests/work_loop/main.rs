@@ -16,3 +16,5 @@ mod failures;
 mod limits;
 #[cfg(test)]
 mod look_ups;
+#[cfg(test)]
+mod registry;

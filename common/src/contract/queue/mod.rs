@@ -19,7 +19,7 @@ use crate::trace::TraceContext;
 use QueueName::{Background, Interactive};
 
 /// Every wait of the suite ends after this, as a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings of the queue under test (the URL is the adapter's own matter): little room, few deliveries.
 #[must_use]
@@ -31,7 +31,9 @@ pub fn settings() -> QueueSettings {
     }
 }
 
-fn job(number: u128) -> SyncJob {
+/// A job with this number as its id.
+#[must_use]
+pub fn job(number: u128) -> SyncJob {
     SyncJob {
         version: VERSION,
         id: Uuid::from_u128(number),
@@ -53,14 +55,16 @@ async fn publish(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range
     }
 }
 
-async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
+/// The next delivery of an open consumer.
+pub async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
     tokio::time::timeout(PATIENCE, consumer.next())
         .await
         .expect("a delivery in time")
         .expect("an open consumer")
 }
 
-fn number(delivery: &dyn Delivery) -> u128 {
+/// The number of the delivered job.
+pub fn number(delivery: &dyn Delivery) -> u128 {
     delivery.job().as_ref().unwrap().id.as_u128()
 }
 

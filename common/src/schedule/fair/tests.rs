@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
+use crate::contract::schedule::successes;
 use crate::model::{UserId, UserKey};
 use crate::schedule::select::{BatchLimit, Limits, select};
-use crate::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule, Token};
+use crate::schedule::{ClaimAnswer, Epoch, MemorySchedule, Token};
 
 fn tenant(number: usize) -> TenantId {
     format!("t{number}").parse().unwrap()
@@ -195,15 +196,7 @@ impl Simulation {
         self.running = running;
         for job in ended {
             let (done, left) = job.users.split_at(job.done);
-            let results: Vec<Finish> = done
-                .iter()
-                .map(|user| Finish {
-                    user: user.clone(),
-                    result: Ok(()),
-                    history: History::default(),
-                    due_after: MINIMUM,
-                })
-                .collect();
+            let results = successes(done, MINIMUM);
             let tenant = tenant(job.tenant);
             self.schedule.finish(&tenant, job.token, &results).await.unwrap();
             self.schedule.release(&tenant, job.token, left).await.unwrap();

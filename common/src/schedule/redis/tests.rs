@@ -8,6 +8,7 @@ use super::keys::{CLAIM, ENROL, WITHDRAW_TENANT};
 use super::wire::score;
 use super::*;
 use crate::contract::redis::{CLUSTER, PrivateRedis, SENTINEL, SINGLE, own_prefix, remove_prefix, url_in};
+use crate::contract::schedule::successes;
 use crate::contract::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
 use crate::model::UserKey;
@@ -391,15 +392,7 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
         users.len()
     );
     let (first, second) = users.split_at(4_500);
-    let results: Vec<Finish> = first
-        .iter()
-        .map(|user| Finish {
-            user: user.clone(),
-            result: Ok(()),
-            history: History::default(),
-            due_after: MINIMUM,
-        })
-        .collect();
+    let results = successes(first, MINIMUM);
     assert_eq!(schedule.finish(&large, token, &results).await.unwrap(), first);
     assert_eq!(schedule.release(&large, token, second).await.unwrap(), second);
     // Stamps of one report are apart: equal ones are slow to keep in order.

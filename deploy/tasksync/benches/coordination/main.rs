@@ -13,9 +13,10 @@ mod bare;
 mod cpu;
 mod population;
 mod stack;
+#[path = "../../../../common/benches/support/mod.rs"]
+mod support;
 
 use std::fmt::Display;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use cpu::{Meter, Part, Usage};
 use population::{PEOPLE, Shape, TENANTS};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use stack::Stack;
+use support::{end, say};
 use tasksync_common::clock::SystemClock;
 use tasksync_common::registry::{Registry, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule, rebuild};
@@ -65,13 +67,7 @@ const COUNTED: [Part; 5] = [
 const AIM: f64 = 10.0;
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("coordination: could not be measured: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    end("coordination", measure())
 }
 
 #[expect(
@@ -456,11 +452,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn text(error: impl Display) -> String {
     error.to_string()
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody reads on: nothing to do about it.
-    writeln!(out, "{line}").ok();
-    out.flush().ok();
 }

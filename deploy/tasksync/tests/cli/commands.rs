@@ -62,17 +62,7 @@ fn tenants_are_managed() {
 }
 
 fn opt_in_disabled(service: &Standalone) {
-    let ended = service.ask(&[
-        "user",
-        "opt-in",
-        "contoso",
-        "ana",
-        "--source-login",
-        "ana",
-        "--mailbox",
-        "ana@contoso.example",
-        "--unchecked",
-    ]);
+    let ended = service.opt_in_ana();
     assert!(ended.out.contains("contoso is disabled"), "{ended:?}");
 }
 

@@ -132,6 +132,21 @@ impl Standalone {
             .env("TASKSYNC_TOKEN", TOKEN))
     }
 
+    /// Opts the user `ana` of the tenant `contoso` in, without asking the servers.
+    pub(crate) fn opt_in_ana(&self) -> Ended {
+        self.ask(&[
+            "user",
+            "opt-in",
+            "contoso",
+            "ana",
+            "--source-login",
+            "ana",
+            "--mailbox",
+            "ana@contoso.example",
+            "--unchecked",
+        ])
+    }
+
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.ask(&[arguments, &["--json"]].concat());
         serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"))

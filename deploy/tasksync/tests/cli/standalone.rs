@@ -12,17 +12,7 @@ fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
             .code,
         0
     );
-    let opted_in = service.ask(&[
-        "user",
-        "opt-in",
-        "contoso",
-        "ana",
-        "--source-login",
-        "ana",
-        "--mailbox",
-        "ana@contoso.example",
-        "--unchecked",
-    ]);
+    let opted_in = service.opt_in_ana();
     assert_eq!(opted_in.code, 0, "{opted_in:?}");
     assert_eq!(service.terminate(), Some(0));
     let service = Standalone::start(folder.path());

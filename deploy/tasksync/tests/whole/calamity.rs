@@ -1,6 +1,5 @@
 //! The acceptance trial in small: everything breaks once while people edit, and nothing is lost or doubled.
 
-use tasksync_loadtest::scenario::{self, RunOptions, Scenario, Silent};
 use tasksync_loadtest::services::{Binaries, ServicesPlan};
 
 use crate::shared;
@@ -12,14 +11,7 @@ async fn each_thing_is_killed_once_and_both_sides_agree_afterwards() {
         println!("skipped: {missing}; run make test");
         return;
     }
-    let text = scenario::find("small-calamity").unwrap();
-    let scenario = Scenario::parse(text).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let options = RunOptions {
-        executable: Some(env!("CARGO_BIN_EXE_tasksync").into()),
-        folder: Some(folder.path().to_owned()),
-    };
-    let outcome = scenario::run(&scenario, &options, &Silent).await.unwrap();
+    let (outcome, _folder) = shared::run_scenario("small-calamity").await;
     let verdict = &outcome.trial.verdict;
     assert!(
         outcome.passed(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
+use tasksync_loadtest::scenario::{self, Outcome, RunOptions, Scenario, Silent};
 use tasksync_loadtest::trial::InstallationSpec;
+use tempfile::TempDir;
 use url::Url;
 use uuid::Uuid;
 
@@ -40,6 +42,18 @@ fn variable(name: &str) -> Option<Url> {
 #[expect(clippy::disallowed_methods, reason = "as above")]
 pub(crate) fn required() -> bool {
     std::env::var("TASKSYNC_TEST_SERVICES").is_ok_and(|value| value == "required")
+}
+
+/// Runs a scenario that loadtest ships. Returns its outcome and the folder it kept its files in.
+pub(crate) async fn run_scenario(name: &str) -> (Outcome, TempDir) {
+    let scenario = Scenario::parse(scenario::find(name).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        executable: Some(env!("CARGO_BIN_EXE_tasksync").into()),
+        folder: Some(folder.path().to_owned()),
+    };
+    let outcome = scenario::run(&scenario, &options, &Silent).await.unwrap();
+    (outcome, folder)
 }
 
 impl Shared {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use tasksync_common::model::{LocationKey, MailboxAddress};
 
+use super::ask::{Ask, unclear};
 use super::find_folder::{Kind, Root};
 use super::folders::ReadFolder;
 use super::listing::is_refused;
@@ -11,7 +12,7 @@ use super::messages::EwsError;
 use super::paging::incomplete;
 use super::response_code::{self, Meaning};
 use super::roots::Roots;
-use super::{Ask, EwsMailbox, create_folder, find_folder, get_folder, operation, unclear, update_folder};
+use super::{EwsMailbox, create_folder, find_folder, get_folder, operation, update_folder};
 use crate::http::service::Intent;
 use crate::mailbox::{Folder, FolderId, Owner};
 

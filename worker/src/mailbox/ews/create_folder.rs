@@ -5,7 +5,7 @@ use tasksync_common::model::LocationKey;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::{self, Message};
+use super::messages::Message;
 use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
@@ -31,13 +31,7 @@ pub(super) fn request(header: &Header<'_>, name: &str, location: &LocationKey, o
 
 /// Reads the new folder.
 pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
-    messages::read(xml, OPERATION.message, 1, |part, xml, folder| {
-        if part.name() == "Folders" {
-            folders::read_only(xml, folder)
-        } else {
-            xml.skip()
-        }
-    })
+    folders::read_messages(xml, &OPERATION, 1)
 }
 
 /// A name that Exchange takes: one line without control characters, not empty, not too long; numbered from the

@@ -8,7 +8,7 @@ use super::envelope::Header;
 use super::folders::{self, ReadFolder};
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field};
-use super::paging::{PageEnd, Paging, page_end};
+use super::paging::{PageEnd, Paging, read_page};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
 
@@ -94,19 +94,12 @@ pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: P
 /// Reads one page per root asked for, in that order.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
-        if part.name() != "RootFolder" {
-            return xml.skip();
-        }
-        page.end = Some(page_end(part)?);
-        while let Some(list) = xml.child()? {
-            if list.name() != "Folders" {
-                xml.skip()?;
-                continue;
-            }
-            while let Some(folder) = xml.child()? {
-                page.folders.push(folders::read(folder.name(), xml)?);
-            }
-        }
+        let folders = &mut page.folders;
+        let end = read_page(part, xml, "Folders", |kind, xml| {
+            folders.push(folders::read(kind, xml)?);
+            Ok(())
+        })?;
+        page.end = end.or(page.end.take());
         Ok(())
     })
 }

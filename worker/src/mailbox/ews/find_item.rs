@@ -12,7 +12,7 @@ use super::find_folder::Root;
 use super::folders;
 use super::messages::{self, Message};
 use super::operation::{Operation, operation, write_field, write_key_restriction};
-use super::paging::{PageEnd, Paging, page_end};
+use super::paging::{PageEnd, Paging, read_page};
 use super::properties::{self, Property};
 use super::task_fields::item_ref;
 use super::xml::{Parsed, Xml};
@@ -116,23 +116,15 @@ pub(super) fn request(
 /// Reads one page per place asked for, in that order.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
-        if part.name() != "RootFolder" {
-            return xml.skip();
-        }
-        page.end = Some(page_end(part)?);
-        while let Some(list) = xml.child()? {
-            if list.name() != "Items" {
-                xml.skip()?;
-                continue;
+        let items = &mut page.items;
+        let end = read_page(part, xml, "Items", |kind, xml| {
+            if kind != "Task" {
+                return xml.skip();
             }
-            while let Some(kind) = xml.child()? {
-                if kind.name() == "Task" {
-                    page.items.extend(found(xml)?);
-                } else {
-                    xml.skip()?;
-                }
-            }
-        }
+            items.extend(found(xml)?);
+            Ok(())
+        })?;
+        page.end = end.or(page.end.take());
         Ok(())
     })
 }

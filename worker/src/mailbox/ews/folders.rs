@@ -3,6 +3,8 @@
 use tasksync_common::model::{LocationKey, digest};
 
 use super::dates;
+use super::messages::{self, Message};
+use super::operation::Operation;
 use super::properties::{self, Property};
 use super::xml::{Parsed, Xml, escape};
 use crate::mailbox::{Folder, FolderId, Marker, Signs};
@@ -91,12 +93,22 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
     Ok(read)
 }
 
-/// Reads the single folder in an opened `Folders` element.
-pub(super) fn read_only(xml: &mut Xml<'_>, into: &mut Option<ReadFolder>) -> Parsed<()> {
-    while let Some(folder) = xml.child()? {
-        *into = Some(read(folder.name(), xml)?);
-    }
-    Ok(())
+/// Reads the `expected` response messages of `operation`: one folder each, as far as the server shows it, in the order
+/// asked.
+pub(super) fn read_messages(
+    xml: &mut Xml<'_>,
+    operation: &Operation,
+    expected: usize,
+) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+    messages::read(xml, operation.message, expected, |part, xml, into| {
+        if part.name() != "Folders" {
+            return xml.skip();
+        }
+        while let Some(folder) = xml.child()? {
+            *into = Some(read(folder.name(), xml)?);
+        }
+        Ok(())
+    })
 }
 
 /// Appends a `t:FolderId`.

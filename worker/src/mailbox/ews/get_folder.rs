@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::envelope::Header;
 use super::find_folder::Root;
 use super::folders::{self, ReadFolder};
-use super::messages::{self, Message};
+use super::messages::Message;
 use super::operation::{Operation, operation, write_field};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
@@ -77,13 +77,7 @@ pub(super) fn request_roots(header: &Header<'_>) -> Bytes {
 
 /// Reads one message per folder asked for, in that order.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
-    messages::read(xml, OPERATION.message, expected, |part, xml, folder| {
-        if part.name() == "Folders" {
-            folders::read_only(xml, folder)
-        } else {
-            xml.skip()
-        }
-    })
+    folders::read_messages(xml, &OPERATION, expected)
 }
 
 /// Whether the answer shows a folder other than the one asked for at its place.

@@ -5,13 +5,14 @@ use std::collections::{HashSet, VecDeque};
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::SourceKey;
 
+use super::ask::Ask;
 use super::client::throttled;
 use super::find_folder::{Kind, Root};
 use super::find_item::{Place, Wanted};
 use super::listing::is_refused;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
-use super::{Ask, EwsMailbox, find_item, get_item};
+use super::{EwsMailbox, find_item, get_item};
 use crate::http::service::Intent;
 use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 

@@ -5,12 +5,13 @@ use std::collections::{HashSet, VecDeque};
 use tasksync_common::error::{ErrorClass, Scope};
 use tasksync_common::model::MailboxAddress;
 
+use super::EwsMailbox;
+use super::ask::{Ask, refused, unclear};
 use super::client::throttled;
 use super::find_folder::{self, Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
-use super::{Ask, EwsMailbox, refused, unclear};
 
 /// Folders asked for per page.
 const FOLDERS_PER_PAGE: u32 = 250;

@@ -2,10 +2,11 @@
 
 use tasksync_common::error::Failure;
 
+use super::ask::{Ask, refused, unclear};
 use super::client::throttled;
 use super::messages::EwsError;
 use super::operation::Operation;
-use super::{Ask, EwsMailbox, refused, unclear, update_folder, update_item};
+use super::{EwsMailbox, update_folder, update_item};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 
 /// Items or folders written in one request.

@@ -4,6 +4,7 @@
 //! which order they are used. Facts of the wire are Microsoft's (Exchange 2013 SP1 and later, Exchange Online).
 
 mod access;
+mod ask;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod client;
@@ -53,7 +54,8 @@ use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, T
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
-use self::access::{AccessMemory, Mode};
+use self::access::AccessMemory;
+use self::ask::{Ask, unclear};
 use self::client::{Answered, Client};
 use self::envelope::Header;
 use self::messages::{EwsError, Message, ServerError};
@@ -148,167 +150,6 @@ impl EwsMailbox {
             limits,
         }
     }
-
-    /// Sends a request about one mailbox by the way of access that worked last, and by the other one if it is refused.
-    /// `build` writes its body.
-    async fn run<T, R>(
-        &self,
-        ask: Ask<'_, R>,
-        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
-    ) -> Result<Answered<T>, EwsError>
-    where
-        T: Send + 'static,
-        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Clone + Send + Sync + 'static,
-    {
-        let (operation, mailbox) = (ask.operation, ask.mailbox);
-        let (first, second) = self.access.order(mailbox);
-        let mut refused: Option<EwsError> = None;
-        for mode in [Some(first), second].into_iter().flatten() {
-            let header = Header {
-                mailbox: Some(mailbox),
-                impersonate: mode == Mode::Impersonation,
-                zone: ask.zone,
-            };
-            let answer = self
-                .client
-                .send(operation, &[mailbox], build(&header), ask.read.clone())
-                .await;
-            let refusal = match answer {
-                Ok(answered) if !access::all_refused(&answered.messages, ask.own_folder) => {
-                    self.access.worked(mailbox, mode);
-                    return Ok(answered);
-                }
-                Ok(answered) => match answered.messages.into_iter().next() {
-                    Some(Err(error)) => error.into_error(operation.intent),
-                    _ => return Err(incomplete(operation.name)),
-                },
-                Err(error)
-                    if error
-                        .code
-                        .as_deref()
-                        .is_some_and(|code| access::is_refusal(code, ask.own_folder)) =>
-                {
-                    error
-                }
-                Err(error) => return Err(error),
-            };
-            refused = Some(match refused {
-                Some(earlier) => access::both_refused(first, &earlier, &refusal),
-                None => refusal,
-            });
-        }
-        let mut error = refused.unwrap_or_else(|| incomplete(operation.name));
-        error.failure = error.failure.within(operation.name);
-        Err(error)
-    }
-
-    /// Like [`Self::run`], for a request with one response message.
-    async fn run_one<T, R>(
-        &self,
-        ask: Ask<'_, R>,
-        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
-    ) -> Result<T, EwsError>
-    where
-        T: Send + 'static,
-        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Clone + Send + Sync + 'static,
-    {
-        let operation = ask.operation;
-        let answered = self.run(ask, build).await?;
-        let message = operation::only(answered.messages).map_err(|reason| unclear(operation, &reason.0))?;
-        message.map_err(|error| refused(operation, error))
-    }
-
-    /// The failure of an answer that is about something else than what was asked for: another request's, or another
-    /// person's. Nothing in it is used, and the connection it came by is given up.
-    fn foreign(&self, operation: &Operation, what: &str) -> EwsError {
-        self.client
-            .foreign(operation, &format!("the answer is about {what}"))
-            .into()
-    }
-
-    async fn write_item(
-        &self,
-        owner: &Owner,
-        item: &ItemRef,
-        build: impl Fn(&Header<'_>) -> Bytes + Send + Sync,
-    ) -> Result<ItemRef, EwsError> {
-        let zone = crate::zones::owner_zone(&owner.zone);
-        let written = self
-            .run_one(
-                Ask::new(&update_item::OPERATION, &owner.mailbox, |xml| {
-                    update_item::read(xml, 1)
-                })
-                .in_zone(zone.windows),
-                build,
-            )
-            .await?;
-        match written {
-            Some(written) if written.id != item.id => {
-                Err(self.foreign(&update_item::OPERATION, "another item"))
-            }
-            Some(written) if written.change_key == item.change_key => Err(unclear(
-                &update_item::OPERATION,
-                "a success without a new version",
-            )),
-            Some(written) => Ok(written),
-            None => Err(unclear(&update_item::OPERATION, "a success without item")),
-        }
-    }
-}
-
-/// A question about one mailbox.
-struct Ask<'a, R> {
-    operation: &'static Operation,
-    mailbox: &'a MailboxAddress,
-    /// The zone in which dates are meant.
-    zone: Option<&'a str>,
-    /// The request names the mailbox's own task folder, which always exists.
-    own_folder: bool,
-    /// Reads the answer.
-    read: R,
-}
-
-impl<'a, R> Ask<'a, R> {
-    fn new<T>(operation: &'static Operation, mailbox: &'a MailboxAddress, read: R) -> Self
-    where
-        R: Fn(&mut Xml<'_>) -> Parsed<Vec<Message<T>>>,
-    {
-        Self {
-            operation,
-            mailbox,
-            zone: None,
-            own_folder: false,
-            read,
-        }
-    }
-
-    fn in_zone(mut self, zone: &'a str) -> Self {
-        self.zone = Some(zone);
-        self
-    }
-
-    fn naming_own_folder(mut self, named: bool) -> Self {
-        self.own_folder = named;
-        self
-    }
-}
-
-/// What a response message's error means.
-fn refused(operation: &Operation, error: ServerError) -> EwsError {
-    let mut error = error.into_error(operation.intent);
-    error.failure = error.failure.within(operation.name);
-    error
-}
-
-/// The server did something, but not clearly what was asked for.
-fn unclear(operation: &Operation, reason: &str) -> EwsError {
-    let (class, _) = interrupted(Server::Ews, operation.intent, Code::ExchangeBadAnswer);
-    Failure::new(
-        class,
-        Code::ExchangeBadAnswer,
-        format!("{}: {reason}", operation.name),
-    )
-    .into()
 }
 
 /// Something that is gone already needs no deletion.
@@ -326,15 +167,7 @@ fn about<T>(owner: &Owner, result: Result<T, EwsError>) -> Result<T, Failure> {
 #[async_trait]
 impl Mailbox for EwsMailbox {
     fn capabilities(&self) -> MailboxCapabilities {
-        MailboxCapabilities {
-            fields: FieldSet::ALL,
-            conditional_writes: true,
-            signs: true,
-            search_by_key: true,
-            deleted_items: true,
-            archive: true,
-            time_precision: SignedDuration::from_secs(1),
-        }
+        MailboxCapabilities::ALL
     }
 
     fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task {

@@ -17,7 +17,7 @@ pub(super) struct PageEnd {
 }
 
 /// Reads the end of a page from its `RootFolder` element.
-pub(super) fn page_end(root: &Element<'_>) -> Parsed<PageEnd> {
+fn page_end(root: &Element<'_>) -> Parsed<PageEnd> {
     let [last, next, total] = root.attributes([
         "IncludesLastItemInRange",
         "IndexedPagingOffset",
@@ -28,6 +28,31 @@ pub(super) fn page_end(root: &Element<'_>) -> Parsed<PageEnd> {
         next: next.and_then(|offset| offset.trim().parse().ok()),
         total: total.and_then(|total| total.trim().parse().ok()),
     })
+}
+
+/// Reads one part of a response message: when it is the page's `RootFolder`, hands each child of its list `list` to
+/// `entry`. Returns the page's end; `None` when the part is no page.
+pub(super) fn read_page<'a>(
+    part: &Element<'_>,
+    xml: &mut Xml<'a>,
+    list: &str,
+    mut entry: impl FnMut(&str, &mut Xml<'a>) -> Parsed<()>,
+) -> Parsed<Option<PageEnd>> {
+    if part.name() != "RootFolder" {
+        xml.skip()?;
+        return Ok(None);
+    }
+    let end = page_end(part)?;
+    while let Some(child) = xml.child()? {
+        if child.name() != list {
+            xml.skip()?;
+            continue;
+        }
+        while let Some(child) = xml.child()? {
+            entry(child.name(), xml)?;
+        }
+    }
+    Ok(Some(end))
 }
 
 /// The place of a listing at which the next page begins, and the size asked for.

@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tasksync_common::model::MailboxAddress;
 
+use super::ask::{Ask, refused};
 use super::client::throttled;
 use super::messages::EwsError;
-use super::{Ask, EwsMailbox, get_folder, refused};
+use super::{EwsMailbox, get_folder};
 
 /// The ids of a mailbox's own folders, as far as the server gave them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::{self, Message};
+use super::messages::Message;
 use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
@@ -47,11 +47,5 @@ pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) 
 
 /// Reads each of the `expected` changed folders, as far as the server shows it.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
-    messages::read(xml, OPERATION.message, expected, |part, xml, folder| {
-        if part.name() == "Folders" {
-            folders::read_only(xml, folder)
-        } else {
-            xml.skip()
-        }
-    })
+    folders::read_messages(xml, &OPERATION, expected)
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
 
+use super::ask::{Ask, unclear};
 use super::find_folder::{Kind, Root};
 use super::folders::ReadFolder;
 use super::messages::{EwsError, Message};
 use super::roots::Roots;
-use super::{Ask, EwsMailbox, get_folder, get_item, response_code, unclear};
+use super::{EwsMailbox, get_folder, get_item, response_code};
 use crate::http::service::Intent;
 use crate::mailbox::{FolderId, FolderPresence, Owner, Whereabouts};
 

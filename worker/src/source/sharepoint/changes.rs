@@ -10,8 +10,6 @@ use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
 use super::cursor::{self, Cursor};
-use super::feed::Answered;
-use super::gone::Missing;
 use super::items::Read;
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
@@ -33,10 +31,10 @@ pub(super) struct SiteReading {
     /// Lists that could not be read: the cursor does not cover them.
     pub(super) unread: BTreeMap<Uuid, Failure>,
     /// Where the next reading goes on; empty for a site that was never read.
-    token: String,
-    birth: Timestamp,
+    pub(super) token: String,
+    pub(super) birth: Timestamp,
     /// The site knows the person, or was not asked.
-    known: bool,
+    pub(super) known: bool,
 }
 
 /// Items as they were read, with their lists.
@@ -252,7 +250,7 @@ impl SharePointSource {
     }
 
     /// Every task of the person in a site. `linked` tasks that the listing leaves out are asked for by their ids.
-    async fn site_listing(
+    pub(super) async fn site_listing(
         &self,
         site: &Site,
         person: &Person,
@@ -290,7 +288,7 @@ impl SharePointSource {
 
     /// Lists a person's items in these lists. A list that cannot be read is unread, unless that seems to be the whole
     /// site's fault.
-    async fn list_into(
+    pub(super) async fn list_into(
         &self,
         site: &Site,
         user: &SiteUser,
@@ -343,203 +341,6 @@ impl SharePointSource {
         Ok(())
     }
 
-    async fn site_changes(
-        &self,
-        site: &Site,
-        person: &Person,
-        cursor: &Cursor,
-        linked: &BTreeSet<SourceKey>,
-    ) -> Result<SiteReading, Failure> {
-        let token = cursor
-            .token(&site.name)
-            .ok_or_else(|| cursor::invalid("a site is not in the stored position"))?;
-        if token.is_empty() {
-            return self.site_listing(site, person, Some(linked)).await;
-        }
-        let answered = site.feed.since(&self.client, token).await?;
-        let mut reading = SiteReading {
-            token: answered.token.clone(),
-            birth: answered.birth,
-            known: true,
-            ..SiteReading::default()
-        };
-        let delta = &answered.delta;
-        if delta.is_empty() && cursor.unread().is_empty() {
-            return Ok(reading);
-        }
-        if answered.apart && !(delta.lists.is_empty() && delta.lists_deleted.is_empty()) {
-            site.catalogue.forget();
-        }
-        let found = self.lists(site).await?;
-        let lost = self
-            .lost_lists(site, cursor, &answered, &found, linked, &mut reading)
-            .await?;
-        let mut seen = Seen::new();
-        self.read_changed(site, &answered, &found, linked, &mut seen, &mut reading)
-            .await?;
-        let mut again = again(&answered, &found);
-        again.extend(
-            cursor
-                .unread()
-                .keys()
-                .filter(|list| found.lists.contains_key(*list)),
-        );
-        for list in reading.unread.keys().chain(&lost) {
-            again.remove(list);
-        }
-        if seen.is_empty() && again.is_empty() {
-            return Ok(reading);
-        }
-        let user = self.user(site, person).await?;
-        if let Some(user) = &user {
-            self.look_again(site, user, &found, &again, linked, &mut seen, &mut reading)
-                .await?;
-        }
-        self.judge(site, user.as_deref(), seen, Some(linked), &mut reading)
-            .await?;
-        let renamed = delta.lists.iter().filter_map(|list| found.lists.get(list));
-        for list in renamed {
-            if linked.iter().any(|key| key.location() == list.key) {
-                reading.locations.insert(list.key.clone(), list.location());
-            }
-        }
-        Ok(reading)
-    }
-
-    /// Decides about lists with linked tasks that were deleted, are task lists no more, or could not be read before, and
-    /// that the last walk did not find. Returns those that are gone.
-    async fn lost_lists(
-        &self,
-        site: &Site,
-        cursor: &Cursor,
-        answered: &Answered,
-        found: &Found,
-        linked: &BTreeSet<SourceKey>,
-        reading: &mut SiteReading,
-    ) -> Result<BTreeSet<Uuid>, Failure> {
-        let delta = &answered.delta;
-        let mut suspects: BTreeMap<Uuid, Vec<&SourceKey>> = BTreeMap::new();
-        for key in linked {
-            let Some(list) = list_of(key) else { continue };
-            let suspect = delta.lists_deleted.contains(&list)
-                || delta.lists.contains(&list)
-                || (cursor.unread().contains_key(&list) && !self.is_in_another_site(site, list));
-            if suspect && !found.lists.contains_key(&list) {
-                suspects.entry(list).or_default().push(key);
-            }
-        }
-        let mut gone = BTreeSet::new();
-        for (list, keys) in suspects {
-            if let Some(failure) = found.unread_list(list) {
-                reading.unread.insert(list, failure);
-                continue;
-            }
-            if delta.lists_deleted.contains(&list) {
-                site.catalogue.with_sightings(|seen| seen.deleted(list));
-            }
-            match self.missing(list).await? {
-                Missing::Gone => {
-                    gone.insert(list);
-                    for key in keys {
-                        let absent = Presence::Absent(Absence::LocationGone);
-                        reading.tasks.insert(key.clone(), absent);
-                    }
-                }
-                Missing::Unread(failure) => {
-                    reading.unread.insert(list, failure);
-                }
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Whether a list was found in another site than this one.
-    fn is_in_another_site(&self, site: &Site, list: Uuid) -> bool {
-        self.sites
-            .iter()
-            .filter(|other| other.name != site.name)
-            .any(|other| {
-                other
-                    .catalogue
-                    .last()
-                    .is_some_and(|found| found.lists.contains_key(&list))
-            })
-    }
-
-    /// Reads the items the feed reports.
-    async fn read_changed(
-        &self,
-        site: &Site,
-        answered: &Answered,
-        found: &Found,
-        linked: &BTreeSet<SourceKey>,
-        seen: &mut Seen,
-        reading: &mut SiteReading,
-    ) -> Result<(), Failure> {
-        let mut wanted: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
-        for (list, ids) in &answered.delta.items {
-            let Some(list) = found.lists.get(list) else {
-                if let Some(failure) = found.unread_list(*list) {
-                    reading.unread.insert(*list, failure);
-                }
-                continue;
-            };
-            let (gone, there): (Vec<i64>, Vec<i64>) = {
-                let (gone, there): (Vec<_>, Vec<_>) = ids.iter().partition(|(_, gone)| **gone);
-                let ids = |pairs: Vec<(&i64, &bool)>| pairs.into_iter().map(|(id, _)| *id).collect();
-                (ids(gone), ids(there))
-            };
-            for id in gone {
-                let key = list.key.task(id);
-                if linked.contains(&key) {
-                    reading.tasks.insert(key, Presence::Absent(Absence::Deleted));
-                }
-            }
-            if !there.is_empty() {
-                wanted.push((Arc::clone(list), there));
-            }
-        }
-        let reads = if answered.apart {
-            reads::read_items(&self.client, &wanted).await?
-        } else {
-            self.items.as_of_feed(&self.client, site, &wanted).await?
-        };
-        self.sort_reads(site, found, reads, seen, reading).await
-    }
-
-    /// Lists whose columns, content or permissions changed as a whole: the person's items in them are listed anew,
-    /// because a change of permissions is no change of items.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is read and where it goes; the callers are in this file"
-    )]
-    async fn look_again(
-        &self,
-        site: &Site,
-        user: &SiteUser,
-        found: &Found,
-        lists: &BTreeSet<Uuid>,
-        linked: &BTreeSet<SourceKey>,
-        seen: &mut Seen,
-        reading: &mut SiteReading,
-    ) -> Result<(), Failure> {
-        self.list_into(site, user, found, lists, seen, reading).await?;
-        // What is in the mailbox and was not listed: deleted, given to somebody else, or hidden.
-        let mut unlisted: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
-        for key in linked.iter().filter(|key| !seen.contains_key(*key)) {
-            let list = list_of(key).filter(|list| lists.contains(list) && !reading.unread.contains_key(list));
-            if let (Some(list), Some(id)) = (list, key.item_id()) {
-                unlisted.entry(list).or_default().push(id);
-            }
-        }
-        let wanted: Vec<(Arc<TaskList>, Vec<i64>)> = unlisted
-            .into_iter()
-            .filter_map(|(list, ids)| Some((Arc::clone(found.lists.get(&list)?), ids)))
-            .collect();
-        let reads = reads::read_items(&self.client, &wanted).await?;
-        self.sort_reads(site, found, reads, seen, reading).await
-    }
-
     /// The person in a site.
     pub(super) async fn user(&self, site: &Site, person: &Person) -> Result<Option<Arc<SiteUser>>, Failure> {
         site.people
@@ -551,24 +352,6 @@ impl SharePointSource {
     pub(super) async fn lists(&self, site: &Site) -> Result<Arc<Found>, Failure> {
         site.catalogue.current(&self.client, site, &self.settings).await
     }
-}
-
-/// Lists to be listed anew.
-fn again(answered: &Answered, found: &Found) -> BTreeSet<Uuid> {
-    let delta = &answered.delta;
-    let touched = |list: &TaskList| {
-        delta.lists.contains(&list.id)
-            || delta.lists_deleted.contains(&list.id)
-            || delta.roles_site
-            || delta.roles_lists.contains(&list.id)
-            || delta.roles_webs.contains(&list.web_id)
-    };
-    found
-        .lists
-        .values()
-        .filter(|list| touched(list))
-        .map(|list| list.id)
-        .collect()
 }
 
 /// The list a key is of; `None` for a key that is none of SharePoint's.

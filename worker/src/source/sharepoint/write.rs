@@ -121,7 +121,7 @@ impl SharePointSource {
     ) -> Result<ReadBack, String> {
         let reply = self
             .client
-            .send(&reads::get_item(list, item))
+            .send(&queries::get_item(list, item))
             .await
             .map_err(|refusal| format!("reading it back failed: {}", refusal.failure))?;
         let cells = reads::cells_of_item(list, item, &reply)

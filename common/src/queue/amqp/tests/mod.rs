@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use lapin::options::BasicPublishOptions;
-use uuid::Uuid;
 
 use super::*;
 use crate::contract::QueueBench;
-use crate::queue::{Delivery, Reason, VERSION, Workload};
-use crate::schedule::Token;
+use crate::contract::queue::{job, next, number};
 use node::Node;
 
 const CLAIM: Duration = Duration::from_secs(120);
@@ -63,32 +60,8 @@ mod contract {
     crate::queue_contract!(super::bench);
 }
 
-fn job(number: u128) -> SyncJob {
-    SyncJob {
-        version: VERSION,
-        id: Uuid::from_u128(number),
-        tenant: "contoso".parse().unwrap(),
-        workload: Workload::Tasks,
-        reason: Reason::Scheduled,
-        token: Token(1),
-        users: vec!["ana".parse().unwrap()],
-        issued_at: Timestamp::from_second(1_795_000_000).unwrap(),
-    }
-}
-
 async fn publish(queue: &AmqpQueue, number: u128) -> Result<(), Failure> {
     queue
         .publish(QueueName::Background, &job(number), &TraceContext::default())
         .await
-}
-
-async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
-    tokio::time::timeout(PATIENCE, consumer.next())
-        .await
-        .expect("a delivery in time")
-        .expect("an open consumer")
-}
-
-fn number(delivery: &dyn Delivery) -> u128 {
-    delivery.job().as_ref().unwrap().id.as_u128()
 }

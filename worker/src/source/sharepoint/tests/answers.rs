@@ -8,7 +8,7 @@ async fn one_item_that_cannot_be_read_is_that_items_matter() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.put(18, 5, &[12], "u");
-    stage.fake.items.lock().unwrap().get_mut(&18).unwrap()["DueDate"] = json!("soon");
+    stage.fake.set(18, &[("DueDate", json!("soon"))]);
     let changes = stage.source.everything(&person("ana")).await.unwrap();
     assert_eq!(present(&changes), [(17, true)]);
     match &changes.tasks[1] {
@@ -68,7 +68,7 @@ async fn an_unreadable_permission_leaves_the_task_as_it_is() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.put(18, 5, &[12], "u");
-    stage.fake.items.lock().unwrap().get_mut(&18).unwrap()["HasUniqueRoleAssignments"] = json!(true);
+    stage.fake.set(18, &[("HasUniqueRoleAssignments", json!(true))]);
     stage.fake.special(|request| {
         request
             .path

@@ -65,6 +65,15 @@ impl Fake {
         self.items.lock().unwrap().insert(id, item);
     }
 
+    /// Sets fields of an item that was put.
+    pub(super) fn set(&self, id: i64, fields: &[(&str, Value)]) {
+        let mut items = self.items.lock().unwrap();
+        let item = items.get_mut(&id).unwrap();
+        for (name, value) in fields {
+            item[*name] = value.clone();
+        }
+    }
+
     pub(super) fn count(&self, part: &str) -> usize {
         self.requests
             .lock()

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// Fields of a task that was completed.
+fn completed() -> [(&'static str, Value); 2] {
+    [("Status", json!("Completed")), ("PercentComplete", json!(1))]
+}
+
 /// A write counts as done only with proof.
 #[tokio::test]
 async fn a_success_without_a_new_version_is_read_back() {
@@ -30,11 +35,8 @@ async fn a_success_without_a_new_version_is_read_back() {
             (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
         );
         // The same answer after the write was carried out.
-        let mut done = stage.fake.items.lock().unwrap()[&17].clone();
-        done["odata.etag"] = json!("\"6\"");
-        done["Status"] = json!("Completed");
-        done["PercentComplete"] = json!(1);
-        stage.fake.items.lock().unwrap().insert(17, done);
+        stage.fake.set(17, &[("odata.etag", json!("\"6\""))]);
+        stage.fake.set(17, &completed());
         let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
         assert_eq!(written.version, "6");
     }
@@ -52,10 +54,7 @@ async fn a_later_version_without_the_written_values_proves_no_write() {
     let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
     // Written, and another column was edited since: that edit is the next reading's.
-    let mut done = stage.fake.items.lock().unwrap()[&17].clone();
-    done["Status"] = json!("Completed");
-    done["PercentComplete"] = json!(1);
-    stage.fake.items.lock().unwrap().insert(17, done);
+    stage.fake.set(17, &completed());
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
     assert_eq!(written.version, "6");
 }
