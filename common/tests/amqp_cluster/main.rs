@@ -2,8 +2,6 @@
 //! cut off while jobs go through them.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 

@@ -67,7 +67,6 @@ pub enum ServiceError {
 /// The server is not installed although `TASKSYNC_TEST_SERVICES=required`, or it did not start.
 #[must_use]
 #[expect(
-    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::panic,
     reason = "for tests: they fail by panicking, and the environment says whether a server may be missing"

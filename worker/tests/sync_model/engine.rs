@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tasksync_common::clock::{Clock, SharedClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::{FieldSet, UserKey};
+use tasksync_common::model::UserKey;
 use tasksync_common::plan::{Limits, Plan, Policy};
 use tasksync_common::registry::{Registry, Tenant};
 use tasksync_worker::mailbox::MailboxCapabilities;

@@ -43,33 +43,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::MailboxFacts;
-use tasksync_common::metrics::record::Server;
-use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, SourceKey, Task, TenantId};
+use tasksync_common::model::{LocationKey, SourceKey, Task, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
 use self::access::AccessMemory;
 use self::ask::{Ask, unclear};
-use self::client::{Answered, Client};
-use self::envelope::Header;
-use self::messages::{EwsError, Message, ServerError};
-use self::operation::Operation;
-use self::paging::incomplete;
+use self::client::Client;
+use self::messages::EwsError;
 use self::roots::RootsMemory;
-use self::xml::{Parsed, Xml};
 use super::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox,
     MailboxCapabilities, MailboxItem, NewItem, Owner, PlacedItem, ProbeRequest, Probed, Whereabouts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
-use crate::http::service::{Intent, interrupted};
+use crate::http::service::Intent;
 use crate::session::Shared;
 use crate::throttle::{MailboxLocks, ServerLimits};
 

@@ -3,7 +3,7 @@
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
 use super::messages::EwsError;
-use super::xml::{Element, Parsed, boolean};
+use super::xml::{Element, Parsed, Xml, boolean};
 
 /// What a `RootFolder` element says about the end of its page. Every part is optional in Microsoft's schema.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

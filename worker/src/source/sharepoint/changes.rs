@@ -9,14 +9,15 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
-use super::cursor::{self, Cursor};
+use super::cursor::Cursor;
+use super::gone::Missing;
 use super::items::Read;
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
 use super::reads::{self, Listing};
 use super::unread::Trouble;
 use super::{SharePointSource, Site};
-use crate::source::{Absence, Location, Person, Presence, SourceChanges, UnreadLocation};
+use crate::source::{Location, Person, Presence, SourceChanges, UnreadLocation};
 
 /// Sites read at once for one user.
 const SITES_AT_ONCE: usize = 4;

@@ -15,7 +15,7 @@ use super::gone::Missing;
 use super::items::etag_version;
 use super::lists::TaskList;
 use super::wire::{Ask, Verb};
-use super::{SharePointSource, odata, reads};
+use super::{SharePointSource, odata, queries, reads};
 use crate::http::service::Intent;
 use crate::source::{TaskChanges, Written};
 

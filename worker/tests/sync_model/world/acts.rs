@@ -6,7 +6,7 @@ use tasksync_common::model::{Field, Importance, Percent, SourceKey, Status};
 use tasksync_common::plan::DeletionPolicy;
 use tasksync_common::state::{Link, Writing};
 
-use super::{Item, OWN_FOLDER, World, date, holds, location, set_due, set_progress, set_start};
+use super::{Item, OWN_FOLDER, World, date, holds, id, location, set_due, set_progress, set_start};
 
 /// One field's new value. Values a side cannot hold change nothing there.
 #[derive(Debug, Clone, Copy)]
