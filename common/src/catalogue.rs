@@ -306,6 +306,10 @@ catalogue! {
         "A list or site cannot be read; its tasks and their copies stay as they are"
         "The service account lost its rights there, the site is closed, or the list is larger than the server's threshold allows."
         "Look at the detail for the server's reason. Give the service account its rights back, or index the column Assigned To of the list. The list is read again at each full check, and the alert ends with the first that can read it.";
+    ListWithoutDates "list-without-dates" (SharePointDenied) TenantAdministrator Container..Container
+        "The dates of a list are neither read nor written"
+        "The time zone of its site cannot be read, and was never read before. A date that is written by a guess could be a day off."
+        "Look at the detail for the server's reason. Everything else of the tasks is synced; the dates follow once the time zone can be read, and the alert ends then.";
     OrderMended "order-mended" (ScheduleUnavailable) Operator Ours..Ours
         "A part of the order of work was lost and was made again"
         "Redis lost a key of tasksync: it was evicted, deleted by hand, or a replica without it took over."

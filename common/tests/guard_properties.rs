@@ -116,6 +116,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 link: Box::new(Link::found("", "", None)),
                 web_url: String::new(),
                 restored: false,
+                not_permitted: false,
             };
             (Step::NewSourceTasks, action)
         }

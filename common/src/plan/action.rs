@@ -24,8 +24,11 @@ pub enum Action {
         /// What is remembered once it is created, under the id and the change key the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The person had deleted it, but it was changed at the source since: it comes back.
+        /// The person deleted the copy, and it comes back: the task was changed at the source since, or the person has no
+        /// right to delete it.
         restored: bool,
+        /// The copy comes back because the person has no right to delete the task.
+        not_permitted: bool,
     },
     /// Take the mailbox copy out of the sync, because its task went.
     RemoveFromMailbox {

@@ -34,6 +34,23 @@ pub struct Rules<'a> {
     pub now: Timestamp,
 }
 
+/// Why a copy is made.
+#[derive(Clone, Copy)]
+pub(super) enum Creation {
+    /// There is none, and the person deleted none.
+    New,
+    /// The person deleted it, and the task was changed at the source since.
+    Restored,
+    /// The person deleted it without the right to delete the task.
+    NotPermitted,
+}
+
+impl Creation {
+    pub(super) fn restored_if(deleted: bool) -> Self {
+        if deleted { Self::Restored } else { Self::New }
+    }
+}
+
 /// What was decided about one task, in the order in which it is carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
@@ -189,7 +206,7 @@ impl Decider<'_> {
                 MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
             ) => match &pair.let_go {
                 Some(let_go) if self.stays_away(let_go, source) => None,
-                let_go => Some(self.create(source, None, let_go.is_some())),
+                let_go => Some(self.create(source, None, Creation::restored_if(let_go.is_some()))),
             },
             // Both have it and nothing is remembered: found again after a loss of state, or created just before a crash.
             (None, SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
@@ -233,7 +250,7 @@ impl Decider<'_> {
             // --- Linked, gone from the mailbox ---
             // The folder is gone or new: an empty folder is not a person's wish. Make the copy again.
             (Some(link), SourceSide::Present(source), MailboxSide::FolderGone) => {
-                Some(self.create(source, Some(link), false))
+                Some(self.create(source, Some(link), Creation::New))
             }
             (Some(link), SourceSide::Present(source), MailboxSide::Gone) => {
                 Some(self.gone_from_mailbox(link, source))
@@ -273,7 +290,7 @@ impl Decider<'_> {
             (
                 SourceSide::Present(source),
                 MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
-            ) => Some(self.create(source, None, !link.removing)),
+            ) => Some(self.create(source, None, Creation::restored_if(!link.removing))),
             (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
                 Some(self.remove(mailbox, *absence, Standing::Edited))
             }
@@ -283,7 +300,7 @@ impl Decider<'_> {
         }
     }
 
-    pub(super) fn create(&self, source: &SourceValue, link: Option<&Link>, restored: bool) -> Verdict {
+    pub(super) fn create(&self, source: &SourceValue, link: Option<&Link>, why: Creation) -> Verdict {
         let task = meant(source, link);
         let link = Link {
             version: source.version.clone(),
@@ -297,7 +314,8 @@ impl Decider<'_> {
             version: source.version.clone(),
             web_url: source.web_url.clone(),
             link: Box::new(link),
-            restored,
+            restored: !matches!(why, Creation::New),
+            not_permitted: matches!(why, Creation::NotPermitted),
         })
     }
 

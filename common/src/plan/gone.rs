@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::action::{Action, Memo, Removal, Replaced, Standing};
 use super::agreed::changed;
-use super::decide::{Decider, Verdict};
+use super::decide::{Creation, Decider, Verdict};
 use super::edits::meant;
 use super::own_write::hides_own_write;
 use super::policy::DeletionPolicy;
@@ -18,20 +18,20 @@ impl Decider<'_> {
         let edited = self.is_edited_at_source(link, source);
         if link.removing {
             // We removed it ourselves and it is the person's again.
-            return self.create(source, Some(link), false);
+            return self.create(source, Some(link), Creation::New);
         }
         if self.was_completed_long_ago(link, source) {
             return self.let_go(link, source, LetGoReason::Archived);
         }
         if edited {
             // It was changed at the source since: the edit wins.
-            return self.create(source, Some(link), true);
+            return self.create(source, Some(link), Creation::Restored);
         }
         match self.rules.policy.mailbox_deletions {
             DeletionPolicy::Ignore => self.let_go(link, source, LetGoReason::Ignored),
             // Who may only read the task can neither delete nor complete it.
             DeletionPolicy::Propagate | DeletionPolicy::Complete if !source.writable => {
-                self.create(source, Some(link), true)
+                self.create(source, Some(link), Creation::NotPermitted)
             }
             DeletionPolicy::Propagate => Verdict::Do(Action::DeleteAtSource {
                 key: self.pair.key.clone(),
@@ -46,7 +46,7 @@ impl Decider<'_> {
     pub(super) fn archived(&self, link: &Link, source: &SourceValue) -> Verdict {
         let comes_back = self.is_edited_at_source(link, source) && !self.was_completed_long_ago(link, source);
         if link.removing || comes_back {
-            self.create(source, Some(link), comes_back)
+            self.create(source, Some(link), Creation::restored_if(comes_back))
         } else {
             self.let_go(link, source, LetGoReason::Archived)
         }

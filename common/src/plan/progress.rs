@@ -47,6 +47,8 @@ pub struct Reached {
     pub unread: BTreeMap<LocationKey, Failure>,
     /// Lists and sites that could not be read before and were read now.
     pub read_again: BTreeSet<LocationKey>,
+    /// Of each location that was read: why its dates are neither read nor written, or `None` where they are.
+    pub without_dates: BTreeMap<LocationKey, Option<Failure>>,
     /// Tasks of which nothing was decided, because one side could not be read or two answers contradict each other.
     pub undecided: BTreeMap<SourceKey, Failure>,
     /// Both sides were listed from the start.
@@ -309,6 +311,7 @@ impl Pass {
             confirmed,
             unread,
             read_again,
+            without_dates,
             undecided: _,
             full,
         } = std::mem::take(&mut self.reached);
@@ -339,10 +342,17 @@ impl Pass {
         }
         if full {
             state.full_check_at = Some(now);
+            state.without_dates.clear();
             state.unread = unread;
         } else {
             state.unread.retain(|location, _| !read_again.contains(location));
             state.unread.extend(unread);
+        }
+        for (location, reason) in without_dates {
+            match reason {
+                Some(failure) => state.without_dates.insert(location, failure),
+                None => state.without_dates.remove(&location),
+            };
         }
         self.is_unsaved()
     }

@@ -25,12 +25,12 @@ pub struct JournalEntry {
 
 /// Defines the kinds with their stored names, which never change.
 macro_rules! journal_kinds {
-    ($($(#[$doc:meta])* $kind:ident, $name:literal, $side:expr;)+) => {
+    ($(#[doc = $meaning:literal] $kind:ident, $name:literal, $side:expr;)+) => {
         /// What happened to a task, and on which side.
         #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(from = "String", into = "String")]
         pub enum JournalKind {
-            $($(#[$doc])* $kind,)+
+            $(#[doc = $meaning] $kind,)+
             /// A kind of another build, by its name.
             Other(String),
         }
@@ -45,6 +45,15 @@ macro_rules! journal_kinds {
                 match self {
                     $(Self::$kind => $name,)+
                     Self::Other(name) => name,
+                }
+            }
+
+            /// Returns what happened as a sentence for people; `None` for a kind of another build.
+            #[must_use]
+            pub fn meaning(&self) -> Option<&'static str> {
+                match self {
+                    $(Self::$kind => Some($meaning.trim_ascii_start()),)+
+                    Self::Other(_) => None,
                 }
             }
 
@@ -84,8 +93,10 @@ journal_kinds! {
     ConflictLostAtSource, "conflict_lost_at_source", Side::Source;
     /// Both sides were edited, and the mailbox's edit lost.
     ConflictLostInMailbox, "conflict_lost_in_mailbox", Side::Mailbox;
-    /// The person may only read the task, and an edit of the copy was set back.
+    /// The person has no right to edit the task at the source, and an edit of the copy was set back.
     SetBackInMailbox, "set_back_in_mailbox", Side::Mailbox;
+    /// The person has no right to edit or delete the task at the source, and the deleted copy was made again.
+    DeletionSetBackInMailbox, "deletion_set_back_in_mailbox", Side::Mailbox;
     /// A task was deleted at the source, because its copy was deleted.
     DeletedAtSource, "deleted_at_source", Side::Source;
     /// A task was completed at the source, because its copy was deleted.
@@ -114,9 +125,17 @@ mod tests {
     fn every_kind_is_read_back_by_its_name_and_one_of_another_build_keeps_its_own() {
         for kind in JournalKind::ALL {
             assert_eq!(JournalKind::from(kind.name().to_owned()), *kind);
+            let meaning = kind.meaning().unwrap();
+            assert!(
+                meaning.starts_with(char::is_uppercase) && meaning.ends_with('.'),
+                "{meaning}"
+            );
         }
         let other = JournalKind::from("of_tomorrow".to_owned());
         assert_eq!(other, JournalKind::Other("of_tomorrow".to_owned()));
-        assert_eq!((other.name(), other.side()), ("of_tomorrow", None));
+        assert_eq!(
+            (other.name(), other.side(), other.meaning()),
+            ("of_tomorrow", None, None)
+        );
     }
 }

@@ -72,6 +72,9 @@ pub struct SyncState {
     /// Lists and sites that could not be read. Their tasks stay as they are; they are read again at the next full check.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<LocationKey, Failure>,
+    /// Lists whose dates are neither read nor written, with the reason. Everything else of their tasks is synced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub without_dates: BTreeMap<LocationKey, Failure>,
     /// Linked items that their folder's listing no longer shows: the first of the answers that must agree before a task
     /// counts as deleted in the mailbox.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

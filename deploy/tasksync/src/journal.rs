@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::show::{cell, entries, time};
+use crate::show::{cell, entries, task_name, time};
 
 /// Longest description shown, in characters.
 const BODY_SHOWN: usize = 80;
@@ -21,8 +21,11 @@ pub(crate) fn text(answer: &Value) -> String {
             "{}  {}  {}\n",
             time(&entry["at"]),
             cell(&entry["kind"]),
-            cell(&entry["task"])
+            task_name(entry)
         ));
+        if entry["meaning"].is_string() {
+            text.push_str(&format!("    {}\n", cell(&entry["meaning"])));
+        }
         text.push_str(&values(entry));
     }
     text
@@ -78,11 +81,14 @@ mod tests {
             {"at": "2026-03-01T10:00:00Z", "kind": "overwritten_at_source", "task": "sp|a|1",
              "before": {"title": "Old", "percent": 0, "due": null}, "after": {"title": "New", "percent": 5000, "due": "2026-03-02"}},
             {"at": "2026-03-01T09:00:00Z", "kind": "deleted_at_source", "task": "sp|a|2", "before": {"title": "Gone"}, "after": null},
+            {"at": "2026-03-01T08:00:00Z", "kind": "set_back_in_mailbox", "meaning": "No right to edit it.", "task": "sp|a|3", "title": "Budget",
+             "list": "Projects - Plan", "before": {"title": "Mine"}, "after": {"title": "Budget"}},
         ]});
         let shown = text(&answer);
         for expected in [
             "overwritten_at_source  sp|a|1\n    due: none -> 2026-03-02\n    percent: 0.00 % -> 50.00 %\n    title: Old -> New\n",
             "deleted_at_source  sp|a|2\n    title: Gone\n",
+            "set_back_in_mailbox  \"Budget\" (sp|a|3) in \"Projects - Plan\"\n    No right to edit it.\n    title: Mine -> Budget\n",
         ] {
             assert!(shown.contains(expected), "{expected:?} in:\n{shown}");
         }

@@ -132,7 +132,11 @@ fn line(step: &Value) -> String {
     if !step["absence"].is_null() {
         text.push_str(&format!(" ({})", cell(&step["absence"])));
     }
-    if step["restored"] == true {
+    if step["not_permitted"] == true {
+        text.push_str(
+            " (was deleted in the mailbox, but the person has no right to delete it at the source)",
+        );
+    } else if step["restored"] == true {
         text.push_str(" (was deleted in the mailbox, but changed at the source since)");
     }
     text.push('\n');

@@ -6,7 +6,7 @@ use tasksync_common::registry::MailboxConnection;
 
 mod user;
 
-pub(crate) use user::user;
+pub(crate) use user::{task_name, user};
 
 /// Lines of cells, each column as wide as its widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {

@@ -1,10 +1,12 @@
 //! What the API shows of a user's tasks: what is remembered, and what stands in the way.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tasksync_common::error::Failure;
-use tasksync_common::model::SourceKey;
-use tasksync_common::state::{SyncState, Writing};
+use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_common::state::{StateError, SyncState, Writing};
 
 use super::views::FailureView;
 
@@ -25,34 +27,54 @@ pub(super) struct TaskView {
 
 impl TaskView {
     fn of(state: &SyncState, key: &SourceKey, failure: Option<&Failure>) -> Self {
-        let writing = state.writing.get(key).map(|writing| match writing {
-            Writing::Source { link } | Writing::Mailbox { link, .. } => link,
-        });
-        let title = state
-            .links
-            .get(key)
-            .filter(|link| link.is_agreed())
-            .or(writing)
-            .map(|link| link.agreed.title().to_owned());
         Self {
             task: key.to_string(),
-            title,
-            list: state
-                .locations
-                .get(&key.location())
-                .map(|place| place.name.clone()),
+            title: title_of(state, key),
+            list: list_of(state, &key.location()),
             failure: failure.map(FailureView::from),
         }
     }
 }
 
-/// A list or site that could not be read. Its tasks stay as they are.
+/// Returns a task's title as last agreed; `None` before the first agreement.
+pub(super) fn title_of(state: &SyncState, key: &SourceKey) -> Option<String> {
+    let writing = state.writing.get(key).map(|writing| match writing {
+        Writing::Source { link } | Writing::Mailbox { link, .. } => link,
+    });
+    state
+        .links
+        .get(key)
+        .filter(|link| link.is_agreed())
+        .or(writing)
+        .map(|link| link.agreed.title().to_owned())
+}
+
+/// Returns the name of a list; `None` while nothing of it is in the mailbox.
+pub(super) fn list_of(state: &SyncState, location: &LocationKey) -> Option<String> {
+    state.locations.get(location).map(|place| place.name.clone())
+}
+
+/// A list or site that could not be read, or whose dates could not.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct UnreadView {
     location: String,
     /// Missing while nothing of it is in the mailbox.
     list: Option<String>,
     failure: FailureView,
+}
+
+impl UnreadView {
+    /// Returns the first of these lists.
+    fn first_of(state: &SyncState, lists: &BTreeMap<LocationKey, Failure>) -> Vec<Self> {
+        let first = lists.iter().take(SHOWN);
+        first
+            .map(|(location, failure)| Self {
+                location: location.to_string(),
+                list: list_of(state, location),
+                failure: failure.into(),
+            })
+            .collect()
+    }
 }
 
 /// Something in the mailbox that bears the marker of somebody else, and is left alone.
@@ -85,6 +107,10 @@ pub(super) struct TasksView {
     unread: usize,
     /// The first of them.
     unread_lists: Vec<UnreadView>,
+    /// Lists whose dates are neither read nor written, in all.
+    without_dates: usize,
+    /// The first of them.
+    lists_without_dates: Vec<UnreadView>,
     /// Markers of somebody else in the mailbox, in all.
     foreign: usize,
     /// The first of them.
@@ -96,9 +122,9 @@ pub(super) struct TasksView {
 }
 
 impl TasksView {
-    /// Reads a saved sync state.
-    pub(super) fn read(blob: &[u8]) -> Self {
-        let state = match SyncState::decode(blob) {
+    /// Returns what is shown of a saved sync state, or of one that cannot be read.
+    pub(super) fn of(state: &Result<SyncState, StateError>) -> Self {
+        let state = match state {
             Ok(state) => state,
             Err(error) => {
                 return Self {
@@ -117,25 +143,18 @@ impl TasksView {
                 .parked
                 .iter()
                 .take(SHOWN)
-                .map(|(key, parked)| TaskView::of(&state, key, Some(&parked.failure)))
+                .map(|(key, parked)| TaskView::of(state, key, Some(&parked.failure)))
                 .collect(),
             unfinished_tasks: state
                 .pending
                 .iter()
                 .take(SHOWN)
-                .map(|key| TaskView::of(&state, key, state.reasons.get(key)))
+                .map(|key| TaskView::of(state, key, state.reasons.get(key)))
                 .collect(),
             unread: state.unread.len(),
-            unread_lists: state
-                .unread
-                .iter()
-                .take(SHOWN)
-                .map(|(location, failure)| UnreadView {
-                    location: location.to_string(),
-                    list: state.locations.get(location).map(|place| place.name.clone()),
-                    failure: failure.into(),
-                })
-                .collect(),
+            unread_lists: UnreadView::first_of(state, &state.unread),
+            without_dates: state.without_dates.len(),
+            lists_without_dates: UnreadView::first_of(state, &state.without_dates),
             foreign: state.foreign.len(),
             foreign_markers: state
                 .foreign
@@ -155,7 +174,7 @@ impl TasksView {
 #[cfg(test)]
 mod tests {
     use tasksync_common::error::{Code, ErrorClass};
-    use tasksync_common::model::{FieldSet, LocationKey, Task};
+    use tasksync_common::model::{FieldSet, Task};
     use tasksync_common::plan::Agreed;
     use tasksync_common::state::{Link, LocationState, Parked};
 
@@ -163,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way_is_named_with_title_list_and_reason_and_lists_are_limited() {
-        let unreadable = TasksView::read(b"\xffnonsense");
+        let unreadable = TasksView::of(&SyncState::decode(b"\xffnonsense"));
         assert!(unreadable.unreadable.is_some());
         let location = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
         let failure = Failure::new(
@@ -204,8 +223,9 @@ mod tests {
         let closed = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000002");
         state.unread.insert(location.clone(), failure.clone());
         state.unread.insert(closed.clone(), failure.clone());
+        state.without_dates.insert(location.clone(), failure.clone());
         state.note_foreign("sp|x|1", "somebody else");
-        let shown = TasksView::read(&state.encode().unwrap());
+        let shown = TasksView::of(&Ok(state));
         assert_eq!(
             (shown.refused, shown.refused_tasks.len(), shown.unfinished),
             (30, SHOWN, 2)
@@ -238,6 +258,10 @@ mod tests {
         assert_eq!(
             (shown.unread, shown.unread_lists),
             (2, vec![unread(&location, list()), unread(&closed, None)])
+        );
+        assert_eq!(
+            (shown.without_dates, shown.lists_without_dates),
+            (1, vec![unread(&location, list())])
         );
         assert_eq!(
             (shown.foreign, shown.foreign_markers[0].owner.as_str()),

@@ -13,8 +13,8 @@ use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::plan::{Held, held_digest};
 use tasksync_common::queue::Reason;
 use tasksync_common::registry::{DeletionPermit, Enrolled, Enrolment, EnrolmentState, Tenant};
-
 use tasksync_common::schedule::SavedStamp;
+use tasksync_common::state::{StateError, SyncState};
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
@@ -322,7 +322,11 @@ pub(super) async fn journal(
     if entries.is_empty() {
         enrolled(&shared.parts, &key).await?;
     }
-    let entries: Vec<_> = entries.iter().map(JournalView::from).collect();
+    let state = state_of(&shared.parts, &key).await?.and_then(Result::ok);
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|entry| JournalView::of(entry, state.as_ref()))
+        .collect();
     Ok(Json(json!({ "journal": entries })))
 }
 
@@ -350,15 +354,22 @@ fn unknown(key: &UserKey) -> ApiError {
     )
 }
 
+/// Returns what is remembered of a user; `None` before the first sync.
+async fn state_of(parts: &Parts, key: &UserKey) -> Result<Option<Result<SyncState, StateError>>, ApiError> {
+    let stored = parts.registry.sync_state(key).await?;
+    Ok(stored.map(|stored| SyncState::decode(&stored.blob)))
+}
+
 async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError> {
     let key = &enrolment.key;
     let status = parts.schedule.status(key).await?;
     let now = parts.schedule.now().await?;
     let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
     let journal = parts.registry.journal_of(key, JOURNAL_SHOWN).await?;
-    let stored = parts.registry.sync_state(key).await?;
+    let state = state_of(parts, key).await?;
+    let names = state.as_ref().and_then(|state| state.as_ref().ok());
     Ok(UserView {
-        tasks: stored.map(|stored| TasksView::read(&stored.blob)),
+        tasks: state.as_ref().map(TasksView::of),
         enrolment: enrolment.into(),
         next_sync: next_sync(
             status.as_ref(),
@@ -373,6 +384,9 @@ async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError
             .filter(|alert| alert.user.as_ref().is_none_or(|user| user == &key.user))
             .map(AlertView::from)
             .collect(),
-        journal: journal.iter().map(JournalView::from).collect(),
+        journal: journal
+            .iter()
+            .map(|entry| JournalView::of(entry, names))
+            .collect(),
     })
 }

@@ -11,10 +11,11 @@ use tasksync_common::plan::Side;
 use tasksync_common::queue::{DeadLetter, Depth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
 use tasksync_common::schedule::{Failing, SavedStamp, Summary, UserStatus};
+use tasksync_common::state::SyncState;
 
 use super::Leadership;
 use super::error::ErrorBody;
-use super::task_views::TasksView;
+use super::task_views::{TasksView, list_of, title_of};
 
 /// A failure as people read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -207,21 +208,31 @@ pub(super) struct JournalView {
     tenant: String,
     user: String,
     task: String,
+    /// As last agreed; missing while nothing is remembered of the task.
+    title: Option<String>,
+    /// Name of its list; missing while nothing of the list is in the mailbox.
+    list: Option<String>,
     kind: String,
+    /// What happened, as a sentence; missing for a kind of another build.
+    meaning: Option<&'static str>,
     /// The side whose values changed.
     side: Option<Side>,
     before: Option<Value>,
     after: Option<Value>,
 }
 
-impl From<&JournalEntry> for JournalView {
-    fn from(entry: &JournalEntry) -> Self {
+impl JournalView {
+    /// Returns an entry with the task's names, as far as the user's state has them.
+    pub(super) fn of(entry: &JournalEntry, state: Option<&SyncState>) -> Self {
         Self {
             at: entry.at,
             tenant: entry.user.tenant.to_string(),
             user: entry.user.user.to_string(),
             task: entry.task.as_str().to_owned(),
+            title: state.and_then(|state| title_of(state, &entry.task)),
+            list: state.and_then(|state| list_of(state, &entry.task.location())),
             kind: entry.kind.name().to_owned(),
+            meaning: entry.kind.meaning(),
             side: entry.kind.side(),
             before: entry.before.clone(),
             after: entry.after.clone(),

@@ -2,10 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tasksync_common::clock::{Clock as _, SystemClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::LocationKey;
-use tasksync_common::plan::{Held, Side, held_digest};
+use tasksync_common::model::{FieldSet, LocationKey, Task};
+use tasksync_common::plan::{Agreed, Held, Side, held_digest};
 use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry, JournalKind};
+use tasksync_common::state::{Link, LocationState, SyncState};
 
 use crate::harness::{Service, ana, contoso, opt_in, tenant};
 
@@ -191,12 +193,16 @@ async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
     service.registry.raise_alert(&alert).await.unwrap();
     let other = service.call("POST", &format!("{path}?plan=0123"), None).await;
     assert_eq!((other.status, other.code()), (409, "plan-changed"));
+    let day = SignedDuration::from_hours(24);
+    let earliest = SystemClock.now() + day;
     let allowed = service.call("POST", &format!("{path}?plan={plan}"), None).await;
+    let latest = SystemClock.now() + day;
     assert_eq!(
         (allowed.status, &allowed.body["deletions"]),
         (202, &serde_json::json!(11))
     );
     let until: Timestamp = allowed.body["until"].as_str().unwrap().parse().unwrap();
+    assert!((earliest..=latest).contains(&until), "{until} is not in one day");
     assert!(
         !service
             .registry
@@ -262,6 +268,66 @@ async fn journal_and_alerts_are_shown() {
     service.call("DELETE", "/tenants/contoso/users/ana", None).await;
     let journal = service.get("/tenants/contoso/users/ana/journal").await;
     assert_eq!(journal.body["journal"].as_array().unwrap().len(), 3);
+}
+
+/// Who may only read a task sees in the status which task it is, and which right is missing.
+#[tokio::test]
+async fn what_was_set_back_is_shown_with_the_task_and_the_missing_right() {
+    let service = Service::with_ana().await;
+    let location = LocationKey::sharepoint_list("3F1C2F0E-0000-4000-8000-000000000001");
+    let task = location.task(7);
+    let place = LocationState {
+        name: "Projects - Plan".to_owned(),
+        found: false,
+        holds: FieldSet::ALL,
+        folder: "folder".to_owned(),
+        cursor: None,
+        signs: None,
+    };
+    let link = Link {
+        version: "1".to_owned(),
+        agreed: Agreed::of(&Task {
+            title: "Budget".to_owned(),
+            ..Task::default()
+        }),
+        ..Link::found("item", "ck", None)
+    };
+    let mut state = SyncState::default();
+    state.locations.insert(location, place);
+    state.links.insert(task.clone(), link);
+    let enrolment = service.registry.enrolment(&ana()).await.unwrap().unwrap();
+    let (fingerprint, blob) = (state.fingerprint().encode().unwrap(), state.encode().unwrap());
+    service
+        .registry
+        .save_sync_state(&enrolment, 0, &fingerprint, &blob)
+        .await
+        .unwrap();
+    let kinds = [
+        JournalKind::SetBackInMailbox,
+        JournalKind::DeletionSetBackInMailbox,
+    ];
+    let entries = kinds.map(|kind| JournalEntry {
+        at: at("2026-03-01T12:00:00Z"),
+        user: ana(),
+        task: task.clone(),
+        kind,
+        before: Some(json!({ "due": "2026-03-02" })),
+        after: None,
+    });
+    service.registry.journal(&entries).await.unwrap();
+    for path in ["/tenants/contoso/users/ana", "/tenants/contoso/users/ana/journal"] {
+        let shown = service.get(path).await.body;
+        let shown = shown["journal"].as_array().unwrap();
+        assert_eq!(shown.len(), 2, "{path}");
+        for entry in shown {
+            assert_eq!(
+                (&entry["title"], &entry["list"]),
+                (&json!("Budget"), &json!("Projects - Plan"))
+            );
+            let meaning = entry["meaning"].as_str().unwrap();
+            assert!(meaning.contains("no right to edit"), "{meaning}");
+        }
+    }
 }
 
 #[tokio::test]

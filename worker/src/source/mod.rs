@@ -22,6 +22,8 @@ pub struct Location {
     pub web_url: String,
     /// Which fields its tasks can hold.
     pub holds: FieldSet,
+    /// Why its dates are neither read nor written; `None` where they are, and where it has none.
+    pub without_dates: Option<Failure>,
 }
 
 /// A task at its source, assigned to the user and visible to them.

@@ -30,8 +30,18 @@ fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value
     let recorded = match action {
         Action::CreateInMailbox { restored: false, .. } => return None,
         Action::CreateInMailbox {
-            task, restored: true, ..
-        } => (JournalKind::RestoredInMailbox, None, Some(values(task, all))),
+            task,
+            restored: true,
+            not_permitted,
+            ..
+        } => {
+            let kind = if *not_permitted {
+                JournalKind::DeletionSetBackInMailbox
+            } else {
+                JournalKind::RestoredInMailbox
+            };
+            (kind, None, Some(values(task, all)))
+        }
         Action::RemoveFromMailbox {
             removal, replaces, ..
         } => {

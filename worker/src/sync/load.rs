@@ -133,6 +133,10 @@ impl Loader<'_> {
             confirmed: std::mem::take(&mut from_mailbox.confirmed),
             unread: from_source.unread.clone(),
             read_again: from_source.read_again(&state),
+            without_dates: locations
+                .iter()
+                .map(|(key, location)| (key.clone(), location.without_dates.clone()))
+                .collect(),
             undecided,
             full,
         };

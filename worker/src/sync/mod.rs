@@ -22,7 +22,6 @@ mod tenants;
 mod unread;
 mod writer;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
-use tasksync_common::model::{LocationKey, TenantId, UserId, UserKey};
+use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::plan::{Guarded, Held, Limits, Plan, Rules, assemble, held_digest};
 use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
@@ -183,7 +182,7 @@ impl SyncEngine {
         };
         held::tell(&*self.registry, &loaded, &held).await?;
         unread::tell(&*self.registry, &loaded).await?;
-        let unread_before: BTreeSet<LocationKey> = loaded.pass.saved().unread.keys().cloned().collect();
+        let told_before = unread::told(loaded.pass.saved());
         let state = &mut loaded.pass.state;
         state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
         report.held += u32::try_from(state.held.len()).unwrap_or(u32::MAX);
@@ -217,7 +216,7 @@ impl SyncEngine {
         unread::end(
             &*self.registry,
             &loaded.user.tenant,
-            &unread_before,
+            &told_before,
             &loaded.pass.state,
         )
         .await?;

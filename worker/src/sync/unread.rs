@@ -1,4 +1,5 @@
-//! Telling people about lists and sites that cannot be read: one alert for each, however many people have tasks there.
+//! Telling people about lists and sites that cannot be read, wholly or but for their dates: one alert for each, however many
+//! people have tasks there.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +10,54 @@ use tasksync_common::state::SyncState;
 
 use super::load::Loaded;
 
-/// Raises the alerts for what this pass could not read. What was unread before is raised again only in a full check, so that
+/// Raises the alerts for what this pass could not read. What was told before is raised again only in a full check, so that
 /// an alert costs one write per person and full check.
 pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded) -> Result<(), Failure> {
-    let (reached, before) = (loaded.pass.reached(), &loaded.pass.saved().unread);
+    let (reached, before) = (loaded.pass.reached(), loaded.pass.saved());
     for (location, failure) in &reached.unread {
-        if !reached.full && before.contains_key(location) {
-            continue;
+        if reached.full || !before.unread.contains_key(location) {
+            tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "a list cannot be read");
+            raise(registry, loaded, location, failure, Code::ListUnreadable).await?;
         }
-        let detail = naming(loaded, location, failure);
-        tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "a list cannot be read");
-        let alert = Alert {
-            since: loaded.started,
-            tenant: loaded.user.tenant.clone(),
-            user: None,
-            location: Some(location.clone()),
-            failure: Failure::new(failure.class, Code::ListUnreadable, detail),
-            evidence: None,
+    }
+    for (location, reason) in &reached.without_dates {
+        let Some(failure) = reason.as_ref().filter(|_| !reached.unread.contains_key(location)) else {
+            continue;
         };
-        registry.raise_alert(&alert).await?;
+        if reached.full || !before.without_dates.contains_key(location) {
+            tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "a list has no dates");
+            raise(registry, loaded, location, failure, Code::ListWithoutDates).await?;
+        }
     }
     Ok(())
+}
+
+async fn raise(
+    registry: &dyn Registry,
+    loaded: &Loaded,
+    location: &LocationKey,
+    failure: &Failure,
+    code: Code,
+) -> Result<(), Failure> {
+    let alert = Alert {
+        since: loaded.started,
+        tenant: loaded.user.tenant.clone(),
+        user: None,
+        location: Some(location.clone()),
+        failure: Failure::new(failure.class, code, naming(loaded, location, failure)),
+        evidence: None,
+    };
+    registry.raise_alert(&alert).await.map(drop)
+}
+
+/// Returns the lists and sites about which an alert may stand, as far as a person's state tells.
+pub(super) fn told(state: &SyncState) -> BTreeSet<LocationKey> {
+    state
+        .unread
+        .keys()
+        .chain(state.without_dates.keys())
+        .cloned()
+        .collect()
 }
 
 /// Ends the alerts about what a person of the tenant could not read `before` the pass and can read now. The first pass of anybody who
@@ -40,20 +68,21 @@ pub(super) async fn end(
     before: &BTreeSet<LocationKey>,
     state: &SyncState,
 ) -> Result<(), Failure> {
-    for location in before
-        .iter()
-        .filter(|location| !state.unread.contains_key(location))
-    {
+    for location in before.difference(&told(state)) {
         registry.end_location_alert(tenant, location).await?;
     }
     Ok(())
 }
 
-/// Returns the failure in words, with the name of the list where it is remembered and the source did not say it.
+/// Returns the failure in words, with the name of the list where it is known and the source did not say it.
 fn naming(loaded: &Loaded, location: &LocationKey, failure: &Failure) -> String {
     let text = failure.to_string();
-    match loaded.pass.state.locations.get(location) {
-        Some(place) if !text.contains(&place.name) => format!("the list \"{}\": {text}", place.name),
+    let remembered = loaded.pass.state.locations.get(location);
+    let name = remembered
+        .map(|place| &place.name)
+        .or_else(|| loaded.locations.get(location).map(|known| &known.name));
+    match name {
+        Some(name) if !text.contains(name.as_str()) => format!("the list \"{name}\": {text}"),
         Some(_) | None => text,
     }
 }

@@ -148,11 +148,7 @@ impl Reporter<'_> {
             Change::None => Ok(()),
             Change::Recovered => self.within(self.recovered(user)).await,
             Change::Disabled(failure) => self.within(self.disabled(user, failure)).await,
-            Change::TenantAlert(failure) => {
-                let alert = self.alert(None, failure);
-                self.within(async { self.registry.raise_alert(&alert).await.map(drop) })
-                    .await
-            }
+            Change::TenantAlert(failure) => self.within(self.tenant_fails(failure)).await,
         }
     }
 
@@ -226,18 +222,39 @@ impl Reporter<'_> {
         self.registry.set_enrolment_state(user, &state).await.map(drop)
     }
 
+    /// Returns the open alerts that say why nobody of the tenant can be synced.
+    async fn tenant_alerts(&self) -> Result<Vec<Alert>, Failure> {
+        let mut alerts = self.registry.alerts(Some(self.tenant), ALERTS).await?;
+        alerts.retain(|alert| alert.user.is_none() && alert.failure.stops() == Stops::Tenant);
+        Ok(alerts)
+    }
+
+    /// Raises the tenant's alert. A server in trouble fails in more than one way, so the alert takes the place of the one about
+    /// the failure before and keeps its beginning.
+    async fn tenant_fails(&self, failure: &Failure) -> Result<(), Failure> {
+        let open = self.tenant_alerts().await?;
+        let mut alert = self.alert(None, failure);
+        for before in &open {
+            alert.since = alert.since.min(before.since);
+        }
+        self.registry.raise_alert(&alert).await?;
+        for before in open.iter().filter(|before| before.failure.code != failure.code) {
+            self.registry
+                .end_alert(self.tenant, None, before.failure.code)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// The tenant works: ends what was open because it did not.
     async fn end_tenant_alerts(&self) {
         let ended = self
             .within(async {
-                let alerts = self.registry.alerts(Some(self.tenant), ALERTS).await?;
-                for alert in alerts {
-                    if alert.user.is_none() && alert.failure.stops() == Stops::Tenant {
-                        self.registry
-                            .end_alert(self.tenant, None, alert.failure.code)
-                            .await?;
-                        tracing::info!(tenant = %self.tenant, code = %alert.failure.code, "the tenant works again");
-                    }
+                for alert in self.tenant_alerts().await? {
+                    self.registry
+                        .end_alert(self.tenant, None, alert.failure.code)
+                        .await?;
+                    tracing::info!(tenant = %self.tenant, code = %alert.failure.code, "the tenant works again");
                 }
                 Ok(())
             })

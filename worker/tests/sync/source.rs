@@ -114,6 +114,45 @@ async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     rig.calm().await;
 }
 
+/// Dates that are not written are no secret: the status and an alert name the list and the reason, until the time zone is known.
+#[tokio::test]
+async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    let nothing = Answer::json(200, "{}");
+    rig.farm
+        .sharepoint
+        .faults
+        .aim(Aim::at("timezone"), Fault::Instead(nothing));
+    rig.cycle(0).await.report();
+    let copy = rig.copy(0, list, item);
+    assert_eq!((copy.subject.as_str(), copy.due), ("Report", None));
+    let reason = &rig.state(0).await.without_dates[&location(list)];
+    assert!(reason.detail.contains("names no time zone"), "{reason}");
+    // A pass without any news of the list does not end it, and a full check confirms it.
+    for hours in [1, 7] {
+        rig.pass_time(SignedDuration::from_hours(hours));
+        rig.cycle(0).await;
+        let alerts = rig.registry.alerts(None, 10).await.unwrap();
+        let [alert] = alerts.as_slice() else {
+            panic!("{alerts:#?}")
+        };
+        assert_eq!(alert.failure.code, Code::ListWithoutDates);
+        assert_eq!((&alert.user, &alert.location), (&None, &Some(location(list))));
+        for part in ["\"Contoso - Plan\"", "names no time zone"] {
+            assert!(alert.failure.detail.contains(part), "{}", alert.failure.detail);
+        }
+    }
+    rig.farm.sharepoint.faults.clear();
+    rig.pass_time(SignedDuration::from_hours(7));
+    rig.cycle(0).await;
+    assert_eq!(rig.state(0).await.without_dates.len(), 0);
+    assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
+    assert_eq!(rig.copy(0, list, item).due, Some(crate::rig::day(11, 20)));
+    rig.calm().await;
+}
+
 fn location(list: ListId) -> LocationKey {
     LocationKey::sharepoint_list(&list.to_string())
 }

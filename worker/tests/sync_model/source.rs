@@ -74,6 +74,7 @@ fn place(key: &LocationKey) -> Location {
         name: key.to_string(),
         web_url: String::new(),
         holds: holds(key),
+        without_dates: None,
     }
 }
 

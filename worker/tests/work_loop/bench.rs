@@ -113,6 +113,10 @@ impl Bench {
         users
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Claims users and sends them as one job.
     pub(crate) async fn send(&self, tenant: &str, users: &[UserId]) -> Token {
         let epoch = self.lead().await;

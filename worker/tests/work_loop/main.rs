@@ -5,6 +5,11 @@
 mod support;
 
 #[cfg(test)]
+#[path = "../outbound/server.rs"]
+#[expect(dead_code, reason = "TLS and names are for the tests of the HTTP client")]
+mod server;
+
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod ending_queue;
@@ -16,5 +21,7 @@ mod failures;
 mod limits;
 #[cfg(test)]
 mod look_ups;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod registry;

@@ -77,6 +77,13 @@ fn tasks(tasks: &Value) -> String {
             failure(&list["failure"])
         )
     }));
+    text.push_str(&listed(tasks, "without_dates", "lists_without_dates", |list| {
+        format!(
+            "Its dates are neither read nor written, everything else is synced: {}\n{}",
+            named(&list["list"], &list["location"]),
+            failure(&list["failure"])
+        )
+    }));
     text.push_str(&listed(tasks, "refused", "refused_tasks", |task| {
         format!(
             "Refused, tried again at the next full check or when it changes: {}\n{}",
@@ -124,7 +131,7 @@ fn named(name: &Value, key: &Value) -> String {
 }
 
 /// A task by its title and list where they are known, and its key.
-fn task_name(task: &Value) -> String {
+pub(crate) fn task_name(task: &Value) -> String {
     let list = match &task["list"] {
         Value::Null => String::new(),
         list => format!(" in \"{}\"", cell(list)),

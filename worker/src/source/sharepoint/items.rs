@@ -53,7 +53,7 @@ impl Item {
         let mut version = odata::version(entry)
             .or(version)
             .ok_or("the item has no version")?;
-        if list.zone.is_none() && list.columns.have_dates() {
+        if list.zone.is_err() && list.columns.have_dates() {
             version.push_str(WITHOUT_DATES);
         }
         Ok(Self {
@@ -63,7 +63,7 @@ impl Item {
             assigned: list.columns.assignees(entry)?,
             unique: odata::boolean(entry, "HasUniqueRoleAssignments")
                 .ok_or("HasUniqueRoleAssignments is neither true nor false")?,
-            task: list.columns.read_task(entry, list.zone.as_ref())?,
+            task: list.columns.read_task(entry, list.zone())?,
         })
     }
 

@@ -36,8 +36,8 @@ pub(super) struct TaskList {
     pub(super) entity_type: String,
     /// Its columns.
     pub(super) columns: Columns,
-    /// The web's time zone; without it no date is read or written.
-    pub(super) zone: Option<Zone>,
+    /// The web's time zone, or why it was never known. Without it no date is read or written.
+    pub(super) zone: Result<Zone, Failure>,
 }
 
 impl TaskList {
@@ -52,8 +52,19 @@ impl TaskList {
             key: self.key.clone(),
             name: self.name.clone(),
             web_url: self.web_url.clone(),
-            holds: self.columns.holds(self.zone.as_ref()),
+            holds: self.columns.holds(self.zone()),
+            without_dates: self
+                .zone
+                .as_ref()
+                .err()
+                .filter(|_| self.columns.have_dates())
+                .cloned(),
         }
+    }
+
+    /// The web's time zone, as far as it is known.
+    pub(super) fn zone(&self) -> Option<&Zone> {
+        self.zone.as_ref().ok()
     }
 
     /// Address of an item's form.

@@ -30,7 +30,8 @@ struct Web {
     address: String,
     id: Uuid,
     title: String,
-    zone: Option<Zone>,
+    /// The zone, now or as last known; else why it cannot be read.
+    zone: Result<Zone, Failure>,
 }
 
 /// A walk on its way.
@@ -148,10 +149,10 @@ impl Walk<'_> {
             self.found.title.clone_from(&web.title);
         }
         match web.zone {
-            Some(zone) => {
+            Ok(zone) => {
                 self.found.zones.insert(web.address, zone);
             }
-            None => self.found.lacks_zone = true,
+            Err(_) => self.found.lacks_zone = true,
         }
         for list in lists {
             if self.found.lists.len() >= self.settings.lists_per_site {
@@ -172,11 +173,11 @@ impl Walk<'_> {
         }
         let last = self.found.zones.get(address).cloned();
         let zone = match self.zone_of(address, last.as_ref()).await? {
-            Ok(zone) => Some(zone),
+            Ok(zone) => Ok(zone),
             Err(failure) => {
                 tracing::warn!(web = address, %failure, last_known = last.is_some(),
                     "the time zone cannot be read; without a last known one no date is read or written");
-                last
+                last.ok_or(failure)
             }
         };
         Ok(Web {

@@ -72,7 +72,7 @@ impl SharePointSource {
             .map_err(|failure| failure.within(key))?;
         let columns = list
             .columns
-            .write_task(&changes.task, changes.fields, list.zone.as_ref(), &midnights);
+            .write_task(&changes.task, changes.fields, list.zone(), &midnights);
         if columns.is_empty() {
             return Ok(Written {
                 version: version.to_owned(),
@@ -161,7 +161,7 @@ impl SharePointSource {
         let mut midnights = HashMap::new();
         let dates = list
             .columns
-            .unknown_midnights(&changes.task, changes.fields, list.zone.as_ref());
+            .unknown_midnights(&changes.task, changes.fields, list.zone());
         for date in dates {
             let path = format!("web/regionalsettings/timezone/localtimetoutc(@d)?@d='{date}T00:00:00'");
             let answer = self
