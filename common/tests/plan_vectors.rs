@@ -35,6 +35,9 @@ struct Row {
     deep: bool,
     holds: Option<Vec<Field>>,
     policy: Option<ConflictPolicy>,
+    /// Seconds by which the servers' clocks may differ without anybody knowing.
+    #[serde(default)]
+    uncertainty: i64,
     #[serde(default)]
     mailbox_deletions: DeletionPolicy,
     #[serde(default)]
@@ -50,6 +53,8 @@ struct Row {
     fields: Option<Vec<Field>>,
     journal: Option<String>,
     restored: Option<bool>,
+    #[serde(default)]
+    not_permitted: bool,
     means: Option<(Status, f64)>,
 }
 
@@ -232,7 +237,7 @@ fn rules(row: &Row) -> Rules<'static> {
         mailbox_fields: FieldSet::ALL,
         canonical: &canonical,
         precision: SignedDuration::from_secs(1),
-        uncertainty: SignedDuration::ZERO,
+        uncertainty: SignedDuration::from_secs(row.uncertainty),
         policy: Policy {
             conflicts: row.policy.unwrap_or_default(),
             mailbox_deletions: row.mailbox_deletions,
@@ -305,7 +310,8 @@ fn every_row_of_the_table_holds() {
         assert_eq!(lost, row.journal, "{why}");
         if let Some(restored) = row.restored {
             assert!(
-                matches!(action, Action::CreateInMailbox { restored: found, .. } if *found == restored),
+                matches!(action, Action::CreateInMailbox { restored: found, not_permitted, .. }
+                    if *found == restored && *not_permitted == row.not_permitted),
                 "{why}"
             );
         }

@@ -82,6 +82,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         // Runs only, so that a tenant's people are asked about together, as they are when there are many of them.
         top_up_interval: Duration::ZERO,
         more: String::new(),
+        environment: Vec::new(),
     };
     let service = Service::start(spec, &farm).await?;
     say(

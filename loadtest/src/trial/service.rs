@@ -24,6 +24,8 @@ pub struct ServiceSpec {
     pub top_up_interval: Duration,
     /// Further settings in TOML, appended to the file.
     pub more: String,
+    /// Further settings as environment variables, with their values.
+    pub environment: Vec<(String, String)>,
 }
 
 impl ServiceSpec {
@@ -68,17 +70,19 @@ impl Service {
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}");
         let variable = |name: &str, value: String| (name.to_owned(), value);
+        let mut environment = vec![
+            variable("TASKSYNC_TOKEN", TOKEN.to_owned()),
+            variable("TASKSYNC_API__LISTEN", format!("127.0.0.1:{port}")),
+            // Its probes are asked at the API's address; the other one is any that is free.
+            variable("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0".to_owned()),
+        ];
+        environment.extend(spec.environment.iter().cloned());
         let process = Process::new(ProcessSpec {
             name: "standalone".to_owned(),
             executable: spec.executable.clone(),
             role: "standalone",
             settings,
-            environment: vec![
-                variable("TASKSYNC_TOKEN", TOKEN.to_owned()),
-                variable("TASKSYNC_API__LISTEN", format!("127.0.0.1:{port}")),
-                // Its probes are asked at the API's address; the other one is any that is free.
-                variable("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0".to_owned()),
-            ],
+            environment,
             log: spec.folder.join("tasksync.log"),
             probed: url.clone(),
             api: Some(url.clone()),

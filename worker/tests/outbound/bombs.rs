@@ -1,8 +1,11 @@
 //! Large answers, many at once.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use jiff::tz::TimeZone;
 use tasksync_common::clock::SystemClock;
 use tasksync_common::error::{Code, Failure};
@@ -32,6 +35,22 @@ fn bomb(kind: &str, first: &str, again: &str, sent: usize) -> bytes::Bytes {
     answer.extend_from_slice(again.repeat(sent / again.len() + 1).as_bytes());
     answer.truncate(length);
     answer.into()
+}
+
+/// An answer of this type that is small on the wire and inflates to 15 MiB: `first`, and `again` as often as it fits.
+fn packed_bomb(kind: &str, first: &str, again: &str) -> bytes::Bytes {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(first.as_bytes()).unwrap();
+    packed
+        .write_all(again.repeat((LENGTH - first.len()) / again.len()).as_bytes())
+        .unwrap();
+    let body = packed.finish().unwrap();
+    assert!(body.len() < 64 * 1024, "{} bytes", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat().into()
 }
 
 /// Most memory that this process has used, in KiB.
@@ -133,6 +152,14 @@ fn a_worker_survives_many_bombs_at_once() {
 async fn many_bombs_at_once() {
     let page = bomb("text/xml", "<html>", " ", LENGTH);
     let tree = bomb("application/json", "{\"value\":[", "{\"\":0},", LENGTH);
+    many_at_once(page, tree).await;
+    let page = packed_bomb("text/xml", "<html>", " ");
+    let tree = packed_bomb("application/json", "{\"value\":[", "{\"\":0},");
+    many_at_once(page, tree).await;
+}
+
+/// Exchange answers each request with `page`, SharePoint with `tree`.
+async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) {
     let hostile = Server::plain(move |_, request| {
         Reply::Share(if request.contains("/_api/") {
             tree.clone()
@@ -168,6 +195,7 @@ async fn many_bombs_at_once() {
         let failure = result.unwrap().unwrap_err();
         let expected = [
             Code::ExchangeBadAnswer,
+            Code::ExchangeAnswerTooLarge,
             Code::ExchangeTimeout,
             Code::SharePointBadAnswer,
             Code::SharePointAnswerTooLarge,

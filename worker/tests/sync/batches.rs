@@ -1,6 +1,7 @@
 //! Whole batches through the worker's loop, and what is known of a user growing old inside one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -10,12 +11,14 @@ use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::registry::{Enrolled, Enrolment};
 use tasksync_common::schedule::topics::*;
-use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, StampSaver};
+use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
 use tasksync_common::trace::TraceContext;
 use tasksync_loadtest::exchange::MailboxSpec;
+use tasksync_loadtest::sim::answers::Tamper;
+use tasksync_loadtest::sim::faults::Fault;
 use tasksync_worker::work::{
-    Consumers, Presence, Survey, UserSync as _, WorkLimits, WorkMetrics, Worker, run,
+    Consumers, Presence, Survey, UserSync as _, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,8 +27,16 @@ use crate::rig::{BUDGET, Rig, Spec};
 
 const PEOPLE: usize = 25;
 
-/// Runs one job about everybody, as a worker does; how many were idle and how many synced.
+/// Runs one job about everybody, as a worker does, and nobody fails; how many were idle and how many synced.
 async fn batch(rig: &Rig) -> (u64, u64) {
+    let (counted, _) = job_about_everybody(rig).await;
+    assert_eq!(counted.users_failed, 0);
+    (counted.users_idle, counted.users_synced)
+}
+
+/// Runs one job about everybody, as a worker does; what was counted, and how each person's attempt ended.
+async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
+    let people = rig.everybody().len();
     let settings = Settings::default();
     let clock = Arc::clone(&rig.clock);
     let order = Arc::new(MemorySchedule::new(
@@ -33,7 +44,7 @@ async fn batch(rig: &Rig) -> (u64, u64) {
         settings.schedule.minimum_time_between_user_syncs,
     ));
     let long_ago = clock.now() - SignedDuration::from_hours(1);
-    for person in 0..PEOPLE {
+    for person in 0..people {
         order.enrol(&rig.user(person), long_ago, None).await.unwrap();
     }
     let epoch = order
@@ -88,9 +99,65 @@ async fn batch(rig: &Rig) -> (u64, u64) {
     }
     stop.cancel();
     running.await.unwrap();
-    let counted = metrics.snapshot();
-    assert_eq!(counted.users_failed, 0);
-    (counted.users_idle, counted.users_synced)
+    let mut ended = Vec::new();
+    for person in 0..people {
+        ended.push(order.status(&rig.user(person)).await.unwrap().unwrap());
+    }
+    (metrics.snapshot(), ended)
+}
+
+/// A page of changes that is never the last one: this many new items with long ids, then white space.
+fn endless(number: usize, items: usize, padding: usize) -> String {
+    let change = |item: usize| {
+        let id = format!("{number:08}{item:08}").repeat(120);
+        format!("<t:Create><t:Task><t:ItemId Id=\"{id}\" ChangeKey=\"ck\"/></t:Task></t:Create>")
+    };
+    let changes: String = (0..items).map(change).collect();
+    format!(
+        "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
+         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"><s:Body><m:SyncFolderItemsResponse>\
+         <m:ResponseMessages><m:SyncFolderItemsResponseMessage ResponseClass=\"Success\">\
+         <m:ResponseCode>NoError</m:ResponseCode><m:SyncState>page {number}</m:SyncState>\
+         <m:IncludesLastItemInRange>false</m:IncludesLastItemInRange><m:Changes>{changes}</m:Changes>{}\
+         </m:SyncFolderItemsResponseMessage></m:ResponseMessages></m:SyncFolderItemsResponse></s:Body></s:Envelope>",
+        " ".repeat(padding)
+    )
+}
+
+/// What one person's server sends has a limit in ids and in bytes, also where each page is a good one with something new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_without_an_end_cost_one_person_one_attempt_and_a_bounded_number_of_bytes() {
+    const MIB: usize = 1024 * 1024;
+    // 16 MiB of ids; 256 MiB of answers.
+    for (items, padding, most_pages) in [(512, 0, 20), (1, 8 * MIB, 40)] {
+        let (rig, list, tasks) = Rig::with_tasks(1).await;
+        rig.retitle_copy(0, list, tasks[0], "Edited");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&sent);
+        let tamper = Tamper::new(move |answer| {
+            let number = counting.fetch_add(1, Ordering::SeqCst);
+            answer.with_body(endless(number, items, padding))
+        });
+        rig.farm
+            .exchange
+            .faults
+            .next(Some("SyncFolderItems"), u64::MAX, Fault::Tamper(tamper));
+        let (counted, ended) = job_about_everybody(&rig).await;
+        assert_eq!((counted.users_failed, counted.users_cut), (1, 0));
+        let failure = ended[0].last_failure.clone().unwrap();
+        assert_eq!(
+            (failure.class, failure.code),
+            (ErrorClass::Transient, Code::BudgetExhausted),
+            "{failure}"
+        );
+        let pages = sent.load(Ordering::SeqCst);
+        assert!((10..=most_pages).contains(&pages), "{pages} pages");
+        rig.farm.exchange.faults.clear();
+        let (counted, _) = job_about_everybody(&rig).await;
+        assert_eq!((counted.users_failed, counted.users_synced), (0, 1));
+        assert_eq!(rig.original(list, tasks[0]).title, "Edited");
+    }
 }
 
 /// Idle users of a batch are looked up with one query, whatever the groups they are surveyed in; who has work costs one

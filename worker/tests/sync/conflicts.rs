@@ -106,6 +106,37 @@ async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
     rig.calm().await;
 }
 
+/// Neither server tells a time and a new process has written nothing yet: edits within five minutes of each other are a tie,
+/// which the source wins.
+#[tokio::test]
+async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes() {
+    let seconds = SignedDuration::from_secs;
+    let mut rig = Rig::plain().await;
+    rig.farm.exchange.clock.tell_no_time();
+    rig.farm.sharepoint.clock.tell_no_time();
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    for (later, mailbox_wins) in [(200, false), (400, true)] {
+        let (colleague, me) = (format!("By a colleague, {later}"), format!("By me, {later}"));
+        rig.farm.exchange.clock.set_skew(seconds(later));
+        rig.retitle_original(list, item, &colleague);
+        rig.retitle_copy(0, list, item, &me);
+        rig.restart();
+        rig.cycle(0).await.report();
+        let (winner, lost) = if mailbox_wins {
+            (&me, "conflict_lost_at_source")
+        } else {
+            (&colleague, "conflict_lost_in_mailbox")
+        };
+        assert_eq!(rig.original(list, item).title, *winner);
+        assert_eq!(rig.copy(0, list, item).subject, *winner);
+        assert_eq!(rig.conflicts(0).await.first().map(String::as_str), Some(lost));
+        rig.calm().await;
+    }
+}
+
 /// The same edit on both sides is no conflict.
 #[tokio::test]
 async fn the_same_edit_on_both_sides_writes_nothing() {

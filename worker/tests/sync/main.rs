@@ -33,6 +33,8 @@ mod lists;
 #[cfg(test)]
 mod mailbox;
 #[cfg(test)]
+mod one_host;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod probes;

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::registry::{JournalEntry, JournalKind};
 use tasksync_loadtest::exchange::{ItemEdit as CopyEdit, TaskStatus};
-use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
+use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
 
 use crate::rig::{Rig, Spec};
 
@@ -181,4 +181,75 @@ async fn what_a_sync_overwrites_is_in_the_journal_with_its_field_and_its_side() 
             ),
         ]
     );
+}
+
+/// Edits of different fields between two syncs both stand on both sides, and nobody's edit is lost.
+#[tokio::test]
+async fn edits_of_different_fields_both_stand_where_the_tenant_merges() {
+    let (rig, list, items) = synced(json!({"conflicts": "merge"})).await;
+    rig.retitle_copy(0, list, items[0], "Report of May");
+    let half_done = ItemEdit {
+        status: Some(2),
+        percent: Some(0.5),
+        ..ItemEdit::default()
+    };
+    rig.edit_original(list, items[0], half_done);
+    // The source's edit is written first, and the mailbox's is sent by the next pass.
+    rig.cycle(0).await.report();
+    rig.cycle(0).await.report();
+    let (original, copy) = (rig.original(list, items[0]), rig.copy(0, list, items[0]));
+    assert_eq!(original.title, "Report of May");
+    assert!((original.percent - 0.5).abs() < f64::EPSILON, "{original:?}");
+    assert_eq!(copy.subject, "Report of May");
+    assert!((copy.percent - 50.0).abs() < f64::EPSILON, "{copy:?}");
+    assert_eq!(rig.conflicts(0).await, Vec::<String>::new());
+    rig.calm().await;
+}
+
+/// The later edit of a field that both sides changed wins that field alone, and the journal names it.
+#[tokio::test]
+async fn the_later_edit_of_the_same_field_wins_that_field_where_the_tenant_merges() {
+    let minute = SignedDuration::from_mins(1);
+    for source_last in [true, false] {
+        let (rig, list, items) = synced(json!({"conflicts": "merge"})).await;
+        let at_source = || rig.retitle_original(list, items[0], "By a colleague");
+        let in_mailbox = || {
+            let edit = CopyEdit {
+                subject: Some("By me".into()),
+                importance: Some("High".into()),
+                ..CopyEdit::default()
+            };
+            rig.edit_copy(0, list, items[0], edit);
+        };
+        if source_last {
+            in_mailbox();
+            rig.pass_time(minute);
+            at_source();
+        } else {
+            at_source();
+            rig.pass_time(minute);
+            in_mailbox();
+        }
+        rig.cycle(0).await.report();
+        rig.cycle(0).await;
+        let (winner, loser, kind) = if source_last {
+            ("By a colleague", "By me", JournalKind::ConflictLostInMailbox)
+        } else {
+            ("By me", "By a colleague", JournalKind::ConflictLostAtSource)
+        };
+        let original = rig.original(list, items[0]);
+        assert_eq!((original.title.as_str(), original.priority), (winner, 1));
+        assert_eq!(rig.copy(0, list, items[0]).subject, winner);
+        let entries = rig.registry.journal_of(&rig.user(0), 10).await.unwrap();
+        let lost: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.kind.name().starts_with("conflict_lost"))
+            .map(|entry| {
+                let title = |values: &Option<Value>| values.as_ref().map(|values| values["title"].clone());
+                (entry.kind.clone(), title(&entry.before), title(&entry.after))
+            })
+            .collect();
+        assert_eq!(lost, [(kind, Some(json!(loser)), Some(json!(winner)))]);
+        rig.calm().await;
+    }
 }

@@ -9,7 +9,7 @@ use crate::clock::ManualClock;
 use crate::error::{Code, ErrorClass};
 use crate::model::MailboxAddress;
 use crate::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
-use crate::schedule::MemorySchedule;
+use crate::schedule::{Failing, MemorySchedule, UserStatus};
 
 const MINIMUM: Duration = Duration::from_secs(300);
 const OPT_IN: &str = "2026-11-22T12:00:00Z";
@@ -163,4 +163,44 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
     );
     registry.put_tenant(&tenant("a", true)).await.unwrap();
     assert_eq!(reconcile(&registry, &schedule, MINIMUM).await.unwrap().added, 601);
+}
+
+/// A person who never succeeded goes on where the failures stood, and is not forgotten by a restart.
+#[tokio::test]
+async fn failures_in_a_row_and_their_reason_survive_a_rebuild() {
+    let (registry, _, clock) = stores().await;
+    let failure = Failure::new(ErrorClass::Transient, Code::ExchangeTimeout, "no answer");
+    let saved = SavedStamp {
+        user: "u007".parse().unwrap(),
+        stamp: "2026-11-22T13:40:00Z".parse().unwrap(),
+        last_success: None,
+        failing: Some(Failing {
+            since: "2026-11-22T12:05:00Z".parse().unwrap(),
+            attempts: 4,
+            failure: failure.clone(),
+        }),
+    };
+    let a = "a".parse().unwrap();
+    registry
+        .save_stamps(&a, std::slice::from_ref(&saved))
+        .await
+        .unwrap();
+    let who = key("a", "u007");
+    let expected = |status: UserStatus| {
+        assert_eq!(status.history.failures, 4);
+        assert_eq!(status.last_failure, Some(failure.clone()));
+        assert_eq!((status.stamp, status.last_success), (saved.stamp, None));
+    };
+    let waiting = MemorySchedule::new(clock.clone(), MINIMUM);
+    rebuild(&registry, &waiting, MINIMUM).await.unwrap();
+    expected(waiting.status(&who).await.unwrap().unwrap());
+    // The same where the places were lost and are claimed for a while.
+    let claimed = MemorySchedule::new(clock, MINIMUM);
+    let lifetime = Duration::from_secs(60);
+    reconcile_tenant(&registry, &claimed, &a, 0, lifetime, MINIMUM)
+        .await
+        .unwrap();
+    let status = claimed.status(&who).await.unwrap().unwrap();
+    assert!(status.claimed);
+    expected(status);
 }

@@ -10,7 +10,7 @@ use tasksync_loadtest::sharepoint::people::ItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
 use crate::gate::{Gate, Mode};
-use crate::rig::{PATIENCE, ask, farm, settles, start, stays_quiet};
+use crate::rig::{PATIENCE, ask, eventually_async, farm, settles, start, stays_quiet};
 
 const HTML: Mode = Mode::Answer(404, "text/html", "<html><title>Not Found</title></html>");
 const PORTAL: Mode = Mode::Answer(
@@ -257,6 +257,14 @@ fn mirrored(farm: &Farm, at: usize, (here, there): &(String, String)) -> bool {
     in_mailbox && at_source
 }
 
+async fn alerts(service: &Service) -> Vec<Value> {
+    let answer = service
+        .call(reqwest::Method::GET, "/api/v1/alerts", None)
+        .await
+        .unwrap();
+    answer["alerts"].as_array().unwrap().clone()
+}
+
 /// The first tenant that meets this code.
 fn at_of(code: &str) -> usize {
     FAULTS.iter().position(|(_, known, _)| *known == code).unwrap()
@@ -272,7 +280,8 @@ fn resident_megabytes(service: &Service) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let farm = farm(7, FAULTS.len() + 1, 2, 3.0).await;
+    // Three people who fail in a row show that it is the server's matter.
+    let farm = farm(7, FAULTS.len() + 1, 3, 2.0).await;
     let more = "request_timeout = \"2s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"6s\"\n";
     let service = start(folder.path(), &farm, Duration::from_secs(1), more).await;
     service.enrol(&farm).await.unwrap();
@@ -332,6 +341,27 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         last.clear();
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    // Each outage is one alert of its tenant, and nobody is disabled for it.
+    eventually_async("one alert for each sick tenant", async || {
+        let all = alerts(&service).await;
+        sick.clone().zip(FAULTS).all(|(site, (_, code, _))| {
+            let of_tenant = all.iter().filter(|alert| alert["tenant"] == site.slug);
+            let codes: Vec<&Value> = of_tenant.map(|alert| &alert["failure"]["code"]).collect();
+            codes == [code]
+        })
+    })
+    .await;
+    let of_people: Vec<Value> = alerts(&service)
+        .await
+        .into_iter()
+        .filter(|alert| !alert["user"].is_null())
+        .collect();
+    assert_eq!(of_people, [] as [Value; 0]);
+    let status = service
+        .call(reqwest::Method::GET, "/api/v1/status", None)
+        .await
+        .unwrap();
+    assert_eq!(status["disabled"], 0);
     assert!(
         resident_megabytes(&service) < 300,
         "{} MB",
@@ -344,7 +374,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         status.out.contains("[exchange-bad-answer]") && status.out.contains("What to do:"),
         "{status:?}"
     );
-    let alerts = ask(
+    let shown = ask(
         &service,
         &[
             "alerts",
@@ -352,7 +382,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
             &sites[at_of("exchange-sign-in-refused")].slug,
         ],
     );
-    assert!(alerts.out.contains("[exchange-sign-in-refused]"), "{alerts:?}");
+    assert!(shown.out.contains("[exchange-sign-in-refused]"), "{shown:?}");
     let doctor = ask(
         &service,
         &["doctor", "--tenant", &sites[at_of("sharepoint-unreachable")].slug],
@@ -388,10 +418,10 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     stays_quiet(&farm).await;
-    let alerts = service
-        .call(reqwest::Method::GET, "/api/v1/alerts", None)
-        .await
-        .unwrap();
-    assert_eq!(alerts["alerts"], json!([]), "alerts end by themselves");
+    assert_eq!(
+        alerts(&service).await,
+        [] as [Value; 0],
+        "alerts end by themselves"
+    );
     farm.stop().await;
 }

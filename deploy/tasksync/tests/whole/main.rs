@@ -12,6 +12,7 @@ mod broken_servers;
 mod calamity;
 mod canary;
 mod ending;
+mod first_sync;
 mod gate;
 mod idle_tenants;
 mod kill;

@@ -78,6 +78,7 @@ pub(crate) fn spec(executable: PathBuf, folder: &Path, minimum: Duration, more: 
         maximum_interval: minimum * 3 / 2,
         top_up_interval: Duration::from_millis(100),
         more: more.to_owned(),
+        environment: Vec::new(),
     }
 }
 

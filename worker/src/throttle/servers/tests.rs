@@ -148,3 +148,22 @@ async fn the_number_of_servers_is_limited() {
     ));
     assert_eq!(servers.len(), 3);
 }
+
+/// Exchange and SharePoint behind one host name, called with one account.
+#[tokio::test]
+async fn a_pause_of_one_service_leaves_another_on_the_same_host_alone() {
+    let clock = clock();
+    let servers = Servers::new(1, clock.clone());
+    let of = |kind| servers.of(&url("office.contoso.example"), kind, "svc");
+    for (paused, other) in [
+        (Server::Ews, Server::SharePoint),
+        (Server::SharePoint, Server::Ews),
+    ] {
+        pause(&of(paused), after(&clock, 60_000));
+        assert!(of(paused).check().is_err(), "{paused:?}");
+        assert!(of(paused).acquire(clock.now()).await.is_err(), "{paused:?}");
+        assert!(of(other).check().is_ok(), "{other:?}");
+        assert!(of(other).acquire(clock.now()).await.is_ok(), "{other:?}");
+        clock.advance(SignedDuration::from_secs(61));
+    }
+}
