@@ -109,7 +109,6 @@ macro_rules! registry_contract {
             enrolments::a_user_enrols_is_updated_and_withdraws
             enrolments::many_are_enrolled_together_and_each_is_answered
             enrolments::enrolments_of_names_only_those_asked_for
-            enrolments::the_same_name_in_two_tenants_is_two_users
             stamps::failures_in_a_row_are_kept_until_a_success
             stamps::who_was_not_synced_for_long_is_counted_by_tenant
             stamps::stamps_are_kept_and_start_with_the_opt_in
@@ -129,6 +128,7 @@ macro_rules! registry_contract {
             enrolments::a_mailbox_belongs_to_one_user_of_the_installation
             enrolments::a_withdrawn_user_s_mailbox_is_free_again
             enrolments::an_unknown_tenant_s_user_cannot_enrol
+            enrolments::the_same_name_in_two_tenants_is_two_users
             enrolments::disabling_keeps_the_reason_and_survives_another_opt_in
             enrolments::long_lists_of_users_are_answered_whole
             enrolments::a_deletion_permit_is_taken_once_and_for_its_plan

@@ -23,6 +23,8 @@ struct Rows {
     enrolments: BTreeMap<UserKey, Enrolment>,
     stamps: BTreeMap<UserKey, SavedStamp>,
     alerts: Vec<Alert>,
+    /// When somebody last met what an alert about a list is about.
+    confirmed: BTreeMap<(TenantId, LocationKey), Timestamp>,
     mark: Option<Mark>,
 }
 
@@ -154,6 +156,8 @@ impl TenantStore for MemoryRegistry {
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
         self.rows(|rows| {
             rows.enrolments.retain(|key, _| key.tenant != *id);
+            rows.stamps.retain(|key, _| key.tenant != *id);
+            rows.alerts.retain(|alert| alert.tenant != *id);
             rows.tenants.remove(id).is_some()
         })
     }
@@ -188,8 +192,21 @@ impl TenantStore for MemoryRegistry {
 impl EnrolmentStore for MemoryRegistry {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
         self.rows(|rows| {
-            rows.enrolments.insert(enrolment.key.clone(), enrolment.clone());
-            Enrolled::Added
+            let mut others = rows.enrolments.values().filter(|row| row.key != enrolment.key);
+            if let Some(owner) = others.find(|row| row.mailbox == enrolment.mailbox) {
+                return Enrolled::MailboxTaken(owner.key.clone());
+            }
+            let known = rows.enrolments.get(&enrolment.key).map(|row| row.opted_in_at);
+            let row = Enrolment {
+                opted_in_at: known.unwrap_or(enrolment.opted_in_at),
+                ..enrolment.clone()
+            };
+            rows.enrolments.insert(row.key.clone(), row);
+            if known.is_some() {
+                Enrolled::Updated
+            } else {
+                Enrolled::Added
+            }
         })
     }
     async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
@@ -200,7 +217,12 @@ impl EnrolmentStore for MemoryRegistry {
         Ok(answers)
     }
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        self.rows(|rows| rows.enrolments.remove(user).is_some())
+        self.rows(|rows| {
+            rows.stamps.remove(user);
+            rows.alerts
+                .retain(|alert| alert.tenant != user.tenant || alert.user.as_ref() != Some(&user.user));
+            rows.enrolments.remove(user).is_some()
+        })
     }
     async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure> {
         self.rows(|rows| rows.enrolments.get(user).cloned())
@@ -268,9 +290,16 @@ impl StampStore for MemoryRegistry {
         self.rows(|rows| {
             for stamp in stamps {
                 let key = UserKey::new(tenant.clone(), stamp.user.clone());
-                let known = rows.stamps.get(&key).and_then(|known| known.last_success);
+                if !rows.enrolments.contains_key(&key) {
+                    continue;
+                }
                 let mut stamp = stamp.clone();
-                stamp.last_success = stamp.last_success.or(known);
+                if let Some(known) = rows.stamps.get(&key) {
+                    stamp.last_success = stamp.last_success.or(known.last_success);
+                    if let (Some(failing), Some(before)) = (&mut stamp.failing, &known.failing) {
+                        failing.since = before.since;
+                    }
+                }
                 rows.stamps.insert(key, stamp);
             }
         })
@@ -340,16 +369,37 @@ impl Journal for MemoryRegistry {
 impl Alerts for MemoryRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
         self.rows(|rows| {
-            let same = |open: &Alert| {
-                (&open.tenant, &open.user, &open.location, open.failure.code)
-                    == (&alert.tenant, &alert.user, &alert.location, alert.failure.code)
-            };
-            let new = !rows.alerts.iter().any(same);
-            if new {
-                rows.alerts.push(alert.clone());
+            let gone = |code| Failure::new(ErrorClass::Gone, code, "an alert about nobody");
+            if !rows.tenants.contains_key(&alert.tenant) {
+                return Err(gone(Code::TenantUnknown));
             }
-            new
-        })
+            if let Some(user) = &alert.user
+                && !rows
+                    .enrolments
+                    .contains_key(&UserKey::new(alert.tenant.clone(), user.clone()))
+            {
+                return Err(gone(Code::UserUnknown));
+            }
+            if let Some(location) = &alert.location {
+                rows.confirmed
+                    .insert((alert.tenant.clone(), location.clone()), alert.since);
+            }
+            let same = |open: &&mut Alert| {
+                let code = alert.location.is_some() || open.failure.code == alert.failure.code;
+                code && (&open.tenant, &open.user, &open.location)
+                    == (&alert.tenant, &alert.user, &alert.location)
+            };
+            let Some(open) = rows.alerts.iter_mut().find(same) else {
+                rows.alerts.push(alert.clone());
+                return Ok(true);
+            };
+            let since = open.since.min(alert.since);
+            *open = Alert {
+                since,
+                ..alert.clone()
+            };
+            Ok(false)
+        })?
     }
     async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
         self.rows(|rows| {
@@ -357,6 +407,7 @@ impl Alerts for MemoryRegistry {
             rows.alerts.retain(|open| {
                 open.tenant != *tenant
                     || open.failure.code != code
+                    || open.location.is_some()
                     || user.is_some_and(|user| open.user.as_ref() != Some(user))
             });
             (before - rows.alerts.len()) as u64
@@ -370,16 +421,29 @@ impl Alerts for MemoryRegistry {
             before > rows.alerts.len()
         })
     }
-    async fn end_stale_location_alerts(&self, _: Timestamp) -> Result<u64, Failure> {
-        Ok(0)
+    async fn end_stale_location_alerts(&self, confirmed_before: Timestamp) -> Result<u64, Failure> {
+        self.rows(|rows| {
+            let before = rows.alerts.len();
+            let confirmed = &rows.confirmed;
+            rows.alerts.retain(|open| {
+                open.location.as_ref().is_none_or(|location| {
+                    let place = (open.tenant.clone(), location.clone());
+                    confirmed.get(&place).is_none_or(|at| *at >= confirmed_before)
+                })
+            });
+            (before - rows.alerts.len()) as u64
+        })
     }
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {
         self.rows(|rows| {
             let open = rows.alerts.iter();
-            open.filter(|alert| tenant.is_none_or(|tenant| alert.tenant == *tenant))
-                .take(limit as usize)
+            let mut open: Vec<Alert> = open
+                .filter(|alert| tenant.is_none_or(|tenant| alert.tenant == *tenant))
                 .cloned()
-                .collect()
+                .collect();
+            open.sort_by_key(|alert| alert.since);
+            open.truncate(limit as usize);
+            open
         })
     }
 }

@@ -106,6 +106,11 @@ async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_rename
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
     rig.calm().await;
+    // Found again by its marker, with nothing remembered of how it got its name.
+    rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
+    rig.cycle(0).await;
+    assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
+    rig.calm().await;
     rename(&rig, list, "Plan B").await;
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan B"]);
