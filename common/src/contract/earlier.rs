@@ -228,6 +228,15 @@ mod tests {
         );
         full.reasons.insert(key.clone(), other.clone());
         full.unread.insert(key.location(), other.clone());
+        let failing = state::Failing {
+            passes: 2,
+            refusal: state::Parked {
+                version: None,
+                change_key: None,
+                failure: other,
+            },
+        };
+        full.failing.insert(key.clone(), failing);
         full.left_folder.insert(key.clone());
         full.left_source.insert(key.clone());
         full.note_foreign("key", "somebody");

@@ -10,6 +10,7 @@ mod assemble;
 mod conflict;
 mod decide;
 mod edits;
+mod failed_writes;
 mod gone;
 mod guard;
 mod own_write;

@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Action, Kind, Memo};
+use super::failed_writes::{FailedWrites, GivenUp};
+use super::sides::Side;
 use crate::error::{ErrorClass, Failure, Scope, Stops};
 use crate::model::{FieldSet, LocationKey, SourceKey, Status, Task};
 use crate::state::{LetGo, LetGoReason, Link, LocationState, Parked, Signs, SyncState};
-
-/// A pass ends after this many writes in a row that failed for reasons that are not the item's.
-const FAILURES_IN_A_ROW: u32 = 3;
 
 /// A source cursor that did not move is stored again after this time, so that it does not seem too old.
 const CURSOR_REST: SignedDuration = SignedDuration::from_mins(30);
@@ -66,10 +65,11 @@ pub struct Pass {
     started: Timestamp,
     /// Tasks that the next pass looks at again, whatever the cursors say, with the reason where there is one.
     unfinished: BTreeMap<SourceKey, Option<Failure>>,
+    /// The same of tasks with a second copy that was not dealt with.
+    unfinished_twins: BTreeMap<SourceKey, Option<Failure>>,
     again: bool,
     stopped_by: Option<Failure>,
-    twin_left: bool,
-    failures_in_a_row: u32,
+    failed: FailedWrites,
 }
 
 impl Pass {
@@ -87,10 +87,10 @@ impl Pass {
             reached,
             started,
             unfinished,
+            unfinished_twins: BTreeMap::new(),
             again: false,
             stopped_by: None,
-            twin_left: false,
-            failures_in_a_row: 0,
+            failed: FailedWrites::default(),
         }
     }
 
@@ -148,7 +148,7 @@ impl Pass {
 
     /// Remembers the result of an action.
     pub fn done(&mut self, action: &Action, done: Done) {
-        self.failures_in_a_row = 0;
+        self.failed.answered();
         let key = action.key();
         match (action, done) {
             (Action::CreateInMailbox { link, .. }, Done::Item { id, change_key }) => {
@@ -210,21 +210,25 @@ impl Pass {
             // Both sides are read again at once, and show whether it was done.
             ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
                 self.not_written(action);
-                self.failures_in_a_row = 0;
+                self.failed.answered();
+                self.attempted(action, &failure);
                 self.put_off(action, Some(failure));
                 self.again = true;
             }
             ErrorClass::Refused if failure.stops() == Stops::Part => {
-                self.failures_in_a_row = 0;
+                self.failed.answered();
                 // A second copy that cannot be dealt with is no reason to leave the task alone.
                 if action.kind() != Kind::ConcernsTwin {
                     self.park(action, failure);
                 }
             }
             ErrorClass::Transient | ErrorClass::OutcomeUnknown => {
-                self.failures_in_a_row += 1;
+                self.attempted(action, &failure);
                 self.put_off(action, Some(failure.clone()));
-                if self.failures_in_a_row >= FAILURES_IN_A_ROW {
+                if self
+                    .failed
+                    .count(action.side(), &action.key().location(), &failure)
+                {
                     // Several in a row are more than one item's.
                     self.stopped_by.get_or_insert(failure.at_least(Scope::Person));
                 }
@@ -271,11 +275,30 @@ impl Pass {
         self.stopped_by.get_or_insert(failure);
     }
 
-    /// Sorts the failure of making or renaming a folder: what concerns more than this folder stops the pass.
-    pub fn folder_failed(&mut self, failure: Failure) {
-        if failure.stops() != Stops::Part || failure.class != ErrorClass::Refused {
-            self.stopped_by.get_or_insert(failure);
+    /// Sorts the failure of making the folder of a list: what concerns more than this list stops the pass.
+    pub fn folder_failed(&mut self, location: &LocationKey, failure: Failure) {
+        match failure.class {
+            ErrorClass::Refused if failure.stops() == Stops::Part => {}
+            ErrorClass::Refused | ErrorClass::Throttled { .. } => {
+                self.stopped_by.get_or_insert(failure);
+            }
+            ErrorClass::Transient
+            | ErrorClass::OutcomeUnknown
+            | ErrorClass::Conflict
+            | ErrorClass::Gone
+            | ErrorClass::CursorInvalid => {
+                if self.failed.count(Side::Mailbox, location, &failure) {
+                    self.stopped_by.get_or_insert(failure.at_least(Scope::Person));
+                }
+            }
         }
+    }
+
+    /// A new copy that was not begun, because its folder could not be made.
+    pub fn without_folder(&mut self, action: &Action, failure: Failure) {
+        self.not_written(action);
+        self.attempted(action, &failure);
+        self.put_off(action, Some(failure));
     }
 
     /// An action that was not begun: its task is planned anew the next time.
@@ -284,15 +307,39 @@ impl Pass {
         self.put_off(action, None);
     }
 
-    /// Returns whether no further action may be carried out.
+    /// Returns whether this action is left for the next pass: the pass is stopped, or too many writes in its list failed.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.stopped_by.is_some()
+    pub fn leaves(&self, action: &Action) -> bool {
+        self.stopped_by.is_some() || self.failed.leaves(action)
     }
 
-    /// Ends the carrying out: what is pending from now on is what was left.
+    /// Ends the carrying out: what is pending from now on is what was left. A task whose write fails in pass after pass is
+    /// refused, unless the pass was stopped: then the failures say nothing about single tasks.
     pub fn finish(&mut self) {
-        let unfinished = std::mem::take(&mut self.unfinished);
+        if self.stopped_by.is_none() {
+            let state = &mut self.state;
+            for GivenUp { key, refusal, kind } in self.failed.give_up(&mut state.failing, &state.parked) {
+                match kind {
+                    Kind::ConcernsTwin => {
+                        self.unfinished_twins.remove(&key);
+                    }
+                    Kind::WritesValues | Kind::Deletes => {
+                        self.unfinished.remove(&key);
+                        let failure = Failure {
+                            class: ErrorClass::Refused,
+                            ..refusal.failure
+                        };
+                        state.parked.insert(key, Parked { failure, ..refusal });
+                    }
+                }
+            }
+        }
+        let twins = self.unfinished_twins.clone();
+        let unfinished: BTreeMap<_, _> = twins
+            .into_iter()
+            .chain(std::mem::take(&mut self.unfinished))
+            .collect();
+        self.state.failing.retain(|key, _| unfinished.contains_key(key));
         self.state.pending = unfinished.keys().cloned().collect();
         self.state.reasons = unfinished
             .into_iter()
@@ -317,7 +364,7 @@ impl Pass {
         } = std::mem::take(&mut self.reached);
         let state = &mut self.state;
         // Nothing but its folder's changes tells of a second copy, so they have to be read again.
-        if !self.twin_left {
+        if self.unfinished_twins.is_empty() {
             for (location, (cursor, signs)) in folders {
                 if let Some(place) = state.locations.get_mut(&location) {
                     place.cursor = Some(cursor);
@@ -422,8 +469,17 @@ impl Pass {
 
     fn put_off(&mut self, action: &Action, reason: Option<Failure>) {
         self.state.pending.insert(action.key().clone());
-        self.unfinished.insert(action.key().clone(), reason);
-        self.twin_left |= action.kind() == Kind::ConcernsTwin;
+        let unfinished = match action.kind() {
+            Kind::ConcernsTwin => &mut self.unfinished_twins,
+            Kind::WritesValues | Kind::Deletes => &mut self.unfinished,
+        };
+        unfinished.insert(action.key().clone(), reason);
+    }
+
+    /// Notes a failure of this action that may be its task's own.
+    fn attempted(&mut self, action: &Action, failure: &Failure) {
+        let refusal = self.refusal(action, failure.clone());
+        self.failed.attempted(action, refusal);
     }
 
     /// Removes the record of a write that was not begun, or of which nothing is left to find out.
@@ -434,15 +490,17 @@ impl Pass {
     }
 
     fn park(&mut self, action: &Action, failure: Failure) {
-        let key = action.key();
-        let (version, change_key) = action.based_on(self.state.links.get(key));
-        self.state.parked.insert(
-            key.clone(),
-            Parked {
-                version,
-                change_key,
-                failure,
-            },
-        );
+        let refusal = self.refusal(action, failure);
+        self.state.parked.insert(action.key().clone(), refusal);
+    }
+
+    /// Returns what is remembered of a task whose write is refused.
+    fn refusal(&self, action: &Action, failure: Failure) -> Parked {
+        let (version, change_key) = action.based_on(self.state.links.get(action.key()));
+        Parked {
+            version,
+            change_key,
+            failure,
+        }
     }
 }

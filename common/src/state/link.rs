@@ -128,7 +128,7 @@ pub enum LetGoReason {
     Ignored,
 }
 
-/// A task whose own write was refused: left alone until it changes on either side.
+/// A task whose own write was refused: left alone until it changes on either side, or until the next full check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Version at the source when it was refused.
@@ -137,4 +137,21 @@ pub struct Parked {
     pub change_key: Option<String>,
     /// Why.
     pub failure: Failure,
+}
+
+impl Parked {
+    /// Returns whether both were refused at the same versions on both sides.
+    #[must_use]
+    pub fn is_of_same_versions(&self, other: &Self) -> bool {
+        (&self.version, &self.change_key) == (&other.version, &other.change_key)
+    }
+}
+
+/// A pending task whose write failed for a reason that may be its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// In how many passes it failed, at the same versions and with the same failure.
+    pub passes: u32,
+    /// What is remembered if it is refused.
+    pub refusal: Parked,
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::fingerprint::{Fingerprint, IdleCheck};
-pub use self::link::{LetGo, LetGoReason, Link, Parked, Writing};
+pub use self::link::{Failing, LetGo, LetGoReason, Link, Parked, Writing};
 use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
 
@@ -69,6 +69,9 @@ pub struct SyncState {
     /// Why pending tasks are pending, where a failure is the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<SourceKey, Failure>,
+    /// Pending tasks whose writes keep failing. A build that does not know this list counts nothing and tries them again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failing: BTreeMap<SourceKey, Failing>,
     /// Lists and sites that could not be read. Their tasks stay as they are; they are read again at the next full check.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<LocationKey, Failure>,

@@ -99,7 +99,8 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
         _ if error.may_have_happened() => interrupted(server, intent, code),
         _ => (ErrorClass::Transient, code),
     };
-    Failure::new(class, code, error.to_string()).about(subject(server, intent))
+    // Silence says nothing about the item that was to be written.
+    Failure::new(class, code, error.to_string()).about(codes.reads)
 }
 
 /// Returns the failure of an answer that belongs to another request, or is about something else than what was asked:

@@ -130,7 +130,7 @@ impl Writer<'_> {
         for Deleted { action, done, .. } in deleted {
             let unknown = |reason: &dyn Display| {
                 let text = format!("the copy deleted for {} {reason}", action.key());
-                Failure::new(ErrorClass::OutcomeUnknown, Code::AnswersDisagree, text)
+                Failure::new(ErrorClass::OutcomeUnknown, Code::AnswersDisagree, text).about(Scope::Item)
             };
             match places.next() {
                 Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => self.pass.done(&action, done),
@@ -192,6 +192,7 @@ fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> 
             Code::AnswersDisagree,
             format!("the item created for {key} {reason}"),
         )
+        .about(Scope::Item)
     };
     match answer {
         Some(Ok(item)) => match item.marker {

@@ -1,9 +1,9 @@
 //! Carrying a plan out, one action at a time. What follows from each result is decided in `plan::Pass`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tasksync_common::clock::Clock;
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task, UserKey};
 use tasksync_common::plan::{Action, Done, Pass, Plan, Removal, Side};
 use tasksync_common::state::LocationState;
@@ -72,11 +72,18 @@ impl Writer<'_> {
         let mut deleted = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
-            let homeless = matches!(action, Action::CreateInMailbox { .. })
-                && without_folder.contains(&action.key().location());
-            if self.pass.is_stopped() || late || homeless {
+            if self.pass.leaves(&action) || late {
                 self.report.unfinished |= late;
                 self.pass.not_begun(&action);
+                continue;
+            }
+            if matches!(action, Action::CreateInMailbox { .. })
+                && let Some(why) = without_folder.get(&action.key().location())
+            {
+                match why {
+                    Some(failure) => self.pass.without_folder(&action, failure.clone()),
+                    None => self.pass.not_begun(&action),
+                }
                 continue;
             }
             let at = self.clock.now();
@@ -116,12 +123,13 @@ impl Writer<'_> {
         self.pass.failed(action, failure);
     }
 
-    /// Folders for new locations. Tasks of locations that could not get one have to wait.
-    async fn create_folders(&mut self, folders: &[LocationKey]) -> BTreeSet<LocationKey> {
-        let mut without = BTreeSet::new();
+    /// Makes folders for new locations; returns the locations that have none, with the failure where there was one. Their tasks
+    /// have to wait.
+    async fn create_folders(&mut self, folders: &[LocationKey]) -> BTreeMap<LocationKey, Option<Failure>> {
+        let mut without = BTreeMap::new();
         for location in folders {
             let Some(known) = self.locations.get(location) else {
-                without.insert(location.clone());
+                without.insert(location.clone(), None);
                 continue;
             };
             self.report.mailbox_writes += 1;
@@ -142,8 +150,8 @@ impl Writer<'_> {
                     },
                 ),
                 Err(failure) => {
-                    without.insert(location.clone());
-                    self.pass.folder_failed(failure);
+                    without.insert(location.clone(), Some(failure.clone()));
+                    self.pass.folder_failed(location, failure);
                 }
             }
         }
@@ -380,7 +388,8 @@ impl Writer<'_> {
                 ErrorClass::OutcomeUnknown,
                 Code::AnswersDisagree,
                 format!("the item created for {key} has the id of the copy of {other}"),
-            ));
+            )
+            .about(Scope::Item));
         }
         Ok(created)
     }

@@ -39,6 +39,8 @@ mod policies;
 #[cfg(test)]
 mod probes;
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod scale;
 #[cfg(test)]
 mod source;

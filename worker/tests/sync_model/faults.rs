@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     LostAnswer(u32),
     /// The write does not happen; the server is busy.
     Busy(u32),
+    /// This write and all that follow it do not happen: each fails for a reason that may be its item's own.
+    Fails(u32),
     /// The server refuses this write for good.
     Refused(u32),
     /// The write happens, and the server says that it refused it for good.
@@ -97,6 +99,10 @@ impl Faults {
         self.writes += 1;
         match self.fault {
             Fault::Busy(at) if at == self.writes => Err(failure(ErrorClass::Transient)),
+            Fault::Fails(at) if at <= self.writes => {
+                self.deceived = true;
+                Err(failure(ErrorClass::Transient).about(Scope::Item))
+            }
             Fault::Refused(at) if at == self.writes => {
                 // A second copy that could not be dealt with is met again by the next full check.
                 self.deceived = true;

@@ -81,6 +81,11 @@ fn what_cannot_be_read_arrives_once_it_can() {
 }
 
 #[test]
+fn a_write_that_fails_arrives_later() {
+    everywhere(Fault::Fails);
+}
+
+#[test]
 fn a_write_that_is_done_and_called_refused_is_known_again() {
     everywhere(Fault::FalseRefusal);
 }

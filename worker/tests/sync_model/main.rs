@@ -49,6 +49,15 @@ enum Op {
     LoseState,
 }
 
+/// What people do at last about tasks whose writes were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// They edit each of them.
+    Edited,
+    /// Nothing: only the next full check tries them again.
+    LeftAlone,
+}
+
 fn edit() -> impl Strategy<Value = Edit> {
     let day = prop::option::of(1..28_i8);
     let status = prop::sample::select(vec![
@@ -123,6 +132,7 @@ fn way() -> impl Strategy<Value = Way> {
         2 => at.clone().prop_map(Fault::Crash),
         2 => at.clone().prop_map(Fault::LostAnswer),
         2 => at.clone().prop_map(Fault::Busy),
+        2 => at.clone().prop_map(Fault::Fails),
         1 => at.clone().prop_map(Fault::Refused),
         1 => at.clone().prop_map(Fault::FalseRefusal),
         1 => at.clone().prop_map(Fault::FalseConflict),
@@ -148,6 +158,10 @@ fn way() -> impl Strategy<Value = Way> {
         })
 }
 
+fn refused() -> impl Strategy<Value = Refused> {
+    prop::sample::select(vec![Refused::Edited, Refused::LeftAlone])
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..2_500_i64, act()).prop_map(|(later, act)| Op::Act(later, act)),
@@ -168,10 +182,18 @@ fn one_sync(stage: &Stage, way: &Way) {
 
 /// Runs a history to its end and judges it.
 fn run(skew: i64, history: &[Op]) {
-    run_with(skew, MailboxCapabilities::ALL, Policy::default(), history);
+    for refused in [Refused::Edited, Refused::LeftAlone] {
+        run_with(
+            skew,
+            MailboxCapabilities::ALL,
+            Policy::default(),
+            refused,
+            history,
+        );
+    }
 }
 
-fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, history: &[Op]) {
+fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refused: Refused, history: &[Op]) {
     let stage = Stage::new(skew, capabilities, policy);
     for op in history {
         match op {
@@ -185,10 +207,12 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, histor
         }
     }
     {
-        // What was refused is left alone until it is edited.
         let mut world = stage.shared.world();
         world.now += 60_000;
-        world.edit_refused();
+        match refused {
+            Refused::Edited => world.edit_refused(),
+            Refused::LeftAlone => {}
+        }
     }
     // What a wrong answer hid is seen by the next full check, and so are second copies outside the folders that are watched; it
     // also tries again what was refused.
@@ -271,9 +295,10 @@ proptest! {
     #[test]
     fn both_sides_come_to_rest_and_nothing_is_lost(
         skew in -3_000..3_000_i64,
+        refused in refused(),
         history in prop::collection::vec(op(), 1..40),
     ) {
-        run(skew, &history);
+        run_with(skew, MailboxCapabilities::ALL, Policy::default(), refused, &history);
     }
 
     /// A mailbox server that cannot do one of the things.
@@ -281,6 +306,7 @@ proptest! {
     fn whatever_a_server_cannot_do_nothing_is_lost(
         skew in -3_000..3_000_i64,
         lacks in 0..4_u8,
+        refused in refused(),
         history in prop::collection::vec(op(), 1..30),
     ) {
         let capabilities = MailboxCapabilities {
@@ -294,15 +320,16 @@ proptest! {
         if !capabilities.search_by_key {
             history.iter_mut().for_each(without_moves);
         }
-        run_with(skew, capabilities, Policy::default(), &history);
+        run_with(skew, capabilities, Policy::default(), refused, &history);
     }
 
     #[test]
     fn whatever_a_tenant_wants_nothing_else_is_lost(
         skew in -3_000..3_000_i64,
         policy in policy(),
+        refused in refused(),
         history in prop::collection::vec(op(), 1..30),
     ) {
-        run_with(skew, MailboxCapabilities::ALL, policy, &history);
+        run_with(skew, MailboxCapabilities::ALL, policy, refused, &history);
     }
 }

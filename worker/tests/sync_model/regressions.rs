@@ -11,7 +11,7 @@ use crate::world::Act::{
     Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
 };
 use crate::world::{Act, Edit, Place};
-use crate::{run, run_with};
+use crate::{Refused, run, run_with};
 
 const SYNC: Op = Op::Sync(Way::PLAIN);
 
@@ -521,7 +521,7 @@ fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
             failing(Fault::Lie(left_out)),
             act(DeleteItem(2)),
         ];
-        run_with(0, capabilities, Policy::default(), &history);
+        run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
     }
 }
 
@@ -540,5 +540,29 @@ fn a_title_that_loses_a_merge_is_in_the_journal() {
         act(EditSource(0, Edit::Due(Some(1)))),
         later(EditItem(0, TITLE)),
     ];
-    run_with(0, MailboxCapabilities::ALL, policy, &history);
+    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+}
+
+/// What fails in every pass is refused after the third one; nobody edits it again, and the next full check carries it out.
+#[test]
+fn a_write_that_fails_in_every_pass_arrives_with_the_next_full_check() {
+    for first in 1..4 {
+        for what in [
+            EditSource(0, TITLE),
+            EditItem(0, TITLE),
+            DeleteTask(0),
+            Create(0),
+            Copy(0),
+        ] {
+            let mut history = vec![
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(what),
+                act(EditSource(1, TITLE)),
+            ];
+            history.extend((0..4).map(|_| failing(Fault::Fails(first))));
+            run(0, &history);
+        }
+    }
 }

@@ -37,6 +37,8 @@ pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
         // Web services can be closed for one mailbox or for the organisation; the others tell which.
         403 | 456 if works => Scope::Mailbox,
         300..=399 | 401 | 403 | 404 | 405 | 410 | 456 if class == ErrorClass::Refused => Scope::Server,
+        // The server itself did not answer, which says nothing about the item that was to be written.
+        408 | 502 | 504 => Scope::Mailbox,
         _ => subject(intent),
     };
     let mut detail = format!("HTTP {status}");

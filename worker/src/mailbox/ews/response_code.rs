@@ -98,7 +98,7 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorRequestAborted"
         | "ErrorContentConversionFailed"
         | "ErrorBatchProcessingStopped"
-        // Repeated three times it counts as the item's own fault; the caller counts.
+        // Some servers answer so for ever about one item: `plan::Pass` refuses the item after three passes.
         | "ErrorInternalServerError" => Meaning::Transient(Code::ExchangeError),
 
         "ErrorIrresolvableConflict"

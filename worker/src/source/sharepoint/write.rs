@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
-use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::error::{self, Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
@@ -280,6 +280,7 @@ fn outcome_unknown(key: &SourceKey, list: &TaskList, reason: &str) -> Failure {
             list.web
         ),
     )
+    .about(error::Scope::Item)
 }
 
 /// Whether an instant can be midnight of a date somewhere: zones are up to 14 hours from UTC, rounded up here.
