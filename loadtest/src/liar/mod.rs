@@ -30,6 +30,8 @@ use crate::sim::http::{Handler, Reply, ReplyFuture};
 
 /// Answers kept of each operation.
 const KEPT: usize = 64;
+/// The header by which a client tells its requests apart.
+const REQUEST_ID: &str = "client-request-id";
 /// Longest answer that is kept.
 const KEPT_BYTES: usize = 512 * 1024;
 
@@ -104,6 +106,8 @@ pub struct LiarSpec {
     pub seed: u64,
     /// The only answer that is wrong; `per_mille` has no effect then.
     pub only: Option<Only>,
+    /// A remembered answer bears the `client-request-id` of the request it is given to, so that only its content shows whose it is.
+    pub right_request_id: bool,
 }
 
 /// One answer among those that are given while a liar lies.
@@ -306,8 +310,15 @@ impl Liar {
             .collect();
         let from = if of_others.is_empty() { fitting } else { of_others };
         let chosen = from.get(dice.below(from.len()))?;
+        let mut answer = chosen.answer.clone();
+        if self.spec.right_request_id {
+            answer = answer.without_header(REQUEST_ID);
+            if let Some(id) = honest.header(REQUEST_ID) {
+                answer = answer.with_header(REQUEST_ID, id);
+            }
+        }
         Some((
-            chosen.answer.clone(),
+            answer,
             format!("{} {}", chosen.asker, chosen.owner)
                 .trim_start()
                 .to_owned(),

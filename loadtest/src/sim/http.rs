@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -60,6 +61,7 @@ pub struct Listener {
     scheme: &'static str,
     stop: CancellationToken,
     tasks: TaskTracker,
+    accepted: Arc<AtomicU64>,
 }
 
 impl Listener {
@@ -91,12 +93,21 @@ impl Listener {
         let tasks = TaskTracker::new();
         let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.server)));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        tasks.spawn(accept(listener, handler, acceptor, stop.clone(), tasks.clone()));
+        let accepted = Arc::new(AtomicU64::new(0));
+        let served = Served {
+            handler,
+            acceptor,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            accepted: Arc::clone(&accepted),
+        };
+        tasks.spawn(accept(listener, served));
         Ok(Self {
             address,
             scheme,
             stop,
             tasks,
+            accepted,
         })
     }
 
@@ -117,6 +128,12 @@ impl Listener {
         self.address
     }
 
+    /// Connections that were accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     /// Closes the port and every connection, and waits until all tasks ended.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -131,13 +148,23 @@ impl Drop for Listener {
     }
 }
 
-async fn accept<H: Handler>(
-    listener: TcpListener,
+/// What accepted connections need.
+struct Served<H> {
     handler: Arc<H>,
     acceptor: Option<TlsAcceptor>,
     stop: CancellationToken,
     tasks: TaskTracker,
-) {
+    accepted: Arc<AtomicU64>,
+}
+
+async fn accept<H: Handler>(listener: TcpListener, served: Served<H>) {
+    let Served {
+        handler,
+        acceptor,
+        stop,
+        tasks,
+        accepted: count,
+    } = served;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -148,6 +175,7 @@ async fn accept<H: Handler>(
         if !peer.ip().is_loopback() {
             continue;
         }
+        count.fetch_add(1, Ordering::Relaxed);
         stream.set_nodelay(true).ok();
         let handler = Arc::clone(&handler);
         let acceptor = acceptor.clone();

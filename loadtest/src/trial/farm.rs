@@ -285,6 +285,15 @@ impl Farm {
         )
     }
 
+    /// Connections both servers accepted so far: Exchange, SharePoint.
+    #[must_use]
+    pub fn connections(&self) -> (u64, u64) {
+        (
+            self.exchange_listener.connections(),
+            self.sharepoint_listener.connections(),
+        )
+    }
+
     /// Writes both servers carried out so far because they were asked over HTTP.
     #[must_use]
     pub fn writes(&self) -> u64 {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tasksync_common::error::ErrorClass;
 use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
-use tasksync_loadtest::sim::faults::Fault;
+use tasksync_loadtest::sim::answers::Tamper;
+use tasksync_loadtest::sim::faults::{Aim, Fault};
+use tasksync_loadtest::trial::Farm;
 
 use crate::rig::{Rig, Spec};
 
@@ -328,4 +330,73 @@ async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_t
     // Once the server keeps what it is sent, both sides agree.
     converge(&rig, "an honest server").await;
     assert_eq!(rig.copy(0, list, item).body.unwrap_or_default(), "");
+}
+
+/// Whether nothing is decided about this task: it is pending, or refused, and shown with its reason.
+async fn is_left_open(rig: &Rig, list: ListId, item: ItemId) -> bool {
+    let key = Farm::key(list, item);
+    let state = rig.state(0).await;
+    state.reasons.keys().any(|open| open.as_str() == key)
+        || state.parked.keys().any(|refused| refused.as_str() == key)
+}
+
+/// The folder's changes and the search by key show the copy, and a read by its id does not find it: nothing is deleted, and the
+/// edit arrives once the read finds it.
+#[tokio::test]
+async fn a_copy_that_one_kind_of_read_calls_missing_keeps_its_task_and_its_edit() {
+    for times in [Some(2), None] {
+        let (rig, list, items) = Rig::with_tasks(3).await;
+        let copy = rig.retitle_copy(0, list, items[0], "Edited");
+        let aim = Aim::at("GetItem").containing(&copy.id);
+        let aim = times.map_or_else(|| aim.clone(), |times| aim.clone().times(times));
+        let missing = Fault::Error("ErrorItemNotFound".to_owned());
+        rig.farm.exchange.faults.aim(aim, missing);
+        let writes = rig.farm.sharepoint.stats.item_writes();
+        for cycle in 0..times.map_or(3, |_| 1) {
+            rig.cycle(0).await.report();
+            assert!(!rig.original(list, items[0]).recycled, "{times:?}, cycle {cycle}");
+            assert!(
+                is_left_open(&rig, list, items[0]).await,
+                "{times:?}, cycle {cycle}: {:#?}",
+                rig.state(0).await
+            );
+        }
+        assert_eq!(rig.farm.sharepoint.stats.item_writes(), writes, "{times:?}");
+        rig.farm.exchange.faults.clear();
+        rig.cycle(0).await.report();
+        assert_eq!(rig.original(list, items[0]).title, "Edited", "{times:?}");
+        rig.calm().await;
+    }
+}
+
+/// One edit, and the first read of the item fails: the edit arrives later without a further one.
+#[tokio::test]
+async fn an_edit_that_could_not_be_read_once_arrives_without_a_further_edit() {
+    let percent = Tamper::replace(
+        "<t:PercentComplete>0</t:PercentComplete>",
+        "<t:PercentComplete>12,5</t:PercentComplete>",
+    );
+    let status = Tamper::replace("<t:Status>NotStarted</t:Status>", "<t:Status>Paused</t:Status>");
+    for fault in [
+        Fault::Error("ErrorItemCorrupt".to_owned()),
+        Fault::Error("ErrorInvalidIdMalformed".to_owned()),
+        Fault::Error("ErrorInternalServerError".to_owned()),
+        Fault::Tamper(percent),
+        Fault::Tamper(status),
+    ] {
+        let (rig, list, items) = Rig::with_tasks(3).await;
+        let copy = rig.retitle_copy(0, list, items[0], "Edited");
+        let aim = Aim::at("GetItem").containing(&copy.id).times(1);
+        rig.farm.exchange.faults.aim(aim, fault.clone());
+        rig.cycle(0).await.report();
+        assert_eq!(rig.farm.exchange.stats.snapshot().faults, 1, "{fault:?}");
+        if rig.original(list, items[0]).title != "Edited" {
+            assert!(is_left_open(&rig, list, items[0]).await, "{fault:?}");
+        }
+        rig.cycle(0).await;
+        rig.pass_time(SignedDuration::from_hours(7));
+        rig.cycle(0).await.report();
+        assert_eq!(rig.original(list, items[0]).title, "Edited", "{fault:?}");
+        rig.calm().await;
+    }
 }

@@ -4,6 +4,8 @@
 //! `TASKSYNC_LIES_RUNS` the number of histories, `TASKSYNC_LIES_PER_MILLE` the share of wrong answers, and
 //! `TASKSYNC_LIES_KINDS` their kinds, separated by commas (`all` for all).
 
+mod others;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +32,6 @@ const KINDS: [&str; 8] = [
 
 /// People of a history.
 const PEOPLE: usize = 2;
-/// Rounds of edits until every operation was met.
-const ROUNDS_BEFORE: usize = 2;
 
 /// A farm behind a liar, and what its people did.
 struct Trial {
@@ -54,6 +54,7 @@ fn spec(kinds: &[Lie], seed: u64) -> LiarSpec {
         late: Duration::from_millis(6_000),
         seed,
         only: None,
+        right_request_id: false,
     }
 }
 
@@ -297,134 +298,6 @@ async fn one_wrong_answer(kind: Lie, only: Only, seed: u64, restart: bool) -> Re
         trial.rig.pass_time(SignedDuration::from_mins(6));
     }
     trial.settle().await.map(|()| trial)
-}
-
-/// Everything in a person's mailbox.
-fn mailbox(trial: &Trial, person: usize) -> String {
-    let exchange = &trial.rig.farm.exchange;
-    let smtp = trial.rig.smtp(person);
-    format!("{:#?}\n{:#?}", exchange.folders(smtp), exchange.items(smtp))
-}
-
-/// Edits of both people in their own tasks, such that every operation is needed: each on both sides, new tasks, and the
-/// tasks of the round before deleted.
-fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, ItemId)>) {
-    let list = trial.lists[0];
-    for (at, (person, item)) in std::mem::take(before).into_iter().enumerate() {
-        let side = if at % 2 == 0 {
-            trial.rig.delete_original(list, item);
-            Where::Source
-        } else {
-            trial.rig.delete_copy(person, list, item);
-            Where::Mailbox
-        };
-        trial.did(person, list, item, side, Kind::Deleted);
-    }
-    for person in 0..PEOPLE {
-        let first = i32::try_from(person).unwrap() * 3 + 1;
-        let title = format!("Round {round} of person {person}");
-        trial.rig.retitle_original(list, first, &title);
-        trial.did(person, list, first, Where::Source, Kind::Title(title.clone()));
-        trial.rig.retitle_copy(person, list, first + 1, &title);
-        trial.did(
-            person,
-            list,
-            first + 1,
-            Where::Mailbox,
-            Kind::Title(title.clone()),
-        );
-        for _ in 0..2 {
-            let new = trial.rig.add_task(list, person, &title);
-            trial.did(person, list, new, Where::Source, Kind::Created(title.clone()));
-            before.push((person, new));
-        }
-    }
-}
-
-/// Each kind of answer that the second person was given is given to the first one, once: nothing is written for the wrong
-/// person, nothing is deleted, and both are right after the next honest sync.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_about_one_person_is_taken_for_another() {
-    let mut trial = Trial::start(spec(&[Lie::OthersAnswer], 0)).await;
-    let (mut given, mut before) = (Vec::new(), Vec::new());
-    let mut operations: Vec<String> = Vec::new();
-    for round in 0.. {
-        edits_of_a_round(&mut trial, round, &mut before);
-        // All operations are met before the first is aimed at.
-        let operation = round
-            .checked_sub(ROUNDS_BEFORE)
-            .map(|at| operations[at].clone())
-            .unwrap_or_default();
-        if round == 0 || operation == "CreateFolder" {
-            trial.new_list();
-        }
-        trial.rig.pass_time(SignedDuration::from_hours(4));
-        trial.cycle(1, false).await;
-        trial.cycle(1, true).await;
-        trial.rig.restart();
-        let mailbox_before = mailbox(&trial, 1);
-        trial.liar.aim(Only::FirstOf(operation.clone()));
-        trial.liar.lie(true);
-        for thorough in [false, true] {
-            trial.cycle(0, thorough).await;
-            trial.rig.pass_time(SignedDuration::from_mins(6));
-        }
-        trial.liar.lie(false);
-        let (farm, cycles) = (&trial.rig.farm, trial.cycles.join("\n"));
-        assert_eq!(
-            mailbox(&trial, 1),
-            mailbox_before,
-            "{operation}: written for the wrong person"
-        );
-        let untruths = trial
-            .truth
-            .judge(farm, trial.ledger.edits(), |_, _| String::new());
-        assert!(
-            untruths.deleted.is_empty(),
-            "{operation}: {untruths:#?}\n{cycles}"
-        );
-        for person in 0..PEOPLE {
-            trial.cycle(person, false).await;
-        }
-        let verdict = Oracle::new(&trial.rig.farm).verdict();
-        assert!(
-            verdict.agrees(),
-            "{operation}: {:#?}\n{cycles}",
-            verdict.lines(20)
-        );
-        if trial.liar.has_hit() {
-            given.push(operation);
-        }
-        if round + 1 == ROUNDS_BEFORE {
-            let met = trial.liar.operations().into_iter();
-            operations = met.map(|(_, operation)| operation).collect();
-        }
-        if round + 1 == ROUNDS_BEFORE + operations.len() {
-            break;
-        }
-    }
-    if let Err(wrong) = trial.settle().await {
-        panic!("{wrong}");
-    }
-    for operation in [
-        "CreateFolder",
-        "CreateItem",
-        "FindFolder",
-        "FindItem",
-        "GetFolder",
-        "GetItem",
-        "SyncFolderItems",
-        "UpdateItem",
-        "batch",
-        "getitems",
-        "items.recycle",
-        "items.update",
-    ] {
-        assert!(
-            given.iter().any(|given| given == operation),
-            "{operation}: {given:?}"
-        );
-    }
 }
 
 /// A trial in which the first answer to `operation` is a success for what is not done.

@@ -33,6 +33,8 @@ mod lists;
 #[cfg(test)]
 mod mailbox;
 #[cfg(test)]
+mod mixups;
+#[cfg(test)]
 mod one_host;
 #[cfg(test)]
 mod policies;

@@ -1,6 +1,11 @@
 //! What was remembered is lost or too old.
 
-use tasksync_loadtest::sim::faults::Fault;
+use jiff::SignedDuration;
+use tasksync_common::model::Field;
+use tasksync_common::plan::Action;
+use tasksync_loadtest::sim::answers::{Answer, Tamper};
+use tasksync_loadtest::sim::faults::{Aim, Fault};
+use tasksync_loadtest::trial::Farm;
 
 use crate::rig::Rig;
 
@@ -19,7 +24,7 @@ async fn a_lost_state_is_found_again_without_a_write() {
 #[tokio::test]
 async fn edits_meanwhile_survive_a_lost_state() {
     let (rig, list, items) = Rig::with_tasks(4).await;
-    rig.pass_time(jiff::SignedDuration::from_mins(1));
+    rig.pass_time(SignedDuration::from_mins(1));
     rig.retitle_copy(0, list, items[0], "In the mailbox");
     rig.retitle_original(list, items[1], "At the source");
     rig.delete_copy(0, list, items[2]);
@@ -73,7 +78,7 @@ async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
     rig.farm.sharepoint.set_silent_expiry(true);
     rig.farm.sharepoint.expire_change_tokens(rig.site()).unwrap();
     rig.cycle(0).await;
-    rig.pass_time(jiff::SignedDuration::from_hours(7));
+    rig.pass_time(SignedDuration::from_hours(7));
     rig.cycle(0).await.report();
     assert_eq!(rig.copy(0, list, items[0]).subject, "Edited meanwhile");
     assert!(rig.copies(0, list, items[1]).is_empty());
@@ -111,12 +116,12 @@ async fn cut(rig: &Rig, saves: u64) {
 /// What tasksync wrote before it was killed is later than an edit that was made while it wrote; the edit is kept.
 #[tokio::test]
 async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
-    let earlier = jiff::SignedDuration::from_mins(-1);
+    let earlier = SignedDuration::from_mins(-1);
     let (rig, list, items) = Rig::with_tasks(4).await;
     let at_source_meanwhile = |item, title| {
         rig.farm.sharepoint.clock.set_skew(earlier);
         rig.retitle_original(list, item, title);
-        rig.farm.sharepoint.clock.set_skew(jiff::SignedDuration::ZERO);
+        rig.farm.sharepoint.clock.set_skew(SignedDuration::ZERO);
     };
 
     rig.retitle_original(list, items[0], "First");
@@ -142,7 +147,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(rig.original(list, items[2]).title, "First");
     rig.farm.exchange.clock.set_skew(earlier);
     rig.retitle_copy(0, list, items[2], "Second");
-    rig.farm.exchange.clock.set_skew(jiff::SignedDuration::ZERO);
+    rig.farm.exchange.clock.set_skew(SignedDuration::ZERO);
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[2]).title, "Second");
     rig.calm().await;
@@ -178,12 +183,9 @@ async fn what_was_taken_back_after_a_kill_stays_so() {
     rig.retitle_copy(0, list, items[0], "Mine");
     cut(&rig, 1).await;
     assert_eq!(rig.original(list, items[0]).title, "Mine");
-    rig.farm
-        .sharepoint
-        .clock
-        .set_skew(jiff::SignedDuration::from_mins(1));
+    rig.farm.sharepoint.clock.set_skew(SignedDuration::from_mins(1));
     rig.retitle_original(list, items[0], "Task 0");
-    rig.farm.sharepoint.clock.set_skew(jiff::SignedDuration::ZERO);
+    rig.farm.sharepoint.clock.set_skew(SignedDuration::ZERO);
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Task 0");
     assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
@@ -236,5 +238,66 @@ async fn a_closed_folder_of_deleted_items_stops_nobody() {
     rig.cycle(0).await.report();
     rig.farm.exchange.faults.clear();
     assert_eq!(rig.copy(0, list, new).subject, "New");
+    rig.calm().await;
+}
+
+/// SharePoint shows an old value under the new version, once: both sides are at the remembered versions, and differ.
+#[tokio::test]
+async fn a_difference_that_no_version_shows_is_in_the_plan_at_once_and_repaired_by_the_deep_check() {
+    let (rig, list, items) = Rig::with_tasks(3).await;
+    let misread = Tamper::replace("Edited", "Task 0");
+    let faults = &rig.farm.sharepoint.faults;
+    faults.aim(Aim::at_all(), Fault::Tamper(misread));
+    rig.retitle_original(list, items[0], "Edited");
+    rig.cycle(0).await.report();
+    rig.farm.sharepoint.faults.clear();
+    rig.idle().await;
+    assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
+    let (plan, held) = rig.engine.preview(&rig.user(0)).await.unwrap();
+    assert!(held.is_empty());
+    let key = Farm::key(list, items[0]);
+    let [(_, action)] = &plan.actions[..] else {
+        panic!("{plan:#?}");
+    };
+    assert!(
+        matches!(action, Action::UpdateMailbox { key: found, fields, .. }
+            if found.as_str() == key && fields.contains(Field::Title)),
+        "{action:#?}"
+    );
+    rig.pass_time(SignedDuration::from_hours(8 * 24));
+    rig.cycle(0).await.report();
+    assert_eq!(rig.copy(0, list, items[0]).subject, "Edited");
+    rig.calm().await;
+}
+
+/// A listing of changes without an entry, and with the cursor of all of them.
+fn without_changes(answer: Answer) -> Answer {
+    let text = answer.text();
+    let changes = text
+        .split_once("<m:Changes>")
+        .and_then(|(before, rest)| Some((before, rest.split_once("</m:Changes>")?.1)));
+    match changes {
+        Some((before, after)) => {
+            let emptied = format!("{before}<m:Changes/>{after}");
+            answer.with_body(emptied)
+        }
+        None => answer,
+    }
+}
+
+/// Exchange leaves a change out and moves its cursor on: the next full check lists the folder from the start.
+#[tokio::test]
+async fn an_edit_that_a_folder_does_not_report_arrives_with_the_next_full_check() {
+    let (rig, list, items) = Rig::with_tasks(3).await;
+    let hidden = Fault::Tamper(Tamper::new(without_changes));
+    rig.farm.exchange.faults.next(Some("SyncFolderItems"), 1, hidden);
+    rig.retitle_copy(0, list, items[0], "Edited");
+    rig.cycle(0).await.report();
+    assert_eq!(rig.farm.exchange.stats.snapshot().faults, 1);
+    rig.idle().await;
+    assert_eq!(rig.original(list, items[0]).title, "Task 0");
+    rig.pass_time(SignedDuration::from_hours(7));
+    rig.cycle(0).await.report();
+    assert_eq!(rig.original(list, items[0]).title, "Edited");
     rig.calm().await;
 }

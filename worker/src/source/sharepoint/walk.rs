@@ -318,8 +318,10 @@ impl Walk<'_> {
             .collect();
         let mut lists = Vec::new();
         for (id, reply) in chosen.iter().zip(self.client.send_all(asks).await?) {
-            let (Some(fields), Some(list)) = (self.present(*id, reply, &OF_COLUMNS, true)?, entries.get(id))
-            else {
+            let (Some(fields), Some(list)) = (
+                self.present(*id, reply, &OF_COLUMNS, "InternalName", true)?,
+                entries.get(id),
+            ) else {
                 continue;
             };
             let Some(columns) = Columns::read(&fields) else {
@@ -355,7 +357,7 @@ impl Walk<'_> {
             .collect();
         let replies = self.client.send_all(asks).await?;
         for (id, reply) in others.iter().zip(replies) {
-            let types = self.present(*id, reply, &["StringId"], false)?;
+            let types = self.present(*id, reply, &["StringId"], "StringId", false)?;
             if types.is_some_and(|types| default_is_task(&types)) {
                 chosen.push(*id);
             }
@@ -364,18 +366,27 @@ impl Walk<'_> {
         Ok(chosen)
     }
 
-    /// The answer about a list, or `None` when it went away meanwhile or cannot be read, which is noted.
+    /// The answer about a list, of which each entry is known by `key`; `None` when it went away meanwhile or cannot be read, which
+    /// is noted.
     fn present(
         &mut self,
         list: Uuid,
         reply: Result<Reply, Refusal>,
         names: &[&str],
+        key: &str,
         is_task_list: bool,
     ) -> Result<Option<Cell>, Failure> {
         let failure = match reply {
             Ok(reply) => match reply.read(names) {
-                Ok(answer) if odata::entries(&answer).is_some() => return Ok(Some(answer)),
-                Ok(_) => bad(self.site, &format!("list {list}: the answer is no list")),
+                Ok(answer) => match odata::entries(&answer) {
+                    // Entries of something else: the answer to another question.
+                    Some(entries) if entries.iter().any(|entry| odata::text(entry, key).is_none()) => bad(
+                        self.site,
+                        &format!("list {list}: an entry of the answer has no {key}"),
+                    ),
+                    Some(_) => return Ok(Some(answer)),
+                    None => bad(self.site, &format!("list {list}: the answer is no list")),
+                },
                 Err(failure) => failure,
             },
             Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(None),

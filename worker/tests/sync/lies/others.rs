@@ -1,0 +1,181 @@
+//! Answers about another person.
+
+use jiff::SignedDuration;
+use tasksync_loadtest::liar::{LiarSpec, Lie, Only};
+use tasksync_loadtest::sharepoint::people::ItemId;
+use tasksync_loadtest::trial::{Kind, Oracle, Where};
+
+use super::{PEOPLE, Trial, spec};
+use crate::mixups::foreign_answers;
+
+/// Rounds of edits until every operation was met.
+const ROUNDS_BEFORE: usize = 2;
+
+/// Operations whose answers are the same for everybody, so that none can be taken for another's: `DeleteItem` answers success and
+/// names nothing; a site's own values are those of the site; `lists.update` is the test's.
+const SAME_FOR_ALL: [&str; 6] = [
+    "DeleteItem",
+    "lists.update",
+    "permissions",
+    "timezone",
+    "web",
+    "webs",
+];
+
+/// Operations of which the second person's answer must have been given to the first one. `getchanges` and others are tried, too; they
+/// are asked once for all people of a site, and what was answered while the second person was synced does no harm.
+const SWAPPED: [&str; 14] = [
+    "CreateFolder",
+    "CreateItem",
+    "FindFolder",
+    "FindItem",
+    "GetFolder",
+    "GetItem",
+    "SyncFolderItems",
+    "UpdateFolder",
+    "UpdateItem",
+    "batch",
+    "ensureuser",
+    "getitems",
+    "items.recycle",
+    "items.update",
+];
+
+/// Of these, the operations whose answers always have one message that names what it is about: a wrong one is counted. Answers to
+/// the others may be empty, say "not found", or have another number of messages.
+const RECOGNISED: [(&str, &str); 3] = [
+    ("ews", "UpdateFolder"),
+    ("ews", "UpdateItem"),
+    ("sharepoint", "ensureuser"),
+];
+
+/// Everything in a person's mailbox.
+fn mailbox(trial: &Trial, person: usize) -> String {
+    let exchange = &trial.rig.farm.exchange;
+    let smtp = trial.rig.smtp(person);
+    format!("{:#?}\n{:#?}", exchange.folders(smtp), exchange.items(smtp))
+}
+
+/// Edits of both people in their own tasks, such that every operation is needed: each on both sides, new tasks, and the
+/// tasks of the round before deleted.
+fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, ItemId)>) {
+    let list = trial.lists[0];
+    for (at, (person, item)) in std::mem::take(before).into_iter().enumerate() {
+        let side = if at % 2 == 0 {
+            trial.rig.delete_original(list, item);
+            Where::Source
+        } else {
+            trial.rig.delete_copy(person, list, item);
+            Where::Mailbox
+        };
+        trial.did(person, list, item, side, Kind::Deleted);
+    }
+    for person in 0..PEOPLE {
+        let first = i32::try_from(person).unwrap() * 3 + 1;
+        let title = format!("Round {round} of person {person}");
+        trial.rig.retitle_original(list, first, &title);
+        trial.did(person, list, first, Where::Source, Kind::Title(title.clone()));
+        trial.rig.retitle_copy(person, list, first + 1, &title);
+        trial.did(
+            person,
+            list,
+            first + 1,
+            Where::Mailbox,
+            Kind::Title(title.clone()),
+        );
+        for _ in 0..2 {
+            let new = trial.rig.add_task(list, person, &title);
+            trial.did(person, list, new, Where::Source, Kind::Created(title.clone()));
+            before.push((person, new));
+        }
+    }
+}
+
+/// Each kind of answer that the second person was given is given to the first one, once: nothing is written for the wrong
+/// person, nothing is deleted, and both are right after the next honest sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_about_one_person_is_taken_for_another() {
+    let mut trial = Trial::start(LiarSpec {
+        right_request_id: true,
+        ..spec(&[Lie::OthersAnswer], 0)
+    })
+    .await;
+    let (mut given, mut before) = (Vec::new(), Vec::new());
+    let mut operations: Vec<String> = Vec::new();
+    for round in 0.. {
+        edits_of_a_round(&mut trial, round, &mut before);
+        // All operations are met before the first is aimed at.
+        let operation = round
+            .checked_sub(ROUNDS_BEFORE)
+            .map(|at| operations[at].clone())
+            .unwrap_or_default();
+        if round == 0 || operation == "CreateFolder" {
+            trial.new_list();
+        }
+        if round == 0 || operation == "UpdateFolder" {
+            let title = format!("Errands {round}");
+            crate::lists::rename(&trial.rig, trial.lists[1], &title).await;
+        }
+        trial.rig.pass_time(SignedDuration::from_hours(4));
+        trial.cycle(1, false).await;
+        trial.cycle(1, true).await;
+        trial.rig.restart();
+        let mailbox_before = mailbox(&trial, 1);
+        trial.liar.aim(Only::FirstOf(operation.clone()));
+        trial.liar.lie(true);
+        let recognised = RECOGNISED.iter().find(|(_, name)| *name == operation);
+        let recognised = recognised.map(|(server, _)| (*server, foreign_answers(server)));
+        for thorough in [false, true] {
+            trial.cycle(0, thorough).await;
+            trial.rig.pass_time(SignedDuration::from_mins(6));
+        }
+        trial.liar.lie(false);
+        if trial.liar.has_hit()
+            && let Some((server, before)) = recognised
+        {
+            assert!(foreign_answers(server) > before, "{operation}: not counted");
+        }
+        let (farm, cycles) = (&trial.rig.farm, trial.cycles.join("\n"));
+        assert_eq!(
+            mailbox(&trial, 1),
+            mailbox_before,
+            "{operation}: written for the wrong person"
+        );
+        let untruths = trial
+            .truth
+            .judge(farm, trial.ledger.edits(), |_, _| String::new());
+        assert!(
+            untruths.deleted.is_empty(),
+            "{operation}: {untruths:#?}\n{cycles}"
+        );
+        for person in 0..PEOPLE {
+            trial.cycle(person, false).await;
+        }
+        let verdict = Oracle::new(&trial.rig.farm).verdict();
+        assert!(
+            verdict.agrees(),
+            "{operation}: {:#?}\n{cycles}",
+            verdict.lines(20)
+        );
+        if trial.liar.has_hit() {
+            given.push(operation);
+        }
+        if round + 1 == ROUNDS_BEFORE {
+            let met = trial.liar.operations().into_iter();
+            operations = met.map(|(_, operation)| operation).collect();
+            operations.retain(|operation| !SAME_FOR_ALL.contains(&operation.as_str()));
+        }
+        if round + 1 == ROUNDS_BEFORE + operations.len() {
+            break;
+        }
+    }
+    if let Err(wrong) = trial.settle().await {
+        panic!("{wrong}");
+    }
+    for operation in SWAPPED {
+        assert!(
+            given.iter().any(|given| given == operation),
+            "{operation}: {given:?}"
+        );
+    }
+}
