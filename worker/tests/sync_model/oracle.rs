@@ -149,6 +149,7 @@ impl Oracle {
             | JournalKind::CompletedInMailbox
             | JournalKind::LeftInMailbox
             | JournalKind::RestoredInMailbox
+            | JournalKind::DeletionSetBackInMailbox
             | JournalKind::SecondCopyRemoved
             | JournalKind::SecondCopyLeft
             | JournalKind::Other(_) => return,
