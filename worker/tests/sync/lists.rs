@@ -94,7 +94,7 @@ async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_rename
         .farm
         .exchange
         .person_creates_folder(rig.smtp(0), &tasks, taken, "IPF.Task");
-    made.unwrap();
+    let made = made.unwrap();
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
@@ -106,7 +106,9 @@ async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_rename
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
     rig.calm().await;
-    // Found again by its marker, with nothing remembered of how it got its name.
+    // Found again by its marker, with nothing remembered of how it got its name, which nobody has any more.
+    let mail = &rig.farm.exchange;
+    mail.person_renames_folder(rig.smtp(0), &made, "Mine").unwrap();
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
