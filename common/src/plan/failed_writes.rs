@@ -91,11 +91,12 @@ impl FailedWrites {
     pub(super) fn attempted(&mut self, action: &Action, refusal: Parked) {
         let (key, kind) = (action.key(), action.kind());
         // Where a task's own write and that of a second copy fail, the task's own counts.
-        let of_task = self
+        let own_failed = self
             .attempts
             .get(key)
             .is_some_and(|known| known.kind != Kind::ConcernsTwin);
-        if !is_wide(&refusal.failure) && !(of_task && kind == Kind::ConcernsTwin) {
+        let outranked = own_failed && kind == Kind::ConcernsTwin;
+        if !outranked && !is_wide(&refusal.failure) {
             self.attempts.insert(key.clone(), Attempt { refusal, kind });
         }
     }
