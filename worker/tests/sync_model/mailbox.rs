@@ -400,7 +400,7 @@ impl Mailbox for ModelMailbox {
                 if !world.folders.contains_key(&folder) {
                     return Err(failure(ErrorClass::Gone));
                 }
-                world.oracle.created(&key);
+                world.oracle.created(&key, &task);
                 let now = world.now + world.skew;
                 let created = world.add_item(Item {
                     key: Some(key),

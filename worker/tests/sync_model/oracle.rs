@@ -124,8 +124,10 @@ impl Oracle {
         self.open.remove(&number_of(task));
     }
 
-    pub(crate) fn created(&mut self, key: &SourceKey) {
+    /// A copy is made with the source's values: what the person makes of it from now on is an edit of theirs, and no conflict.
+    pub(crate) fn created(&mut self, key: &SourceKey, task: &Task) {
         self.taken.remove(key);
+        self.open.retain(|number, _| task.title != format!("t{number}"));
     }
 
     /// The person's values were sent to the source, whatever happened to the copy meanwhile.

@@ -566,3 +566,39 @@ fn a_write_that_fails_in_every_pass_arrives_with_the_next_full_check() {
         }
     }
 }
+
+/// A copy is edited in the very second in which it is made, and before it is read back: the edit is later than what it was made of.
+#[test]
+fn a_copy_that_is_edited_while_its_sync_is_under_way() {
+    let capabilities = MailboxCapabilities {
+        conditional_writes: false,
+        ..MailboxCapabilities::ALL
+    };
+    let between = |before_writing| {
+        Op::Sync(Way {
+            before_writing: Some(before_writing),
+            ..Way::PLAIN
+        })
+    };
+    let history = [
+        act(Create(0)),
+        between(Unassign(0)),
+        act(DeleteItem(0)),
+        act(Create(1)),
+        SYNC,
+        act(EditItem(0, TITLE)),
+        act(EditSource(5, Edit::Due(Some(1)))),
+        Op::Sync(Way {
+            fault: Fault::ReadRefused(7),
+            full: true,
+            before_writing: Some(Create(0)),
+            ..Way::PLAIN
+        }),
+        Op::Sync(Way {
+            while_reading: Some(EditItem(1, TITLE)),
+            before_writing: Some(EditItem(0, TITLE)),
+            ..Way::PLAIN
+        }),
+    ];
+    run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+}
