@@ -280,13 +280,17 @@ impl Scheduler {
         Ok(filled)
     }
 
-    /// Whether nobody is in the order although somebody is enrolled.
+    /// Returns whether the order is empty although people are opted in. The order is asked before and after the registry: a person
+    /// who is opted in between two questions is in both, and nothing was lost.
     async fn order_is_lost(&self) -> Result<bool, Failure> {
         if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);
         }
         let active = self.dispatcher.registry.active_tenants(None, 1).await?;
-        Ok(!active.is_empty())
+        if active.is_empty() {
+            return Ok(false);
+        }
+        self.dispatcher.schedule.is_empty().await
     }
 
     /// Compares registry and order when leading begins, in turn, and when the order was found empty.
