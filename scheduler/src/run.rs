@@ -281,7 +281,7 @@ impl Scheduler {
     }
 
     /// Returns whether the order is empty although people are opted in. The order is asked before and after the registry: a person
-    /// who is opted in between two questions is in both, and nothing was lost.
+    /// whose opt-in ends between the two answers is in both, and no loss.
     async fn order_is_lost(&self) -> Result<bool, Failure> {
         if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);

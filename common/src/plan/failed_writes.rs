@@ -11,8 +11,8 @@ use crate::state::{Failing, Parked};
 /// A pass stops after this many failed writes in a row that concern more than one list.
 const WIDE_IN_A_ROW: u32 = 3;
 
-/// After this many failed writes in a row of which each concerns one task or list, the list that they have in common is left for the next
-/// pass. Without such a list, or when a second one would be left, the pass stops.
+/// After this many failed writes in a row of which each concerns one task or list, their list is left for the next pass.
+/// When they were in more than one list, or when a list was left just before, the pass stops.
 const NARROW_IN_A_ROW: u32 = 10;
 
 /// A task is refused when its write failed in this many passes.
@@ -26,9 +26,9 @@ type Place = (Side, LocationKey);
 pub(super) struct FailedWrites {
     /// Failures in a row that concern more than one list.
     wide: u32,
-    /// Failures in a row that concern one task or list each, …
+    /// Failures in a row that concern one task or list each.
     narrow: u32,
-    /// … and where they were.
+    /// Where the failures that `narrow` counts were.
     places: BTreeSet<Place>,
     /// Where nothing more is written in this pass.
     left: BTreeSet<Place>,
@@ -40,7 +40,7 @@ pub(super) struct FailedWrites {
 /// A failed write that may be its task's own fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Attempt {
-    /// What is remembered of the task if it is refused.
+    /// The entry in `parked` that the task gets when it is refused.
     refusal: Parked,
     kind: Kind,
 }

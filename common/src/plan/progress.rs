@@ -494,7 +494,7 @@ impl Pass {
         self.state.parked.insert(action.key().clone(), refusal);
     }
 
-    /// Returns what is remembered of a task whose write is refused.
+    /// Returns the entry in `parked` of the action's task.
     fn refusal(&self, action: &Action, failure: Failure) -> Parked {
         let (version, change_key) = action.based_on(self.state.links.get(action.key()));
         Parked {

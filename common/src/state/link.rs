@@ -152,6 +152,6 @@ impl Parked {
 pub struct Failing {
     /// In how many passes it failed, at the same versions and with the same failure.
     pub passes: u32,
-    /// What is remembered if it is refused.
+    /// The entry in `parked` that the task gets when it is refused.
     pub refusal: Parked,
 }

@@ -354,7 +354,7 @@ fn unknown(key: &UserKey) -> ApiError {
     )
 }
 
-/// Returns what is remembered of a user; `None` before the first sync.
+/// Returns a user's saved sync state; `None` before the first sync.
 async fn state_of(parts: &Parts, key: &UserKey) -> Result<Option<Result<SyncState, StateError>>, ApiError> {
     let stored = parts.registry.sync_state(key).await?;
     Ok(stored.map(|stored| SyncState::decode(&stored.blob)))

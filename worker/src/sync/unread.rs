@@ -10,8 +10,8 @@ use tasksync_common::state::SyncState;
 
 use super::load::Loaded;
 
-/// Raises the alerts for what this pass could not read. What was told before is raised again only in a full check, so that
-/// an alert costs one write per person and full check.
+/// Raises the alerts for what this pass could not read. A failure that the person's state already holds is raised again
+/// only in a full check, so that an alert costs one write per person and full check.
 pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded) -> Result<(), Failure> {
     let (reached, before) = (loaded.pass.reached(), loaded.pass.saved());
     for (location, failure) in &reached.unread {

@@ -1,5 +1,5 @@
-//! Many people opt in while their mail server does not answer, and the process is killed meanwhile: nobody is forgotten, and
-//! the reason of who is not synced is seen by everybody.
+//! Forty people opt in while their mail server does not answer, and the process is killed: after the restart all of them
+//! are due, and the list of users shows why they are not synced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
         "{status}"
     );
     assert_eq!(status["enrolment"]["state"], "enabled");
-    // Late is told whatever the number of failures.
+    // The alert about late syncs does not depend on the number of failures.
     eventually_async("the alert", async || {
         alerts_of_the_tenant(&service).await == ["syncs-late"]
     })

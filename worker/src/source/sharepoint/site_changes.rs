@@ -185,10 +185,7 @@ impl SharePointSource {
 
     /// Lists whose columns, content or permissions changed as a whole: the person's items in them are listed anew,
     /// because a change of permissions is no change of items.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is read and where it goes; the callers are in this file"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "what is read, and where it goes")]
     pub(super) async fn look_again(
         &self,
         site: &Site,
@@ -200,7 +197,7 @@ impl SharePointSource {
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
         self.list_into(site, user, found, lists, seen, reading).await?;
-        // What is in the mailbox and was not listed: deleted, given to somebody else, or hidden.
+        // A linked task that the listing leaves out was deleted, reassigned or hidden from the person.
         let mut unlisted: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
         for key in linked.iter().filter(|key| !seen.contains_key(*key)) {
             let list = list_of(key).filter(|list| lists.contains(list) && !reading.unread.contains_key(list));

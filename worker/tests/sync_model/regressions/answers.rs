@@ -1,0 +1,145 @@
+//! Histories that once ended badly: answers that contradict each other, merges, writes that fail again and again.
+
+use tasksync_common::plan::{ConflictPolicy, Policy};
+use tasksync_worker::mailbox::MailboxCapabilities;
+
+use super::*;
+use crate::run_with;
+
+/// A copy whose creation was cut off was deleted, and one that the person made of it was moved: the search found that one, one
+/// read by its id did not, and the task was deleted.
+#[test]
+fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
+    for wrong in 1..14 {
+        run(
+            0,
+            &[
+                act(Create(0)),
+                SYNC,
+                act(Create(1)),
+                failing(Fault::Crash(2)),
+                act(Copy(1)),
+                act(DeleteItem(1)),
+                act(Move(1, Place::Own)),
+                failing(Fault::Lie(wrong)),
+            ],
+        );
+    }
+}
+
+/// After a lost state, the search met an item that was moved meanwhile, and its folder was not remembered: nobody looked for it
+/// there, and its deletion was not seen.
+#[test]
+fn a_second_copy_moved_after_a_lost_state() {
+    run(
+        0,
+        &[
+            act(Create(0)),
+            failing(Fault::LostAnswer(2)),
+            Op::Act(1, Copy(0)),
+            LoseState,
+            meanwhile(Move(0, Place::Own)),
+            act(DeleteItem(0)),
+        ],
+    );
+}
+
+/// Where nothing can be searched for by key, one listing that left a copy out was enough to make it a second time.
+#[test]
+fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
+    let capabilities = MailboxCapabilities {
+        search_by_key: false,
+        ..MailboxCapabilities::ALL
+    };
+    for left_out in 1..12 {
+        let history = [
+            act(Create(0)),
+            act(Create(1)),
+            failing(Fault::Late(5)),
+            LoseState,
+            failing(Fault::ReadRefused(1)),
+            act(EditSource(1, TITLE)),
+            failing(Fault::Lie(left_out)),
+            act(DeleteItem(2)),
+        ];
+        run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+    }
+}
+
+/// A merge writes the source's edits into the mailbox first; the title that the mailbox wins in the next pass is an edit of the
+/// source that loses.
+#[test]
+fn a_title_that_loses_a_merge_is_in_the_journal() {
+    let policy = Policy {
+        conflicts: ConflictPolicy::Merge,
+        ..Policy::default()
+    };
+    let history = [
+        act(Create(0)),
+        SYNC,
+        act(EditSource(0, TITLE)),
+        act(EditSource(0, Edit::Due(Some(1)))),
+        later(EditItem(0, TITLE)),
+    ];
+    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+}
+
+/// What fails in every pass is refused after the third one; nobody edits it again, and the next full check carries it out.
+#[test]
+fn a_write_that_fails_in_every_pass_arrives_with_the_next_full_check() {
+    for first in 1..4 {
+        for what in [
+            EditSource(0, TITLE),
+            EditItem(0, TITLE),
+            DeleteTask(0),
+            Create(0),
+            Copy(0),
+        ] {
+            let mut history = vec![
+                act(Create(0)),
+                act(Create(0)),
+                SYNC,
+                act(what),
+                act(EditSource(1, TITLE)),
+            ];
+            history.extend((0..4).map(|_| failing(Fault::Fails(first))));
+            run(0, &history);
+        }
+    }
+}
+
+/// A copy is edited in the very second in which it is made, and before it is read back: the edit is later than what it was made of.
+#[test]
+fn a_copy_that_is_edited_while_its_sync_is_under_way() {
+    let capabilities = MailboxCapabilities {
+        conditional_writes: false,
+        ..MailboxCapabilities::ALL
+    };
+    let between = |before_writing| {
+        Op::Sync(Way {
+            before_writing: Some(before_writing),
+            ..Way::PLAIN
+        })
+    };
+    let history = [
+        act(Create(0)),
+        between(Unassign(0)),
+        act(DeleteItem(0)),
+        act(Create(1)),
+        SYNC,
+        act(EditItem(0, TITLE)),
+        act(EditSource(5, Edit::Due(Some(1)))),
+        Op::Sync(Way {
+            fault: Fault::ReadRefused(7),
+            full: true,
+            before_writing: Some(Create(0)),
+            ..Way::PLAIN
+        }),
+        Op::Sync(Way {
+            while_reading: Some(EditItem(1, TITLE)),
+            before_writing: Some(EditItem(0, TITLE)),
+            ..Way::PLAIN
+        }),
+    ];
+    run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+}
