@@ -276,7 +276,7 @@ seam! {
         /// Raises an alert, or refreshes the evidence of the open one of the same tenant, user and code. `true` when new.
         /// Fails with class `Gone` when the tenant or user is not in the registry.
         async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure>;
-        /// Ends open alerts of a tenant (and user, when given) with this code; the number ended.
+        /// Ends the open alert with this code of a user, or of the tenant itself when no user is given; the number ended.
         async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure>;
         /// Ends the open alert of a tenant about this list or site. `false` when there was none.
         async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure>;

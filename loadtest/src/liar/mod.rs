@@ -106,8 +106,6 @@ pub struct LiarSpec {
     pub seed: u64,
     /// The only answer that is wrong; `per_mille` has no effect then.
     pub only: Option<Only>,
-    /// A remembered answer bears the `client-request-id` of the request it is given to, so that only its content shows whose it is.
-    pub right_request_id: bool,
 }
 
 /// One answer among those that are given while a liar lies.
@@ -287,7 +285,8 @@ impl Liar {
     }
 
     /// A remembered answer to the same operation that differs from the honest one, and whose it was: of the same owner, or of
-    /// another. Those that were given to another asker come first.
+    /// another. Those that were given to another asker come first. It bears the `client-request-id` of the request it is given
+    /// to, so that only its content shows whose it is.
     fn remembered(
         &self,
         ask: &Ask,
@@ -310,12 +309,9 @@ impl Liar {
             .collect();
         let from = if of_others.is_empty() { fitting } else { of_others };
         let chosen = from.get(dice.below(from.len()))?;
-        let mut answer = chosen.answer.clone();
-        if self.spec.right_request_id {
-            answer = answer.without_header(REQUEST_ID);
-            if let Some(id) = honest.header(REQUEST_ID) {
-                answer = answer.with_header(REQUEST_ID, id);
-            }
+        let mut answer = chosen.answer.clone().without_header(REQUEST_ID);
+        if let Some(id) = honest.header(REQUEST_ID) {
+            answer = answer.with_header(REQUEST_ID, id);
         }
         Some((
             answer,

@@ -24,7 +24,6 @@ fn spec(kinds: &[Lie]) -> LiarSpec {
         late: Duration::from_millis(1),
         seed: 7,
         only: None,
-        right_request_id: false,
     }
 }
 

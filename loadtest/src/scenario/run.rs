@@ -162,7 +162,6 @@ fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
         late: lies.late.0,
         seed: scenario.seed,
         only: None,
-        right_request_id: false,
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded) -> Result<(),
         let Some(failure) = reason.as_ref().filter(|_| !reached.unread.contains_key(location)) else {
             continue;
         };
-        if reached.full || !before.without_dates.contains_key(location) {
+        let is_new = !before.without_dates.contains_key(location) || before.unread.contains_key(location);
+        if reached.full || is_new {
             tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "a list has no dates");
             raise(registry, loaded, location, failure, Code::ListWithoutDates).await?;
         }

@@ -408,7 +408,7 @@ impl Alerts for MemoryRegistry {
                 open.tenant != *tenant
                     || open.failure.code != code
                     || open.location.is_some()
-                    || user.is_some_and(|user| open.user.as_ref() != Some(user))
+                    || open.user.as_ref() != user
             });
             (before - rows.alerts.len()) as u64
         })

@@ -54,7 +54,6 @@ fn spec(kinds: &[Lie], seed: u64) -> LiarSpec {
         late: Duration::from_millis(6_000),
         seed,
         only: None,
-        right_request_id: false,
     }
 }
 

@@ -342,3 +342,24 @@ async fn what_was_refused_once_is_tried_again_at_the_next_full_check() {
     assert!(rig.state(0).await.parked.is_empty());
     rig.calm().await;
 }
+
+/// A gateway that loses its SharePoint for some minutes is no fault of the tasks that were written then: none of them waits
+/// for the next full check.
+#[tokio::test]
+async fn a_gateway_without_its_server_refuses_no_task() {
+    for status in [408, 502, 504] {
+        let lists = TwoLists::with(EDITED + 2).await;
+        lists.refuse("items.update", &lists.in_a, &Fault::Status(status));
+        for item in &lists.in_a[..2] {
+            lists.rig.retitle_copy(0, lists.a, *item, "Edited");
+        }
+        for _ in 0..4 {
+            lists.rig.cycle(0).await;
+        }
+        assert_eq!(lists.left().await, (2, 0), "{status}");
+        lists.rig.farm.sharepoint.faults.clear();
+        lists.rig.cycle(0).await.report();
+        assert_eq!(lists.left().await, (0, 0), "{status}");
+        lists.rig.calm().await;
+    }
+}

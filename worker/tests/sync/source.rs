@@ -153,6 +153,29 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     rig.calm().await;
 }
 
+/// A list that cannot be read and then can, but for its dates, is named with the reason that holds now.
+#[tokio::test]
+async fn the_alert_of_a_list_names_what_is_wrong_with_it_now() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let nothing = || Fault::Instead(Answer::json(200, "{}"));
+    for (refused, code) in [
+        ("timezone", Code::ListWithoutDates),
+        ("getitems", Code::ListUnreadable),
+        ("timezone", Code::ListWithoutDates),
+    ] {
+        let faults = &rig.farm.sharepoint.faults;
+        faults.clear();
+        faults.aim(Aim::at(refused), nothing());
+        rig.add_task(list, 0, refused);
+        rig.cycle(0).await;
+        let alerts = rig.registry.alerts(None, 10).await.unwrap();
+        let codes: Vec<Code> = alerts.iter().map(|alert| alert.failure.code).collect();
+        assert_eq!(codes, [code]);
+        rig.pass_time(SignedDuration::from_mins(11));
+    }
+}
+
 fn location(list: ListId) -> LocationKey {
     LocationKey::sharepoint_list(&list.to_string())
 }

@@ -18,7 +18,7 @@ const RAISE_OF_LOCATION: &str = "INSERT INTO location_alerts (since, confirmed, 
     VALUES ($1, $1, $2, $3, $4) ON CONFLICT (tenant, location) DO NOTHING";
 const REFRESH_OF_LOCATION: &str = "UPDATE location_alerts SET failure = $3, confirmed = $1 \
     WHERE tenant = $2 AND location = $4";
-const END: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2";
+const END_OF_TENANT: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id IS NULL";
 const END_OF_USER: &str = "DELETE FROM alerts WHERE tenant = $1 AND code = $2 AND user_id = $3";
 const END_OF_LOCATION: &str = "DELETE FROM location_alerts WHERE tenant = $1 AND location = $2";
 const END_STALE: &str = "DELETE FROM location_alerts WHERE confirmed < $1";
@@ -99,7 +99,7 @@ impl Alerts for SqlRegistry {
                     .bind(tenant.as_str())
                     .bind(code.as_str())
                     .bind(user.as_str()),
-                None => transaction.query(END).bind(tenant.as_str()).bind(code.as_str()),
+                None => transaction.query(END_OF_TENANT).bind(tenant.as_str()).bind(code.as_str()),
             };
             let ended = query
                 .execute()

@@ -22,9 +22,11 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// What stops when a request about it fails with this class and code.
-    pub(super) fn stops(self, class: ErrorClass, code: Code) -> error::Scope {
+    /// What stops when a request about it fails with this status, class and code.
+    pub(super) fn stops(self, status: u16, class: ErrorClass, code: Code) -> error::Scope {
         let subject = match (self, class) {
+            // The server did not answer its gateway, which says nothing about the item that was to be written.
+            (_, ErrorClass::OutcomeUnknown) if matches!(status, 408 | 502 | 504) => error::Scope::Person,
             // A refusal of the site is everybody's; what may pass is one person's until several meet it.
             (Self::Site | Self::Feed, ErrorClass::Refused) => error::Scope::Server,
             (Self::Person, ErrorClass::Refused) if code == Code::SharePointDenied => error::Scope::Server,

@@ -233,7 +233,7 @@ fn without_metadata(value: &Value) -> Value {
 pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
     let error: ErrorBody = errors::read_body(body);
     let (class, code) = errors::classify(status, &error, scope, intent);
-    let stops = scope.stops(class, code);
+    let stops = scope.stops(status, class, code);
     let mut detail = format!("{name}: HTTP {status}");
     if let Some(number) = error.code {
         detail.push_str(&format!(", {number} {}", error.kind));

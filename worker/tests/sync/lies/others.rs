@@ -1,7 +1,7 @@
 //! Answers about another person.
 
 use jiff::SignedDuration;
-use tasksync_loadtest::liar::{LiarSpec, Lie, Only};
+use tasksync_loadtest::liar::{Lie, Only};
 use tasksync_loadtest::sharepoint::people::ItemId;
 use tasksync_loadtest::trial::{Kind, Oracle, Where};
 
@@ -95,11 +95,7 @@ fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, It
 /// person, nothing is deleted, and both are right after the next honest sync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_about_one_person_is_taken_for_another() {
-    let mut trial = Trial::start(LiarSpec {
-        right_request_id: true,
-        ..spec(&[Lie::OthersAnswer], 0)
-    })
-    .await;
+    let mut trial = Trial::start(spec(&[Lie::OthersAnswer], 0)).await;
     let (mut given, mut before) = (Vec::new(), Vec::new());
     let mut operations: Vec<String> = Vec::new();
     for round in 0.. {

@@ -333,7 +333,7 @@ fn no_row_stops_more_than_it_is_about() {
                         ..ErrorBody::default()
                     };
                     let (class, code) = classify(status, &body, scope, intent);
-                    let failure = Failure::new(class, code, "").about(scope.stops(class, code));
+                    let failure = Failure::new(class, code, "").about(scope.stops(status, class, code));
                     let nobody_looked = known(body.code) == Known::Other || known(body.code) == Known::Absent;
                     let expected = match status {
                         401 | 300..=399 if nobody_looked => Stops::Tenant,
