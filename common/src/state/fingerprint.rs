@@ -14,6 +14,9 @@ pub struct Fingerprint {
     /// As in [`SyncState`](super::SyncState).
     pub source_cursor_at: Option<Timestamp>,
     /// As in [`SyncState`](super::SyncState).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// As in [`SyncState`](super::SyncState).
     pub full_check_at: Option<Timestamp>,
     /// Folders with their signs.
     pub folders: Vec<(String, Option<Signs>)>,
@@ -31,6 +34,9 @@ pub struct IdleCheck<'a> {
     pub source_cursor: Option<&'a str>,
     /// As in [`Fingerprint`].
     pub source_cursor_at: Option<Timestamp>,
+    /// As in [`Fingerprint`].
+    #[serde(borrow, default)]
+    pub identity: Option<&'a str>,
     /// As in [`Fingerprint`].
     pub full_check_at: Option<Timestamp>,
     /// As in [`Fingerprint`].

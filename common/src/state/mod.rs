@@ -58,6 +58,9 @@ pub struct SyncState {
     pub source_cursor: Option<String>,
     /// When that position was stored.
     pub source_cursor_at: Option<Timestamp>,
+    /// Who the person is at the source, in the source's own form; `None` before a listing told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// When everything was last compared.
     pub full_check_at: Option<Timestamp>,
     /// Locations with their folders.
@@ -165,6 +168,7 @@ impl SyncState {
         Fingerprint {
             source_cursor: self.source_cursor.clone(),
             source_cursor_at: self.source_cursor_at,
+            identity: self.identity.clone(),
             full_check_at: self.full_check_at,
             folders: self
                 .locations
@@ -301,6 +305,7 @@ mod tests {
         let fingerprint = Fingerprint {
             source_cursor: Some("cursor".to_owned()),
             source_cursor_at: Some(Timestamp::UNIX_EPOCH),
+            identity: Some("ana".to_owned()),
             full_check_at: None,
             ..state().fingerprint()
         };
@@ -308,6 +313,7 @@ mod tests {
         let check = IdleCheck::decode(&bytes).unwrap();
         assert_eq!(check.source_cursor, fingerprint.source_cursor.as_deref());
         assert_eq!(check.source_cursor_at, fingerprint.source_cursor_at);
+        assert_eq!(check.identity, fingerprint.identity.as_deref());
         assert_eq!(check.full_check_at, fingerprint.full_check_at);
         assert_eq!(check.unfinished, fingerprint.unfinished);
         let folders = fingerprint

@@ -86,6 +86,9 @@ pub struct SourceChanges {
     pub cursor: String,
     /// Whether this is everything: a complete listing whose every page was read.
     pub complete: bool,
+    /// Who the person is at the source, in a form of its own. It is kept with the person's state and given back in [`Person`], so
+    /// that another process need not ask again. `None` where there is nothing new to keep.
+    pub identity: Option<String>,
 }
 
 /// A person at the source.
@@ -93,6 +96,18 @@ pub struct SourceChanges {
 pub struct Person {
     /// Sign-in name.
     pub login: String,
+    /// What the source told of the person before, see [`SourceChanges::identity`].
+    pub identity: Option<String>,
+}
+
+impl Person {
+    /// Returns a person of whom the source told nothing yet.
+    pub fn new(login: impl Into<String>) -> Self {
+        Self {
+            login: login.into(),
+            identity: None,
+        }
+    }
 }
 
 /// What is written into a task: only `fields` of `task`.

@@ -82,10 +82,11 @@ impl Loader<'_> {
             (found.source, found.signs, found.folder_gone)
         });
         let owner = self.context.owner(&enrolment)?;
+        let (saved, version) = decoded(&user, stored);
         let person = Person {
             login: enrolment.source_login.clone(),
+            identity: saved.identity.clone(),
         };
-        let (saved, version) = decoded(&user, stored);
         let mut state = saved.clone();
         let full = work.full
             || version == 0

@@ -73,6 +73,9 @@ impl SourceReader<'_> {
             cursor: changes.cursor.clone(),
             ..SourceReading::default()
         };
+        if changes.identity.is_some() {
+            state.identity.clone_from(&changes.identity);
+        }
         take_changes(state, &mut reading, changes);
         let mut questions: BTreeSet<SourceKey> = state.pending.iter().chain(&state.held).cloned().collect();
         let unsettled = state.links.iter().filter(|(_, link)| link.is_unsettled());

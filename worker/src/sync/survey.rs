@@ -94,6 +94,15 @@ impl<'a> Candidate<'a> {
         self.open()?.source_cursor
     }
 
+    /// Returns the person as the source knows them.
+    fn person(&self) -> Person {
+        let identity = self.check.as_ref().and_then(|check| check.identity);
+        Person {
+            login: self.known.enrolment.source_login.clone(),
+            identity: identity.map(str::to_owned),
+        }
+    }
+
     /// Keys of the tasks that are in the mailbox.
     fn linked(&self) -> BTreeSet<SourceKey> {
         let stored = self.known.stored.as_ref();
@@ -210,9 +219,7 @@ impl SyncEngine {
             let answer = match place.ok().and_then(|place| silent.get(place)?.1.clone()) {
                 Some(unchanged) => Ok(unchanged),
                 None => {
-                    let person = Person {
-                        login: candidate.known.enrolment.source_login.clone(),
-                    };
+                    let person = candidate.person();
                     source.changes(&person, cursor, &candidate.linked()).await
                 }
             };

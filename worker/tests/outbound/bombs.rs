@@ -180,7 +180,7 @@ async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) -> usize {
         } else {
             // A source asks its site once for all people, so each is a tenant of its own.
             let source = rig.source(&format!("contoso-{number}"), &hostile);
-            let person = Person { login: "ana".into() };
+            let person = Person::new("ana");
             bombs.spawn(async move { source.everything(&person).await.map(drop) });
         }
     }

@@ -135,7 +135,7 @@ async fn through_the_adapters(
     for _ in 0..12 {
         let failure = mailbox.folders(&owner).await.unwrap_err();
         writeln!(said, "{failure} {failure:?}").unwrap();
-        let person = Person { login: "ana".into() };
+        let person = Person::new("ana");
         let failure = source.everything(&person).await.unwrap_err();
         writeln!(said, "{failure} {failure:?}").unwrap();
     }

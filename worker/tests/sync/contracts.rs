@@ -85,9 +85,7 @@ impl SourceBench for Bench {
     }
 
     fn person(&self) -> Person {
-        Person {
-            login: self.login.clone(),
-        }
+        Person::new(self.login.clone())
     }
 
     async fn create(&self, title: &str) -> SourceKey {

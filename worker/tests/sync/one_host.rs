@@ -114,9 +114,7 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
     );
     let asked = exchange.requests.load(Ordering::SeqCst);
     let context = rig.tenants.get(&rig.tenant_id()).await.unwrap();
-    let person = Person {
-        login: rig.person(0).login.clone(),
-    };
+    let person = Person::new(rig.person(0).login.clone());
     let read = context.connections.source.everything(&person).await.unwrap();
     let titles: Vec<&str> = read
         .tasks

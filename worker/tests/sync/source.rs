@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use tasksync_common::error::Code;
 use tasksync_common::model::LocationKey;
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::Closed;
 use tasksync_loadtest::sharepoint::people::{ItemEdit, ListId, ListSpec};
+use tasksync_loadtest::sharepoint::{Closed, Operation};
 use tasksync_loadtest::sim::answers::{Answer, Tamper};
 use tasksync_loadtest::sim::faults::{Aim, Fault};
 
@@ -153,24 +153,54 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     rig.calm().await;
 }
 
+/// The next process takes who a person is from the person's state; after a day the site is asked again, once.
+#[tokio::test]
+async fn who_a_person_is_is_asked_by_one_process_for_all() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    let asked = |rig: &Rig| rig.farm.sharepoint.stats.operations(Operation::EnsureUser);
+    assert_eq!(asked(&rig), 2);
+    for (hours, times) in [(1, 2), (7, 2), (25, 3)] {
+        rig.restart();
+        rig.pass_time(SignedDuration::from_hours(hours));
+        let title = format!("After {hours} hours");
+        rig.retitle_original(list, item, &title);
+        rig.cycle(0).await.report();
+        assert_eq!(rig.copy(0, list, item).subject, title);
+        assert_eq!(asked(&rig), times, "after {hours} hours");
+    }
+    rig.calm().await;
+}
+
 /// A list that cannot be read and then can, but for its dates, is named with the reason that holds now.
 #[tokio::test]
 async fn the_alert_of_a_list_names_what_is_wrong_with_it_now() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let nothing = || Fault::Instead(Answer::json(200, "{}"));
-    for (refused, code) in [
-        ("timezone", Code::ListWithoutDates),
-        ("getitems", Code::ListUnreadable),
-        ("timezone", Code::ListWithoutDates),
+    let other = rig.tasks_list("Other");
+    rig.add_task(other, 0, "In a list without dates");
+    for code in [
+        Code::ListWithoutDates,
+        Code::ListUnreadable,
+        Code::ListWithoutDates,
     ] {
         let faults = &rig.farm.sharepoint.faults;
         faults.clear();
-        faults.aim(Aim::at(refused), nothing());
-        rig.add_task(list, 0, refused);
+        let no_zone = Fault::Instead(Answer::json(200, "{}"));
+        faults.aim(Aim::at("timezone"), no_zone);
+        if code == Code::ListUnreadable {
+            let items = Aim::at("getitems").containing(&list.to_string());
+            faults.aim(items, Fault::Error("-2147024749".to_owned()));
+        }
+        rig.add_task(list, 0, "Report");
         rig.cycle(0).await;
         let alerts = rig.registry.alerts(None, 10).await.unwrap();
-        let codes: Vec<Code> = alerts.iter().map(|alert| alert.failure.code).collect();
+        let of_list = alerts
+            .iter()
+            .filter(|alert| alert.location == Some(location(list)));
+        let codes: Vec<Code> = of_list.map(|alert| alert.failure.code).collect();
         assert_eq!(codes, [code]);
         rig.pass_time(SignedDuration::from_mins(11));
     }

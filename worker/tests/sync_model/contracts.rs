@@ -58,9 +58,7 @@ impl SourceBench for Bench {
     }
 
     fn person(&self) -> Person {
-        Person {
-            login: "ana".to_owned(),
-        }
+        Person::new("ana")
     }
 
     async fn create(&self, title: &str) -> SourceKey {

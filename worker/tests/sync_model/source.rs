@@ -64,6 +64,7 @@ impl World {
             unread: Vec::new(),
             cursor: self.source_log.len().to_string(),
             complete,
+            identity: None,
         }
     }
 }

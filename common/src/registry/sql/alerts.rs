@@ -99,7 +99,10 @@ impl Alerts for SqlRegistry {
                     .bind(tenant.as_str())
                     .bind(code.as_str())
                     .bind(user.as_str()),
-                None => transaction.query(END_OF_TENANT).bind(tenant.as_str()).bind(code.as_str()),
+                None => transaction
+                    .query(END_OF_TENANT)
+                    .bind(tenant.as_str())
+                    .bind(code.as_str()),
             };
             let ended = query
                 .execute()

@@ -132,9 +132,7 @@ impl TenantChecks for Checks {
             connections,
             installation,
         };
-        let person = Person {
-            login: user.source_login.clone(),
-        };
+        let person = Person::new(user.source_login.clone());
         let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
         let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
         UserCheck { person, mailbox }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::cursor::Cursor;
 use super::gone::Missing;
+use super::identity::Identity;
 use super::items::Read;
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
@@ -142,7 +143,14 @@ impl SharePointSource {
             return Err(unknown(person));
         }
         let readings = self.keep_unread_sites(readings, None, &BTreeSet::new())?;
-        Ok(self.collect(readings, true))
+        let users = self.sites.iter().filter_map(|site| {
+            let (user, at) = site.people.known(&person.login)?;
+            Some((site.name.as_str(), user, at))
+        });
+        Ok(SourceChanges {
+            identity: Identity::of(&person.login, users).map(|identity| identity.to_text()),
+            ..self.collect(readings, true)
+        })
     }
 
     /// Lets one site that cannot be read stop nobody, while another can: it keeps its place in the cursor, and its known
@@ -240,6 +248,7 @@ impl SharePointSource {
             locations: locations.into_values().collect(),
             cursor: cursor.to_text(),
             complete,
+            identity: None,
             unread: unread
                 .into_iter()
                 .map(|(list, failure)| UnreadLocation {
@@ -345,7 +354,7 @@ impl SharePointSource {
     /// The person in a site.
     pub(super) async fn user(&self, site: &Site, person: &Person) -> Result<Option<Arc<SiteUser>>, Failure> {
         site.people
-            .user(&self.client, site, &person.login, &self.settings, false)
+            .user(&self.client, site, person, &self.settings, false)
             .await
     }
 

@@ -57,7 +57,7 @@ impl SharePointSource {
         for site in &self.sites {
             let user = site
                 .people
-                .user(&self.client, site, &person.login, &self.settings, true)
+                .user(&self.client, site, person, &self.settings, true)
                 .await?;
             if user.is_some() {
                 return Ok(());

@@ -17,6 +17,7 @@ mod errors;
 mod feed;
 mod fields;
 mod gone;
+mod identity;
 mod items;
 mod json;
 mod judge;

@@ -10,12 +10,14 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::errors::Scope;
+use super::identity::Identity;
 use super::json::Cell;
 use super::lists::TaskList;
 use super::log::Subject;
 use super::presence::Permissions;
 use super::wire::{Ask, Refusal, Reply};
 use super::{SharePointSettings, Site, locked, odata};
+use crate::source::Person;
 
 /// A person in a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,36 +58,52 @@ const UNKNOWN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 impl People {
     /// Returns the person in the site; `None` when the site does not know them. `fresh` asks the server whatever is known.
     ///
-    /// Which tasks are a person's rests on this answer alone, so it counts when it is the known one or is given twice.
+    /// Which tasks are a person's rests on this answer alone, so it counts when it is the known one or is given twice. What
+    /// this process does not know is taken from the person's identity, which another process asked for.
     pub(super) async fn user(
         &self,
         client: &Client,
         site: &Site,
-        login: &str,
+        person: &Person,
         settings: &SharePointSettings,
         fresh: bool,
     ) -> Result<Option<Arc<SiteUser>>, Failure> {
-        let now = client.now();
-        if let Some((user, at)) = locked(&self.users).get(login).filter(|_| !fresh) {
-            let lifetime = if user.is_some() {
-                USER_LIFETIME
-            } else {
-                UNKNOWN_LIFETIME
-            };
-            if at.duration_until(now) < lifetime {
-                return Ok(user.clone());
+        let (login, now) = (&*person.login, client.now());
+        let mut known = locked(&self.users).get(login).cloned();
+        if !holds(known.as_ref(), now) {
+            let kept = Identity::kept_of(person).and_then(|identity| identity.in_site(&site.name));
+            if let Some((user, at)) = kept {
+                known = Some((Some(Arc::new(user)), at));
             }
         }
-        let known = locked(&self.users).get(login).map(|(user, _)| user.clone());
+        if let Some((user, at)) = known.as_ref().filter(|known| !fresh && holds(Some(known), now)) {
+            self.learn(login, user.clone(), *at, settings);
+            return Ok(user.clone());
+        }
         let user = ensure_user(client, site, login).await?.map(Arc::new);
-        if known.as_ref() != Some(&user) && ensure_user(client, site, login).await?.map(Arc::new) != user {
+        let is_known = known.is_some_and(|(known, _)| known == user);
+        if !is_known && ensure_user(client, site, login).await?.map(Arc::new) != user {
             let reason = format!("two answers disagree about who \"{login}\" is in the site");
             return Err(unusable(site, Code::AnswersDisagree, &reason));
         }
-        let mut users = locked(&self.users);
-        make_room(&mut users, settings.people, |(_, at)| *at);
-        users.insert(login.into(), (user.clone(), now));
+        self.learn(login, user.clone(), now, settings);
         Ok(user)
+    }
+
+    fn learn(&self, login: &str, user: Option<Arc<SiteUser>>, at: Timestamp, settings: &SharePointSettings) {
+        let mut users = locked(&self.users);
+        if users.get(login).is_some_and(|(_, known_at)| *known_at == at) {
+            return;
+        }
+        make_room(&mut users, settings.people, |(_, at)| *at);
+        users.insert(login.into(), (user, at));
+    }
+
+    /// Returns the person as the site last answered, and when; `None` where it does not know them or was not asked.
+    pub(super) fn known(&self, login: &str) -> Option<(SiteUser, Timestamp)> {
+        let users = locked(&self.users);
+        let (user, at) = users.get(login)?;
+        Some((SiteUser::clone(user.as_ref()?), *at))
     }
 
     /// Returns what the person may do with lists, or with items that have permissions of their own: in the order asked for.
@@ -170,6 +188,18 @@ impl People {
         }
         Ok(answers)
     }
+}
+
+/// Returns whether this is known and need not be asked again. A time that lies as far ahead is no time of ours.
+fn holds(known: Option<&Known>, now: Timestamp) -> bool {
+    known.is_some_and(|(user, at)| {
+        let lifetime = if user.is_some() {
+            USER_LIFETIME
+        } else {
+            UNKNOWN_LIFETIME
+        };
+        at.duration_until(now).abs() < lifetime
+    })
 }
 
 /// Asks once who a login is in the site.

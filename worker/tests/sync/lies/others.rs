@@ -112,7 +112,9 @@ async fn no_answer_about_one_person_is_taken_for_another() {
             let title = format!("Errands {round}");
             crate::lists::rename(&trial.rig, trial.lists[1], &title).await;
         }
-        trial.rig.pass_time(SignedDuration::from_hours(4));
+        // Who a person is holds for a day.
+        let hours = if operation == "ensureuser" { 25 } else { 4 };
+        trial.rig.pass_time(SignedDuration::from_hours(hours));
         trial.cycle(1, false).await;
         trial.cycle(1, true).await;
         trial.rig.restart();

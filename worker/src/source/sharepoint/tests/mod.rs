@@ -100,7 +100,7 @@ async fn stage_within(batches: bool, settings: SharePointSettings, maximum_answe
 }
 
 fn person(login: &str) -> Person {
-    Person { login: login.into() }
+    Person::new(login)
 }
 
 fn key(id: i64) -> SourceKey {
