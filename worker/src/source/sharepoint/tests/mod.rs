@@ -3,6 +3,7 @@
 mod answers;
 mod cursors;
 mod fake;
+mod gone;
 mod lists;
 mod pages;
 mod session;
