@@ -32,6 +32,8 @@ pub(crate) async fn read<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -40,5 +42,21 @@ mod tests {
         let thread = || std::thread::current().id();
         assert_eq!(read(LARGE, thread).await.unwrap(), here);
         assert_ne!(read(LARGE + 1, thread).await.unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn a_third_large_answer_waits_for_one_of_two_places() {
+        let places = || AT_ONCE.available_permits();
+        let both = AT_ONCE.acquire_many(2).await.unwrap();
+        assert_eq!(places(), 0);
+        let mut third = std::pin::pin!(read(LARGE + 1, places));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert_eq!(
+            read(LARGE, places).await.unwrap(),
+            0,
+            "a small answer needs no place"
+        );
+        drop(both);
+        assert!(third.await.unwrap() < 2, "it has its own place while it is read");
     }
 }

@@ -23,6 +23,12 @@ pub(super) fn take(bytes: usize) -> bool {
     .unwrap_or(true)
 }
 
+/// What is left; `None` for work without a budget.
+#[cfg(test)]
+pub(crate) fn left() -> Option<usize> {
+    LEFT.try_with(Cell::get).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

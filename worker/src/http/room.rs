@@ -193,6 +193,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_tenant_has_one_place_as_long_as_there_is_room() {
+        let room = Room::default();
+        let now = |number: u32| {
+            let payer = payer(&format!("tenant {number}"));
+            room.place(&payer, ANSWER).now_or_never()
+        };
+        let places: Vec<Place> = (0..ROOM / ANSWER).map_while(now).collect();
+        assert_eq!((places.len(), room.free()), (12, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_goes_to_a_waiting_tenant_that_has_nothing() {
+        let room = Room::default();
+        let mut held = Vec::new();
+        for (name, places) in [("a", 6), ("b", 2), ("c", 2), ("d", 1), ("e", 1)] {
+            for _ in 0..places {
+                held.push(room.place(&payer(name), ANSWER).now_or_never().unwrap());
+            }
+        }
+        assert_eq!(room.free(), 0);
+        let (e, newcomer) = (payer("e"), payer("newcomer"));
+        let mut second = std::pin::pin!(room.place(&e, ANSWER));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut first = std::pin::pin!(room.place(&newcomer, ANSWER));
+        assert!(first.as_mut().now_or_never().is_none());
+        held.remove(0);
+        assert!(
+            second.now_or_never().is_none(),
+            "its share is one place while six want some"
+        );
+        assert!(first.now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn an_answer_larger_than_all_room_comes_alone() {
         let room = Room::default();
         let place = room.place(&payer("a"), u32::MAX).await;

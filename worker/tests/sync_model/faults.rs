@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     ReadRefused(u32),
     /// This read leaves something out or calls it missing, although it is there.
     Lie(u32),
+    /// The changes of a folder go on for 2,000 pages, each with an id of this many bytes.
+    Endless(usize),
 }
 
 /// The fault of the sync that runs, and how many calls there were.

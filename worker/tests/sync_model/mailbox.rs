@@ -221,6 +221,16 @@ impl Mailbox for ModelMailbox {
                     world.faults.relist = false;
                     return Err(failure(ErrorClass::CursorInvalid));
                 }
+                if let Fault::Endless(bytes) = world.faults.fault {
+                    world.pages += 1;
+                    return Ok(ChangePage {
+                        changes: vec![ItemChange::Gone {
+                            id: "x".repeat(bytes),
+                        }],
+                        cursor: format!("page {}", world.pages),
+                        last: world.pages == 2_000,
+                    });
+                }
                 let here = |item: u32| world.items.get(&item).is_some_and(|found| found.folder == number);
                 let mut changes = Vec::new();
                 if let Some(cursor) = &cursor {

@@ -15,6 +15,8 @@
 mod contract;
 #[cfg(test)]
 mod contracts;
+#[cfg(test)]
+mod endless;
 mod engine;
 mod faults;
 #[cfg(test)]

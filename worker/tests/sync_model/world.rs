@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) deceived: bool,
     /// Writes of all syncs.
     pub(crate) all_writes: u32,
+    /// Pages of changes that a fault made up.
+    pub(crate) pages: u32,
     /// What goes wrong in the sync that runs.
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
@@ -132,6 +134,7 @@ impl World {
             saved: None,
             version: 0,
             deceived: false,
+            pages: 0,
             all_writes: 0,
             faults: Faults::default(),
             oracle: Oracle::default(),

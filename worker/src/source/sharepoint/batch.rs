@@ -271,6 +271,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_so_many_parts_and_levels_and_no_more() {
+        let part = "--a\nContent-Type: application/http\n\nHTTP/1.1 204\n\n";
+        let of = |parts: usize| format!("{}--a--", part.repeat(parts));
+        let flat = |parts: usize| parse("multipart/mixed; boundary=a", &bytes(&of(parts)));
+        assert_eq!(flat(PARTS).unwrap().len(), PARTS);
+        assert!(flat(PARTS + 1).unwrap_err().contains("too many parts"));
+        let nested = |levels: usize| {
+            let innermost = "HTTP/1.1 204\n\n".to_owned();
+            let inside = (1..=levels).fold(
+                (innermost, "application/http".to_owned()),
+                |(inner, kind), level| {
+                    let body = format!("--b{level}\nContent-Type: {kind}\n\n{inner}\n--b{level}--\n");
+                    (body, format!("multipart/mixed; boundary=b{level}"))
+                },
+            );
+            parse(&inside.1, &bytes(&inside.0))
+        };
+        assert_eq!(nested(DEPTH).unwrap().len(), 1);
+        assert!(nested(DEPTH + 1).unwrap_err().contains("too deep"));
+    }
+
+    #[test]
     fn a_body_may_hold_the_boundary_inside_a_line() {
         let body = "--x\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{\"Title\":\"--x--\"}\r\n--x--\r\n";
         let answers = parse("multipart/mixed; boundary=x", &bytes(body)).unwrap();

@@ -152,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn of_an_overlong_description_the_beginning_is_read() {
+        let long = "x".repeat(LONGEST + 1);
+        for rich in [false, true] {
+            assert_eq!(from_column(&long, rich).unwrap().content.len(), LONGEST, "{rich}");
+        }
+    }
+
+    #[test]
     fn each_column_gets_its_own_form() {
         let text = Body {
             kind: BodyKind::Text,

@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_longer_than_any_of_ours_is_not_read() {
+        let of = |sites: usize| {
+            let tokens = (0..sites).map(|site| (site_name(&site.to_string()), "t".repeat(200)));
+            Cursor::new(Timestamp::UNIX_EPOCH, tokens.collect(), BTreeMap::new()).to_text()
+        };
+        assert!(Cursor::parse(&of(1_000)).is_ok());
+        let failure = Cursor::parse(&of(1_300)).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::CursorInvalid);
+    }
+
+    #[test]
     fn age_and_sites_are_checked_before_the_server_is_asked() {
         let birth: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
         let cursor = Cursor::new(birth, BTreeMap::from([("a".into(), "t".into())]), BTreeMap::new());

@@ -81,6 +81,10 @@ pub struct SharePointSettings {
     pub page_size: usize,
     /// Pages per listing.
     pub pages_per_list: usize,
+    /// Most tasks in the listing of one person.
+    pub person_items: usize,
+    /// Most bytes of tasks in the listing of one person.
+    pub person_bytes: usize,
     /// Webs walked per site, the root web included; 1 for the root web alone.
     pub webs_per_site: usize,
     /// Task lists per site.
@@ -107,6 +111,8 @@ impl Default for SharePointSettings {
             batch_size: 20,
             page_size: 100,
             pages_per_list: 200,
+            person_items: 50_000,
+            person_bytes: 32 * 1024 * 1024,
             webs_per_site: 50,
             lists_per_site: 1_000,
             items: 20_000,

@@ -365,6 +365,9 @@ mod tests {
                 "{asked} {login}"
             );
         }
+        let long = |bytes: usize| "a".repeat(bytes);
+        assert!(site_user(&long(1_000), &answer(&long(1_000), "")).is_ok());
+        assert!(site_user(&long(1_001), &answer(&long(1_001), "")).is_err());
         assert!(site_user("ana", &json!({"Id": 0, "LoginName": "ana"}).into()).is_err());
         assert!(site_user("ana", &json!({"Id": 12}).into()).is_err());
     }

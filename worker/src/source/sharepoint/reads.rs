@@ -19,10 +19,6 @@ use crate::large;
 
 /// Ids asked for in one CAML query.
 const IDS: usize = 100;
-/// Most bytes of tasks in the listing of one person.
-const PERSON_BYTES: usize = 32 * 1024 * 1024;
-/// Most tasks in the listing of one person.
-const PERSON_ITEMS: usize = 50_000;
 
 /// An entry of an answer with items.
 struct Entry {
@@ -380,8 +376,8 @@ pub(super) async fn assigned_to(
                 }
             }
             read_again(client, list, user, &again, listing).await?;
-            if bytes > PERSON_BYTES || count > PERSON_ITEMS {
-                return Err(too_much(site));
+            if bytes > settings.person_bytes || count > settings.person_items {
+                return Err(too_much(site, settings));
             }
             if more && walk.pages >= settings.pages_per_list.max(1) {
                 *listing = Listing::Unread(Trouble::certain(
@@ -486,13 +482,13 @@ fn is_too_large(refusal: &Refusal) -> bool {
     refusal.failure.code == Code::SharePointAnswerTooLarge
 }
 
-fn too_much(site: &Site) -> Failure {
+fn too_much(site: &Site, settings: &SharePointSettings) -> Failure {
     Failure::new(
         ErrorClass::Refused,
         Code::SharePointAnswerTooLarge,
         format!(
-            "{}: more than {PERSON_ITEMS} tasks or {PERSON_BYTES} bytes of tasks are assigned to one person",
-            site.address
+            "{}: more than {} tasks or {} bytes of tasks are assigned to one person",
+            site.address, settings.person_items, settings.person_bytes
         ),
     )
 }

@@ -294,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_an_answer_has_a_limit() {
+        let of = |entries: usize| {
+            let body = format!("{{\"value\":[{}0]}}", "0,".repeat(entries - 1));
+            let reply = reply("GET x", None, &Bytes::from(body), None, Intent::Read).unwrap();
+            reply.read(&[])
+        };
+        assert!(of(ENTRIES).is_ok());
+        let failure = of(ENTRIES + 1).unwrap_err();
+        assert_eq!(failure.code, Code::SharePointBadAnswer);
+    }
+
+    #[test]
     fn a_page_instead_of_json_is_a_bad_answer_and_leaves_a_write_open() {
         let page = Bytes::from_static(b" <html>");
         let failure = reply("GET x", Some("text/html"), &page, None, Intent::Read).unwrap_err();

@@ -4,6 +4,7 @@ mod answers;
 mod cursors;
 mod fake;
 mod gone;
+mod limits;
 mod lists;
 mod pages;
 mod session;

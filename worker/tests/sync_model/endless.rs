@@ -1,0 +1,36 @@
+//! A folder whose changes do not come to an end costs one pass, and no more memory than its limit.
+
+use tasksync_common::error::Code;
+use tasksync_common::plan::Policy;
+use tasksync_worker::mailbox::MailboxCapabilities;
+
+use crate::engine::{Stage, Way};
+use crate::faults::Fault;
+use crate::world::{Act, Edit};
+
+/// The failure of a sync whose folder has pages with an id of so many bytes without end, and how many were read.
+fn endless(bytes: usize) -> (Option<Code>, u32) {
+    let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
+    stage.shared.world().act(&Act::Create(0));
+    assert!(stage.sync(&Way::PLAIN) && stage.sync(&Way::PLAIN));
+    stage.shared.world().act(&Act::EditItem(0, Edit::Title));
+    let way = Way {
+        fault: Fault::Endless(bytes),
+        ..Way::PLAIN
+    };
+    assert!(!stage.sync(&way), "{bytes}");
+    let (failure, pages) = (stage.failure(), stage.shared.world().pages);
+    // What was changed meanwhile arrives once the folder can be read to its end.
+    assert!(stage.sync(&Way::PLAIN));
+    (failure, pages)
+}
+
+#[test]
+fn the_ids_of_one_folders_changes_take_16_mib_at_most() {
+    assert_eq!(endless(1024 * 1024), (Some(Code::BudgetExhausted), 17));
+}
+
+#[test]
+fn one_folders_changes_have_a_thousand_pages_at_most() {
+    assert_eq!(endless(1), (Some(Code::AnswersDisagree), 1_000));
+}
