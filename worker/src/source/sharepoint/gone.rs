@@ -96,19 +96,33 @@ impl Sightings {
 }
 
 impl SharePointSource {
-    /// Decides about a list that no walk found, or that one answer denied. It is gone when SharePoint answers a request by its id with its own error
-    /// for a missing list twice, at least 5 minutes apart, while the site answers; after a lost web, at least one full
-    /// check apart. A refused, redirected or failed request, or a 404 of something before SharePoint, proves nothing.
+    /// Decides about a list that no walk found, or that one answer denied. It is gone when SharePoint answers a request by
+    /// its id with its own error for a missing list twice, at least 5 minutes apart, while the site answers; after a lost
+    /// web, at least one full check apart. Each time a new walk of the site must not show it either. A refused, redirected
+    /// or failed request, or a 404 of something before SharePoint, proves nothing.
     ///
     /// # Errors
     /// When the whole server or the account is the cause.
     pub(super) async fn missing(&self, list: Uuid) -> Result<Missing, Failure> {
+        let mut not_walked = HashMap::new();
         for site in &self.sites {
-            // A walk since the answer that missed it: what one answer denies and another one shows is there.
-            if let Ok(found) = self.lists(site).await
-                && let Some(list) = found.lists.get(&list)
+            if site
+                .catalogue
+                .with_sightings(|seen| seen.since.contains_key(&list))
             {
-                return Ok(Missing::Unread(contradicted(list)));
+                // Each sighting is that of another walk.
+                site.catalogue.doubt(self.client.now());
+            }
+            // A walk since the answer that missed it: what one answer denies and another one shows is there.
+            match self.lists(site).await {
+                Ok(found) => {
+                    if let Some(list) = found.lists.get(&list) {
+                        return Ok(Missing::Unread(contradicted(list)));
+                    }
+                }
+                Err(failure) => {
+                    not_walked.insert(site.name.as_str(), failure);
+                }
             }
         }
         let mut places: Vec<(&Site, String)> = self
@@ -129,11 +143,14 @@ impl SharePointSource {
             return Ok(Missing::Unread(self.why_unseen(list).await));
         }
         for (site, web) in places {
+            match not_walked.remove(site.name.as_str()) {
+                Some(failure) if matches!(failure.class, ErrorClass::Throttled { .. }) => return Err(failure),
+                Some(failure) => return Ok(Missing::Unread(failure)),
+                None => {}
+            }
             match self.ask_for(site, &web, list).await? {
                 Ok(absent) => {
                     let now = self.client.now();
-                    // The next sighting is that of another walk.
-                    site.catalogue.doubt(now);
                     let since = site.catalogue.with_sightings(|seen| seen.note(list, absent, now));
                     if since.duration_until(now) < absent.believed_after() {
                         return Ok(Missing::Unread(first_seen(&web, list, absent, since)));

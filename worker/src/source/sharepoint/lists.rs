@@ -79,6 +79,8 @@ impl TaskList {
 /// A list that is there and could not be read.
 #[derive(Debug, Clone)]
 pub(super) struct UnreadList {
+    /// Address of its web.
+    pub(super) web: String,
     /// Why.
     pub(super) failure: Failure,
     /// It was found to be a task list, now or by an earlier walk.

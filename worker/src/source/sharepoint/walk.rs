@@ -108,21 +108,23 @@ impl Walk<'_> {
     /// Keeps the lists of a web that cannot be read: what cannot be seen is not gone.
     fn lose_web(&mut self, address: &str, failure: &Failure) {
         self.leave_out(failure);
-        let known = self.known.into_iter().flat_map(|known| known.lists.values());
-        for list in known.filter(|list| list.web == address) {
-            let failure = failure.clone();
-            self.found.unread.insert(
-                list.id,
-                UnreadList {
-                    failure,
-                    is_task_list: true,
-                },
-            );
+        let Some(known) = self.known else { return };
+        let lists = known.lists.values().map(|list| (list.id, &list.web));
+        // Those that the walk before could not read either.
+        let unread = known.unread.iter().filter(|(_, list)| list.is_task_list);
+        let unread = unread.map(|(id, list)| (*id, &list.web));
+        for (id, web) in lists.chain(unread).filter(|(_, web)| *web == address) {
+            let list = UnreadList {
+                web: web.clone(),
+                failure: failure.clone(),
+                is_task_list: true,
+            };
+            self.found.unread.insert(id, list);
         }
     }
 
     /// Keeps a list that cannot be read.
-    fn lose_list(&mut self, list: Uuid, failure: Failure, is_task_list: bool) {
+    fn lose_list(&mut self, web: &str, list: Uuid, failure: Failure, is_task_list: bool) {
         tracing::warn!(site = self.site, %list, %failure, "a list cannot be read");
         let was = self.known.is_some_and(|known| {
             known.lists.contains_key(&list)
@@ -131,6 +133,7 @@ impl Walk<'_> {
         self.found.unread.insert(
             list,
             UnreadList {
+                web: web.to_owned(),
                 failure,
                 is_task_list: is_task_list || was,
             },
@@ -319,7 +322,7 @@ impl Walk<'_> {
         let mut lists = Vec::new();
         for (id, reply) in chosen.iter().zip(self.client.send_all(asks).await?) {
             let (Some(fields), Some(list)) = (
-                self.present(*id, reply, &OF_COLUMNS, "InternalName", true)?,
+                self.present(&web.address, *id, reply, &OF_COLUMNS, "InternalName", true)?,
                 entries.get(id),
             ) else {
                 continue;
@@ -357,7 +360,7 @@ impl Walk<'_> {
             .collect();
         let replies = self.client.send_all(asks).await?;
         for (id, reply) in others.iter().zip(replies) {
-            let types = self.present(*id, reply, &["StringId"], "StringId", false)?;
+            let types = self.present(&web.address, *id, reply, &["StringId"], "StringId", false)?;
             if types.is_some_and(|types| default_is_task(&types)) {
                 chosen.push(*id);
             }
@@ -370,6 +373,7 @@ impl Walk<'_> {
     /// is noted.
     fn present(
         &mut self,
+        web: &str,
         list: Uuid,
         reply: Result<Reply, Refusal>,
         names: &[&str],
@@ -392,7 +396,7 @@ impl Walk<'_> {
             Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(None),
             Err(refusal) => trouble_of(refusal, Whose::Container)?.failure,
         };
-        self.lose_list(list, failure, is_task_list);
+        self.lose_list(web, list, failure, is_task_list);
         Ok(None)
     }
 }

@@ -75,6 +75,9 @@ async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
             .await,
     );
     is_refused(mailbox.deleted(&ana).await);
+    // The mailbox's own folders were forgotten, and are asked for again.
+    is_refused(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
+    is_refused(mailbox.ours(&ana, &[]).await);
     // What a write's answer says about another item leaves open what became of ours.
     let item = ItemRef {
         id,
@@ -99,6 +102,18 @@ async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
             (ErrorClass::OutcomeUnknown, Code::ExchangeForeignAnswer)
         );
     }
+}
+
+#[tokio::test]
+async fn two_folders_of_a_mailbox_with_one_id_are_another_requests() {
+    let rig = Rig::new(Access::Delegate, |request| {
+        if request.contains("<m:GetFolder>") {
+            return ok(own_folders().replace("\"deleted\"", "\"tasks\""));
+        }
+        ok(listing("", PAGE))
+    })
+    .await;
+    is_refused(rig.mailbox.folders(&owner("ana")).await);
 }
 
 /// A folder's id that the server never gave names nothing: the folder is looked for by its marker, or made again.
@@ -277,4 +292,159 @@ async fn markers_of_earlier_builds_are_completed_together_and_each_on_proof() {
     let written = rig.mailbox.complete_folder_markers(&ana, &folders).await.unwrap();
     assert!(written[0].is_ok());
     assert_eq!(written[1].as_ref().unwrap_err().class, ErrorClass::OutcomeUnknown);
+}
+
+/// A server that answers `GetFolder` with this folder, and other requests with `written`.
+async fn showing(folder: String, operation: &'static str, written: String) -> Rig {
+    Rig::new(Access::Delegate, move |request| {
+        if request.contains("<t:DistinguishedFolderId") && request.contains("<m:GetFolder>") {
+            return ok(own_folders());
+        }
+        let (operation, shown) = if request.contains("<m:GetFolder>") {
+            ("GetFolder", &folder)
+        } else {
+            (operation, &written)
+        };
+        let payload = format!("<m:Folders>{shown}</m:Folders>");
+        ok(super::response(operation, &[super::success(operation, &payload)]))
+    })
+    .await
+}
+
+fn task_folder(id: &str, rest: &str) -> String {
+    format!("<t:TasksFolder><t:FolderId Id=\"{id}\"/>{rest}</t:TasksFolder>")
+}
+
+#[tokio::test]
+async fn a_new_folder_counts_when_it_is_read_back_below_the_mailboxs_own() {
+    let below = |parent: &str| format!("<t:ParentFolderId Id=\"{parent}\"/>");
+    for (shown, proves) in [
+        (task_folder("new", &below("tasks")), true),
+        (task_folder("new", &below("bens")), false),
+        (task_folder("other", &below("tasks")), false),
+        (task_folder("new", ""), false),
+    ] {
+        let rig = showing(shown.clone(), "CreateFolder", task_folder("new", "")).await;
+        let made = rig
+            .mailbox
+            .create_folder(&owner("ana"), "name", &super::location())
+            .await;
+        match (made, proves) {
+            (Ok(id), true) => assert_eq!(id.0, "new"),
+            (Err(failure), false) => assert_eq!(failure.class, ErrorClass::OutcomeUnknown, "{shown}"),
+            (made, _) => panic!("{shown}: {made:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_renamed_when_it_shows_its_new_name() {
+    let named = |name: &str| format!("<t:DisplayName>{name}</t:DisplayName>");
+    for (shown, proves) in [
+        (task_folder("f", &named("new")), true),
+        (task_folder("f", &named("old")), false),
+        (task_folder("other", &named("new")), false),
+    ] {
+        let rig = showing(shown.clone(), "UpdateFolder", task_folder("f", "")).await;
+        let folder = FolderId("f".to_owned());
+        let renamed = rig.mailbox.rename_folder(&owner("ana"), &folder, "new").await;
+        assert_eq!(renamed.is_ok(), proves, "{shown}");
+        if let Err(failure) = renamed {
+            assert_eq!(failure.class, ErrorClass::OutcomeUnknown);
+        }
+    }
+}
+
+#[tokio::test]
+async fn markers_that_were_completed_elsewhere_are_not_ours() {
+    let item = "<m:Items><t:Task><t:ItemId Id=\"b\" ChangeKey=\"new\"/></t:Task></m:Items>";
+    let rig = Rig::new(Access::Delegate, move |request| {
+        ok(if request.contains("<m:UpdateItem ") {
+            super::response("UpdateItem", &[super::success("UpdateItem", item)])
+        } else {
+            let folder = format!("<m:Folders>{}</m:Folders>", task_folder("g", ""));
+            super::response("UpdateFolder", &[super::success("UpdateFolder", &folder)])
+        })
+    })
+    .await;
+    let ana = owner("ana");
+    let items = [ItemRef {
+        id: "a".to_owned(),
+        change_key: "old".to_owned(),
+    }];
+    let items = rig.mailbox.complete_item_markers(&ana, &items).await.unwrap_err();
+    let folders = [FolderId("f".to_owned())];
+    let folders = rig
+        .mailbox
+        .complete_folder_markers(&ana, &folders)
+        .await
+        .unwrap_err();
+    for failure in [items, folders] {
+        assert_eq!(failure.code, Code::ExchangeForeignAnswer);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_with_our_name_and_somebody_elses_marker_is_not_adopted() {
+    let rig = Rig::new(Access::Delegate, |request| {
+        if request.contains("<m:FindFolder ") {
+            let bens = owner("ana").marker.to_string().replace("/ana", "/ben");
+            let location =
+                owned_by(&super::location().to_string()).replace("TaskSyncOwner", "TaskSyncLocation");
+            return ok(listing(
+                &task_folder("bens", &format!("{location}{}", owned_by(&bens))),
+                PAGE,
+            ));
+        }
+        if request.contains("<m:GetFolder>") {
+            let below = "<t:ParentFolderId Id=\"tasks\"/>";
+            let new = format!("<m:Folders>{}</m:Folders>", task_folder("new", below));
+            let is_new = request.contains("<t:FolderId Id=\"new\"/>");
+            return ok(if is_new {
+                super::response("GetFolder", &[super::success("GetFolder", &new)])
+            } else {
+                own_folders()
+            });
+        }
+        let made = format!("<m:Folders>{}</m:Folders>", task_folder("new", ""));
+        ok(super::response(
+            "CreateFolder",
+            &[if request.contains("<t:DisplayName>Tasks (2)</t:DisplayName>") {
+                super::success("CreateFolder", &made)
+            } else {
+                super::refusal("CreateFolder", "ErrorFolderExists")
+            }],
+        ))
+    })
+    .await;
+    let made = rig
+        .mailbox
+        .create_folder(&owner("ana"), "Tasks", &super::location())
+        .await;
+    assert_eq!(made.unwrap().0, "new");
+}
+
+/// An answer that does not name what it is about tells neither that it is there nor that it is gone.
+#[tokio::test]
+async fn what_bears_no_id_is_neither_there_nor_gone() {
+    let rig = Rig::new(Access::Delegate, |request| {
+        if request.contains("<t:DistinguishedFolderId") {
+            return ok(own_folders());
+        }
+        let parent = "<t:ParentFolderId Id=\"tasks\"/>";
+        ok(if request.contains("<m:GetFolder>") {
+            let folder = format!("<m:Folders><t:TasksFolder>{parent}</t:TasksFolder></m:Folders>");
+            super::response("GetFolder", &[super::success("GetFolder", &folder)])
+        } else {
+            let item = format!("<m:Items><t:Task>{parent}</t:Task></m:Items>");
+            super::response("GetItem", &[super::success("GetItem", &item)])
+        })
+    })
+    .await;
+    let ana = owner("ana");
+    let items = rig.mailbox.whereabouts(&ana, &["a".to_owned()]).await.unwrap();
+    assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::Transient);
+    let folders = [FolderId("f".to_owned())];
+    let folders = rig.mailbox.folders_exist(&ana, &folders).await.unwrap();
+    assert_eq!(folders[0].as_ref().unwrap_err().class, ErrorClass::Transient);
 }

@@ -111,6 +111,68 @@ async fn a_pause_has_a_ceiling_of_a_day_and_says_until_when() {
 }
 
 #[tokio::test]
+async fn a_pause_that_is_named_as_a_date_is_counted_by_the_servers_clock() {
+    let rig = answering(|_| {
+        let ahead = "date: Sun, 22 Nov 2026 14:10:00 GMT\r\nretry-after: Sun, 22 Nov 2026 14:11:00 GMT\r\n";
+        (503, ahead.to_owned(), String::new())
+    })
+    .await;
+    let minute = ErrorClass::Throttled {
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    assert_eq!(read(&rig).await.unwrap_err().class, minute);
+    assert_eq!((read(&rig).await.unwrap_err().class, rig.count()), (minute, 1));
+}
+
+fn pause_of(milliseconds: u32) -> String {
+    format!(
+        "<t:MessageXml xmlns:t='t'><t:Value Name='BackOffMilliseconds'>{milliseconds}</t:Value></t:MessageXml>"
+    )
+}
+
+#[tokio::test]
+async fn any_code_may_come_with_a_pause_and_the_longest_of_an_answer_counts() {
+    let seconds = |seconds| ErrorClass::Throttled {
+        retry_after: Some(Duration::from_secs(seconds)),
+    };
+    let faulty = answering(|_| {
+        (
+            500,
+            String::new(),
+            fault("ErrorInternalServerError", &pause_of(5_000)),
+        )
+    })
+    .await;
+    assert_eq!(read(&faulty).await.unwrap_err().class, seconds(5));
+    let several = answering(|_| {
+        let message = |code: &str, pause: u32| {
+            let refused = super::refusal("GetItem", code);
+            refused.replace(
+                "<m:DescriptiveLinkKey>",
+                &format!("{}<m:DescriptiveLinkKey>", pause_of(pause)),
+            )
+        };
+        let messages = [
+            message("ErrorInternalServerError", 60_000),
+            message("ErrorServerBusy", 1_000),
+        ];
+        ok(response("GetItem", &messages))
+    })
+    .await;
+    let items = || async {
+        let ids = ["a", "b"].map(str::to_owned);
+        several
+            .mailbox
+            .items(&owner("ana"), &ids)
+            .await
+            .unwrap_err()
+            .class
+    };
+    assert!(matches!(items().await, ErrorClass::Throttled { .. }));
+    assert_eq!((items().await, several.count()), (seconds(60), 1));
+}
+
+#[tokio::test]
 async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
     let told = |kind: &'static str, status: u16| {
         answering(move |request| {

@@ -3,6 +3,7 @@
 mod answers;
 mod cursors;
 mod fake;
+mod foreign;
 mod gone;
 mod limits;
 mod lists;

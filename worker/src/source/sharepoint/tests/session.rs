@@ -90,6 +90,45 @@ async fn a_pause_without_a_length_grows_with_each_that_follows() {
         stage.clock.advance(SignedDuration::try_from(left).unwrap());
     }
     assert!(longest >= Duration::from_secs(8), "{longest:?}");
+    // A success ends the row.
+    stage.fake.normal();
+    stage.source.everything(&person("ana")).await.unwrap();
+    stage
+        .fake
+        .special(|_| Some(Answer::With(503, "X-Nothing", "1", String::new())));
+    stage.source.everything(&person("ana")).await.unwrap_err();
+    let left = stage.source.everything(&person("ana")).await.unwrap_err();
+    let short = |left: Duration| left <= Duration::from_secs(2);
+    assert!(
+        matches!(left.class, ErrorClass::Throttled { retry_after: Some(left) } if short(left)),
+        "{left}"
+    );
+}
+
+/// A part of a batch is refused as the whole batch would be.
+#[tokio::test]
+async fn a_pause_that_a_part_of_a_batch_names_is_the_servers() {
+    let stage = stage(true).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.special(|request| {
+        let served = "--r\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{\"value\":[]}\r\n";
+        let busy =
+            "--r\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 429 Busy\r\nRetry-After: 120\r\n\r\n\r\n";
+        let parts = request.body.matches(" HTTP/1.1\r\n").count();
+        request.path.contains("$batch").then(|| {
+            let body = format!("{}{busy}--r--\r\n", served.repeat(parts - 1));
+            Answer::With(200, "Content-Type", "multipart/mixed; boundary=r", body)
+        })
+    });
+    let busy = ErrorClass::Throttled {
+        retry_after: Some(Duration::from_secs(120)),
+    };
+    let keys = [key(98), key(99)];
+    let failure = stage.source.tasks(&person("ana"), &keys).await.unwrap_err();
+    assert_eq!((failure.class, stage.fake.count("$batch")), (busy, 1));
+    let asked = stage.fake.total();
+    let kept = stage.source.tasks(&person("ana"), &keys).await.unwrap_err();
+    assert_eq!((kept.class, stage.fake.total()), (busy, asked));
 }
 
 #[tokio::test]

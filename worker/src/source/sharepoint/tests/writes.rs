@@ -59,6 +59,28 @@ async fn a_later_version_without_the_written_values_proves_no_write() {
     assert_eq!(written.version, "6");
 }
 
+/// The task shows what was to be written, and the version says that nothing was.
+#[tokio::test]
+async fn an_old_version_with_the_values_that_were_to_be_written_proves_no_write() {
+    let stage = stage(false).await;
+    stage.fake.put(17, 5, &[12], "t");
+    stage.fake.set(17, &completed());
+    let answer = |etag: &'static str, body: &'static str| {
+        move |request: &fake::Request| {
+            let merge = request.headers.contains_key("if-match");
+            merge.then(|| Answer::With(200, "ETag", etag, body.to_owned()))
+        }
+    };
+    stage.fake.special(answer("\"6\"", ""));
+    let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
+    assert_eq!(open.class, ErrorClass::OutcomeUnknown);
+    // Beside a body, the entity tag is that of a page.
+    stage.fake.set(17, &[("odata.etag", json!("\"9\""))]);
+    stage.fake.special(answer("\"6\"", "<html>"));
+    let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
+    assert_eq!(written.version, "9");
+}
+
 #[tokio::test]
 async fn a_deletion_without_proof_is_looked_up() {
     let stage = stage(false).await;
