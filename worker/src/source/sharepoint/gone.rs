@@ -144,7 +144,9 @@ impl SharePointSource {
         }
         for (site, web) in places {
             match not_walked.remove(site.name.as_str()) {
-                Some(failure) if matches!(failure.class, ErrorClass::Throttled { .. }) => return Err(failure),
+                Some(failure) if matches!(failure.class, ErrorClass::Throttled { .. }) => {
+                    return Err(failure);
+                }
                 Some(failure) => return Ok(Missing::Unread(failure)),
                 None => {}
             }
