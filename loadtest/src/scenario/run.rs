@@ -85,7 +85,9 @@ async fn once(
     let executable = fleet::executable(options.executable.as_deref())?;
     let temporary = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let folder = match &options.folder {
-        Some(folder) => folder.join(name),
+        // The settings written there name files by absolute paths.
+        Some(folder) => std::path::absolute(folder.join(name))
+            .map_err(|error| format!("{}: {error}", folder.display()))?,
         None => temporary.path().to_owned(),
     };
     let unusable = |error: std::io::Error| format!("{}: {error}", folder.display());
