@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tasksync_common::model::{LocationKey, SourceKey, Task};
-use tasksync_common::plan::{Absence, Action, Held, Limits, Plan, Removal, Replaced, Side, Standing, Step};
+use tasksync_common::plan::{
+    Absence, Action, Held, Limits, Plan, Removal, Replaced, Side, Standing, Step, held_digest,
+};
 use tasksync_common::state::Link;
 
 /// What a plan wants of one task.
@@ -377,4 +379,30 @@ fn sides_are_counted_apart() {
     tasks.extend(many(1, 0, None));
     let (plan, links) = plan_of(&tasks);
     assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
+}
+
+/// Completing the tasks of a folder is what deleting them is: both follow from copies that a folder does not show.
+#[test]
+fn a_folder_whose_tasks_would_all_be_completed_is_held() {
+    let (plan, links) = plan_of(&many(3, 0, Some(Wish::Complete)));
+    let (passed, held) = guard(&plan, &links, USUAL);
+    assert_eq!((passed.actions.len(), held[0].keys.len()), (0, 3));
+}
+
+/// A permit names what was shown: the same tasks on the same side, in whatever order.
+#[test]
+fn the_name_of_held_deletions_tells_side_and_tasks() {
+    let of = |side: Side, numbers: &[usize]| {
+        let keys = numbers.iter().map(|number| key(0, *number)).collect();
+        let held = Held {
+            side,
+            keys,
+            of: 40,
+            emptied: Vec::new(),
+        };
+        held_digest(&[held])
+    };
+    assert_eq!(of(Side::Source, &[1, 2]), of(Side::Source, &[2, 1]));
+    assert_ne!(of(Side::Source, &[1, 2]), of(Side::Mailbox, &[1, 2]));
+    assert_ne!(of(Side::Source, &[1, 2]), of(Side::Source, &[1, 3]));
 }

@@ -38,6 +38,8 @@ struct Row {
     /// Seconds by which the servers' clocks may differ without anybody knowing.
     #[serde(default)]
     uncertainty: i64,
+    /// Seconds within which two edits are of the same time; 1 where it is left out.
+    precision: Option<i64>,
     #[serde(default)]
     mailbox_deletions: DeletionPolicy,
     #[serde(default)]
@@ -56,6 +58,10 @@ struct Row {
     #[serde(default)]
     not_permitted: bool,
     means: Option<(Status, f64)>,
+    /// The agreed values after the action.
+    agreed: Option<Value>,
+    /// Whether the mailbox has edits to send after the action.
+    unsent: Option<bool>,
 }
 
 fn task(value: &Value) -> Task {
@@ -236,7 +242,7 @@ fn rules(row: &Row) -> Rules<'static> {
     Rules {
         mailbox_fields: FieldSet::ALL,
         canonical: &canonical,
-        precision: SignedDuration::from_secs(1),
+        precision: SignedDuration::from_secs(row.precision.unwrap_or(1)),
         uncertainty: SignedDuration::from_secs(row.uncertainty),
         policy: Policy {
             conflicts: row.policy.unwrap_or_default(),
@@ -300,6 +306,14 @@ fn every_row_of_the_table_holds() {
             Action::RemoveFromMailbox { replaces, .. } => (None, lost(replaces), None),
             _ => (None, None, None),
         };
+        if let Action::UpdateSource { link, .. } | Action::UpdateMailbox { link, .. } = action {
+            if let Some(wanted) = &row.agreed {
+                assert_eq!(link.agreed, Agreed::of(&task(wanted)), "{why}");
+            }
+            if let Some(wanted) = row.unsent {
+                assert_eq!(link.unsent, wanted, "{why}");
+            }
+        }
         if let Some(wanted) = &row.removal {
             let removal = serde_json::to_value(action).unwrap()["removal"].clone();
             assert_eq!(removal.as_str(), Some(wanted.as_str()), "{why}");

@@ -139,6 +139,9 @@ fn is_wide(failure: &Failure) -> bool {
 mod tests {
     use super::*;
     use crate::error::{Code, ErrorClass};
+    use crate::model::{FieldSet, Task};
+    use crate::plan::{Replaced, Standing};
+    use crate::state::Link;
 
     fn failure(scope: Scope) -> Failure {
         Failure::new(ErrorClass::Transient, Code::ExchangeError, "x").about(scope)
@@ -169,6 +172,115 @@ mod tests {
             assert!((0..9).all(|_| !fail("b")));
             assert!(fail("b"), "{narrow:?}");
         }
+    }
+
+    fn key() -> SourceKey {
+        list("a").task(1)
+    }
+
+    fn update() -> Action {
+        Action::UpdateSource {
+            key: key(),
+            version: "1".to_owned(),
+            task: Box::default(),
+            fields: FieldSet::EMPTY,
+            change_key: "ck".to_owned(),
+            item: "item".to_owned(),
+            link: Box::new(Link::found("item", "ck", None)),
+            replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
+        }
+    }
+
+    fn of_second_copy() -> Action {
+        Action::DisownTwin {
+            key: key(),
+            item: "twin".to_owned(),
+            change_key: "ck".to_owned(),
+        }
+    }
+
+    fn refusal(version: &str, scope: Scope, code: Code) -> Parked {
+        Parked {
+            version: Some(version.to_owned()),
+            change_key: None,
+            failure: Failure::new(ErrorClass::Transient, code, "x").about(scope),
+        }
+    }
+
+    /// In how many passes in a row the write fails, as `refusals` say by turns, until the task is refused; `None` where ten
+    /// do not refuse it.
+    fn refused_after(refusals: &[Parked]) -> Option<usize> {
+        let mut failing = BTreeMap::new();
+        (1..=10).find(|pass| {
+            let mut failed = FailedWrites::default();
+            failed.attempted(&update(), refusals[pass % refusals.len()].clone());
+            !failed.give_up(&mut failing, &BTreeMap::new()).is_empty()
+        })
+    }
+
+    #[test]
+    fn a_task_is_refused_in_the_third_pass_with_the_same_failure_at_the_same_versions() {
+        let error = |version: &str| refusal(version, Scope::Item, Code::ExchangeError);
+        assert_eq!(refused_after(&[error("1")]), Some(3));
+        assert_eq!(
+            refused_after(&[refusal("1", Scope::Container, Code::ExchangeError)]),
+            Some(3)
+        );
+        assert_eq!(refused_after(&[error("1"), error("2")]), None, "edited meanwhile");
+        let other = refusal("1", Scope::Item, Code::ExchangeBadAnswer);
+        assert_eq!(refused_after(&[error("1"), other]), None, "for different reasons");
+        let wide = refusal("1", Scope::Person, Code::ExchangeError);
+        assert_eq!(refused_after(&[wide]), None, "not its own fault");
+    }
+
+    #[test]
+    fn a_refused_task_that_is_tried_again_at_the_same_versions_is_refused_at_once() {
+        let error = |version: &str| refusal(version, Scope::Item, Code::ExchangeError);
+        for (before, given_up) in [("1", 1), ("2", 0)] {
+            let mut failed = FailedWrites::default();
+            failed.attempted(&update(), error("1"));
+            let parked = BTreeMap::from([(key(), error(before))]);
+            let refused = failed.give_up(&mut BTreeMap::new(), &parked);
+            assert_eq!(refused.len(), given_up, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_tasks_own_failure_outranks_that_of_its_second_copy() {
+        let own = (update(), refusal("1", Scope::Item, Code::ExchangeError));
+        let twins = (of_second_copy(), refusal("2", Scope::Item, Code::ExchangeError));
+        for attempts in [[&own, &twins], [&twins, &own]] {
+            let mut failed = FailedWrites::default();
+            for (action, refusal) in attempts {
+                failed.attempted(action, refusal.clone());
+            }
+            let parked = BTreeMap::from([(key(), own.1.clone())]);
+            let refused = failed.give_up(&mut BTreeMap::new(), &parked);
+            assert!(refused.iter().all(|refused| refused.kind == Kind::WritesValues));
+            assert_eq!(refused.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_success_between_wide_failures_begins_their_count_anew() {
+        let mut failed = FailedWrites::default();
+        let wide = failure(Scope::Person);
+        for _ in 0..5 {
+            assert!(!failed.count(Side::Source, &list("a"), &wide));
+            assert!(!failed.count(Side::Source, &list("a"), &wide));
+            failed.answered();
+        }
+    }
+
+    #[test]
+    fn a_list_is_left_on_the_side_where_its_writes_fail() {
+        let mut failed = FailedWrites::default();
+        for _ in 0..10 {
+            assert!(!failed.leaves(&update()));
+            failed.count(Side::Source, &list("a"), &failure(Scope::Item));
+        }
+        assert!(failed.leaves(&update()));
+        assert!(!failed.leaves(&of_second_copy()), "the mailbox takes its writes");
     }
 
     #[test]
