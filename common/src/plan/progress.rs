@@ -504,3 +504,6 @@ impl Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

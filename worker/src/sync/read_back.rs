@@ -204,3 +204,50 @@ fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> 
         None => Err(unknown(&"was not answered when it was read")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tasksync_common::model::LocationKey;
+
+    use super::*;
+    use crate::mailbox::{MarkedFor, Marker};
+
+    fn item(marker: Option<SourceKey>) -> MailboxItem {
+        MailboxItem {
+            item: ItemRef {
+                id: "item".to_owned(),
+                change_key: "ck".to_owned(),
+            },
+            marker: marker.map(|key| Marker {
+                key,
+                marked_for: MarkedFor::Unnamed,
+            }),
+            folder: None,
+            task: Task::default(),
+            modified: Timestamp::UNIX_EPOCH,
+            created: Timestamp::UNIX_EPOCH,
+            recurring: false,
+            private: false,
+            write_id: None,
+        }
+    }
+
+    #[test]
+    fn a_created_item_is_the_copy_of_the_task_whose_key_it_bears() {
+        let key = |number: i64| LocationKey::sharepoint_list("a").task(number);
+        assert!(is_copy_of(&key(1), Some(Ok(item(Some(key(1)))))).is_ok());
+        let refused = Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, "x");
+        for answer in [
+            Some(Ok(item(Some(key(2))))),
+            Some(Ok(item(None))),
+            Some(Err(refused)),
+            None,
+        ] {
+            let failure = is_copy_of(&key(1), answer).unwrap_err();
+            assert_eq!(
+                (failure.class, failure.scope),
+                (ErrorClass::OutcomeUnknown, Scope::Item)
+            );
+        }
+    }
+}

@@ -137,6 +137,28 @@ async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes
     }
 }
 
+/// One clock that is not known is enough: the other one says nothing about it.
+#[tokio::test]
+async fn where_one_clock_is_not_known_the_mailbox_wins_only_by_more_than_five_minutes() {
+    let mut rig = Rig::plain().await;
+    rig.farm.sharepoint.clock.tell_no_time();
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "Report");
+    rig.cycle(0).await;
+    rig.calm().await;
+    for (later, mailbox_wins) in [(200, false), (400, true)] {
+        let (colleague, me) = (format!("By a colleague, {later}"), format!("By me, {later}"));
+        rig.retitle_original(list, item, &colleague);
+        rig.pass_time(SignedDuration::from_secs(later));
+        rig.retitle_copy(0, list, item, &me);
+        rig.restart();
+        rig.cycle(0).await.report();
+        let winner = if mailbox_wins { &me } else { &colleague };
+        assert_eq!(rig.original(list, item).title, *winner);
+        assert_eq!(rig.copy(0, list, item).subject, *winner);
+    }
+}
+
 /// The same edit on both sides is no conflict.
 #[tokio::test]
 async fn the_same_edit_on_both_sides_writes_nothing() {

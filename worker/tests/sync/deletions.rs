@@ -1,6 +1,7 @@
 //! Deletions on either side, deletions against edits, and the guard.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tasksync_common::clock::Clock as _;
 use tasksync_common::error::Code;
 use tasksync_common::plan::{Held, held_digest};
 use tasksync_common::registry::DeletionPermit;
@@ -142,11 +143,15 @@ async fn many_deletions_wait_for_a_yes() {
 
 /// Permits the deletions that the alert shows.
 async fn allow_what_is_held(rig: &Rig) {
+    allow_until(rig, Timestamp::MAX).await;
+}
+
+async fn allow_until(rig: &Rig, until: Timestamp) {
     let alert = rig.registry.alerts(None, 1).await.unwrap().remove(0);
     let held: Vec<Held> = serde_json::from_value(alert.evidence.unwrap()).unwrap();
     let permit = DeletionPermit {
         plan: held_digest(&held),
-        until: Timestamp::MAX,
+        until,
     };
     assert!(rig.registry.allow_deletions(&rig.user(0), &permit).await.unwrap());
 }
@@ -170,6 +175,27 @@ async fn a_permit_does_not_release_another_plan() {
     allow_what_is_held(&rig).await;
     assert_eq!(rig.cycle(0).await.report().held, 0);
     rig.calm().await;
+}
+
+/// A permit that nobody used in its time is void.
+#[tokio::test]
+async fn a_permit_that_ended_releases_nothing() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let items: Vec<ItemId> = (0..12)
+        .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
+        .collect();
+    rig.cycle(0).await;
+    for item in &items[..11] {
+        rig.delete_original(list, *item);
+    }
+    assert_eq!(rig.cycle(0).await.report().held, 11);
+    let day = SignedDuration::from_hours(24);
+    allow_until(&rig, rig.clock.now() + day).await;
+    rig.pass_time(day);
+    assert_eq!(rig.cycle(0).await.report().held, 11);
+    allow_until(&rig, rig.clock.now() + day).await;
+    assert_eq!(rig.cycle(0).await.report().held, 0);
 }
 
 /// A permission counts once: the next accident is held again.

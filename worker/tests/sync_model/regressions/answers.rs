@@ -1,9 +1,11 @@
 //! Histories that once ended badly: answers that contradict each other, merges, writes that fail again and again.
 
+use jiff::SignedDuration;
 use tasksync_common::plan::{ConflictPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
 use super::*;
+use crate::engine::Stage;
 use crate::run_with;
 
 /// A copy whose creation was cut off was deleted, and one that the person made of it was moved: the search found that one, one
@@ -142,4 +144,32 @@ fn a_copy_that_is_edited_while_its_sync_is_under_way() {
         }),
     ];
     run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+}
+
+/// Times of a mailbox that are exact to a millisecond are compared with those of a source that are exact to a second: within
+/// one second nobody is later, and the source wins.
+#[test]
+fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
+    let capabilities = MailboxCapabilities {
+        time_precision: SignedDuration::from_millis(1),
+        ..MailboxCapabilities::ALL
+    };
+    for (source, mailbox, mailbox_wins) in [(100, 900, false), (900, 1_100, true)] {
+        let stage = Stage::new(0, capabilities, Policy::default());
+        stage.shared.world().act(&Create(0));
+        assert!(stage.sync(&Way::PLAIN) && stage.sync(&Way::PLAIN));
+        let title_at_source = {
+            let mut world = stage.shared.world();
+            let second = (world.now / 1_000 + 10) * 1_000;
+            world.now = second + source;
+            world.act(&EditSource(0, TITLE));
+            world.now = second + mailbox;
+            world.act(&EditItem(0, TITLE));
+            world.source.values().next().unwrap().task.title.clone()
+        };
+        stage.sync(&Way::PLAIN);
+        let world = stage.shared.world();
+        let now = &world.source.values().next().unwrap().task.title;
+        assert_eq!(*now != title_at_source, mailbox_wins, "{source} and {mailbox}");
+    }
 }
