@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_so_many_parts_and_levels_and_no_more() {
+    fn an_answer_with_too_many_parts_or_levels_is_refused() {
         let part = "--a\nContent-Type: application/http\n\nHTTP/1.1 204\n\n";
         let of = |parts: usize| format!("{}--a--", part.repeat(parts));
         let flat = |parts: usize| parse("multipart/mixed; boundary=a", &bytes(&of(parts)));
