@@ -65,6 +65,16 @@ impl Decider<'_> {
         if hides_own_write(self.pair) && !in_mailbox.is_empty() {
             return self.settle(mailbox, task, now, self.winner(source, mailbox));
         }
+        let now = if self.compares_source(link, source) {
+            now
+        } else {
+            // Values that were not compared are not agreed on.
+            Link {
+                agreed: link.agreed.clone(),
+                source_progress: link.source_progress,
+                ..now
+            }
+        };
         // What the mailbox only failed to keep is no edit that disputes the person's.
         let unkept = link.not_kept.except(in_mailbox);
         match (at_source.is_empty(), in_mailbox.is_empty()) {

@@ -357,11 +357,18 @@ impl Decider<'_> {
         }
     }
 
+    /// Returns whether the source's values are compared with the agreed ones. At an unchanged version they are compared in deep
+    /// checks alone: a difference there is a wrong reading, and not everything is written anew for one.
+    pub(super) fn compares_source(&self, link: &Link, source: &SourceValue) -> bool {
+        source.version != link.version || !link.not_kept.is_empty() || self.pair.deep
+    }
+
     pub(super) fn source_edits(&self, link: &Link, source: &SourceValue) -> FieldSet {
-        if source.version == link.version && link.not_kept.is_empty() && !self.pair.deep {
-            return FieldSet::EMPTY;
+        if self.compares_source(link, source) {
+            changed(&link.agreed, &meant(source, Some(link)), self.common)
+        } else {
+            FieldSet::EMPTY
         }
-        changed(&link.agreed, &meant(source, Some(link)), self.common)
     }
 
     pub(super) fn mailbox_edits(&self, link: &Link, mailbox: &MailboxValue) -> FieldSet {
@@ -375,10 +382,15 @@ impl Decider<'_> {
     fn source_changed(&self, link: &Link, source: &SourceValue) -> Option<Verdict> {
         let task = meant(source, Some(link));
         let fields = self.source_edits(link, source).except(link.own);
+        let known = if self.compares_source(link, source) {
+            self.agreed_with_source(link, source)
+        } else {
+            link.clone()
+        };
         let now = Link {
             removing: false,
             not_kept: FieldSet::EMPTY,
-            ..self.agreed_with_source(link, source)
+            ..known
         };
         if fields.is_empty() {
             // Only the version moved, or nothing did.

@@ -209,7 +209,6 @@ impl Pass {
         match failure.class {
             // Both sides are read again at once, and show whether it was done.
             ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
-                self.not_written(action);
                 self.failed.answered();
                 self.attempted(action, &failure);
                 self.put_off(action, Some(failure));
@@ -482,7 +481,7 @@ impl Pass {
         self.failed.attempted(action, refusal);
     }
 
-    /// Removes the record of a write that was not begun, or of which nothing is left to find out.
+    /// Removes the record of a write that was not begun.
     fn not_written(&mut self, action: &Action) {
         if action.writing("").is_some() {
             self.state.writing.remove(action.key());

@@ -4,33 +4,40 @@ use std::collections::BTreeSet;
 
 use tasksync_common::error::{ErrorClass, Failure, Stops};
 use tasksync_common::model::SourceKey;
-use tasksync_common::state::{SyncState, Writing};
+use tasksync_common::state::Writing;
 
 use super::mailbox_reader::MailboxReader;
-use super::mailbox_reading::MailboxReading;
 use super::markers::{Whose, whose};
+use crate::mailbox::DeletedItem;
 
 impl MailboxReader<'_> {
     /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there proves that the
     /// item was written and then deleted by the person.
     pub(super) async fn find_deleted(&mut self) -> Result<(), Failure> {
-        let missed: BTreeSet<SourceKey> = missed(self.state, &self.reading, self.full)
-            .into_iter()
-            .cloned()
-            .collect();
+        let missed: BTreeSet<SourceKey> = self.missed().into_iter().cloned().collect();
         if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
-        let found = match self.mailbox.deleted(self.owner).await {
-            Ok(found) => found,
-            // Where tasksync may not look, nothing is known: the copy is made again.
-            Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
-                tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
-                    "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
-                return Ok(());
+        // What one answer leaves out or refuses is looked for a second time.
+        for _ in 0..2 {
+            match self.mailbox.deleted(self.owner).await {
+                Ok(found) => self.note_deleted(found, &missed),
+                // Where tasksync may not look, nothing is known: the copy is made again.
+                Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
+                    tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
+                        "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
+                }
+                Err(failure) => return Err(failure),
             }
-            Err(failure) => return Err(failure),
-        };
+            if missed.iter().all(|key| self.reading.deleted.contains_key(key)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the deleted copies of these tasks.
+    fn note_deleted(&mut self, found: Vec<DeletedItem>, missed: &BTreeSet<SourceKey>) {
         for item in found {
             let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
             if ours && missed.contains(&item.marker.key) {
@@ -41,26 +48,31 @@ impl MailboxReader<'_> {
                     .push(item.write_id);
             }
         }
-        Ok(())
     }
-}
 
-/// Tasks of which a write into the mailbox was cut off and whose item is not where it should be. Refused writes are left alone
-/// until their tasks are looked at again.
-fn missed<'a>(state: &'a SyncState, reading: &MailboxReading, full: bool) -> BTreeSet<&'a SourceKey> {
-    let is_there = |key: &SourceKey| {
-        let linked = state.links.get(key);
-        reading.items.contains_key(key)
-            || linked.is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key))
-    };
-    state
-        .writing
-        .iter()
-        .filter(|(key, _)| full || !state.parked.contains_key(*key))
-        .filter(|(key, writing)| match writing {
-            Writing::Source { .. } => false,
-            Writing::Mailbox { .. } => !is_there(key),
-        })
-        .map(|(key, _)| key)
-        .collect()
+    /// Returns the tasks of which a write into the mailbox was cut off and whose item is not where it should be. A refused write is
+    /// left alone until its task is looked at: in a full check, or when either side reports it.
+    fn missed(&self) -> BTreeSet<&SourceKey> {
+        let (state, reading) = (&*self.state, &self.reading);
+        let is_there = |key: &SourceKey| {
+            let linked = state.links.get(key);
+            reading.items.contains_key(key)
+                || linked.is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key))
+        };
+        let is_looked_at = |key: &SourceKey| {
+            self.full
+                || !state.parked.contains_key(key)
+                || reading.gone.contains(key)
+                || self.source.tasks.contains_key(key)
+        };
+        state
+            .writing
+            .iter()
+            .filter(|(key, writing)| match writing {
+                Writing::Source { .. } => false,
+                Writing::Mailbox { .. } => is_looked_at(key) && !is_there(key),
+            })
+            .map(|(key, _)| key)
+            .collect()
+    }
 }

@@ -210,6 +210,37 @@ fn location(list: ListId) -> LocationKey {
     LocationKey::sharepoint_list(&list.to_string())
 }
 
+/// A value that one answer misread is written into the copy, and the answer to that write is lost. The next sync knows its own
+/// write again, and the deep check repairs the copy: the original is never overwritten with what nobody wrote.
+#[tokio::test]
+async fn a_misread_value_whose_write_is_cut_off_does_not_come_back_as_an_edit() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "second");
+    rig.cycle(0).await;
+    rig.farm.sharepoint.faults.aim(
+        Aim::at("getitems"),
+        Fault::Tamper(Tamper::replace("second", "secznd")),
+    );
+    rig.farm
+        .exchange
+        .faults
+        .aim(Aim::at("UpdateItem"), Fault::LoseResponse);
+    rig.pass_time(SignedDuration::from_hours(8 * 24));
+    rig.cycle(0).await;
+    assert_eq!(rig.copy(0, list, item).subject, "secznd");
+    rig.farm.sharepoint.faults.clear();
+    rig.farm.exchange.faults.clear();
+    rig.restart();
+    for hours in [7, 8 * 24] {
+        rig.pass_time(SignedDuration::from_hours(hours));
+        rig.cycle(0).await.report();
+    }
+    assert_eq!(rig.original(list, item).title, "second");
+    assert_eq!(rig.copy(0, list, item).subject, "second");
+    rig.calm().await;
+}
+
 /// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
 #[tokio::test]
 async fn half_a_character_stops_nothing_and_is_not_written_back() {

@@ -391,12 +391,16 @@ impl Mailbox for ModelMailbox {
 
     async fn deleted(&self, _: &Owner) -> Result<Vec<DeletedItem>, Failure> {
         self.world
-            .read(|world, _| {
+            .read(|world, answer| {
                 let found = world.deleted.iter().map(|(key, write_id)| DeletedItem {
                     marker: Marker::unnamed(key.clone()),
                     write_id: write_id.clone(),
                 });
-                Ok(found.collect())
+                match answer {
+                    Answer::Honest => Ok(found.collect()),
+                    Answer::Lie => Ok(found.skip(1).collect()),
+                    Answer::Refusal => Err(refusal()),
+                }
             })
             .await
     }

@@ -1,7 +1,7 @@
 //! Histories that once ended badly: answers that contradict each other, merges, writes that fail again and again.
 
 use jiff::SignedDuration;
-use tasksync_common::plan::{ConflictPolicy, Policy};
+use tasksync_common::plan::{ConflictPolicy, DeletionPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
 use super::*;
@@ -171,5 +171,64 @@ fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
         let world = stage.shared.world();
         let now = &world.source.values().next().unwrap().task.title;
         assert_eq!(*now != title_at_source, mailbox_wins, "{source} and {mailbox}");
+    }
+}
+
+/// The completion of a task whose copy was deleted is done and called a conflict: it is no edit at the source that brings the copy
+/// back.
+#[test]
+fn a_completion_that_is_called_a_conflict_brings_no_copy_back() {
+    let policy = Policy {
+        mailbox_deletions: DeletionPolicy::Complete,
+        archived_after: SignedDuration::from_secs(3),
+        ..Policy::default()
+    };
+    let history = [
+        act(Create(0)),
+        act(Create(0)),
+        act(Create(1)),
+        failing(Fault::FalseConflict(3)),
+        act(Create(0)),
+        act(DeleteItem(0)),
+        failing(Fault::FalseConflict(2)),
+    ];
+    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+}
+
+/// A write that is done and called refused, of an item that the person deletes before the next full check: the deleted item bears
+/// the id of that write, and the copy does not come back.
+#[test]
+fn a_copy_that_is_deleted_while_its_write_counts_as_refused() {
+    let capabilities = MailboxCapabilities {
+        conditional_writes: false,
+        ..MailboxCapabilities::ALL
+    };
+    let history = [
+        act(Create(0)),
+        Op::Sync(Way {
+            fault: Fault::FalseRefusal(2),
+            before_writing: Some(EditSource(0, TITLE)),
+            ..Way::PLAIN
+        }),
+        failing(Fault::FalseRefusal(1)),
+        act(DeleteItem(0)),
+        SYNC,
+    ];
+    run_with(0, capabilities, Policy::default(), Refused::LeftAlone, &history);
+}
+
+/// One reading of the deleted items that is refused, or leaves something out, does not bring back what the person deleted.
+#[test]
+fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
+    for read in 1..12 {
+        for fault in [Fault::ReadRefused(read), Fault::Lie(read)] {
+            let history = [
+                act(Create(0)),
+                failing(Fault::LostAnswer(2)),
+                act(DeleteItem(0)),
+                failing(fault),
+            ];
+            run(0, &history);
+        }
     }
 }
