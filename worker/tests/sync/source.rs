@@ -241,6 +241,28 @@ async fn a_misread_value_whose_write_is_cut_off_does_not_come_back_as_an_edit() 
     rig.calm().await;
 }
 
+/// A copy is made of a misread value: the checks that follow repair the copy and leave the original alone.
+#[tokio::test]
+async fn a_copy_that_was_made_of_a_misread_value_is_repaired_and_not_sent() {
+    let mut rig = Rig::plain().await;
+    let list = rig.tasks_list("Plan");
+    let item = rig.add_task(list, 0, "second");
+    rig.farm.sharepoint.faults.aim(
+        Aim::at("getitems"),
+        Fault::Tamper(Tamper::replace("second", "secznd")),
+    );
+    rig.cycle(0).await;
+    assert_eq!(rig.copy(0, list, item).subject, "secznd");
+    rig.farm.sharepoint.faults.clear();
+    for hours in [7, 8 * 24] {
+        rig.pass_time(SignedDuration::from_hours(hours));
+        rig.cycle(0).await.report();
+    }
+    assert_eq!(rig.original(list, item).title, "second");
+    assert_eq!(rig.copy(0, list, item).subject, "second");
+    rig.calm().await;
+}
+
 /// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
 #[tokio::test]
 async fn half_a_character_stops_nothing_and_is_not_written_back() {
