@@ -48,7 +48,12 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
         (Writing::Source { .. } | Writing::Mailbox { .. }, _, _) => return None,
     };
     let mut counted = pair.clone();
-    counted.link = Some(link);
+    // A removal of tasksync's own that began after the write: the copy's absence is no wish of the person.
+    let removing = pair.link.as_ref().is_some_and(|known| known.removing);
+    counted.link = Some(Link {
+        removing: removing || link.removing,
+        ..link
+    });
     counted.writing = None;
     if deleted {
         counted.mailbox = MailboxSide::Gone;

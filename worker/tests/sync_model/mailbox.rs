@@ -447,13 +447,15 @@ impl Mailbox for ModelMailbox {
                 }
                 let number = id(&item.id);
                 let key = world.items.get(&number).and_then(|item| item.key.clone());
+                world.write_item(number, &changes.task, changes.fields, &changes.write_id);
                 if let Some(key) = key {
                     assert!(
                         changes.fields.except(holds(&key.location())).is_empty(),
                         "{key}: a field the source lacks"
                     );
+                    let now = world.items[&number].task.clone();
+                    world.oracle.sent(&key, now);
                 }
-                world.write_item(number, &changes.task, changes.fields, &changes.write_id);
                 Ok(world.item_ref(number))
             })
             .await

@@ -130,7 +130,7 @@ impl Oracle {
         self.open.retain(|number, _| task.title != format!("t{number}"));
     }
 
-    /// The person's values were sent to the source, whatever happened to the copy meanwhile.
+    /// One side's values were written into the other, whatever happened to the first one meanwhile.
     pub(crate) fn sent(&mut self, key: &SourceKey, task: Task) {
         self.equal.entry(key.clone()).or_default().push(task);
     }

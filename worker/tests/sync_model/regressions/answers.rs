@@ -232,3 +232,49 @@ fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
         }
     }
 }
+
+/// A copy that tasksync removes itself, with the answer lost, while an earlier write of the task was cut off: its absence is no wish
+/// of the person, and the task stays when it is assigned again.
+#[test]
+fn a_copy_that_is_removed_after_a_write_that_was_cut_off() {
+    let capabilities = MailboxCapabilities {
+        conditional_writes: false,
+        ..MailboxCapabilities::ALL
+    };
+    let history = [
+        act(Create(0)),
+        failing(Fault::Busy(3)),
+        act(EditItem(0, Edit::Progress(Status::NotStarted, 1))),
+        act(Create(1)),
+        failing(Fault::Crash(3)),
+        act(Unassign(2)),
+        Op::Sync(Way {
+            fault: Fault::LostAnswer(1),
+            while_reading: Some(Act::Reassign(2)),
+            ..Way::PLAIN
+        }),
+    ];
+    run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+}
+
+/// What was edited at the source since a copy was made, and taken back, is no edit that a deletion loses against.
+#[test]
+fn an_edit_that_was_taken_back_before_the_copy_is_deleted() {
+    let policy = Policy {
+        archived_after: SignedDuration::from_secs(3),
+        ..Policy::default()
+    };
+    let history = [
+        act(Create(0)),
+        act(EditSource(0, TITLE)),
+        failing(Fault::Fails(3)),
+        act(EditSource(0, TITLE)),
+        Op::Sync(Way {
+            before_writing: Some(EditSource(0, Edit::Due(Some(1)))),
+            ..Way::PLAIN
+        }),
+        act(EditSource(0, Edit::Due(None))),
+        act(DeleteItem(0)),
+    ];
+    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+}
