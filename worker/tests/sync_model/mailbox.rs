@@ -453,8 +453,7 @@ impl Mailbox for ModelMailbox {
                         changes.fields.except(holds(&key.location())).is_empty(),
                         "{key}: a field the source lacks"
                     );
-                    let now = world.items[&number].task.clone();
-                    world.oracle.sent(&key, now);
+                    world.oracle.sent(&key, changes.task.clone());
                 }
                 Ok(world.item_ref(number))
             })

@@ -128,6 +128,7 @@ impl Oracle {
     pub(crate) fn created(&mut self, key: &SourceKey, task: &Task) {
         self.taken.remove(key);
         self.open.retain(|number, _| task.title != format!("t{number}"));
+        self.sent(key, task.clone());
     }
 
     /// One side's values were written into the other, whatever happened to the first one meanwhile.
