@@ -23,7 +23,7 @@ pub(super) fn take(bytes: usize) -> bool {
     .unwrap_or(true)
 }
 
-/// What is left; `None` for work without a budget.
+/// Returns the bytes that the current sync may still be sent; `None` outside a sync.
 #[cfg(test)]
 pub(crate) fn left() -> Option<usize> {
     LEFT.try_with(Cell::get).ok()

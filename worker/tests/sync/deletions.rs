@@ -177,7 +177,7 @@ async fn a_permit_does_not_release_another_plan() {
     rig.calm().await;
 }
 
-/// A permit that nobody used in its time is void.
+/// An expired permit releases nothing.
 #[tokio::test]
 async fn a_permit_that_ended_releases_nothing() {
     let mut rig = Rig::plain().await;

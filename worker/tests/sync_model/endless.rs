@@ -8,7 +8,7 @@ use crate::engine::{Stage, Way};
 use crate::faults::Fault;
 use crate::world::{Act, Edit};
 
-/// The failure of a sync whose folder has pages with an id of so many bytes without end, and how many were read.
+/// Returns the failure of a sync of a folder whose pages never end, each with one id of `bytes` bytes, and how many were read.
 fn endless(bytes: usize) -> (Option<Code>, u32) {
     let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
     stage.shared.world().act(&Act::Create(0));

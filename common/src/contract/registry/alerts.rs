@@ -70,7 +70,7 @@ pub async fn alerts_of_users_and_of_the_tenant_are_apart(registry: Arc<dyn Regis
             .is_empty()
     );
     assert_eq!(registry.end_alert(&a, Some(&ana), code).await.unwrap(), 1);
-    // The end of the tenant's alert ends nobody's own.
+    // Ending the tenant's alert leaves the users' alerts open.
     assert_eq!(registry.end_alert(&a, None, code).await.unwrap(), 1);
     let left: Vec<i64> = registry
         .alerts(None, 10)

@@ -147,7 +147,7 @@ fn a_copy_that_is_edited_while_its_sync_is_under_way() {
 }
 
 /// Times of a mailbox that are exact to a millisecond are compared with those of a source that are exact to a second: within
-/// one second nobody is later, and the source wins.
+/// one second it is a tie, and the source wins.
 #[test]
 fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
     let capabilities = MailboxCapabilities {

@@ -126,7 +126,7 @@ async fn no_list_is_gone_while_its_site_does_not_answer() {
     }
 }
 
-/// A list is missed by a walk of its site; while the site cannot be walked, nobody misses it.
+/// A list counts as missing only after a walk of its site. A walk that fails proves nothing.
 #[tokio::test]
 async fn no_list_is_gone_while_its_site_cannot_be_walked() {
     let stage = Stage::seen().await;
