@@ -1,4 +1,4 @@
-//! Copies that were deleted while a write of tasksync was cut off.
+//! Finding copies that the person deleted while a write of tasksync was interrupted.
 
 use std::collections::BTreeSet;
 
@@ -11,18 +11,18 @@ use super::markers::{Whose, whose};
 use crate::mailbox::DeletedItem;
 
 impl MailboxReader<'_> {
-    /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there proves that the
-    /// item was written and then deleted by the person.
+    /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there
+    /// proves that the item was written and then deleted by the person.
     pub(super) async fn find_deleted(&mut self) -> Result<(), Failure> {
         let missed: BTreeSet<SourceKey> = self.missed().into_iter().cloned().collect();
         if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
-        // What one answer leaves out or refuses is looked for a second time.
+        // Looks a second time for what one answer leaves out or refuses.
         for _ in 0..2 {
             match self.mailbox.deleted(self.owner).await {
                 Ok(found) => self.note_deleted(found, &missed),
-                // Where tasksync may not look, nothing is known: the copy is made again.
+                // Without access to the deleted items nothing is proved: the copy is made again.
                 Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
                     tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
                         "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
@@ -36,7 +36,7 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// Takes over the deleted copies of these tasks.
+    /// Records the write ids of the deleted copies of these tasks.
     fn note_deleted(&mut self, found: Vec<DeletedItem>, missed: &BTreeSet<SourceKey>) {
         for item in found {
             let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
@@ -50,8 +50,9 @@ impl MailboxReader<'_> {
         }
     }
 
-    /// Returns the tasks of which a write into the mailbox was cut off and whose item is not where it should be. A refused write is
-    /// left alone until its task is looked at: in a full check, or when either side reports it.
+    /// Returns the tasks whose write into the mailbox was interrupted and whose item is not where it should
+    /// be. A parked task is skipped until it is looked at again: in a full check, or when either side reports
+    /// it.
     fn missed(&self) -> BTreeSet<&SourceKey> {
         let (state, reading) = (&*self.state, &self.reading);
         let is_there = |key: &SourceKey| {

@@ -1,4 +1,4 @@
-//! Whether a copy that is missing was deleted: only if every answer says so.
+//! Confirming that a missing copy was deleted: every answer must agree.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use super::markers::{Whose, whose};
 use crate::mailbox::{FolderId, FolderPresence, Whereabouts};
 
 impl MailboxReader<'_> {
-    /// Confirms for every missing copy that its folder's listing does not show it, that two searches by key did not find it,
-    /// and that a read by its id says "not found" or "in the deleted items". A copy of which one answer says otherwise, or
-    /// cannot be read, is undecided.
+    /// Confirms for every missing copy that its folder's listing does not show it, that two searches by key
+    /// did not find it, and that a read by its id says "not found" or "in the deleted items". A copy is
+    /// undecided if one answer says otherwise or cannot be read.
     pub(super) async fn confirm_gone(&mut self) -> Result<(), Failure> {
         let missing: Vec<(SourceKey, String)> = self
             .reading
@@ -57,7 +57,8 @@ impl MailboxReader<'_> {
         self.look_into_archive().await
     }
 
-    /// A copy that the mailbox moved to its archive was not deleted. Where the archive cannot be read, nothing is decided.
+    /// Records which missing copies the mailbox moved to its archive: they were not deleted. Where the archive
+    /// cannot be read, the copies are undecided.
     async fn look_into_archive(&mut self) -> Result<(), Failure> {
         let gone = self.gone_and_not_met();
         if gone.is_empty() || !self.mailbox.capabilities().archive {
@@ -85,7 +86,7 @@ impl MailboxReader<'_> {
         }
     }
 
-    /// Linked items that are gone and of which no other item was met.
+    /// Returns the linked items that are gone and for which no other item was found.
     fn gone_and_not_met(&self) -> BTreeSet<SourceKey> {
         let (gone, items) = (&self.reading.gone, &self.reading.items);
         gone.iter()
@@ -94,8 +95,9 @@ impl MailboxReader<'_> {
             .collect()
     }
 
-    /// A copy that the person moved has a new id and left its folder: only the search tells it from a deleted one. So the
-    /// search is made twice, and one answer that leaves something out deletes nothing.
+    /// Searches by key a second time. A copy that the person moved has a new id and left its folder, so only
+    /// the search distinguishes it from a deleted one. With two searches, one answer that leaves something
+    /// out deletes nothing.
     async fn search_again(&mut self) -> Result<(), Failure> {
         let gone = self.gone_and_not_met();
         if gone.is_empty() || !self.mailbox.capabilities().search_by_key {
@@ -113,8 +115,8 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// Returns whether the item's folder lists it. Where the folder reported earlier that the item left, that is the
-    /// answer; else the folder is listed from the start.
+    /// Returns whether the item's folder lists it: `false` if the folder reported earlier that the item left;
+    /// otherwise the folder is listed from the start.
     async fn still_listed(&mut self, key: &SourceKey, item: &str) -> Result<bool, Failure> {
         if self.state.left_folder.contains(key) {
             return Ok(false);
@@ -124,7 +126,7 @@ impl MailboxReader<'_> {
         let Some(folder) = elsewhere.or_else(|| home.map(|place| place.folder.clone())) else {
             return Ok(false);
         };
-        // In a folder of the person's own the search by key is the listing.
+        // In a folder that the person made, the search by key is the listing.
         if self.state.location_of_folder(&folder).is_none() {
             self.state.left_folder.insert(key.clone());
             return Ok(false);
@@ -148,8 +150,9 @@ impl MailboxReader<'_> {
         Ok(listed)
     }
 
-    /// Asks again for listed items that a read by their ids did not find. Whose copies they are is not known: where one is
-    /// there after all, no copy of this location is made in this pass.
+    /// Asks again for listed items that a read by their ids did not find. Such items have no link, so it is
+    /// unknown which tasks they are copies of: if one still exists, no copy of this location is made in this
+    /// pass.
     pub(super) async fn confirm_vanished(
         &mut self,
         location: &LocationKey,
@@ -175,7 +178,7 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// Nothing is decided about this task in this pass.
+    /// Records that nothing is decided about this task in this pass.
     pub(super) fn undecided(&mut self, key: &SourceKey, reason: &str) {
         self.reading.gone.remove(key);
         self.state.left_folder.remove(key);
@@ -187,7 +190,8 @@ impl MailboxReader<'_> {
         self.reading.undecided.insert(key.clone(), failure);
     }
 
-    /// Returns which of these folders, missing in the listing or refused as missing, are gone by a read of their ids.
+    /// Returns which of these folders a read by their ids confirms as gone. They are folders that the listing
+    /// does not show, or that a request called missing.
     pub(super) async fn confirm_folders_gone(
         &self,
         folders: &[FolderId],

@@ -1,4 +1,4 @@
-//! Which folders of the mailbox stand for which locations.
+//! Finding the folder of each location in the mailbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ use super::markers::{Whose, other_installation, whose};
 use crate::mailbox::{Folder, FolderId};
 
 impl MailboxReader<'_> {
-    /// Lists our folders: finds those of known locations again by their marker, and notices those that are gone.
+    /// Lists our folders: adopts folders of locations by their markers, and forgets folders that are
+    /// confirmed gone.
     pub(super) async fn find_folders(&mut self) -> Result<(), Failure> {
         let listed = self.listed_folders().await?;
         self.reading.task_folders = Some(listed.iter().map(|folder| folder.id.clone()).collect());
@@ -52,8 +53,9 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// Returns every task folder. Where a copy may have to be made, they are listed twice and both answers count: a folder
-    /// that one answer leaves out would hide the copies in it, and each would be made a second time.
+    /// Returns every task folder. If a copy may have to be made, lists the folders twice and returns the
+    /// union: a folder that one answer leaves out would hide the copies in it, and each would be made a
+    /// second time.
     async fn listed_folders(&self) -> Result<Vec<Folder>, Failure> {
         let mut listed = self.mailbox.folders(self.owner).await?;
         if self.has_unlinked() {
@@ -66,14 +68,17 @@ impl MailboxReader<'_> {
         Ok(listed)
     }
 
-    /// Returns whether a task of the source has no link: its copy will be made unless one is found.
+    /// Returns whether a task of the source has no link; its copy is made unless one is found.
     fn has_unlinked(&self) -> bool {
         let mut present = self.source.present();
         present.any(|key| self.state.lacks_copy(key))
     }
 
-    /// The folders that bear our marker. A folder of another installation stops the mailbox: two installations would
-    /// take each other's copies for the person's deletions.
+    /// Returns the id and name of the folder with our marker for each location.
+    ///
+    /// # Errors
+    /// `MailboxOfAnotherInstallation` for a folder of another installation: two installations would take each
+    /// other's copies for the person's deletions.
     fn ours_by_location(
         &mut self,
         listed: Vec<Folder>,
@@ -102,7 +107,7 @@ impl MailboxReader<'_> {
                 Whose::Unnamed => self.reading.unnamed_folders.push(folder.id.clone()),
                 Whose::Ours => {}
             }
-            // Two folders with one marker: always the same one is taken.
+            // If two folders bear one marker, the same one is chosen every time.
             let candidate = (folder.id.0, folder.name);
             found
                 .entry(marker.key)

@@ -1,4 +1,4 @@
-//! What is about to be overwritten or deleted is in the journal before it happens.
+//! Journal entries for what a plan overwrites or deletes. They are saved before the plan is carried out.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -24,7 +24,8 @@ pub(super) fn entries(user: &UserKey, at: Timestamp, plan: &Plan) -> Vec<Journal
         .collect()
 }
 
-/// Returns what is recorded of an action: the kind, the values before and the values after. A new copy takes nothing away.
+/// Returns what is recorded of an action: the kind, the values before and the values after. Returns `None`
+/// for a new copy, which replaces nothing.
 fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value>)> {
     let all = FieldSet::ALL;
     let recorded = match action {

@@ -1,4 +1,4 @@
-//! Saving a user's state, compare-and-set.
+//! Saving a user's state by compare-and-set.
 
 use std::sync::Arc;
 
@@ -7,16 +7,17 @@ use tasksync_common::plan::Pass;
 use tasksync_common::registry::{Enrolment, Registry, Saved};
 use tasksync_common::state::StateError;
 
-/// Saves the state of one user under the enrolment it was made for.
+/// Saves one user's state under the enrolment for which it was made.
 pub(super) struct Keeper {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) enrolment: Enrolment,
-    /// Version to compare; 0 when nothing is stored.
+    /// The version that must be stored when saving; 0 when nothing is stored.
     pub(super) version: u64,
 }
 
 impl Keeper {
-    /// Saves the state as it is now. Before the cursors move, what was done is kept if the pass is cut off.
+    /// Saves the state as it is now. A save before the cursors move keeps what was done, should the pass be
+    /// interrupted.
     ///
     /// # Errors
     /// `Conflict` when another process saved first, or the person changed the mailbox.

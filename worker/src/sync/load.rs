@@ -1,4 +1,4 @@
-//! Reading both sides of one user: what is remembered, what changed, and what has to be looked at by key.
+//! Reading both sides of one user: the saved state, what changed since, and what has to be looked up by key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,22 +20,22 @@ use super::{SyncSettings, TenantContext, in_time};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 use crate::source::{Location, Person, Source};
 
-/// Both sides of one user.
+/// Both sides of one user, read and joined.
 pub(super) struct Loaded {
     pub(super) user: UserKey,
     pub(super) owner: Owner,
     pub(super) person: Person,
-    /// The enrolment the state belongs to.
+    /// The enrolment for which the state was made.
     pub(super) enrolment: Enrolment,
-    /// Version to compare when saving; 0 when nothing is stored.
+    /// The version that must be stored when saving; 0 when nothing is stored.
     pub(super) version: u64,
     /// The state, and how far both sides were read.
     pub(super) pass: Pass,
-    /// What is known of the locations.
+    /// The locations that were reported or looked up.
     pub(super) locations: BTreeMap<LocationKey, Location>,
-    /// The tasks.
+    /// One pair for each task to decide.
     pub(super) pairs: Vec<Pair>,
-    /// Markers of ours that name no owner yet.
+    /// Folders and items of ours whose markers name no owner yet.
     pub(super) unnamed: Unnamed,
     /// When reading began.
     pub(super) started: Timestamp,
@@ -48,10 +48,10 @@ pub(super) struct Unnamed {
     pub(super) items: BTreeMap<SourceKey, ItemRef>,
 }
 
-/// How closely a pass looks.
+/// How thoroughly a pass compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// As the state says: a full check where one is due, and the pairs whose turn it is.
+    /// As the state requires: a full check if it is due, and the values of the pairs whose deep check is due.
     AsDue,
     /// A full check, and the values of every pair.
     Everything,
@@ -70,8 +70,8 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     pub(super) async fn load(&self, work: Work) -> Result<Loaded, Failure> {
         let user = work.user;
-        // What the survey knew may be as old as the batch. Enrolment and state are of one moment: with one mailbox's links
-        // another mailbox would seem to be emptied.
+        // The survey's data may be as old as the batch. Enrolment and state are read together: one mailbox's
+        // links checked against another mailbox would look like an emptied mailbox.
         let (enrolment, stored) = self
             .registry
             .enrolment_with_state(&user)
@@ -119,7 +119,7 @@ impl Loader<'_> {
         let mut from_mailbox = record::timed(Phase::MailboxRead, reader.read(folder_gone)).await?;
         in_time(self.deadline)?;
 
-        // What only one side reported is looked up on the other, by key, before anything is decided.
+        // Look up on the source, by key, what only the mailbox reported, before anything is decided.
         let questions = from_mailbox.questions_for_source(&state, &from_source.tasks);
         source.ask(&mut state, &questions, &mut from_source).await?;
         let locations = known_locations(&*self.context.connections.source, &from_source).await?;
@@ -171,9 +171,9 @@ impl Loader<'_> {
         })
     }
 
-    /// Linked tasks whose values are compared in this full check although their versions are the remembered ones. Each
-    /// has a moment of its own within the interval of deep checks, by the digest of its key; it is its turn when that
-    /// moment lies between the last full check and this one.
+    /// Returns the linked tasks whose values are compared in this full check even though their versions did
+    /// not change. The digest of a task's key gives it a fixed moment within the interval of deep checks; the
+    /// task is due if that moment lies between the last full check and this one.
     fn deep_keys(&self, state: &SyncState) -> BTreeSet<SourceKey> {
         if self.depth == Depth::Everything {
             return state.links.keys().cloned().collect();
@@ -193,15 +193,16 @@ impl Loader<'_> {
     }
 }
 
-/// Returns whether the moment of a key, which comes once in `interval` seconds, lay within the last `passed` seconds.
+/// Returns whether the moment of a key, which recurs every `interval` seconds, lay within the last `passed`
+/// seconds.
 fn is_due(digest: u64, interval: u64, now: i64, passed: i64) -> bool {
     let moment = i128::from(digest % interval);
     let since = (i128::from(now) - moment).rem_euclid(i128::from(interval));
     since < i128::from(passed)
 }
 
-/// The locations of every task that was read. What they can hold is asked for each time: a date that could not be read, as
-/// the site's time zone is not known, is not a date that somebody cleared.
+/// Returns the locations of every task that was read. What they can hold is read in every pass: if the site's
+/// time zone is unknown, its dates cannot be read, and must not be taken for dates that a person cleared.
 async fn known_locations(
     source: &dyn Source,
     reading: &SourceReading,
@@ -220,7 +221,8 @@ async fn known_locations(
     Ok(known)
 }
 
-/// The stored state and its version; what cannot be read counts as lost and links are found again in the mailbox.
+/// Returns the stored state and its version. A state that cannot be decoded counts as lost; its links are
+/// found again in the mailbox.
 fn decoded(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
     let Some(stored) = stored else {
         return (SyncState::default(), 0);

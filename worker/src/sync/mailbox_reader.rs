@@ -1,4 +1,4 @@
-//! Reading the mailbox's side of one user: which folders are read, which items, and in which order.
+//! Reading one user's mailbox: which folders and items are read, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,9 +13,10 @@ use super::markers::{Whose, whose};
 use super::source_reader::SourceReading;
 use crate::mailbox::{FolderId, ItemChange, Mailbox, MailboxItem, Owner, ProbeRequest, Probed};
 
-/// Most pages of changes read of one folder in one pass; at 512 items a page this is half a million items.
+/// Pages of changes read from one folder in one pass; at 512 items a page, half a million items.
 const MAXIMUM_PAGES: usize = 1_000;
-/// Most bytes of ids and versions of one folder's changes, enough for about 80,000 items of Exchange.
+/// Bytes of item ids and versions accepted for one folder's changes, enough for about 80,000 items of
+/// Exchange.
 const LISTING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads one mailbox.
@@ -24,25 +25,25 @@ pub(super) struct MailboxReader<'a> {
     pub(super) owner: &'a Owner,
     pub(super) state: &'a mut SyncState,
     pub(super) source: &'a SourceReading,
-    /// Signs of folders, read before anything else.
+    /// Signs of folders, read before the folders themselves.
     pub(super) signs: BTreeMap<String, Option<Signs>>,
-    /// Every folder is listed from the start.
+    /// Whether every folder is listed from the start.
     pub(super) full: bool,
-    /// Linked tasks whose values are read although their versions are the remembered ones.
+    /// Linked tasks whose values are read even though their versions did not change.
     pub(super) deep: BTreeSet<SourceKey>,
     pub(super) deadline: Instant,
     pub(super) reading: MailboxReading,
 }
 
-/// Items present in a folder with their versions, ids that left it, and the cursor.
+/// The items present in a folder with their versions, the ids that left it, and the new cursor.
 pub(super) type FolderChanges = (BTreeMap<String, String>, BTreeSet<String>, String);
 
 impl MailboxReader<'_> {
-    /// Returns the mailbox's side. `folder_gone` says that the survey missed a folder.
+    /// Returns the mailbox's side. `folder_gone` is true if the survey found a folder missing.
     pub(super) async fn read(mut self, folder_gone: bool) -> Result<MailboxReading, Failure> {
         self.probe_unknown().await?;
         let look_for_folders = self.full || folder_gone || self.moved_away();
-        // A pending task may have a folder from a pass that was cut off before it was remembered.
+        // A pending task may have a folder whose creation was not saved because the pass was interrupted.
         let unknown_folder = self
             .source
             .present()
@@ -65,7 +66,7 @@ impl MailboxReader<'_> {
             self.read_folder(&location, &place, now).await?;
         }
         if self.reading.is_doubtful() {
-            // Among all folders of ours, also one that a pass which was cut off left behind.
+            // List our folders again: an interrupted pass may have left one that is not in the state.
             self.find_folders().await?;
             self.look_again().await?;
         }
@@ -80,13 +81,14 @@ impl MailboxReader<'_> {
         Ok(self.reading)
     }
 
-    /// Where nothing can be searched for by key, the copy of a pending task without a link is looked for in a listing.
+    /// Returns whether the folder must be listed from the start to find the copy of a pending task without a
+    /// link, because the mailbox cannot be searched by key.
     fn must_be_listed(&self, location: &LocationKey) -> bool {
         let unlinked = |key: &SourceKey| key.location() == *location && !self.state.links.contains_key(key);
         !self.mailbox.capabilities().search_by_key && self.state.pending.iter().any(unlinked)
     }
 
-    /// Returns whether tasks of this location lack a copy and nothing can be searched for by key.
+    /// Returns whether tasks of this location lack a copy and the mailbox cannot be searched by key.
     fn only_a_listing_finds_copies(&self, location: &LocationKey) -> bool {
         !self.mailbox.capabilities().search_by_key && !self.lacking_copies(location).is_empty()
     }
@@ -100,7 +102,8 @@ impl MailboxReader<'_> {
             .collect()
     }
 
-    /// What is missing elsewhere may have been moved into a folder that vanished.
+    /// Marks the links of copies that are missing everywhere: a folder vanished in this pass, and they may
+    /// have been moved into it.
     fn lose_what_is_missing(&mut self) {
         let (items, links) = (&self.reading.items, &mut self.state.links);
         self.reading.gone.retain(|key| {
@@ -112,7 +115,8 @@ impl MailboxReader<'_> {
         });
     }
 
-    /// Whether a folder lies under another folder than before: perhaps in the deleted items, where it keeps its id.
+    /// Returns whether a folder has another parent than before. It may be in the deleted items, where it
+    /// keeps its id.
     fn moved_away(&self) -> bool {
         self.state.locations.values().any(|place| {
             let now = self.signs.get(&place.folder).copied().flatten();
@@ -120,7 +124,7 @@ impl MailboxReader<'_> {
         })
     }
 
-    /// Reads what changed in the folders meanwhile.
+    /// Reads what changed in the folders since they were read in this pass.
     async fn look_again(&mut self) -> Result<(), Failure> {
         for (location, mut place) in self.state.locations.clone() {
             in_time(self.deadline)?;
@@ -134,7 +138,8 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// Signs are taken before a folder is read, so that what happens meanwhile is noticed the next time.
+    /// Reads the signs of folders that the survey did not probe. Signs are read before the folder, so that a
+    /// change in between is noticed in the next pass.
     async fn probe_unknown(&mut self) -> Result<(), Failure> {
         if !self.mailbox.capabilities().signs {
             return Ok(());
@@ -188,7 +193,7 @@ impl MailboxReader<'_> {
         };
         let only_listed = complete && self.only_a_listing_finds_copies(location);
         if only_listed {
-            // A copy that one listing leaves out would be made a second time.
+            // One listing may leave out a copy, which would then be made a second time.
             let (again, _, _) = self.all_changes(&folder, None).await?;
             present.extend(again);
         }
@@ -241,7 +246,7 @@ impl MailboxReader<'_> {
         Ok(())
     }
 
-    /// A folder that is refused as missing: gone only if a read of its id says so, too.
+    /// Handles a folder that a request called missing: it is forgotten only if a read of its id agrees.
     async fn folder_refused(
         &mut self,
         location: &LocationKey,
@@ -250,7 +255,7 @@ impl MailboxReader<'_> {
     ) -> Result<(), Failure> {
         let gone = self.confirm_folders_gone(std::slice::from_ref(folder)).await?;
         if gone.contains(&folder.0) {
-            // The folder went between the probe and now.
+            // The folder vanished between the probe and this read.
             self.state.forget_folder(location);
             self.reading.drop_folder(&folder.0);
             return Ok(());
@@ -265,7 +270,7 @@ impl MailboxReader<'_> {
         ))
     }
 
-    /// Every change of a folder: items present with their versions, ids gone, and the cursor.
+    /// Returns every change of a folder since the cursor.
     pub(super) async fn all_changes(
         &self,
         folder: &FolderId,
@@ -319,7 +324,7 @@ impl MailboxReader<'_> {
         ))
     }
 
-    /// Linked items that a complete listing of their folder does not show are asked for by id.
+    /// Reads by id the linked items that a complete listing of their folder does not show.
     async fn missing_from_listing(
         &mut self,
         location: &LocationKey,
@@ -339,7 +344,8 @@ impl MailboxReader<'_> {
         self.read_items(&ids).await
     }
 
-    /// Fresh copies that the changes of their folder do not show are asked for by id: they may be gone already.
+    /// Reads by id the fresh copies that their folder's changes do not show: they may have been deleted
+    /// already.
     async fn fresh_in_listing(
         &mut self,
         location: &LocationKey,
@@ -357,8 +363,8 @@ impl MailboxReader<'_> {
         self.read_items(&missing).await
     }
 
-    /// Reads by id: pending, held and unsettled tasks always; refused ones if the source reports them; and those of which a
-    /// second item appeared, to see whether the linked one still exists.
+    /// Reads by id: pending, held and unsettled tasks always; parked tasks in a full check or if the source
+    /// reports them; and tasks for which a second item appeared, to see whether the linked one still exists.
     async fn read_by_id(&mut self) -> Result<(), Failure> {
         let (state, reading) = (&*self.state, &self.reading);
         let wanted = |key: &SourceKey| {
@@ -383,7 +389,8 @@ impl MailboxReader<'_> {
         self.read_items(&ids).await
     }
 
-    /// Reads items and sorts them by the task they stand for; the person's own and foreign ones are left alone.
+    /// Reads items and groups them by their task. Items without our marker, and those of another owner, are
+    /// ignored.
     pub(super) async fn read_items(&mut self, ids: &[String]) -> Result<(), Failure> {
         if ids.is_empty() {
             return Ok(());
@@ -394,7 +401,7 @@ impl MailboxReader<'_> {
             .iter()
             .map(|(key, link)| (link.item.clone(), key.clone()))
             .collect();
-        // Of an item that is read twice in one pass the later values count.
+        // If an item is read twice in one pass, the later values count.
         let again: HashSet<&String> = ids.iter().collect();
         self.reading.drop_items(|id| again.contains(id));
         let answers = self.mailbox.items(self.owner, ids).await?;
@@ -415,7 +422,8 @@ impl MailboxReader<'_> {
                     }
                 }
                 (Err(failure), link) if failure.stops() == Stops::Part => {
-                    // One damaged item must not stop the others. Its task is pending until the item can be read.
+                    // One damaged item must not stop the others. Its task is pending until the item can be
+                    // read.
                     let key = link.or_else(|| self.reading.expected.get(id));
                     tracing::warn!(mailbox = %self.owner.mailbox, task = key.map_or("", SourceKey::as_str),
                         code = %failure.code, detail = %failure.detail, "mailbox item cannot be read");
@@ -436,12 +444,13 @@ impl MailboxReader<'_> {
                 .map(|marker| (marker, whose(marker, self.owner))),
             link,
         ) {
-            // A linked item keeps its task even if somebody's program dropped the property.
+            // A linked item keeps its task even if another program removed the property.
             (None, Some(key)) => self.reading.take(key.clone(), item),
             (None, None) => {}
             (Some((marker, Whose::Ours | Whose::Unnamed)), link) => {
                 let key = marker.key.clone();
-                // An item linked to one task that bears another's key: the answer to the write that made it was another's.
+                // The item is linked to one task and bears the key of another: the answer to the write that
+                // linked it belonged to another request.
                 if let Some(wrong) = link.filter(|wrong| **wrong != key)
                     && let Some(link) = self.state.links.get_mut(wrong)
                 {

@@ -1,4 +1,4 @@
-//! What a pass found in a mailbox. Pure.
+//! What a pass read from a mailbox. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,51 +9,52 @@ use tasksync_common::state::{Signs, SyncState};
 use crate::mailbox::{FolderId, ItemRef, MailboxItem};
 use crate::source::Presence;
 
-/// The mailbox's side as far as it was read.
+/// The mailbox's side, filled step by step while it is read.
 #[derive(Default)]
 pub(super) struct MailboxReading {
-    /// Items with our key that were read, by key.
+    /// Items with our marker that were read, by task.
     pub(super) items: BTreeMap<SourceKey, Vec<MailboxItem>>,
-    /// Linked items that are not in their folder any more.
+    /// Linked items that are no longer in their folder.
     pub(super) gone: BTreeSet<SourceKey>,
-    /// Of these, those whose items lie in the mailbox's archive.
+    /// Of the `gone` ones, those whose items are in the mailbox's archive.
     pub(super) archived: BTreeSet<SourceKey>,
-    /// Tasks whose copy cannot be read, or about which two answers contradict each other.
+    /// Tasks whose copy cannot be read, or about which two answers disagree.
     pub(super) undecided: BTreeMap<SourceKey, Failure>,
-    /// Ids of tasksync's last writes into items that lie in the deleted items, by key, when they were looked for.
+    /// Write ids found on items in the deleted items, by task, if they were looked for.
     pub(super) deleted: BTreeMap<SourceKey, Vec<String>>,
-    /// A folder is gone.
+    /// Whether a folder is gone.
     pub(super) folder_vanished: bool,
-    /// Folders of the items that were listed, by the items' ids.
+    /// The folder of each listed item, by item id.
     pub(super) places: BTreeMap<String, String>,
-    /// Linked items that the search by key found where it is their own id.
+    /// Linked items that the search by key found under their linked id.
     pub(super) found: BTreeSet<SourceKey>,
-    /// Items without a link that were listed or found, and that a read by their id did not find.
+    /// Items without a link that were listed or found by the search, and that a read by their id did not
+    /// find.
     pub(super) vanished: BTreeSet<String>,
-    /// The keys of items that the search found, by the items' ids.
+    /// The keys of the items that the search found, by item id.
     pub(super) expected: BTreeMap<String, SourceKey>,
-    /// Ids in folders that were listed from the start for evidence, by folder.
+    /// The ids in each folder that was listed from the start as evidence, by folder.
     pub(super) listings: BTreeMap<String, BTreeSet<String>>,
-    /// Fresh copies that were shown by their folder, or were looked for by id.
+    /// Fresh copies that their folder showed, or that were looked up by id.
     pub(super) confirmed: BTreeSet<SourceKey>,
-    /// Every task folder of the mailbox, when they were listed.
+    /// Every task folder of the mailbox, once they were listed.
     pub(super) task_folders: Option<Vec<FolderId>>,
     /// Folders of ours whose markers name no owner yet.
     pub(super) unnamed_folders: Vec<FolderId>,
-    /// Items of ours whose markers name no owner yet, by their tasks.
+    /// Items of ours whose markers name no owner yet, by task.
     pub(super) unnamed_items: BTreeMap<SourceKey, ItemRef>,
-    /// How far each folder was read.
+    /// The new cursor and the signs of each folder that was read.
     pub(super) reached: BTreeMap<LocationKey, (String, Option<Signs>)>,
 }
 
 impl MailboxReading {
-    /// Tasks something is known of.
+    /// Returns the tasks that were found or are gone.
     pub(super) fn keys(&self) -> impl Iterator<Item = &SourceKey> {
         self.items.keys().chain(&self.gone)
     }
 
-    /// Tasks the source has to be asked about: every copy that was read and is not what was agreed, and whatever is missing
-    /// here. The answer also says whether the person may edit the task.
+    /// Returns the tasks to look up at the source: every copy whose values were read, and every copy that is
+    /// missing here. The answer also says whether the person may edit the task.
     pub(super) fn questions_for_source(
         &self,
         state: &SyncState,
@@ -68,20 +69,20 @@ impl MailboxReading {
             .collect()
     }
 
-    /// Whether a linked item left its folder and was not met in another one, or one task was met twice: either may
-    /// come from a move while the folders were read one after the other.
+    /// Returns whether a linked item left its folder and was not found in another one, or one task has two
+    /// items. Either may come from a move while the folders were read one after the other.
     pub(super) fn is_doubtful(&self) -> bool {
         let missed = self.gone.iter().any(|key| !self.items.contains_key(key));
         missed || self.items.values().any(|items| items.len() > 1)
     }
 
-    /// Takes over an item that was read.
+    /// Adds an item that was read.
     pub(super) fn take(&mut self, key: SourceKey, item: MailboxItem) {
         self.undecided.remove(&key);
         self.items.entry(key).or_default().push(item);
     }
 
-    /// Items that are not in the folder any more in which they were read.
+    /// Drops items that are no longer in the folder in which they were read.
     pub(super) fn drop_gone(&mut self, gone: &BTreeSet<String>) {
         for id in gone {
             self.places.remove(id);
@@ -89,7 +90,7 @@ impl MailboxReading {
         self.drop_items(|id| gone.contains(id));
     }
 
-    /// Items that were read in a folder that went since.
+    /// Drops the items that were read in a folder that has since vanished.
     pub(super) fn drop_folder(&mut self, folder: &str) {
         self.folder_vanished = true;
         let places = std::mem::take(&mut self.places);
@@ -105,7 +106,7 @@ impl MailboxReading {
     }
 }
 
-/// Linked items whose folder is gone.
+/// Returns the tasks whose linked item was in a folder that is gone.
 pub(super) fn lost_with_their_folder(state: &SyncState) -> impl Iterator<Item = &SourceKey> {
     state
         .links

@@ -1,21 +1,21 @@
-//! Whose a marker in a mailbox is. Pure.
+//! Deciding to whom a marker in a mailbox belongs. Pure.
 
 use tasksync_common::model::InstallationId;
 
 use crate::mailbox::{MarkedFor, Marker, Owner};
 
-/// Whose a marker is.
+/// The owner of a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whose {
     /// It names this installation, tenant and person.
     Ours,
-    /// An earlier build wrote it; it is ours.
+    /// An earlier build wrote it without an owner; it is ours.
     Unnamed,
-    /// It names somebody else, or cannot be read. What bears it is left alone.
+    /// It names another owner, or cannot be read. The item or folder is left alone.
     Foreign(String),
 }
 
-/// Returns whose a marker is that was found in this owner's mailbox.
+/// Returns the owner of a marker that was found in this owner's mailbox.
 pub(super) fn whose<T>(marker: &Marker<T>, owner: &Owner) -> Whose {
     match &marker.marked_for {
         MarkedFor::Unnamed => Whose::Unnamed,
@@ -25,7 +25,7 @@ pub(super) fn whose<T>(marker: &Marker<T>, owner: &Owner) -> Whose {
     }
 }
 
-/// Returns the installation that wrote a marker, if it is another one than this.
+/// Returns the installation that wrote a marker, if it is not this one.
 pub(super) fn other_installation<T>(marker: &Marker<T>, owner: &Owner) -> Option<InstallationId> {
     match &marker.marked_for {
         MarkedFor::Owner(named) => {

@@ -1,7 +1,7 @@
 //! The sync pass of one user: load, plan, guard, apply, commit.
 //!
-//! Readers read and never write; planning and the bookkeeping of a pass are pure (`tasksync_common::plan`); the writer carries
-//! actions out and decides nothing. State is saved as the work goes on, cursors last.
+//! Readers never write. Planning and the bookkeeping of a pass are pure (`tasksync_common::plan`). The writer
+//! carries actions out and decides nothing. The state is saved as the work goes on, cursors last.
 
 mod deleted;
 mod evidence;
@@ -44,22 +44,23 @@ use self::load::{Depth, Loaded, Loader};
 use self::writer::Writer;
 use crate::work::{Survey, SyncReport, UserSync};
 
-/// Where a clock was never measured, two edits within this time of each other count as made at the same time.
+/// Uncertainty of edit times where a clock was never measured: two edits within this time count as
+/// simultaneous.
 const UNKNOWN_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// What a sync needs to know of the settings.
+/// The settings that a sync uses.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncSettings {
-    /// Everything is compared this often, whatever the cheap checks say.
+    /// Time between two full checks, which compare everything whatever the cheap checks say.
     pub full_check_interval: Duration,
-    /// The values of every linked pair are compared once in this time.
+    /// Time within which the values of every linked pair are compared once.
     pub deep_check_interval: Duration,
-    /// When deletions are held back.
+    /// The numbers beyond which deletions are held back.
     pub limits: Limits,
 }
 
 impl SyncSettings {
-    /// Taken from the settings file.
+    /// Takes the values from the settings file.
     #[must_use]
     pub fn new(worker: &WorkerSettings, guard: &GuardSettings) -> Self {
         let limits = Limits {
@@ -74,7 +75,7 @@ impl SyncSettings {
         }
     }
 
-    /// Returns whether everything is to be compared again.
+    /// Returns whether a full check is due.
     fn full_check_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
         let interval = SignedDuration::try_from(self.full_check_interval).unwrap_or(SignedDuration::MAX);
         last.is_none_or(|last| now.duration_since(last) >= interval)
@@ -90,7 +91,7 @@ pub struct SyncEngine {
 }
 
 impl SyncEngine {
-    /// An engine over these stores and connections.
+    /// Returns an engine over these stores and connections.
     #[must_use]
     pub fn new(
         registry: Arc<dyn Registry>,
@@ -106,14 +107,14 @@ impl SyncEngine {
         }
     }
 
-    /// What a sync of this user would do now, and what the guard would hold back; nothing is written.
+    /// Returns what a sync of this user would do now, and what the guard would hold back. Writes nothing.
     ///
     /// # Errors
     /// As a sync that fails while reading.
     pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<Held>), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
-        // Whoever asks wants to see an edit made a moment ago, which the shared change feed may not show yet, and a difference
-        // that nothing reported.
+        // A preview should show an edit made a moment ago, which the shared change feed may not report yet,
+        // and a difference that nothing reported.
         let work = Work::whole(&context, user);
         let deadline = Instant::now() + Duration::from_secs(300);
         let loaded = self
@@ -158,7 +159,8 @@ impl SyncEngine {
         assemble(&loaded.pairs, &folders, rules).guarded(&state.links, self.settings.limits)
     }
 
-    /// One load, plan, guard, apply, commit. `true` when something changed meanwhile and should be looked at again.
+    /// Runs one pass: load, plan, guard, apply, commit. Returns `true` if something changed meanwhile and
+    /// should be read again.
     async fn pass(
         &self,
         context: &TenantContext,
@@ -246,7 +248,8 @@ impl UserSync for SyncEngine {
         let context = Arc::clone(&work.context);
         let mut report = SyncReport::default();
         let mut next = Some(work);
-        // A task that changed while it was being written is read and planned again, once; then it is the next sync's.
+        // A task that changed while it was being written is read and planned again, once. After that it waits
+        // for the next sync.
         for _ in 0..2 {
             let Some(work) = next.take() else { break };
             let again = self.pass(&context, work, deadline, &mut report).await?;
@@ -258,7 +261,8 @@ impl UserSync for SyncEngine {
     }
 }
 
-/// A pass that cannot even read both sides in its time is tried again from the start.
+/// Fails if the deadline has passed. A pass that could not read both sides in time starts again from the
+/// beginning.
 fn in_time(deadline: Instant) -> Result<(), Failure> {
     if Instant::now() < deadline {
         return Ok(());

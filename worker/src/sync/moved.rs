@@ -1,4 +1,4 @@
-//! Items the person moved out of their folders: looked for by their key before anything is believed gone.
+//! Searching by key for items that the person moved to another folder, before they count as gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,13 @@ use super::mailbox_reading::lost_with_their_folder;
 use super::markers::{Whose, whose};
 use crate::mailbox::{FolderId, PlacedItem};
 
-/// Stands for the mailbox's own task folder where a folder's id is remembered; no real id is this short.
+/// Stands for the mailbox's own task folder in a link's `elsewhere`; no real id is this short.
 const TASKS_FOLDER: &str = "tasks";
 
 impl MailboxReader<'_> {
-    /// Looks in every task folder for items whose whereabouts are not known: reported as gone, moved earlier, or, in a
-    /// full comparison, of tasks that have no link. What lies in the deleted items is not found.
+    /// Searches every task folder for items whose place is unknown: items reported as gone, items moved
+    /// earlier, and copies of unlinked tasks that are pending or, in a full check, any unlinked tasks. The
+    /// search does not cover the deleted items.
     pub(super) async fn find_moved(&mut self) -> Result<(), Failure> {
         let missing = self.missing();
         if (missing.is_empty() && !self.full) || !self.mailbox.capabilities().search_by_key {
@@ -25,7 +26,8 @@ impl MailboxReader<'_> {
         let mut found: BTreeMap<SourceKey, Vec<PlacedItem>> = BTreeMap::new();
         let listed = match self.marked_items(&folders, &missing).await {
             Ok(listed) => listed,
-            // Of tasks without a link the listing of their folder tells as well; nothing is deleted on it.
+            // For tasks without a link the listing of their folder is enough; nothing is deleted because of
+            // it.
             Err(failure)
                 if !self.full
                     && failure.class == ErrorClass::Refused
@@ -67,8 +69,8 @@ impl MailboxReader<'_> {
             unread.extend(self.settle(&key, &places, &folders));
         }
         if self.full {
-            // Second items of linked tasks, wherever they lie, and the linked ones beside them: an item that was moved after its
-            // folder was read looks like a second one, and is the only one.
+            // Second items of linked tasks, wherever they are, and the linked items beside them. An item that was
+            // moved after its folder was read looks like a second one and is the only one.
             for (key, places) in &found {
                 let second = self.second_items(key, places);
                 if !second.is_empty() {
@@ -80,8 +82,9 @@ impl MailboxReader<'_> {
         self.read_items(&unread).await
     }
 
-    /// Returns the items with our marker in these folders. Where the mailbox has folders of ours and a task has no link, the
-    /// search is made twice and both answers count: a copy that one answer leaves out would be made a second time.
+    /// Returns the items with our marker in these folders. If the mailbox has folders of ours and a task has
+    /// no link, searches twice and returns the union: a copy that one answer leaves out would be made a
+    /// second time.
     async fn marked_items(
         &self,
         folders: &[FolderId],
@@ -99,7 +102,7 @@ impl MailboxReader<'_> {
         Ok(listed)
     }
 
-    /// Every task folder of the mailbox, listed once in a pass.
+    /// Returns every task folder of the mailbox. They are listed once in a pass.
     pub(super) async fn task_folders(&mut self) -> Result<Vec<FolderId>, Failure> {
         if let Some(folders) = &self.reading.task_folders {
             return Ok(folders.clone());
@@ -110,7 +113,7 @@ impl MailboxReader<'_> {
         Ok(folders)
     }
 
-    /// The ids of items of a task that are neither the linked one nor read already.
+    /// Returns the ids of a task's items that are neither linked nor read already.
     fn second_items(&self, key: &SourceKey, places: &[PlacedItem]) -> Vec<String> {
         let linked = self.state.links.get(key).map(|link| link.item.as_str());
         places
@@ -121,7 +124,7 @@ impl MailboxReader<'_> {
             .collect()
     }
 
-    /// The id of the linked item of a task, where it was not read in this pass.
+    /// Returns the id of a task's linked item, if it was not read in this pass.
     fn linked_item(&self, key: &SourceKey) -> Option<String> {
         let link = self
             .state
@@ -137,7 +140,7 @@ impl MailboxReader<'_> {
         read.is_some_and(|items| items.iter().any(|item| item.item.id == id))
     }
 
-    /// Tasks whose item is to be looked for.
+    /// Returns the tasks whose items have to be searched for.
     fn missing(&self) -> BTreeSet<SourceKey> {
         let mut missing: BTreeSet<SourceKey> = self
             .reading
@@ -148,7 +151,8 @@ impl MailboxReader<'_> {
             .chain(self.state.outside())
             .cloned()
             .collect();
-        // After a loss of state a moved item would otherwise be created a second time; so would one that could not be read.
+        // After a loss of state, a moved item would otherwise be created a second time; so would one that
+        // could not be read.
         let unlinked = self.source.present().filter(|key| {
             (self.full || self.state.pending.contains(*key))
                 && !self.state.links.contains_key(*key)
@@ -158,7 +162,7 @@ impl MailboxReader<'_> {
         missing
     }
 
-    /// Enters what the search said of one task; returns the ids to be read.
+    /// Records what the search found for one task. Returns the ids to read.
     fn settle(&mut self, key: &SourceKey, places: &[PlacedItem], folders: &[FolderId]) -> Vec<String> {
         let (state, reading) = (&mut *self.state, &mut self.reading);
         let Some(link) = state.links.get_mut(key) else {
@@ -166,13 +170,13 @@ impl MailboxReader<'_> {
         };
         if let Some(place) = places.iter().find(|place| place.item.id == link.item) {
             reading.found.insert(key.clone());
-            // Where it was missed, it is read once more: the search contradicts the answer that missed it.
+            // If it was missed, it is read once more: the search contradicts the answer that missed it.
             let missed = reading.gone.remove(key);
             let changed = missed || place.item.change_key != link.change_key;
             let linked = changed.then(|| place.item.id.clone());
             return linked.into_iter().chain(self.second_items(key, places)).collect();
         }
-        // A folder that went says nothing about the wishes for the tasks in it.
+        // That a folder vanished does not mean that the person deleted the tasks in it.
         let folder_went = link
             .elsewhere
             .as_ref()

@@ -13,15 +13,15 @@ use super::tenants::Connections;
 use crate::mailbox::MailboxItem;
 use crate::source::{Location, Presence, SourceItem};
 
-/// What both sides reported.
+/// What was read from both sides.
 pub(super) struct Sides<'a> {
     pub(super) source: &'a SourceReading,
     pub(super) mailbox: &'a mut MailboxReading,
     pub(super) locations: &'a BTreeMap<LocationKey, Location>,
     pub(super) connections: &'a Connections,
-    /// Tasks whose values are compared whatever their versions say.
+    /// Tasks whose values are compared even if their versions did not change.
     pub(super) deep: &'a BTreeSet<SourceKey>,
-    /// In a full check, refused tasks are tried again.
+    /// Whether this is a full check, in which parked tasks are tried again.
     pub(super) full: bool,
 }
 
@@ -91,8 +91,8 @@ fn holds(location: &LocationKey, state: &SyncState, locations: &BTreeMap<Locatio
     }
 }
 
-/// Which of several items with one key stands for the task: the linked one; a moved one, when the linked one is gone;
-/// else the oldest.
+/// Chooses which of several items with one key stands for the task: the linked one; if that is gone, one that
+/// was moved; otherwise the oldest. Returns it and the others.
 fn sort_items(
     mut items: Vec<MailboxValue>,
     linked: Option<&str>,
@@ -103,7 +103,7 @@ fn sort_items(
     let found = linked.and_then(|linked| items.iter().position(|item| item.id == linked));
     let chosen = match (found, linked, &missing) {
         (Some(at), _, _) => Some(at),
-        // The linked item was not reported, so it is where it was, and these are copies of it.
+        // The linked item was not reported, so it is unchanged, and these are copies of it.
         (None, Some(_), MailboxSide::Unchanged) => None,
         (None, _, _) if items.is_empty() => None,
         (None, _, _) => Some(0),
@@ -114,7 +114,7 @@ fn sort_items(
     }
 }
 
-/// The folder an item lies in, if it is not its location's.
+/// Returns the folder of an item, if it is not the folder of its location.
 fn elsewhere(
     item: &MailboxItem,
     key: &SourceKey,
@@ -128,13 +128,13 @@ fn elsewhere(
         .map(|place| place.folder.as_str());
     match (places.get(&item.item.id), link) {
         (Some(folder), _) => (home != Some(folder)).then(|| folder.clone()),
-        // Read by its id: where it was.
+        // The item was read by its id, so it is where the link says.
         (None, Some(link)) if link.item == item.item.id => link.elsewhere.clone(),
         (None, _) => None,
     }
 }
 
-/// The same moment by our clock.
+/// Converts a server's time to our clock.
 fn corrected(server: Timestamp, offset: SignedDuration) -> Timestamp {
     server.checked_sub(offset).unwrap_or(server)
 }
@@ -199,22 +199,22 @@ mod tests {
     fn of_several_items_with_one_key_the_right_one_stands_for_the_task() {
         let both = || vec![value("new", 2), value("old", 1)];
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        // The linked one, whatever its age.
+        // A linked item is chosen whatever its age.
         assert_eq!(
             sorted(both(), Some("new"), MailboxSide::Unchanged),
             ("new".into(), names(&["old"]))
         );
-        // Nothing linked: the oldest.
+        // Without a link, the oldest is chosen.
         assert_eq!(
             sorted(both(), None, MailboxSide::Unchanged),
             ("old".into(), names(&["new"]))
         );
-        // The linked one was not reported: it is untouched and these are copies.
+        // The linked item was not reported: it is unchanged, and these are copies of it.
         assert_eq!(
             sorted(both(), Some("else"), MailboxSide::Unchanged),
             ("unchanged".into(), names(&["old", "new"]))
         );
-        // The linked one is gone and another carries its key: it was moved.
+        // The linked item is gone and another one bears its key: it was moved.
         assert_eq!(
             sorted(vec![value("moved", 3)], Some("else"), MailboxSide::Gone),
             ("moved".into(), vec![])
@@ -227,7 +227,7 @@ mod tests {
             sorted(vec![], None, MailboxSide::Unchanged),
             ("unchanged".into(), vec![])
         );
-        // Read twice in one pass.
+        // The same item was read twice in one pass.
         assert_eq!(
             sorted(vec![value("a", 1), value("a", 1)], Some("a"), MailboxSide::Gone),
             ("a".into(), vec![])

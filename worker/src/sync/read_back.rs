@@ -1,5 +1,5 @@
-//! Reading back what was written into a mailbox: created items and what a server may accept and not keep in one request,
-//! deleted items in another.
+//! Reading back what was written into a mailbox. One request reads created items and updates that a server
+//! may accept without keeping them; another looks for deleted items.
 
 use std::fmt::Display;
 
@@ -11,23 +11,24 @@ use tasksync_common::plan::{Action, Agreed, Done, changed};
 use super::writer::Writer;
 use crate::mailbox::{ItemRef, MailboxItem, Whereabouts};
 
-/// A write into the mailbox that was answered as done and is to be read back.
+/// A write into the mailbox that was answered as done and has to be read back.
 pub(super) struct Written {
     action: Action,
     /// The item as the answer named it.
     item: ItemRef,
-    /// When it was written.
+    /// When the write began.
     at: Timestamp,
 }
 
 impl Written {
-    /// Returns a creation. An answer that names an item which was never made, or another one, would leave the task without a
-    /// copy, and its absence would look like the person's deletion: it is linked once it was read.
+    /// Returns a creation. The task is linked only after its item was read: if the answer named an item that
+    /// does not exist, or another task's, the task would have no copy, and that would look like the person's
+    /// deletion.
     pub(super) fn created(action: Action, item: ItemRef, at: Timestamp) -> Self {
         Self { action, item, at }
     }
 
-    /// Returns an update, if it wrote something that servers are known to accept and not to keep.
+    /// Returns an update, if it wrote a value that servers are known to accept without keeping it.
     pub(super) fn updated(action: &Action, done: &Done, at: Timestamp) -> Option<Self> {
         let (Action::UpdateMailbox { task, fields, .. }, Done::Item { id, change_key }) = (action, done)
         else {
@@ -45,7 +46,7 @@ impl Written {
     }
 }
 
-/// A deletion in the mailbox that was answered as done. No answer proves it.
+/// A deletion in the mailbox that was answered as done. The answer alone does not prove it.
 pub(super) struct Deleted {
     action: Action,
     item: String,
@@ -53,13 +54,13 @@ pub(super) struct Deleted {
 }
 
 impl Deleted {
-    /// Returns the deletion of `item`; `done` is its result once it is proven.
+    /// Returns the deletion of `item`. `done` is recorded as its result once the deletion is proved.
     pub(super) fn new(action: Action, item: String, done: Done) -> Self {
         Self { action, item, done }
     }
 }
 
-/// Returns whether servers are known to answer this write with a success and to keep the old value.
+/// Returns whether servers are known to answer success to this write and keep the old value.
 fn may_not_be_kept(field: Field, task: &Task) -> bool {
     match field {
         Field::Body => true,
@@ -72,8 +73,8 @@ fn may_not_be_kept(field: Field, task: &Task) -> bool {
 }
 
 impl Writer<'_> {
-    /// Reads written items back. A creation counts when its item bears the task's key; a value that the item does not show
-    /// although it is still at the version of the write counts as not written.
+    /// Reads written items back. A creation counts if its item bears the task's key. A written value counts
+    /// as not kept if the item, still at the version of the write, does not show it.
     pub(super) async fn read_back(&mut self, written: Vec<Written>) {
         if written.is_empty() {
             return;
@@ -84,7 +85,7 @@ impl Writer<'_> {
             Err(failure) => {
                 let created = written.into_iter().map(|written| written.action);
                 let created: Vec<Action> = created.filter(is_creation).collect();
-                // Updates named new versions; the next comparison of values sees what they left.
+                // Updates named new versions; the next comparison of values shows what they left.
                 if !created.is_empty() {
                     self.report.items_failed += u32::try_from(created.len()).unwrap_or(u32::MAX);
                     self.pass.unproven(&created, failure);
@@ -111,7 +112,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Reads by their ids where deleted items lie. A deletion counts when its item is nowhere or in the deleted items.
+    /// Looks up by id where deleted items are. A deletion counts if its item does not exist or is in the
+    /// deleted items.
     pub(super) async fn prove_deleted(&mut self, deleted: Vec<Deleted>) {
         if deleted.is_empty() {
             return;
@@ -143,7 +145,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Compares an update with what the item shows. An item that a person changed meanwhile is the next sync's.
+    /// Compares an update with what the item shows. If a person changed the item meanwhile, the next sync
+    /// decides.
     fn compare(&mut self, action: &Action, written: &ItemRef, read: &MailboxItem) {
         let Action::UpdateMailbox {
             key, task, fields, ..
@@ -181,10 +184,10 @@ fn is_creation(action: &Action) -> bool {
     matches!(action, Action::CreateInMailbox { .. })
 }
 
-/// Whether what was read back for a created item is the copy of `key`.
+/// Checks that the item read back after a creation is the copy of `key`.
 ///
 /// # Errors
-/// The outcome of the creation is unknown: the item is looked for by its key in the next pass.
+/// The outcome of the creation is unknown: the next pass searches for the item by its key.
 fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> Result<(), Failure> {
     let unknown = |reason: &dyn Display| {
         Failure::new(

@@ -1,4 +1,4 @@
-//! Reading the source's side of one user.
+//! Reading one user's side of the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use tasksync_common::state::SyncState;
 
 use crate::source::{Location, Person, Presence, Source, SourceChanges};
 
-/// The source's side as far as it was read.
+/// The source's side, filled step by step while it is read.
 #[derive(Default)]
 pub(super) struct SourceReading {
     pub(super) tasks: BTreeMap<SourceKey, Presence>,
@@ -16,14 +16,14 @@ pub(super) struct SourceReading {
     pub(super) cursor: String,
     /// Lists and sites that could not be read.
     pub(super) unread: BTreeMap<LocationKey, Failure>,
-    /// Tasks of which two answers contradict each other, or that could not be read.
+    /// Tasks about which two answers disagree, or that could not be read.
     pub(super) undecided: BTreeMap<SourceKey, Failure>,
-    /// The keys of a complete listing, once there was one.
+    /// The keys of a complete listing, once one was made.
     listed: Option<BTreeSet<SourceKey>>,
 }
 
 impl SourceReading {
-    /// Tasks that are there.
+    /// Returns the tasks that exist and are the person's.
     pub(super) fn present(&self) -> impl Iterator<Item = &SourceKey> {
         self.tasks
             .iter()
@@ -31,7 +31,8 @@ impl SourceReading {
             .map(|(key, _)| key)
     }
 
-    /// Returns the lists and sites that could not be read before and were read now: a task of them was read, or everything was listed.
+    /// Returns the lists and sites that could not be read before and were read now: one of their tasks was
+    /// read, or everything was listed.
     pub(super) fn read_again(&self, state: &SyncState) -> BTreeSet<LocationKey> {
         let read: BTreeSet<LocationKey> = self.present().map(SourceKey::location).collect();
         let again = |location: &&LocationKey| {
@@ -54,7 +55,8 @@ pub(super) struct SourceReader<'a> {
 }
 
 impl SourceReader<'_> {
-    /// What changed since the stored cursor, or everything; then what has to be looked at whatever changed.
+    /// Reads what changed since the stored cursor, or everything; then looks up by key the tasks that must be
+    /// read in any case.
     pub(super) async fn read(
         &self,
         state: &mut SyncState,
@@ -63,7 +65,7 @@ impl SourceReader<'_> {
     ) -> Result<SourceReading, Failure> {
         let changes = match (&state.source_cursor, surveyed) {
             _ if full => self.source.everything(self.person).await?,
-            // The survey asked with the cursor that is stored: its answer is the one needed here.
+            // The survey used the stored cursor, so its answer is the one needed here.
             (Some(stored), Some((asked, changes))) if *stored == asked => changes,
             (Some(stored), _) => self.changes_since(state, stored).await?,
             (None, _) => self.source.everything(self.person).await?,
@@ -81,10 +83,10 @@ impl SourceReader<'_> {
         let unsettled = state.links.iter().filter(|(_, link)| link.is_unsettled());
         questions.extend(unsettled.map(|(key, _)| key.clone()));
         if complete {
-            // Not in a listing is not the same as gone: each is asked for by its key.
+            // A task that is missing from a listing may still exist: each is looked up by its key.
             questions.extend(state.links.keys().chain(state.let_go.keys()).cloned());
         }
-        // What the feed reports as gone is asked for by its key, too.
+        // Tasks that the feed reports as absent are looked up by key, too.
         questions.retain(|key| !matches!(reading.tasks.get(key), Some(Presence::Present(_))));
         self.ask(state, &questions, &mut reading).await?;
         Ok(reading)
@@ -104,7 +106,7 @@ impl SourceReader<'_> {
         }
     }
 
-    /// Reads tasks by their keys. A task counts as absent only if the feed or a listing says so, too.
+    /// Reads tasks by their keys. A task counts as absent only if the feed or a listing agrees.
     pub(super) async fn ask(
         &self,
         state: &mut SyncState,
@@ -118,7 +120,7 @@ impl SourceReader<'_> {
         let answers = self.source.tasks(self.person, &asked).await?;
         let mut absent = BTreeSet::new();
         for (key, presence) in answers {
-            // An answer about a task that was not asked for is no answer.
+            // Ignore answers about tasks that were not asked for.
             if !keys.contains(&key) {
                 continue;
             }
@@ -131,7 +133,8 @@ impl SourceReader<'_> {
                 }
                 Presence::Unreadable(failure) => {
                     reading.undecided.insert(key.clone(), failure.clone());
-                    // A list that was not even found is unread like one whose items cannot be listed.
+                    // If the list itself was not found, the list is unread, like one whose items cannot be
+                    // listed.
                     if failure.scope == Scope::Container {
                         reading.unread.insert(key.location(), failure.clone());
                     }
@@ -145,7 +148,7 @@ impl SourceReader<'_> {
         self.confirm(state, &absent, reading).await
     }
 
-    /// Looks for the second answer about tasks that a read by key calls absent.
+    /// Looks for a second answer about the tasks that a read by key calls absent.
     async fn confirm(
         &self,
         state: &mut SyncState,
@@ -179,7 +182,8 @@ impl SourceReader<'_> {
     }
 }
 
-/// Takes over what the feed or a listing reports. A task that it calls absent is asked for by its key before it counts.
+/// Records what the feed or a listing reports. A task that it calls absent is looked up by its key before it
+/// counts.
 fn take_changes(state: &mut SyncState, reading: &mut SourceReading, changes: SourceChanges) {
     note_listing(reading, &changes);
     for location in changes.locations {
@@ -207,7 +211,7 @@ fn note_listing(reading: &mut SourceReading, changes: &SourceChanges) {
         .unread
         .extend(unread.map(|unread| (unread.key.clone(), unread.failure.clone())));
     if changes.complete {
-        // A task that cannot be read is listed all the same.
+        // A task that cannot be read was still listed.
         let listed = changes.tasks.iter().filter(|(_, presence)| match presence {
             Presence::Present(_) | Presence::Unreadable(_) => true,
             Presence::Absent(_) => false,

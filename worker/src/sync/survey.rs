@@ -1,4 +1,5 @@
-//! The cheap questions: what do we remember of a batch's users, and did anything change for a group of them?
+//! The idle check: reads what is saved about a batch's users, and asks both servers whether anything changed
+//! for a group of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,27 +15,28 @@ use crate::mailbox::{FolderId, ProbeRequest, Probed};
 use crate::source::{Person, SourceChanges};
 use crate::work::Survey;
 
-/// A source position that nobody moved is stored anew after this time, so that it never grows too old.
+/// Age after which an unchanged source cursor is stored anew, so that the source still accepts it.
 const CURSOR_REST: SignedDuration = SignedDuration::from_hours(1);
 
-/// What the registry knew of a user when the batch began: enough for the idle check, without the state itself.
+/// What the registry held about a user when the batch began: enough for the idle check, without the state
+/// itself.
 pub struct Known {
     enrolment: Enrolment,
     stored: Option<StoredState>,
 }
 
-/// What the sync is to do.
+/// What one sync has to do.
 pub struct Work {
     pub(super) context: Arc<TenantContext>,
     pub(super) user: UserKey,
-    /// What the survey found; without it everything is looked at from the stored cursors.
+    /// What the survey found; without it both sides are read from the stored cursors.
     pub(super) found: Option<Found>,
-    /// Everything is to be compared.
+    /// Whether everything is compared.
     pub(super) full: bool,
 }
 
 impl Work {
-    /// A sync without a survey.
+    /// Returns the work of a sync without a survey.
     pub(super) fn whole(context: &Arc<TenantContext>, user: &UserKey) -> Self {
         Self {
             context: Arc::clone(context),
@@ -45,19 +47,19 @@ impl Work {
     }
 }
 
-/// What the survey found out for an enrolment.
+/// What the survey found for an enrolment.
 pub(super) struct Found {
     pub(super) enrolment: Enrolment,
-    /// What the source reported since the fingerprint's cursor, and that cursor.
+    /// The cursor of the fingerprint, and what the source reported since.
     pub(super) source: Option<(String, SourceChanges)>,
-    /// Present signs of the folders, read before anything else.
+    /// The folders' present signs, read before the folders themselves.
     pub(super) signs: BTreeMap<String, Option<Signs>>,
-    /// A folder is gone.
+    /// Whether a folder is gone.
     pub(super) folder_gone: bool,
 }
 
 impl Found {
-    /// Whether it was asked about the same person and mailbox. The user may have opted in anew since.
+    /// Returns whether this is about the same person and mailbox. The user may have opted in anew since.
     pub(super) fn is_about(&self, now: &Enrolment) -> bool {
         let Enrolment {
             key: _,
@@ -71,30 +73,30 @@ impl Found {
     }
 }
 
-/// One user on the way through the survey.
+/// One user during the survey.
 struct Candidate<'a> {
     known: &'a Known,
-    /// What is stored of the user; `None` when nothing is, or it cannot be read.
+    /// The user's saved fingerprint; `None` if nothing is stored or it cannot be read.
     check: Option<IdleCheck<'a>>,
     failure: Option<Failure>,
     source: Option<SourceChanges>,
-    /// What the probe said of each remembered folder, in their order.
+    /// What the probe answered for each remembered folder, in their order.
     probed: Vec<Probed>,
     busy: bool,
 }
 
 impl<'a> Candidate<'a> {
-    /// What is stored, if nothing has failed for this user so far.
+    /// Returns the saved fingerprint, if nothing has failed for this user.
     fn open(&self) -> Option<&IdleCheck<'a>> {
         self.check.as_ref().filter(|_| self.failure.is_none())
     }
 
-    /// The source cursor, if nothing has failed for this user so far.
+    /// Returns the source cursor, if nothing has failed for this user.
     fn cursor(&self) -> Option<&'a str> {
         self.open()?.source_cursor
     }
 
-    /// Returns the person as the source knows them.
+    /// Returns the person as the source identifies them.
     fn person(&self) -> Person {
         let identity = self.check.as_ref().and_then(|check| check.identity);
         Person {
@@ -103,7 +105,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Keys of the tasks that are in the mailbox.
+    /// Returns the keys of the tasks that have a link.
     fn linked(&self) -> BTreeSet<SourceKey> {
         let stored = self.known.stored.as_ref();
         stored
@@ -114,7 +116,7 @@ impl<'a> Candidate<'a> {
 }
 
 impl SyncEngine {
-    /// One query for all users of a batch.
+    /// Reads all users of a batch with one query.
     pub(super) async fn look_up_users(
         &self,
         tenant: &TenantId,
@@ -166,7 +168,8 @@ impl SyncEngine {
     }
 
     fn candidate<'a>(&self, known: &'a Known, now: Timestamp) -> Candidate<'a> {
-        // What cannot be read means the same as nothing stored: the user is not idle and the load tells why.
+        // A fingerprint that cannot be read counts as nothing stored: the user is not idle, and the load logs
+        // why.
         let stored = known.stored.as_ref();
         let check = stored.and_then(|stored| IdleCheck::decode(&stored.fingerprint).ok());
         let busy = check.as_ref().is_none_or(|check| self.must_look(check, now));
@@ -180,7 +183,7 @@ impl SyncEngine {
         }
     }
 
-    /// Reasons to look at a user closely whatever the servers say.
+    /// Returns whether the user must be synced whatever the servers report.
     fn must_look(&self, check: &IdleCheck<'_>, now: Timestamp) -> bool {
         let rested = check
             .source_cursor_at
@@ -188,7 +191,7 @@ impl SyncEngine {
         check.unfinished || rested || self.settings.full_check_due(check.full_check_at, now)
     }
 
-    /// One reading of the tenant's shared change feed, then each user's part of it.
+    /// Reads the tenant's shared change feed once, then each user's part of it.
     async fn ask_source(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
         let source = &context.connections.source;
         let mut cursors: Vec<&str> = candidates.iter().filter_map(Candidate::cursor).collect();
@@ -205,7 +208,8 @@ impl SyncEngine {
             }
             return;
         }
-        // Colleagues who were synced together have one cursor: where the feed is silent since, one answer serves them all.
+        // Users who were synced together share a cursor. If the feed reported nothing since, one answer
+        // serves them all.
         let mut silent: Vec<(&str, Option<SourceChanges>)> = Vec::with_capacity(cursors.len());
         for cursor in cursors {
             silent.push((cursor, source.silent_since(cursor).await));
@@ -234,7 +238,7 @@ impl SyncEngine {
         }
     }
 
-    /// One probe of the folders of everybody.
+    /// Probes the folders of all users with one call.
     async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
         let mut asked = Vec::with_capacity(candidates.len());
         let mut requests = Vec::with_capacity(candidates.len());
@@ -266,7 +270,7 @@ impl SyncEngine {
 }
 
 impl Candidate<'_> {
-    /// Compares what the probe said with what is remembered.
+    /// Compares the probed signs with the remembered ones.
     fn compare(&mut self, probed: Vec<Probed>) {
         let remembered = self.check.iter().flat_map(|check| &check.folders);
         self.busy |= remembered

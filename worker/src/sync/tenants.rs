@@ -1,4 +1,4 @@
-//! The tenants a worker knows at the moment: their settings and the shared connections to their servers.
+//! The tenants that a worker has connected: their settings and the shared connections to their servers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::source::Source;
 
 /// Makes connections from a tenant's settings.
 pub trait Connector: Send + Sync + 'static {
-    /// The tenant's source and mailbox server.
+    /// Returns the tenant's source and mailbox server.
     ///
     /// # Errors
-    /// Names the setting that cannot be used.
+    /// The failure names the setting that cannot be used.
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure>;
 }
 
-/// The two sides of one tenant.
+/// The two servers of one tenant.
 #[derive(Clone)]
 pub struct Connections {
     /// Where tasks come from.
@@ -32,18 +32,18 @@ pub struct Connections {
     pub mailbox: Arc<dyn Mailbox>,
 }
 
-/// A tenant in use.
+/// A connected tenant.
 pub struct TenantContext {
-    /// Its settings when it was connected.
+    /// The tenant's settings when it was connected.
     pub tenant: Tenant,
-    /// Its two sides.
+    /// Its two servers.
     pub connections: Connections,
     /// The installation whose markers are written into mailboxes.
     pub installation: InstallationId,
 }
 
 impl TenantContext {
-    /// The owner of a mailbox with the zone the dates are meant in.
+    /// Returns the owner of the enrolment's mailbox, with the time zone of its dates.
     ///
     /// # Errors
     /// `Refused` when the zone's name is unknown.
@@ -73,7 +73,7 @@ struct Entry {
     used_at: Timestamp,
 }
 
-/// Connections of at most a fixed number of tenants; the one unused longest gives way.
+/// The connections of at most `maximum` tenants. The one unused longest is dropped first.
 pub struct Tenants {
     registry: Arc<dyn Registry>,
     connector: Arc<dyn Connector>,
@@ -84,7 +84,8 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Settings are read again from the registry after `recheck`; at most `maximum` tenants stay connected.
+    /// Returns an empty cache. Settings are read again from the registry after `recheck`; at most `maximum`
+    /// tenants stay connected.
     #[must_use]
     pub fn new(
         registry: Arc<dyn Registry>,
@@ -104,10 +105,11 @@ impl Tenants {
         }
     }
 
-    /// The tenant's context; connected anew when its settings changed.
+    /// Returns the tenant's context. Connects anew if its settings changed.
     ///
     /// # Errors
-    /// `Gone` with `TenantUnknown` when it was removed or is switched off; the connector's failure otherwise.
+    /// `Gone` with `TenantUnknown` if the tenant was removed or is disabled; the connector's failure
+    /// otherwise.
     pub async fn get(&self, id: &TenantId) -> Result<Arc<TenantContext>, Failure> {
         let now = self.clock.now();
         if let Some(entry) = self.entries.lock().await.get_mut(id)

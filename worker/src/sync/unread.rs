@@ -1,5 +1,5 @@
-//! Telling people about lists and sites that cannot be read, wholly or but for their dates: one alert for each, however many
-//! people have tasks there.
+//! Alerts about lists and sites that cannot be read, or whose dates cannot be read. There is one alert for
+//! each list, however many people have tasks in it.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use tasksync_common::state::SyncState;
 
 use super::load::Loaded;
 
-/// Raises the alerts for what this pass could not read. A failure that the person's state already holds is raised again
-/// only in a full check, so that an alert costs one write per person and full check.
+/// Raises the alerts for what this pass could not read. A failure that the person's state already holds is
+/// raised again only in a full check, so that an alert costs one write per person and full check.
 pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded) -> Result<(), Failure> {
     let (reached, before) = (loaded.pass.reached(), loaded.pass.saved());
     for (location, failure) in &reached.unread {
@@ -51,7 +51,7 @@ async fn raise(
     registry.raise_alert(&alert).await.map(drop)
 }
 
-/// Returns the lists and sites about which an alert may stand, as far as a person's state tells.
+/// Returns the lists and sites about which an alert may exist, according to one person's state.
 pub(super) fn told(state: &SyncState) -> BTreeSet<LocationKey> {
     state
         .unread
@@ -61,8 +61,8 @@ pub(super) fn told(state: &SyncState) -> BTreeSet<LocationKey> {
         .collect()
 }
 
-/// Ends the alerts about what a person of the tenant could not read `before` the pass and can read now. The first pass of anybody who
-/// reads it ends it.
+/// Ends the alerts about lists that the person could not read `before` the pass and can read now. The first
+/// pass that reads a list, of any person, ends its alert.
 pub(super) async fn end(
     registry: &dyn Registry,
     tenant: &TenantId,
@@ -75,7 +75,7 @@ pub(super) async fn end(
     Ok(())
 }
 
-/// Returns the failure in words, with the name of the list where it is known and the source did not say it.
+/// Returns the failure as text, with the name of the list if it is known and the failure does not contain it.
 fn naming(loaded: &Loaded, location: &LocationKey, failure: &Failure) -> String {
     let text = failure.to_string();
     let remembered = loaded.pass.state.locations.get(location);

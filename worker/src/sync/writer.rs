@@ -1,4 +1,4 @@
-//! Carrying a plan out, one action at a time. What follows from each result is decided in `plan::Pass`.
+//! Carrying a plan out, one action at a time. `plan::Pass` decides what follows from each result.
 
 use std::collections::BTreeMap;
 
@@ -17,25 +17,25 @@ use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
 use crate::source::{Location, Person, Presence, Source, TaskChanges};
 use crate::work::SyncReport;
 
-/// Progress is saved after this many writes, so that little is read again after a crash.
+/// Writes after which progress is saved, so that little is read again after a crash.
 const SAVE_EVERY: u32 = 25;
 
 const PROGRESS: FieldSet = FieldSet::EMPTY.with(Field::Progress);
 
-/// A number that tasksync adds to a folder's name that is taken is at most this.
+/// The largest number that tasksync appends to a folder name that is taken.
 const LARGEST_NUMBER: u32 = 20;
 
-/// What an action left that succeeded.
+/// The effect of an action that succeeded.
 enum Effect {
     /// A new item, which has to be read back.
     Created(ItemRef),
-    /// An item that is gone from its folder, which has to be read back.
+    /// An item that was deleted, which has to be proved.
     Deleted(ItemRef, Done),
-    /// Everything else.
+    /// An effect that needs no proof before it is recorded.
     Done(Done),
 }
 
-/// Carries the plan of one user out.
+/// Carries out the plan of one user.
 pub(super) struct Writer<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) mailbox: &'a dyn Mailbox,
@@ -47,7 +47,7 @@ pub(super) struct Writer<'a> {
     pub(super) pass: &'a mut Pass,
     pub(super) report: &'a mut SyncReport,
     pub(super) deadline: Instant,
-    /// The id that this pass leaves on every item it writes.
+    /// The id that this pass writes on every item it writes.
     pub(super) write_id: String,
     pub(super) clock: &'a dyn Clock,
 }
@@ -123,8 +123,8 @@ impl Writer<'_> {
         self.pass.failed(action, failure);
     }
 
-    /// Makes folders for new locations; returns the locations that have none, with the failure where there was one. Their tasks
-    /// have to wait.
+    /// Makes folders for new locations. Returns the locations that have none, with the failure if there was
+    /// one. Their tasks have to wait.
     async fn create_folders(&mut self, folders: &[LocationKey]) -> BTreeMap<LocationKey, Option<Failure>> {
         let mut without = BTreeMap::new();
         for location in folders {
@@ -158,7 +158,8 @@ impl Writer<'_> {
         without
     }
 
-    /// Folders follow the names of their lists; a failure here is tried again when the list is reported next.
+    /// Renames folders whose lists were renamed. A rename that fails is tried again when the list is reported
+    /// next.
     async fn rename_folders(&mut self) {
         for (location, known) in self.locations {
             let Some(place) = self.pass.state.locations.get_mut(location) else {
@@ -180,7 +181,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Markers that earlier builds wrote name their owner from now on. A failure here is tried again at the next reading.
+    /// Adds the owner to markers that earlier builds wrote. A failure is tried again when the marker is read
+    /// next.
     async fn complete_markers(&mut self, unnamed: Unnamed) {
         if !unnamed.folders.is_empty()
             && let Err(failure) = self
@@ -305,8 +307,8 @@ impl Writer<'_> {
         Ok(Done::Version(written.version))
     }
 
-    /// Takes a copy out of the sync. One that is completed or left loses its marker last, so that an interrupted removal is
-    /// begun anew.
+    /// Ends the sync of a copy. A copy that is completed or left loses its marker last, so that an
+    /// interrupted removal starts again.
     async fn remove(&self, item: &ItemRef, removal: Removal) -> Result<(), Failure> {
         match removal {
             Removal::Delete => self.mailbox.delete(self.owner, item).await,
@@ -328,7 +330,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Where the source does not compare versions itself, the task is read just before it is written.
+    /// Reads the task just before it is written, if the source does not compare versions itself.
     async fn task_is_unchanged(&self, key: &SourceKey, version: &str) -> Result<(), Failure> {
         if self.source.capabilities().conditional_writes {
             return Ok(());
@@ -343,7 +345,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Where the mailbox does not compare versions itself, the item is read just before it is written.
+    /// Reads the item just before it is written, if the mailbox does not compare versions itself.
     async fn item_is_unchanged(&self, item: &ItemRef) -> Result<(), Failure> {
         if self.mailbox.capabilities().conditional_writes {
             return Ok(());
@@ -359,7 +361,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Creates the item; when the answer is lost it is looked for, so that it is not created twice.
+    /// Creates the item. If the outcome is unknown, searches for the item, so that it is not created twice.
     async fn create(&self, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
         let key = item.key;
         let Some(place) = self.pass.state.locations.get(&key.location()) else {
@@ -377,7 +379,7 @@ impl Writer<'_> {
             }
             other => other?,
         };
-        // An id that belongs to another task is the answer to another request.
+        // An id that belongs to another task means that the answer belongs to another request.
         if let Some(other) = self
             .pass
             .state
@@ -410,8 +412,8 @@ pub(super) fn written(item: ItemRef) -> Done {
     }
 }
 
-/// Returns whether `name` is `wanted` with a number that tasksync adds when a name is taken: `Tasks (2)` up to
-/// `Tasks (20)`.
+/// Returns whether `name` is `wanted` with a number that tasksync adds when a name is taken: `Tasks (2)` up
+/// to `Tasks (20)`.
 fn is_numbered(name: &str, wanted: &str) -> bool {
     name.strip_prefix(wanted)
         .and_then(|rest| rest.strip_prefix(" ("))
