@@ -1,4 +1,4 @@
-//! Service accounts of the simulated servers and what they may do.
+//! Service accounts of the simulated servers, and their rights.
 
 /// A set of mailboxes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,7 +13,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether the mailbox with this primary SMTP address is in the set; addresses compare without case.
+    /// Returns whether the mailbox with this primary SMTP address is in the set. Addresses compare without case.
     #[must_use]
     pub fn holds(&self, smtp: &str) -> bool {
         match self {
@@ -36,12 +36,12 @@ pub struct AccountRights {
 /// An account of a service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServiceAccount {
-    /// Logon name for Basic; the name a token's validator answers with. When it is the address of a mailbox, that
-    /// mailbox is the account's own.
+    /// Logon name for Basic; for a token, the name that the token validator returns. If it is the address of a
+    /// mailbox, that mailbox is the account's own.
     pub user: String,
     /// Password for Basic; an empty one is never accepted.
     pub password: String,
-    /// What it may do.
+    /// Its rights.
     pub rights: AccountRights,
 }
 

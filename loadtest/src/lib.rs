@@ -1,7 +1,8 @@
-//! Simulated Exchange and SharePoint, and what drives tasksync against them.
+//! Simulated Exchange and SharePoint, and the programs that run tasksync against them.
 //!
-//! Nothing here knows a type of the client code: the simulators are written from the protocols alone, so that both
-//! cannot be wrong together. They speak real HTTP(S) on a free loopback port and keep their own stores.
+//! This crate uses no type of the client code. The simulators are written from the protocols alone, so that a
+//! simulator and its client cannot share a mistake. They speak real HTTP(S) on a free loopback port and keep their own
+//! stores.
 
 pub mod accounts;
 pub mod exchange;

@@ -1,4 +1,4 @@
-//! `tasksync-loadtest`: the demo, and servers to try things on, simulated and real.
+//! `tasksync-loadtest`: the demo, the load tests, and servers to try things on, simulated and real.
 
 mod cli;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cli::signals::unless_told_to_end;
 
-/// Simulated Exchange and SharePoint, and what drives tasksync against them.
+/// Simulated Exchange and SharePoint, and the programs that run tasksync against them.
 #[derive(Debug, Parser)]
 #[command(name = "tasksync-loadtest", version)]
 struct Arguments {
@@ -17,11 +17,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Starts both simulated servers and tasksync, edits on both sides, and says whether everything arrived.
+    /// Starts both simulated servers and tasksync, edits on both sides, and reports whether every edit arrived.
     Demo(cli::demo::DemoArguments),
     /// Starts only the simulated servers, with people and tasks, and prints how to connect a tenant to them.
     Simulate(cli::simulate::SimulateArguments),
-    /// Runs a scenario: population, load, faults and kills; writes a report and says whether its expectations hold.
+    /// Runs a scenario: population, load, faults and kills; writes a report and states whether its expectations hold.
     Run(cli::run::RunArguments),
     /// Starts private Redis, RabbitMQ and PostgreSQL in a temporary folder, and a command that uses them.
     Services(cli::services::ServicesArguments),

@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Largest gzip bomb, inflated.
+/// Largest gzip bomb, in bytes after inflating.
 const MAXIMUM_BOMB: usize = 1 << 30;
 
 /// One answer: status, headers and body.
@@ -23,12 +23,12 @@ pub struct Answer {
     /// The body.
     pub body: Bytes,
     /// Whether the answer lacks the headers that the simulated server adds to each of its answers (`Date`,
-    /// `MicrosoftSharePointTeamServices`, `request-id`, …), as an answer of a proxy in between does.
+    /// `MicrosoftSharePointTeamServices`, `request-id`, …). The answers of an intermediate proxy lack them.
     pub bare: bool,
 }
 
 impl Answer {
-    /// An answer without a body.
+    /// Returns an answer without a body.
     #[must_use]
     pub fn new(status: u16) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Answer {
         }
     }
 
-    /// A page of HTML.
+    /// Returns a page of HTML.
     #[must_use]
     pub fn html(status: u16, text: &str) -> Self {
         Self::new(status)
@@ -45,7 +45,7 @@ impl Answer {
             .with_body(format!("<!DOCTYPE html><html><body>{text}</body></html>"))
     }
 
-    /// JSON as SharePoint sends it, unchecked.
+    /// Returns an answer with the content type that SharePoint uses for JSON. `text` is sent as it is, unchecked.
     #[must_use]
     pub fn json(status: u16, text: &str) -> Self {
         Self::new(status)
@@ -56,7 +56,7 @@ impl Answer {
             .with_body(text.to_owned())
     }
 
-    /// XML as Exchange sends it, unchecked.
+    /// Returns an answer with the content type that Exchange uses for XML. `text` is sent as it is, unchecked.
     #[must_use]
     pub fn xml(status: u16, text: &str) -> Self {
         Self::new(status)
@@ -64,8 +64,8 @@ impl Answer {
             .with_body(text.to_owned())
     }
 
-    /// A body that is small on the wire and `inflated` bytes long when it is unpacked: `start`, then `repeated` again and
-    /// again, then `end`. At most 1 GiB.
+    /// Returns an answer whose body is small on the wire and `inflated` bytes long when it is unpacked: `start`, then
+    /// `repeated` again and again, then `end`. `repeated` fills at most 1 GiB.
     #[must_use]
     pub fn gzip_bomb(content_type: &str, start: &str, repeated: &str, end: &str, inflated: usize) -> Self {
         let mut packed = GzEncoder::new(Vec::new(), Compression::best());
@@ -84,20 +84,20 @@ impl Answer {
             .with_body(packed.finish().unwrap_or_default())
     }
 
-    /// The same without the headers that the server adds to each answer.
+    /// Marks the answer as one without the headers that the server adds to each answer.
     #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same without the headers of this name.
+    /// Removes the headers of this name.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.headers
@@ -105,20 +105,20 @@ impl Answer {
         self
     }
 
-    /// The same with another body.
+    /// Replaces the body.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The body as text; what is no UTF-8 is replaced.
+    /// Returns the body as text; bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The first header of this name.
+    /// Returns the first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -127,7 +127,7 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Reads a response; header values that are no text are left out.
+    /// Converts a response. Header values that are not text are left out.
     pub(crate) fn of(response: Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
         let headers = parts
@@ -143,7 +143,8 @@ impl Answer {
         }
     }
 
-    /// The response; headers that HTTP does not allow are left out, and so is the length, which belongs to the body.
+    /// Converts the answer to a response. Headers that HTTP does not allow are left out, and so are those of length
+    /// and connection, which belong to the HTTP library.
     pub(crate) fn into_response(self) -> Response<Bytes> {
         let mut response = Response::new(self.body);
         *response.status_mut() = hyper::StatusCode::from_u16(self.status).unwrap_or(hyper::StatusCode::OK);
@@ -160,23 +161,23 @@ impl Answer {
     }
 }
 
-/// Changes an answer before it is sent.
+/// A change made to an answer before it is sent.
 #[derive(Clone)]
 pub struct Tamper(Arc<dyn Fn(Answer) -> Answer + Send + Sync>);
 
 impl Tamper {
-    /// Sends what `change` makes of the answer.
+    /// Returns a change that sends `change(answer)` in place of the answer.
     pub fn new(change: impl Fn(Answer) -> Answer + Send + Sync + 'static) -> Self {
         Self(Arc::new(change))
     }
 
-    /// Sends the answer without the headers of this name.
+    /// Returns a change that removes the headers of this name.
     #[must_use]
     pub fn without_header(name: &'static str) -> Self {
         Self::new(move |answer| answer.without_header(name))
     }
 
-    /// Replaces every `from` in the body.
+    /// Returns a change that replaces every `from` in the body with `to`.
     #[must_use]
     pub fn replace(from: &str, to: &str) -> Self {
         let (from, to) = (from.to_owned(), to.to_owned());
@@ -205,12 +206,12 @@ impl PartialEq for Tamper {
 
 impl Eq for Tamper {}
 
-/// Keeps the last answer it saw, so that it can be given to a later request: another person's answer, or an earlier one.
+/// Keeps the last answer it recorded, to be sent again to a later request: another person's answer, or an earlier one.
 #[derive(Debug, Clone, Default)]
 pub struct Tape(Arc<Mutex<Option<Answer>>>);
 
 impl Tape {
-    /// Keeps the answer and sends it unchanged.
+    /// Returns a change that keeps the answer and sends it unchanged.
     #[must_use]
     pub fn record(&self) -> Tamper {
         let tape = self.clone();
@@ -220,14 +221,14 @@ impl Tape {
         })
     }
 
-    /// Sends the kept answer in place of the real one; the real one while nothing was kept.
+    /// Returns a change that sends the kept answer in place of the real one, or the real one while no answer is kept.
     #[must_use]
     pub fn replay(&self) -> Tamper {
         let tape = self.clone();
         Tamper::new(move |answer| tape.answer().unwrap_or(answer))
     }
 
-    /// The kept answer.
+    /// Returns the kept answer.
     #[must_use]
     pub fn answer(&self) -> Option<Answer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

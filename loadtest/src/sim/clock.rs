@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use hyper::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 
-/// Real time plus a skew that can be set, so that a server whose clock is wrong can be played.
+/// Real time plus an adjustable skew, to simulate a server whose clock is wrong.
 #[derive(Debug, Default)]
 pub struct SimClock {
     skew_ms: AtomicI64,
@@ -14,7 +14,7 @@ pub struct SimClock {
 }
 
 impl SimClock {
-    /// The server's current time.
+    /// Returns the server's current time.
     #[expect(
         clippy::disallowed_methods,
         reason = "a simulated server is its own source of time"
@@ -24,7 +24,7 @@ impl SimClock {
         Timestamp::now().checked_add(skew).unwrap_or(Timestamp::MAX)
     }
 
-    /// A stamp that is later than every stamp handed out before, to the microsecond.
+    /// Returns a time that is later than every time this function returned before, to the microsecond.
     pub fn unique(&self) -> Timestamp {
         let now = self.now().as_microsecond();
         let previous = self
@@ -34,8 +34,8 @@ impl SimClock {
         Timestamp::from_microsecond(now.max(previous + 1)).unwrap_or(Timestamp::MAX)
     }
 
-    /// The `Date` header of an answer: by the server's own clock, so that a client can measure how wrong that clock is. `None`
-    /// after [`Self::tell_no_time`].
+    /// Returns the `Date` header of an answer. It shows the server's own clock, so that a client can measure the skew.
+    /// Returns `None` after [`Self::tell_no_time`].
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         if self.untold.load(Ordering::Relaxed) {
             return None;
@@ -44,12 +44,12 @@ impl SimClock {
         HeaderValue::from_str(&date).ok()
     }
 
-    /// From now on answers carry no `Date` header, as behind some proxies.
+    /// Omits the `Date` header from all later answers, as some proxies do.
     pub fn tell_no_time(&self) {
         self.untold.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the server's clock run ahead (positive) or behind (negative).
+    /// Sets the skew: the server's clock is ahead (positive) or behind (negative).
     pub fn set_skew(&self, skew: SignedDuration) {
         self.skew_ms
             .store(i64::try_from(skew.as_millis()).unwrap_or(0), Ordering::Relaxed);

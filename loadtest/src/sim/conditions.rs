@@ -1,4 +1,4 @@
-//! How a group of tenants' servers behaves: how fast they answer, and what goes wrong with a share of the requests.
+//! How the servers of a group of tenants behave: how fast they answer, and which share of the requests meets a fault.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use super::faults::Fault;
 
-/// Number of a group of tenants; 0 is everybody who was not put into another.
+/// Number of a group of tenants; 0 holds every tenant that was not put into another group.
 pub type GroupId = u16;
 
-/// How long a request takes besides the work.
+/// How long a request takes beyond the time of processing it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Latency {
-    /// Nothing.
+    /// No added time.
     #[default]
     None,
-    /// Always the same.
+    /// Always the same time.
     Fixed(Duration),
-    /// Log-normal, as answers of real servers are: half of them faster than `median`, one of a hundred slower than `p99`.
+    /// Log-normal, as the answers of real servers are: half are faster than `median`, and one in a hundred is slower
+    /// than `p99`.
     Spread {
         /// The median.
         median: Duration,
@@ -31,7 +32,7 @@ pub enum Latency {
 const Z99: f64 = 2.326_347_874;
 
 impl Latency {
-    /// The latency for a number that is spread evenly over all of `u64`.
+    /// Returns the latency for `dice`, a number that is uniformly distributed over all of `u64`.
     #[must_use]
     pub fn draw(self, dice: u64) -> Duration {
         match self {
@@ -40,34 +41,34 @@ impl Latency {
             Self::Spread { median, p99 } => {
                 let (median, p99) = (median.as_secs_f64().max(1e-6), p99.as_secs_f64());
                 let sigma = (p99.max(median) / median).ln() / Z99;
-                // Two halves of the dice make one normal number (Box and Muller).
+                // The two halves of `dice` give one normally distributed number (Box and Muller).
                 let half = |bits: u64| {
                     (f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) + 0.5) / 4_294_967_296.0
                 };
                 let (first, second) = (half(dice >> 32), half(dice));
                 let normal = (-2.0 * first.ln()).sqrt() * (2.0 * std::f64::consts::PI * second).cos();
-                // Nothing takes longer than ten times the 99th percentile.
+                // No answer takes longer than ten times the 99th percentile.
                 Duration::from_secs_f64((median * (sigma * normal).exp()).min(10.0 * p99.max(median)))
             }
         }
     }
 }
 
-/// What goes wrong with a share of the requests.
+/// A fault that hits a share of the requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trouble {
-    /// Of a thousand requests so many are hit.
+    /// How many of a thousand requests are hit.
     pub per_mille: u16,
-    /// How.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// How a group's server behaves now.
+/// How a group's servers behave now.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conditions {
-    /// How fast it answers.
+    /// How fast they answer.
     pub latency: Latency,
-    /// What goes wrong.
+    /// The faults that requests meet.
     pub trouble: Vec<Trouble>,
 }
 
@@ -78,7 +79,7 @@ struct Group {
     hit: AtomicU64,
 }
 
-/// The groups of one server. Looking one up locks nothing that is written during a trial.
+/// The groups of one server. A look-up takes only a lock that no writer holds during a trial.
 #[derive(Debug)]
 pub struct Groups {
     groups: RwLock<Vec<Arc<Group>>>,
@@ -94,7 +95,7 @@ impl Default for Groups {
     }
 }
 
-/// What a request of a group is to meet.
+/// What one request meets: a delay and perhaps a fault.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Draw {
     pub(crate) latency: Duration,
@@ -102,7 +103,7 @@ pub(crate) struct Draw {
 }
 
 impl Groups {
-    /// Sets how a group's server behaves from now on; a group that was not there is made.
+    /// Sets how a group's servers behave from now on. Adds the group if it does not exist.
     pub fn set(&self, group: GroupId, conditions: Conditions) {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         while groups.len() <= usize::from(group) {
@@ -113,7 +114,7 @@ impl Groups {
         }
     }
 
-    /// Requests of each group so far, and how many of them met trouble.
+    /// Returns the number of requests of each group so far, and how many of them met a fault.
     #[must_use]
     pub fn requests(&self) -> BTreeMap<GroupId, (u64, u64)> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +127,7 @@ impl Groups {
             .collect()
     }
 
-    /// Counts a request of a group and says what it meets.
+    /// Counts a request of a group and returns what it meets.
     pub(crate) fn meet(&self, group: GroupId) -> Draw {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = groups.get(usize::from(group)).or_else(|| groups.first()).cloned() else {

@@ -1,4 +1,4 @@
-//! Faults on demand: the worst moods of a real server, chosen by operation and by address.
+//! Faults on demand: the failures of a real server, chosen by operation and by address.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::answers::{Answer, Tamper};
 
-/// What goes wrong with a request.
+/// What goes wrong with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The server says it is busy. Exchange: `ErrorServerBusy` with `BackOffMilliseconds`, as a SOAP fault with status
-    /// 500 or inside a 200 (`inside`). SharePoint: 429 or 503 (`status`) with `Retry-After` rounded up to seconds.
+    /// The server reports that it is busy. Exchange: `ErrorServerBusy` with `BackOffMilliseconds`, as a SOAP fault
+    /// with status 500 or inside a 200 (`inside`). SharePoint: 429 or 503 (`status`) with `Retry-After` rounded up to
+    /// seconds.
     Busy {
-        /// The pause the server asks for; `None` leaves the header or value out.
+        /// The pause that the server asks for; `None` leaves the header or value out.
         pause: Option<Duration>,
         /// Exchange only: the answer is an HTTP 200 whose response message carries the error.
         inside: bool,
@@ -27,41 +28,42 @@ pub enum Fault {
     Slow(Duration),
     /// A bare HTTP status with a short text body.
     Status(u16),
-    /// A named protocol error: an EWS response code, or a SharePoint error code such as `-2130575172`.
+    /// A protocol error by its code: an EWS response code, or a SharePoint error code such as `-2130575172`.
     Error(String),
-    /// Bytes that are no answer at all, with status 200 and the usual content type.
+    /// Bytes that are no valid answer, with status 200 and the usual content type.
     Garbage,
-    /// An answer of this many bytes, begun like a good one.
+    /// An answer of this many bytes whose start is that of a valid one.
     Huge(u64),
-    /// The next cursor (sync state or change token) that is presented is refused as too old.
+    /// The next cursor (sync state or change token) that a client sends is refused as too old.
     ExpireCursor,
     /// The request is not carried out and gets this answer.
     Instead(Answer),
-    /// The request is carried out and gets this answer: a refusal of what was done, another person's answer, …
+    /// The request is carried out and gets this answer: a refusal of a write that happened, another person's answer, …
     Afterwards(Answer),
-    /// The request is carried out, and what the client gets is what this makes of the answer.
+    /// The request is carried out, and the client gets the changed answer.
     Tamper(Tamper),
     /// The request is not carried out and never answered; the connection stays open.
     Hang,
-    /// Exchange's `UpdateItem`: changes of these fields (`item:Body`) are left out, and the answer is that of a success.
+    /// Exchange's `UpdateItem`: changes of these fields (`item:Body`) are ignored, and the answer reports success.
     /// Without fields nothing is changed, not even the change key.
     IgnoreFields(Vec<String>),
 }
 
-/// Which requests a fault hits, and how often.
+/// Which requests a fault hits, and how many of them.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Operation name (`SyncFolderItems`, `UpdateItem`, `getchanges`, `items.update`, …); `None` hits every operation.
     pub operation: Option<String>,
-    /// Mailbox address or site path; `None` hits everybody.
+    /// Mailbox address or site path; `None` hits all of them.
     pub subject: Option<String>,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// How many requests are still to be hit; `u64::MAX` for ever.
+    /// How many requests are still to be hit; `u64::MAX` for no limit.
     pub remaining: u64,
 }
 
-/// Which requests a fault hits, chosen more finely than a [`Rule`] does: by what stands in the request, and from the n-th on.
+/// Which requests a fault hits, chosen more finely than by a [`Rule`]: also by a text in the request, and only after a
+/// number of requests.
 #[derive(Debug, Clone, Default)]
 pub struct Aim {
     operation: Option<String>,
@@ -72,7 +74,7 @@ pub struct Aim {
 }
 
 impl Aim {
-    /// Every request of one operation.
+    /// Selects every request of one operation.
     #[must_use]
     pub fn at(operation: &str) -> Self {
         Self {
@@ -81,35 +83,35 @@ impl Aim {
         }
     }
 
-    /// Every request of every operation.
+    /// Selects every request of every operation.
     #[must_use]
     pub fn at_all() -> Self {
         Self::default()
     }
 
-    /// Only those of this mailbox address or site path.
+    /// Keeps only the requests about this mailbox address or site path.
     #[must_use]
     pub fn of(mut self, subject: &str) -> Self {
         self.subject = Some(subject.to_owned());
         self
     }
 
-    /// Only those in which this text stands, in any case: in the address (decoded) or in the body. An id of a list hits the
-    /// requests about that list, an id of an item those about that item.
+    /// Keeps only the requests that contain this text, ignoring case, in the decoded address or in the body. The id of
+    /// a list selects the requests about that list, the id of an item those about that item.
     #[must_use]
     pub fn containing(mut self, text: &str) -> Self {
         self.containing = Some(text.to_lowercase());
         self
     }
 
-    /// Only after this number of requests that fit.
+    /// Skips the first `requests` requests that match.
     #[must_use]
     pub fn after(mut self, requests: u64) -> Self {
         self.skip = requests;
         self
     }
 
-    /// No more often than this; without it for ever.
+    /// Limits the number of hits. Without this call there is no limit.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
@@ -126,7 +128,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether the request fits, apart from its subject.
+    /// Returns whether the request matches, apart from its subject.
     fn fits(&self, operation: &str, text: &mut dyn FnMut() -> String) -> bool {
         let named = self.rule.operation.as_deref();
         self.rule.remaining > 0
@@ -138,16 +140,16 @@ impl Entry {
     }
 }
 
-/// The rules in force on one server; the first that fits and has hits left wins.
+/// The rules in force on one server. The first rule that matches and has hits left applies.
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Mutex<Vec<Entry>>,
-    /// Whether there are rules: most of the time there are none, and nobody need wait for the lock.
+    /// Whether there are rules. There are usually none, and then no request has to wait for the lock.
     some: AtomicBool,
 }
 
 impl Faults {
-    /// Adds a rule behind those there are.
+    /// Adds a rule after the existing ones.
     pub fn add(&self, rule: Rule) {
         self.push(Entry {
             rule,
@@ -156,7 +158,7 @@ impl Faults {
         });
     }
 
-    /// Lets the requests that `aim` describes meet `fault`, behind the rules there are.
+    /// Adds a rule after the existing ones: requests that `aim` selects meet `fault`.
     pub fn aim(&self, aim: Aim, fault: Fault) {
         self.push(Entry {
             rule: Rule {
@@ -176,7 +178,8 @@ impl Faults {
         self.some.store(true, Ordering::Release);
     }
 
-    /// The next `times` requests of `operation` (any, when `None`), whoever they concern, meet `fault`.
+    /// Makes the next `times` requests of `operation` (of any operation when `None`) meet `fault`, whatever their
+    /// subject.
     pub fn next(&self, operation: Option<&str>, times: u64, fault: Fault) {
         self.add(Rule {
             operation: operation.map(str::to_owned),
@@ -186,23 +189,24 @@ impl Faults {
         });
     }
 
-    /// Takes every rule away.
+    /// Removes every rule.
     pub fn clear(&self) {
         let mut rules = self.lock();
         rules.clear();
         self.some.store(false, Ordering::Release);
     }
 
-    /// The fault this request meets, if any; uses up one hit. `text` is the request's address and body; it is asked for
-    /// only when a rule looks at it.
+    /// Returns the fault that this request meets, if any, and uses up one hit. `text` returns the request's address
+    /// and body; it is called only when a rule compares it.
     pub fn take(&self, operation: &str, subject: &str, text: impl FnMut() -> String) -> Option<Fault> {
         self.take_where(operation, text, |named| {
             named.is_none_or(|name| name.eq_ignore_ascii_case(subject))
         })
     }
 
-    /// The fault of a rule made for this subject and no other; uses up one hit. For the further subjects of a request
-    /// that concerns several: rules for everybody are used up once per request, by [`Faults::take`].
+    /// Returns the fault of a rule made for this very subject, if any, and uses up one hit. It is for the second and
+    /// later subjects of a request that concerns several: [`Faults::take`] uses up rules without a subject once per
+    /// request.
     pub fn take_named(&self, operation: &str, subject: &str, text: impl FnMut() -> String) -> Option<Fault> {
         self.take_where(operation, text, |named| {
             named.is_some_and(|name| name.eq_ignore_ascii_case(subject))

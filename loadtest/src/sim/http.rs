@@ -1,4 +1,4 @@
-//! An HTTP/1.1 listener on a free loopback port: keep-alive, optional TLS, and answers that can be cut.
+//! An HTTP/1.1 listener on a free loopback port, with keep-alive, optional TLS, and answers that can be cut.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tls::SimTls;
 
-/// Request bodies above this many bytes are answered with 413.
+/// Largest request body in bytes; a larger one is answered with 413.
 pub const MAXIMUM_REQUEST_BYTES: usize = 32 * 1024 * 1024;
 
 /// What a simulated server does with one request.
@@ -28,18 +28,20 @@ pub enum Reply {
     Answer(Response<Bytes>),
     /// The connection is closed without an answer.
     Cut,
-    /// The connection is closed behind the first `keep` bytes of the body; the headers promise all of them.
+    /// The connection is closed after the first `keep` bytes of the body. `Content-Length` states the length of the
+    /// whole body.
     Partial {
         /// The whole answer.
         response: Response<Bytes>,
-        /// Bytes that are sent.
+        /// Number of bytes that are sent.
         keep: usize,
     },
-    /// A good-looking answer of this many bytes (`prefix`, then filler), streamed without being held in memory.
+    /// An answer of this many bytes whose start looks valid (`prefix`, then filler). It is streamed and never held in
+    /// memory.
     Huge {
         /// First bytes of the body.
         prefix: Bytes,
-        /// Whole length of the body.
+        /// Total length of the body in bytes.
         length: u64,
         /// Content type of the answer.
         content_type: &'static str,
@@ -51,7 +53,7 @@ pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// A simulated server's logic.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request whose body was read.
+    /// Answers one request. Its body is already read.
     fn handle(self: Arc<Self>, request: Request<Bytes>) -> ReplyFuture;
 }
 
@@ -111,7 +113,7 @@ impl Listener {
         })
     }
 
-    /// `https://localhost:port` (or `http://127.0.0.1:port` without TLS), without a final slash.
+    /// Returns the base URL, `https://localhost:port` (or `http://127.0.0.1:port` without TLS), without a final slash.
     #[must_use]
     pub fn base_url(&self) -> String {
         let host = if self.scheme == "https" {
@@ -122,19 +124,19 @@ impl Listener {
         format!("{}://{host}:{}", self.scheme, self.address.port())
     }
 
-    /// The address listened on.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connections that were accepted so far.
+    /// Returns how many connections were accepted so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Closes the port and every connection, and waits until all tasks ended.
+    /// Closes the port and every connection, and waits until all tasks have ended.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -148,7 +150,7 @@ impl Drop for Listener {
     }
 }
 
-/// What accepted connections need.
+/// What the tasks of accepted connections share.
 struct Served<H> {
     handler: Arc<H>,
     acceptor: Option<TlsAcceptor>,
@@ -171,7 +173,7 @@ async fn accept<H: Handler>(listener: TcpListener, served: Served<H>) {
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, peer)) = accepted else { continue };
-        // A simulated server is nobody's business but this machine's, whatever address it listens on.
+        // Only this machine may use a simulated server, whatever address it listens on.
         if !peer.ip().is_loopback() {
             continue;
         }
@@ -228,12 +230,12 @@ where
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    // Servers give the time by their own clock, or leave it out on purpose.
+    // The simulated servers set `Date` by their own clock, or leave it out on purpose.
     builder
         .timer(TokioTimer::new())
         .keep_alive(true)
         .auto_date_header(false);
-    // Clients come and go; a connection that ends badly is theirs to notice.
+    // Clients may disconnect at any time; a connection that ends with an error needs no action here.
     builder.serve_connection(io, service).await.ok();
 }
 
@@ -243,7 +245,7 @@ async fn read_body(body: hyper::body::Incoming) -> Option<Bytes> {
         .ok()
 }
 
-/// An answer with a plain text body.
+/// Returns an answer with a plain text body.
 pub fn plain(status: u16, text: &'static str) -> Response<axum::body::Body> {
     let mut response = Response::new(axum::body::Body::from(text));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::OK);

@@ -1,4 +1,4 @@
-//! What both simulated servers share: their clock, faults on demand, and an HTTP(S) listener.
+//! What both simulated servers share: the clock, faults on demand, and an HTTP(S) listener.
 
 pub mod answers;
 pub mod clock;

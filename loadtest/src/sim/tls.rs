@@ -1,4 +1,4 @@
-//! A certificate for the simulated servers: one self-signed authority, loopback names only.
+//! A certificate for the simulated servers, issued by a self-signed authority for loopback names only.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What a TLS listener needs, and the authority a client has to trust.
+/// The TLS configuration of a listener, and the authority that a client has to trust.
 #[derive(Clone)]
 pub struct SimTls {
     /// The server side's configuration.
@@ -16,16 +16,16 @@ pub struct SimTls {
 }
 
 impl SimTls {
-    /// Makes a fresh authority and a certificate for `localhost` and `127.0.0.1`.
+    /// Generates a new authority and a certificate for `localhost` and `127.0.0.1`.
     ///
     /// # Errors
-    /// Says which step failed when the key or the certificate cannot be made.
+    /// Names the step that failed, if the key or a certificate cannot be made.
     pub fn generate() -> Result<Self, String> {
         let authority_key = KeyPair::generate().map_err(|error| format!("authority key: {error}"))?;
         let mut authority =
             CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // With one name for issuer and subject, OpenSSL takes the server's certificate for a self-signed one.
+        // If issuer and subject had the same name, OpenSSL would take the server's certificate for a self-signed one.
         authority
             .distinguished_name
             .push(DnType::CommonName, "tasksync simulated authority");

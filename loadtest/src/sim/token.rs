@@ -17,17 +17,17 @@ use super::faults::{Fault, Faults};
 use super::http::{Handler, Reply, ReplyFuture};
 use super::x509::{pem_content, rsa_public_key};
 
-/// Decides whether a bearer token is good, and whose it is.
+/// Returns the name of the client that a bearer token was issued to, or `None` if the token is not valid.
 pub type TokenValidator = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Most tokens that are remembered; beyond it the ones that end first are forgotten.
+/// Maximum number of tokens that are remembered. Beyond it, the tokens that expire first are forgotten.
 const MAXIMUM_TOKENS: usize = 100_000;
 /// Longest validity of an assertion that is accepted.
 const MAXIMUM_ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// How far clocks may differ when an assertion's times are checked.
+/// How far the clocks may differ when the times of an assertion are checked.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// A client's certificate, as registered.
+/// A client's certificate as registered.
 #[derive(Debug, Clone)]
 struct Certificate {
     /// `RSAPublicKey` in DER.
@@ -97,13 +97,13 @@ impl Refusal {
 }
 
 impl TokenServer {
-    /// An endpoint without clients, which accepts every tenant.
+    /// Returns an endpoint without clients. It accepts every tenant.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Restricts the endpoint to tenants that were added; without any, every tenant is accepted.
+    /// Adds a tenant that the endpoint accepts. As long as no tenant was added, it accepts every tenant.
     pub fn add_tenant(&self, tenant: &str) {
         self.state().tenants.push(tenant.to_lowercase());
     }
@@ -121,7 +121,7 @@ impl TokenServer {
     /// Registers a client's X.509 certificate with an RSA key.
     ///
     /// # Errors
-    /// Says that the text is no PEM certificate or its key not RSA.
+    /// Reports a text that is not a PEM certificate, or a key that is not RSA.
     pub fn add_certificate(&self, client_id: &str, pem: &str) -> Result<(), String> {
         let der = pem_content(pem).ok_or("the text is no PEM certificate")?;
         let certificate = Certificate {
@@ -139,31 +139,32 @@ impl TokenServer {
         Ok(())
     }
 
-    /// How long new tokens are good; 3599 s until set.
+    /// Sets how long new tokens are valid; the default is 3599 s.
     pub fn set_lifetime(&self, lifetime: SignedDuration) {
         self.state().lifetime = Some(lifetime);
     }
 
-    /// Makes every token issued so far worthless.
+    /// Invalidates every token issued so far.
     pub fn revoke_all(&self) {
         self.state().tokens.clear();
     }
 
-    /// How many tokens were issued.
+    /// Returns how many tokens were issued.
     #[must_use]
     pub fn issued(&self) -> u64 {
         self.state().issued
     }
 
-    /// A check for servers: the client id of a token that is good, whatever it was asked for.
+    /// Returns a validator for servers. It returns the client id of a valid token, whatever scope the token was issued
+    /// for.
     #[must_use]
     pub fn validator(self: &Arc<Self>) -> TokenValidator {
         let server = Arc::clone(self);
         Arc::new(move |token| server.owner(token, None, false))
     }
 
-    /// A stricter check: the token must be for `audience` (the scope without `/.default`), and, with
-    /// `certificate_only`, have been got with a certificate, as SharePoint Online demands.
+    /// Returns a stricter validator: the token must be for `audience` (the scope without `/.default`) and, with
+    /// `certificate_only`, must have been issued for a certificate, as SharePoint Online requires.
     #[must_use]
     pub fn validator_for(self: &Arc<Self>, audience: &str, certificate_only: bool) -> TokenValidator {
         let (server, audience) = (Arc::clone(self), audience.trim_end_matches('/').to_owned());

@@ -1,6 +1,6 @@
-//! A sorted map in one vector: a mailbox has one or two folders and tasks, and there are a million mailboxes.
+//! A sorted map in one vector. It saves memory: there are a million mailboxes with one or two folders and tasks each.
 
-/// Pairs in order of key. Inserting at the end, the usual case here, moves nothing.
+/// Pairs in order of key. An insertion at the end, the usual case here, moves nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VecMap<K, V>(Vec<(K, V)>);
 
@@ -10,7 +10,7 @@ impl<K, V> Default for VecMap<K, V> {
     }
 }
 
-/// Up to this length a map grows by one, so that the many small ones waste nothing.
+/// Up to this many pairs the map grows by one at a time, so that the many small maps waste no memory.
 const SMALL: usize = 4;
 
 impl<K: Ord, V> VecMap<K, V> {
@@ -81,7 +81,7 @@ impl<K: Ord, V> VecMap<K, V> {
         self.0.iter_mut().map(|(_, value)| value)
     }
 
-    /// Keeps the pairs with these keys.
+    /// Keeps only the pairs whose keys satisfy `keep`.
     pub(crate) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
         self.0.retain(|(key, _)| keep(key));
     }

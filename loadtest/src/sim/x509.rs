@@ -1,9 +1,9 @@
-//! The little of X.509 a token endpoint needs: the RSA key inside a certificate.
+//! The part of X.509 that the token endpoint needs: reading the RSA key of a certificate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The DER content of the first certificate in a PEM text.
+/// Returns the DER content of the first certificate in a PEM text.
 pub(super) fn pem_content(pem: &str) -> Option<Vec<u8>> {
     let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
     let (content, _) = rest.split_once("-----END CERTIFICATE-----")?;
@@ -14,7 +14,7 @@ pub(super) fn pem_content(pem: &str) -> Option<Vec<u8>> {
     STANDARD.decode(content).ok()
 }
 
-/// One DER element: its tag, its content, and what follows it.
+/// Splits off one DER element. Returns its tag, its content and the bytes after it.
 fn der_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -35,7 +35,7 @@ fn der_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// The `RSAPublicKey` inside an X.509 certificate.
+/// Returns the `RSAPublicKey` of an X.509 certificate.
 pub(super) fn rsa_public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     /// Object identifier 1.2.840.113549.1.1.1 (rsaEncryption) with its tag and length.
     const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -44,7 +44,7 @@ pub(super) fn rsa_public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     if body.first() == Some(&0xa0) {
         body = der_element(body)?.2;
     }
-    // Serial number, signature algorithm, issuer, validity and subject come before the key.
+    // Skip serial number, signature algorithm, issuer, validity and subject; the key comes next.
     for _ in 0..5 {
         body = der_element(body)?.2;
     }
