@@ -1,4 +1,4 @@
-//! `tasksync-loadtest demo`: the whole story in about a minute, and an honest summary.
+//! `tasksync-loadtest demo`: a first sync, edits on both sides and an idle period in about a minute, with a summary.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(crate) struct DemoArguments {
     keep: bool,
 }
 
-/// Time the edits, and everything before them, may take to arrive.
+/// Longest wait for the first sync. After the last edit, half of it is allowed for the edits to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
@@ -79,7 +79,8 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         folder: path,
         minimum_interval: Duration::from_secs(1),
         maximum_interval: Duration::from_secs(2),
-        // Runs only, so that a tenant's people are asked about together, as they are when there are many of them.
+        // Only regular runs: a tenant's people then come due together and share a request, as they do in a large
+        // installation.
         top_up_interval: Duration::ZERO,
         more: String::new(),
         environment: Vec::new(),
@@ -109,7 +110,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
     Ok(summary(&outcome))
 }
 
-/// What happened.
+/// The result of the demo.
 struct Outcome {
     first_sync: Duration,
     tasks: usize,
@@ -119,7 +120,7 @@ struct Outcome {
     problems: Vec<String>,
 }
 
-/// What quiet time costs.
+/// What an idle period costs.
 struct Idle {
     syncs: u64,
     exchange: u64,
@@ -149,7 +150,7 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     let first_sync = started.elapsed();
 
     let ledger = edit(farm, &oracle, arguments).await?;
-    // Everything arrived, or patience is at an end; what is still settling is looked at once more.
+    // Every edit has arrived, or the wait has timed out. Allow another 20 seconds for both sides to agree.
     let quiet = Instant::now();
     let mut verdict = oracle.verdict();
     while !verdict.agrees() && quiet.elapsed() < Duration::from_secs(20) {
@@ -172,7 +173,7 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     })
 }
 
-/// People edit; each edit is watched until the other side shows it.
+/// Makes edits as people would, and watches each one until the other side shows it.
 async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Result<Ledger, String> {
     let mut ledger = Ledger::default();
     let mut editor = Editor::new(arguments.seed);
@@ -208,9 +209,9 @@ async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Re
     Ok(ledger)
 }
 
-/// Nobody edits for a while: how many requests does a sync cost then, and is anything written?
+/// Makes no edits for a while, and measures how many requests a sync then costs and whether anything is written.
 async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
-    // Our own last writes come back once; wait until that is over.
+    // The next syncs still see our own last writes; wait until they have.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let syncs = |status: &Value| status["summary"]["attempts"].as_u64();
     let before = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
@@ -303,7 +304,7 @@ fn bar(length: u64, name: &str) -> ProgressBar {
     bar
 }
 
-/// The command's answer; whoever reads it may stop reading.
+/// Prints one line of the command's output. The reader may have closed the pipe; that is no error.
 fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }

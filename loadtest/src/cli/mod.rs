@@ -1,4 +1,4 @@
-//! The commands.
+//! The commands of `tasksync-loadtest`.
 
 pub(crate) mod demo;
 pub(crate) mod run;

@@ -1,4 +1,4 @@
-//! `tasksync-loadtest run SCENARIO`: one scenario, its report, and whether its expectations hold.
+//! `tasksync-loadtest run SCENARIO`: runs one scenario, writes its report, and checks its expectations.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use tasksync_loadtest::scenario::{self, Outcome, Progress, RunOptions, SHIPPED, 
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// A scenario file, or the name of a scenario that comes with the program; without one they are listed.
+    /// A scenario file, or the name of a scenario that comes with the program. Without one, the names are listed.
     scenario: Option<String>,
     /// The tasksync executable; the one beside this program when not given.
     #[arg(long)]
     tasksync: Option<PathBuf>,
-    /// Folder the report is written to, as JSON and as HTML.
+    /// Folder that the report is written to, as JSON and as HTML.
     #[arg(long, default_value = "reports")]
     output: PathBuf,
     /// Keep settings, logs and stores in this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// Another seed than the scenario's.
+    /// Seed to use instead of the scenario's.
     #[arg(long)]
     seed: Option<u64>,
-    /// Only read the scenario and say whether it can be run.
+    /// Only read the scenario and report whether it can be run.
     #[arg(long)]
     check: bool,
 }
@@ -113,7 +113,7 @@ fn summary(outcome: &Outcome) {
     }
 }
 
-/// Bars on a terminal, plain lines elsewhere.
+/// Progress bars on a terminal, plain lines elsewhere.
 #[derive(Default)]
 struct Bars {
     bar: Mutex<Option<ProgressBar>>,
@@ -164,7 +164,7 @@ impl Progress for Bars {
     }
 }
 
-/// The command's answer; whoever reads it may stop reading.
+/// Prints one line of the command's output. The reader may have closed the pipe; that is no error.
 fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }

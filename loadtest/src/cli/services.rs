@@ -1,4 +1,4 @@
-//! `tasksync-loadtest services`: private servers for as long as a command runs, or until Ctrl-C.
+//! `tasksync-loadtest services`: private servers while a command runs, or until Ctrl-C.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -28,20 +28,20 @@ pub(crate) struct ServicesArguments {
     /// Start RabbitMQ with its management API.
     #[arg(long)]
     rabbitmq: bool,
-    /// Start a RabbitMQ cluster of three nodes (half a gigabyte, about 20 seconds). Without --rabbitmq its URL is the one
-    /// tests find.
+    /// Start a RabbitMQ cluster of three nodes (half a gigabyte, about 20 seconds). Without --rabbitmq, tests use its
+    /// URL.
     #[arg(long)]
     rabbitmq_cluster: bool,
     /// Start PostgreSQL.
     #[arg(long)]
     postgres: bool,
-    /// Redis keeps nothing over a restart (the default is an append-only file, written out every second).
+    /// Redis keeps no data over a restart (the default is an append-only file, written out every second).
     #[arg(long)]
     redis_volatile: bool,
-    /// Folder the temporary folder is made in; the system's when not given.
+    /// Folder that the temporary folder is created in; the system's when not given.
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Folder with programs of the servers, looked at before the usual places; may be repeated.
+    /// Folder with the servers' programs, searched before the usual places; may be repeated.
     #[arg(long = "binary-dir")]
     binary_dirs: Vec<PathBuf>,
     /// The command to run, with the servers' URLs in its environment. Without one, the servers run until Ctrl-C.
@@ -139,7 +139,7 @@ async fn run_command(
     }
 }
 
-/// Hands a signal to the command. Ctrl-C reaches it from the terminal as well; twice is no harm.
+/// Passes a signal on to the command. Ctrl-C reaches it from the terminal as well; receiving it twice does no harm.
 async fn pass_on(child: &mut Child, name: &str) {
     let Some(id) = child.id() else { return };
     let kill = Command::new("sh")
@@ -148,7 +148,7 @@ async fn pass_on(child: &mut Child, name: &str) {
     tokio::time::timeout(Duration::from_secs(5), kill).await.ok();
 }
 
-/// The command's own exit code; 128 and the signal's number when it was ended by one, as shells have it.
+/// Returns the command's own exit code, or 128 plus the signal's number if a signal ended it, as shells do.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()

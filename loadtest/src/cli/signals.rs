@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM and SIGHUP; without those that were ignored when the program was started, as `nohup` does it.
+/// Listens for Ctrl-C, SIGTERM and SIGHUP. Signals that were ignored when the program started stay ignored (`nohup`
+/// does this).
 pub(crate) struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
@@ -16,10 +17,10 @@ const TERMINATE: (&str, u8) = ("TERM", 15);
 const HANG_UP: (&str, u8) = ("HUP", 1);
 
 impl Signals {
-    /// From here on they end nothing by themselves.
+    /// Installs the handlers. From then on these signals do not end the program by themselves.
     ///
     /// # Errors
-    /// When the operating system allows no handler.
+    /// If the operating system allows no handler.
     pub(crate) fn new() -> Result<Self, String> {
         let path = "/proc/self/status";
         let status = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
@@ -36,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// The next one: its name for `kill`, and its number.
+    /// Waits for the next signal. Returns its name for `kill`, and its number.
     pub(crate) async fn next(&mut self) -> (&'static str, u8) {
         tokio::select! {
             () = received(&mut self.interrupt) => INTERRUPT,
@@ -55,7 +56,7 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether a process with this `/proc/PID/status` ignores the signal.
+/// Returns whether a process with this `/proc/PID/status` ignores the signal.
 fn ignored(status: &str, number: u8) -> bool {
     status
         .lines()
@@ -64,15 +65,16 @@ fn ignored(status: &str, number: u8) -> bool {
         .is_some_and(|mask| mask >> number.saturating_sub(1) & 1 == 1)
 }
 
-/// The exit code of a command that a signal ended, as shells have it.
+/// Returns the exit code of a command that a signal ended, as shells compute it.
 pub(crate) fn ended_by(number: u8) -> ExitCode {
     ExitCode::from(128 + number)
 }
 
-/// Does some work unless a signal comes; then it is dropped, with the processes and folders it holds.
+/// Runs `work` until it is done or a signal arrives. On a signal `work` is dropped, with the processes and folders it
+/// holds.
 ///
 /// # Errors
-/// The work's own.
+/// The errors of `work`.
 pub(crate) async fn unless_told_to_end(
     work: impl Future<Output = Result<ExitCode, String>>,
 ) -> Result<ExitCode, String> {

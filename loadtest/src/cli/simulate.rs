@@ -1,4 +1,4 @@
-//! `tasksync-loadtest simulate`: both servers until Ctrl-C, and files that connect tenants to them.
+//! `tasksync-loadtest simulate`: runs both servers until Ctrl-C, and writes files that connect tenants to them.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command's answer; whoever reads it may stop reading.
+/// Prints one line of the command's output. The reader may have closed the pipe; that is no error.
 fn print(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }

@@ -1,4 +1,4 @@
-//! What a request asks for, as far as a liar has to know.
+//! What a request asks for, as far as the proxy has to know.
 
 use bytes::Bytes;
 use hyper::Request;
@@ -15,7 +15,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Name in the log.
+    /// Returns the name used in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -25,10 +25,10 @@ impl Side {
     }
 }
 
-/// What a request does.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Reads objects by id.
+    /// Reads objects by their ids.
     Read,
     /// Lists or searches.
     List,
@@ -44,11 +44,11 @@ pub(crate) enum Action {
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) side: Side,
-    /// As faults name it: `SyncFolderItems`, `items.update`.
+    /// The name that fault rules use: `SyncFolderItems`, `items.update`.
     pub(crate) operation: String,
-    /// The mailbox' address, or the path of the web.
+    /// The mailbox's address, or the path of the web.
     pub(crate) subject: String,
-    /// The list a SharePoint request is about.
+    /// The list that a SharePoint request is about.
     pub(crate) list: Option<String>,
     pub(crate) action: Action,
     pub(crate) if_match: Option<String>,
@@ -56,7 +56,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// Reads a request; `None` when it cannot be told what it asks for.
+    /// Parses a request. Returns `None` if it is not clear what it asks for.
     pub(crate) fn read(side: Side, request: &Request<Bytes>) -> Option<Self> {
         match side {
             Side::Exchange => Self::exchange(request),
@@ -64,7 +64,8 @@ impl Ask {
         }
     }
 
-    /// Whose answers may be mistaken for one another: the list counts, or the mailbox.
+    /// Returns the owner of the answer: the list if there is one, or else the mailbox or web. Answers of one owner
+    /// count as answers to the same question.
     pub(crate) fn owner(&self) -> String {
         match &self.list {
             Some(list) => format!("{} {list}", self.subject),
@@ -154,7 +155,7 @@ impl Ask {
     }
 }
 
-/// The first text of 36 characters in the form of a GUID.
+/// Returns the first GUID in the text.
 fn first_guid(text: &str) -> Option<String> {
     let fits = |part: &[u8]| {
         part.iter().enumerate().all(|(at, byte)| match at {

@@ -1,4 +1,4 @@
-//! Changing one element of an answer: XML and JSON that stay well formed. Pure.
+//! Changes one element of an answer. XML and JSON stay well formed. Pure.
 
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::sim::dice::Dice;
 
-/// What happens to one element.
+/// What is done to one element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is left out.
     Drop,
-    /// It is there twice.
+    /// It is duplicated.
     Double,
-    /// Its value is another.
+    /// Its value is replaced by another.
     Alter,
 }
 
@@ -27,9 +27,9 @@ impl Change {
     }
 }
 
-/// Elements above this depth are the envelope's.
+/// Elements at a smaller depth belong to the envelope.
 const ENVELOPE_DEPTH: usize = 3;
-/// Longest piece of an answer in the log.
+/// Longest piece of an answer in the log, in characters.
 const SHOWN: usize = 120;
 
 struct Span {
@@ -39,7 +39,8 @@ struct Span {
     leaf: bool,
 }
 
-/// Changes one element below the body of a SOAP answer; the new text and what was done. `None` when there is no such element.
+/// Changes one element inside the body of a SOAP answer. Returns the new text and a description of the change, or
+/// `None` if there is no such element.
 pub(crate) fn xml(text: &str, change: Change, dice: &mut Dice) -> Option<(String, String)> {
     let spans: Vec<Span> = spans(text)?
         .into_iter()
@@ -108,7 +109,7 @@ fn spans(text: &str) -> Option<Vec<Span>> {
     }
 }
 
-/// A leaf with another text, or with another value of its last attribute when it has no text.
+/// Returns the leaf with another text, or with another value of its last attribute if it has no text.
 fn altered_element(element: &str, dice: &mut Dice) -> Option<String> {
     let head_end = element.find('>')?;
     let inside = element
@@ -141,9 +142,10 @@ fn altered_element(element: &str, dice: &mut Dice) -> Option<String> {
     ))
 }
 
-/// The text with one letter or digit replaced by another of its kind; with one more when it has none.
+/// Returns the text with one letter or digit replaced by another of its kind, or with one character more if it has
+/// none.
 pub(crate) fn altered(text: &str, dice: &mut Dice) -> String {
-    // What stands in an entity stays, so that XML stays well formed.
+    // Characters of an entity stay as they are, so that the XML stays well formed.
     let mut in_entity = false;
     let places: Vec<usize> = text
         .char_indices()
@@ -173,7 +175,7 @@ pub(crate) fn altered(text: &str, dice: &mut Dice) -> String {
     changed
 }
 
-/// Changes one value below the root of a JSON answer; the new text and what was done.
+/// Changes one value below the root of a JSON answer. Returns the new text and a description of the change.
 pub(crate) fn json(text: &str, change: Change, dice: &mut Dice) -> Option<(String, String)> {
     let mut root: Value = serde_json::from_str(text).ok()?;
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! Answers that were never given: successes, refusals, denials and empty listings. Pure.
+//! Builds answers that the server never gave: successes, refusals, denials and empty listings. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::sim::dice::Dice;
 const MESSAGES: &str = "http://schemas.microsoft.com/exchange/services/2006/messages";
 const TYPES: &str = "http://schemas.microsoft.com/exchange/services/2006/types";
 
-/// A success for a write that was not carried out.
+/// Returns a success for a write that is not carried out.
 pub(super) fn success(ask: &Ask, dice: &mut Dice) -> Option<Answer> {
     if ask.action != Action::Write {
         return None;
@@ -59,7 +59,7 @@ fn exchange_success(ask: &Ask, dice: &mut Dice) -> Option<Answer> {
     Some(soap(operation, &messages))
 }
 
-/// Empty elements that begin like this, whole.
+/// Returns every empty element whose text begins with `start`.
 fn elements<'a>(text: &'a str, start: &'static str) -> impl Iterator<Item = &'a str> {
     text.match_indices(start).filter_map(move |(at, _)| {
         let rest = text.get(at..)?;
@@ -93,7 +93,7 @@ fn sharepoint_success(ask: &Ask, dice: &mut Dice) -> Answer {
         .as_deref()
         .and_then(|tag| tag.trim_matches('"').parse::<u64>().ok());
     match version {
-        // Half of the gateways that swallow a write still tell a version.
+        // Half of the gateways that swallow a write still send a version.
         Some(version) if dice.chance(50) => {
             Answer::new(204).with_header("ETag", &format!("\"{}\"", version + 1))
         }
@@ -101,7 +101,7 @@ fn sharepoint_success(ask: &Ask, dice: &mut Dice) -> Answer {
     }
 }
 
-/// A refusal of what was carried out, or of what was asked.
+/// Returns a refusal of a request, whether it was carried out or not, and its error code.
 pub(super) fn refusal(ask: &Ask, honest: &Answer, dice: &mut Dice) -> (Answer, String) {
     match ask.side {
         Side::Exchange => {
@@ -134,7 +134,7 @@ pub(super) fn refusal(ask: &Ask, honest: &Answer, dice: &mut Dice) -> (Answer, S
     }
 }
 
-/// "Not found" for what exists.
+/// Returns "not found" for an object that exists, and the error code.
 pub(super) fn denial(ask: &Ask, honest: &Answer, dice: &mut Dice) -> (Answer, String) {
     match ask.side {
         Side::Exchange => {
@@ -157,7 +157,7 @@ pub(super) fn denial(ask: &Ask, honest: &Answer, dice: &mut Dice) -> (Answer, St
     }
 }
 
-/// Each message of the honest answer with this error.
+/// Returns an answer with as many messages as the honest one, each of them with this error.
 fn exchange_error(ask: &Ask, honest: &Answer, code: &str) -> Answer {
     let operation = &ask.operation;
     let count = honest
@@ -176,7 +176,7 @@ fn sharepoint_error(status: u16, code: &str) -> Answer {
     Answer::json(status, &body.to_string())
 }
 
-/// The same listing without an entry; `None` when it has none.
+/// Returns the listing without its entries; `None` if it has none.
 pub(super) fn emptied(side: Side, text: &str) -> Option<String> {
     match side {
         Side::Exchange => {
@@ -200,7 +200,7 @@ pub(super) fn emptied(side: Side, text: &str) -> Option<String> {
     }
 }
 
-/// Every element of this name without what is in it; `None` when nothing was in any.
+/// Empties every element of this name. Returns `None` if all of them were empty already.
 fn without_inside(text: &str, name: &str) -> Option<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut parts = text.split(&open);
@@ -216,7 +216,7 @@ fn without_inside(text: &str, name: &str) -> Option<String> {
     emptied.then_some(out)
 }
 
-/// Sets every attribute of this name to 0.
+/// Sets the value of every attribute of this name to 0.
 fn number(text: &str, name: &str) -> String {
     let mark = format!("{name}=\"");
     let mut parts = text.split(&mark);

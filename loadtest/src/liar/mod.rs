@@ -1,7 +1,7 @@
-//! A proxy in front of a simulated server that now and then gives a wrong answer, until it becomes honest.
+//! A proxy in front of a simulated server that gives a wrong answer now and then, until a limit makes it honest.
 //!
-//! Requests are drawn by a seeded generator in the order in which they arrive, so a run with one request at a time repeats
-//! itself; with more the log is what a case is traced by.
+//! A seeded generator decides about the requests in the order of their arrival. A run with one request at a time is
+//! therefore repeatable; a run with more can be traced through the log.
 
 mod ask;
 mod change;
@@ -28,11 +28,11 @@ use crate::sim::conditions::GroupId;
 use crate::sim::dice::{Dice, mix};
 use crate::sim::http::{Handler, Reply, ReplyFuture};
 
-/// Answers kept of each operation.
+/// Number of answers remembered per operation.
 const KEPT: usize = 64;
-/// The header by which a client tells its requests apart.
+/// The header that identifies a client's request.
 const REQUEST_ID: &str = "client-request-id";
-/// Longest answer that is kept.
+/// Largest answer body that is remembered, in bytes.
 const KEPT_BYTES: usize = 512 * 1024;
 
 macro_rules! lies {
@@ -45,13 +45,13 @@ macro_rules! lies {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Name in scenarios and in the log.
+            /// Returns the name used in scenarios and in the log.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it is.
+            /// Returns the description.
             #[must_use]
             pub fn what(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc, " ",)+).trim_ascii(),)* }
@@ -73,11 +73,11 @@ lies! {
     Altered "altered",
     /// The connection is closed in the middle of the answer.
     Cut "cut",
-    /// Half an answer whose length fits.
+    /// Half of the answer, with a length that matches.
     Half "half",
-    /// A success for a write that is not carried out; every third wrong answer to a write.
+    /// A success for a write that is not carried out. It is tried first for a third of the wrong answers to writes.
     FalseSuccess "false-success",
-    /// A refusal of what is carried out, or of a read.
+    /// A refusal of a write that is carried out, or of a read.
     FalseRefusal "false-refusal",
     /// "Not found" for what exists.
     NotFound "not-found",
@@ -89,49 +89,50 @@ lies! {
     Late "late",
 }
 
-/// How a liar lies.
+/// How often and how the proxy gives wrong answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiarSpec {
-    /// Of a thousand answers this many are wrong.
+    /// How many of a thousand answers are wrong.
     pub per_mille: u16,
-    /// Honest after this many answers, wrong ones included; 0 for no limit.
+    /// Number of answers, wrong ones included, after which the proxy is honest; 0 for no limit.
     pub answers: u64,
     /// Kinds of wrong answers, all equally likely; all kinds when empty.
     pub kinds: Vec<Lie>,
-    /// Groups of tenants that are lied to; all when empty.
+    /// Groups of tenants that get wrong answers; all when empty.
     pub groups: Vec<GroupId>,
-    /// How late a late answer is.
+    /// Delay of a late answer.
     pub late: Duration,
-    /// Same seed, same dice.
+    /// The seed; the same seed makes the same decisions.
     pub seed: u64,
-    /// The only answer that is wrong; `per_mille` has no effect then.
+    /// The only answer that is wrong; `per_mille` then has no effect.
     pub only: Option<Only>,
 }
 
-/// One answer among those that are given while a liar lies.
+/// Selects one answer among those given while the proxy may give wrong ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Only {
-    /// The answer of this number, from 0.
+    /// The answer with this number, counting from 0.
     Number(u64),
-    /// The first answer to this operation for which a wrong answer can be given.
+    /// The first answer to this operation that can be replaced by a wrong one.
     FirstOf(String),
 }
 
-/// One answer that is remembered.
+/// A remembered answer.
 struct Memory {
     asker: String,
     owner: String,
     answer: Answer,
 }
 
-/// Decides, remembers, counts and writes the log; shared by the proxies of both servers.
+/// Decides which answers are wrong, remembers and counts answers, and writes the log. The proxies of both servers
+/// share it.
 pub struct Liar {
     spec: LiarSpec,
     lying: AtomicBool,
     answers: AtomicU64,
     lies: Vec<AtomicU64>,
     asker: Mutex<String>,
-    /// The only answer that is wrong, and whether it was given.
+    /// The only answer that is wrong, if one was chosen, and whether it was given.
     aim: Mutex<(Option<Only>, bool)>,
     memory: Mutex<HashMap<(Side, String), VecDeque<Memory>>>,
     log: Mutex<Option<std::fs::File>>,
@@ -148,7 +149,8 @@ impl std::fmt::Debug for Liar {
 }
 
 impl Liar {
-    /// An honest proxy until [`Liar::lie`]; the log is written to `log`, one JSON object a line.
+    /// Returns a proxy that is honest until [`Liar::lie`] is called. It writes its log to `log`, one JSON object per
+    /// line.
     ///
     /// # Errors
     /// Names the file that cannot be written.
@@ -169,23 +171,23 @@ impl Liar {
         }))
     }
 
-    /// Begins to lie, or ends.
+    /// Starts or stops giving wrong answers.
     pub fn lie(&self, lie: bool) {
         self.lying.store(lie, Ordering::SeqCst);
     }
 
-    /// Names the person for whom requests are made from now on. An answer that was given while another person was named
-    /// counts as another's, whatever it is about.
+    /// Names the person for whom requests are made from now on. An answer given while another person was named counts
+    /// as another owner's, whatever its subject.
     pub fn set_asker(&self, asker: &str) {
         asker.clone_into(&mut self.asker());
     }
 
-    /// From now on only this answer is wrong.
+    /// Makes this answer the only wrong one from now on.
     pub fn aim(&self, only: Only) {
         *self.aim_now() = (Some(only), false);
     }
 
-    /// Whether the answer that was aimed at was given wrong.
+    /// Returns whether a wrong answer was given since the last [`Liar::aim`].
     #[must_use]
     pub fn has_hit(&self) -> bool {
         self.aim_now().1
@@ -199,19 +201,19 @@ impl Liar {
         self.asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the limit of answers was reached.
+    /// Returns whether the limit of answers is reached.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.spec.answers > 0 && self.answers() >= self.spec.answers
     }
 
-    /// Answers given while it lied.
+    /// Returns how many answers were given while wrong ones were allowed.
     #[must_use]
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::SeqCst)
     }
 
-    /// The operations of both servers that were answered so far, in order.
+    /// Returns the operations of both servers that were answered so far, in order.
     #[must_use]
     pub fn operations(&self) -> Vec<(Side, String)> {
         let mut operations: Vec<_> = self.memory().keys().cloned().collect();
@@ -219,7 +221,7 @@ impl Liar {
         operations
     }
 
-    /// Wrong answers by kind, without the zeros.
+    /// Returns the number of wrong answers by kind, without the kinds that were never given.
     #[must_use]
     pub fn lies(&self) -> Vec<(&'static str, u64)> {
         let counted = Lie::ALL.iter().zip(&self.lies);
@@ -227,7 +229,7 @@ impl Liar {
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The dice of the next answer, when it is to be a wrong one.
+    /// Returns the number of the next answer and its dice, if that answer is to be a wrong one.
     fn draw(&self, group: GroupId, operation: &str) -> Option<(u64, Dice)> {
         let meant = self.spec.groups.is_empty() || self.spec.groups.contains(&group);
         if !meant || !self.lying.load(Ordering::SeqCst) || self.is_done() {
@@ -244,8 +246,8 @@ impl Liar {
         is_wrong.then_some((number, dice))
     }
 
-    /// The kinds in the order in which they are tried for one answer. Writes are rare among requests and a false success fits
-    /// nothing else, so it comes first for every third of them.
+    /// Returns the kinds in the order in which they are tried for one answer. Few requests are writes, and a false
+    /// success fits nothing else, so for a third of the writes it comes first.
     fn order(&self, action: Action, dice: &mut Dice) -> Vec<Lie> {
         let mut kinds = if self.spec.kinds.is_empty() {
             Lie::ALL.to_vec()
@@ -284,9 +286,10 @@ impl Liar {
         });
     }
 
-    /// A remembered answer to the same operation that differs from the honest one, and whose it was: of the same owner, or of
-    /// another. Those that were given to another asker come first. It bears the `client-request-id` of the request it is given
-    /// to, so that only its content shows whose it is.
+    /// Returns a remembered answer to the same operation that differs from the honest one, and names its asker and
+    /// owner. With `same_owner` it was given to the same asker for the same owner, otherwise to or for another.
+    /// Answers given to another asker come first. The answer gets the `client-request-id` of the current request, so
+    /// that only its content reveals the mix-up.
     fn remembered(
         &self,
         ask: &Ask,
@@ -343,15 +346,15 @@ impl Liar {
     }
 }
 
-/// Whether two answers say different things: SharePoint tells the version a write left in a header alone.
+/// Returns whether two answers differ in content. SharePoint reports the version after a write in a header alone.
 fn differ(one: &Answer, other: &Answer) -> bool {
     one.body != other.body || one.header("etag") != other.header("etag")
 }
 
-/// The group of tenants that the owner of a mailbox or a site belongs to.
+/// Returns the group of tenants that the owner of a mailbox or a site belongs to.
 pub(crate) type GroupOf = Arc<dyn Fn(&str) -> GroupId + Send + Sync>;
 
-/// A simulated server behind a liar.
+/// A simulated server behind the proxy.
 pub(crate) struct Proxy<H> {
     inner: Arc<H>,
     side: Side,
@@ -391,7 +394,7 @@ impl<H: Handler> Handler for Proxy<H> {
                 return reply;
             };
             let order = self.liar.order(ask.action, &mut dice);
-            // What is not to be carried out has to be told before the server is asked.
+            // A write that is not to be carried out must be answered before the server receives it.
             if order.first() == Some(&Lie::FalseSuccess)
                 && let Some(answer) = forge::success(&ask, &mut dice)
             {
@@ -408,7 +411,7 @@ impl<H: Handler> Handler for Proxy<H> {
                 other => return other,
             };
             self.liar.remember(&ask, &honest);
-            // A credential challenge is no answer to the operation.
+            // A request for credentials is not an answer to the operation.
             if honest.status == 401 {
                 return Reply::Answer(honest.into_response());
             }

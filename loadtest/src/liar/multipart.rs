@@ -1,17 +1,17 @@
-//! One part of a `$batch` answer is changed, left out, doubled or swapped with another. Pure.
+//! Changes, omits, duplicates or swaps parts of a `$batch` answer. Pure.
 
 use crate::sim::answers::Answer;
 use crate::sim::dice::Dice;
 
-/// A batch answer in its parts.
+/// A batch answer split into its parts.
 pub(super) struct Parts {
     boundary: String,
-    /// Head of the part (with the HTTP status line) and its body, in order.
+    /// Head (with the HTTP status line) and body of each part, in order.
     parts: Vec<(String, String)>,
 }
 
 impl Parts {
-    /// Reads an answer; `None` when it is no flat batch.
+    /// Parses an answer. Returns `None` if it is not a flat batch.
     pub(super) fn read(answer: &Answer) -> Option<Self> {
         let kind = answer.header("content-type")?;
         let (_, boundary) = kind.split_once("boundary=")?;
@@ -30,7 +30,8 @@ impl Parts {
         (!parts.is_empty()).then_some(Self { boundary, parts })
     }
 
-    /// Changes the body of one part; `change` gives the new body and says what it did.
+    /// Changes the body of one part with `change`, which returns the new body and a description. Returns the
+    /// description.
     pub(super) fn change(
         &mut self,
         dice: &mut Dice,
@@ -48,7 +49,7 @@ impl Parts {
         None
     }
 
-    /// Puts another answer in place of one part.
+    /// Replaces one part by another answer.
     pub(super) fn replace(&mut self, dice: &mut Dice, answer: &Answer) -> Option<String> {
         let at = dice.below(self.parts.len());
         let count = self.parts.len();
@@ -62,7 +63,7 @@ impl Parts {
         Some(format!("part {at} of {count}"))
     }
 
-    /// Swaps two parts that differ; `None` when all are alike.
+    /// Swaps two parts that differ. Returns `None` if all are equal.
     pub(super) fn swap(&mut self, dice: &mut Dice) -> Option<String> {
         let one = dice.below(self.parts.len());
         let differs = |at: &usize| self.parts.get(*at) != self.parts.get(one);
@@ -71,14 +72,14 @@ impl Parts {
         Some(format!("parts {one} and {other} swapped"))
     }
 
-    /// Leaves a part out.
+    /// Omits one part.
     pub(super) fn drop_one(&mut self, dice: &mut Dice) -> Option<String> {
         let at = dice.below(self.parts.len());
         self.parts.remove(at);
         Some(format!("part {at} left out"))
     }
 
-    /// Has a part twice.
+    /// Duplicates one part.
     pub(super) fn double_one(&mut self, dice: &mut Dice) -> Option<String> {
         let at = dice.below(self.parts.len());
         let part = self.parts.get(at)?.clone();
@@ -86,7 +87,7 @@ impl Parts {
         Some(format!("part {at} doubled"))
     }
 
-    /// The body of the changed answer.
+    /// Returns the body of the changed answer.
     pub(super) fn write(&self) -> String {
         let mut out = String::new();
         for (head, body) in &self.parts {

@@ -1,4 +1,4 @@
-//! From an honest answer to a wrong one.
+//! Makes a wrong answer from an honest one.
 
 use super::ask::{Action, Ask, Side};
 use super::change::{self, Change};
@@ -8,7 +8,8 @@ use crate::sim::answers::Answer;
 use crate::sim::dice::Dice;
 use crate::sim::http::Reply;
 
-/// The wrong answer and what is wrong with it; `None` when this kind does not fit the request or its answer.
+/// Returns the wrong answer and a description of the change; `None` if this kind does not fit the request or its
+/// answer.
 pub(super) fn tell(
     liar: &Liar,
     lie: Lie,
@@ -40,7 +41,7 @@ pub(super) fn tell(
                 send((honest.clone().with_body(honest.body.slice(..keep)), told))
             })
         }
-        // Told before the server was asked, or not at all.
+        // The proxy handles these two itself.
         Lie::FalseSuccess | Lie::Late => None,
         Lie::FalseRefusal => refused(ask, honest, dice, forge::refusal).map(send),
         Lie::NotFound => refused(ask, honest, dice, forge::denial).map(send),
@@ -64,7 +65,7 @@ fn changed(ask: &Ask, honest: &Answer, change: Change, dice: &mut Dice) -> Optio
     }
     if ask.action == Action::Batch {
         let mut parts = Parts::read(honest)?;
-        // One of four changes concerns whole parts.
+        // One change in four concerns whole parts.
         let whole = dice.chance(25).then(|| match change {
             Change::Drop => parts.drop_one(dice),
             Change::Double => parts.double_one(dice),

@@ -1,4 +1,4 @@
-//! Wrong answers over real HTTP, between a bare client and both simulated servers.
+//! Wrong answers over real HTTP, between a simple client and both simulated servers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,7 +58,8 @@ impl Bench {
         self.farm.population.tenants[tenant].people[0].smtp.clone()
     }
 
-    /// An EWS operation about a person's tasks; the text of the answer, `None` when the connection was closed.
+    /// Sends an EWS operation about a person's tasks. Returns the text of the answer, or `None` if the connection was
+    /// closed.
     async fn ews(&self, tenant: usize, body: &str) -> Option<String> {
         let smtp = self.smtp(tenant);
         let text = format!(
@@ -105,7 +106,7 @@ impl Bench {
 async fn each_kind_of_wrong_answer_is_given_and_logged() {
     for lie in Lie::ALL {
         let bench = Bench::start(spec(&[*lie])).await;
-        // Something to find, and honest answers to remember.
+        // Create a task to find, and collect honest answers to remember.
         bench.create().await.unwrap();
         let honest = (bench.find(0).await, bench.find(1).await);
         let lists = (bench.lists(0).await, bench.lists(1).await);

@@ -1,4 +1,4 @@
-//! A made-up population: tenants, their people, lists and tasks, the same for the same seed.
+//! A generated population: tenants with their people, lists and tasks, the same for the same seed.
 
 mod words;
 
@@ -17,19 +17,19 @@ use crate::sim::dice::{Dice, mix};
 pub struct PopulationSpec {
     /// Number of tenants.
     pub tenants: usize,
-    /// People of each tenant on average.
+    /// Mean number of people per tenant.
     pub users_per_tenant: usize,
-    /// 0 gives every tenant the same number of people; 1 shares them out as 1, 1/2, 1/3, … of the largest.
+    /// 0 gives every tenant the same number of people; 1 gives tenants 1, 1/2, 1/3, … of the largest one's number.
     pub skew: f64,
     /// Task lists of each tenant.
     pub lists_per_tenant: usize,
-    /// Tasks of each person on average. From 1 on everybody has at least one; below, some have none.
+    /// Mean number of tasks per person. From 1 on each person has at least one; below 1, some people have none.
     pub tasks_per_user: f64,
-    /// Seed; the same seed makes the same population.
+    /// The seed; the same seed gives the same population.
     pub seed: u64,
-    /// What the tenants' names begin with; a company's name when empty.
+    /// First part of the tenants' names; a company's name when empty.
     pub prefix: String,
-    /// Group of tenants they belong to.
+    /// Group that the tenants belong to.
     pub group: GroupId,
 }
 
@@ -65,7 +65,7 @@ pub struct Tenant {
     pub people: Vec<Person>,
     /// Its task lists.
     pub lists: Vec<TaskList>,
-    /// Group of tenants it belongs to.
+    /// Group that it belongs to.
     pub group: GroupId,
 }
 
@@ -116,14 +116,14 @@ pub struct Task {
     pub assigned_to: Vec<usize>,
 }
 
-/// A whole population.
+/// A generated population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Population {
     /// The tenants.
     pub tenants: Vec<Tenant>,
 }
 
-/// What became of a tenant on SharePoint.
+/// A tenant as it was created on SharePoint.
 #[derive(Debug, Clone)]
 pub struct AppliedTenant {
     /// User ids on the site, by person number.
@@ -133,7 +133,7 @@ pub struct AppliedTenant {
 }
 
 impl Population {
-    /// Makes a population; a pure function of `spec`.
+    /// Generates a population; a pure function of `spec`.
     #[must_use]
     pub fn generate(spec: &PopulationSpec) -> Self {
         let shares = shares(spec);
@@ -145,7 +145,7 @@ impl Population {
         Self { tenants }
     }
 
-    /// Several groups of tenants in one population; their prefixes must differ.
+    /// Generates a population of several groups of tenants. Their prefixes must differ.
     #[must_use]
     pub fn of_groups(specs: &[PopulationSpec]) -> Self {
         Self {
@@ -156,21 +156,21 @@ impl Population {
         }
     }
 
-    /// Gives the memory of the tasks back once they are on the server; the lists keep their titles.
+    /// Frees the memory of the tasks once they are on the server. The lists keep their titles.
     pub fn forget_tasks(&mut self) {
         for list in self.tenants.iter_mut().flat_map(|tenant| &mut tenant.lists) {
             list.tasks = Vec::new();
         }
     }
 
-    /// Every person with the slug of the tenant, in order.
+    /// Returns every person with the slug of their tenant, in order.
     pub fn mailboxes(&self) -> impl Iterator<Item = (&str, &Person)> {
         self.tenants
             .iter()
             .flat_map(|tenant| tenant.people.iter().map(|person| (tenant.slug.as_str(), person)))
     }
 
-    /// Number of tasks in all lists.
+    /// Returns the number of tasks in all lists.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.tenants
@@ -180,10 +180,10 @@ impl Population {
             .sum()
     }
 
-    /// Makes the sites, people, lists and tasks; the answers are in the tenants' order.
+    /// Creates the sites, people, lists and tasks. Returns what was created, in the order of the tenants.
     ///
     /// # Errors
-    /// Says what SharePoint refused, for instance a site that exists already.
+    /// Names what SharePoint refused, for instance a site that exists already.
     pub fn apply_to_sharepoint(&self, sharepoint: &SharePoint) -> Result<Vec<AppliedTenant>, String> {
         self.tenants
             .iter()
@@ -192,7 +192,8 @@ impl Population {
     }
 }
 
-/// How many people each tenant has: equal shares, or falling ones, with the same sum up to rounding and at least one each.
+/// Returns the number of people of each tenant: equal shares, or falling ones. The sum is the same up to rounding, and
+/// each tenant has at least one person.
 fn shares(spec: &PopulationSpec) -> Vec<usize> {
     let weights: Vec<f64> = (1..=spec.tenants)
         .map(|rank| f64::from(u32::try_from(rank).unwrap_or(u32::MAX)).powf(-spec.skew.max(0.0)))
@@ -226,7 +227,7 @@ fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
         .map(|id| {
             let name = format!("{} {}", dice.word(GIVEN), dice.word(FAMILY));
             let account = format!("user{id:04}");
-            // Some work from another place than the site's.
+            // Some people work in another time zone than that of the site.
             let time_zone = if dice.chance(20) {
                 dice.word(ZONES)
             } else {
@@ -284,12 +285,13 @@ fn tenant(spec: &PopulationSpec, at: usize, people: usize) -> Tenant {
     }
 }
 
-/// How many tasks a person has, for a mean in thousandths: up to half of it more or less, but at least one where the mean
-/// is one or more, because nobody can see the syncs of somebody who has none.
+/// Returns how many tasks one person has. `mean` is in thousandths of a task. The number is up to half of the mean
+/// more or less, but at least one where the mean is one or more: the syncs of a person without tasks cannot be
+/// observed.
 fn tasks_of_one(dice: &mut Dice, mean: usize) -> usize {
     let spread = (mean / 2).min(mean.saturating_sub(1000));
     let wanted = mean - spread + dice.below(2 * spread + 1);
-    // Rounded up as often as its fraction says, so that the mean holds.
+    // Round up with the probability of the fraction, so that the mean holds.
     (wanted + dice.below(1000)) / 1000
 }
 

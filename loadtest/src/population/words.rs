@@ -1,4 +1,4 @@
-//! What names and titles are made of.
+//! The words that generated names and titles consist of.
 
 pub(super) const GIVEN: &[&str] = &[
     "Ana", "Björn", "Chloé", "Dmitri", "Eva", "Farid", "Grace", "Hiro", "Ines", "Jonas", "Karin", "Lena",

@@ -1,4 +1,4 @@
-//! The REST API of a running service.
+//! Calls the REST API of a running service.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::farm::Farm;
 
-/// Token the API is protected with.
+/// The API's access token.
 pub(crate) const TOKEN: &str = "trial-token-of-32-characters-000";
 
-/// A client of the API. Loopback only, without TLS.
+/// Returns a client of the API. It works on loopback only, without TLS.
 pub(super) fn client() -> Result<reqwest::Client, String> {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder()
@@ -20,7 +20,7 @@ pub(super) fn client() -> Result<reqwest::Client, String> {
         .map_err(|error| error.to_string())
 }
 
-/// A free port on loopback.
+/// Returns a free port on loopback.
 pub(super) fn free_port() -> Result<u16, String> {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
@@ -28,7 +28,7 @@ pub(super) fn free_port() -> Result<u16, String> {
         .map_err(|error| format!("no free port: {error}"))
 }
 
-/// One call of the API at `url`; the answer's JSON.
+/// Calls the API at `url` once. Returns the JSON of the answer.
 pub(super) async fn call(
     http: &reqwest::Client,
     url: &str,
@@ -60,7 +60,7 @@ pub(super) async fn call(
     serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}"))
 }
 
-/// Adds every tenant and opts everybody in; secrets are written into `folder`.
+/// Adds every tenant and opts every user in. Writes the secrets into `folder`.
 pub(super) async fn enrol(
     http: &reqwest::Client,
     url: &str,

@@ -1,6 +1,6 @@
-//! Comparing descriptions by what a person would read.
+//! Compares descriptions by their readable text.
 
-/// The letters and digits a person would read, without markup and blanks.
+/// Returns the letters and digits that a person would read, without markup and blanks.
 pub(super) fn readable(body: &str) -> String {
     let mut text = String::new();
     let mut tag: Option<String> = None;

@@ -1,4 +1,4 @@
-//! People who edit their tasks on both sides, the same for the same seed.
+//! Simulated people who edit their tasks on both sides, the same for the same seed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::ledger::{Edit, Kind, Ledger, Where};
 use crate::exchange::{ItemEdit as CopyEdit, TaskStatus};
 use crate::sharepoint::people::{ItemEdit, ItemView};
 
-/// Words for titles.
+/// Words for generated titles.
 const WORDS: &[&str] = &[
     "Budget",
     "Café",
@@ -25,7 +25,7 @@ const WORDS: &[&str] = &[
     "<draft>",
 ];
 
-/// How often people do what, in parts of their sum.
+/// How often each kind of edit is made, as a weight relative to the sum of all weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Habits {
     /// Changes in SharePoint.
@@ -34,11 +34,12 @@ pub struct Habits {
     pub in_mailbox: usize,
     /// New tasks.
     pub create: usize,
-    /// Deletions, on both sides by turns.
+    /// Deletions, made on both sides in turn.
     pub delete: usize,
-    /// Tasks given to somebody else.
+    /// Tasks reassigned to another person.
     pub reassign: usize,
-    /// Two changes of one task on both sides, one right after the other; takes more than a second of the editor's time.
+    /// Changes of one task on both sides, one right after the other. Each one takes more than a second of the editor's
+    /// time.
     pub conflict: usize,
 }
 
@@ -55,10 +56,10 @@ impl Default for Habits {
     }
 }
 
-/// Acts for everybody.
+/// Makes edits in the name of every person.
 pub struct Editor {
     habits: Habits,
-    /// People up to and with each tenant, so that everybody is as likely to act.
+    /// Running totals of the tenants' people, so that each person is equally likely to act.
     people: Vec<usize>,
     dice: u64,
     number: u64,
@@ -66,7 +67,7 @@ pub struct Editor {
     rest: Duration,
 }
 
-/// A task somebody could edit.
+/// A task that can be edited.
 struct Target {
     tenant: usize,
     list: Uuid,
@@ -75,7 +76,7 @@ struct Target {
 }
 
 impl Editor {
-    /// An editor with this seed.
+    /// Returns an editor with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -88,8 +89,9 @@ impl Editor {
         }
     }
 
-    /// The same, leaving a task alone for `rest` after each edit. Servers tell times in whole seconds: of two edits on
-    /// both sides within that time nobody can say which was later, once the first is not remembered any more.
+    /// Returns an editor that leaves a task alone for `rest` after each edit. Servers report times in whole seconds.
+    /// Of two edits on both sides within that time, the later one cannot be determined once the first is no longer
+    /// remembered.
     #[must_use]
     pub fn resting(seed: u64, rest: Duration) -> Self {
         Self {
@@ -98,7 +100,7 @@ impl Editor {
         }
     }
 
-    /// The same with other habits.
+    /// Replaces the habits.
     #[must_use]
     pub fn with_habits(self, habits: Habits) -> Self {
         Self { habits, ..self }
@@ -124,10 +126,10 @@ impl Editor {
         date(2026, 6, 1).saturating_add(days.days())
     }
 
-    /// One edit of a task nobody is waiting for. `None` when no task is free just now.
+    /// Makes one edit, of a task that has no unseen edit. Returns `None` if it found no such task.
     ///
     /// # Errors
-    /// What a simulated server refused.
+    /// The refusal of a simulated server.
     pub fn act(&mut self, farm: &Farm, ledger: &mut Ledger) -> Result<Option<Kind>, String> {
         let Some(target) = self.target(farm, ledger) else {
             return Ok(None);
@@ -164,7 +166,7 @@ impl Editor {
         Ok(Some(kind))
     }
 
-    /// A free task that one of its people has a copy of.
+    /// Picks a free task and one of the people it is assigned to.
     fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<Target> {
         for _ in 0..20 {
             let at = self.tenant(farm);
@@ -179,7 +181,7 @@ impl Editor {
             let Some(user) = original.assigned_to.get(assigned).copied() else {
                 continue;
             };
-            // Ids of people grow with their numbers.
+            // The ids of people increase with their numbers.
             let Ok(person) = applied.users.binary_search(&user) else {
                 continue;
             };
@@ -199,7 +201,7 @@ impl Editor {
         None
     }
 
-    /// The tenant of a person picked by chance.
+    /// Picks the tenant of a random person.
     fn tenant(&mut self, farm: &Farm) -> usize {
         if self.people.is_empty() {
             let sizes = farm.population.tenants.iter().map(|tenant| tenant.people.len());
@@ -214,7 +216,7 @@ impl Editor {
         self.people.partition_point(|sum| *sum <= person)
     }
 
-    /// Address of the person's mailbox, and id of their copy in it.
+    /// Returns the address of the person's mailbox, and the id of their copy in it.
     fn copy_of(&self, farm: &Farm, target: &Target) -> Option<(String, String)> {
         let person = farm
             .population
@@ -283,9 +285,10 @@ impl Editor {
         Ok(Some((item, Where::Source, Kind::Created(title))))
     }
 
-    /// Few, so that the guard has no reason to step in.
+    /// Deletes a task. Deletions are rare, so that the guard has no reason to hold them.
     fn delete(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
-        // In a mailbox one person's deletion deletes it for everybody, so only tasks of one person are deleted there.
+        // A deletion in one person's mailbox deletes the task for all its people, so only tasks of one person are
+        // deleted there.
         self.deletions += 1;
         if self.deletions.is_multiple_of(2) && target.original.assigned_to.len() == 1 {
             let Some((smtp, id)) = self.copy_of(farm, target) else {
@@ -321,7 +324,7 @@ impl Editor {
         )))
     }
 
-    /// Both sides get a title before the next sync; the one in the mailbox is later by more than a second.
+    /// Sets a title on both sides before the next sync. The one in the mailbox is later by more than a second.
     fn conflict(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
         let (first, second) = (Kind::Title(self.title()), Kind::Title(self.title()));
         let Some((smtp, id)) = self.copy_of(farm, target) else {
@@ -329,7 +332,7 @@ impl Editor {
         };
         apply_at_source(farm, target, &first)?;
         std::thread::sleep(std::time::Duration::from_millis(1_100));
-        // A sync may have come in between; then the item has a new version and simply is edited again.
+        // If a sync comes in between, the item has a new version, and this is an ordinary second edit.
         apply_in_mailbox(farm, &smtp, &id, &second)?;
         Ok(Some((target.original.id, Where::Both, second)))
     }

@@ -1,4 +1,4 @@
-//! Both simulated servers with a population on them.
+//! Both simulated servers, filled with a population.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,30 +15,31 @@ use crate::sim::conditions::GroupId;
 use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
 
-/// Name and password of the service account on both servers.
+/// Name of the service account on both servers.
 pub(super) const ACCOUNT: &str = "svc-tasksync";
-/// Every address of the loopback network; callers from elsewhere are turned away.
+/// Every address of this machine: tenants may use many addresses of the loopback network. Callers from other machines
+/// are rejected.
 const EVERYWHERE: std::net::SocketAddr =
     std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
-/// See [`ACCOUNT`].
+/// Password of the service account.
 pub(super) const PASSWORD: &str = "correct horse battery staple";
 
-/// How mailboxes may be opened.
+/// How mailboxes may be opened by the service account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TenantPlan {
-    /// Delegate access to every mailbox; impersonation as well.
+    /// Delegate access to every mailbox, and impersonation as well.
     #[default]
     Delegate,
     /// Only impersonation.
     Impersonation,
 }
 
-/// What the farm is to be.
+/// What a farm consists of and how it behaves.
 #[derive(Debug, Clone, Default)]
 pub struct FarmSpec {
     /// Tenants, people, lists and tasks.
     pub population: PopulationSpec,
-    /// HTTPS with an authority of its own, instead of plain HTTP.
+    /// HTTPS with an authority of its own instead of plain HTTP.
     pub tls: bool,
     /// How mailboxes may be opened.
     pub plan: TenantPlan,
@@ -46,16 +47,16 @@ pub struct FarmSpec {
     pub exchange: ExchangeSettings,
     /// How SharePoint behaves.
     pub sharepoint: Settings,
-    /// Further groups of tenants beside `population`.
+    /// More groups of tenants beside `population`.
     pub more: Vec<PopulationSpec>,
-    /// Groups of tenants whose mailboxes may only be opened by impersonation, whatever `plan` says.
+    /// Groups of tenants whose mailboxes can be opened only by impersonation, whatever `plan` allows.
     pub impersonating: Vec<GroupId>,
-    /// Every tenant reaches both servers under an address of its own (127.x.y.z), as companies with servers of their own
-    /// do. Only without TLS.
+    /// Each tenant reaches both servers at an address of its own (127.x.y.z), as companies with their own servers do.
+    /// Works only without TLS.
     pub own_servers: bool,
-    /// Gives the memory of the tasks' texts back once they are in SharePoint; [`Population::tasks`] is then 0.
+    /// Frees the memory of the tasks' texts once they are in SharePoint; [`Population::tasks`] then returns 0.
     pub forget_tasks: bool,
-    /// Stands between the clients and both servers.
+    /// A proxy between the clients and both servers.
     pub liar: Option<Arc<Liar>>,
 }
 
@@ -65,7 +66,7 @@ pub struct Farm {
     pub exchange: Arc<Exchange>,
     /// Simulated SharePoint.
     pub sharepoint: Arc<SharePoint>,
-    /// Who lives there.
+    /// The tenants and people on the servers.
     pub population: Population,
     /// Ids on SharePoint, in the tenants' order.
     pub applied: Vec<AppliedTenant>,
@@ -80,7 +81,7 @@ pub struct Farm {
 impl Farm {
     /// Starts both servers on free loopback ports and fills them.
     ///
-    /// # Errors
+    /// Names what could not be started or filled.
     /// Says what could not be started or filled.
     pub async fn start(spec: FarmSpec) -> Result<Self, String> {
         let tls = if spec.tls { Some(SimTls::generate()?) } else { None };
@@ -183,13 +184,13 @@ impl Farm {
         })
     }
 
-    /// Address of Exchange's web services.
+    /// Returns the address of Exchange's web services.
     #[must_use]
     pub fn ews_url(&self) -> String {
         format!("{}/EWS/Exchange.asmx", self.exchange_listener.base_url())
     }
 
-    /// Where a tenant finds a server.
+    /// Returns the base address at which a tenant reaches a server.
     fn base_url(&self, tenant: &Tenant, listener: &Listener) -> String {
         if !self.own_servers {
             return listener.base_url();
@@ -201,7 +202,7 @@ impl Farm {
         format!("http://{address}:{}", listener.address().port())
     }
 
-    /// Address of a tenant's site.
+    /// Returns the address of a tenant's site.
     #[must_use]
     pub fn site_url(&self, tenant: &Tenant) -> String {
         format!(
@@ -211,8 +212,8 @@ impl Farm {
         )
     }
 
-    /// Writes the authority's certificate and the account's password into `folder`; the paths of both. Files that are there
-    /// are replaced, so that nobody reads half of one.
+    /// Writes the authority's certificate and the account's password into `folder`. Returns the paths of both.
+    /// Existing files are replaced by a rename, so that no process reads an incomplete file.
     ///
     /// # Errors
     /// Names the file that cannot be written.
@@ -233,7 +234,7 @@ impl Farm {
         Ok((authority, password))
     }
 
-    /// A tenant's settings as the API takes them.
+    /// Returns a tenant's settings in the form that the API accepts.
     #[must_use]
     pub fn tenant_settings(&self, tenant: &Tenant, password: &Path) -> Value {
         let credentials =
@@ -255,7 +256,7 @@ impl Farm {
         })
     }
 
-    /// Every person with the position of the tenant.
+    /// Returns every person with their tenant and its position.
     pub fn people(&self) -> impl Iterator<Item = (usize, &Tenant, &Person)> {
         self.population
             .tenants
@@ -264,19 +265,20 @@ impl Farm {
             .flat_map(|(at, tenant)| tenant.people.iter().map(move |person| (at, tenant, person)))
     }
 
-    /// A person's name in tasksync.
+    /// Returns a person's user name in tasksync.
     #[must_use]
     pub fn user_name(person: &Person) -> String {
         person.smtp.to_lowercase()
     }
 
-    /// The key tasksync writes on the copy of a task (a stored format, known here by heart).
+    /// Returns the key that tasksync writes on the copy of a task. This is a stored format; it is repeated here on
+    /// purpose.
     #[must_use]
     pub fn key(list: Uuid, item: i32) -> String {
         format!("sp|{list}|{item}")
     }
 
-    /// Requests both servers answered so far: Exchange, SharePoint.
+    /// Returns how many requests Exchange and SharePoint answered so far.
     #[must_use]
     pub fn requests(&self) -> (u64, u64) {
         (
@@ -285,7 +287,7 @@ impl Farm {
         )
     }
 
-    /// Connections both servers accepted so far: Exchange, SharePoint.
+    /// Returns how many connections Exchange and SharePoint accepted so far.
     #[must_use]
     pub fn connections(&self) -> (u64, u64) {
         (
@@ -294,7 +296,7 @@ impl Farm {
         )
     }
 
-    /// Writes both servers carried out so far because they were asked over HTTP.
+    /// Returns how many writes both servers carried out so far for requests over HTTP.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.exchange.stats.snapshot().writes + self.sharepoint.stats.item_writes()

@@ -1,4 +1,4 @@
-//! Schedulers and workers as child processes over shared stores.
+//! Schedulers and workers as child processes that share stores.
 
 use serde_json::Value;
 
@@ -7,26 +7,26 @@ use super::farm::Farm;
 use super::process::{Process, ProcessSpec};
 use super::service::ServiceSpec;
 
-/// The stores the processes share, and how many processes there are.
+/// The stores that the processes share, and the number of processes.
 #[derive(Debug, Clone)]
 pub struct InstallationSpec {
-    /// Executable, folder, intervals and further settings of every process.
+    /// Executable, folder, intervals and other settings of every process.
     pub service: ServiceSpec,
-    /// PostgreSQL.
+    /// URL of PostgreSQL.
     pub registry: String,
-    /// Redis.
+    /// URL of Redis.
     pub schedule: String,
-    /// RabbitMQ.
+    /// URL of RabbitMQ.
     pub queue: String,
-    /// Further environment variables of every process.
+    /// Additional environment variables of every process.
     pub environment: Vec<(String, String)>,
-    /// How many schedulers.
+    /// Number of schedulers.
     pub schedulers: usize,
-    /// How many workers.
+    /// Number of workers.
     pub workers: usize,
 }
 
-/// The running processes. Each can be killed, ended and started again by itself.
+/// The running processes. Each can be killed, terminated and started again on its own.
 pub struct Installation {
     spec: InstallationSpec,
     http: reqwest::Client,
@@ -42,7 +42,7 @@ impl Installation {
     /// Writes the settings, starts every process at once and waits until all are ready.
     ///
     /// # Errors
-    /// Says what could not be written or started, with the last lines of the log.
+    /// Names what could not be written or started, with the last lines of the log.
     pub async fn start(spec: InstallationSpec, farm: &Farm) -> Result<Self, String> {
         let settings = spec.service.write_settings(farm)?;
         let mut installation = Self {
@@ -80,10 +80,10 @@ impl Installation {
         self.schedulers.iter().chain(&self.workers)
     }
 
-    /// Asks every process to end (SIGTERM), schedulers first, and waits; the exit codes.
+    /// Sends SIGTERM to every process in turn, schedulers first, and waits for each to end. Returns the exit codes.
     ///
     /// # Errors
-    /// When one does not end within 90 seconds.
+    /// If a process does not end within 90 seconds.
     pub async fn terminate(&self) -> Result<Vec<Option<i32>>, String> {
         let mut codes = Vec::new();
         for process in self.processes() {
@@ -92,16 +92,16 @@ impl Installation {
         Ok(codes)
     }
 
-    /// The client readiness is asked with (see [`Process::restart`]).
+    /// Returns the client used to query readiness (see [`Process::restart`]).
     #[must_use]
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// The API's address at a scheduler.
+    /// Returns the address of a scheduler's API.
     ///
     /// # Errors
-    /// When there is no such scheduler.
+    /// If there is no such scheduler.
     pub fn url(&self, scheduler: usize) -> Result<&str, String> {
         self.urls
             .get(scheduler)
@@ -109,13 +109,13 @@ impl Installation {
             .ok_or_else(|| format!("there is no scheduler {scheduler}"))
     }
 
-    /// The token the API asks for.
+    /// Returns the API's access token.
     #[must_use]
     pub fn token(&self) -> &'static str {
         TOKEN
     }
 
-    /// Adds every tenant and opts everybody in, through one scheduler.
+    /// Adds every tenant and opts every user in, through one scheduler.
     ///
     /// # Errors
     /// The API's answer when it refuses.
@@ -123,10 +123,10 @@ impl Installation {
         api::enrol(&self.http, self.url(scheduler)?, &self.spec.service.folder, farm).await
     }
 
-    /// One call of the API at one scheduler; the answer's JSON.
+    /// Calls the API of one scheduler once. Returns the JSON of the answer.
     ///
     /// # Errors
-    /// The answer's status and text when it is no success.
+    /// The status and text of an answer that reports no success.
     pub async fn call(
         &self,
         scheduler: usize,
@@ -137,7 +137,7 @@ impl Installation {
         api::call(&self.http, self.url(scheduler)?, method, path, body).await
     }
 
-    /// The number of the scheduler that leads by its own word, if one does.
+    /// Returns the number of the scheduler that reports itself as the leader, if there is one.
     pub async fn leader(&self) -> Option<usize> {
         for (number, process) in self.schedulers.iter().enumerate() {
             if process.id().is_none() {
@@ -153,7 +153,7 @@ impl Installation {
         None
     }
 
-    /// The last lines of every log.
+    /// Returns the last lines of every log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
         self.processes()

@@ -1,4 +1,4 @@
-//! What people did, and when the other side showed it.
+//! The edits of a trial, and when the other side showed them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,18 +15,18 @@ pub enum Where {
     Source,
     /// In the mailbox.
     Mailbox,
-    /// First in one, then in the other, before any sync: the later one must win.
+    /// First in one, then in the other, before any sync; the later one must win.
     Both,
 }
 
-/// What was done to a task.
+/// What an edit did to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A new title.
     Title(String),
     /// A new due date.
     Due(Date),
-    /// A new description; the word to look for.
+    /// A new description; the value is the word to look for.
     Body(String),
     /// A new importance: `Low`, `Normal`, `High`.
     Importance(&'static str),
@@ -36,12 +36,12 @@ pub enum Kind {
     Created(String),
     /// Deleted.
     Deleted,
-    /// Given to somebody else: person numbers before and after.
+    /// Reassigned to another person: person numbers before and after.
     Reassigned(usize, usize),
 }
 
 impl Kind {
-    /// Name in the summary.
+    /// Returns the name used in the summary.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -72,9 +72,9 @@ pub struct Edit {
     pub side: Where,
     /// What was done.
     pub kind: Kind,
-    /// When.
+    /// When it was made.
     pub at: Instant,
-    /// When the other side showed it.
+    /// When the other side first showed it.
     pub seen: Option<Instant>,
 }
 
@@ -84,35 +84,35 @@ pub struct Ledger {
     edits: Vec<Edit>,
     /// Position of the latest edit of each task.
     latest: HashMap<(Uuid, i32), usize>,
-    /// Positions of edits that may not have been seen, the one looked at longest ago first.
+    /// Positions of edits that may be unseen, the one checked longest ago first.
     waiting: VecDeque<usize>,
 }
 
-/// What the ledger says so far.
+/// The figures of a ledger so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Edits made, by kind and side.
+    /// Number of edits by kind and side.
     pub made: BTreeMap<(&'static str, Where), usize>,
-    /// Edits made.
+    /// Number of edits.
     pub edits: usize,
-    /// Edits the other side showed.
+    /// Number of edits that the other side has shown.
     pub mirrored: usize,
-    /// Median time until then.
+    /// Median time until the other side showed an edit.
     pub p50: Option<Duration>,
-    /// 99th percentile of the same.
+    /// 99th percentile of that time.
     pub p99: Option<Duration>,
 }
 
 impl Ledger {
-    /// Notes an edit.
+    /// Records an edit.
     pub fn push(&mut self, edit: Edit) {
         self.latest.insert((edit.list, edit.item), self.edits.len());
         self.waiting.push_back(self.edits.len());
         self.edits.push(edit);
     }
 
-    /// Looks at the `limit` unseen edits that were looked at longest ago, and notes which of them are seen now. Answers
-    /// how many are still unseen.
+    /// Checks the `limit` unseen edits that were checked longest ago, and records those that `shows` now accepts.
+    /// Returns how many are still unseen.
     pub fn look(&mut self, limit: usize, shows: impl Fn(&Edit) -> bool) -> usize {
         for _ in 0..limit.min(self.waiting.len()) {
             let Some(at) = self.waiting.pop_front() else { break };
@@ -129,7 +129,7 @@ impl Ledger {
         self.waiting.len()
     }
 
-    /// Edits that were not seen yet, as far as they were looked at.
+    /// Returns how many edits were unseen when they were last checked.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -139,42 +139,42 @@ impl Ledger {
         self.latest.get(&(list, item)).and_then(|at| self.edits.get(*at))
     }
 
-    /// Every edit, in the order in which they were made.
+    /// Returns every edit in the order in which they were made.
     pub fn edits(&self) -> impl Iterator<Item = &Edit> {
         self.edits.iter()
     }
 
-    /// The edits that were not seen on the other side yet.
+    /// Returns the edits that the other side has not shown yet.
     pub fn open(&mut self) -> impl Iterator<Item = &mut Edit> {
         self.edits.iter_mut().filter(|edit| edit.seen.is_none())
     }
 
-    /// Whether this task has an edit that was not seen yet.
+    /// Returns whether the latest edit of this task is still unseen.
     #[must_use]
     pub fn is_open(&self, list: Uuid, item: i32) -> bool {
         self.latest(list, item).is_some_and(|edit| edit.seen.is_none())
     }
 
-    /// Whether this task was edited less than `rest` ago.
+    /// Returns whether this task was edited less than `rest` ago.
     #[must_use]
     pub fn is_recent(&self, list: Uuid, item: i32, rest: Duration) -> bool {
         self.latest(list, item)
             .is_some_and(|edit| edit.at.elapsed() < rest)
     }
 
-    /// Edits made so far.
+    /// Returns how many edits were made so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.edits.len()
     }
 
-    /// Whether nothing was done yet.
+    /// Returns whether no edit was made so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
 
-    /// The last edits that nobody saw, in words.
+    /// Describes the first `limit` unseen edits.
     #[must_use]
     pub fn unseen(&self, limit: usize) -> Vec<String> {
         self.edits
@@ -194,7 +194,7 @@ impl Ledger {
             .collect()
     }
 
-    /// The counts.
+    /// Returns the figures so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut made = BTreeMap::new();

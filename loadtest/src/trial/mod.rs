@@ -1,5 +1,5 @@
-//! A whole trial: both simulated servers, the `tasksync` executable between them, people who edit, and an oracle that
-//! looks at both stores and uses none of tasksync's code.
+//! A whole trial: both simulated servers, the `tasksync` executable between them, simulated people who edit, and an
+//! oracle that reads both stores and uses none of tasksync's code.
 
 mod api;
 mod bodies;

@@ -1,4 +1,4 @@
-//! The oracle: looks at both stores and says whether they agree. Uses none of tasksync's code.
+//! The oracle: reads both stores and reports whether they agree. It uses none of tasksync's code.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::exchange::{ItemView as Copy, TaskStatus};
 use crate::population::{Person, Tenant};
 use crate::sharepoint::people::ItemView as Original;
 
-/// Name of the property that tells which task an item stands for.
+/// Name of the property that links an item to its task.
 const SOURCE_KEY: &str = "TaskSyncSourceKey";
 
-/// What the oracle found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Copies that should be there.
+    /// Number of copies that should exist.
     pub tasks: usize,
     /// Tasks without a copy.
     pub missing: Vec<String>,
-    /// Copies without a task, or not the person's.
+    /// Copies without a task, or of a task that is not the person's.
     pub extra: Vec<String>,
     /// Tasks with more than one copy.
     pub doubled: Vec<String>,
@@ -30,7 +30,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether both sides agree.
+    /// Returns whether both sides agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.missing.is_empty()
@@ -39,7 +39,7 @@ impl Verdict {
             && self.differing.is_empty()
     }
 
-    /// How many of each kind are wrong, and the first of them.
+    /// Returns how many differences of each kind there are, and the first of them.
     #[must_use]
     pub fn in_short(&self) -> String {
         let first = self.lines(1).pop().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Verdict {
         )
     }
 
-    /// Everything that is wrong, at most `limit` lines.
+    /// Returns a description of the differences, at most `limit` lines of each kind.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
         let kinds = [
@@ -69,19 +69,19 @@ impl Verdict {
     }
 }
 
-/// Looks at a farm.
+/// Compares the two sides of a farm.
 pub struct Oracle<'a> {
     farm: &'a Farm,
 }
 
 impl<'a> Oracle<'a> {
-    /// An oracle for this farm.
+    /// Returns an oracle for this farm.
     #[must_use]
     pub fn new(farm: &'a Farm) -> Self {
         Self { farm }
     }
 
-    /// Compares both sides for everybody.
+    /// Compares both sides for every person.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
@@ -109,7 +109,7 @@ impl<'a> Oracle<'a> {
         verdict
     }
 
-    /// Live tasks of a tenant by key.
+    /// Returns the live tasks of a tenant by key.
     fn originals(&self, at: usize, tenant: &Tenant) -> BTreeMap<String, Original> {
         let mut originals = BTreeMap::new();
         let Some(applied) = self.farm.applied.get(at) else {
@@ -166,7 +166,7 @@ impl<'a> Oracle<'a> {
         verdict.extra.extend(copies.keys().map(|key| name(key)));
     }
 
-    /// Whether the other side shows this edit.
+    /// Returns whether the other side shows this edit.
     #[must_use]
     pub fn shows(&self, edit: &Edit) -> bool {
         let Some(tenant) = self.farm.population.tenants.get(edit.tenant) else {
@@ -252,7 +252,7 @@ fn status_of(status: u8) -> Option<TaskStatus> {
     }
 }
 
-/// What a copy must show for a status and percent that need not fit each other in SharePoint.
+/// Returns the status and percent that a copy must show. In SharePoint the two may contradict each other.
 fn progress_in_mailbox(status: u8, percent: f64) -> (Option<TaskStatus>, f64) {
     let percent = (percent * 100.0 * 100.0).round() / 100.0;
     match status_of(status) {
@@ -263,7 +263,8 @@ fn progress_in_mailbox(status: u8, percent: f64) -> (Option<TaskStatus>, f64) {
     }
 }
 
-/// A mailbox has nothing due before it starts, and a start without a due date is due the same day.
+/// Returns the due date that a copy must show. In a mailbox no task is due before it starts, and a task with a start
+/// but no due date is due on the day it starts.
 fn due_in_mailbox(start: Option<Date>, due: Option<Date>) -> Option<Date> {
     match (start, due) {
         (Some(start), Some(due)) => Some(due.max(start)),

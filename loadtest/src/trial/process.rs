@@ -1,4 +1,4 @@
-//! One `tasksync` process: started, asked whether it is ready, killed or told to end, and started again.
+//! One `tasksync` process: start, readiness, kill, termination and restart.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,16 +10,16 @@ use tokio::process::{Child, Command};
 
 use crate::services::{Signal, Watchdog};
 
-/// A process has this long to become ready, and lines of its log are shown when it does not.
+/// How long a process may take to become ready, and how many lines of its log are shown if it does not.
 const START: Duration = Duration::from_secs(60);
 const LINES: usize = 20;
-/// Whether it is ready is asked this often, and answered within this time.
+/// How often readiness is queried, and how long one answer may take.
 const ASKED_EVERY: Duration = Duration::from_millis(20);
 const ANSWER: Duration = Duration::from_secs(5);
-/// A process has this long to end after SIGTERM.
+/// How long a process may take to end after SIGTERM.
 const END: Duration = Duration::from_secs(90);
 
-/// What a process is started with.
+/// How a process is started.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessSpec {
     /// Name in reports and errors: `scheduler-1`.
@@ -28,21 +28,21 @@ pub(crate) struct ProcessSpec {
     /// `standalone`, `scheduler` or `worker`.
     pub(crate) role: &'static str,
     pub(crate) settings: PathBuf,
-    /// Variables beside those of this program.
+    /// Environment variables in addition to those of this program.
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log: PathBuf,
-    /// Base address of its probes.
+    /// Base address of its health probes.
     pub(crate) probed: String,
     /// Base address of its API, if it has one.
     pub(crate) api: Option<String>,
 }
 
-/// A process of one role; it outlives its restarts, and nothing of it outlives this program.
+/// A process of one role. The value survives restarts; the child process never survives this program.
 #[derive(Debug)]
 pub struct Process {
     pub(crate) spec: ProcessSpec,
     child: Mutex<Option<Child>>,
-    /// Of the child, until its end was seen; 0 for none.
+    /// Process id of the child until its end was seen; 0 for none.
     id: AtomicU32,
 }
 
@@ -56,14 +56,14 @@ impl Process {
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        // Whole after every change.
+        // The value is consistent after every change, so a poisoned lock can be used.
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts it (again) and waits until it is ready.
+    /// Starts or restarts the process and waits until it is ready.
     ///
     /// # Errors
-    /// Says why it does not come up, with the last lines of its log.
+    /// Reports why it does not become ready, with the last lines of its log.
     pub async fn restart(&self, http: &reqwest::Client) -> Result<(), String> {
         self.launch()?;
         self.ready(http).await
@@ -104,7 +104,7 @@ impl Process {
         }
     }
 
-    /// Starts it and does not wait. One that still runs is killed.
+    /// Starts the process without waiting for it. A running one is killed.
     ///
     /// # Errors
     /// The operating system's error.
@@ -139,7 +139,7 @@ impl Process {
         Ok(())
     }
 
-    /// Its end was seen: the number is nobody's any more.
+    /// Records that the end of the child was seen. From here on the system may reuse its process id.
     fn ended(&self) {
         let id = self.id.swap(0, Ordering::Relaxed);
         if let (true, Ok(watchdog)) = (id > 0, Watchdog::of_this_program()) {
@@ -147,7 +147,7 @@ impl Process {
         }
     }
 
-    /// Kills it at once (SIGKILL) and waits for its end.
+    /// Kills the process at once (SIGKILL) and waits for its end.
     pub async fn kill(&self) {
         let child = self.child().take();
         if let Some(mut child) = child {
@@ -156,10 +156,10 @@ impl Process {
         self.ended();
     }
 
-    /// Asks it to end (SIGTERM) and waits; its exit code, `None` when a signal ended it or it did not run.
+    /// Sends SIGTERM and waits. Returns the exit code, or `None` if a signal ended the process or it was not running.
     ///
     /// # Errors
-    /// When it does not end within 90 seconds; it is killed then.
+    /// If it does not end within 90 seconds. It is then killed.
     pub async fn terminate(&self) -> Result<Option<i32>, String> {
         self.signal(Signal::Terminate).await?;
         let child = self.child().take();
@@ -182,10 +182,10 @@ impl Process {
         }
     }
 
-    /// Sends a signal, if it runs.
+    /// Sends a signal if the process runs.
     ///
     /// # Errors
-    /// When it cannot be sent.
+    /// If it cannot be sent.
     pub(crate) async fn signal(&self, signal: Signal) -> Result<(), String> {
         let Some(id) = self.id() else { return Ok(()) };
         let sent = Command::new("kill")
@@ -204,19 +204,19 @@ impl Process {
         }
     }
 
-    /// Process id, while it runs.
+    /// Returns the process id while it runs.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         Some(self.id.load(Ordering::Relaxed)).filter(|id| *id > 0)
     }
 
-    /// Where its probes are asked.
+    /// Returns the base address of its health probes.
     #[must_use]
     pub fn probed(&self) -> &str {
         &self.spec.probed
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(&self.spec.log).unwrap_or_default();
@@ -229,7 +229,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Killed first, by its own drop: until then its number is its own.
+        // Drop the child first, which kills it: until then the process id still belongs to it.
         drop(self.child().take());
         self.ended();
     }

@@ -9,27 +9,27 @@ use super::api::{self, TOKEN, free_port};
 use super::farm::Farm;
 use super::process::{Process, ProcessSpec};
 
-/// How the service is to run.
+/// How the service is to be run.
 #[derive(Debug, Clone)]
 pub struct ServiceSpec {
     /// Path of the `tasksync` executable.
     pub executable: PathBuf,
     /// Folder for its settings, registry and log.
     pub folder: PathBuf,
-    /// No user is synced more often than this.
+    /// Shortest time between two syncs of one user.
     pub minimum_interval: Duration,
-    /// An idle user is synced at least this often.
+    /// Longest time between two syncs of an idle user.
     pub maximum_interval: Duration,
-    /// The leader looks for more work this often between its runs; zero leaves it at the runs, one a second.
+    /// How often the leader looks for more work between its runs. At zero it looks only at the runs, one per second.
     pub top_up_interval: Duration,
-    /// Further settings in TOML, appended to the file.
+    /// Additional settings in TOML, appended to the file.
     pub more: String,
-    /// Further settings as environment variables, with their values.
+    /// Additional settings as environment variables with their values.
     pub environment: Vec<(String, String)>,
 }
 
 impl ServiceSpec {
-    /// Writes the settings, with the registry in a file beside them; the path.
+    /// Writes the settings, with the registry in a file beside them. Returns the path.
     pub(super) fn write_settings(&self, farm: &Farm) -> Result<PathBuf, String> {
         let (authority, _) = farm.write_secrets(&self.folder)?;
         let settings = self.folder.join("settings.toml");
@@ -64,7 +64,7 @@ impl Service {
     /// Writes the settings, starts the service and waits until it is ready.
     ///
     /// # Errors
-    /// Says what could not be written or started, with the last lines of its log.
+    /// Names what could not be written or started, with the last lines of its log.
     pub async fn start(spec: ServiceSpec, farm: &Farm) -> Result<Self, String> {
         let settings = spec.write_settings(farm)?;
         let port = free_port()?;
@@ -73,7 +73,7 @@ impl Service {
         let mut environment = vec![
             variable("TASKSYNC_TOKEN", TOKEN.to_owned()),
             variable("TASKSYNC_API__LISTEN", format!("127.0.0.1:{port}")),
-            // Its probes are asked at the API's address; the other one is any that is free.
+            // The health probes are queried at the API's address, so the separate listener may take any free port.
             variable("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0".to_owned()),
         ];
         environment.extend(spec.environment.iter().cloned());
@@ -97,15 +97,15 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts the executable (again) and waits until it is ready.
+    /// Starts or restarts the executable and waits until it is ready.
     ///
     /// # Errors
-    /// Says why it does not come up, with the last lines of its log.
+    /// Reports why it does not become ready, with the last lines of its log.
     pub async fn restart(&self) -> Result<(), String> {
         self.process.restart(&self.http).await
     }
 
-    /// Starts the executable and does not wait.
+    /// Starts the executable without waiting for it.
     ///
     /// # Errors
     /// The operating system's error.
@@ -118,51 +118,51 @@ impl Service {
         self.process.kill().await;
     }
 
-    /// Asks the process to end (SIGTERM) and waits; its exit code.
+    /// Sends SIGTERM to the process and waits. Returns its exit code.
     ///
     /// # Errors
-    /// When it does not end within 90 seconds.
+    /// If it does not end within 90 seconds.
     pub async fn terminate(&self) -> Result<Option<i32>, String> {
         self.process.terminate().await
     }
 
-    /// Process id of the running child.
+    /// Returns the process id of the running child.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.process.id()
     }
 
-    /// Where the child's log goes.
+    /// Returns the path of the child's log.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.process.spec.log.clone()
     }
 
-    /// The last lines of the log.
+    /// Returns the last lines of the log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
         self.process.log_tail(lines)
     }
 
-    /// Base address of the API.
+    /// Returns the base address of the API.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The token the API asks for.
+    /// Returns the API's access token.
     #[must_use]
     pub fn token(&self) -> &'static str {
         TOKEN
     }
 
-    /// The folder with settings, registry and log.
+    /// Returns the folder with settings, registry and log.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.spec.folder
     }
 
-    /// Adds every tenant and opts everybody in.
+    /// Adds every tenant and opts every user in.
     ///
     /// # Errors
     /// The API's answer when it refuses.
@@ -170,10 +170,10 @@ impl Service {
         api::enrol(&self.http, &self.url, &self.spec.folder, farm).await
     }
 
-    /// One call of the API; the answer's JSON.
+    /// Calls the API once. Returns the JSON of the answer.
     ///
     /// # Errors
-    /// The answer's status and text when it is no success.
+    /// The status and text of an answer that reports no success.
     pub async fn call(
         &self,
         method: reqwest::Method,

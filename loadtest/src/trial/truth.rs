@@ -1,4 +1,5 @@
-//! What every task must be at the end, from what it was and what people did: both sides may agree on something wrong.
+//! The values that every task must have at the end, given its first values and the edits. Both sides might agree on a
+//! wrong value.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,28 +11,28 @@ use super::ledger::{Edit, Kind, Where};
 use super::oracle::{copy_shows, original_shows};
 use crate::sharepoint::people::ItemView as Original;
 
-/// Every task as it was before anybody edited.
+/// Every task as it was before the first edit.
 #[derive(Debug, Default)]
 pub struct Truth {
     before: HashMap<(usize, Uuid, i32), Original>,
 }
 
-/// What is not as people left it.
+/// Differences from what people entered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Untruths {
-    /// Dates that are not what people set.
+    /// Dates that differ from those that people set.
     pub shifted: Vec<String>,
-    /// Other values that are not what people set.
+    /// Other values that differ from those that people set.
     pub altered: Vec<String>,
     /// Tasks in the recycle bin that no person deleted.
     pub deleted: Vec<String>,
-    /// Values people set that are nowhere any more: on neither side, in no recycle bin, not in Deleted Items and not in the
+    /// Values set by people that are lost: on neither side, in no recycle bin, not in Deleted Items and not in the
     /// journal.
     pub gone: Vec<String>,
 }
 
 impl Untruths {
-    /// Everything, at most `limit` lines of each kind.
+    /// Returns a description of everything found, at most `limit` lines of each kind.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
         let kinds = [
@@ -53,7 +54,7 @@ impl Untruths {
 }
 
 impl Truth {
-    /// Remembers every task there is.
+    /// Records every task that exists now.
     #[must_use]
     pub fn remember(farm: &Farm) -> Self {
         let mut before = HashMap::new();
@@ -63,7 +64,8 @@ impl Truth {
         Self { before }
     }
 
-    /// Compares every task with what it must be. `journal` gives the text of a person's journal, by tenant and person.
+    /// Compares every task with the values it must have. `journal` returns the text of a person's journal, by tenant
+    /// and person.
     #[must_use]
     pub fn judge<'e>(
         &self,
@@ -75,7 +77,7 @@ impl Truth {
         let mut wished: BTreeSet<(usize, Uuid, i32)> = BTreeSet::new();
         for edit in edits {
             let name = match edit.kind {
-                // The first title is a title.
+                // The title set at creation counts as a title edit.
                 Kind::Created(_) => "title",
                 _ => edit.kind.name(),
             };
@@ -178,7 +180,7 @@ fn tasks(farm: &Farm) -> impl Iterator<Item = (usize, Uuid, Original)> {
         })
 }
 
-/// Whether the value an edit set is still somewhere.
+/// Returns whether the value that an edit set still exists anywhere.
 fn is_anywhere(
     farm: &Farm,
     edit: &Edit,
@@ -211,10 +213,10 @@ fn is_anywhere(
         Kind::Progress(_, percent) => format!("{percent}"),
         Kind::Deleted | Kind::Reassigned(..) => return true,
     };
-    // As JSON writes it.
+    // The value as it appears in JSON.
     let value = serde_json::Value::from(value).to_string();
     let value = value.trim_matches('"');
-    // An edit at the source is in the journals of those who have the task.
+    // The value of an edit at the source can be in the journals of all the people who have the task.
     let readers: Vec<usize> = match edit.side {
         Where::Mailbox => vec![edit.person],
         Where::Source | Where::Both => (0..people.len()).collect(),
