@@ -1,17 +1,18 @@
-//! Large answers are read and sanitised off the async threads, few at once.
+//! Reading and sanitising large answers off the async threads, at most two at once.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tokio::sync::Semaphore;
 
-/// Answers with more bytes than this are read off the async threads.
+/// Bytes of an answer above which it is read off the async threads.
 const LARGE: usize = 64 * 1024;
-/// Large answers read at once in the process.
+/// Permits for large answers read at the same time in the process.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
-/// Runs `read` on an answer of `bytes` bytes: here when it is small, else on a thread of its own.
+/// Runs `read` on an answer of `bytes` bytes: on the current thread if it is small, otherwise on a thread of
+/// its own.
 ///
 /// # Errors
-/// When the reading panicked.
+/// `read` panicked.
 pub(crate) async fn read<T: Send + 'static>(
     bytes: usize,
     read: impl FnOnce() -> T + Send + 'static,
@@ -19,7 +20,7 @@ pub(crate) async fn read<T: Send + 'static>(
     if bytes <= LARGE {
         return Ok(read());
     }
-    // The semaphore is never closed; without a permit the answer is read all the same.
+    // The semaphore is never closed; even without a permit the answer would be read.
     let _permit = AT_ONCE.acquire().await;
     tokio::task::spawn_blocking(read).await.map_err(|error| {
         Failure::new(

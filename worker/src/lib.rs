@@ -1,4 +1,4 @@
-//! The worker: takes jobs, syncs users, reports back.
+//! The worker: takes jobs, syncs users and reports the results.
 
 pub mod auth;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! HTML from outside: cleaned of everything active, or reduced to its text.
+//! HTML from outside: cleaned of all active content, or reduced to its text.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -33,7 +33,7 @@ const LINE_ELEMENTS: [&str; 25] = [
     "tr",
     "ul",
 ];
-/// Elements whose text is nobody's: it is removed with them.
+/// Elements whose text no person reads; it is removed with them.
 const SILENT_ELEMENTS: [&str; 12] = [
     "script", "style", "title", "iframe", "object", "embed", "noscript", "template", "svg", "math",
     "textarea", "select",
@@ -45,9 +45,10 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
         .rm_tags(SILENT_ELEMENTS)
         .clean_content_tags(HashSet::from(SILENT_ELEMENTS))
         .url_schemes(HashSet::from(["http", "https", "mailto", "tel"]))
-        // Relative addresses are harmless, and dropping them would lose a link for good when the text is written back.
+        // Relative addresses are harmless. Dropping them would lose a link for good when the text is written
+        // back.
         .url_relative(UrlRelative::PassThrough)
-        // An attribute of ours would come back as somebody's edit.
+        // An attribute that we add would come back as a person's edit.
         .link_rel(None);
     builder
 });
@@ -62,26 +63,28 @@ static LINES: LazyLock<Builder<'static>> = LazyLock::new(|| {
     builder
 });
 
-/// Deepest nesting that is parsed; people's texts stay below 50.
+/// The deepest nesting that is parsed; people's texts stay below 50.
 const MAXIMUM_NESTING: usize = 256;
-/// Most parsing work, in tags times the elements open at each; people's texts stay below 200,000.
+/// The most parsing work accepted, in tags times the elements open at each; people's texts stay below
+/// 200,000.
 const MAXIMUM_WORK: usize = 2_000_000;
-/// Most attributes of one tag: a parser compares each with all before it.
+/// The most attributes of one tag: a parser compares each with all before it.
 const MAXIMUM_ATTRIBUTES: usize = 500;
 /// Elements that never contain anything.
 const VOID_ELEMENTS: [&str; 14] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
     "wbr",
 ];
-/// Elements whose end may be left out. They nest only inside others, which are counted.
+/// Elements whose end tag may be omitted. They nest only inside other elements, which are counted.
 const OPEN_ENDED_ELEMENTS: [&str; 11] = [
     "dd", "dt", "li", "option", "p", "tbody", "td", "tfoot", "th", "thead", "tr",
 ];
-/// Longest name of an element that is looked at.
+/// Bytes of an element's name that are read.
 const LONGEST_NAME: usize = 16;
 
-/// The HTML without scripts, forms, embedded content, styles and addresses that are not plain links; well-formed,
-/// and the same when it is cleaned again. HTML made to exhaust a parser is reduced to its text.
+/// Returns the HTML without scripts, forms, embedded content, styles and addresses that are not plain links.
+/// The result is well-formed, and cleaning it again returns the same. HTML made to exhaust a parser is
+/// reduced to its text.
 #[must_use]
 pub fn clean_html(html: &str) -> String {
     if is_hostile(html) {
@@ -97,7 +100,7 @@ pub fn clean_html(html: &str) -> String {
     CLEANER.clean(html).to_string().trim().to_owned()
 }
 
-/// The text a person reads: one line per block, blanks collapsed, entities resolved.
+/// Returns the text that a person reads: one line per block, whitespace collapsed, entities resolved.
 #[must_use]
 pub fn text_of_html(html: &str) -> String {
     let cleaned = if is_hostile(html) {
@@ -122,7 +125,7 @@ pub fn text_of_html(html: &str) -> String {
     text
 }
 
-/// A part of HTML as a scanner sees it that knows no grammar.
+/// A part of HTML, as found by a scanner that knows no grammar.
 enum Piece<'a> {
     /// Text between tags.
     Text(&'a str),
@@ -130,9 +133,9 @@ enum Piece<'a> {
     Tag {
         /// The element's name as written; empty for comments and declarations.
         name: &'a str,
-        /// Whether it ends an element.
+        /// Whether it is an end tag.
         end: bool,
-        /// How many attributes it has.
+        /// The number of its attributes.
         attributes: usize,
     },
 }
@@ -175,8 +178,8 @@ fn pieces(html: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// Length in bytes and number of attributes of the tag at the beginning of `html`. Values in quotes, which may hold
-/// `>`, are passed over as HTML's own tokenizer does.
+/// Returns the length in bytes and the number of attributes of the tag at the beginning of `html`. Quoted
+/// values, which may contain `>`, are skipped as by HTML's own tokenizer.
 fn tag(html: &str) -> (usize, usize) {
     let bytes = html.as_bytes();
     let (mut at, mut attributes, mut between) = (1, 0, false);
@@ -216,7 +219,8 @@ fn tag(html: &str) -> (usize, usize) {
     (html.len(), attributes)
 }
 
-/// Whether parsing would take more work than any person's text: parsers walk up the open elements at every tag.
+/// Returns whether parsing would take more work than any person's text: parsers walk up the open elements at
+/// every tag.
 fn is_hostile(html: &str) -> bool {
     // The shortest tag has three bytes.
     if html.len() < 3 * MAXIMUM_NESTING {
@@ -245,7 +249,7 @@ fn is_hostile(html: &str) -> bool {
         }
         let count = open.entry(name).or_default();
         if end {
-            // An end without its beginning closes nothing.
+            // An end tag without its start tag closes nothing.
             if *count > 0 {
                 *count -= 1;
                 depth -= 1;

@@ -1,4 +1,4 @@
-//! Windows' names of time zones, which back ends of Microsoft's need: EWS for `TimeZoneContext`.
+//! Windows' names of time zones, which EWS needs for `TimeZoneContext`.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -7,19 +7,20 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::model::zone_of_windows;
 
-/// Zone names remembered at most; there are fewer in the world.
+/// Zone names remembered; fewer exist.
 const MAXIMUM_REMEMBERED: usize = 1_000;
-/// Zones are the same for us if they agree at every step from [`FIRST_SAMPLE`] on.
+/// Samples at which two zones are compared, from [`FIRST_SAMPLE`] on. Zones that agree at all of them count
+/// as the same.
 const SAMPLES: i64 = 2 * 366;
 /// 2025-01-01, in seconds since 1970.
 const FIRST_SAMPLE: i64 = 1_735_689_600;
-/// Between two samples; short enough to see the weeks in which two daylight rules differ.
+/// Time between two samples; short enough to see the weeks in which two daylight rules differ.
 const SAMPLE_STEP: SignedDuration = SignedDuration::from_hours(72);
 
-/// A zone as both sides know it.
+/// A time zone with its Windows name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OwnerZone {
-    /// Windows' name.
+    /// The name that Windows uses.
     pub(crate) windows: &'static str,
     /// The zone in which dates are read.
     pub(crate) zone: TimeZone,
@@ -34,8 +35,8 @@ static WINDOWS_ZONES: LazyLock<Vec<(&'static str, TimeZone)>> = LazyLock::new(||
 
 static REMEMBERED: LazyLock<Mutex<HashMap<String, Option<&'static str>>>> = LazyLock::new(Mutex::default);
 
-/// The Windows zone for `zone`. A zone without counterpart is served in UTC, consistently for writing and reading:
-/// rounding then still gives the right day for most of what people enter.
+/// Returns the Windows zone for `zone`. A zone without a counterpart is served in UTC, for writing and for
+/// reading: rounding then still gives the right day for most dates that people enter.
 pub(crate) fn owner_zone(zone: &TimeZone) -> OwnerZone {
     let windows = match zone.iana_name() {
         Some(name) => {
@@ -67,7 +68,8 @@ pub(crate) fn owner_zone(zone: &TimeZone) -> OwnerZone {
     }
 }
 
-/// By name, else by behaviour: Windows names one zone where IANA has many with the same rules.
+/// Finds the zone by name, otherwise by behaviour: Windows has one name where IANA has several with the same
+/// rules.
 fn find(zone: &TimeZone) -> Option<&'static str> {
     if matches!(zone.iana_name(), Some("UTC" | "Etc/UTC")) {
         return Some("UTC");

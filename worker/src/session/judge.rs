@@ -1,4 +1,4 @@
-//! What a protocol says about an answer: the only thing in which two protocols differ for a [`super::Session`].
+//! How a protocol reads answers, the only thing in which two protocols differ for a [`super::Session`].
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::http::Answer;
 /// What an answer shows about the server and the connection, beside its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// The server looked at the request.
+    /// The server processed the request.
     Served,
-    /// The server asks for a pause; `None` when it names no length.
+    /// The server asks for a pause; `None` if it names no length.
     Busy(Option<Duration>),
-    /// Something else than the protocol's own server answered, or the answer was cut.
+    /// The answer is not from the protocol's own server, or was cut.
     Unreadable,
 }
 
-/// A judged answer.
+/// An answer as the protocol read it.
 #[derive(Debug)]
 pub(crate) struct Judgement<V, R> {
     pub(crate) result: Result<V, R>,
@@ -26,7 +26,7 @@ pub(crate) struct Judgement<V, R> {
 }
 
 impl<V, R> Judgement<V, R> {
-    /// A success of a server that asks for nothing.
+    /// Returns a success of a server that asks for no pause.
     pub(crate) fn served(value: V) -> Self {
         Self {
             result: Ok(value),
@@ -34,7 +34,7 @@ impl<V, R> Judgement<V, R> {
         }
     }
 
-    /// A refusal.
+    /// Returns a refusal.
     pub(crate) fn refused(refusal: impl Into<R>, finding: Finding) -> Self {
         Self {
             result: Err(refusal.into()),
@@ -45,15 +45,15 @@ impl<V, R> Judgement<V, R> {
 
 /// Reads the answer to one request. Pure; large answers are judged off the async threads.
 pub(crate) trait Judge: Send + 'static {
-    /// What a success yields.
+    /// The value of a success.
     type Value: Send + 'static;
-    /// What everything else yields.
+    /// The value of every other answer.
     type Refusal: From<Failure> + Send + 'static;
 
-    /// Returns what the answer means. The session has dealt with 429, 503 and a first 401 before. `server_now` is the
-    /// time of the server's clock.
+    /// Returns what the answer means. The session has already handled 429, 503 and a first 401. `server_now`
+    /// is the time by the server's clock.
     fn judge(self, answer: &Answer, server_now: Timestamp) -> Judgement<Self::Value, Self::Refusal>;
 
-    /// Returns the texts of the server in a result. The session removes secrets from them.
+    /// Returns the texts in a result that came from the server. The session removes secrets from them.
     fn words(result: &mut Result<Self::Value, Self::Refusal>) -> Vec<&mut String>;
 }

@@ -1,6 +1,7 @@
-//! The one way out to a tenant's servers. A [`Session`] owns what every request needs whatever the protocol: a place among
-//! the requests in flight, the mailbox, the sign-in and its one renewal, the server's clock, pauses, and what it means that
-//! an answer is missing or belongs to another request. A protocol judges answers ([`Judge`]) and does nothing else.
+//! The one way to send requests to a tenant's servers. A [`Session`] handles what every request needs in any
+//! protocol: a permit among the requests in flight, the mailbox lock, the sign-in and its one renewal, the
+//! server's clock, pauses, and answers that are missing or belong to another request. A protocol judges
+//! answers ([`Judge`]) and does nothing else.
 
 mod judge;
 
@@ -31,13 +32,13 @@ pub(crate) use judge::{Finding, Judge, Judgement};
 const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 const RETURN_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
 
-/// An `Authorization` header is made anew after this time: making it looks at the file of the secret.
+/// Time after which an `Authorization` header is made anew. Making one reads the file of the secret.
 const AUTHORIZATION_KEPT: SignedDuration = SignedDuration::from_secs(1);
 
-/// Most secrets of a server that are remembered; each site gives one that is used for half an hour.
+/// Secrets given by a server that are remembered. Each site gives one that is used for half an hour.
 const GIVEN_SECRETS: usize = 256;
 
-/// What sessions share with others in the process.
+/// What sessions share with other parts of the process.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) http: Http,
@@ -45,28 +46,28 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
 }
 
-/// Whose limits and pauses a request counts against.
+/// The limits and pauses that apply to a request.
 pub(crate) enum Limits {
-    /// One server's.
+    /// The limits of one server.
     Of(Arc<ServerLimits>),
-    /// Those of each address's server, for the account.
+    /// The limits of each address's server, for the account.
     PerServer { servers: Servers, account: String },
 }
 
-/// See the module.
+/// Sends requests to one server of a tenant; see the module's documentation.
 pub(crate) struct Session {
     shared: Shared,
     server: Server,
     tenant: TenantId,
-    /// The tenant, for whom large answers take room in memory.
+    /// The tenant, against whose part of the memory large answers count.
     payer: Arc<str>,
     credentials: Credentials,
     timeout: Duration,
     limits: Limits,
-    /// With these, at most one request is in flight for a mailbox.
+    /// If present, at most one request is in flight for a mailbox.
     mailboxes: Option<MailboxLocks>,
     server_clock: ServerClock,
-    /// Requests for a pause in a row, for its length when the server names none.
+    /// Consecutive answers that asked for a pause. They determine its length if the server names none.
     busy_in_a_row: AtomicU32,
     authorization: Mutex<Option<(HeaderValue, Timestamp)>>,
     /// Secrets that the server gave, the latest last.
@@ -75,21 +76,22 @@ pub(crate) struct Session {
 
 /// One request.
 pub(crate) struct Request<'a> {
-    /// How the request is called in messages.
+    /// The request's name in messages.
     pub(crate) name: &'a str,
-    /// How it is called in traces: the protocol's own word, never a path.
+    /// The request's name in traces: the protocol's own word, never a path.
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) intent: Intent,
-    /// The mailboxes it is about.
+    /// The mailboxes that the request concerns.
     pub(crate) mailboxes: &'a [&'a MailboxAddress],
 }
 
 impl Session {
-    /// A session of `tenant` with its `server`. A request may take `timeout`, and wait as long for its place.
+    /// Returns a session of `tenant` with its `server`. A request may take `timeout`, and as long again to
+    /// get its permits.
     pub(crate) fn new(
         shared: Shared,
         server: Server,
@@ -114,33 +116,34 @@ impl Session {
         }
     }
 
-    /// The same session with at most one request in flight for a mailbox.
+    /// Returns the session with at most one request in flight for a mailbox.
     pub(crate) fn one_request_per_mailbox(mut self, locks: MailboxLocks) -> Self {
         self.mailboxes = Some(locks);
         self
     }
 
-    /// Our time.
+    /// Returns the time by our clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 
-    /// The server's time, as far as its clock is known.
+    /// Returns the time by the server's clock, as far as its offset is known.
     pub(crate) fn server_now(&self) -> Timestamp {
         self.server_clock.at(self.now())
     }
 
-    /// The server's clock minus ours; `None` while it is not known.
+    /// Returns the server's clock minus ours; `None` while it is not known.
     pub(crate) fn clock_offset(&self) -> Option<SignedDuration> {
         self.server_clock.offset()
     }
 
-    /// Learns the server's clock from an own write, made at `ours`, to which the server gave the time `server`.
+    /// Learns the server's clock from a write of ours, made at `ours`, to which the server gave the time
+    /// `server`.
     pub(crate) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
         self.server_clock.learn(server, ours);
     }
 
-    /// Whether requests are signed with a password, and not with a token.
+    /// Returns whether requests carry a password rather than a token.
     pub(crate) fn signs_with_password(&self) -> bool {
         match &self.credentials {
             Credentials::Basic { .. } => true,
@@ -148,8 +151,8 @@ impl Session {
         }
     }
 
-    /// Sends one request and returns what `judge` makes of its answer. While the server wants a pause, nothing is sent and
-    /// the failure names what is left of it. No text in the result holds a secret that was sent.
+    /// Sends one request and returns its answer as read by `judge`. During a pause nothing is sent, and the
+    /// failure has the rest of the pause. No text in the result contains a secret that was sent.
     pub(crate) async fn send<J: Judge>(
         &self,
         request: Request<'_>,
@@ -187,16 +190,16 @@ impl Session {
         self.shared.auth.hide_secrets(&self.credentials, &given, text)
     }
 
-    /// Returns the failure of an answer that is about something else than what was asked. The connection it came by is
-    /// given up, and the answer is counted.
+    /// Returns the failure of an answer about something other than what was asked. Counts the answer and
+    /// gives up its connection.
     pub(crate) fn foreign(&self, operation: &str, intent: Intent, what: &str) -> Failure {
         let failure = service::foreign(self.server, intent, what).within(operation);
         self.note_foreign(&failure);
         failure
     }
 
-    /// Counts an answer that is about something else than what was asked, if that is what the failure says, and gives up
-    /// the connection it came by.
+    /// If the failure says that an answer was about something other than what was asked, counts the answer
+    /// and gives up its connection.
     pub(crate) fn note_foreign(&self, failure: &Failure) {
         if failure.code == service::foreign_code(self.server) {
             self.shared.http.distrust();
@@ -223,7 +226,7 @@ impl Session {
                 }
             }
             Finding::Busy(named) => self.pause(limits, request, status, named),
-            // What answered so may answer the next request on the same connection.
+            // The same connection may bring such an answer to the next request.
             Finding::Unreadable => {
                 self.shared.http.distrust();
             }
@@ -290,7 +293,7 @@ impl Session {
         }
     }
 
-    /// The `Authorization` header, made at most once a second.
+    /// Returns the `Authorization` header, made at most once a second.
     async fn authorization(&self) -> Result<HeaderValue, Failure> {
         let now = self.now();
         if let Some((header, made)) = &*self.kept_authorization() {
@@ -304,7 +307,7 @@ impl Session {
         Ok(header)
     }
 
-    /// Forgets the header that was refused; whether another attempt makes sense.
+    /// Forgets the header that was refused. Returns whether another attempt makes sense.
     async fn renew(&self) -> bool {
         *self.kept_authorization() = None;
         self.shared.auth.renew(&self.credentials).await
@@ -321,7 +324,7 @@ impl Session {
         }
     }
 
-    /// Stops everybody's requests to the server. A pause without a length grows with each that follows it.
+    /// Holds back all requests to the server. A pause without a named length grows with each that follows it.
     fn pause(&self, limits: &ServerLimits, request: &Request<'_>, status: u16, named: Option<Duration>) {
         record::pause(self.server);
         let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -340,8 +343,8 @@ impl Session {
         limits.pause_until(until, Some(&self.tenant), why);
     }
 
-    /// Takes the mailboxes for one request. They are taken in one order everywhere, so that two requests for several
-    /// mailboxes never wait for each other.
+    /// Locks the mailboxes for one request. The order is the same everywhere, so that two requests for
+    /// several mailboxes never wait for each other.
     async fn lock(
         &self,
         mailboxes: &[&MailboxAddress],

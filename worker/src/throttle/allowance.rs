@@ -1,28 +1,30 @@
-//! Permits whose number changes while they are in use: nothing in flight is cut, what is too much is not given out again.
+//! Permits whose number changes while they are in use. Requests in flight are not cancelled; permits beyond a
+//! smaller number are not issued again when they come back.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many may be in flight, and how many are beyond it because the number shrank.
+/// The share, and the permits beyond it that are still held because the share shrank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Balance {
     share: u32,
-    /// Permits still out that are not given out again.
+    /// Permits still held that are not issued again.
     debt: u32,
 }
 
-/// A changing number of permits.
+/// A number of permits that changes.
 #[derive(Debug)]
 pub(super) struct Allowance {
     permits: Arc<Semaphore>,
     balance: Mutex<Balance>,
     in_flight: AtomicU32,
     waiting: AtomicU32,
-    /// Most in flight and waiting since the last [`Self::take_demand`].
+    /// The most requests in flight and waiting since the last [`Self::take_demand`].
     peak: AtomicU32,
-    /// What was demanded lately; shrinks slowly, so that a pause between two requests gives nothing back.
+    /// The recent demand. It shrinks slowly, so that a pause between two requests does not give the share
+    /// away.
     recent: AtomicU32,
 }
 
@@ -39,17 +41,18 @@ impl Allowance {
     }
 
     fn balance(&self) -> MutexGuard<'_, Balance> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // Consistent after every change, so a panic elsewhere does not spoil it.
         self.balance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit that is free now.
+    /// Returns a permit if one is free now.
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         Some(self.begin(permit))
     }
 
-    /// The next permit that becomes free, in the order of asking; `counted` is called when it counts as waiting.
+    /// Returns the next permit that becomes free, in the order of the calls. Calls `counted` once the caller
+    /// counts as waiting.
     pub(super) async fn acquire(self: &Arc<Self>, counted: impl FnOnce()) -> Option<Permit> {
         let waiting = Waiting::begin(self);
         counted();
@@ -74,30 +77,31 @@ impl Allowance {
         self.peak.fetch_max(now, Ordering::AcqRel);
     }
 
-    /// Permits held now.
+    /// Returns the number of permits held now.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Who waits for one.
+    /// Returns the number of callers that wait for a permit.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// How many may be in flight.
+    /// Returns the number of permits that may be held.
     pub(super) fn share(&self) -> u32 {
         self.balance().share
     }
 
-    /// How many may be in flight, and what is in flight beyond it.
+    /// Returns the share plus the permits still held beyond it.
     pub(super) fn holds(&self) -> u32 {
         let mut balance = self.balance();
         self.settle(&mut balance);
         balance.share.saturating_add(balance.debt)
     }
 
-    /// Takes permits that came back by other ways than [`Permit`]'s end: who was given one gave up in the same moment.
+    /// Forgets permits that came back without [`Permit`]'s drop, because their receiver gave up waiting in
+    /// the same moment.
     fn settle(&self, balance: &mut Balance) {
         let forgotten = self.permits.forget_permits(balance.debt as usize);
         balance.debt = balance
@@ -105,7 +109,7 @@ impl Allowance {
             .saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
     }
 
-    /// From now on so many may be in flight.
+    /// Sets the number of permits that may be held from now on.
     pub(super) fn set_share(&self, share: u32) {
         let mut balance = self.balance();
         self.settle(&mut balance);
@@ -122,7 +126,7 @@ impl Allowance {
         }
     }
 
-    /// How many would be in flight if nothing held them back, lately.
+    /// Returns the number of permits that would recently have been held without a limit.
     pub(super) fn take_demand(&self) -> u32 {
         let now = self
             .in_flight()
@@ -135,7 +139,7 @@ impl Allowance {
     }
 }
 
-/// Counted while it waits, also when it gives up.
+/// Counts a waiting caller until it is dropped, also if the caller gives up.
 struct Waiting<'a>(&'a Allowance);
 
 impl<'a> Waiting<'a> {
@@ -152,7 +156,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// One of them, given back when dropped.
+/// One permit, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     allowance: Arc<Allowance>,
@@ -190,14 +194,14 @@ mod tests {
             (allowance.share(), allowance.holds(), allowance.in_flight()),
             (2, 4, 4)
         );
-        // Two that end are not replaced, the third is.
+        // Two permits that end are not issued again; the third is.
         held.truncate(2);
         assert_eq!(allowance.holds(), 2);
         assert!(allowance.try_acquire().is_none());
         held.truncate(1);
         held.extend(take(&allowance, 1));
         assert!(allowance.try_acquire().is_none());
-        // Growing again first pays what was beyond the share.
+        // Growing again first uses up the permits held beyond the share.
         allowance.set_share(0);
         assert_eq!(allowance.holds(), 2);
         allowance.set_share(3);

@@ -11,10 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::until;
 
-/// Most mailboxes that are in use or waited for at once.
+/// Mailboxes that may be in use or waited for at the same time.
 const MAXIMUM_MAILBOXES: usize = 100_000;
 
-/// Which mailboxes are in use. Cheap to clone. Mailboxes that nobody uses or waits for take no room.
+/// The mailboxes that are in use. Cheap to clone. A mailbox that is neither in use nor waited for takes no
+/// memory.
 #[derive(Clone)]
 pub struct MailboxLocks {
     clock: SharedClock,
@@ -27,7 +28,7 @@ struct Places(Mutex<HashMap<Arc<str>, Place>>);
 
 struct Place {
     lock: Arc<Semaphore>,
-    /// Who uses or waits for it.
+    /// The requests that use it or wait for it.
     users: usize,
 }
 
@@ -37,7 +38,7 @@ impl Places {
     }
 }
 
-/// Counted among the users of a mailbox until dropped, also when waiting is given up.
+/// Counts a request among the users of a mailbox until it is dropped, also if waiting is given up.
 struct Interest {
     places: Arc<Places>,
     name: Arc<str>,
@@ -55,15 +56,15 @@ impl Drop for Interest {
     }
 }
 
-/// The right to have one request in flight for a mailbox.
+/// The permit for one request in flight for a mailbox.
 pub struct MailboxGuard {
-    // Dropped in this order: first the lock, then the place may go.
+    // Dropped in this order: the permit is released before the entry may be removed.
     _permit: OwnedSemaphorePermit,
     _interest: Interest,
 }
 
 impl MailboxLocks {
-    /// No mailbox is in use.
+    /// Returns locks with no mailbox in use.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         Self {
@@ -73,10 +74,12 @@ impl MailboxLocks {
         }
     }
 
-    /// Waits until nobody else uses the mailbox, at most until `deadline`. Addresses are compared without case.
+    /// Waits until no other request uses the mailbox, at most until `deadline`. Addresses are compared
+    /// without case.
     ///
     /// # Errors
-    /// Transient `BudgetExhausted`, when it did not become free in time or too many mailboxes are in use.
+    /// Transient `BudgetExhausted`, if the mailbox did not become free in time or too many mailboxes are in
+    /// use.
     pub async fn lock(
         &self,
         tenant: &TenantId,
@@ -85,7 +88,7 @@ impl MailboxLocks {
     ) -> Result<MailboxGuard, Failure> {
         let exhausted =
             |reason| Failure::new(ErrorClass::Transient, Code::BudgetExhausted, String::from(reason));
-        // Neither part can hold a NUL and mean another mailbox: tenants' names have none.
+        // The NUL separates unambiguously: tenants' names contain none.
         let name: Arc<str> = format!("{tenant}\0{}", mailbox.to_lowercase()).into();
         let (lock, interest) = {
             let mut places = self.places.lock();
@@ -113,13 +116,13 @@ impl MailboxLocks {
         })
     }
 
-    /// How many mailboxes are in use or waited for.
+    /// Returns the number of mailboxes that are in use or waited for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.lock().len()
     }
 
-    /// Whether no mailbox is in use.
+    /// Returns whether no mailbox is in use or waited for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -162,7 +165,7 @@ mod tests {
                     .map(|_| ())
             }
         });
-        // One who gives up waiting leaves nothing behind.
+        // A caller that gives up waiting leaves no entry behind.
         let mut given_up = Box::pin(locks.lock(
             &contoso,
             "anna@contoso.example",

@@ -1,4 +1,5 @@
-//! Limits towards the tenants' servers: so many requests at once, pauses that everybody keeps, one request per mailbox.
+//! Limits towards the tenants' servers: requests in flight per server, pauses that all processes keep, and
+//! one request at a time per mailbox.
 
 mod allowance;
 mod mailboxes;
@@ -17,7 +18,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 
-/// The future's result, or `None` at the deadline. A future that is ready at once is never cut off.
+/// Returns the future's result, or `None` at the deadline. A future that is ready at once always returns its
+/// result.
 async fn until<F: Future>(deadline: Timestamp, clock: &SharedClock, future: F) -> Option<F::Output> {
     let left = Duration::try_from(clock.now().duration_until(deadline)).unwrap_or(Duration::ZERO);
     tokio::time::timeout(left, future).await.ok()

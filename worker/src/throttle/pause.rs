@@ -1,18 +1,18 @@
-//! How long to wait when a server says that it is busy.
+//! The length of a pause after a server said that it is busy.
 
 use std::time::Duration;
 
 use crate::http::LONGEST_NAMED_PAUSE;
 
-/// The shortest pause when the server names none.
+/// The shortest pause if the server names none.
 pub const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause when the server names none.
+/// The longest pause if the server names none.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// The pause before the next request: what the server named, exactly, up to 24 hours; and where it named none or 0 (Exchange does), one
-/// that doubles with each attempt (0 is the first) and differs by `jitter_seed`, so that those who were sent away
-/// together do not come back together.
+/// Returns the pause before the next request. A pause that the server named is kept exactly, up to 24 hours.
+/// If it named none or 0 (Exchange does), the pause doubles with each attempt, counted from 0, and varies by
+/// `jitter_seed`, so that processes refused together do not return together.
 #[must_use]
 pub fn pause(named: Option<Duration>, attempt: u32, jitter_seed: u64) -> Duration {
     if let Some(named) = named.filter(|named| !named.is_zero()) {
@@ -23,13 +23,13 @@ pub fn pause(named: Option<Duration>, attempt: u32, jitter_seed: u64) -> Duratio
         .saturating_mul(2_u32.saturating_pow(attempt))
         .min(LONGEST_PAUSE);
     let half = longest / 2;
-    // Between half and the whole of it, in milliseconds.
+    // A random length between half and the whole, in milliseconds.
     let span = u64::try_from(half.as_millis()).unwrap_or(0);
     let jitter = mixed(jitter_seed ^ u64::from(attempt).rotate_left(32)) % (span + 1);
     half + Duration::from_millis(jitter)
 }
 
-/// Spreads neighbouring seeds over all values (the finisher of SplitMix64).
+/// Returns a hash of the seed, so that neighbouring seeds give unrelated values (the finisher of SplitMix64).
 fn mixed(seed: u64) -> u64 {
     let mut value = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -61,7 +61,7 @@ mod tests {
 
         #[test]
         fn pauses_never_shrink_with_attempts(attempt in 0_u32..40, one: u64, other: u64) {
-            // The most patient of one attempt waits no longer than the least patient of the next.
+            // The longest pause of one attempt is no longer than the shortest of the next.
             if attempt < 7 {
                 prop_assert!(pause(None, attempt, one) <= pause(None, attempt + 1, other));
             } else {

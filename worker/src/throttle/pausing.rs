@@ -1,4 +1,5 @@
-//! What one process knows of a server's pause: what the server asked it for, and what the store says.
+//! One process's knowledge of a server's pause: what the server asked this process for, and what the store
+//! answered.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,19 +9,20 @@ use jiff::Timestamp;
 use tasksync_common::fleet::PauseTold;
 use tasksync_common::model::TenantId;
 
-/// The pause of one server. Times are ours.
+/// The pause of one server. Times are by our clock.
 #[derive(Default)]
 pub(super) struct Pausing {
-    /// End of the pause, in microseconds since 1970; 0 for none. Every request reads it.
+    /// The end of the pause, in microseconds since 1970; 0 for none. Every request reads it.
     until: AtomicI64,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The longest pause that the server asked this process for.
+    /// The longest pause for which the server asked this process.
     own: Option<Own>,
-    /// The server asked for a pause after the last report was made, so the answer to that report does not count it.
+    /// Whether the server asked for a pause after the last report was made. The answer to that report does
+    /// not include it.
     fresh: bool,
 }
 
@@ -33,11 +35,11 @@ struct Own {
 
 impl Pausing {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // Consistent after every change, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server asked for a pause until `until`. A longer one stays.
+    /// Records that the server asked for a pause until `until`. A longer known pause stays.
     pub(super) fn begin(&self, now: Timestamp, until: Timestamp, tenant: Option<&TenantId>, why: String) {
         let mut state = self.state();
         let until = rounded_up(until);
@@ -53,7 +55,7 @@ impl Pausing {
         state.fresh = true;
     }
 
-    /// Returns what this process has to tell the others about the pause.
+    /// Returns the pause that this process reports to the store.
     pub(super) fn tell(&self, now: Timestamp) -> Option<PauseTold> {
         let mut state = self.state();
         state.fresh = false;
@@ -71,8 +73,9 @@ impl Pausing {
         })
     }
 
-    /// Takes the store's pause, of which this much is left, in place of the one known before: also one that is shorter, and
-    /// none, because an operator can end a pause.
+    /// Replaces the known pause with the store's, of which `left` remains. A shorter pause, or none, replaces
+    /// it too, because an operator can end a pause. If the server asked for a pause since the report, the
+    /// longer one stays.
     pub(super) fn learn(&self, now: Timestamp, left: Duration) {
         let mut state = self.state();
         let stored = if left.is_zero() {
@@ -91,7 +94,7 @@ impl Pausing {
         }
     }
 
-    /// What is left of the pause.
+    /// Returns the rest of the pause.
     pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
         left(self.until.load(Ordering::Acquire), now)
     }
@@ -105,14 +108,14 @@ fn left(until: i64, now: Timestamp) -> Option<Duration> {
         .map(Duration::from_micros)
 }
 
-/// In microseconds; a pause is never shortened by the part of one.
+/// Returns the time in microseconds, rounded up, so that rounding never shortens a pause.
 fn rounded_up(instant: Timestamp) -> i64 {
     instant
         .as_microsecond()
         .saturating_add(i64::from(instant.subsec_nanosecond() % 1_000 != 0))
 }
 
-/// Rounded up, for the same reason.
+/// Returns milliseconds, rounded up for the same reason.
 fn milliseconds(left: Duration) -> u64 {
     u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }

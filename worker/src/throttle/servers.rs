@@ -1,4 +1,5 @@
-//! Requests in flight per server and account, and the pauses that servers ask for: one is told, all wait.
+//! The limits of servers: requests in flight per server and account, and pauses. A pause asked of one request
+//! holds back all.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,16 +20,17 @@ use super::sharing::{Sharing, Table};
 use super::until;
 use crate::http::service;
 
-/// Most servers that are remembered at once.
+/// Servers remembered at the same time.
 const MAXIMUM_SERVERS: usize = 10_000;
 
-/// Most requests in flight at one server, whatever the settings.
+/// The largest limit of requests in flight at one server, whatever the settings.
 const MOST_REQUESTS: u32 = 100_000;
 
-/// The limits of every server, shared by everything in the process. Cheap to clone.
+/// The limits of every server, shared by all parts of the process. Cheap to clone.
 ///
-/// Bounded: beyond the limit the server that was asked for longest ago goes, among those that nobody holds, the unpaused
-/// first. If all are held, newcomers share one entry, and so one limit and one pause, until there is room.
+/// At most 10,000 are remembered. To make room, the one whose limits were requested longest ago
+/// is removed among those that are not in use, unpaused ones first. If all are in use, further servers share
+/// one entry, and so one limit and one pause, until there is room.
 #[derive(Clone)]
 pub struct Servers {
     shared: Arc<Shared>,
@@ -40,17 +42,17 @@ struct Shared {
     clock: SharedClock,
     known: Mutex<Known>,
     overflow: Arc<ServerLimits>,
-    /// When all workers share the limits; otherwise they are the process's own.
+    /// Present if all workers share the limits; otherwise the limits are the process's own.
     sharing: Option<Arc<Sharing>>,
 }
 
-/// Name of the entry that newcomers share when there is no room.
+/// The name of the entry that further servers share when there is no room.
 const OVERFLOW: &str = "other servers";
 
 #[derive(Default)]
 struct Known {
     servers: HashMap<String, Entry>,
-    /// Grows with each question; orders entries by their last one.
+    /// Grows with each look-up; orders entries by their last one.
     turn: u64,
 }
 
@@ -60,14 +62,15 @@ struct Entry {
 }
 
 impl Servers {
-    /// A registry whose servers take `requests_per_server` requests at once.
+    /// Returns limits under which each server takes `requests_per_server` requests at the same time.
     #[must_use]
     pub fn new(requests_per_server: usize, clock: SharedClock) -> Self {
         Self::with_maximum(requests_per_server, clock, MAXIMUM_SERVERS, None)
     }
 
-    /// As [`Self::new`], for a process that shares every limit with others: it is a part of the process's
-    /// [`tasksync_common::fleet::Heartbeat`], and uses `nudge` when it cannot wait for the next exchange.
+    /// As [`Self::new`], for a process that shares every limit with others. The value is a part of the
+    /// process's [`tasksync_common::fleet::Heartbeat`], and uses `nudge` when it cannot wait for the next
+    /// exchange.
     #[must_use]
     pub fn shared_by_all(requests_per_server: usize, clock: SharedClock, nudge: Arc<Nudge>) -> Self {
         let sharing = Arc::new(Sharing::new(nudge));
@@ -103,7 +106,7 @@ impl Servers {
         self.shared.sharing.as_deref()
     }
 
-    /// Every entry with its name.
+    /// Returns every entry with its name.
     pub(super) fn all(&self) -> Vec<(String, Arc<ServerLimits>)> {
         let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = known
@@ -123,9 +126,10 @@ impl Servers {
         known.servers.get(name).map(|entry| Arc::clone(&entry.limits))
     }
 
-    /// The limits of the URL's server (host and port) for `account`: whom the server counts requests for. A server that
-    /// serves one company is given the empty account by everybody; on one that serves many, such as Exchange Online,
-    /// each tenant's application is an account of its own, or one tenant's pause would stop all.
+    /// Returns the limits of the URL's server (host and port) for `account`, the identity for which the
+    /// server counts requests. For a server of one company all callers pass the empty account. On a server of
+    /// many companies, such as Exchange Online, each tenant's application is its own account; otherwise one
+    /// tenant's pause would stop all.
     #[must_use]
     pub fn of(&self, url: &Url, kind: Server, account: &str) -> Arc<ServerLimits> {
         let server = ServerName::new(url, kind, account);
@@ -158,7 +162,7 @@ impl Servers {
         limits
     }
 
-    /// How many servers are remembered.
+    /// Returns the number of servers that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared
@@ -169,14 +173,14 @@ impl Servers {
             .len()
     }
 
-    /// Whether no server is remembered.
+    /// Returns whether no server is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Removes one entry that nobody holds; `false` when there is none.
+/// Removes one entry that is not in use. Returns `false` if there is none.
 fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     let goes = servers
         .iter()
@@ -186,12 +190,12 @@ fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
     goes.is_some_and(|name| servers.remove(&name).is_some())
 }
 
-/// What has happened with one server since it was first asked for.
+/// The counters of one server since its limits were first requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerCounts {
     /// Permits given out.
     pub requests: u64,
-    /// Pauses the server asked for.
+    /// Pauses that the server asked for.
     pub throttled: u64,
     /// Permits held now.
     pub in_flight: usize,
@@ -209,9 +213,9 @@ pub struct ServerLimits {
     requests: AtomicU64,
     throttled: AtomicU64,
     sharing: Option<Arc<Sharing>>,
-    /// What the others want.
+    /// The other processes' demands, as the store last answered.
     table: Table,
-    /// The fleet was told of something held or wanted here, and must be told when it is over.
+    /// Whether the fleet was told that permits are held or wanted here; it must then be told when that ends.
     told: AtomicBool,
 }
 
@@ -270,18 +274,18 @@ impl ServerLimits {
         }
     }
 
-    /// Host and port.
+    /// Returns host and port.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The right to have one request in flight, given back when dropped. Waits for it until `deadline`, but does not wait
-    /// for the end of a pause: the caller's users are better put off than kept waiting.
+    /// Returns the permit for one request in flight; dropping it gives it back. Waits until `deadline` for a
+    /// free permit, but not for the end of a pause: the caller's users are postponed instead.
     ///
     /// # Errors
-    /// - Throttled with the service's busy code, when the server asked for a pause, with what is left of it.
-    /// - Transient `BudgetExhausted`, when nothing became free in time.
+    /// - Throttled with the service's busy code and the rest of the pause, if the server asked for one.
+    /// - Transient `BudgetExhausted`, if no permit became free in time.
     pub async fn acquire(self: &Arc<Self>, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check()?;
         let began = std::time::Instant::now();
@@ -312,40 +316,41 @@ impl ServerLimits {
     async fn wait(&self, deadline: Timestamp) -> Option<Permit> {
         let permit = self.allowance.acquire(|| {
             if self.allowance.share() < self.limit {
-                // The process may be given more.
+                // The store may give this process a larger share.
                 self.nudge();
             }
         });
         until(deadline, &self.clock, permit).await.flatten()
     }
 
-    /// Nobody sends a request to this server before `instant`: it asked for a pause when it answered a request of `tenant` (none where the
-    /// answer is for many), and `why` says how. A pause that is already longer stays.
+    /// Holds back all requests to this server until `instant`. The server asked for the pause when it
+    /// answered a request of `tenant` (none if the answer concerns several tenants), and `why` says how. A
+    /// known pause that is longer stays.
     pub fn pause_until(&self, instant: Timestamp, tenant: Option<&TenantId>, why: impl Into<String>) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
         self.pausing.begin(self.clock.now(), instant, tenant, why.into());
         self.nudge();
     }
 
-    /// What the others are to know of a pause that this process was asked for.
+    /// Returns the pause that this process reports to the store.
     pub(super) fn tell_pause(&self) -> Option<PauseTold> {
         self.pausing.tell(self.clock.now())
     }
 
-    /// Takes the pause that all processes keep, of which this much is left, in place of the one known before.
+    /// Replaces the known pause with the store's, of which `left` remains.
     pub(super) fn learn_pause(&self, left: Duration) {
         self.pausing.learn(self.clock.now(), left);
     }
 
-    /// Whether the server is paused now, as far as this process knows.
+    /// Returns whether the server is paused now, as far as this process knows.
     pub(super) fn is_paused(&self) -> bool {
         self.pause_left(self.clock.now()).is_some()
     }
 
-    /// Whether a request may be sent now.
+    /// Checks that a request may be sent now.
     ///
     /// # Errors
-    /// Throttled with the service's busy code and what is left of the pause.
+    /// Throttled with the service's busy code and the rest of the pause.
     pub fn check(&self) -> Result<(), Failure> {
         match self.pause_left(self.clock.now()) {
             None => Ok(()),
@@ -374,7 +379,7 @@ impl ServerLimits {
         self.pausing.left(now)
     }
 
-    /// Counters for metrics.
+    /// Returns the counters for metrics.
     #[must_use]
     pub fn counts(&self) -> ServerCounts {
         ServerCounts {
@@ -385,14 +390,14 @@ impl ServerLimits {
     }
 }
 
-/// The right to have one request in flight at a server.
+/// The permit for one request in flight at a server.
 pub struct ServerPermit {
     server: Arc<ServerLimits>,
     _permit: Permit,
 }
 
 impl ServerPermit {
-    /// The server it is for.
+    /// Returns the server for which the permit is.
     #[must_use]
     pub fn server(&self) -> &ServerLimits {
         &self.server

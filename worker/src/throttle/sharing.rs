@@ -1,7 +1,8 @@
-//! Limits of servers that all workers share: what is told to the fleet, and what is learned from it.
+//! Limits of servers that all workers share: what a process reports to the fleet, and what it learns from the
+//! answer.
 //!
-//! A server nobody called yet has no share; the first request asks for one at once and waits for the answer, one call to
-//! the store. Later requests spend the share. See [`tasksync_common::fleet`].
+//! A server that no request called yet has no share. The first request asks for one at once and waits for the
+//! answer, one call to the store. Later requests use the share. See [`tasksync_common::fleet`].
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,21 +15,22 @@ use tokio::time::Instant;
 
 use super::servers::{ServerLimits, Servers};
 
-/// When the fleet falls silent, everybody has so long to let go before others take their small share; and after a silence
-/// so long to say what it holds.
+/// Grace period after losing, or regaining, contact with the fleet store: processes release or report their
+/// permits before others take a share.
 const CAUTIOUS: Duration = Duration::from_secs(5);
 
-/// How limits are shared.
+/// How this process shares limits with others.
 pub(super) struct Sharing {
-    /// Asks for an exchange now.
+    /// Triggers an exchange with the store.
     pub(super) nudge: Arc<Nudge>,
-    /// Workers last known, while the fleet is silent; 0 while it answers.
+    /// The last known number of workers while the store does not answer; 0 while it answers.
     apart: AtomicU32,
-    /// Whose turn it is, when there are more processes than requests allowed.
+    /// Which processes get a permit, if there are more processes than permits.
     turn: AtomicU64,
-    /// Until then nothing more is wanted or taken than there is: others have yet to let go, or to say what they hold.
+    /// Until this time the process neither wants nor takes more than its present share: others may still hold
+    /// permits that they have to release or report.
     cautious_until: Mutex<Option<Instant>>,
-    /// Set at the end: nothing is wanted any more.
+    /// Set at the end: no permits are wanted any more.
     ending: std::sync::atomic::AtomicBool,
 }
 
@@ -43,7 +45,7 @@ impl Sharing {
         }
     }
 
-    /// Whether others may hold what the fleet does not know of.
+    /// Returns whether others may hold permits that the store does not know of.
     fn is_cautious(&self) -> bool {
         let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
         self.apart.load(Ordering::Acquire) > 0 || until.is_some_and(|until| Instant::now() < until)
@@ -54,7 +56,8 @@ impl Sharing {
         *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
-    /// The small share, while the fleet is silent and others had the time to let go.
+    /// Returns the small share, if the store does not answer and others had the time to release their
+    /// permits.
     fn small_share(&self, limit: u32) -> Option<u32> {
         let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_some_and(|until| Instant::now() < until) {
@@ -66,18 +69,19 @@ impl Sharing {
         }
     }
 
-    /// The share of a server that was not called yet.
+    /// Returns the share of a server that was not called yet.
     pub(super) fn first_share(&self, limit: u32) -> u32 {
         self.small_share(limit).unwrap_or(0)
     }
 }
 
-/// What a process takes for itself when the fleet is silent.
+/// Returns the share that a process takes while the store does not answer.
 fn small_share(limit: u32, workers: u32) -> u32 {
     (limit / workers.max(1)).max(1)
 }
 
-/// What was told of the others' demands of one server.
+/// The demands of all processes for one server, as the store last answered, and this process's place among
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Table(Mutex<Option<(Vec<u32>, u32)>>);
 
@@ -87,7 +91,7 @@ impl Table {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    /// The share to want with this demand.
+    /// Returns the share to ask for with this demand.
     fn wants(&self, limit: u32, demand: u32, turn: u64) -> u32 {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((demands, place)) = table.as_ref() else {
@@ -103,7 +107,7 @@ impl Table {
     }
 }
 
-/// Half as much again as was needed, so that a little more needs no call.
+/// Returns half as much again as the demand, plus one, so that a little more demand needs no exchange.
 fn with_headroom(demand: u32, limit: u32) -> u32 {
     if demand == 0 {
         return 0;
@@ -127,13 +131,13 @@ impl ServerLimits {
         } else {
             wants
         };
-        // What is not wanted any more is let go before it is told.
+        // Release what is no longer wanted before it is reported.
         if wants < self.allowance().share() {
             self.allowance().set_share(wants);
         }
         let holds = self.allowance().holds();
         let pause = self.tell_pause();
-        // A paused server is asked about without demand, too: its pause may be ended.
+        // A paused server is reported even without demand, because an operator may have ended its pause.
         let told = holds > 0 || demand > 0 || self.is_paused() || self.is_told();
         self.set_told(holds > 0 || demand > 0);
         told.then(|| ServerAsk {
@@ -151,7 +155,8 @@ impl ServerLimits {
         self.allowance().set_share(given.share);
     }
 
-    /// What is told of the server by a process whose limits are its own: its pause, which the operator can look at and end.
+    /// Returns the report about the server from a process whose limits are its own: only its pause, which the
+    /// operator can see and end.
     fn ask_pause(&self, name: String) -> Option<ServerAsk> {
         let pause = self.tell_pause();
         self.is_paused().then(|| ServerAsk {
@@ -178,7 +183,7 @@ impl Part for Servers {
         };
         for (name, server) in self.all() {
             if report.servers.len() >= MAXIMUM_SERVERS {
-                // Not told means not held: it gets nothing before there is room.
+                // A server that is not reported must hold nothing: it gets no share before there is room.
                 server.allowance().set_share(0);
                 continue;
             }

@@ -1,8 +1,9 @@
-//! Tenants whose server fails for everybody: their users are postponed together, and one probe at a time is sent.
+//! Circuits: a tenant whose server fails for all users has its users postponed together, and one probe at a
+//! time is sent.
 //!
-//! Every process decides by itself and at once; what it decided goes to the others with the next exchange
-//! ([`tasksync_common::fleet`]), and comes back with a version. Of two that changed the same version one is heard, and
-//! the other learns it.
+//! Every process decides by itself and at once. It reports its decisions with the next exchange
+//! ([`tasksync_common::fleet`]), and the store gives each a version. If two processes change the same
+//! version, one change is accepted and the other process adopts it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,23 +14,24 @@ use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, 
 use tasksync_common::model::{TenantId, UserId};
 use tokio::time::Instant;
 
-/// The longest pause.
+/// The longest pause of a circuit.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// A probe is given this long before another may be sent.
+/// Time given to a probe before another may be sent.
 pub(super) const PROBE: Duration = Duration::from_secs(60);
 
-/// A tenant's open alerts are looked at after a success at most this often.
+/// Time between two checks of a tenant's open alerts after successes.
 const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Most tenants remembered; beyond it closed ones are forgotten.
+/// Tenants remembered in each map. Beyond this number alert checks, streaks and versions are forgotten, and
+/// changes of further circuits are not reported.
 const MOST_TENANTS: usize = 100_000;
 
-/// This many people in a row who fail, with nobody who succeeds between them, show that it is not their matter: a server in
-/// trouble fails in more than one way.
+/// Users who must fail in a row, without a success between them, before the failure counts as the server's: a
+/// server in trouble fails in more than one way.
 const SEVERAL: usize = 3;
 
-/// People of one tenant in a row who failed with codes of which the evidence makes the same scope.
+/// Users of one tenant who failed in a row with codes that the evidence widens to the same scope.
 #[derive(Debug)]
 struct Streak {
     scope: Scope,
@@ -37,19 +39,19 @@ struct Streak {
     users: Vec<UserId>,
 }
 
-/// What a batch may do for a tenant.
+/// What a batch may do for its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Permission {
-    /// Everything.
+    /// Sync all users.
     Closed,
-    /// One user first; the others when it worked.
+    /// Sync one user first; the others once that one was reached.
     Probe,
-    /// Nothing: everybody is postponed by this much because of this failure.
+    /// Sync no user: postpone all by this pause, because of this failure.
     Open(Duration, Failure),
 }
 
-/// Returns a failure of the whole tenant as it is told to people who did not meet it themselves: without the detail, which
-/// names the person who did. The tenant's alert has it.
+/// Returns the tenant's failure as it is reported to its other users: without the detail, which names the
+/// user who met it. The tenant's alert has the detail.
 pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
     Failure {
         detail: "nobody of the tenant can be synced; the tenant's alert has the details".to_owned(),
@@ -57,14 +59,15 @@ pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
     }
 }
 
-/// What a failure of a tenant did to its circuit.
+/// The effect of a tenant's failure on its circuit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Opened {
-    /// Everybody is postponed by this much.
+    /// The pause by which all users of the tenant are postponed.
     pub(super) pause: Duration,
     /// Whether the circuit was closed before.
     pub(super) first: bool,
-    /// Whether people should be told: at once when somebody must act, after a failed probe when it may pass by itself.
+    /// Whether to raise an alert: at once if a person must act; after the first failed probe if the outage
+    /// may pass by itself.
     pub(super) alert: bool,
 }
 
@@ -73,15 +76,15 @@ struct Circuit {
     failure: Failure,
     failures: u32,
     opened_at: Instant,
-    /// Nothing is tried before.
+    /// No attempt is made before this time.
     until: Instant,
-    /// A probe is out, and may take until then.
+    /// A probe is running and may take until this time.
     probe_until: Option<Instant>,
 }
 
 impl Circuit {
-    /// How long users are put off who come now. A probe may work in a moment, so those who come meanwhile are put off for no
-    /// longer than `step`.
+    /// Returns the pause for users who come now. A running probe may succeed in a moment, so it postpones
+    /// them by at most `step`.
     fn left(&self, step: Duration, now: Instant) -> Duration {
         let left = |until: Instant| until.saturating_duration_since(now);
         left(self.until).max(self.probe_until.map_or(Duration::ZERO, left).min(step))
@@ -93,9 +96,9 @@ struct Tenants {
     open: HashMap<TenantId, Circuit>,
     alerts_checked: HashMap<TenantId, Instant>,
     streaks: HashMap<TenantId, Streak>,
-    /// The versions the fleet gave to circuits.
+    /// The fleet's versions of circuits.
     versions: HashMap<TenantId, u64>,
-    /// Changed here, and the others do not know.
+    /// Tenants whose circuit changed here and was not reported yet.
     untold: BTreeSet<TenantId>,
 }
 
@@ -107,17 +110,17 @@ impl Tenants {
     }
 }
 
-/// Every tenant's circuit, as this process knows it.
+/// All tenants' circuits, as this process knows them.
 #[derive(Debug)]
 pub(super) struct Circuits {
-    /// The pause after the first failure; it grows by the same amount with every failed probe.
+    /// The pause after the first failure. Each failed probe adds as much again.
     step: Duration,
     tenants: Mutex<Tenants>,
 }
 
 impl Circuits {
-    /// All closed. `step` is the shortest time between two syncs of a user: a tenant is not tried more often than a user
-    /// would be.
+    /// Returns circuits that are all closed. `step` is the shortest time between two syncs of a user: a
+    /// tenant is not tried more often than a user would be.
     pub(super) fn new(step: Duration) -> Self {
         Self {
             step,
@@ -126,11 +129,11 @@ impl Circuits {
     }
 
     fn tenants(&self) -> MutexGuard<'_, Tenants> {
-        // The maps are whole after every change, so a panic elsewhere does not spoil them.
+        // The maps are consistent after every change, so a panic elsewhere does not spoil them.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks before a batch. A batch somebody waits for (`urgent`) always tries, with one user first.
+    /// Returns what a batch may do. An interactive batch (`urgent`) is always tried, with one user first.
     pub(super) fn ask(&self, tenant: &TenantId, urgent: bool, now: Instant) -> Permission {
         let mut tenants = self.tenants();
         let Some(circuit) = tenants.open.get_mut(tenant) else {
@@ -147,8 +150,8 @@ impl Circuits {
         Permission::Probe
     }
 
-    /// Returns the failure of a user with the scope that the failures of colleagues give it: once several people in a row
-    /// failed with codes that may be the server's, it is the server's.
+    /// Returns the user's failure with the scope that the failures of other users give it: once [`SEVERAL`]
+    /// users in a row failed with codes that may be the server's, it is the server's.
     pub(super) fn weigh(&self, tenant: &TenantId, user: &UserId, failure: Failure) -> Failure {
         let several = failure.clone().on_evidence(Evidence::SeveralPeople);
         if failure.stops() != Stops::Person || several.scope == failure.scope {
@@ -176,7 +179,7 @@ impl Circuits {
         }
     }
 
-    /// A batch that started at `started` met a failure of the whole tenant.
+    /// Records that a batch, begun at `started`, met a failure of the whole tenant.
     pub(super) fn failed(
         &self,
         tenant: &TenantId,
@@ -203,7 +206,7 @@ impl Circuits {
                 alert: failure.class == ErrorClass::Refused,
             };
         };
-        // Batches that ran side by side meet the same outage; only a later attempt makes the pause longer.
+        // Batches that run side by side meet the same outage; only a later attempt makes the pause longer.
         let later = started >= circuit.opened_at;
         if later {
             circuit.failures = circuit.failures.saturating_add(1);
@@ -225,7 +228,8 @@ impl Circuits {
         }
     }
 
-    /// A user of the tenant could be reached. Says whether the tenant's open alerts should be looked at.
+    /// Records that a user of the tenant was reached. Returns whether the tenant's open alerts should be
+    /// checked.
     pub(super) fn succeeded(&self, tenant: &TenantId, now: Instant) -> bool {
         let mut tenants = self.tenants();
         tenants.streaks.remove(tenant);
@@ -246,7 +250,7 @@ impl Circuits {
         was_open || due
     }
 
-    /// Another process probes: nothing is tried before it has had its time.
+    /// Records that another process probes: no attempt is made until its probe has had its time.
     pub(super) fn leave_to_another(&self, tenant: &TenantId, now: Instant) -> Permission {
         match self.tenants().open.get_mut(tenant) {
             Some(circuit) => {
@@ -257,7 +261,7 @@ impl Circuits {
         }
     }
 
-    /// Adds what others do not know yet to a report.
+    /// Adds to a report the changes that the fleet does not know yet.
     pub(super) fn tell(&self, report: &mut Report, now: Instant) {
         let mut tenants = self.tenants();
         while report.circuits.len() < MAXIMUM_CHANGES
@@ -278,12 +282,12 @@ impl Circuits {
         }
     }
 
-    /// Learns what others, and the fleet, made of it.
+    /// Adopts the circuits and versions that the fleet answered.
     pub(super) fn learn(&self, report: &Report, answer: &Answer, now: Instant) {
         let mut tenants = self.tenants();
         let tenants = &mut *tenants;
         if answer.known < report.known {
-            // The store was lost: what is open here is told anew.
+            // The store was lost: report the circuits that are open here again.
             tenants.versions.clear();
             let told: BTreeSet<_> = answer.circuits.iter().map(|learned| &learned.tenant).collect();
             let open = tenants.open.keys().filter(|tenant| !told.contains(tenant));
@@ -295,7 +299,8 @@ impl Circuits {
         for learned in &answer.circuits {
             tenants.versions.insert(learned.tenant.clone(), learned.version);
             if tenants.untold.contains(&learned.tenant) {
-                // It changed here since the report: that is told next, on the version just learned.
+                // It changed here since the report. The change is reported next, based on the version just
+                // learned.
                 continue;
             }
             match &learned.circuit {
@@ -317,18 +322,18 @@ impl Circuits {
         }
     }
 
-    /// A report was not answered: its changes are told again.
+    /// Marks the changes of a report that was not answered, so that they are reported again.
     pub(super) fn unanswered(&self, report: &Report) {
         let told = report.circuits.iter().map(|told| told.tenant.clone());
         self.tenants().untold.extend(told);
     }
 
-    /// How many circuits are open.
+    /// Returns the number of open circuits.
     pub(super) fn open(&self) -> u64 {
         self.tenants().open.len() as u64
     }
 
-    /// The tenant's alerts could not be looked at: try again after the next success.
+    /// Records that the tenant's alerts could not be checked: they are checked after the next success.
     pub(super) fn alerts_unchecked(&self, tenant: &TenantId) {
         self.tenants().alerts_checked.remove(tenant);
     }

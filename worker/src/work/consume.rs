@@ -1,4 +1,5 @@
-//! Taking jobs: permits first, then messages; consumers that end are opened again; everything is settled at the end.
+//! Taking jobs. A permit is acquired before a message is taken; consumers that end are opened again; every
+//! delivery is settled at the end.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -28,17 +29,17 @@ use super::metrics::WorkMetrics;
 use super::presence::Presence;
 use super::report::{Reporter, patiently};
 
-/// Everything the worker's loop works with.
+/// What the worker's loop uses.
 pub struct Worker<S: UserSync> {
-    /// The order of work.
+    /// The schedule.
     pub schedule: Arc<dyn Schedule>,
-    /// Where jobs come from.
+    /// The queue of jobs.
     pub queue: Arc<dyn JobQueue>,
-    /// Where people see who is disabled and why.
+    /// Where alerts and disabled users are recorded.
     pub registry: Arc<dyn Registry>,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// Where the order stamps go on their way to the registry; somebody else runs it.
+    /// Collects order stamps for the registry; its own task saves them.
     pub stamps: Arc<StampSaver>,
     /// The sync of a user.
     pub sync: Arc<S>,
@@ -46,15 +47,15 @@ pub struct Worker<S: UserSync> {
     pub limits: WorkLimits,
     /// The counters.
     pub metrics: Arc<WorkMetrics>,
-    /// Its place in the fleet; somebody else runs the heartbeat it is a part of.
+    /// The worker's place in the fleet. The process's heartbeat reports it.
     pub presence: Arc<Presence>,
-    /// Whether jobs can be taken, for readiness.
+    /// The state of the consumers, for readiness.
     pub consumers: Arc<Consumers>,
 }
 
 impl<S: UserSync> Worker<S> {
-    /// Returns a worker over these stores with a place in the fleet and consumers of its own. Everything that counts counts
-    /// in `metrics`. The heartbeat that `nudge` wakes has to carry the worker's [`Self::presence`].
+    /// Returns a worker over these stores, with its own place in the fleet and its own consumers. All counts
+    /// go to `metrics`. The heartbeat that `nudge` wakes must carry the worker's [`Self::presence`].
     #[must_use]
     pub fn new(
         stores: Stores,
@@ -83,11 +84,11 @@ struct Shared<S: UserSync> {
     worker: Worker<S>,
 }
 
-/// Takes and works on jobs until `stop` is cancelled, then takes nothing new, lets running users end within the drain
-/// time, gives the others back, and returns when everything is settled.
+/// Takes jobs and works on them until `stop` is cancelled. Then it takes no new job, lets running users end
+/// within the drain time, gives the others back, and returns when every delivery is settled.
 ///
-/// Never fails: what cannot be reached is tried again with growing pauses. Dropped instead of stopped, running users
-/// are dropped too, their jobs are delivered again and their claims run out.
+/// Never fails: an unreachable store or queue is tried again with growing pauses. If the future is dropped
+/// instead of stopped, running users are dropped too, their jobs are delivered again and their claims expire.
 pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     let background = worker.limits.batches_at_once;
     let interactive = worker.limits.interactive_batches_at_once;
@@ -105,10 +106,10 @@ pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     );
 }
 
-/// Why a consumer is given up.
+/// Why taking from a consumer ended.
 enum Left {
     Stopped,
-    /// The consumer ended; `true` when it had delivered something.
+    /// The consumer ended; `true` if it had delivered something.
     Ended(bool),
 }
 
@@ -148,7 +149,8 @@ async fn consume<S: UserSync>(
                 }
             }
         }
-        // A consumer that ends at once must not make a hot loop, so the first pause comes before the first repetition.
+        // A consumer that ends at once must not make a busy loop, so the first pause comes before the first
+        // retry.
         let wait = pause(failures.saturating_sub(1), LONGEST_CONSUMER_PAUSE);
         if stop.run_until_cancelled(sleep(wait)).await.is_none() {
             break;
@@ -172,7 +174,7 @@ fn silent(queue: QueueName) -> Failure {
     )
 }
 
-/// The consumer's next delivery; the loop gives signs of life while it waits.
+/// Returns the consumer's next delivery. The loop beats while it waits.
 async fn next_delivery(consumer: &mut dyn Consumer, lane: &Lane) -> Option<Box<dyn Delivery>> {
     let mut next = pin!(consumer.next());
     loop {
@@ -196,12 +198,14 @@ async fn take<S: UserSync>(
     let lane = shared.worker.consumers.lane(queue);
     let mut delivered = false;
     loop {
-        // No beat while waiting for a permit: if no batch ever ends, the process is stuck.
+        // No beat while waiting for a permit: if no batch ever ends, the process is stuck and must count as
+        // such.
         let permit = Arc::clone(free).acquire_owned();
         let Some(Ok(permit)) = stop.run_until_cancelled(permit).await else {
             return Left::Stopped;
         };
-        // A delivery that arrives together with the stop is dropped unsettled inside the consumer and delivered again.
+        // A delivery that arrives together with the stop is dropped unsettled inside the consumer, and the
+        // broker delivers it again.
         let next = next_delivery(consumer.as_mut(), lane);
         let Some(delivery) = stop.run_until_cancelled(next).await else {
             return Left::Stopped;
@@ -221,7 +225,7 @@ async fn take<S: UserSync>(
     }
 }
 
-/// The span of a job: part of the trace it was published in, and linked to it.
+/// Returns the span of a job: part of the trace in which the job was published, and linked to it.
 fn job_span(queue: QueueName, delivery: &dyn Delivery) -> tracing::Span {
     let job = delivery.job().as_ref().ok();
     let span = tracing::info_span!(
@@ -245,12 +249,12 @@ fn job_span(queue: QueueName, delivery: &dyn Delivery) -> tracing::Span {
 
 fn log_defect(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        // The delivery was dropped unsettled with the task: the job comes again.
+        // The delivery was dropped unsettled with the task, so the job is delivered again.
         tracing::error!(%error, "a batch panicked");
     }
 }
 
-/// What becomes of a delivery.
+/// How a delivery is settled.
 enum Settle {
     Acknowledge,
     Reject(String),
@@ -258,7 +262,7 @@ enum Settle {
 }
 
 impl<S: UserSync> Shared<S> {
-    /// Works on one delivery and settles it; the permit is free again afterwards.
+    /// Works on one delivery and settles it. The permit is released afterwards.
     async fn deliver(
         &self,
         queue: QueueName,
@@ -312,7 +316,8 @@ impl<S: UserSync> Shared<S> {
         });
         match settled.await {
             Ok(Ok(())) => {}
-            // Unsettled it is delivered again; the users' claims are finished by then, so nothing is done twice.
+            // An unsettled delivery comes again; its users' claims are finished by then, so nothing is done
+            // twice.
             Ok(Err(failure)) => tracing::debug!(?queue, %failure, "a delivery could not be settled"),
             Err(_) => tracing::debug!(?queue, "a delivery was not settled in time"),
         }

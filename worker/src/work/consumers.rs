@@ -1,4 +1,4 @@
-//! The worker's two consumers as others see them: open or not and why, and a sign of life.
+//! The state of the worker's two consumers, for readiness and liveness: open or not and why, and a pulse.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tasksync_common::queue::QueueName;
 
 use super::limits::{SETTLE, WorkLimits};
 
-/// Beyond everything a batch may take by its limits, a free permit is waited for so long before the loop counts as stuck.
+/// Extra time, on top of a batch's own limits, before a loop that waits for a permit counts as stuck.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// State of the consumers of one process; shared with whoever reports on it.
+/// The state of both consumers of one process.
 #[derive(Debug)]
 pub struct Consumers {
     background: Lane,
@@ -20,10 +20,11 @@ pub struct Consumers {
 }
 
 impl Consumers {
-    /// Both not yet open.
+    /// Returns the state before either consumer is open.
     #[must_use]
     pub fn new(limits: &WorkLimits) -> Self {
-        // A batch waits at most its budget for its claim, works and reports while the claim holds, and is settled.
+        // A batch waits for its claim at most for its budget, works and reports while the claim holds, and is
+        // settled.
         let longest = limits.batch_budget + limits.claim_lifetime + SETTLE + SPARE;
         Self {
             background: Lane::new(QueueName::Background, Pulse::new("worker background", longest)),
@@ -31,16 +32,16 @@ impl Consumers {
         }
     }
 
-    /// The loops' signs of life.
+    /// Returns the pulses of the two loops.
     #[must_use]
     pub fn pulses(&self) -> [Pulse; 2] {
         [self.background.pulse.clone(), self.interactive.pulse.clone()]
     }
 
-    /// Whether both consumers are open.
+    /// Checks that both consumers are open.
     ///
     /// # Errors
-    /// Why the first one that is not open is not.
+    /// The failure of the first consumer that is not open.
     pub fn open(&self) -> Result<(), Failure> {
         self.background.state().result.clone()?;
         self.interactive.state().result.clone()
@@ -65,7 +66,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 struct State {
     result: Result<(), Failure>,
-    /// Whether the present outage was said.
+    /// Whether the present outage was logged.
     said: bool,
 }
 
@@ -83,18 +84,18 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The loop is here.
+    /// Records that the loop is alive.
     pub(super) fn beat(&self) {
         self.pulse.beat();
     }
 
-    /// The loop ended in order.
+    /// Records that the loop ended in order.
     pub(super) fn rest(&self) {
         self.pulse.rest();
         self.state().result = Err(lost(self.queue, "was closed"));
     }
 
-    /// The consumer is open.
+    /// Records that the consumer is open.
     pub(super) fn opened(&self) {
         let mut state = self.state();
         if state.said {
@@ -106,12 +107,12 @@ impl Lane {
         };
     }
 
-    /// The consumer ended.
+    /// Records that the consumer ended.
     pub(super) fn ended(&self) {
         self.failed(lost(self.queue, "ended"));
     }
 
-    /// The consumer cannot be opened, or ended; said once until it is open again.
+    /// Records that the consumer cannot be opened, or ended. Logged once until it is open again.
     pub(super) fn failed(&self, failure: Failure) {
         let mut state = self.state();
         if !state.said {

@@ -1,4 +1,4 @@
-//! Work that may panic, and what stops it without an answer.
+//! Running work that may panic, and the reasons why work stops without an answer.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -7,16 +7,16 @@ use futures::FutureExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{TenantId, UserId};
 
-/// Why a piece of work has no answer of its own.
+/// Why work stopped without an answer.
 pub(super) enum Stopped {
     /// It panicked, with this message.
     Panicked(String),
-    /// It was cut.
+    /// It exceeded its time and was cut.
     TimedOut,
 }
 
 impl Stopped {
-    /// The code it is reported with.
+    /// Returns the code with which it is reported.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Panicked(_) => Code::Panic.as_str(),
@@ -27,14 +27,15 @@ impl Stopped {
 
 /// Runs a future and turns its panic into a value.
 pub(super) async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Stopped> {
-    // What a panic leaves behind inside the future is dropped with it; what is shared is behind locks and atomics.
+    // State that a panic leaves inside the future is dropped with it; shared state is behind locks and
+    // atomics.
     AssertUnwindSafe(work)
         .catch_unwind()
         .await
         .map_err(|payload| Stopped::Panicked(message(payload.as_ref())))
 }
 
-/// The panic's message, shortened.
+/// Returns the panic's message, at most 200 characters of it.
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
@@ -44,7 +45,7 @@ fn message(payload: &(dyn Any + Send)) -> String {
     text.chars().take(200).collect()
 }
 
-/// The failure of a user whose work was cut.
+/// Returns the failure of a user whose work was cut.
 pub(super) fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,

@@ -1,4 +1,4 @@
-//! Who is surveyed together.
+//! Groups of users that are surveyed together.
 
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId};
@@ -8,16 +8,16 @@ use super::{Survey, UserSync};
 /// A survey's answers, one per user.
 pub(super) type Answers<W> = Vec<Result<Survey<W>, Failure>>;
 
-/// Users surveyed together.
+/// Users that are surveyed together.
 pub(super) enum Group<K> {
-    /// Looked up with the whole batch.
+    /// Users that were looked up with the whole batch.
     Known(Vec<(UserId, K)>),
-    /// To be looked up alone.
+    /// One user, to be looked up alone.
     Alone(UserId),
 }
 
 impl<K> Group<K> {
-    /// The users, in order.
+    /// Returns the users, in order.
     pub(super) fn users(&self) -> Vec<UserId> {
         match self {
             Self::Known(users) => users.iter().map(|(user, _)| user.clone()).collect(),
@@ -25,7 +25,7 @@ impl<K> Group<K> {
         }
     }
 
-    /// One answer per user, in order.
+    /// Surveys the group. Returns one answer per user, in order.
     pub(super) async fn survey<S: UserSync<Known = K>>(
         self,
         sync: &S,

@@ -5,66 +5,66 @@ use std::time::Duration;
 use tasksync_common::schedule::postpone::Pace;
 use tasksync_common::settings::Settings;
 
-/// Results are reported at the latest when so many are waiting. As many as a job may hold: idle users end within moments of
-/// each other, and one report of a hundred costs little more than one of ten. What a crash can lose is bounded by
-/// [`REPORT_INTERVAL`].
+/// Results that may wait before they are reported. It is the largest number of users of a job: idle users end
+/// within moments of each other, and one report of a hundred costs little more than one of ten.
+/// [`REPORT_INTERVAL`] bounds what a crash can lose.
 pub(super) const REPORT_GROUP: usize = 100;
 
-/// Results are reported at the latest after this time.
+/// Time after which waiting results are reported.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A job delivered so often before is worked on one user at a time.
+/// Earlier deliveries of a job from which on its users are synced one at a time.
 pub(super) const SERIAL_AFTER: u32 = 2;
 
-/// First pause of a repeated call or of a consumer that ended at once.
+/// First pause before a call is repeated, or before a consumer that ended at once is opened again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Longest pause of a repeated call.
+/// Longest pause before a call is repeated.
 pub(super) const LONGEST_CALL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest pause before a consumer is opened again.
 pub(super) const LONGEST_CONSUMER_PAUSE: Duration = Duration::from_secs(15);
 
-/// Opening a consumer may take this long.
+/// Timeout of opening a consumer.
 pub(super) const CONSUME: Duration = Duration::from_secs(30);
 
-/// A loop that waits for a delivery gives a sign of life this often.
+/// Time between two beats of a loop that waits for a delivery.
 pub(super) const BEAT: Duration = Duration::from_secs(10);
 
-/// A registry call at the end of an attempt may take this long; the change is tried again after the next attempt.
+/// Timeout of a registry call at the end of an attempt. The change is tried again after the next attempt.
 pub(super) const REGISTRY_CALL: Duration = Duration::from_secs(5);
 
-/// Settling one delivery, or one call to the schedule, may take this long; unsettled a delivery comes again.
+/// Timeout of settling one delivery, and of one call to the schedule. An unsettled delivery comes again.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
-/// Users that were cut have this long to be dropped before the results are reported without waiting for them.
+/// Time for dropping users that were cut. After it the results are reported without waiting for them.
 pub(super) const CUT: Duration = Duration::from_secs(1);
 
-/// What the worker's loop may do, and for how long.
+/// The limits of the worker's loop.
 #[derive(Debug, Clone)]
 pub struct WorkLimits {
-    /// After this time no new user of a batch starts.
+    /// Time after which no new user of a batch starts.
     pub batch_budget: Duration,
-    /// One user's sync stops at a safe point after this time; a survey is cut.
+    /// Time after which one user's sync stops at a safe point; a survey is cut then.
     pub user_budget: Duration,
-    /// Users of one batch synced at once, at least 1.
+    /// Users of one batch synced at the same time, at least 1.
     pub users_at_once: usize,
-    /// Scheduled batches worked on at once, at least 1.
+    /// Scheduled batches worked on at the same time, at least 1.
     pub batches_at_once: usize,
-    /// Batches somebody waits for, worked on at once beside the scheduled ones, at least 1.
+    /// Interactive (sync-now) batches worked on at the same time, beside the scheduled ones, at least 1.
     pub interactive_batches_at_once: usize,
-    /// How long a claim lasts after its renewal at the start of a batch.
+    /// Lifetime of a claim after its renewal at the start of a batch.
     pub claim_lifetime: Duration,
-    /// Running users may take this long after the stop.
+    /// Time that running users may take after the stop.
     pub drain: Duration,
     /// How often users are synced.
     pub pace: Pace,
-    /// Most users of one job: as many idle users of a tenant come due together.
+    /// Users of one job, at most. As many idle users of a tenant come due together.
     pub users_per_batch: usize,
 }
 
 impl WorkLimits {
-    /// The limits these settings stand for.
+    /// Returns the limits of these settings.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         let worker = &settings.worker;
@@ -82,8 +82,8 @@ impl WorkLimits {
         }
     }
 
-    /// How long a batch may work under its claim: running users are cut before the claim ends, so that the cut can be
-    /// reported while it holds and nobody else has the user yet.
+    /// Returns how long a batch may work under its claim. Running users are cut before the claim ends, so
+    /// that the cut is reported while no other worker can have the user.
     #[must_use]
     pub fn until_cut(&self) -> Duration {
         let spare = self
@@ -95,7 +95,8 @@ impl WorkLimits {
     }
 }
 
-/// The pause before the `attempt`th repetition (0 the first): doubling from [`FIRST_PAUSE`] up to `longest`.
+/// Returns the pause before repetition number `attempt`, counted from 0: [`FIRST_PAUSE`], doubled each time,
+/// at most `longest`.
 pub(super) fn pause(attempt: u32, longest: Duration) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(longest)
 }

@@ -1,16 +1,16 @@
-//! What the worker's loop counts. All counters exist from the start and only grow, except the gauges.
+//! The counters of the worker's loop. All exist from the start and only grow, except the gauges.
 
 use std::sync::Arc;
 
 use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 tasksync_common::counters! {
-    /// The worker's counters; shared by everything in one process.
+    /// The worker's counters, shared by all parts of one process.
     WorkMetrics, WorkSnapshot;
 
     /// Batches taken from the queue.
     batches;
-    /// Batches that were delivered before and came again.
+    /// Batches that had been delivered before.
     batches_redelivered;
     /// Batches whose users were all reported.
     batches_done;
@@ -44,7 +44,7 @@ tasksync_common::counters! {
     users_cut;
     /// Users who had opted out while their job was waiting.
     users_gone;
-    /// Users who panicked.
+    /// Panics in users' work.
     panics;
     /// Users whose claim was gone when the batch started or when they were reported.
     claims_lost;
@@ -62,7 +62,7 @@ tasksync_common::counters! {
     mailbox_writes;
 }
 
-/// Which counter is which metric; rows of one metric stand together.
+/// The metric and labels of each counter. Rows of one metric are adjacent.
 const TABLE: &[Row<WorkMetrics>] = &[
     (&catalogue::JOBS_TAKEN, &[], |m| m.batches.get()),
     (&catalogue::JOBS_REDELIVERED, &[], |m| m.batches_redelivered.get()),
@@ -105,7 +105,7 @@ const TABLE: &[Row<WorkMetrics>] = &[
 ];
 
 impl WorkMetrics {
-    /// Lets the process's metrics show these numbers.
+    /// Makes the process's metrics show these numbers.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         metrics.observe_all(self, TABLE);
     }

@@ -1,4 +1,4 @@
-//! What the end of a user's attempt means for the user's place in the order. Pure.
+//! What the end of a user's attempt means for the user's place in the schedule. Pure.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ pub(super) enum UserEnd {
     Synced(SyncReport),
     /// The attempt failed.
     Failed(Failure),
-    /// The tenant cannot be synced: due again after the pause, and nobody's failure is counted.
+    /// The tenant cannot be synced: the user is due again after the pause, and no failure is counted.
     Postponed {
         /// The tenant's failure.
         failure: Failure,
         /// The pause of the tenant's circuit.
         pause: Duration,
-        /// Whether people should be told.
+        /// Whether to raise the tenant's alert.
         alert: bool,
     },
-    /// Not started: goes back with the original stamp.
+    /// Not started: the user goes back with the original stamp.
     Released,
 }
 
@@ -42,44 +42,44 @@ pub(super) struct Ended {
     pub(super) end: UserEnd,
 }
 
-/// What is to be done in the registry beside the report to the schedule.
+/// A change in the registry beside the report to the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// A user that had failed works: enabled again if it was disabled, its alert ends.
+    /// A user that had failed works: it is enabled again if it was disabled, and its alert ends.
     Recovered,
-    /// The user is disabled and people are told; the sync goes on being tried at growing intervals.
+    /// The user is disabled and an alert raised. The sync is still tried, at growing intervals.
     Disabled(Failure),
-    /// People are told about the tenant.
+    /// The tenant's alert is raised.
     TenantAlert(Failure),
 }
 
-/// What the end of an attempt means.
+/// What follows from the end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Report it.
+    /// Report the result to the schedule, and make the change in the registry.
     Finish(Finish, Change),
     /// Give the user back with the original stamp.
     Release(UserId),
-    /// The user opted out: takes no place in the order any more.
+    /// The user opted out: remove it from the schedule.
     Withdraw(UserId),
 }
 
-/// What the user's next turn depends on beside the user.
+/// What the user's next turn depends on, beside the user.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances<'a> {
     /// How often users are synced.
     pub(super) pace: Pace,
     /// The tenant.
     pub(super) tenant: &'a TenantId,
-    /// How large it and its jobs are.
+    /// The number of the tenant's users, and of users in a job.
     pub(super) size: Size,
     /// The time.
     pub(super) now: Timestamp,
 }
 
-/// What the end of a user's attempt means, given the user's history until now.
+/// Returns what follows from the end of a user's attempt, given the user's history so far.
 pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: History) -> Decision {
     let Circumstances {
         pace,
@@ -126,7 +126,7 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: Hi
         Outcome::Worked | Outcome::Unfinished | Outcome::Failed(..) => due_after,
     };
     let change = match (verdict, &result) {
-        // A tenant's failure takes the way of `Postponed`; here it could only come without a circuit.
+        // A tenant's failure arrives as `Postponed`; here it could only come without a circuit.
         (Verdict::GoOn | Verdict::TenantCircuit, Err(_)) => Change::None,
         (Verdict::Disable, Err(failure)) => Change::Disabled(failure.clone()),
         (_, Ok(())) if history.failures > 0 && next.failures == 0 => Change::Recovered,

@@ -1,4 +1,4 @@
-//! What the worker's loop tells the fleet about itself, and the circuits it shares.
+//! What the worker's loop reports to the fleet about itself, and the circuits it shares.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use super::circuit::{Circuits, PROBE, Permission};
 use super::limits::{SETTLE, WorkLimits};
 use super::metrics::WorkMetrics;
 
-/// Batches of one queue that run now.
+/// The batches of one queue that run now.
 #[derive(Debug, Default)]
 struct Lane {
     total: u32,
@@ -64,12 +64,12 @@ pub struct Presence {
     nudge: Arc<Nudge>,
     metrics: Arc<WorkMetrics>,
     lanes: Mutex<Lanes>,
-    /// It takes jobs: not before it runs, and not after it was told to stop.
+    /// Whether the worker takes jobs: not before it runs, and not after it was stopped.
     takes: AtomicBool,
 }
 
 impl Presence {
-    /// The place of a worker with these limits and counters (the same as the [`super::Worker`]'s).
+    /// Returns the place of a worker with these limits and counters (the same as the [`super::Worker`]'s).
     #[must_use]
     pub fn new(
         limits: &WorkLimits,
@@ -91,17 +91,17 @@ impl Presence {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // Consistent after every change, so a panic elsewhere does not spoil it.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Jobs are taken from now on, or not any more.
+    /// Sets whether jobs are taken.
     pub(super) fn set_takes(&self, takes: bool) {
         self.takes.store(takes, Ordering::Release);
         self.nudge.soon();
     }
 
-    /// A batch begins; it ends when the answer is dropped.
+    /// Counts a batch until the returned value is dropped.
     pub(super) fn begin<'a>(&'a self, queue: QueueName, tenant: &'a TenantId) -> RunningBatch<'a> {
         {
             let mut lanes = self.lanes();
@@ -117,8 +117,8 @@ impl Presence {
         }
     }
 
-    /// What a batch may do for its tenant. When the time has come to try a tenant whose circuit is open, one process of
-    /// the whole fleet does; without an answer of the fleet this one.
+    /// Returns what a batch may do for its tenant. When an open circuit is due for a probe, one process of
+    /// the whole fleet sends it; if the fleet does not answer, this process does.
     pub(super) async fn ask(&self, tenant: &TenantId, urgent: bool, now: Instant) -> Permission {
         let permission = self.circuits.ask(tenant, urgent, now);
         match permission {
@@ -132,7 +132,7 @@ impl Presence {
         }
     }
 
-    /// A circuit changed: the others should know.
+    /// Makes the heartbeat report a changed circuit at once.
     pub(super) fn tell_soon(&self) {
         self.nudge.now();
     }

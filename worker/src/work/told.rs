@@ -1,4 +1,4 @@
-//! What a batch tells metrics and traces about its users.
+//! Recording a batch's syncs in metrics and traces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::contained::Stopped;
 use super::group::Answers;
 use super::metrics::WorkMetrics;
 
-/// The first failure of a survey, for its span.
+/// Returns the code of a survey's first failure, for its span.
 pub(super) fn survey_error<W>(answers: &Result<Answers<W>, Stopped>) -> Option<&'static str> {
     match answers {
         Ok(answers) => answers
@@ -42,7 +42,7 @@ pub(super) fn told(result: &Result<Result<SyncReport, Failure>, Stopped>, took: 
     record::sync(took, report.source_writes, report.mailbox_writes);
 }
 
-/// Counts a running user for as long as it lives, however it ends.
+/// Counts a running user until it is dropped.
 pub(super) struct Running(Arc<WorkMetrics>);
 
 impl Running {

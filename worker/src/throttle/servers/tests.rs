@@ -45,7 +45,7 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
             in_flight: 2
         }
     );
-    // One who waits gets what becomes free.
+    // A waiting caller gets the permit that becomes free.
     let waiting = tokio::spawn({
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
         async move {
@@ -59,7 +59,7 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     drop(first);
     assert_eq!(waiting.await.unwrap().unwrap().in_flight, 2);
     assert_eq!(server.counts().in_flight, 1);
-    // Another port and another account are other servers.
+    // Another port or another account is another server.
     assert!(
         servers
             .of(&url("mail.contoso.example:8443"), Server::Ews, "")
@@ -91,7 +91,7 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     pause(&server, after(&clock, 1_500));
     pause(&server, after(&clock, 300));
     drop(held);
-    // Who was waiting already is told as well.
+    // A caller that was waiting already gets the failure, too.
     let told = waiting.await.unwrap().unwrap_err();
     let rest = |milliseconds| ErrorClass::Throttled {
         retry_after: Some(Duration::from_millis(milliseconds)),
@@ -121,7 +121,7 @@ async fn the_number_of_servers_is_limited() {
     drop(paused);
     let held = servers.of(&url("held.example"), Server::Ews, "");
     drop(servers.of(&url("old.example"), Server::Ews, ""));
-    // The idle one goes first, then the paused one; the one in use stays.
+    // The idle entry is removed first, then the paused one; the one in use stays.
     let first = servers.of(&url("a.example"), Server::Ews, "");
     assert!(
         servers
@@ -131,7 +131,7 @@ async fn the_number_of_servers_is_limited() {
     );
     let second = servers.of(&url("b.example"), Server::Ews, "");
     assert_eq!(servers.len(), 3);
-    // Nothing can go: newcomers share.
+    // No entry can be removed: further servers share one.
     let third = servers.of(&url("c.example"), Server::Ews, "");
     assert!(Arc::ptr_eq(
         &third,

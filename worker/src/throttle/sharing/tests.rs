@@ -16,7 +16,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const LIMIT: usize = 10;
 
-/// Moves with the runtime's paused time.
+/// A clock that follows the runtime's paused time.
 struct TokioClock(Instant);
 
 impl Clock for TokioClock {
@@ -26,7 +26,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// A fleet that can fall silent.
+/// A fleet that can stop answering.
 struct Fickle {
     fleet: MemoryFleet,
     silent: AtomicBool,
@@ -116,20 +116,21 @@ fn server(process: &Process) -> Arc<ServerLimits> {
     process.servers.of(&url(), Server::Ews, "")
 }
 
-/// The server asks the process for a pause.
+/// Makes the server ask the process for a pause.
 fn pause(bench: &Bench, process: &Process, seconds: i64) {
     let until = bench.clock.now() + SignedDuration::from_secs(seconds);
     server(process).pause_until(until, Some(&"contoso".parse().unwrap()), "it is busy");
 }
 
-/// How many requests are in flight, the most that ever were, and how many ended.
+/// The requests in flight now, and the most at any time.
 #[derive(Default)]
 struct Counts {
     now: AtomicUsize,
     most: AtomicUsize,
 }
 
-/// So many callers, each sending one request after another.
+/// Starts this number of callers, each sending one request after another. Returns the count of finished
+/// requests.
 fn press(bench: &Bench, process: &Process, callers: usize, counts: &Arc<Counts>) -> Arc<AtomicUsize> {
     let ended: Arc<AtomicUsize> = Arc::default();
     for caller in 0..callers {
@@ -177,7 +178,7 @@ async fn all_processes_together_keep_the_limit_and_share_it_evenly() {
     let (least, most) = (*done.iter().min().unwrap(), *done.iter().max().unwrap());
     assert!(least * 2 > most, "{done:?}");
     assert_eq!(counts.most.load(Ordering::SeqCst), LIMIT);
-    // Who ends gives everything back.
+    // A process that ends gives everything back.
     for process in &others {
         process.stop.cancel();
     }
@@ -234,7 +235,7 @@ async fn a_pause_that_is_ended_in_the_store_is_over_in_every_process_also_withou
         assert!(server(process).check().is_ok());
     }
     assert_eq!(bench.fleet.pauses(&name).await.unwrap(), [None]);
-    // What the server asks for later counts.
+    // A pause that the server asks for later counts.
     pause(&bench, &other, 60);
     sleep(SECOND * 2).await;
     let deadline = bench.clock.now() + SignedDuration::from_secs(9);

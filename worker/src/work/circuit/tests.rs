@@ -62,7 +62,7 @@ async fn a_circuit_opens_probes_grows_and_closes() {
     );
 }
 
-/// Who came while a probe was out was put off for the whole time a probe may take, although it worked a moment later.
+/// Users who came while a probe was running used to be postponed for the whole time that a probe may take.
 #[tokio::test(start_paused = true)]
 async fn who_comes_while_a_probe_is_out_waits_no_longer_than_a_user_between_two_syncs() {
     let step = Duration::from_secs(1);
@@ -74,11 +74,12 @@ async fn who_comes_while_a_probe_is_out_waits_no_longer_than_a_user_between_two_
     assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
     let waits = Permission::Open(step, refused());
     assert_eq!(circuits.ask(&tenant, false, now), waits);
-    // Whoever fails with what began before the probe, and whoever hears that another process probes, does not wait longer.
+    // A user whose batch began before the probe, and a process that hears of another's probe, wait no longer
+    // either.
     let before = start.checked_sub(step).unwrap();
     assert_eq!(circuits.failed(&tenant, &refused(), before, now).pause, step);
     assert_eq!(circuits.leave_to_another(&tenant, now), waits);
-    // Nor does the time of a probe make the next pause longer.
+    // The duration of a probe does not make the next pause longer, either.
     assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, step * 2);
 }
 
@@ -117,25 +118,25 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
     let tenant: TenantId = "contoso".parse().unwrap();
     let page = || Failure::new(ErrorClass::Transient, Code::ExchangeBadAnswer, "a page");
     let weighed = |user: &str| circuits.weigh(&tenant, &user.parse().unwrap(), page());
-    // One person who fails again and again is still one person.
+    // One person who fails repeatedly is still one person.
     for user in ["ana", "ana", "ana", "ben"] {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
-    // A colleague who succeeds between them shows that the server works.
+    // A success between them shows that the server works.
     circuits.succeeded(&tenant, Instant::now());
     for user in ["ben", "cid"] {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
     assert_eq!(weighed("ana").stops(), Stops::Tenant);
-    // The probe is one of them again.
+    // The probe's failure is one of them again.
     assert_eq!(weighed("ben").stops(), Stops::Tenant);
-    // What can only be a person's stays so, …
+    // Failures that can only be a person's own keep their scope, …
     let full = Failure::new(ErrorClass::Refused, Code::ExchangeMailboxFull, "");
     for user in ["ana", "ben", "cid", "dan"] {
         let full = circuits.weigh(&tenant, &user.parse().unwrap(), full.clone());
         assert_eq!(full.stops(), Stops::Person);
     }
-    // … and a defect of ours disables nobody.
+    // … and a defect of ours disables no user.
     let panic = Failure::new(ErrorClass::Transient, Code::Panic, "");
     let stops = ["ana", "ben", "cid"].map(|user| {
         let weighed = circuits.weigh(&tenant, &user.parse().unwrap(), panic.clone());
@@ -158,7 +159,7 @@ fn several_people_in_a_row_who_fail_in_different_ways_show_that_it_is_the_server
     assert_eq!(weighed("ben", Code::SharePointBadAnswer), Stops::Person);
     assert_eq!(weighed("cid", Code::ExchangeTimeout), Stops::Tenant);
     assert_eq!(weighed("ana", Code::SharePointError), Stops::Tenant);
-    // A defect of ours says nothing about the server, and begins a count of its own.
+    // A defect of ours says nothing about the server, and starts a streak of its own.
     assert_eq!(weighed("ben", Code::Panic), Stops::Person);
     assert_eq!(weighed("cid", Code::ExchangeTimeout), Stops::Person);
 }
@@ -223,7 +224,7 @@ mod shared {
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
         let start = Instant::now();
         assert!(one.circuits.failed(&tenant, &refused(), start, start).first);
-        // A report that was not answered is told again.
+        // A report that was not answered is sent again.
         let lost = one.report();
         one.circuits.unanswered(&lost);
         one.exchange(&fleet).await;
@@ -232,10 +233,10 @@ mod shared {
             other.circuits.ask(&tenant, false, start),
             Permission::Open(STEP, refused())
         );
-        // Both fail beside each other: one is heard, nobody's pause grows by it.
+        // Both fail at the same time: one is accepted, and no pause grows.
         let second = other.circuits.failed(&tenant, &refused(), start, start + PROBE);
         assert!(!second.first);
-        // The other's probe works, and everybody is told.
+        // The other's probe succeeds, and all processes learn it.
         assert!(other.circuits.succeeded(&tenant, start));
         other.exchange(&fleet).await;
         one.exchange(&fleet).await;
