@@ -117,7 +117,7 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
     elapsed
 }
 
-/// The arguments our queue is declared with.
+/// Returns the arguments our queue is declared with.
 fn arguments(settings: &QueueSettings) -> FieldTable {
     let all = definitions(settings, LIFETIME, "/");
     let name = format!("{}.tasks.background", settings.name_prefix);

@@ -120,7 +120,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
     ))
 }
 
-/// What the dispatch loop asks with.
+/// Returns what the dispatch loop asks with.
 fn dispatch_limits() -> Limits {
     Limits {
         minimum: MINIMUM,

@@ -1,24 +1,24 @@
-//! The catalogue of everything a person can be told went wrong. `docs/errors.md` is generated from it.
+//! The catalogue of every error that is shown to people. `docs/errors.md` is generated from it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::scope::Scope;
 
-/// Who has to act.
+/// The party that has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Actor {
-    /// Nobody: it heals by itself.
+    /// No action is needed: it heals by itself.
     Nobody,
-    /// The person whose tasks they are.
+    /// The person whose tasks are concerned.
     Person,
     /// The administrator of the tenant's SharePoint and Exchange.
     TenantAdministrator,
-    /// Whoever runs tasksync.
+    /// The operator of tasksync.
     Operator,
 }
 
 impl Actor {
-    /// The actor in words.
+    /// Returns the actor in words.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Actor {
 macro_rules! catalogue {
     ($($variant:ident $text:literal $(($earlier:ident))? $actor:ident $least:ident..$widest:ident $message:literal $cause:literal $action:literal;)*) => {
         $crate::codes! {
-            /// A stable code of something that went wrong.
+            /// The stable code of an error.
             #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
             pub enum Code {
                 $(#[serde(rename = $text)] $variant $text $message $action;)*
@@ -41,32 +41,33 @@ macro_rules! catalogue {
         }
 
         impl Code {
-            /// Why it usually happens.
+            /// Returns the usual cause.
             #[must_use]
             pub fn cause(self) -> &'static str {
                 match self { $(Self::$variant => $cause,)* }
             }
 
-            /// Who has to act.
+            /// Returns who has to act.
             #[must_use]
             pub fn actor(self) -> Actor {
                 match self { $(Self::$variant => Actor::$actor,)* }
             }
 
-            /// The widest scope a failure with this code can have.
+            /// Returns the widest scope a failure with this code can have.
             #[must_use]
             pub fn scope(self) -> Scope {
                 match self { $(Self::$variant => Scope::$widest,)* }
             }
 
-            /// The narrowest scope a failure with this code can have, however little the request was about.
+            /// Returns the narrowest scope a failure with this code can have, however small the subject of
+            /// the request was.
             #[must_use]
             pub fn narrowest_scope(self) -> Scope {
                 match self { $(Self::$variant => Scope::$least,)* }
             }
 
-            /// The code to store beside this one for earlier builds, which refuse a document with a code they do not know: the
-            /// code itself if they know it, else the nearest one they have.
+            /// Returns the code to store beside this one for earlier builds, which refuse a document with an
+            /// unknown code: the code itself if they know it, otherwise the nearest one they know.
             #[must_use]
             pub fn for_earlier_builds(self) -> Self {
                 match self { $(Self::$variant => catalogue!(@earlier $variant $($earlier)?),)* }
@@ -348,7 +349,7 @@ catalogue! {
         "Report the defect with the log lines around it.";
 }
 
-/// The catalogue as a Markdown page.
+/// Returns the catalogue as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(
@@ -367,7 +368,7 @@ pub fn markdown() -> String {
     page
 }
 
-/// What a failure with this code stops, in words.
+/// Returns what a failure with this code stops, in words.
 fn stops(code: Code) -> String {
     let (narrowest, widest) = (code.narrowest_scope(), code.scope());
     if narrowest == widest {

@@ -1,17 +1,18 @@
-//! Files of certificates for the tests' own servers, of authorities nobody else trusts.
+//! Certificate files for the tests' own servers, issued by authorities that no machine trusts.
 
 use std::path::PathBuf;
 
 use tasksync_loadtest::services;
 
-/// An authority of the test's own, in a folder that goes with it.
+/// A certificate authority of one test, in a temporary folder that is deleted with it.
 pub(crate) struct PrivateAuthority {
     folder: tempfile::TempDir,
     authority: services::PrivateAuthority,
 }
 
 impl PrivateAuthority {
-    /// Each has a name of its own: what another one signed comes from a stranger.
+    /// Creates an authority with a unique name, so that certificates of one authority are unknown to every
+    /// other.
     pub(crate) fn new() -> Self {
         let name = format!("authority {}", uuid::Uuid::new_v4());
         let private = Self {
@@ -22,18 +23,18 @@ impl PrivateAuthority {
         private
     }
 
-    /// The authority's own certificate, a PEM file.
+    /// Returns the path of the authority's own certificate, a PEM file.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
     }
 
-    /// A certificate for these names and addresses, with its key: one PEM text.
+    /// Returns a certificate for these names and addresses, followed by its key, as one PEM text.
     pub(crate) fn issue(&self, names: &[&str]) -> String {
         let services::ServerCertificate { certificate, key } = self.authority.certify(names).unwrap();
         format!("{certificate}{key}")
     }
 
-    /// As [`Self::issue`], as a file.
+    /// Writes what [`Self::issue`] returns to a file and returns its path.
     pub(crate) fn issue_file(&self, names: &[&str]) -> PathBuf {
         let path = self.folder.path().join(format!("{}.pem", uuid::Uuid::new_v4()));
         std::fs::write(&path, self.issue(names)).unwrap();

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -33,7 +33,7 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that shows `start` (to the microsecond).
+    /// Returns a clock that shows `start` (to the microsecond).
     #[must_use]
     pub fn at(start: Timestamp) -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(start.as_microsecond())))

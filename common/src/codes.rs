@@ -1,7 +1,8 @@
 //! Stable codes with their texts.
 
-/// Makes an enum of stable codes: each row has the code as people write it, what happened, and what to do. The enum has
-/// `ALL`, `as_str`, `message` and `action`; further columns are the caller's.
+/// Declares an enum of stable codes. A row has the code as text, its message (what happened) and its action
+/// (what to do). The enum gets `ALL`, `as_str`, `message` and `action`; the caller adds further columns
+/// itself.
 #[macro_export]
 macro_rules! codes {
     (
@@ -19,19 +20,19 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The code as people write it.
+            /// Returns the code as text.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// What happened, in one plain sentence.
+            /// Returns what happened, in one plain sentence.
             #[must_use]
             pub fn message(self) -> &'static str {
                 match self { $(Self::$variant => $message,)* }
             }
 
-            /// What to do.
+            /// Returns what to do about it.
             #[must_use]
             pub fn action(self) -> &'static str {
                 match self { $(Self::$variant => $action,)* }

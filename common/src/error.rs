@@ -1,8 +1,8 @@
-//! What can go wrong with an outside system, and what is done about it.
+//! The failures of calls to other systems, and what is done about them.
 //!
-//! Retry or fail is decided on the line where the error appears, by building a [`Failure`] with its [`ErrorClass`];
-//! nothing later re-reads a message to guess. People see the [`Code`]: each has a message, a cause, who must act and
-//! what to do.
+//! The line where an error appears decides between retry and failure: it builds a [`Failure`] with an
+//! [`ErrorClass`]. No later code parses a message to find out. People see the [`Code`], which has a message,
+//! a cause, the party that must act and what to do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,30 +13,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use crate::catalogue::{Actor, Code};
 pub use crate::scope::{Evidence, Scope, Stops, scope_of, stops};
 
-/// What a failure means for the work. How much of the work it stops is its [`Scope`].
+/// What a failure means for the work. Its [`Scope`] says how much of the work it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// May go away by itself; try again later with back-off.
+    /// May go away by itself: retry later, with backoff.
     Transient,
-    /// The server asked for a pause; not counted as a failure.
+    /// The server asked for a pause; it is not counted as a failure.
     Throttled {
-        /// The pause the server named, in full; `None` when it named none.
+        /// The pause the server named, in full; `None` if it named none.
         retry_after: Option<Duration>,
     },
-    /// The thing changed since it was read: read again, plan again.
+    /// The object changed since it was read: read again, plan again.
     Conflict,
-    /// The thing is not there any more.
+    /// The object no longer exists.
     Gone,
-    /// Refused: trying again does not help until a person changes something.
+    /// Refused: a retry does not help until a person changes something.
     Refused,
-    /// The cursor is refused: forget it and compare everything.
+    /// The server refused the cursor: drop it and compare everything.
     CursorInvalid,
-    /// A write may or may not have happened: look before trying again.
+    /// A write may or may not have happened: check before retrying.
     OutcomeUnknown,
 }
 
 impl ErrorClass {
-    /// A short name for logs and metric labels.
+    /// Returns a short name for logs and metric labels.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl ErrorClass {
     }
 }
 
-/// A failure of one call or one step: what it means, its code, and what exactly happened where.
+/// The failure of one call or step: its class, scope and code, and what happened where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What it means for the work.
@@ -60,13 +60,13 @@ pub struct Failure {
     pub scope: Scope,
     /// The stable code people look up.
     pub code: Code,
-    /// What happened, where and to whom, in one sentence; holds no secret and no task text.
+    /// What happened, where and to whom, in one sentence. It holds no secret and no text of a task.
     pub detail: String,
 }
 
 impl Failure {
-    /// A failure of this class and code. It stops one person, or what is nearest to that within the bounds of the code;
-    /// [`Self::about`] and [`Self::on_evidence`] say more.
+    /// Returns a failure of this class and code. Its scope is one person, or the nearest that the code
+    /// allows; [`Self::about`] and [`Self::on_evidence`] change it.
     pub fn new(class: ErrorClass, code: Code, detail: impl Into<String>) -> Self {
         Self {
             class,
@@ -76,34 +76,34 @@ impl Failure {
         }
     }
 
-    /// The same failure, of a request that was about `subject` at most.
+    /// Returns the same failure for a request that was about `subject` at most.
     #[must_use]
     pub fn about(mut self, subject: Scope) -> Self {
         self.scope = scope_of(self.code, subject, Evidence::OneRequest);
         self
     }
 
-    /// The same failure with the scope that `evidence` gives it.
+    /// Returns the same failure with the scope that `evidence` gives it.
     #[must_use]
     pub fn on_evidence(mut self, evidence: Evidence) -> Self {
         self.scope = scope_of(self.code, self.scope, evidence);
         self
     }
 
-    /// The same failure, stopping at least `scope` as far as its code allows.
+    /// Returns the same failure with at least `scope`, as far as its code allows.
     #[must_use]
     pub fn at_least(self, scope: Scope) -> Self {
         let subject = self.scope.max(scope);
         self.about(subject)
     }
 
-    /// Who stops because of it.
+    /// Returns whose work stops because of it.
     #[must_use]
     pub fn stops(&self) -> Stops {
         stops(self.class, self.scope)
     }
 
-    /// The same failure with `context` (an operation, a mailbox, a list) in front of its detail.
+    /// Returns the same failure with `context` (an operation, a mailbox, a list) in front of its detail.
     #[must_use]
     pub fn within(mut self, context: impl fmt::Display) -> Self {
         self.detail = format!("{context}: {}", self.detail);
@@ -125,8 +125,8 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A failure as it is stored and sent. Class and code are ones that earlier builds know, because they read it beside this one;
-/// what they do not know is in fields of its own.
+/// The stored form of a failure. Earlier builds read it, so `class` and `code` hold only values that they
+/// know; other values are in fields of their own.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Failure")]
 struct Stored<'a> {
@@ -135,7 +135,7 @@ struct Stored<'a> {
     detail: Cow<'a, str>,
     #[serde(default)]
     scope: Option<Scope>,
-    /// The code in words, where earlier builds do not know it.
+    /// The exact code, if earlier builds do not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<Cow<'a, str>>,
 }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn earlier_builds_and_this_one_read_each_others_failures() {
-        /// A failure as an earlier build has it.
+        /// A failure as an earlier build reads it.
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         struct Earlier {
             class: String,
@@ -240,7 +240,8 @@ mod tests {
             let text = serde_json::to_string(&earlier).unwrap();
             assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), failure);
         }
-        // A code of this build alone is stored as one that the earlier build has, and a later build's is read in the same way.
+        // Codes that only this build knows are stored as ones that the earlier build knows. Those of a later
+        // build are read the same way.
         for code in Code::ALL.iter().copied() {
             let failure = Failure::new(ErrorClass::Refused, code, "x");
             let text = serde_json::to_string(&failure).unwrap();
@@ -252,7 +253,7 @@ mod tests {
             let read: Failure = serde_json::from_str(&later).unwrap();
             assert_eq!(read.code, earlier.code);
         }
-        // Redis holds failures of earlier builds as arrays.
+        // In Redis, failures of earlier builds are stored as arrays.
         let array = rmp_serde::to_vec(&("Gone", Code::ExchangeItemGone, "x")).unwrap();
         let gone = Failure::new(ErrorClass::Gone, Code::ExchangeItemGone, "x");
         assert_eq!(rmp_serde::from_slice::<Failure>(&array).unwrap(), gone);

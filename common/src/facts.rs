@@ -1,10 +1,11 @@
-//! What the tenants' servers say about themselves when they are asked: found out by the worker's clients, judged by the doctor.
+//! What the servers of a tenant report about themselves. The worker's clients ask; the doctor judges the
+//! answers.
 
 use jiff::SignedDuration;
 
 use crate::error::Failure;
 
-/// What one site of the source says about itself.
+/// What one site of the source reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteFacts {
     /// Its title.
@@ -13,29 +14,29 @@ pub struct SiteFacts {
     pub lists: usize,
     /// Whether the service account may edit items.
     pub may_edit: bool,
-    /// Its clock minus ours; `None` when it never told the time.
+    /// The site's clock minus ours; `None` if no answer carried the time.
     pub clock_offset: Option<SignedDuration>,
 }
 
-/// What was learned of one site.
+/// The result of checking one site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteCheck {
     /// Its address.
     pub site: String,
-    /// Its facts, or what is wrong.
+    /// Its facts, or the failure of the check.
     pub result: Result<SiteFacts, Failure>,
 }
 
-/// What the mailbox server says about one mailbox and itself.
+/// What the mailbox server reports about one mailbox and about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxFacts {
     /// Product and version as the server names them.
     pub version: String,
-    /// How the mailbox was opened, as the back end names it: `delegate`, `impersonation`.
+    /// How the mailbox was opened, in the back end's word: `delegate` or `impersonation`.
     pub access: String,
-    /// Whether one request can ask about many mailboxes that are opened so.
+    /// Whether one request can ask about many mailboxes opened this way.
     pub shares_requests: bool,
-    /// Its clock minus ours; `None` when it never told the time.
+    /// The server's clock minus ours; `None` if no answer carried the time.
     pub clock_offset: Option<SignedDuration>,
     /// Whether the cheap idle check works for this mailbox.
     pub idle_check: bool,

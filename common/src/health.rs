@@ -63,7 +63,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Health {
-    /// A process that needs nothing yet; from the moment `stopping` is cancelled it is not ready.
+    /// Returns a process that needs nothing yet; from the moment `stopping` is cancelled it is not ready.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
         Self(Arc::new(Inner {
@@ -122,7 +122,7 @@ impl Health {
         held(&self.0.pulses).push(pulse);
     }
 
-    /// What is missing now; empty when the process is ready.
+    /// Returns what is missing now; empty when the process is ready.
     pub async fn missing(&self) -> Vec<Missing> {
         let mut last = self.0.last.lock().await;
         let asked = match &*last {
@@ -159,7 +159,7 @@ impl Health {
         missing
     }
 
-    /// Whether everything that is asked was asked.
+    /// Returns whether everything that is asked was asked.
     fn covered_by(&self, answers: &[(&'static str, Result<(), Failure>)]) -> bool {
         held(&self.0.needs).iter().all(|(what, need)| match need {
             Need::Told(_) => true,
@@ -231,7 +231,7 @@ impl Pulse {
         self.last.store(0, Ordering::Relaxed);
     }
 
-    /// How long the loop has given no sign, if that is longer than it may.
+    /// Returns how long the loop has given no sign, if that is longer than it may.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;

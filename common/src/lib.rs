@@ -1,4 +1,5 @@
-//! What the roles of tasksync share: the model, the plan, the order of work, and the seams to the stores.
+//! Code that scheduler, worker and the executable share: the task model, the plan, the schedule, and the
+//! traits of the stores.
 
 mod catalogue;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Ending a process in order: first nothing new is taken, then what still runs is cut.
+//! The orderly end of a process: first it takes nothing new, then it cuts what still runs.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process that ended in order.
 pub const ENDED: u8 = 0;
-/// Exit code of a process whose running work had to be cut, or one of whose parts failed.
+/// Exit code of a process that had to cut running work, or of which a part failed.
 pub const CUT: u8 = 1;
 
-/// The two steps of the end, shared by everything in the process.
+/// The two steps of ending, shared by everything in the process.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
@@ -22,30 +22,30 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A lifecycle that nobody ends yet; see [`Self::watch_signals`].
+    /// Returns a lifecycle that has not begun to end; see [`Self::watch_signals`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when nothing new may be taken.
+    /// Returns the token that is cancelled when nothing new may be taken.
     #[must_use]
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// Cancelled when running work must stop at once; never before [`Self::soft`].
+    /// Returns the token that is cancelled when running work must stop at once; never before [`Self::soft`].
     #[must_use]
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }
 
-    /// Begins the end in order.
+    /// Begins the orderly end.
     pub fn stop(&self) {
         self.soft.cancel();
     }
 
-    /// Begins the end because a part of the process failed; the exit code tells.
+    /// Begins the orderly end because a part of the process failed; the exit code shows it.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
         self.soft.cancel();
@@ -57,7 +57,7 @@ impl Lifecycle {
         self.hard.cancel();
     }
 
-    /// The exit code, to be asked when everything ended.
+    /// Returns the exit code. Call it when everything has ended.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.hard.is_cancelled() || self.failed.load(Ordering::SeqCst) {
@@ -67,11 +67,11 @@ impl Lifecycle {
         }
     }
 
-    /// Listens for SIGTERM and SIGINT: the first begins the end, a second one or `drain` after the first cuts. Returns
-    /// what has to run beside the work, and ends by itself only after it cut.
+    /// Listens for SIGTERM and SIGINT. The first signal begins the end; a second one, or `drain` after the
+    /// first, cuts running work. Returns a future that has to run beside the work and ends only after it cut.
     ///
     /// # Errors
-    /// The operating system's, when signals cannot be listened for.
+    /// The operating system's error when signals cannot be listened for.
     pub fn watch_signals(
         &self,
         drain: Duration,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Code;
 use crate::error::ErrorClass;
 
-/// What a failure stops, from the least to the most. Everything outside the scope goes on.
+/// What a failure stops, from the smallest part to the largest. Work outside the scope goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -19,9 +19,9 @@ pub enum Scope {
     Mailbox,
     /// One person, on whichever side.
     Person,
-    /// One of the tenant's servers, and so everybody of the tenant.
+    /// One of the tenant's servers, and with it all users of the tenant.
     Server,
-    /// A store or a defect of tasksync's own: nothing is wrong with the tenant or the person.
+    /// A store of tasksync, or a defect in it. Nothing is wrong with the tenant or the person.
     Ours,
 }
 
@@ -36,7 +36,7 @@ impl Scope {
         Self::Ours,
     ];
 
-    /// The scope in words, as the thing that stops.
+    /// Returns the scope in words, as the thing that stops.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,22 +56,23 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What is known beside the one request that failed.
+/// What is known beyond the one request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// Nothing: one request failed.
     OneRequest,
-    /// Every request would have met the same answer: it shows that what was asked was never looked at.
+    /// Every request would have met the same answer, so the server never looked at what was asked.
     AnyRequest,
-    /// Several people in a row failed with codes of this kind, and nobody succeeded between them.
+    /// Several people in a row failed with codes of this kind, and none succeeded between them.
     SeveralPeople,
 }
 
-/// Returns the scope of a failure: what the request was about, within the bounds of the code, unless the evidence says
-/// that the failure is everybody's.
+/// Returns the scope of a failure. For one request it is `subject`, kept within the bounds of the code. Other
+/// evidence shows that the failure concerns everything the code can concern; then it is the code's widest
+/// scope.
 ///
-/// `subject` is the largest thing the request was about: a refused write of one item stops that item, and the same code
-/// on a read of a folder stops the folder.
+/// `subject` is the largest thing the request was about: a refused write of one item stops that item, and the
+/// same code on a read of a folder stops the folder.
 #[must_use]
 pub fn scope_of(code: Code, subject: Scope, evidence: Evidence) -> Scope {
     match evidence {
@@ -80,20 +81,20 @@ pub fn scope_of(code: Code, subject: Scope, evidence: Evidence) -> Scope {
     }
 }
 
-/// Who stops because of a failure.
+/// Whose work stops because of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stops {
-    /// Nobody: the next attempt goes on where this one stopped.
+    /// No work stops: the next attempt goes on where this one ended.
     Nobody,
     /// One task, list or folder; the person's other tasks go on.
     Part,
-    /// The person; colleagues go on.
+    /// The person; their colleagues go on.
     Person,
-    /// Everybody of the tenant, behind one circuit.
+    /// All users of the tenant, behind one circuit.
     Tenant,
 }
 
-/// Returns who stops. Follows from class and scope alone.
+/// Returns whose work stops. Class and scope alone decide.
 #[must_use]
 pub fn stops(class: ErrorClass, scope: Scope) -> Stops {
     match (class, scope) {
@@ -121,7 +122,8 @@ mod tests {
         use Evidence::{AnyRequest, OneRequest, SeveralPeople};
         use Scope::{Container, Item, Mailbox, Ours, Person, Server};
         let table = [
-            // A refused write is the item's; the same code on a read is the container's or the person's.
+            // A refused write concerns the item; the same code on a read concerns the container or the
+            // person.
             (Code::SharePointError, Item, OneRequest, Item),
             (Code::SharePointError, Container, OneRequest, Container),
             (Code::SharePointError, Person, OneRequest, Person),
@@ -129,14 +131,14 @@ mod tests {
             (Code::ExchangeError, Mailbox, OneRequest, Mailbox),
             (Code::ExchangeTimeout, Mailbox, SeveralPeople, Server),
             (Code::ExchangeBadAnswer, Item, AnyRequest, Server),
-            // A server that cannot be reached says nothing about the item that was to be written.
+            // An unreachable server says nothing about the item that was to be written.
             (Code::ExchangeUnreachable, Item, OneRequest, Server),
             (Code::SharePointSignInRefused, Container, OneRequest, Server),
-            // A mailbox that is missing is more than the item and less than the tenant, …
+            // A missing mailbox concerns more than the item and less than the tenant, …
             (Code::ExchangeMailboxMissing, Item, OneRequest, Mailbox),
             // … unless all mailboxes are missing.
             (Code::ExchangeMailboxMissing, Mailbox, SeveralPeople, Server),
-            // Nobody else's mailbox is full because several are.
+            // Several full mailboxes say nothing about other people's mailboxes.
             (Code::ExchangeMailboxFull, Item, SeveralPeople, Mailbox),
             (Code::SharePointListGone, Server, OneRequest, Container),
             (Code::SharePointUserUnknown, Person, SeveralPeople, Server),

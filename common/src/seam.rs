@@ -1,7 +1,8 @@
 //! Traits of the stores, and a hook around every call of them.
 //!
-//! [`seam!`] declares one topic of a store as a trait and, from the same lines, hands every method on through
-//! [`Intercept`]. So a new method is written once, and whatever watches calls (measuring, faults, counting) sees it.
+//! [`seam!`] declares one topic of a store as a trait. From the same lines it implements the trait for
+//! [`Intercept`], which forwards every method. A new method is written once, and every hook (measuring,
+//! faults, counting) sees its calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,28 +19,29 @@ pub struct Call {
     pub operation: &'static str,
 }
 
-/// Sees every call of a store.
+/// A hook that sees every call of a store.
 pub trait Hook: Send + Sync + 'static {
-    /// Runs before the store is called.
+    /// Runs before the store is called. An error becomes the answer of the call.
     ///
     /// # Errors
-    /// The call's answer; the store is not called.
+    /// The answer of the call; the store is not called.
     fn before(&self, call: Call) -> Result<(), Failure> {
         let _ = call;
         Ok(())
     }
 
-    /// Runs after the store answered, with the failure if it failed and the time it took.
+    /// Runs after the store answered. `failure` is the store's failure, if any, and `took` the duration of
+    /// the call.
     ///
     /// # Errors
-    /// Takes the place of the store's answer.
+    /// The failure that replaces the store's answer.
     fn after(&self, call: Call, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
         let _ = (call, failure, took);
         Ok(())
     }
 }
 
-/// A store whose every call passes a hook.
+/// A store that passes every call to a hook.
 pub struct Intercept<S: ?Sized> {
     pub(crate) inner: Arc<S>,
     hook: Arc<dyn Hook>,
@@ -65,7 +67,7 @@ impl<S: ?Sized> Intercept<S> {
     }
 }
 
-/// Records how long every call took and whether it worked.
+/// A hook that records each call's duration and whether it succeeded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Measure;
 
@@ -76,8 +78,8 @@ impl Hook for Measure {
     }
 }
 
-/// Declares a trait of a store, and hands its methods on through [`Intercept`]. Methods under `told` are answered from
-/// what the process knows already: they ask nobody and pass no hook.
+/// Declares a trait of a store and implements it for [`Intercept`]. The methods in the `told` block are
+/// answered from memory: they make no call, and no hook sees them.
 macro_rules! seam {
     (
         $store:expr,

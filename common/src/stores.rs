@@ -1,4 +1,4 @@
-//! The stores of one process, as every role of it uses them.
+//! The stores of one process.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::queue::JobQueue;
 use crate::registry::Registry;
 use crate::schedule::Schedule;
 
-/// The stores of one process.
+/// The stores and the clock that every role of one process uses.
 #[derive(Clone)]
 pub struct Stores {
-    /// The order of work.
+    /// The schedule: which user is synced next.
     pub schedule: Arc<dyn Schedule>,
     /// Jobs in flight.
     pub queue: Arc<dyn JobQueue>,
-    /// The truth about tenants and enrolments.
+    /// Tenants, enrolments, states, journal and alerts.
     pub registry: Arc<dyn Registry>,
-    /// What all processes share.
+    /// What processes share while they work: heartbeats, limits, pauses and circuits.
     pub fleet: Arc<dyn Fleet>,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
 }

@@ -1,7 +1,8 @@
-//! What a TLS connection that was refused means for whoever runs tasksync.
+//! Explanations of refused TLS connections for the operator.
 
-/// What happened and what to do, from the TLS library's words, which is all that some clients pass on; nothing for an error
-/// of another kind. `authorities` names where the authorities to trust are set.
+/// Returns what happened and what to do; `None` for an error that is not about TLS. It is derived from the
+/// TLS library's message, because some clients pass on nothing else. `authorities` names the setting with the
+/// trusted authorities.
 pub(crate) fn refusal(said: &str, authorities: &str) -> Option<String> {
     if said.contains("received corrupt message") {
         return Some(

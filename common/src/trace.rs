@@ -1,18 +1,18 @@
-//! The trace a piece of work belongs to, as it travels between processes (W3C Trace Context).
+//! The trace context of a piece of work, as it travels between processes (W3C Trace Context).
 //!
-//! A plain value: nothing here knows how traces are made or sent. What comes from outside is validated and bounded, and
-//! what does not fit is left out, because a broken trace must never stop the work.
+//! It is a plain value: nothing here knows how traces are made or sent. Values from outside are validated and
+//! bounded; invalid ones are dropped, because a broken trace must never stop the work.
 
 use std::fmt;
 
-/// Longest `tracestate` kept, in bytes; the recommendation asks for at least 512.
+/// Longest `tracestate` kept, in bytes. The recommendation asks for at least 512.
 const MAXIMUM_STATE: usize = 512;
 /// Most entries of a `tracestate` (W3C Trace Context, section 3.3.1.1).
 const MAXIMUM_STATE_ENTRIES: usize = 32;
 /// Length of version 00 of `traceparent`: version, trace id, parent id and flags, with three dashes.
 const PARENT_LENGTH: usize = 55;
 
-/// Which trace a piece of work belongs to; the default belongs to none.
+/// The trace a piece of work belongs to. The default belongs to none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TraceContext {
     parent: Option<String>,
@@ -20,7 +20,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The context of these two headers. An invalid `traceparent` gives the default; an invalid `tracestate` is left out.
+    /// Returns the context of these two headers. An invalid `traceparent` gives the default; an invalid
+    /// `tracestate` is dropped.
     #[must_use]
     pub fn from_headers(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
         let Some(parent) = traceparent.filter(|parent| is_parent(parent)) else {
@@ -35,19 +36,19 @@ impl TraceContext {
         }
     }
 
-    /// The `traceparent` header: version, trace id, parent id, flags.
+    /// Returns the `traceparent` header: version, trace id, parent id, flags.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
         self.parent.as_deref()
     }
 
-    /// The `tracestate` header; never without a `traceparent`.
+    /// Returns the `tracestate` header; never without a `traceparent`.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.state.as_deref()
     }
 
-    /// Whether the work belongs to no trace.
+    /// Returns whether the work belongs to no trace.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parent.is_none()
@@ -60,7 +61,8 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Version 00 exactly, or a later version that begins like it (section 4.3 of the recommendation).
+/// Returns whether the text is a valid `traceparent`: of version 00 exactly, or of a later version that
+/// begins like it (section 4.3 of the recommendation).
 fn is_parent(text: &str) -> bool {
     let bytes = text.as_bytes();
     if bytes.len() < PARENT_LENGTH || bytes.len() > 2 * PARENT_LENGTH || !text.is_ascii() {

@@ -125,7 +125,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
     }
 }
 
-/// The plan that passes, and what is held. Released, it is the whole plan again.
+/// Returns the plan that passes, and what is held. Released, it is the whole plan again.
 fn guard(plan: &Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
     let guarded = plan.clone().guarded(links, limits);
     let (passed, held) = (guarded.plan.clone(), guarded.held.clone());
@@ -164,7 +164,7 @@ fn deletions(plan: &Plan, on: Side) -> Vec<&Action> {
     actions.filter(|action| side(action) == Some(on)).collect()
 }
 
-/// A deletion nobody said task by task: it follows from what a folder or list does not show.
+/// Returns a deletion nobody said task by task: it follows from what a folder or list does not show.
 fn follows(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,

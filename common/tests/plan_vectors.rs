@@ -81,7 +81,7 @@ fn task(value: &Value) -> Task {
     }
 }
 
-/// The named fields; none where nothing is named.
+/// Returns the named fields; none where nothing is named.
 fn fields(value: &Value) -> FieldSet {
     serde_json::from_value::<Vec<Field>>(value.clone())
         .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields))
@@ -118,7 +118,7 @@ fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
 /// The id of the write that was cut off.
 const WRITE: &str = "4f0c";
 
-/// A write that was cut off: the side, and the values it meant to leave there.
+/// Returns a write that was cut off: the side, and the values it meant to leave there.
 fn writing(value: &Value, link: Option<&Link>) -> Writing {
     let after = |version: &str, change_key: &str| Link {
         version: version.to_owned(),

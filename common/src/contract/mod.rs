@@ -34,18 +34,18 @@ use crate::schedule::Schedule;
 
 /// A registry under test, and what must live as long as it.
 pub trait RegistryBench: Send + Sync {
-    /// The registry, empty at first.
+    /// Returns the registry, empty at first.
     fn registry(&self) -> Arc<dyn Registry>;
 }
 
 /// A schedule under test.
 #[async_trait]
 pub trait ScheduleBench: Send + Sync {
-    /// The schedule, empty at first.
+    /// Returns the schedule, empty at first.
     fn schedule(&self) -> Arc<dyn Schedule>;
     /// Its minimum time between syncs.
     fn minimum(&self) -> Duration;
-    /// A time that is short for this schedule, but long enough for a handful of calls. A schedule whose time can be moved
+    /// Returns a time that is short for this schedule, but long enough for a handful of calls. A schedule whose time can be moved
     /// has a minute; one that must really wait has some 100 ms.
     fn unit(&self) -> Duration;
     /// Lets so much of the schedule's time pass: moves its clock, or waits.
@@ -57,7 +57,7 @@ pub trait ScheduleBench: Send + Sync {
 /// A fleet under test.
 #[async_trait]
 pub trait FleetBench: Send + Sync {
-    /// The fleet, empty at first.
+    /// Returns the fleet, empty at first.
     fn fleet(&self) -> Arc<dyn Fleet>;
     /// As [`ScheduleBench::unit`].
     fn unit(&self) -> Duration;
@@ -70,7 +70,7 @@ pub trait FleetBench: Send + Sync {
 /// A queue under test, opened with [`queue::settings`].
 #[async_trait]
 pub trait QueueBench: Send + Sync {
-    /// The queue, empty at first.
+    /// Returns the queue, empty at first.
     fn queue(&self) -> Arc<dyn JobQueue>;
     /// Puts bytes in that may be no job.
     async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]);
@@ -78,19 +78,19 @@ pub trait QueueBench: Send + Sync {
     async fn unacknowledged(&self, queue: QueueName) -> u64;
 }
 
-/// The tenant of this name.
+/// Returns the tenant of this name.
 #[must_use]
 pub fn tenant_id(name: &str) -> TenantId {
     name.parse().unwrap()
 }
 
-/// The user of this name.
+/// Returns the user of this name.
 #[must_use]
 pub fn user_id(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-/// The user of this name in that tenant.
+/// Returns the user of this name in that tenant.
 #[must_use]
 pub fn key(tenant: &str, user: &str) -> UserKey {
     UserKey::new(tenant_id(tenant), user_id(user))

@@ -13,7 +13,7 @@ pub const CLUSTER: &str = "TASKSYNC_TEST_REDIS_CLUSTER_URL";
 /// A primary with a replica, by its Sentinels, shared by all tests.
 pub const SENTINEL: &str = "TASKSYNC_TEST_REDIS_SENTINEL_URL";
 
-/// Whether a missing service is a failure and not a reason to skip.
+/// Returns whether a missing service is a failure and not a reason to skip.
 fn required() -> bool {
     variable("TASKSYNC_TEST_SERVICES").as_deref() == Some("required")
 }
@@ -32,7 +32,7 @@ fn skipped(what: &str) {
     eprintln!("skipped: {what}; run make test");
 }
 
-/// The URL in a variable; without it the test is skipped (`None`), or fails when services are required.
+/// Returns the URL in a variable; without it the test is skipped (`None`), or fails when services are required.
 #[must_use]
 pub fn url_in(name: &str) -> Option<String> {
     let url = variable(name);
@@ -42,7 +42,7 @@ pub fn url_in(name: &str) -> Option<String> {
     url
 }
 
-/// A prefix no other test has.
+/// Returns a prefix no other test has.
 #[must_use]
 pub fn own_prefix() -> String {
     format!("t{}", uuid::Uuid::new_v4().simple())
@@ -225,7 +225,7 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// A port nobody listens on now.
+/// Returns a port nobody listens on now.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()

@@ -288,7 +288,7 @@ impl Ledger {
     }
 }
 
-/// A time of the store.
+/// Returns a time of the store.
 pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
     i64::try_from(milliseconds)
         .ok()
@@ -296,7 +296,7 @@ pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// A report that was overtaken by a later one of the same process.
+/// Returns a report that was overtaken by a later one of the same process.
 pub(super) fn late(report: &Report) -> Failure {
     Failure::new(
         ErrorClass::Transient,

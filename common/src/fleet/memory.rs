@@ -20,7 +20,7 @@ pub struct MemoryFleet {
 }
 
 impl MemoryFleet {
-    /// The fleet of a process that is alone: every limit is its own.
+    /// Returns the fleet of a process that is alone: every limit is its own.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl MemoryFleet {
         }
     }
 
-    /// A fleet whose members share limits although they run in one process.
+    /// Returns a fleet whose members share limits although they run in one process.
     #[cfg(any(test, feature = "contract-tests"))]
     #[must_use]
     pub fn of_many(clock: SharedClock) -> Self {

@@ -61,7 +61,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether processes of this role take jobs.
+    /// Returns whether processes of this role take jobs.
     #[must_use]
     pub fn works(self) -> bool {
         match self {
@@ -109,7 +109,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// A process that does nothing yet.
+    /// Returns a process that does nothing yet.
     #[must_use]
     pub fn new(name: impl Into<String>, role: Role, started_at: Timestamp) -> Self {
         Self {
@@ -230,18 +230,18 @@ pub struct Answer {
 /// The seam to what processes share. All methods fail with class `Transient` when the store does not answer.
 #[async_trait]
 pub trait Fleet: Send + Sync + 'static {
-    /// Whether other processes can be in it. If not, a process need not ask for shares: every limit is its own.
+    /// Returns whether other processes can be in it. If not, a process need not ask for shares: every limit is its own.
     fn is_shared(&self) -> bool;
     /// Tells and is told. One atomic change.
     async fn exchange(&self, report: &Report) -> Result<Answer, Failure>;
     /// Takes the right to try one user of a tenant whose circuit is open; nobody else has it for `lasts`.
     async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure>;
-    /// The live processes, by name.
+    /// Returns the live processes, by name.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
-    /// The pauses of these servers, in their order; `None` for a server without one.
+    /// Returns the pauses of these servers, in their order; `None` for a server without one.
     async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure>;
     /// Ends the pauses of these servers: every process sends to them again after its next exchange. Says how many were paused.
     async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure>;
-    /// A process ends: it is forgotten at once. What it holds it gives back before, with its last exchange.
+    /// Returns a process ends: it is forgotten at once. What it holds it gives back before, with its last exchange.
     async fn leave(&self, name: &str) -> Result<(), Failure>;
 }

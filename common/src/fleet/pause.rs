@@ -22,7 +22,7 @@ pub struct ServerName {
 }
 
 impl ServerName {
-    /// The name of the service at the URL's host and port, under `account`.
+    /// Returns the name of the service at the URL's host and port, under `account`.
     #[must_use]
     pub fn new(url: &Url, server: Server, account: &str) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl ServerName {
         }
     }
 
-    /// The service, as metrics name it.
+    /// Returns the service, as metrics name it.
     #[must_use]
     pub fn service(&self) -> &'static str {
         self.service

@@ -187,7 +187,7 @@ fn unreadable(error: impl std::fmt::Display) -> Failure {
 }
 
 impl RedisFleet {
-    /// A fleet whose keys begin with `prefix`, which holds no braces.
+    /// Returns a fleet whose keys begin with `prefix`, which holds no braces.
     #[must_use]
     pub fn new(store: RedisStore, prefix: &str) -> Self {
         Self {
@@ -215,7 +215,7 @@ impl RedisFleet {
         self.key(&format!("pause:{name}"))
     }
 
-    /// The keys of the scripts about pauses.
+    /// Returns the keys of the scripts about pauses.
     fn pause_keys(&self, servers: &[ServerName]) -> Vec<String> {
         servers
             .iter()

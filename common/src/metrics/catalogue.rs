@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind's name in the Prometheus text format.
+    /// Returns the kind's name in the Prometheus text format.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -276,7 +276,7 @@ metrics! {
     PROCESS_THREADS = Gauge, Every, "process_threads", "{thread}";
 }
 
-/// The metrics as a Markdown page.
+/// Returns the metrics as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(include_str!("page.md"));

@@ -32,7 +32,7 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The number now.
+    /// Returns the number now.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -60,7 +60,7 @@ macro_rules! counters {
         }
 
         impl $counters {
-            /// The numbers now.
+            /// Returns the numbers now.
             #[must_use]
             pub fn snapshot(&self) -> $snapshot {
                 $snapshot { $($name: self.$name.get(),)* }

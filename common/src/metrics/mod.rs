@@ -184,7 +184,7 @@ impl Sink<'_> {
     }
 }
 
-/// A count as the exporters want it; exact up to 2⁵³.
+/// Returns a count as the exporters want it; exact up to 2⁵³.
 #[must_use]
 pub fn as_f64(count: u64) -> f64 {
     count as f64

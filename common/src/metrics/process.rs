@@ -44,7 +44,7 @@ pub(super) fn register(metrics: &Metrics) {
     });
 }
 
-/// The fields after the command in parentheses, which may itself hold spaces and parentheses (proc_pid_stat(5)): `utime`
+/// Returns the fields after the command in parentheses, which may itself hold spaces and parentheses (proc_pid_stat(5)): `utime`
 /// is the 14th of all, `stime` the 15th, `num_threads` the 20th.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;

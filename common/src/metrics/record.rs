@@ -24,7 +24,7 @@ macro_rules! labels {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The label's value.
+            /// Returns the label's value.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -92,7 +92,7 @@ labels! {
 }
 
 impl Outcome {
-    /// The outcome an HTTP status stands for.
+    /// Returns the outcome an HTTP status stands for.
     #[must_use]
     pub fn of_status(status: u16) -> Self {
         match status {

@@ -1,7 +1,7 @@
-//! Digests and lengths of text that both sides and every store have in common.
+//! Digests and lengths of texts, computed alike for both sides and for every store.
 
-/// Returns the 64-bit FNV-1a digest of these bytes. Digests are stored, so the function is the same in every build and on
-/// every machine. It is not meant to withstand an attacker.
+/// Returns the 64-bit FNV-1a digest of these bytes. Digests are stored, so the function must be the same in
+/// every build and on every machine. It does not withstand an attacker.
 #[must_use]
 pub fn digest(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -9,7 +9,8 @@ pub fn digest(bytes: impl IntoIterator<Item = u8>) -> u64 {
     })
 }
 
-/// Returns the longest beginning of `text` that has at most `units` UTF-16 units and ends between two characters.
+/// Returns the longest prefix of `text` that has at most `units` UTF-16 units and ends between two
+/// characters.
 #[must_use]
 pub fn cut_utf16(text: &str, units: usize) -> &str {
     let mut taken = 0;

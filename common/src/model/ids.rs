@@ -13,23 +13,23 @@ pub enum NameError {
     /// The name is empty.
     #[error("{what} is empty")]
     Empty {
-        /// Which kind of name.
+        /// The kind of name.
         what: &'static str,
     },
     /// The name is longer than allowed.
     #[error("{what} has {length} characters; at most {maximum} are allowed")]
     TooLong {
-        /// Which kind of name.
+        /// The kind of name.
         what: &'static str,
         /// Length found, in bytes.
         length: usize,
         /// Longest length allowed, in bytes.
         maximum: usize,
     },
-    /// A character that is not allowed.
+    /// The name holds a character that is not allowed.
     #[error("{what} \"{name}\" holds {character:?}; allowed are {allowed}")]
     Character {
-        /// Which kind of name.
+        /// The kind of name.
         what: &'static str,
         /// The whole name.
         name: String,
@@ -38,7 +38,7 @@ pub enum NameError {
         /// What is allowed, in words.
         allowed: &'static str,
     },
-    /// A mailbox address without exactly one `@` between two parts.
+    /// The mailbox address does not have exactly one `@` between two parts.
     #[error("\"{0}\" is not a mailbox address of the form name@domain")]
     NotAnAddress(String),
 }
@@ -74,7 +74,7 @@ fn check(
 macro_rules! text_newtype {
     ($name:ident) => {
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -94,7 +94,8 @@ macro_rules! text_newtype {
     };
 }
 
-/// Name of a tenant: 1 to 63 of `a-z`, `0-9` and `-`. It is used in keys, messages, metrics and paths.
+/// Name of a tenant: 1 to 63 characters of `a-z`, `0-9` and `-`. It is used in keys, messages, metrics and
+/// paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TenantId(std::sync::Arc<str>);
@@ -114,8 +115,9 @@ impl FromStr for TenantId {
     }
 }
 
-/// Name of a user inside one tenant: 1 to 128 printable ASCII characters without blanks, `/`, `{`, `}` and quotes.
-/// Usually the person's e-mail name or account name; compared as written, so the registry stores it in lower case.
+/// Name of a user inside one tenant: 1 to 128 printable ASCII characters without blanks, `/`, `{`, `}` and
+/// quotes. Usually the person's e-mail name or account name. Names are compared byte by byte, so they are
+/// stored in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UserId(std::sync::Arc<str>);
@@ -136,7 +138,7 @@ impl FromStr for UserId {
     }
 }
 
-/// A user together with the tenant: the only form in which a user is passed around.
+/// A user together with the tenant, the only form in which a user is passed around.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserKey {
     /// The tenant.
@@ -146,7 +148,7 @@ pub struct UserKey {
 }
 
 impl UserKey {
-    /// Puts both parts together.
+    /// Returns the key of `user` in `tenant`.
     #[must_use]
     pub fn new(tenant: TenantId, user: UserId) -> Self {
         Self { tenant, user }

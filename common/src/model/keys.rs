@@ -1,48 +1,52 @@
-//! Keys of things at the source: where tasks live, and which task it is.
+//! Keys of objects at the source: of the locations that hold tasks, and of the tasks.
 //!
-//! A key is text, stable for the life of the thing, and the same for every user. It is written into the mailbox (on
-//! folders as `TaskSyncLocation`, on items as `TaskSyncSourceKey`), so its form is a stored format: it never changes.
+//! A key is text. It is stable for the life of the object and the same for every user. It is written into
+//! mailboxes (on folders as `TaskSyncLocation`, on items as `TaskSyncSourceKey`), so its form is a stored
+//! format and never changes.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A place that holds tasks, for example `sp|3f1c2f0e-0000-4000-8000-000000000001` for a SharePoint list.
+/// Key of a location that holds tasks, for example `sp|3f1c2f0e-0000-4000-8000-000000000001` for a SharePoint
+/// list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LocationKey(std::sync::Arc<str>);
 
-/// A task at its source: the location's key, `|`, and the id inside it.
+/// Key of a task at its source: the key of its location, `|`, and the id inside the location.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SourceKey(std::sync::Arc<str>);
 
 impl LocationKey {
-    /// A SharePoint list by its GUID (any case; stored in lower case, without braces).
+    /// Returns the key of the SharePoint list with this GUID. The GUID may have any case and braces; the key
+    /// has it in lower case, without braces.
     #[must_use]
     pub fn sharepoint_list(list: &str) -> Self {
         Self(format!("sp|{}", list.trim_matches(['{', '}']).to_ascii_lowercase()).into())
     }
 
-    /// The key read back from a store; any text is accepted, a foreign one simply matches nothing.
+    /// Returns a key read back from a store. Any text is accepted; one that tasksync did not write matches
+    /// nothing.
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The list GUID, when this is a SharePoint list.
+    /// Returns the GUID of the list, if this is a SharePoint list.
     #[must_use]
     pub fn sharepoint_list_id(&self) -> Option<&str> {
         self.0.strip_prefix("sp|").filter(|rest| !rest.contains('|'))
     }
 
-    /// The key of the task with this id in this location.
+    /// Returns the key of the task with this id in this location.
     #[must_use]
     pub fn task(&self, id: i64) -> SourceKey {
         SourceKey(format!("{}|{id}", self.0).into())
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -50,13 +54,14 @@ impl LocationKey {
 }
 
 impl SourceKey {
-    /// The key read back from a store or a mailbox item; any text is accepted, a foreign one simply matches nothing.
+    /// Returns a key read back from a store or a mailbox item. Any text is accepted; one that tasksync did
+    /// not write matches nothing.
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The location part, or the whole key when it has no parts.
+    /// Returns the key of the location, or the whole key if it has no parts.
     #[must_use]
     pub fn location(&self) -> LocationKey {
         LocationKey(
@@ -67,13 +72,13 @@ impl SourceKey {
         )
     }
 
-    /// The id inside the location, when it is a number.
+    /// Returns the id inside the location, if it is a number.
     #[must_use]
     pub fn item_id(&self) -> Option<i64> {
         self.0.rsplit_once('|').and_then(|(_, id)| id.parse().ok())
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

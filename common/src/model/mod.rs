@@ -1,4 +1,5 @@
-//! The values tasksync works with, free of any protocol: names of tenants and users, tasks, keys and calendar dates.
+//! The values tasksync works with, independent of any protocol: names of tenants and users, tasks, keys and
+//! calendar dates.
 
 mod digest;
 mod ids;

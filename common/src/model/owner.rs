@@ -1,4 +1,4 @@
-//! Who a marker in a mailbox belongs to: the installation, the tenant and the person it was written for.
+//! The owner of a marker in a mailbox: the installation, the tenant and the person it was written for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ pub enum OwnerError {
     Name(#[from] NameError),
 }
 
-/// Id of an installation: a random UUID, kept in the registry. Whatever shares a registry is one installation; a copy of the
-/// registry is the same installation.
+/// Id of an installation: a random UUID, kept in the registry. All processes that share a registry are one
+/// installation; a copy of the registry is the same installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstallationId(Uuid);
@@ -89,7 +89,7 @@ impl fmt::Display for MarkerOwner {
 impl FromStr for MarkerOwner {
     type Err = OwnerError;
     fn from_str(text: &str) -> Result<Self, OwnerError> {
-        // Neither tenants nor users have a slash in their names.
+        // Names of tenants and users contain no slash.
         let mut parts = text.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(installation), Some(tenant), Some(user), None) => Ok(Self {
@@ -104,7 +104,7 @@ impl FromStr for MarkerOwner {
 
 stored_as_text!(MarkerOwner, OwnerError);
 
-/// Returns at most 80 characters of a text from outside, for an error.
+/// Returns at most 80 characters of a text from outside, to be shown in an error.
 fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }

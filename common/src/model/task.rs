@@ -1,4 +1,4 @@
-//! The canonical task: what both sides agree on, in neither side's words.
+//! The canonical task: the values that both sides agree on, in terms of neither protocol.
 
 use std::collections::BTreeSet;
 
@@ -6,23 +6,23 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-/// The five states a task can be in; Microsoft's own names (EWS `t:Status`).
+/// The five states of a task, with Microsoft's own names (EWS `t:Status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Status {
-    /// Nothing done; percent is 0.
+    /// Not begun; percent is 0.
     #[default]
     NotStarted,
     /// Work has begun.
     InProgress,
     /// Done; percent is 100.
     Completed,
-    /// Somebody else has to act first; any percent below 100.
+    /// Another person has to act first; any percent below 100.
     WaitingOnOthers,
     /// Put off; any percent below 100.
     Deferred,
 }
 
-/// How urgent a task is; Microsoft's own names (EWS `t:Importance`).
+/// How urgent a task is, with Microsoft's own names (EWS `t:Importance`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Importance {
     /// Below normal.
@@ -34,21 +34,23 @@ pub enum Importance {
     High,
 }
 
-/// Part of a task that is done, in hundredths of a percent: 0 to 10,000. Both sides hold it as a binary fraction;
-/// a whole number of hundredths compares equal after any round trip, where 1/3 would ping-pong.
+/// The completed part of a task in hundredths of a percent: 0 to 10,000. Both sides store it as a binary
+/// fraction. A whole number of hundredths compares equal after any round trip, whereas 1/3 would be written
+/// back and forth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Percent(u16);
 
 impl Percent {
-    /// Nothing done.
+    /// 0 %.
     pub const ZERO: Self = Self(0);
-    /// One percent.
+    /// 1 %.
     pub const ONE: Self = Self(100);
-    /// All done.
+    /// 100 %.
     pub const DONE: Self = Self(10_000);
 
-    /// From percent, 0.0 to 100.0 (EWS `task:PercentComplete`); out of range or not a number is cut to the range.
+    /// Returns the value of a percentage, 0.0 to 100.0 (EWS `task:PercentComplete`). Values out of range are
+    /// clamped; NaN becomes 0.
     #[must_use]
     pub fn from_percent(percent: f64) -> Self {
         let hundredths = (percent * 100.0).round();
@@ -68,37 +70,37 @@ impl Percent {
         Self(clamped as u16)
     }
 
-    /// From a fraction, 0.0 to 1.0 (SharePoint `PercentComplete`).
+    /// Returns the value of a fraction, 0.0 to 1.0 (SharePoint `PercentComplete`).
     #[must_use]
     pub fn from_fraction(fraction: f64) -> Self {
         Self::from_percent(fraction * 100.0)
     }
 
-    /// As percent, 0.0 to 100.0.
+    /// Returns the percentage, 0.0 to 100.0.
     #[must_use]
     pub fn as_percent(self) -> f64 {
         f64::from(self.0) / 100.0
     }
 
-    /// As a fraction, 0.0 to 1.0, exact to four digits.
+    /// Returns the fraction, 0.0 to 1.0, exact to four digits.
     #[must_use]
     pub fn as_fraction(self) -> f64 {
         f64::from(self.0) / 10_000.0
     }
 
-    /// In hundredths of a percent, 0 to 10,000.
+    /// Returns the hundredths of a percent, 0 to 10,000.
     #[must_use]
     pub fn hundredths(self) -> u16 {
         self.0
     }
 }
 
-/// What a body's text is written in.
+/// The format of a body's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BodyKind {
     /// Plain text.
     Text,
-    /// HTML, cleaned of everything active.
+    /// HTML without active content.
     Html,
 }
 
@@ -107,14 +109,14 @@ pub enum BodyKind {
 pub struct Body {
     /// Text or HTML.
     pub kind: BodyKind,
-    /// The content, cleaned when it came from outside.
+    /// The content, sanitised if it came from outside.
     pub content: String,
 }
 
 /// One task as both sides see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Task {
-    /// Title; at most 255 characters on both sides.
+    /// Title, at most 255 characters on both sides.
     pub title: String,
     /// Description, if there is one.
     pub body: Option<Body>,
@@ -124,21 +126,21 @@ pub struct Task {
     pub due: Option<Date>,
     /// State.
     pub status: Status,
-    /// Part that is done.
+    /// The completed part.
     pub percent: Percent,
-    /// When it was completed; set by the server that saw it happen, never written by tasksync to Exchange.
+    /// Time of completion. The server that saw the completion sets it; tasksync never writes it to Exchange.
     pub completed_at: Option<Timestamp>,
     /// Urgency.
     pub importance: Importance,
     /// Minutes worked so far.
     pub actual_work: Option<i32>,
-    /// Minutes planned in all.
+    /// Minutes planned in total.
     pub total_work: Option<i32>,
-    /// The person's own labels in the mailbox.
+    /// Labels that the person gave the task in the mailbox.
     pub categories: BTreeSet<String>,
 }
 
-/// A field of the task that is compared and carried as one.
+/// A field of a task that is compared and written as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u16)]
@@ -151,7 +153,8 @@ pub enum Field {
     Start = 4,
     /// [`Task::due`].
     Due = 8,
-    /// [`Task::status`], [`Task::percent`] and [`Task::completed_at`]: they imply each other and travel together.
+    /// [`Task::status`], [`Task::percent`] and [`Task::completed_at`]: they imply each other and are written
+    /// together.
     Progress = 16,
     /// [`Task::importance`].
     Importance = 32,
@@ -164,7 +167,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// Every field, in the order they are shown.
+    /// Every field, in display order.
     pub const ALL: [Self; 9] = [
         Self::Title,
         Self::Body,
@@ -177,7 +180,7 @@ impl Field {
         Self::Categories,
     ];
 
-    /// The field's name in plans, journal and settings.
+    /// Returns the field's name in plans, journal and settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -194,7 +197,7 @@ impl Field {
     }
 }
 
-/// A set of fields: what a side can hold, or what changed.
+/// A set of fields, for example those that a side can hold, or those that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FieldSet(u16);
@@ -205,62 +208,62 @@ impl FieldSet {
     /// Every field.
     pub const ALL: Self = Self(511);
 
-    /// This set without the fields of another.
+    /// Returns the fields that are not in `other`.
     #[must_use]
     pub const fn except(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// The set of these fields.
+    /// Returns the set of these fields.
     #[must_use]
     pub fn of(fields: &[Field]) -> Self {
         fields.iter().fold(Self::EMPTY, |set, &field| set.with(field))
     }
 
-    /// This set and one field more.
+    /// Returns the set with `field` added.
     #[must_use]
     pub const fn with(self, field: Field) -> Self {
         Self(self.0 | field as u16)
     }
 
-    /// This set without one field.
+    /// Returns the set with `field` removed.
     #[must_use]
     pub fn without(self, field: Field) -> Self {
         Self(self.0 & !(field as u16))
     }
 
-    /// Whether the field is in the set.
+    /// Returns whether `field` is in the set.
     #[must_use]
     pub fn contains(self, field: Field) -> bool {
         self.0 & field as u16 != 0
     }
 
-    /// The fields in both sets.
+    /// Returns the fields that are in both sets.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The fields in either set.
+    /// Returns the fields that are in either set.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether no field is in the set.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
 
-    /// The fields in the set, in the order of [`Field::ALL`].
+    /// Returns the fields in the set, in the order of [`Field::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Field> {
         Field::ALL.into_iter().filter(move |&field| self.contains(field))
     }
 }
 
 impl Task {
-    /// Takes the fields in `fields` over from `other`.
+    /// Replaces the fields in `fields` by those of `other`.
     pub fn take(&mut self, other: &Self, fields: FieldSet) {
         for field in fields.iter() {
             match field {

@@ -1,8 +1,9 @@
-//! The form in which texts of both sides are compared, and types that are stored as text.
+//! The normal form in which texts of both sides are compared, and a macro for types that are stored as text.
 
 use std::borrow::Cow;
 
-/// Conversions for a type that serde stores as its text: `#[serde(try_from = "String", into = "String")]`.
+/// Implements the conversions for a type that serde stores as text:
+/// `#[serde(try_from = "String", into = "String")]`.
 macro_rules! stored_as_text {
     ($name:ident, $error:ty) => {
         impl TryFrom<String> for $name {
@@ -20,18 +21,18 @@ macro_rules! stored_as_text {
 }
 pub(crate) use stored_as_text;
 
-/// Returns `text` as both sides can hold it: line breaks are `\n`, and control characters other than tab and `\n`, and the
-/// noncharacters U+FFFE and U+FFFF, are left out.
+/// Returns `text` in the form both sides can hold: line breaks are `\n`; control characters other than tab
+/// and `\n`, and the noncharacters U+FFFE and U+FFFF, are dropped.
 ///
-/// SharePoint stores characters that XML, and so Exchange, cannot carry. Each adapter normalises every text it reads, so that
-/// a character only one side can hold is never taken for an edit.
+/// SharePoint stores characters that XML, and therefore Exchange, cannot carry. Each adapter normalises every
+/// text it reads, so a character that only one side can hold is never taken for an edit.
 #[must_use]
 pub fn normal_text(text: &str) -> Cow<'_, str> {
     if !text.contains(|character: char| character == '\r' || !is_portable(character)) {
         return Cow::Borrowed(text);
     }
     let mut normal = String::with_capacity(text.len());
-    // Characters that are left out are dropped first: "\r\0\n" is one line break.
+    // Dropped characters go first: "\r\0\n" is one line break.
     let kept = |character: &char| *character == '\r' || is_portable(*character);
     let mut characters = text.chars().filter(kept).peekable();
     while let Some(character) = characters.next() {

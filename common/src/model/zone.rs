@@ -3,13 +3,13 @@
 use jiff::tz::TimeZone;
 use windows_timezones::WindowsTimezone;
 
-/// Returns the time zone of an IANA name (`Europe/Berlin`) or a Windows name (`W. Europe Standard Time`).
+/// Returns the time zone with this IANA name (`Europe/Berlin`) or Windows name (`W. Europe Standard Time`).
 #[must_use]
 pub fn zone_named(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok().or_else(|| zone_of_windows(name))
 }
 
-/// Returns the time zone of a Windows name.
+/// Returns the time zone with this Windows name.
 #[must_use]
 pub fn zone_of_windows(name: &str) -> Option<TimeZone> {
     let windows = name.parse::<WindowsTimezone>().ok()?;

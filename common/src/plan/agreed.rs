@@ -33,7 +33,7 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// The agreed form of a task.
+    /// Returns the agreed form of a task.
     #[must_use]
     pub fn of(task: &Task) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Agreed {
         }
     }
 
-    /// The agreed progress.
+    /// Returns the agreed progress.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
@@ -123,7 +123,7 @@ impl Agreed {
     }
 }
 
-/// The fields of `holds` in which `task` differs from what was agreed.
+/// Returns the fields of `holds` in which `task` differs from what was agreed.
 #[must_use]
 pub fn changed(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
     let now = Agreed::of(task);
@@ -150,7 +150,7 @@ fn same_progress(one: Progress, other: Progress) -> bool {
     one == other || (barely_begun(one) && barely_begun(other))
 }
 
-/// What status and percent mean together, given what the source held before.
+/// Returns what status and percent mean together, given what the source held before.
 ///
 /// A source lets people change one and forget the other: what was changed outranks what was not. With nothing known
 /// before, 100 % and `Completed` each mean done.
@@ -194,7 +194,7 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
     }
 }
 
-/// A digest of a description's visible text: both servers rewrite HTML, so only the text is compared. 0: no text.
+/// Returns a digest of a description's visible text: both servers rewrite HTML, so only the text is compared. 0: no text.
 fn body_digest(body: Option<&Body>) -> u64 {
     let Some(body) = body else { return 0 };
     let text = match body.kind {

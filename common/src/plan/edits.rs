@@ -8,7 +8,7 @@ use super::sides::{MailboxValue, SourceValue};
 use crate::model::{Field, FieldSet, Task};
 use crate::state::Link;
 
-/// The source's task with status and percent brought together.
+/// Returns the source's task with status and percent brought together.
 pub(super) fn meant(source: &SourceValue, link: Option<&Link>) -> Task {
     let raw = raw_progress(source);
     // Unchanged where it was: what was agreed then still holds.
@@ -83,17 +83,17 @@ pub(super) fn own(mailbox: &MailboxValue) -> FieldSet {
     own
 }
 
-/// The item's start, where the source cannot hold one.
+/// Returns the item's start, where the source cannot hold one.
 pub(super) fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date> {
     mailbox.task.start.filter(|_| !common.contains(Field::Start))
 }
 
-/// The fields that travel between this item and the source.
+/// Returns the fields that travel between this item and the source.
 pub(super) fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
     common.except(own(mailbox))
 }
 
-/// A mailbox moves one date with the other, so both are written together, if the source holds both.
+/// Returns a mailbox moves one date with the other, so both are written together, if the source holds both.
 pub(super) fn with_both_dates(fields: FieldSet, common: FieldSet) -> FieldSet {
     if fields.and(DATES).is_empty() {
         fields

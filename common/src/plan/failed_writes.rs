@@ -151,7 +151,7 @@ mod tests {
         LocationKey::sharepoint_list(name)
     }
 
-    /// How many failed writes of this scope, in these lists by turns, stop a pass; `None` where 40 do not.
+    /// Returns how many failed writes of this scope, in these lists by turns, stop a pass; `None` where 40 do not.
     fn stops_after(scope: Scope, lists: &[&str]) -> Option<usize> {
         let mut failed = FailedWrites::default();
         (1..=40)

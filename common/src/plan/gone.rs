@@ -13,7 +13,7 @@ use crate::model::{Percent, Status, Task};
 use crate::state::{LetGo, LetGoReason, Link};
 
 impl Decider<'_> {
-    /// The person deleted the copy, and the task is still there.
+    /// Returns the person deleted the copy, and the task is still there.
     pub(super) fn gone_from_mailbox(&self, link: &Link, source: &SourceValue) -> Verdict {
         let edited = self.is_edited_at_source(link, source);
         if link.removing {
@@ -42,7 +42,7 @@ impl Decider<'_> {
         }
     }
 
-    /// The copy lies in the mailbox's archive.
+    /// Returns the copy lies in the mailbox's archive.
     pub(super) fn archived(&self, link: &Link, source: &SourceValue) -> Verdict {
         let comes_back = self.is_edited_at_source(link, source) && !self.was_completed_long_ago(link, source);
         if link.removing || comes_back {

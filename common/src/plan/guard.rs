@@ -164,7 +164,7 @@ fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize
         .collect()
 }
 
-/// A task that the source itself said was deleted or reassigned was looked up by its key: that is no accident of a
+/// Returns a task that the source itself said was deleted or reassigned was looked up by its key: that is no accident of a
 /// container. What a mailbox folder or a vanished list no longer shows may be one.
 fn follows_a_container(action: &Action) -> bool {
     match action {

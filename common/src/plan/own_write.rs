@@ -6,7 +6,7 @@ use super::sides::{MailboxSide, Pair, SourceSide};
 use crate::model::FieldSet;
 use crate::state::{Link, Writing};
 
-/// The pair with a write that was cut off counted in, if it was done: what differs from what it left is an edit of a person,
+/// Returns the pair with a write that was cut off counted in, if it was done: what differs from what it left is an edit of a person,
 /// made since.
 ///
 /// An item in the mailbox says itself which write was the last one, also from the deleted items. A task at the source does not:
@@ -61,7 +61,7 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
     Some(counted)
 }
 
-/// Whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by
+/// Returns whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by
 /// more than somebody's one write. (Where versions do not count the writes, by anything.)
 pub(super) fn hides_own_write(pair: &Pair) -> bool {
     let (Some(Writing::Source { link }), SourceSide::Present(source)) = (&pair.writing, &pair.source) else {
@@ -73,7 +73,7 @@ pub(super) fn hides_own_write(pair: &Pair) -> bool {
     }
 }
 
-/// Whether the item, linked or perhaps just made, is not where it should be.
+/// Returns whether the item, linked or perhaps just made, is not where it should be.
 fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
     match mailbox {
         MailboxSide::Present(_) => false,

@@ -30,7 +30,7 @@ pub enum Absence {
 }
 
 impl Absence {
-    /// The reason in the journal.
+    /// Returns the reason in the journal.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

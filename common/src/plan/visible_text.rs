@@ -17,7 +17,7 @@ pub(super) fn visible_text(html: &str) -> String {
     text
 }
 
-/// What follows the tag (comment, style, script or head element) that `html` begins with.
+/// Returns what follows the tag (comment, style, script or head element) that `html` begins with.
 fn skip_tag(html: &str) -> &str {
     let end_of = |close: &str| {
         html.find(close)

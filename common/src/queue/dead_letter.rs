@@ -28,7 +28,7 @@ pub enum Letters {
 }
 
 impl Letters {
-    /// Whether this letter is meant when `taken` were taken already.
+    /// Returns whether this letter is meant when `taken` were taken already.
     #[must_use]
     pub(super) fn include(&self, id: &str, taken: u64) -> bool {
         match self {
@@ -38,7 +38,7 @@ impl Letters {
     }
 }
 
-/// A reason that fits into a header and a line.
+/// Returns a reason that fits into a header and a line.
 pub(super) fn bounded_reason(reason: &str) -> String {
     reason.chars().take(MAXIMUM_REASON).collect()
 }

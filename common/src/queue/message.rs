@@ -23,7 +23,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// The name as it is written in messages.
+    /// Returns the name as it is written in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The name as it is written in messages.
+    /// Returns the name as it is written in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ pub enum JobError {
 }
 
 impl SyncJob {
-    /// The job as bytes.
+    /// Returns the job as bytes.
     ///
     /// # Errors
     /// [`JobError::UserCount`] when it names no user or too many.
@@ -104,7 +104,7 @@ impl SyncJob {
         rmp_serde::to_vec_named(self).map_err(|error| JobError::Unreadable(error.to_string()))
     }
 
-    /// The job from bytes.
+    /// Returns the job from bytes.
     ///
     /// # Errors
     /// Says why the bytes cannot be used.
@@ -126,7 +126,7 @@ impl SyncJob {
         Ok(job)
     }
 
-    /// The failure of publishing this job.
+    /// Returns the failure of publishing this job.
     pub(super) fn refused(&self, error: &JobError) -> Failure {
         Failure::new(
             ErrorClass::Refused,

@@ -34,7 +34,7 @@ impl QueueName {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Background, Self::Interactive];
 
-    /// The name for logs, metrics and errors.
+    /// Returns the name for logs, metrics and errors.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,15 +63,15 @@ pub struct Depth {
 /// A job handed to a consumer. It is settled exactly once; dropped unsettled it is delivered again.
 #[async_trait]
 pub trait Delivery: Send + 'static {
-    /// The job, or why its bytes cannot be read.
+    /// Returns the job, or why its bytes cannot be read.
     fn job(&self) -> &Result<SyncJob, JobError>;
-    /// How often it was delivered before: 0 the first time.
+    /// Returns how often it was delivered before: 0 the first time.
     fn redelivered(&self) -> u32;
-    /// The trace whoever published it belonged to.
+    /// Returns the trace whoever published it belonged to.
     fn trace(&self) -> &TraceContext;
-    /// The work is done and its results are stored.
+    /// Returns the work is done and its results are stored.
     async fn acknowledge(self: Box<Self>) -> Result<(), Failure>;
-    /// The job can never be worked on: to the dead letters, with the reason.
+    /// Returns the job can never be worked on: to the dead letters, with the reason.
     async fn reject(self: Box<Self>, reason: &str) -> Result<(), Failure>;
     /// Somebody else should take it, soon. Counts as a delivery, so after `queue.delivery_limit` of them it goes to the
     /// dead letters.
@@ -81,7 +81,7 @@ pub trait Delivery: Send + 'static {
 /// One consumer. It holds at most as many unsettled deliveries as permits were given to it.
 #[async_trait]
 pub trait Consumer: Send + 'static {
-    /// The next delivery; `None` when the consumer or its connection ended and another must be opened.
+    /// Returns the next delivery; `None` when the consumer or its connection ended and another must be opened.
     async fn next(&mut self) -> Option<Box<dyn Delivery>>;
 }
 
@@ -95,12 +95,12 @@ seam! {
         async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure>;
         /// Opens a consumer that holds at most `permits` unsettled deliveries.
         async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;
-        /// What waits and what is being worked on.
+        /// Returns what waits and what is being worked on.
         async fn depth(&self, queue: QueueName) -> Result<Depth, Failure>;
         /// At most `limit` dead letters, oldest first. A broker lends them out while it lists them: who lists at the same
         /// moment in another process may see fewer.
         async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure>;
-        /// How many dead letters there are.
+        /// Returns how many dead letters there are.
         async fn dead_letter_count(&self) -> Result<u64, Failure>;
         /// Puts dead letters back into the queue they came from; how many. Each leaves the dead letters only after the queue
         /// took it, so it may come twice, but is never lost. Fails when the first one cannot be put back, or later with the
@@ -110,7 +110,7 @@ seam! {
         async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
     }
     told {
-        /// What happened between this process and the queue; all zero for a queue in this process.
+        /// Returns what happened between this process and the queue; all zero for a queue in this process.
         fn metrics(&self) -> QueueMetrics;
     }
 }

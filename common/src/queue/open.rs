@@ -32,7 +32,7 @@ pub async fn open_queue(
     }
 }
 
-/// The further authorities.
+/// Returns the further authorities.
 pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let Some(path) = &settings.authorities else {
         return Ok(Vec::new());

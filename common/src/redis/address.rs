@@ -37,7 +37,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The password, to be passed on and never shown.
+    /// Returns the password, to be passed on and never shown.
     pub(super) fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -57,14 +57,14 @@ pub(super) struct Address {
     pub(super) database: i64,
 }
 
-/// Whether the URL is for this module: its scheme is one of Redis'.
+/// Returns whether the URL is for this module: its scheme is one of Redis'.
 #[must_use]
 pub fn is_redis_url(url: &str) -> bool {
     url.split_once(':')
         .is_some_and(|(scheme, _)| kind(scheme).is_some())
 }
 
-/// The kind (of a sentinel without its master's name) and whether it is TLS.
+/// Returns the kind (of a sentinel without its master's name) and whether it is TLS.
 fn kind(scheme: &str) -> Option<(Kind, bool)> {
     let (base, form) = scheme
         .split_once('+')
@@ -102,7 +102,7 @@ impl Address {
         })
     }
 
-    /// The servers in words, without user and password.
+    /// Returns the servers in words, without user and password.
     pub(super) fn place(&self) -> String {
         let hosts: Vec<String> = self
             .hosts
@@ -124,7 +124,7 @@ impl Address {
     }
 }
 
-/// What is wrong, in words that hold no part of the URL after its scheme but the host and the path.
+/// Returns what is wrong, in words that hold no part of the URL after its scheme but the host and the path.
 fn parse(url: &str) -> Result<Address, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no \"://\"")?;
     let (mut kind, tls) = kind(scheme).ok_or("its scheme is not one of Redis'")?;

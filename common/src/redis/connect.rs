@@ -132,7 +132,7 @@ impl Connector {
         answer
     }
 
-    /// The present connection, or a new one; callers wait for one who makes it.
+    /// Returns the present connection, or a new one; callers wait for one who makes it.
     async fn connection(&self) -> Result<(Connection, u64), RedisError> {
         let mut slot = self.slot.lock().await;
         match &slot.0 {
@@ -213,7 +213,7 @@ fn no_answer(limit: Duration) -> RedisError {
     .into()
 }
 
-/// Whether the next call needs another connection.
+/// Returns whether the next call needs another connection.
 fn breaks(error: &RedisError) -> bool {
     // A master that became a replica keeps its connections: the sentinels know the new one.
     error.is_io_error()
@@ -221,7 +221,7 @@ fn breaks(error: &RedisError) -> bool {
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
-/// Whether the same call can be expected to work on a new connection.
+/// Returns whether the same call can be expected to work on a new connection.
 fn is_worth_another_try(error: &RedisError) -> bool {
     breaks(error) && !error.is_timeout() && !error.is_connection_refusal()
 }

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use super::trust;
 use crate::tls;
 
-/// What happened and what to do, without a secret: servers do not repeat passwords, and neither does this. `tls` says
+/// Returns what happened and what to do, without a secret: servers do not repeat passwords, and neither does this. `tls` says
 /// whether the connection is TLS.
 pub(super) fn explain(error: &RedisError, tls: bool) -> String {
     let said = error.to_string();
@@ -15,7 +15,7 @@ pub(super) fn explain(error: &RedisError, tls: bool) -> String {
     }
 }
 
-/// The server's own code, or the one its text starts with: errors inside a script are wrapped.
+/// Returns the server's own code, or the one its text starts with: errors inside a script are wrapped.
 fn codes(error: &RedisError) -> Vec<String> {
     let text = error.to_string();
     error
@@ -77,7 +77,7 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
     }
 }
 
-/// What an error code of the server means.
+/// Returns what an error code of the server means.
 fn by_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "NOAUTH" => "the server wants a password: put it into the URL",

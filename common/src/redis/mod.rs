@@ -100,13 +100,13 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// The servers in words, without user and password.
+    /// Returns the servers in words, without user and password.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.connector.place
     }
 
-    /// Whether keys of different slots are on different servers.
+    /// Returns whether keys of different slots are on different servers.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.connector.is_cluster()
@@ -210,7 +210,7 @@ pub struct LazyScript {
 }
 
 impl LazyScript {
-    /// A script of this text.
+    /// Returns a script of this text.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self {

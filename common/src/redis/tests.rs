@@ -22,7 +22,7 @@ async fn count(store: &RedisStore, key: &str, repeat: Repeat) -> Result<i64, Fai
         .await
 }
 
-/// The failure of a call that must fail.
+/// Returns the failure of a call that must fail.
 async fn refusal(store: &RedisStore) -> String {
     let failure = count(store, "n", Repeat::No).await.unwrap_err();
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::settings::read_authorities;
 /// The setting that names the file.
 pub(super) const SETTING: &str = "schedule.authorities";
 
-/// The machine's own authorities and those of the file.
+/// Returns the machine's own authorities and those of the file.
 ///
 /// # Errors
 /// The file cannot be read or holds something else than certificates of authorities.

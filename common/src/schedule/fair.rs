@@ -104,7 +104,7 @@ impl Usage {
         })
     }
 
-    /// A tenant's mean.
+    /// Returns a tenant's mean.
     #[must_use]
     pub fn of(&self, tenant: &TenantId) -> f64 {
         self.mean.get(tenant).copied().unwrap_or(0.0)
@@ -147,7 +147,7 @@ pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {
     whole(part.min(level.floor())).max(1)
 }
 
-/// What may be given to tenants at their cap of `room` permits that are left after the first round.
+/// Returns what may be given to tenants at their cap of `room` permits that are left after the first round.
 ///
 /// `heads` are the oldest tenants after that round (at most [`HEADS`]), `running` what is in flight with it, `minimum` the
 /// age of a due stamp, and `lasts` how long a slow batch may hold a permit.

@@ -27,7 +27,7 @@ pub struct Size {
     pub users_per_batch: usize,
 }
 
-/// When an idle user who would be due `due_after` from `now` is due instead: never later, and never before the minimum.
+/// Returns when an idle user who would be due `due_after` from `now` is due instead: never later, and never before the minimum.
 #[must_use]
 pub fn gather(pace: Pace, tenant: &TenantId, size: Size, now: Timestamp, due_after: Duration) -> Duration {
     if due_after <= pace.minimum || due_after > pace.maximum {

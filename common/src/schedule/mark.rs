@@ -26,7 +26,7 @@ pub struct Marked {
 }
 
 impl Marked {
-    /// Whether data were lost since `remembered` was left in the store.
+    /// Returns whether data were lost since `remembered` was left in the store.
     #[must_use]
     pub fn shows_loss(&self, remembered: Option<&Mark>) -> bool {
         if self.went_back {

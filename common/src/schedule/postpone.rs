@@ -187,7 +187,7 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
     }
 }
 
-/// How long after the last test a disabled user with so many failures is tested again: 1 h at first, doubled up to 24 h.
+/// Returns how long after the last test a disabled user with so many failures is tested again: 1 h at first, doubled up to 24 h.
 #[must_use]
 pub fn retest_after(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(FAILURES_BEFORE_DISABLED).min(5);
@@ -213,13 +213,13 @@ fn after_idle_cycles(pace: Pace, cycles: u32) -> Duration {
     pace.minimum + room * cycles / IDLE_CYCLES
 }
 
-/// The floor with a jitter that is the user's own, so that users throttled together do not come back together.
+/// Returns the floor with a jitter that is the user's own, so that users throttled together do not come back together.
 fn throttle_floor(user: &UserKey) -> Duration {
     let jitter = spread(user) % u64::try_from(THROTTLE_JITTER.as_millis()).unwrap_or(1);
     THROTTLE_FLOOR + Duration::from_millis(jitter)
 }
 
-/// A number that is always the same for a user and differs between users.
+/// Returns a number that is always the same for a user and differs between users.
 pub(super) fn spread(user: &UserKey) -> u64 {
     let tenant = user.tenant.as_str().bytes();
     hash(tenant.chain([b'/']).chain(user.user.as_str().bytes()))

@@ -312,7 +312,7 @@ async fn leading(schedule: &dyn Schedule, limits: &Limits, now: Timestamp) -> Re
     }
 }
 
-/// The youngest stamp that is due.
+/// Returns the youngest stamp that is due.
 fn cutoff(minimum: Duration, now: Timestamp) -> Timestamp {
     SignedDuration::try_from(minimum)
         .ok()
@@ -320,7 +320,7 @@ fn cutoff(minimum: Duration, now: Timestamp) -> Timestamp {
         .unwrap_or(Timestamp::MIN)
 }
 
-/// How many users of a tenant may be taken.
+/// Returns how many users of a tenant may be taken.
 fn allowance(limits: &Limits, head: &Head) -> usize {
     let users = match limits.tenant_in_flight {
         0 => usize::MAX,

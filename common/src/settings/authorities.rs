@@ -11,7 +11,7 @@ use crate::error::{Code, ErrorClass, Failure};
 /// Largest file of authorities read, in bytes.
 const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
-/// The file's certificates, each of which can be trusted; `setting` names the file in errors.
+/// Returns the file's certificates, each of which can be trusted; `setting` names the file in errors.
 ///
 /// # Errors
 /// The file cannot be read, is too large, holds no certificate in PEM form, or one that is damaged.

@@ -94,7 +94,7 @@ pub fn parse(
     Ok(settings)
 }
 
-/// An environment variable's text as the TOML value it most plainly is.
+/// Returns an environment variable's text as the TOML value it most plainly is.
 fn typed(text: &str) -> toml::Value {
     toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()

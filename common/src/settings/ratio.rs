@@ -11,7 +11,7 @@ pub struct Ratio(u32);
 const WHOLE: f64 = 1_000_000.0;
 
 impl Ratio {
-    /// A share in percent; above 100 it is 100.
+    /// Returns a share in percent; above 100 it is 100.
     #[must_use]
     pub const fn percent(percent: u32) -> Self {
         Self(if percent > 100 {
@@ -21,7 +21,7 @@ impl Ratio {
         })
     }
 
-    /// The share.
+    /// Returns the share.
     #[must_use]
     pub fn get(self) -> f64 {
         f64::from(self.0) / WHOLE

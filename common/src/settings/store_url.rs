@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// A failure that names the setting, the scheme found (never the rest of the URL, which may hold a password), and what
+/// Returns a failure that names the setting, the scheme found (never the rest of the URL, which may hold a password), and what
 /// is supported.
 pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Failure {
     let found = match url.split_once(':') {
@@ -20,7 +20,7 @@ pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Fail
     )
 }
 
-/// A store's URL as it may be shown: a password in it is replaced by `***`.
+/// Returns a store's URL as it may be shown: a password in it is replaced by `***`.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let hidden = |mut parsed: Url| {

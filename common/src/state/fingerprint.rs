@@ -57,7 +57,7 @@ impl<'a> IdleCheck<'a> {
 }
 
 impl Fingerprint {
-    /// The fingerprint as bytes.
+    /// Returns the fingerprint as bytes.
     ///
     /// # Errors
     /// When a value cannot be written; does not happen with values this type can hold.
@@ -65,7 +65,7 @@ impl Fingerprint {
         encode(self)
     }
 
-    /// The fingerprint from bytes.
+    /// Returns the fingerprint from bytes.
     ///
     /// # Errors
     /// Says why the bytes cannot be used; the user is then not idle.

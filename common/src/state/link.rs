@@ -63,7 +63,7 @@ pub enum Writing {
 }
 
 impl Link {
-    /// A copy that was found and is not brought into agreement yet.
+    /// Returns a copy that was found and is not brought into agreement yet.
     #[must_use]
     pub fn found(item: &str, change_key: &str, elsewhere: Option<String>) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Link {
         }
     }
 
-    /// Whether both sides are to be looked at whatever is reported.
+    /// Returns whether both sides are to be looked at whatever is reported.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.removing || self.unsent || !self.is_agreed() || self.has_lost_its_folder()
@@ -94,13 +94,13 @@ impl Link {
         self.elsewhere = None;
     }
 
-    /// Whether the item's folder went and the item was not made again yet.
+    /// Returns whether the item's folder went and the item was not made again yet.
     #[must_use]
     pub fn has_lost_its_folder(&self) -> bool {
         self.item.is_empty()
     }
 
-    /// Whether both sides ever agreed; if not, the link only tells where the copy is.
+    /// Returns whether both sides ever agreed; if not, the link only tells where the copy is.
     #[must_use]
     pub fn is_agreed(&self) -> bool {
         !self.version.is_empty()

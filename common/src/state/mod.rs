@@ -140,7 +140,7 @@ fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, StateError> {
 }
 
 impl SyncState {
-    /// The state as bytes.
+    /// Returns the state as bytes.
     ///
     /// # Errors
     /// When a value cannot be written; does not happen with values this type can hold.
@@ -148,7 +148,7 @@ impl SyncState {
         encode(self)
     }
 
-    /// The state from bytes.
+    /// Returns the state from bytes.
     ///
     /// # Errors
     /// Says why the bytes cannot be used; the caller then compares everything.
@@ -156,7 +156,7 @@ impl SyncState {
         decode(bytes)
     }
 
-    /// The state's fingerprint.
+    /// Returns the state's fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut linked: BTreeMap<LocationKey, Vec<i64>> = BTreeMap::new();
@@ -254,7 +254,7 @@ impl SyncState {
         }
     }
 
-    /// The location whose folder has this id.
+    /// Returns the location whose folder has this id.
     #[must_use]
     pub fn location_of_folder(&self, folder: &str) -> Option<&LocationKey> {
         self.locations

@@ -90,7 +90,7 @@ pub(super) fn exporting(
     Ok((reader, tracer))
 }
 
-/// The addresses of the two signals below a receiver's base address.
+/// Returns the addresses of the two signals below a receiver's base address.
 fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
     let refused = |error: String| TelemetryError::Endpoint {
         endpoint: shown(endpoint),
@@ -112,7 +112,7 @@ fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
     Ok((format!("{base}/v1/traces"), format!("{base}/v1/metrics")))
 }
 
-/// An address without what may be secret in it.
+/// Returns an address without what may be secret in it.
 fn shown(endpoint: &str) -> String {
     match Url::parse(endpoint) {
         Ok(mut url) => {

@@ -14,7 +14,7 @@ use super::TelemetryError;
 use super::spans;
 use crate::settings::{LogFormat, LogSettings};
 
-/// The layer that writes log lines.
+/// Returns the layer that writes log lines.
 pub(super) fn layer<S>(settings: &LogSettings) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -97,7 +97,7 @@ pub fn init(
 }
 
 impl Telemetry {
-    /// The process's metrics.
+    /// Returns the process's metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

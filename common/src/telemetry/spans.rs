@@ -12,7 +12,7 @@ use crate::trace::TraceContext;
 /// Target of every span that belongs to the trace; log lines do not show them.
 pub const TARGET: &str = "tasksync::trace";
 
-/// The context of a span for the message it sends; empty when nobody traces.
+/// Returns the context of a span for the message it sends; empty when nobody traces.
 #[must_use]
 pub fn context_of(span: &Span) -> TraceContext {
     if span.is_disabled() {
@@ -54,13 +54,13 @@ pub fn failed(span: &Span, kind: &str) {
     span.record("error.type", kind);
 }
 
-/// A number as a span's field: traces know signed numbers only, and show others as text.
+/// Returns a number as a span's field: traces know signed numbers only, and show others as text.
 #[must_use]
 pub fn number(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// The fields are at fixed places: [`TraceContext`] holds valid ones only.
+/// Returns the fields are at fixed places: [`TraceContext`] holds valid ones only.
 fn remote(context: &TraceContext) -> Option<SpanContext> {
     let mut parts = context.traceparent()?.split('-').skip(1);
     let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);

@@ -33,7 +33,7 @@ fn free_ports() -> [u16; 3] {
 }
 
 impl Broker {
-    /// A running node; `None`, told on standard output, where RabbitMQ is not installed.
+    /// Returns a running node; `None`, told on standard output, where RabbitMQ is not installed.
     pub(crate) async fn start() -> Option<Self> {
         let Some(server) = installed() else {
             assert_ne!(

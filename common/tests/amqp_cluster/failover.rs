@@ -30,7 +30,7 @@ fn names(queue: &Value, which: &str) -> BTreeSet<String> {
 }
 
 impl Alone {
-    /// The node that leads the queue of background jobs.
+    /// Returns the node that leads the queue of background jobs.
     async fn leader(&self) -> &'static RabbitMq {
         let name = in_time("a leader", async || {
             let queue = self.queue("background").await;
@@ -41,7 +41,7 @@ impl Alone {
         self.node(&name)
     }
 
-    /// The node a connection goes to; `purpose` as in its name, `tasksync PURPOSE`.
+    /// Returns the node a connection goes to; `purpose` as in its name, `tasksync PURPOSE`.
     async fn node_of(&self, purpose: &str) -> &'static RabbitMq {
         let path = format!("/api/vhosts/{}/connections", self.name);
         let node = in_time("the connection to be listed", async || {

@@ -36,13 +36,13 @@ pub(crate) struct Vhost<G> {
     _use: G,
 }
 
-/// A virtual host beside others; nothing when RabbitMQ is not installed.
+/// Returns a virtual host beside others; nothing when RabbitMQ is not installed.
 pub(crate) async fn shared() -> Option<Vhost<RwLockReadGuard<'static, ()>>> {
     let cluster = cluster().await?;
     Some(Vhost::new(cluster, USE.read().await).await)
 }
 
-/// A virtual host of a whole cluster while nobody else uses it; it may be broken.
+/// Returns a virtual host of a whole cluster while nobody else uses it; it may be broken.
 pub(crate) async fn alone() -> Option<Vhost<RwLockWriteGuard<'static, ()>>> {
     let cluster = cluster().await?;
     let guard = USE.write().await;
@@ -72,7 +72,7 @@ impl<G> Vhost<G> {
         vhost
     }
 
-    /// The URL the product is given: every node, and the virtual host.
+    /// Returns the URL the product is given: every node, and the virtual host.
     pub(crate) fn url(&self) -> String {
         format!("{}/{}", self.cluster.url(), self.name)
     }
@@ -91,7 +91,7 @@ impl<G> Vhost<G> {
         .await
     }
 
-    /// What the management API of a node that runs says about a queue.
+    /// Returns what the management API of a node that runs says about a queue.
     pub(crate) async fn queue(&self, name: &str) -> Value {
         let path = format!("/api/queues/{}/tasksync.tasks.{name}", self.name);
         self.ask("GET", &path, None).await
@@ -113,7 +113,7 @@ impl<G> Vhost<G> {
         }
     }
 
-    /// The node of this name.
+    /// Returns the node of this name.
     pub(crate) fn node(&self, name: &str) -> &'static RabbitMq {
         let mut nodes = self.cluster.nodes().iter();
         nodes.find(|node| node.node() == name).unwrap()

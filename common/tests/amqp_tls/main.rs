@@ -41,7 +41,7 @@ struct Bench {
 
 static BENCH: OnceCell<Option<Bench>> = OnceCell::const_new();
 
-/// A broker with a certificate for `localhost` only. It ends with the program.
+/// Returns a broker with a certificate for `localhost` only. It ends with the program.
 async fn bench() -> Option<&'static Bench> {
     let start = async {
         let authority = PrivateAuthority::generate().unwrap();

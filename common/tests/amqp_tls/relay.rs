@@ -14,7 +14,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay to a port of this machine.
+    /// Returns a relay to a port of this machine.
     pub(crate) async fn start(to: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -38,7 +38,7 @@ impl Relay {
         self.port
     }
 
-    /// Whether a text went over the relay in a readable form.
+    /// Returns whether a text went over the relay in a readable form.
     pub(crate) fn saw(&self, text: &str) -> bool {
         let heard = self.heard.lock().unwrap();
         let mut directions = heard.iter();

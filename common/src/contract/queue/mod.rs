@@ -31,7 +31,7 @@ pub fn settings() -> QueueSettings {
     }
 }
 
-/// A job with this number as its id.
+/// Returns a job with this number as its id.
 #[must_use]
 pub fn job(number: u128) -> SyncJob {
     SyncJob {
@@ -55,7 +55,7 @@ async fn publish(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range
     }
 }
 
-/// The next delivery of an open consumer.
+/// Returns the next delivery of an open consumer.
 pub async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
     tokio::time::timeout(PATIENCE, consumer.next())
         .await
@@ -63,7 +63,7 @@ pub async fn next(consumer: &mut Box<dyn Consumer>) -> Box<dyn Delivery> {
         .expect("an open consumer")
 }
 
-/// The number of the delivered job.
+/// Returns the number of the delivered job.
 pub fn number(delivery: &dyn Delivery) -> u128 {
     delivery.job().as_ref().unwrap().id.as_u128()
 }

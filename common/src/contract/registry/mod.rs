@@ -19,7 +19,7 @@ use crate::registry::{
 
 use super::{key, tenant_id, user_id};
 
-/// A time so many seconds (and a few microseconds, which must not be lost) after the start of the tests' day.
+/// Returns a time so many seconds (and a few microseconds, which must not be lost) after the start of the tests' day.
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_microsecond(1_795_000_000_000_123 + seconds * 1_000_000).unwrap()
 }

@@ -17,7 +17,7 @@ use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Renewed, 
 /// Long enough to hold for a whole test.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// A stamp so long before the schedule's present time that it is due, and so many seconds after the oldest.
+/// Returns a stamp so long before the schedule's present time that it is due, and so many seconds after the oldest.
 async fn stamp(schedule: &dyn Schedule, seconds: i64) -> Timestamp {
     let hour = SignedDuration::from_hours(24);
     // Whole seconds, so that an adapter that counts in milliseconds or microseconds keeps it.
@@ -71,7 +71,7 @@ async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
         .collect()
 }
 
-/// A first success of each of these users.
+/// Returns a first success of each of these users.
 #[must_use]
 pub fn successes(users: &[UserId], due_after: Duration) -> Vec<Finish> {
     users

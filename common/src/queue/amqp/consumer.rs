@@ -153,7 +153,7 @@ impl Settlement {
         self.finish("giving a job back", settled).await
     }
 
-    /// A settlement after the end of its epoch is dropped: on another channel the number would mean another job.
+    /// Returns a settlement after the end of its epoch is dropped: on another channel the number would mean another job.
     async fn finish(
         &self,
         doing: &str,

@@ -17,18 +17,18 @@ mod reply {
     pub(super) const NOT_ALLOWED: u16 = 530;
 }
 
-/// What an error of the client means; `doing` says what was tried, on which queue or host.
+/// Returns what an error of the client means; `doing` says what was tried, on which queue or host.
 pub(super) fn failure(error: &lapin::Error, doing: &str) -> Failure {
     let (class, code) = classify(error.kind());
     Failure::new(class, code, format!("{doing}: {}", words(error.kind())))
 }
 
-/// A call that got no answer in time.
+/// Returns a call that got no answer in time.
 pub(super) fn timed_out(doing: &str, after: std::time::Duration) -> Failure {
     unavailable(format!("{doing}: no answer within {} ms", after.as_millis()))
 }
 
-/// The broker cannot be used now, and may be later.
+/// Returns the broker cannot be used now, and may be later.
 pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
     Failure::new(ErrorClass::Transient, Code::QueueUnavailable, detail)
 }
@@ -41,7 +41,7 @@ pub(super) fn unknown(mut failure: Failure) -> Failure {
     failure
 }
 
-/// A job that came back because no queue of that name exists.
+/// Returns a job that came back because no queue of that name exists.
 pub(super) fn unroutable(queue: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
@@ -50,7 +50,7 @@ pub(super) fn unroutable(queue: &str) -> Failure {
     )
 }
 
-/// The broker stopped taking jobs because of an alarm.
+/// Returns the broker stopped taking jobs because of an alarm.
 pub(super) fn blocked(reason: &str) -> Failure {
     unavailable(format!(
         "the broker takes no jobs until its alarm ends: {}",

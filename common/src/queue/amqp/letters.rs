@@ -201,7 +201,7 @@ impl<'a> Look<'a> {
         Ok(look)
     }
 
-    /// The next letter; `None` when all came, or the rest is with somebody else.
+    /// Returns the next letter; `None` when all came, or the rest is with somebody else.
     async fn next(&mut self) -> Option<Lent> {
         if self.left == 0 {
             return None;
@@ -264,7 +264,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// How many dead letters there are.
+/// Returns how many dead letters there are.
 pub(super) async fn count(core: &Core, channel: &Channel) -> Result<u64, Failure> {
     let dead = core.topology.dead();
     let look = channel.queue_declare(

@@ -178,13 +178,13 @@ impl Link {
         Ok(link)
     }
 
-    /// A further channel, for what may end it.
+    /// Returns a further channel, for what may end it.
     pub(super) async fn another_channel(&self, core: &Core) -> Result<Channel, Failure> {
         core.answer("opening a channel", self.connection.create_channel())
             .await
     }
 
-    /// Whether the epoch goes on.
+    /// Returns whether the epoch goes on.
     pub(super) fn is_alive(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
     }
@@ -292,7 +292,7 @@ impl Lasting {
         }
     }
 
-    /// The link, opened if need be. Who waits while another tries shares what comes of it.
+    /// Returns the link, opened if need be. Who waits while another tries shares what comes of it.
     pub(super) async fn get(&self) -> Result<Arc<Link>, Failure> {
         let mut slot = self.slot.lock().await;
         if let Some(link) = &slot.link

@@ -28,7 +28,7 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 const DEATH_REASON: &str = "x-first-death-reason";
 const DEATH_QUEUE: &str = "x-first-death-queue";
 
-/// The properties of a job's message.
+/// Returns the properties of a job's message.
 pub(super) fn properties(job: &SyncJob, trace: &TraceContext) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: &str| {
@@ -54,7 +54,7 @@ pub(super) fn properties(job: &SyncJob, trace: &TraceContext) -> BasicProperties
         .with_headers(headers)
 }
 
-/// The same message as a dead letter: where it came from and why it was given up.
+/// Returns the same message as a dead letter: where it came from and why it was given up.
 pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -> BasicProperties {
     let mut headers = carried(properties);
     headers.insert(
@@ -65,7 +65,7 @@ pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -
     again(properties, headers)
 }
 
-/// The same message as a new one, without what it met before.
+/// Returns the same message as a new one, without what it met before.
 pub(super) fn replayed(properties: &BasicProperties) -> BasicProperties {
     again(properties, carried(properties))
 }
@@ -94,7 +94,7 @@ fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
     new
 }
 
-/// The headers that belong to the job: neither the broker's nor those of an earlier rejection.
+/// Returns the headers that belong to the job: neither the broker's nor those of an earlier rejection.
 fn carried(properties: &BasicProperties) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
@@ -121,7 +121,7 @@ fn text(properties: &BasicProperties, name: &str) -> Option<String> {
     }
 }
 
-/// The trace of whoever published it.
+/// Returns the trace of whoever published it.
 pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
     TraceContext::from_headers(
         text(properties, TRACE_PARENT).as_deref(),
@@ -129,7 +129,7 @@ pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
     )
 }
 
-/// How often it was delivered before. Quorum queues count; where the count is missing the broker's flag still tells
+/// Returns how often it was delivered before. Quorum queues count; where the count is missing the broker's flag still tells
 /// whether it was delivered at all.
 pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
     let count = match header(properties, DELIVERY_COUNT) {
@@ -145,7 +145,7 @@ pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
     count.unwrap_or_else(|| u32::from(flag))
 }
 
-/// What a dead letter is named by: the job's id, else the message's own, else a digest of its body.
+/// Returns what a dead letter is named by: the job's id, else the message's own, else a digest of its body.
 pub(super) fn letter_id(
     job: &Result<SyncJob, JobError>,
     properties: &BasicProperties,
@@ -172,7 +172,7 @@ pub(super) fn letter_reason(properties: &BasicProperties) -> String {
     }
 }
 
-/// The broker's name of the queue a dead letter came from.
+/// Returns the broker's name of the queue a dead letter came from.
 pub(super) fn letter_queue(properties: &BasicProperties) -> Option<String> {
     text(properties, REJECTED_FROM).or_else(|| text(properties, DEATH_QUEUE))
 }

@@ -36,7 +36,7 @@ pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<Rus
         .map_err(wrong)
 }
 
-/// What a failed handshake means, where operators meet it often.
+/// Returns what a failed handshake means, where operators meet it often.
 pub(super) fn words(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let words = match error {

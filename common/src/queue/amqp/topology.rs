@@ -100,7 +100,7 @@ impl Topology {
         }
     }
 
-    /// The broker's name of a queue.
+    /// Returns the broker's name of a queue.
     pub(super) fn name(&self, queue: QueueName) -> &str {
         match queue {
             QueueName::Background => &self.background,
@@ -113,12 +113,12 @@ impl Topology {
         self.maximum_length
     }
 
-    /// The broker's name of the dead letters.
+    /// Returns the broker's name of the dead letters.
     pub(super) fn dead(&self) -> &str {
         &self.dead
     }
 
-    /// The queue with this name at the broker.
+    /// Returns the queue with this name at the broker.
     pub(super) fn queue(&self, name: &str) -> Option<QueueName> {
         QueueName::ALL.into_iter().find(|queue| self.name(*queue) == name)
     }
@@ -199,7 +199,7 @@ impl Queue {
     }
 }
 
-/// The queues as RabbitMQ's definitions file names them, for an operator who makes them (`queue.declare = "check"`).
+/// Returns the queues as RabbitMQ's definitions file names them, for an operator who makes them (`queue.declare = "check"`).
 #[must_use]
 pub fn definitions(settings: &QueueSettings, claim_lifetime: Duration, vhost: &str) -> Value {
     let topology = Topology::new(settings, claim_lifetime);

@@ -45,7 +45,7 @@ impl Lane {
         self.ready.push_front(message);
     }
 
-    /// A new consumer; its number.
+    /// Returns a new consumer; its number.
     pub(super) fn open(&mut self, permits: usize) -> u64 {
         self.last_taker += 1;
         self.takers.insert(
@@ -69,7 +69,7 @@ impl Lane {
         }
     }
 
-    /// The oldest message, if this consumer has a free permit for it.
+    /// Returns the oldest message, if this consumer has a free permit for it.
     pub(super) fn take(&mut self, id: u64) -> Option<Message> {
         let taker = self
             .takers

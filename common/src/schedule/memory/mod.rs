@@ -37,7 +37,7 @@ impl std::fmt::Debug for MemorySchedule {
 }
 
 impl MemorySchedule {
-    /// An empty order. `minimum` is `schedule.minimum_time_between_user_syncs`: users are due when their stamp is so old.
+    /// Returns an empty order. `minimum` is `schedule.minimum_time_between_user_syncs`: users are due when their stamp is so old.
     #[must_use]
     pub fn new(clock: SharedClock, minimum: Duration) -> Self {
         // Numbers start at the time, so that those of an order that was lost with its process are never used again.
@@ -48,7 +48,7 @@ impl MemorySchedule {
         }
     }
 
-    /// The state, and the time of this change.
+    /// Returns the state, and the time of this change.
     fn enter(&self) -> (MutexGuard<'_, State>, Timestamp) {
         // Every change leaves the state whole before anything can fail, so a panic elsewhere does not spoil it.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl MemorySchedule {
     }
 }
 
-/// A duration that can be added to a time; absurdly long ones become a century.
+/// Returns a duration that can be added to a time; absurdly long ones become a century.
 fn span(duration: Duration) -> SignedDuration {
     const CENTURY: SignedDuration = SignedDuration::from_hours(100 * 365 * 24);
     SignedDuration::try_from(duration).unwrap_or(CENTURY).min(CENTURY)

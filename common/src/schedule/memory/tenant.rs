@@ -72,7 +72,7 @@ impl Intervals {
         self.seconds.push_back(seconds);
     }
 
-    /// The nearest-rank percentiles asked for.
+    /// Returns the nearest-rank percentiles asked for.
     pub(super) fn percentiles<const N: usize>(&self, percents: [usize; N]) -> [Option<u64>; N] {
         let mut sorted: Vec<u64> = self.seconds.iter().copied().collect();
         sorted.sort_unstable();
@@ -138,7 +138,7 @@ impl Tenant {
         &self.users
     }
 
-    /// The oldest stamp of those who wait.
+    /// Returns the oldest stamp of those who wait.
     pub(super) fn head(&self) -> Option<Timestamp> {
         self.order.first().map(|(stamp, _)| *stamp)
     }

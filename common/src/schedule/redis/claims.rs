@@ -206,7 +206,7 @@ impl Claims for RedisSchedule {
     }
 }
 
-/// The users at these places.
+/// Returns the users at these places.
 fn named(users: &[UserId], places: &[i64]) -> Vec<UserId> {
     places
         .iter()

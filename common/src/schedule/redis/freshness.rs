@@ -11,7 +11,7 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
 use crate::schedule::{Cursor, Freshness, Page, Summary, UserStatus};
 
-/// A cursor as Redis has it; one made elsewhere starts over.
+/// Returns a cursor as Redis has it; one made elsewhere starts over.
 fn redis_cursor(after: Option<&Cursor>) -> String {
     after
         .and_then(|Cursor(text)| text.parse::<u64>().ok())
@@ -19,7 +19,7 @@ fn redis_cursor(after: Option<&Cursor>) -> String {
         .to_string()
 }
 
-/// A cursor as Redis answered it; 0 is the end.
+/// Returns a cursor as Redis answered it; 0 is the end.
 fn next_cursor(next: String) -> Option<Cursor> {
     (next != "0").then_some(Cursor(next))
 }

@@ -186,7 +186,7 @@ impl Index {
             .collect()
     }
 
-    /// The mark's number as this process was told it last.
+    /// Returns the mark's number as this process was told it last.
     pub(super) fn acknowledged(&self) -> u64 {
         count(self.acknowledged.load(Ordering::SeqCst))
     }

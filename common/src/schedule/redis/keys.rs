@@ -19,7 +19,7 @@ impl Keys {
         }
     }
 
-    /// The keys of one tenant, in the order `tenant.lua` has them; all in one slot.
+    /// Returns the keys of one tenant, in the order `tenant.lua` has them; all in one slot.
     pub(super) fn tenant(&self, tenant: &TenantId) -> Vec<String> {
         [
             "due",

@@ -87,7 +87,7 @@ impl RedisSchedule {
         ))
     }
 
-    /// The order of work under these keys. `minimum` is `schedule.minimum_time_between_user_syncs`.
+    /// Returns the order of work under these keys. `minimum` is `schedule.minimum_time_between_user_syncs`.
     #[must_use]
     pub fn new(store: RedisStore, prefix: &str, minimum: Duration) -> Self {
         let keys = Keys::new(prefix);

@@ -163,7 +163,7 @@ fn seconds(from: i64, to: i64) -> u64 {
     count(to.saturating_sub(from) / 1_000_000)
 }
 
-/// The nearest-rank percentiles asked for.
+/// Returns the nearest-rank percentiles asked for.
 fn percentiles<const N: usize>(mut seconds: Vec<i64>, percents: [usize; N]) -> [Option<u64>; N] {
     seconds.sort_unstable();
     percents.map(|percent| {

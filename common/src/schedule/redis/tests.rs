@@ -130,7 +130,7 @@ async fn claim(
     }
 }
 
-/// A change by a process that ended before it could bring the index in step.
+/// Returns a change by a process that ended before it could bring the index in step.
 async fn cut_off(
     schedule: &RedisSchedule,
     tenant: &str,

@@ -11,12 +11,12 @@ use crate::schedule::History;
 /// Scores are doubles; whole numbers beyond this are not exact.
 const LARGEST: i64 = (1 << 53) - 1;
 
-/// A time as a score, held inside what a score can say exactly (the years up to 2255).
+/// Returns a time as a score, held inside what a score can say exactly (the years up to 2255).
 pub(super) fn score(at: Timestamp) -> i64 {
     at.as_microsecond().clamp(-LARGEST, LARGEST)
 }
 
-/// A score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
+/// Returns a score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "scores are whole microseconds that fit; others saturate"
@@ -25,12 +25,12 @@ pub(super) fn whole(score: f64) -> i64 {
     score as i64
 }
 
-/// A score as a time.
+/// Returns a score as a time.
 pub(super) fn time(score: i64) -> Timestamp {
     Timestamp::from_microsecond(score).unwrap_or(if score < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
-/// A duration in microseconds; absurdly long ones become a century.
+/// Returns a duration in microseconds; absurdly long ones become a century.
 pub(super) fn micros(duration: Duration) -> i64 {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(LARGEST)
@@ -45,12 +45,12 @@ pub(super) fn arg(value: impl ToString) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// An optional number as a script's argument: '' for none.
+/// Returns an optional number as a script's argument: '' for none.
 pub(super) fn optional(value: Option<i64>) -> Vec<u8> {
     value.map(arg).unwrap_or_default()
 }
 
-/// A count or a number of a claim or leadership; never negative in data that are tasksync's.
+/// Returns a count or a number of a claim or leadership; never negative in data that are tasksync's.
 pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
@@ -114,7 +114,7 @@ impl Record {
     }
 }
 
-/// A record up to the last attempt; the script adds the times, which are the server's.
+/// Returns a record up to the last attempt; the script adds the times, which are the server's.
 pub(super) fn pack_history(history: History) -> Vec<u8> {
     // An array of four, as msgpack has it.
     const FOUR: u8 = 0x94;
@@ -126,7 +126,7 @@ pub(super) fn pack_history(history: History) -> Vec<u8> {
     packed
 }
 
-/// The users of a batch, which the scripts pack with their stamps by turns.
+/// Returns the users of a batch, which the scripts pack with their stamps by turns.
 pub(super) fn unpack_batch(bytes: &[u8]) -> Result<HashSet<&str>, Failure> {
     let batch: Vec<&str> =
         rmp_serde::from_slice(bytes).map_err(|error| unreadable("a batch of claims", &error))?;
@@ -141,7 +141,7 @@ pub(super) fn pack_failure(failure: &Failure) -> Vec<u8> {
     })
 }
 
-/// A failure saved by another build may have a code this one does not know; it is shown as unknown and not in the way.
+/// Returns a failure saved by another build may have a code this one does not know; it is shown as unknown and not in the way.
 pub(super) fn unpack_failure(bytes: &[u8]) -> Failure {
     rmp_serde::from_slice(bytes).unwrap_or_else(|error| {
         Failure::new(

@@ -26,7 +26,7 @@ fn now() -> Timestamp {
     "2026-11-22T14:00:00Z".parse().unwrap()
 }
 
-/// A stamp so many seconds old.
+/// Returns a stamp so many seconds old.
 fn old(seconds: u64) -> Timestamp {
     now() - Duration::from_secs(seconds)
 }

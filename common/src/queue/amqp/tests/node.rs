@@ -28,7 +28,7 @@ struct Api {
 }
 
 impl Node {
-    /// A fresh vhost; `None`, told on standard output, when the environment names no broker.
+    /// Returns a fresh vhost; `None`, told on standard output, when the environment names no broker.
     pub(super) fn new() -> Option<Self> {
         let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
         let (Some(url), Some(api)) = (
@@ -71,14 +71,14 @@ impl Node {
         format!("{}/{}", self.base, self.vhost)
     }
 
-    /// The URL with another account.
+    /// Returns the URL with another account.
     pub(super) fn url_of(&self, user: &str, password: &str) -> String {
         let (scheme, rest) = self.base.split_once("://").unwrap();
         let hosts = rest.rsplit('@').next().unwrap();
         format!("{scheme}://{user}:{password}@{hosts}/{}", self.vhost)
     }
 
-    /// The settings with this vhost's URL.
+    /// Returns the settings with this vhost's URL.
     pub(super) fn settings(&self, settings: QueueSettings) -> QueueSettings {
         QueueSettings {
             url: self.url(),
