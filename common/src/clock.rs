@@ -1,11 +1,11 @@
-//! Time as a parameter: nothing else in the project reads a clock.
+//! The clock as a parameter. Nothing else in the project reads a clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Where the time comes from.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
@@ -33,7 +33,7 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// Returns a clock that shows `start` (to the microsecond).
+    /// Returns a clock that shows `start`, to the microsecond.
     #[must_use]
     pub fn at(start: Timestamp) -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(start.as_microsecond())))

@@ -1,7 +1,7 @@
-//! Whether a process is ready and lives: what it needs, and the signs of life of its loops.
+//! Whether a process is ready and alive: the stores it needs, and the heartbeats of its loops.
 //!
-//! Whoever watches the process asks without a token, so answers about the stores are kept for a second: asking often
-//! costs the stores nothing.
+//! Probes ask without a token, so answers about the stores are cached for a second: frequent probes cost the
+//! stores nothing.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,42 +18,42 @@ use crate::queue::{JobQueue, QueueName};
 use crate::registry::Registry;
 use crate::schedule::Schedule;
 
-/// What does not answer within this time is missing.
+/// Timeout of a store's answer; later it counts as missing.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Answers hold this long.
+/// How long answers are cached.
 const LIFETIME: Duration = Duration::from_secs(1);
 
 /// Something the process needs and does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// What it is: `registry`, `schedule`, `queue`, …
+    /// Its name: `registry`, `schedule`, `queue`, …
     pub what: &'static str,
-    /// Why; `None` when there is nothing wrong with it (the process is stopping).
+    /// The failure; `None` when nothing is wrong with it (the process is stopping).
     pub why: Option<Failure>,
 }
 
-/// What was asked, and how it answered.
+/// The names of what was asked, each with its answer.
 type Answers = Vec<(&'static str, Result<(), Failure>)>;
 type Ask = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
 
-/// How it is known whether one thing is there.
+/// How the process learns whether one needed thing is available.
 enum Need {
-    /// Whoever works with it said so.
+    /// The part of the process that works with it reports its state.
     Told(Result<(), Failure>),
-    /// It is asked; the code stands for "no answer".
+    /// It is asked; the code is used when there is no answer.
     Asked(Code, Ask),
 }
 
 struct Inner {
-    /// In the order they were named first.
+    /// In the order of their first mention.
     needs: Mutex<Vec<(&'static str, Need)>>,
     pulses: Mutex<Vec<Pulse>>,
     stopping: CancellationToken,
-    /// What was asked last, and the answers.
+    /// The last answers and when they were asked for.
     last: tokio::sync::Mutex<Option<(Instant, Answers)>>,
 }
 
-/// What one process needs to be ready, and its signs of life. Clones share it.
+/// What one process needs to be ready, and the heartbeats of its loops. Clones share it.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
@@ -63,7 +63,8 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Health {
-    /// Returns a process that needs nothing yet; from the moment `stopping` is cancelled it is not ready.
+    /// Returns the health of a process that needs nothing yet. From the moment `stopping` is cancelled it is
+    /// not ready.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
         Self(Arc::new(Inner {
@@ -74,13 +75,13 @@ impl Health {
         }))
     }
 
-    /// Says whether something needed is there.
+    /// Records whether something the process needs is available.
     pub fn tell(&self, what: &'static str, state: Result<(), Failure>) {
         self.put(what, Need::Told(state));
     }
 
-    /// Asks for something needed from now on, whenever somebody wants to know. `code` stands for no answer within 5
-    /// seconds.
+    /// Has something the process needs asked whenever a probe wants to know. `code` is reported if there is
+    /// no answer within 5 seconds.
     pub fn ask<F>(&self, what: &'static str, code: Code, ask: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -88,7 +89,7 @@ impl Health {
         self.put(what, Need::Asked(code, Arc::new(move || ask().boxed())));
     }
 
-    /// Asks the three stores from now on, as `registry`, `schedule` and `queue`.
+    /// Has the three stores asked from now on, as `registry`, `schedule` and `queue`.
     pub fn ask_stores(
         &self,
         registry: Arc<dyn Registry>,
@@ -117,12 +118,12 @@ impl Health {
         }
     }
 
-    /// Watches a loop's signs of life.
+    /// Adds a loop's pulse to those that [`Self::stuck`] checks.
     pub fn watch(&self, pulse: Pulse) {
         held(&self.0.pulses).push(pulse);
     }
 
-    /// Returns what is missing now; empty when the process is ready.
+    /// Returns what is missing now; empty if the process is ready.
     pub async fn missing(&self) -> Vec<Missing> {
         let mut last = self.0.last.lock().await;
         let asked = match &*last {
@@ -140,7 +141,8 @@ impl Health {
             .filter_map(|(what, need)| {
                 let state = match need {
                     Need::Told(state) => Some(state),
-                    // Not in the answers only if it was named during the asking; the next look asks it.
+                    // Absent from the answers only if it was registered while they were collected; the next
+                    // probe asks it.
                     Need::Asked(..) => asked
                         .iter()
                         .find(|(name, _)| name == what)
@@ -159,7 +161,7 @@ impl Health {
         missing
     }
 
-    /// Returns whether everything that is asked was asked.
+    /// Returns whether `answers` covers everything that has to be asked.
     fn covered_by(&self, answers: &[(&'static str, Result<(), Failure>)]) -> bool {
         held(&self.0.needs).iter().all(|(what, need)| match need {
             Need::Told(_) => true,
@@ -188,7 +190,8 @@ impl Health {
         .await
     }
 
-    /// Loops that gave no sign of life for longer than they may, and for how long; empty when the process lives.
+    /// Returns the loops that have not beaten within their limits, and for how long; empty if the process is
+    /// alive.
     #[must_use]
     pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
         held(&self.0.pulses)
@@ -198,18 +201,19 @@ impl Health {
     }
 }
 
-/// The sign of life of one loop. Clones share it. A loop that has not begun or has ended is never stuck.
+/// The heartbeat of one loop. Clones share it. A loop that has not begun or has ended is never stuck.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     name: &'static str,
     limit: Duration,
     base: Instant,
-    /// Milliseconds from `base` to the last beat, plus 1; 0 at rest.
+    /// Milliseconds from `base` to the last beat, plus 1; 0 while the loop is not running.
     last: Arc<AtomicU64>,
 }
 
 impl Pulse {
-    /// At rest. Once the loop beats, a pause longer than `limit` means that it is stuck.
+    /// Returns a pulse that is not running. Once the loop beats, a gap longer than `limit` means that it is
+    /// stuck.
     #[must_use]
     pub fn new(name: &'static str, limit: Duration) -> Self {
         Self {
@@ -220,18 +224,18 @@ impl Pulse {
         }
     }
 
-    /// The loop is here.
+    /// Records that the loop is running.
     pub fn beat(&self) {
         let now = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last.store(now + 1, Ordering::Relaxed);
     }
 
-    /// The loop has ended in order.
+    /// Records that the loop has ended in order.
     pub fn rest(&self) {
         self.last.store(0, Ordering::Relaxed);
     }
 
-    /// Returns how long the loop has given no sign, if that is longer than it may.
+    /// Returns how long the loop has not beaten, if that is longer than its limit.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;

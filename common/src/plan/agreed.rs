@@ -1,4 +1,4 @@
-//! Last agreed values, and what counts as a change against them.
+//! The last agreed values, and what counts as a change against them.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::decide::Canonical;
 use super::visible_text::visible_text;
 use crate::model::{Body, BodyKind, Field, FieldSet, Importance, Percent, Status, Task, digest};
 
-/// Status and percent, which imply each other in a mailbox and are free at a source.
+/// Status and percent. In a mailbox they imply each other; at a source they are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Status.
@@ -18,7 +18,7 @@ pub struct Progress {
     pub percent: Percent,
 }
 
-/// The values both sides agreed on; of the description only a digest of its text.
+/// The values both sides agreed on. Of the description it holds only a digest of the visible text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Agreed {
     title: String,
@@ -52,12 +52,12 @@ impl Agreed {
         }
     }
 
-    /// Takes the fields in `fields` over from `task`.
+    /// Replaces the fields in `fields` by those of `task`.
     pub fn take(&mut self, task: &Task, fields: FieldSet) {
         self.take_agreed(&Self::of(task), fields);
     }
 
-    /// Takes the fields in `fields` over from `other`.
+    /// Replaces the fields in `fields` by those of `other`.
     pub fn take_agreed(&mut self, other: &Self, fields: FieldSet) {
         for field in fields.iter() {
             match field {
@@ -74,7 +74,7 @@ impl Agreed {
         }
     }
 
-    /// Returns the values as a task. Of a description only a digest is remembered, so the task has none.
+    /// Returns the values as a task without a description, because only its digest is stored.
     #[must_use]
     pub fn values(&self) -> Task {
         Task {
@@ -92,19 +92,20 @@ impl Agreed {
         }
     }
 
-    /// Returns the agreed progress.
+    /// Returns the agreed title.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// Status and percent.
+    /// Returns the agreed status and percent.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress
     }
 
-    /// Returns this as the mailbox shows it in an item that had this start before.
+    /// Returns these values as the mailbox shows them. `own_start` is the item's start where the source
+    /// cannot hold one.
     #[must_use]
     pub fn in_mailbox(&self, own_start: Option<Date>, canonical: Canonical<'_>) -> Self {
         let dates = canonical(
@@ -123,7 +124,7 @@ impl Agreed {
     }
 }
 
-/// Returns the fields of `holds` in which `task` differs from what was agreed.
+/// Returns the fields of `holds` in which `task` differs from the agreed values.
 #[must_use]
 pub fn changed(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
     let now = Agreed::of(task);
@@ -143,7 +144,8 @@ pub fn changed(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
     })
 }
 
-/// Mailboxes want 0 < percent < 100 for work in progress and may hold 1 % where a source holds 0 %.
+/// Returns whether both mean the same progress. Mailboxes require 0 < percent < 100 for work in progress and
+/// may hold 1 % where a source holds 0 %.
 fn same_progress(one: Progress, other: Progress) -> bool {
     let barely_begun =
         |progress: Progress| progress.status == Status::InProgress && progress.percent.hundredths() <= 100;
@@ -152,8 +154,8 @@ fn same_progress(one: Progress, other: Progress) -> bool {
 
 /// Returns what status and percent mean together, given what the source held before.
 ///
-/// A source lets people change one and forget the other: what was changed outranks what was not. With nothing known
-/// before, 100 % and `Completed` each mean done.
+/// At a source, people can change one of the two and leave the other as it was. So the changed one outranks
+/// the unchanged one. Without earlier values, either 100 % or `Completed` means done.
 #[must_use]
 pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
     let status_changed = before.is_some_and(|before| before.status != now.status);
@@ -163,7 +165,7 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
         percent: Percent::DONE,
     };
     match (now.status, now.percent) {
-        // Somebody lowered the percent of a completed task and left the status.
+        // The percent of a completed task was lowered and its status left as it was.
         (Status::Completed, percent) if percent < Percent::DONE && percent_changed && !status_changed => {
             Progress {
                 status: if percent == Percent::ZERO {
@@ -175,13 +177,13 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
             }
         }
         (Status::Completed, _) => done,
-        // Somebody re-opened the task by its status and left the percent at 100.
+        // The task was reopened by its status; its percent was left at 100.
         (status, Percent::DONE) if status_changed && !percent_changed => Progress {
             status,
             percent: Percent::ZERO,
         },
         (_, Percent::DONE) => done,
-        // Somebody set the status back and left the percent.
+        // The status was set back and the percent left as it was.
         (Status::NotStarted, _) if status_changed && !percent_changed => Progress {
             status: Status::NotStarted,
             percent: Percent::ZERO,
@@ -194,7 +196,8 @@ pub fn progress_of(now: Progress, before: Option<Progress>) -> Progress {
     }
 }
 
-/// Returns a digest of a description's visible text: both servers rewrite HTML, so only the text is compared. 0: no text.
+/// Returns a digest of a description's visible text, or 0 if it has none. Only the text is compared, because
+/// both servers rewrite HTML.
 fn body_digest(body: Option<&Body>) -> u64 {
     let Some(body) = body else { return 0 };
     let text = match body.kind {
@@ -207,7 +210,7 @@ fn body_digest(body: Option<&Body>) -> u64 {
     digest(text.bytes()).max(1)
 }
 
-/// Without blanks of any kind: servers add and drop them freely around tags.
+/// Returns the text without any kind of blank: servers add and drop blanks freely around tags.
 fn squeeze(characters: impl Iterator<Item = char>) -> String {
     characters
         .filter(|c| !c.is_whitespace() && !matches!(c, '\u{200b}' | '\u{feff}' | '\u{a0}'))
@@ -243,7 +246,7 @@ mod tests {
             assert_eq!(body_digest(html(empty).as_ref()), 0, "{empty}");
         }
         assert_eq!(body_digest(None), 0);
-        // Stored for ever: the digest of a given text must not change between builds.
+        // Digests are stored for ever, so that of a given text must not change between builds.
         assert_eq!(
             body_digest(Some(&Body {
                 kind: BodyKind::Text,

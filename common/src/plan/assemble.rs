@@ -1,4 +1,4 @@
-//! The whole plan: every task's actions in the order of the original service.
+//! The whole plan: the actions of all tasks, in the order of the service that tasksync replaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,20 @@ use super::decide::{Decision, Rules, decide};
 use super::sides::Pair;
 use crate::model::LocationKey;
 
-/// The original's order of steps within one sync.
+/// The order of steps within one sync, as in the service that tasksync replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Tasks that are new at the source.
     NewSourceTasks,
-    /// Tasks that went from the source.
+    /// Tasks that are gone from the source.
     SourceDeletions,
-    /// Tasks whose folder or copy must be made again before updates are written.
+    /// Tasks whose folder or copy must be recreated before updates are written.
     FolderCheck,
     /// Tasks deleted in the mailbox.
     MailboxDeletions,
-    /// Items created in the mailbox: none is created at the source; only second copies of ours are dealt with.
+    /// Items created in the mailbox. They never create a task at the source; this step only handles second
+    /// copies.
     MailboxCreations,
     /// Edits made in the mailbox.
     MailboxUpdates,
@@ -34,11 +35,11 @@ pub enum Step {
 /// What one sync will do, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Locations that need a folder.
+    /// Locations for which a folder must be created.
     pub folders: Vec<LocationKey>,
-    /// What is remembered before anything is written.
+    /// Changes of the state that are remembered before anything is written.
     pub agreed: Vec<Memo>,
-    /// What is written.
+    /// The writes, in order.
     pub actions: Vec<(Step, Action)>,
 }
 
@@ -50,7 +51,7 @@ impl Plan {
     }
 }
 
-/// Decides about every task and brings the actions into order. `folders` are the locations that have one.
+/// Decides about every task and puts the actions in order. `folders` are the locations that have a folder.
 #[must_use]
 pub fn assemble(pairs: &[Pair], folders: &BTreeSet<LocationKey>, rules: Rules<'_>) -> Plan {
     let mut by_step: BTreeMap<Step, Vec<Action>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What was changed on a side, and which fields travel.
+//! Which fields were edited on a side, and which fields travel between the sides.
 
 use jiff::civil::Date;
 
@@ -8,10 +8,10 @@ use super::sides::{MailboxValue, SourceValue};
 use crate::model::{Field, FieldSet, Task};
 use crate::state::Link;
 
-/// Returns the source's task with status and percent brought together.
+/// Returns the source's task with status and percent reconciled.
 pub(super) fn meant(source: &SourceValue, link: Option<&Link>) -> Task {
     let raw = raw_progress(source);
-    // Unchanged where it was: what was agreed then still holds.
+    // Unchanged at the source: the agreed values still hold.
     let progress = match link {
         Some(link) if link.source_progress == raw => link.agreed.progress(),
         Some(link) => progress_of(raw, Some(link.source_progress)),
@@ -31,7 +31,7 @@ pub(super) fn raw_progress(source: &SourceValue) -> Progress {
     }
 }
 
-/// Returns the fields that the person changed in the mailbox and that may travel.
+/// Returns the fields that the person edited in the mailbox and that may travel.
 pub(super) fn mailbox_edits(
     link: &Link,
     mailbox: &MailboxValue,
@@ -44,7 +44,7 @@ pub(super) fn mailbox_edits(
         &mailbox.task,
         shared,
     );
-    // An empty title is no title: sources refuse it.
+    // An empty title is dropped, because sources refuse it.
     let edits = if mailbox.task.title.trim().is_empty() {
         edits.without(Field::Title)
     } else {
@@ -53,7 +53,7 @@ pub(super) fn mailbox_edits(
     with_moved_date(edits, &link.agreed, mailbox, shared)
 }
 
-/// Returns these fields and both dates, if one date is among them and the other differs from the source's: a mailbox may
+/// Returns `fields`. If a date is among them, it adds each date that differs from the source's: Exchange may
 /// move one date when the other is set.
 pub(super) fn with_moved_date(
     fields: FieldSet,
@@ -68,10 +68,10 @@ pub(super) fn with_moved_date(
     }
 }
 
-/// The two dates; a mailbox keeps them in order.
+/// Start and due; a mailbox keeps them in order.
 const DATES: FieldSet = FieldSet::EMPTY.with(Field::Start).with(Field::Due);
 
-/// Fields of an item that are the person's own: they travel neither way.
+/// Returns the fields of an item that belong to the person and do not travel.
 pub(super) fn own(mailbox: &MailboxValue) -> FieldSet {
     let mut own = FieldSet::EMPTY;
     if mailbox.private {
@@ -83,7 +83,7 @@ pub(super) fn own(mailbox: &MailboxValue) -> FieldSet {
     own
 }
 
-/// Returns the item's start, where the source cannot hold one.
+/// Returns the item's start if the source cannot hold one.
 pub(super) fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date> {
     mailbox.task.start.filter(|_| !common.contains(Field::Start))
 }
@@ -93,7 +93,8 @@ pub(super) fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
     common.except(own(mailbox))
 }
 
-/// Returns a mailbox moves one date with the other, so both are written together, if the source holds both.
+/// Returns `fields`. If a date is among them, it adds the other one if the source holds it: a mailbox may
+/// move one date with the other, so both are written together.
 pub(super) fn with_both_dates(fields: FieldSet, common: FieldSet) -> FieldSet {
     if fields.and(DATES).is_empty() {
         fields

@@ -1,4 +1,4 @@
-//! Writes that failed in one pass: whether they show that a server is not well, that one list is not, or that one task is refused.
+//! Failed writes of one pass: whether they point at a server, at one list, or at a single task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use crate::error::{Failure, Scope};
 use crate::model::{LocationKey, SourceKey};
 use crate::state::{Failing, Parked};
 
-/// A pass stops after this many failed writes in a row that concern more than one list.
+/// A pass stops after this many failed writes in a row whose failures concern more than one list.
 const WIDE_IN_A_ROW: u32 = 3;
 
-/// After this many failed writes in a row of which each concerns one task or list, their list is left for the next pass.
-/// When they were in more than one list, or when a list was left just before, the pass stops.
+/// After this many failed writes in a row that each concern one task or list, their list is left for the next
+/// pass. If they were in more than one list, or if another list was left just before, the pass stops.
 const NARROW_IN_A_ROW: u32 = 10;
 
-/// A task is refused when its write failed in this many passes.
+/// A task is refused after its write failed in this many passes.
 const PASSES: u32 = 3;
 
 /// One side of one list.
@@ -24,28 +24,28 @@ type Place = (Side, LocationKey);
 /// The failed writes of one pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FailedWrites {
-    /// Failures in a row that concern more than one list.
+    /// Number of failures in a row that concern more than one list.
     wide: u32,
-    /// Failures in a row that concern one task or list each.
+    /// Number of failures in a row that each concern one task or list.
     narrow: u32,
-    /// Where the failures that `narrow` counts were.
+    /// The places of the failures that `narrow` counts.
     places: BTreeSet<Place>,
-    /// Where nothing more is written in this pass.
+    /// Places where nothing more is written in this pass.
     left: BTreeSet<Place>,
-    /// No write succeeded since a place was left.
+    /// Whether no write succeeded since a place was left.
     left_last: bool,
     attempts: BTreeMap<SourceKey, Attempt>,
 }
 
-/// A failed write that may be its task's own fault.
+/// A failed write whose cause may be its own task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Attempt {
-    /// The entry in `parked` that the task gets when it is refused.
+    /// The entry that `parked` gets if the task is refused.
     refusal: Parked,
     kind: Kind,
 }
 
-/// A task of which a write failed in too many passes.
+/// A task whose write failed in too many passes.
 pub(super) struct GivenUp {
     pub(super) key: SourceKey,
     pub(super) refusal: Parked,
@@ -53,7 +53,7 @@ pub(super) struct GivenUp {
 }
 
 impl FailedWrites {
-    /// A write was answered in a way that shows that the server works.
+    /// Records a write whose answer shows that the server works.
     pub(super) fn answered(&mut self) {
         self.wide = 0;
         self.narrow = 0;
@@ -87,10 +87,10 @@ impl FailedWrites {
         !self.left.is_empty() && self.left.contains(&(action.side(), action.key().location()))
     }
 
-    /// Remembers which task's write failed, unless the failure concerns more than its list.
+    /// Records that a task's write failed, unless the failure concerns more than the task's list.
     pub(super) fn attempted(&mut self, action: &Action, refusal: Parked) {
         let (key, kind) = (action.key(), action.kind());
-        // Where a task's own write and that of a second copy fail, the task's own counts.
+        // If both the task's own write and that of a second copy fail, the task's own counts.
         let own_failed = self
             .attempts
             .get(key)
@@ -101,8 +101,8 @@ impl FailedWrites {
         }
     }
 
-    /// Counts the passes in which each task failed, in `failing`; returns the tasks that are refused now. A refused task that was tried
-    /// again is refused again at once.
+    /// Counts in `failing` how many passes each task failed in. Returns the tasks that are refused now. A
+    /// refused task that was retried at the same versions is refused again at once.
     pub(super) fn give_up(
         &mut self,
         failing: &mut BTreeMap<SourceKey, Failing>,
@@ -130,7 +130,7 @@ impl FailedWrites {
     }
 }
 
-/// Returns whether the failure says nothing about the task or list that was written.
+/// Returns whether the failure concerns more than the task and list that were written.
 fn is_wide(failure: &Failure) -> bool {
     failure.scope > Scope::Container
 }
@@ -151,7 +151,8 @@ mod tests {
         LocationKey::sharepoint_list(name)
     }
 
-    /// Returns how many failed writes of this scope, in these lists by turns, stop a pass; `None` where 40 do not.
+    /// Returns after how many failed writes of this scope, taking these lists in turn, a pass stops; `None`
+    /// if 40 do not stop it.
     fn stops_after(scope: Scope, lists: &[&str]) -> Option<usize> {
         let mut failed = FailedWrites::default();
         (1..=40)
@@ -165,7 +166,7 @@ mod tests {
         }
         for narrow in [Scope::Item, Scope::Container] {
             assert_eq!(stops_after(narrow, &["a", "b"]), Some(10), "{narrow:?}");
-            // The first ten leave the list; who goes on with another list meets the second ten.
+            // The first ten failures leave the list; after ten more in another list the pass stops.
             let mut failed = FailedWrites::default();
             let mut fail = |name: &str| failed.count(Side::Source, &list(name), &failure(narrow));
             assert!((0..10).all(|_| !fail("a")));
@@ -207,8 +208,8 @@ mod tests {
         }
     }
 
-    /// In how many passes in a row the write fails, as `refusals` say by turns, until the task is refused; `None` where ten
-    /// do not refuse it.
+    /// Returns in how many passes in a row the write fails, taking `refusals` in turn, until the task is
+    /// refused; `None` if ten passes do not refuse it.
     fn refused_after(refusals: &[Parked]) -> Option<usize> {
         let mut failing = BTreeMap::new();
         (1..=10).find(|pass| {

@@ -1,4 +1,4 @@
-//! A task that went on one side: what that means on the other.
+//! A task that is gone on one side: what that means for the other side.
 
 use jiff::Timestamp;
 
@@ -13,23 +13,23 @@ use crate::model::{Percent, Status, Task};
 use crate::state::{LetGo, LetGoReason, Link};
 
 impl Decider<'_> {
-    /// Returns the person deleted the copy, and the task is still there.
+    /// Decides about a task whose copy the person deleted while the task still exists.
     pub(super) fn gone_from_mailbox(&self, link: &Link, source: &SourceValue) -> Verdict {
         let edited = self.is_edited_at_source(link, source);
         if link.removing {
-            // We removed it ourselves and it is the person's again.
+            // tasksync removed the copy itself, and the task is the person's again.
             return self.create(source, Some(link), Creation::New);
         }
         if self.was_completed_long_ago(link, source) {
             return self.let_go(link, source, LetGoReason::Archived);
         }
         if edited {
-            // It was changed at the source since: the edit wins.
+            // The task was edited at the source since: the edit wins.
             return self.create(source, Some(link), Creation::Restored);
         }
         match self.rules.policy.mailbox_deletions {
             DeletionPolicy::Ignore => self.let_go(link, source, LetGoReason::Ignored),
-            // Who may only read the task can neither delete nor complete it.
+            // With read-only access a person can neither delete nor complete the task.
             DeletionPolicy::Propagate | DeletionPolicy::Complete if !source.writable => {
                 self.create(source, Some(link), Creation::NotPermitted)
             }
@@ -42,7 +42,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns the copy lies in the mailbox's archive.
+    /// Decides about a task whose copy lies in the mailbox's archive.
     pub(super) fn archived(&self, link: &Link, source: &SourceValue) -> Verdict {
         let comes_back = self.is_edited_at_source(link, source) && !self.was_completed_long_ago(link, source);
         if link.removing || comes_back {
@@ -66,7 +66,8 @@ impl Decider<'_> {
                 .any(long_ago)
     }
 
-    /// Returns whether a task whose copy was let go still needs none: nothing changed at the source, or it is still done.
+    /// Returns whether a task whose copy was let go still needs none: nothing changed at the source, or the
+    /// task is still completed.
     pub(super) fn stays_away(&self, let_go: &LetGo, source: &SourceValue) -> bool {
         let task = meant(source, Some(&let_go.link));
         let unchanged = changed(&let_go.link.agreed, &task, self.common).is_empty();
@@ -123,7 +124,7 @@ impl Decider<'_> {
         })
     }
 
-    /// Returns what becomes of a copy. A task that is no longer the person's always leaves the mailbox.
+    /// Returns how a copy is removed. A task that is no longer the person's always leaves the mailbox.
     pub(super) fn removal(&self, absence: Absence) -> Removal {
         match (absence, self.rules.policy.source_deletions) {
             (Absence::NotAssigned | Absence::NoAccess, _) => Removal::Delete,

@@ -1,4 +1,4 @@
-//! The brake before deletions: an accident on one side must not empty the other.
+//! The guard against mass deletions: an accident on one side must not empty the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,43 +10,44 @@ use super::sides::{Absence, Side};
 use crate::model::{LocationKey, SourceKey, digest};
 use crate::state::Link;
 
-/// When deletions are held back.
+/// The limits beyond which deletions are held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// So many deletions on one side always pass.
+    /// Number of deletions on one side that always pass.
     pub deletions: usize,
-    /// Beyond that, at most this share of the user's tasks, in percent.
+    /// Above that number, at most this percentage of the user's tasks is deleted.
     pub percent: u8,
-    /// A location with at least this many tasks that loses all of them at once is held back, however few they are.
+    /// If a location with at least this many tasks would lose all of them at once, its deletions are held
+    /// back, whatever the other limits allow.
     pub emptied_from: usize,
 }
 
-/// Deletions that were held back.
+/// Deletions that are held back on one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Where they would have happened.
+    /// The side on which they would have happened.
     pub side: Side,
     /// The tasks.
     pub keys: Vec<SourceKey>,
-    /// The user's tasks in all.
+    /// Number of the user's tasks in total.
     pub of: usize,
-    /// Locations that would have lost everything; empty when it is the number that was too high.
+    /// Locations that would have lost all tasks; empty if the number of deletions was too high.
     pub emptied: Vec<LocationKey>,
 }
 
-/// A plan without the deletions that are held back, and what is held back.
+/// A plan without the deletions that are held back, and these deletions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guarded {
     /// The plan that is carried out.
     pub plan: Plan,
-    /// Why deletions are held back; empty when none is.
+    /// The deletions that are held back, with the reason; empty if there are none.
     pub held: Vec<Held>,
-    /// The actions that are held back.
+    /// The held-back actions with their steps.
     withheld: Vec<(Step, Action)>,
 }
 
 impl Guarded {
-    /// Returns the whole plan, with what was held back in its place.
+    /// Returns the whole plan, with the held-back actions in their places again.
     #[must_use]
     pub fn released(self) -> Plan {
         let Self {
@@ -59,7 +60,7 @@ impl Guarded {
 }
 
 impl Plan {
-    /// Takes the deletions that are too many out of the plan and says which they were.
+    /// Takes the deletions that exceed the limits out of the plan and returns both.
     #[must_use]
     pub fn guarded(self, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Guarded {
         let mut held = Vec::new();
@@ -92,7 +93,7 @@ impl Plan {
     }
 }
 
-/// Returns a digest of held deletions that names them: the same sides and tasks have the same digest in every build.
+/// Returns a digest of held deletions. The same sides and tasks have the same digest in every build.
 fn digest_of_held(held: &[Held]) -> u64 {
     let side = |side: Side| match side {
         Side::Source => "source",
@@ -105,7 +106,7 @@ fn digest_of_held(held: &[Held]) -> u64 {
     digest(names.iter().flat_map(|name| name.bytes()))
 }
 
-/// Returns the name of a plan of held deletions, as a permit names it: its digest as 16 hexadecimal digits.
+/// Returns the name by which a permit refers to held deletions: their digest as 16 hexadecimal digits.
 #[must_use]
 pub fn held_digest(held: &[Held]) -> String {
     format!("{:016x}", digest_of_held(held))
@@ -149,7 +150,8 @@ fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limi
     })
 }
 
-/// Locations all of whose tasks would go at once, without anybody having said so task by task.
+/// Returns the locations that would lose all their tasks at once by deletions that the source did not report
+/// task by task.
 fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize) -> BTreeSet<LocationKey> {
     let mut going: BTreeMap<LocationKey, usize> = BTreeMap::new();
     for action in deletions.iter().filter(|action| follows_a_container(action)) {
@@ -164,8 +166,9 @@ fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize
         .collect()
 }
 
-/// Returns a task that the source itself said was deleted or reassigned was looked up by its key: that is no accident of a
-/// container. What a mailbox folder or a vanished list no longer shows may be one.
+/// Returns whether the deletion was concluded from what a mailbox folder or a list no longer shows, which can
+/// be an accident of that container. A task that the source reported as deleted or reassigned was looked up
+/// by its key, which rules that out.
 fn follows_a_container(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,

@@ -1,8 +1,10 @@
-//! The plan of one user's sync: pure, total, and a value that can be printed and compared.
+//! The plan of one user's sync. Planning is pure and total; the plan is a value that can be printed and
+//! compared.
 //!
-//! [`decide()`] looks at one task on both sides and says what is to be done about it; [`assemble()`] does so for all tasks and
-//! puts the actions into the order of the original service; [`Plan::guarded`] holds deletions back when there are too many;
-//! [`Pass`] is the bookkeeping while a plan is carried out. No function here does I/O or reads a clock.
+//! [`decide()`] looks at one task on both sides and decides what to do about it. [`assemble()`] does so for
+//! all tasks and puts the actions into the order of the service that tasksync replaces. [`Plan::guarded`]
+//! holds deletions back if there are too many. [`Pass`] does the bookkeeping while a plan is carried out. No
+//! function here does I/O or reads a clock.
 
 mod action;
 mod agreed;

@@ -1,4 +1,4 @@
-//! A write of tasksync that was cut off: whether it was done before the process ended.
+//! Writes of tasksync that were cut off: whether they were done before the process ended.
 
 use super::agreed::changed;
 use super::edits::{meant, raw_progress};
@@ -6,12 +6,12 @@ use super::sides::{MailboxSide, Pair, SourceSide};
 use crate::model::FieldSet;
 use crate::state::{Link, Writing};
 
-/// Returns the pair with a write that was cut off counted in, if it was done: what differs from what it left is an edit of a person,
-/// made since.
+/// Returns the pair as it is after the interrupted write, if that write was done. Whatever then still differs
+/// from the values that it left is a later edit of a person.
 ///
-/// An item in the mailbox says itself which write was the last one, also from the deleted items. A task at the source does not:
-/// there the write was done when the task shows what it meant to leave; if the task shows anything else, nothing is known, and
-/// times decide.
+/// A mailbox item names the last write by id, even in Deleted Items. A task at the source does not. There the
+/// write counts as done if the task shows the values it meant to leave. If the task shows anything else, it
+/// is unknown whether the write was done, and the times of change decide.
 pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
     let (link, deleted) = match (pair.writing.as_ref()?, &pair.source, &pair.mailbox) {
         (Writing::Source { link }, SourceSide::Present(source), _)
@@ -22,7 +22,8 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
                 source_progress: raw_progress(source),
                 ..link.clone()
             };
-            // What became of the item since is remembered there.
+            // If the copy was made anew or moved meanwhile, the saved link knows its present id, folder and
+            // version.
             if let Some(known) = pair.link.as_ref().filter(|known| known.item != link.item) {
                 link.item.clone_from(&known.item);
                 link.elsewhere.clone_from(&known.elsewhere);
@@ -48,7 +49,7 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
         (Writing::Source { .. } | Writing::Mailbox { .. }, _, _) => return None,
     };
     let mut counted = pair.clone();
-    // A removal of tasksync's own that began after the write: the copy's absence is no wish of the person.
+    // tasksync began to remove the copy after this write, so the copy's absence is not the person's doing.
     let removing = pair.link.as_ref().is_some_and(|known| known.removing);
     counted.link = Some(Link {
         removing: removing || link.removing,
@@ -61,8 +62,9 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
     Some(counted)
 }
 
-/// Returns whether a write to the source that was cut off may lie hidden under later ones: it does not show, but the version moved by
-/// more than somebody's one write. (Where versions do not count the writes, by anything.)
+/// Returns whether an interrupted write to the source may have been done and then overwritten: its values are
+/// not visible, but the version advanced by more than one. If versions are not numbers, any other version
+/// suffices.
 pub(super) fn hides_own_write(pair: &Pair) -> bool {
     let (Some(Writing::Source { link }), SourceSide::Present(source)) = (&pair.writing, &pair.source) else {
         return false;
@@ -73,7 +75,7 @@ pub(super) fn hides_own_write(pair: &Pair) -> bool {
     }
 }
 
-/// Returns whether the item, linked or perhaps just made, is not where it should be.
+/// Returns whether the item, linked or perhaps just created, is absent from its place.
 fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
     match mailbox {
         MailboxSide::Present(_) => false,

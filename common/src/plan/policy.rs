@@ -1,9 +1,9 @@
-//! What a tenant wants done where the two sides disagree.
+//! A tenant's choices for cases in which the two sides disagree.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-/// Who wins when both sides were edited between two syncs. What loses goes to the journal.
+/// Which side wins when both were edited between two syncs. The losing values go to the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConflictPolicy {
@@ -18,7 +18,7 @@ pub enum ConflictPolicy {
     MailboxWins,
 }
 
-/// What a deletion on one side does on the other.
+/// The effect of a deletion on the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletionPolicy {
@@ -35,13 +35,14 @@ pub enum DeletionPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// For edits on both sides.
+    /// The policy for edits on both sides.
     pub conflicts: ConflictPolicy,
-    /// For tasks that a person deleted in the mailbox.
+    /// The policy for tasks that a person deleted in the mailbox.
     pub mailbox_deletions: DeletionPolicy,
-    /// For tasks that went from the source.
+    /// The policy for tasks that are gone from the source.
     pub source_deletions: DeletionPolicy,
-    /// A task that was completed longer ago than this, and is missing in the mailbox, was archived and not deleted.
+    /// A task that was completed longer ago than this and is missing in the mailbox counts as archived, not
+    /// as deleted.
     #[serde(with = "age")]
     pub archived_after: SignedDuration,
 }
@@ -58,14 +59,14 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns whether nothing was chosen.
+    /// Returns whether every policy has its default.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A length of time with its unit, such as `30d`.
+/// Serialises a duration as a number with its unit, such as `30d`.
 mod age {
     use jiff::SignedDuration;
     use serde::de::Error as _;

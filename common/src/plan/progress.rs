@@ -1,5 +1,6 @@
-//! The bookkeeping of one pass while its plan is carried out: what is remembered of each result, and what follows from it.
-//! Pure: the worker carries actions out and saves; every decision about the state is made here.
+//! The bookkeeping of one pass while its plan is carried out: what the state records of each result, and what
+//! happens next. It is pure: the worker carries out actions and saves; every decision about the state is made
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +13,10 @@ use crate::error::{ErrorClass, Failure, Scope, Stops};
 use crate::model::{FieldSet, LocationKey, SourceKey, Status, Task};
 use crate::state::{LetGo, LetGoReason, Link, LocationState, Parked, Signs, SyncState};
 
-/// A source cursor that did not move is stored again after this time, so that it does not seem too old.
+/// A source cursor that did not move is stored again after this time, so that it does not look too old.
 const CURSOR_REST: SignedDuration = SignedDuration::from_mins(30);
 
-/// What a successful action leaves to remember.
+/// The result of a successful action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// The item was created or written: its id and version.
@@ -29,43 +30,44 @@ pub enum Done {
     Version(String),
     /// The task or its copy was deleted.
     Deleted,
-    /// A second item was dealt with; nothing is remembered of it.
+    /// A second item was handled; the state records nothing about it.
     Twin,
 }
 
-/// How far both sides were read. Stored after everything it covers was carried out or written down.
+/// How far both sides were read. It is stored after everything it covers was carried out or written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reached {
     /// The source's cursor.
     pub source_cursor: String,
-    /// Cursor and signs of each folder that was read.
+    /// Cursor and signs of each folder that was read, by location.
     pub folders: BTreeMap<LocationKey, (String, Option<Signs>)>,
-    /// Fresh copies that their folder showed, or that were looked for by id.
+    /// Fresh copies that their folder showed, or that were read by id.
     pub confirmed: BTreeSet<SourceKey>,
-    /// Lists and sites that could not be read.
+    /// Lists and sites that could not be read, with the failure.
     pub unread: BTreeMap<LocationKey, Failure>,
-    /// Lists and sites that could not be read before and were read now.
+    /// Lists and sites that could not be read earlier and were read now.
     pub read_again: BTreeSet<LocationKey>,
-    /// Of each location that was read: why its dates are neither read nor written, or `None` where they are.
+    /// For each location that was read: why its dates are neither read nor written, or `None` if they are.
     pub without_dates: BTreeMap<LocationKey, Option<Failure>>,
-    /// Tasks of which nothing was decided, because one side could not be read or two answers contradict each other.
+    /// Tasks without a decision, because one side could not be read or two answers contradict each other.
     pub undecided: BTreeMap<SourceKey, Failure>,
-    /// Both sides were listed from the start.
+    /// Whether both sides were listed from the start.
     pub full: bool,
 }
 
 /// One pass while it is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
-    /// The state as it will be saved; its cursors are the old ones until [`Pass::commit`].
+    /// The state to be saved. Until [`Pass::commit`] its cursors are the old ones.
     pub state: SyncState,
-    /// The state as it is stored.
+    /// The state as stored.
     saved: SyncState,
     reached: Reached,
     started: Timestamp,
-    /// Tasks that the next pass looks at again, whatever the cursors say, with the reason where there is one.
+    /// Tasks that the next pass looks at again, whatever the cursors say, each with the failure that is the
+    /// reason, if any.
     unfinished: BTreeMap<SourceKey, Option<Failure>>,
-    /// The same of tasks with a second copy that was not dealt with.
+    /// The same for tasks whose second copy was not handled.
     unfinished_twins: BTreeMap<SourceKey, Option<Failure>>,
     again: bool,
     stopped_by: Option<Failure>,
@@ -73,7 +75,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Returns a pass over `state` that began at `started`; `saved` is what is stored.
+    /// Returns a pass over `state` that began at `started`; `saved` is the stored state.
     #[must_use]
     pub fn new(state: SyncState, saved: SyncState, reached: Reached, started: Timestamp) -> Self {
         let unfinished = reached
@@ -94,7 +96,7 @@ impl Pass {
         }
     }
 
-    /// Remembers what is agreed. Nothing is written outside for it.
+    /// Records what is agreed. This writes to neither side.
     pub fn agree(&mut self, memos: Vec<Memo>) {
         for memo in memos {
             match memo {
@@ -105,11 +107,12 @@ impl Pass {
         }
     }
 
-    /// Writes the actions down before the first of them begins; returns whether that must be saved first.
+    /// Records the actions before the first of them begins. Returns whether the state must be saved first.
     ///
-    /// Own removals, creations and updates are written down so that they are never taken for a person's wish. Folders are
-    /// saved before anything is put into them, so that it is found again even if its task goes meanwhile. What is pending
-    /// stays so until all is done, and so does what is planned: a pass that is cut off must not forget it.
+    /// Removals, creations and updates by tasksync are recorded so that the next sync never takes them for a
+    /// person's edit or deletion. A new folder is saved before anything is put into it, so that it is found
+    /// again even if its task goes meanwhile. Planned tasks, and those that are pending already, stay pending
+    /// until the pass ends, so that an interrupted pass does not forget them.
     pub fn begin<'a>(&mut self, actions: impl IntoIterator<Item = &'a Action>, write_id: &str) -> bool {
         let mut noted = self.state.locations != self.saved.locations;
         for action in actions {
@@ -129,12 +132,12 @@ impl Pass {
         noted
     }
 
-    /// Remembers a folder that was made for a location.
+    /// Records a folder that was created for a location.
     pub fn folder_made(&mut self, location: &LocationKey, place: LocationState) {
         self.state.locations.insert(location.clone(), place);
     }
 
-    /// Remembers that tasksync itself gave an item a new version without touching its values.
+    /// Records that tasksync itself gave an item a new version without changing its values.
     pub fn version_moved(&mut self, key: &SourceKey, before: &str, after: String) {
         if let Some(link) = self
             .state
@@ -146,7 +149,7 @@ impl Pass {
         }
     }
 
-    /// Remembers the result of an action.
+    /// Records the result of a successful action.
     pub fn done(&mut self, action: &Action, done: Done) {
         self.failed.answered();
         let key = action.key();
@@ -164,7 +167,7 @@ impl Pass {
                 );
             }
             (Action::UpdateMailbox { link, .. }, Done::Item { id, change_key }) => {
-                // The person's own edits are sent in a pass of their own.
+                // The person's edits are sent to the source in another pass.
                 self.again |= link.unsent;
                 self.link(
                     key,
@@ -203,11 +206,12 @@ impl Pass {
         }
     }
 
-    /// Sorts a failed action: back into the line, aside, or the whole pass stops. Its record stays: one answer that calls a write
-    /// refused is no proof that it was not done.
+    /// Decides what follows from a failed action: the task is retried, the task is parked, or the whole pass
+    /// stops. The record of the write stays, because an answer that calls a write refused does not prove that
+    /// it was not done.
     pub fn failed(&mut self, action: &Action, failure: Failure) {
         match failure.class {
-            // Both sides are read again at once, and show whether it was done.
+            // Both sides are read again at once, which shows whether the write was done.
             ErrorClass::Conflict | ErrorClass::Gone | ErrorClass::CursorInvalid => {
                 self.failed.answered();
                 self.attempted(action, &failure);
@@ -216,7 +220,7 @@ impl Pass {
             }
             ErrorClass::Refused if failure.stops() == Stops::Part => {
                 self.failed.answered();
-                // A second copy that cannot be dealt with is no reason to leave the task alone.
+                // The task is not parked because of a second copy that cannot be handled.
                 if action.kind() != Kind::ConcernsTwin {
                     self.park(action, failure);
                 }
@@ -228,7 +232,7 @@ impl Pass {
                     .failed
                     .count(action.side(), &action.key().location(), &failure)
                 {
-                    // Several in a row are more than one item's.
+                    // Several failures in a row are not the fault of one item.
                     self.stopped_by.get_or_insert(failure.at_least(Scope::Person));
                 }
             }
@@ -239,8 +243,9 @@ impl Pass {
         }
     }
 
-    /// A write into the mailbox was answered as done, and the item, still at the version of that answer, shows other values in
-    /// `fields`. They count as never written: tried again in the next pass, then refused and shown.
+    /// Handles a mailbox write that was answered with success although the item, still at the version of that
+    /// answer, shows other values in `fields`. These values count as not written. The next pass writes them
+    /// again; if the same failure returns, the task is parked and shown.
     pub fn not_kept(&mut self, action: &Action, shown: &Task, fields: FieldSet, failure: Failure) {
         let key = action.key();
         let Some(link) = self.state.links.get_mut(key) else {
@@ -265,8 +270,8 @@ impl Pass {
         }
     }
 
-    /// Sorts creations of which a failed reading left open whether they happened. What cannot be read now is no reason to
-    /// write on: the pass stops.
+    /// Handles creations whose outcome is unknown because reading them back failed. The pass stops: while
+    /// nothing can be read, nothing more is written.
     pub fn unproven(&mut self, actions: &[Action], failure: Failure) {
         for action in actions {
             self.put_off(action, Some(failure.clone()));
@@ -274,7 +279,8 @@ impl Pass {
         self.stopped_by.get_or_insert(failure);
     }
 
-    /// Sorts the failure of making the folder of a list: what concerns more than this list stops the pass.
+    /// Handles a failure to create the folder of a list. A failure that concerns more than this list stops
+    /// the pass.
     pub fn folder_failed(&mut self, location: &LocationKey, failure: Failure) {
         match failure.class {
             ErrorClass::Refused if failure.stops() == Stops::Part => {}
@@ -293,27 +299,29 @@ impl Pass {
         }
     }
 
-    /// A new copy that was not begun, because its folder could not be made.
+    /// Records a new copy that was not created because its folder could not be created.
     pub fn without_folder(&mut self, action: &Action, failure: Failure) {
         self.not_written(action);
         self.attempted(action, &failure);
         self.put_off(action, Some(failure));
     }
 
-    /// An action that was not begun: its task is planned anew the next time.
+    /// Records an action that was not begun; the next pass plans its task anew.
     pub fn not_begun(&mut self, action: &Action) {
         self.not_written(action);
         self.put_off(action, None);
     }
 
-    /// Returns whether this action is left for the next pass: the pass is stopped, or too many writes in its list failed.
+    /// Returns whether this action is left for the next pass, because the pass is stopped or too many writes
+    /// in its list failed.
     #[must_use]
     pub fn leaves(&self, action: &Action) -> bool {
         self.stopped_by.is_some() || self.failed.leaves(action)
     }
 
-    /// Ends the carrying out: what is pending from now on is what was left. A task whose write fails in pass after pass is
-    /// refused, unless the pass was stopped: then the failures say nothing about single tasks.
+    /// Ends the writing: from now on the unfinished tasks are the pending ones. A task whose write fails in
+    /// pass after pass is refused, unless the pass was stopped: then the failures say nothing about single
+    /// tasks.
     pub fn finish(&mut self) {
         if self.stopped_by.is_none() {
             let state = &mut self.state;
@@ -346,9 +354,10 @@ impl Pass {
             .collect();
     }
 
-    /// Moves the cursors to where reading ended; returns whether anything differs from what is stored.
+    /// Moves the cursors to where reading ended. Returns whether the state differs from the stored one.
     ///
-    /// What the cursors cover was carried out, or is written down as pending, held or parked in the same save.
+    /// Everything the cursors cover was carried out, or is recorded as pending, held or parked in the same
+    /// save.
     pub fn commit(&mut self) -> bool {
         let now = self.started;
         let Reached {
@@ -362,7 +371,7 @@ impl Pass {
             full,
         } = std::mem::take(&mut self.reached);
         let state = &mut self.state;
-        // Nothing but its folder's changes tells of a second copy, so they have to be read again.
+        // A second copy shows only in the changes of its folder, so these changes must be read again.
         if self.unfinished_twins.is_empty() {
             for (location, (cursor, signs)) in folders {
                 if let Some(place) = state.locations.get_mut(&location) {
@@ -409,28 +418,27 @@ impl Pass {
         self.state != self.saved
     }
 
-    /// The state was stored as it is now.
+    /// Records that the present state was stored.
     pub fn stored(&mut self) {
         self.saved.clone_from(&self.state);
     }
 
-    /// Returns how far both sides were read; nothing once it was committed.
+    /// Returns how far both sides were read; empty after [`Pass::commit`].
     #[must_use]
     pub fn reached(&self) -> &Reached {
         &self.reached
     }
 
-    /// Returns the state as it is stored.
+    /// Returns the stored state.
     #[must_use]
     pub fn saved(&self) -> &SyncState {
         &self.saved
     }
 
-    /// Returns how the pass ended: whether something changed meanwhile and should be looked at again, or the failure that
-    /// stopped it. Then the rest is pending.
+    /// Returns whether both sides should be read again soon, because something changed meanwhile.
     ///
     /// # Errors
-    /// The failure that concerns more than one task.
+    /// The failure that stopped the pass; the remaining tasks are pending.
     pub fn outcome(self) -> Result<bool, Failure> {
         match self.stopped_by {
             Some(failure) => Err(failure),
@@ -475,7 +483,7 @@ impl Pass {
         unfinished.insert(action.key().clone(), reason);
     }
 
-    /// Notes a failure of this action that may be its task's own.
+    /// Records a failure of this action whose cause may be its own task.
     fn attempted(&mut self, action: &Action, failure: &Failure) {
         let refusal = self.refusal(action, failure.clone());
         self.failed.attempted(action, refusal);
@@ -493,7 +501,7 @@ impl Pass {
         self.state.parked.insert(action.key().clone(), refusal);
     }
 
-    /// Returns the entry in `parked` of the action's task.
+    /// Returns the entry of `parked` for the action's task.
     fn refusal(&self, action: &Action, failure: Failure) -> Parked {
         let (version, change_key) = action.based_on(self.state.links.get(action.key()));
         Parked {

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 use crate::model::{FieldSet, SourceKey, Task};
 use crate::state::{LetGo, Link, Parked, Writing};
 
-/// One of the two sides: where something is written or deleted.
+/// One of the two sides. For a write or a deletion it is the side that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// At the source, because of the mailbox.
+    /// The source, changed because of the mailbox.
     Source,
-    /// In the mailbox, because of the source.
+    /// The mailbox, changed because of the source.
     Mailbox,
 }
 
-/// Why a task is not (or no longer) the user's.
+/// Why a task is not, or is no longer, among the user's tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Absence {
     /// It was deleted.
@@ -30,7 +30,7 @@ pub enum Absence {
 }
 
 impl Absence {
-    /// Returns the reason in the journal.
+    /// Returns the reason as the journal shows it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,13 +45,13 @@ impl Absence {
 /// A task's values at the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceValue {
-    /// Version (ETag).
+    /// Version of the task (ETag).
     pub version: String,
     /// The values.
     pub task: Task,
-    /// Last change, by our clock.
+    /// Time of the last change, by our clock.
     pub modified: Timestamp,
-    /// Address people can open.
+    /// Address of the task for people.
     pub web_url: String,
     /// Whether the person may edit it.
     pub writable: bool,
@@ -66,70 +66,72 @@ pub struct MailboxValue {
     pub change_key: String,
     /// The values.
     pub task: Task,
-    /// Last change, by our clock.
+    /// Time of the last change, by our clock.
     pub modified: Timestamp,
-    /// When it was created.
+    /// Time of creation.
     pub created: Timestamp,
-    /// A recurring task: its dates and progress are the person's own.
+    /// Whether the task recurs. Its dates and progress then belong to the person and do not travel.
     pub recurring: bool,
-    /// Private: its title and description are the person's own.
+    /// Whether the item is private. Its title and description then belong to the person and do not travel.
     pub private: bool,
-    /// The folder it lies in, if that is not its location's: the person moved it there.
+    /// Id of the folder the item lies in, if the person moved it out of its location's folder.
     pub elsewhere: Option<String>,
-    /// The id of tasksync's last write into it.
+    /// Id of tasksync's last write into the item.
     pub write_id: Option<String>,
 }
 
 /// The source's side of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceSide {
-    /// Nothing was reported: as last agreed.
+    /// Nothing was reported: the values are those last agreed.
     Unchanged,
-    /// It is there with these values, changed or not.
+    /// The task is present with these values, changed or not.
     Present(Box<SourceValue>),
-    /// It is not the user's, or not there. Only said when it was asked for by key, or told by the change feed.
+    /// The task does not exist or is not the user's. Used only after a read by key or a report of the change
+    /// feed.
     Absent(Absence),
 }
 
 /// The mailbox's side of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailboxSide {
-    /// Nothing was reported: as last agreed. Without a link: there is no item.
+    /// Nothing was reported: the values are those last agreed. Without a link, there is no item.
     Unchanged,
-    /// It is there with these values, changed or not.
+    /// The item is present with these values, changed or not.
     Present(Box<MailboxValue>),
-    /// The item is not in its folder any more, and the folder is the one it was in: somebody deleted it.
+    /// The item left its folder, and the folder is still the same one: a person deleted the item.
     Gone,
     /// The item lies in the mailbox's archive.
     Archived,
-    /// The folder it lay in is gone or new: says nothing about the task.
+    /// The item's folder is gone or was replaced. This says nothing about the task.
     FolderGone,
 }
 
-/// One task on both sides, with what is remembered of it.
+/// One task on both sides, with what the state remembers of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The task.
+    /// The task's key.
     pub key: SourceKey,
-    /// What was agreed, if it is linked.
+    /// What was last agreed, if the task is linked.
     pub link: Option<Link>,
-    /// Set if its copy was let go earlier. Never together with a link.
+    /// Set if the task's copy was let go earlier. Never set together with `link`.
     pub let_go: Option<LetGo>,
-    /// A write that was begun, and of whose end nothing was saved.
+    /// A write that was begun and whose result was not saved.
     pub writing: Option<Writing>,
-    /// Ids of tasksync's last writes into items of this task that lie in the deleted items. Looked for only if a write into the
-    /// mailbox was cut off and the item is not where it should be.
+    /// Ids of tasksync's last writes into those items of this task that lie in Deleted Items. Looked for only
+    /// if a write into the mailbox was cut off and its item is missing.
     pub deleted: Vec<String>,
-    /// The values are compared even where both versions are as remembered.
+    /// Whether the values are compared even where both versions are the remembered ones.
     pub deep: bool,
-    /// The refusal it met, if it is parked and not tried again in this pass.
+    /// The refusal, if the task is parked and not tried again in this pass.
     pub parked: Option<Parked>,
-    /// Fields the source can hold for this task.
+    /// Fields that the source can hold for this task.
     pub source_holds: FieldSet,
     /// The source's side.
     pub source: SourceSide,
     /// The mailbox's side.
     pub mailbox: MailboxSide,
-    /// Further items that carry the same key: copies made by the person, or a write that happened twice.
+    /// Further items with the same key: copies made by the person, or the result of a write that happened
+    /// twice.
     pub twins: Vec<MailboxValue>,
 }

@@ -1,4 +1,4 @@
-//! Several items with one key.
+//! Several items with the same key.
 
 use super::action::Action;
 use super::agreed::{Agreed, changed};
@@ -6,8 +6,9 @@ use super::decide::Canonical;
 use super::sides::{MailboxSide, Pair};
 use crate::model::FieldSet;
 
-/// Further items with the same key: an untouched one is a write that happened twice and goes; a changed one is a copy
-/// the person made and becomes their own.
+/// Returns the actions for the further items of a key. An unedited one is the result of a write that happened
+/// twice and is removed. An edited one is a copy that the person made; it loses its key and becomes their
+/// own.
 pub(super) fn twins(pair: &Pair, canonical: Canonical<'_>) -> Vec<Action> {
     let original = match (&pair.mailbox, &pair.link) {
         (MailboxSide::Present(value), _) => Some(Agreed::of(&value.task)),

@@ -1,6 +1,6 @@
 //! The text of an HTML description as a reader sees it, for comparing descriptions.
 
-/// Text between tags with the common entities resolved; comments, styles and scripts left out.
+/// Returns the text between tags with common entities resolved, without comments, styles and scripts.
 pub(super) fn visible_text(html: &str) -> String {
     let mut text = String::with_capacity(html.len());
     let mut rest = html;
@@ -17,7 +17,8 @@ pub(super) fn visible_text(html: &str) -> String {
     text
 }
 
-/// Returns what follows the tag (comment, style, script or head element) that `html` begins with.
+/// Returns what follows the tag at the start of `html`. Comments, styles, scripts and the head are skipped
+/// whole.
 fn skip_tag(html: &str) -> &str {
     let end_of = |close: &str| {
         html.find(close)
@@ -46,7 +47,7 @@ fn skip_tag(html: &str) -> &str {
     end_of(">").unwrap_or("")
 }
 
-/// Appends the character of the entity that `html` begins with; returns what follows it.
+/// Appends the character of the entity at the start of `html` and returns what follows the entity.
 fn take_entity<'a>(html: &'a str, text: &mut String) -> &'a str {
     let end = html
         .char_indices()

@@ -1,4 +1,4 @@
-//! What the idle check needs of a state: small, and readable without it.
+//! The part of a state that the idle check needs: small, and readable without the state.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Signs, StateError, decode, encode};
 use crate::model::{LocationKey, SourceKey};
 
-/// What the idle check needs: small, and readable without the state.
+/// The part of a state that the idle check needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// As in [`SyncState`](super::SyncState).
@@ -18,11 +18,12 @@ pub struct Fingerprint {
     pub identity: Option<String>,
     /// As in [`SyncState`](super::SyncState).
     pub full_check_at: Option<Timestamp>,
-    /// Folders with their signs.
+    /// Ids of the folders, with their signs.
     pub folders: Vec<(String, Option<Signs>)>,
-    /// Ids of linked tasks, by location.
+    /// Ids of linked tasks by location.
     pub linked: Vec<(LocationKey, Vec<i64>)>,
-    /// Something is pending, held or not settled, or lies in a folder whose signs are not watched: never idle.
+    /// Whether something is pending, held or unsettled, or lies in a folder whose signs are not watched. Such
+    /// a user is never idle.
     pub unfinished: bool,
 }
 
@@ -47,33 +48,33 @@ pub struct IdleCheck<'a> {
 }
 
 impl<'a> IdleCheck<'a> {
-    /// Reads the stored bytes of a fingerprint; the ids of linked tasks, which may be many, are passed over.
+    /// Reads a stored fingerprint and skips the ids of linked tasks, of which there may be many.
     ///
     /// # Errors
-    /// Says why the bytes cannot be used; the user is then not idle.
+    /// The reason why the bytes cannot be used; the user is then not idle.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, StateError> {
         decode(bytes)
     }
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint as bytes.
+    /// Returns the fingerprint in its stored form.
     ///
     /// # Errors
-    /// When a value cannot be written; does not happen with values this type can hold.
+    /// A value cannot be written; this does not happen with the values of this type.
     pub fn encode(&self) -> Result<Vec<u8>, StateError> {
         encode(self)
     }
 
-    /// Returns the fingerprint from bytes.
+    /// Returns the fingerprint from its stored form.
     ///
     /// # Errors
-    /// Says why the bytes cannot be used; the user is then not idle.
+    /// The reason why the bytes cannot be used; the user is then not idle.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         decode(bytes)
     }
 
-    /// Keys of the linked tasks.
+    /// Returns the keys of the linked tasks.
     pub fn linked_keys(&self) -> impl Iterator<Item = SourceKey> {
         self.linked
             .iter()

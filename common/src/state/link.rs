@@ -1,4 +1,4 @@
-//! What is remembered of one task: its copy, a write that was begun, a copy that was let go, a refusal.
+//! What the state holds about one task: its copy, a write that was begun, a copy that was let go, a refusal.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,36 +7,38 @@ use crate::error::Failure;
 use crate::model::FieldSet;
 use crate::plan::{Agreed, Progress};
 
-/// One task on both sides.
+/// A task that is linked with an item in the mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Id of the mailbox item; empty when its folder went and it was not made again yet. (By its old id it can still be
-    /// read in the deleted items.)
+    /// Id of the mailbox item; empty if the item's folder is gone and the item was not recreated yet. (By its
+    /// old id the item can still be read in Deleted Items.)
     pub item: String,
-    /// Version of the mailbox item that was last agreed.
+    /// Version of the mailbox item at the last agreement.
     pub change_key: String,
-    /// Version at the source that was last agreed.
+    /// Version at the source at the last agreement.
     pub version: String,
     /// The values both sides agreed on.
     pub agreed: Agreed,
-    /// Status and percent as the source holds them, which need not fit each other there.
+    /// Status and percent as the source holds them; there they need not fit together.
     pub source_progress: Progress,
-    /// tasksync is about to remove the mailbox copy itself: its absence says nothing about the person's wishes.
+    /// Whether tasksync is about to remove the copy itself. The copy's absence then does not mean that the
+    /// person deleted it.
     pub removing: bool,
-    /// Fields that are the person's own in this item, private or recurring as it is: not written there.
+    /// Fields that belong to the person because the item is private or recurring; they are not written into
+    /// the item.
     #[serde(default)]
     pub own: FieldSet,
-    /// Id of the folder the item lies in, if the person moved it out of its location's.
+    /// Id of the folder the item lies in, if the person moved it out of its location's folder.
     #[serde(default)]
     pub elsewhere: Option<String>,
-    /// The mailbox has edits that are still to be sent, although its version is the remembered one.
+    /// Whether the mailbox has edits that still have to be sent, although its version is the remembered one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
-    /// Fields of these edits that were edited at the source, too: the source's values lose.
+    /// Those of the unsent fields that were also edited at the source; there the source's values lose.
     #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
     pub disputed: FieldSet,
-    /// Fields that the mailbox did not keep, although it answered their write with a success: `agreed` has what it shows instead,
-    /// which is not a person's edit.
+    /// Fields that the mailbox did not keep although it answered their write with success. `agreed` has the
+    /// values it shows instead; they are not a person's edit.
     #[serde(default, skip_serializing_if = "FieldSet::is_empty")]
     pub not_kept: FieldSet,
     /// When a sync first found the task completed on both sides.
@@ -44,26 +46,27 @@ pub struct Link {
     pub completed_at: Option<Timestamp>,
 }
 
-/// Recorded before a write begins. If the process ends before it has saved the result, this stops the next sync from mistaking
-/// tasksync's own write for a person's edit.
+/// A write, recorded before it begins. If the process ends before it has saved the result, this stops the
+/// next sync from mistaking tasksync's own write for a person's edit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Writing {
-    /// At the source: done when the task shows what was meant.
+    /// A write to the source. It was done if the task shows the intended values.
     Source {
-        /// What holds once it is done, but for the version it gives to the task.
+        /// The link once the write is done, except for the version that the write gives to the task.
         link: Link,
     },
-    /// Into the mailbox, perhaps a new item: done when the item bears this id, and then whatever else it shows is the person's.
+    /// A write into the mailbox, perhaps of a new item. It was done if the item bears this id; any other
+    /// difference is then the person's edit.
     Mailbox {
-        /// Written into the item with the values; of no other write.
+        /// Id that the write puts into the item together with the values. No other write uses it.
         id: String,
-        /// What holds once it is done, but for the item's version, and the id of a new item.
+        /// The link once the write is done, except for the item's version and the id of a new item.
         link: Link,
     },
 }
 
 impl Link {
-    /// Returns a copy that was found and is not brought into agreement yet.
+    /// Returns the link of a copy that was found and on which the sides have not agreed yet.
     #[must_use]
     pub fn found(item: &str, change_key: &str, elsewhere: Option<String>) -> Self {
         Self {
@@ -82,35 +85,35 @@ impl Link {
         }
     }
 
-    /// Returns whether both sides are to be looked at whatever is reported.
+    /// Returns whether both sides must be read, whatever they report as changed.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.removing || self.unsent || !self.is_agreed() || self.has_lost_its_folder()
     }
 
-    /// The item's folder went: nothing is known of the item any more.
+    /// Marks the item's folder as gone: the item's id and place are unknown from now on.
     pub fn lose_folder(&mut self) {
         self.item.clear();
         self.elsewhere = None;
     }
 
-    /// Returns whether the item's folder went and the item was not made again yet.
+    /// Returns whether the item's folder is gone and the item was not recreated yet.
     #[must_use]
     pub fn has_lost_its_folder(&self) -> bool {
         self.item.is_empty()
     }
 
-    /// Returns whether both sides ever agreed; if not, the link only tells where the copy is.
+    /// Returns whether both sides ever agreed. If not, the link only records where the copy is.
     #[must_use]
     pub fn is_agreed(&self) -> bool {
         !self.version.is_empty()
     }
 }
 
-/// A task whose copy is gone and that stays at the source: no copy is made until the task changes there.
+/// A task that stays at the source without a copy. None is made until the task changes there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LetGo {
-    /// What was remembered of both sides last.
+    /// The last link.
     pub link: Link,
     /// Why no copy is made.
     pub why: LetGoReason,
@@ -128,30 +131,31 @@ pub enum LetGoReason {
     Ignored,
 }
 
-/// A task whose own write was refused: left alone until it changes on either side, or until the next full check.
+/// A task whose own write was refused. It is left alone until it changes on either side, or until the next
+/// full check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Version at the source when it was refused.
     pub version: Option<String>,
     /// Version in the mailbox when it was refused.
     pub change_key: Option<String>,
-    /// Why.
+    /// The refusal.
     pub failure: Failure,
 }
 
 impl Parked {
-    /// Returns whether both were refused at the same versions on both sides.
+    /// Returns whether both refusals happened at the same versions on both sides.
     #[must_use]
     pub fn is_of_same_versions(&self, other: &Self) -> bool {
         (&self.version, &self.change_key) == (&other.version, &other.change_key)
     }
 }
 
-/// A pending task whose write failed for a reason that may be its own.
+/// A pending task whose write failed, perhaps because of the task itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
-    /// In how many passes it failed, at the same versions and with the same failure.
+    /// Number of passes in which it failed, at the same versions and with the same failure.
     pub passes: u32,
-    /// The entry in `parked` that the task gets when it is refused.
+    /// The entry that `parked` gets if the task is refused.
     pub refusal: Parked,
 }

@@ -1,5 +1,5 @@
-//! A user's saved sync state: links, cursors and last agreed values, in one versioned MessagePack blob; and the small
-//! fingerprint the idle check needs instead of it.
+//! A user's saved sync state: links, cursors and last agreed values in one versioned MessagePack blob, and
+//! the small fingerprint that the idle check reads instead.
 
 mod fingerprint;
 mod link;
@@ -14,21 +14,21 @@ pub use self::link::{Failing, LetGo, LetGoReason, Link, Parked, Writing};
 use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
 
-/// Most foreign markers that are noted of one mailbox.
+/// Largest number of foreign markers that are recorded for one mailbox.
 const MOST_FOREIGN: usize = 50;
 
-/// Version written by this build.
+/// Version of the format that this build writes.
 pub const VERSION: u16 = 1;
 
-/// Cheap signs that a mailbox folder changed.
+/// Cheap signs of a change in a mailbox folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signs {
-    /// Latest commit in the folder, in microseconds since 1970.
+    /// Time of the latest commit in the folder, in microseconds since 1970.
     pub latest_commit_us: i64,
-    /// Deletions so far.
+    /// Number of deletions so far.
     pub deletions: i64,
-    /// Digest of the id of the folder above; 0 when the server does not tell it. A folder that is moved to the deleted
-    /// items keeps its id and its other signs.
+    /// Digest of the id of the parent folder; 0 if the server does not report it. A folder that is moved to
+    /// Deleted Items keeps its id and its other signs.
     #[serde(default)]
     pub parent: u64,
 }
@@ -36,75 +36,80 @@ pub struct Signs {
 /// A location of the user's tasks and its folder in the mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocationState {
-    /// Name the folder was given.
+    /// The name that was given to the folder.
     pub name: String,
-    /// The name is the one the folder showed when it was found again: a number may have been added to it.
+    /// Whether `name` was read from the folder when it was found again; a number may have been added to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
-    /// Fields the location's tasks can hold.
+    /// Fields that the location's tasks can hold.
     pub holds: FieldSet,
     /// Id of the folder.
     pub folder: String,
-    /// How far the folder's changes were read; `None` before the first complete reading.
+    /// The cursor of the folder's changes; `None` before the first complete reading.
     pub cursor: Option<String>,
-    /// The folder's signs before that reading.
+    /// The folder's signs, read before that reading.
     pub signs: Option<Signs>,
 }
 
-/// Everything that is remembered about one user between two syncs.
+/// The state of one user between two syncs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncState {
-    /// How far the source's changes were read; `None` before the first complete listing.
+    /// The cursor of the source's changes; `None` before the first complete listing.
     pub source_cursor: Option<String>,
-    /// When that position was stored.
+    /// When that cursor was stored.
     pub source_cursor_at: Option<Timestamp>,
-    /// Who the person is at the source, in the source's own form; `None` before a listing told it.
+    /// The person's identity at the source, in the source's own form; `None` before a listing reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// When everything was last compared.
+    /// Time of the last full comparison.
     pub full_check_at: Option<Timestamp>,
     /// Locations with their folders.
     pub locations: BTreeMap<LocationKey, LocationState>,
-    /// Tasks that are on both sides.
+    /// Links of the tasks that are on both sides.
     pub links: BTreeMap<SourceKey, Link>,
-    /// Tasks to look at again on both sides, whatever the cursors say: work that was not finished.
+    /// Unfinished tasks: the next pass looks at them on both sides, whatever the cursors say.
     pub pending: BTreeSet<SourceKey>,
-    /// Why pending tasks are pending, where a failure is the reason.
+    /// The failures because of which tasks are pending, where there is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<SourceKey, Failure>,
-    /// Pending tasks whose writes keep failing. A build that does not know this list counts nothing and tries them again.
+    /// Pending tasks whose writes keep failing. A build that does not know this field counts nothing and
+    /// retries them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failing: BTreeMap<SourceKey, Failing>,
-    /// Lists and sites that could not be read. Their tasks stay as they are; they are read again at the next full check.
+    /// Lists and sites that could not be read. Their tasks stay as they are; the next full check reads them
+    /// again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<LocationKey, Failure>,
-    /// Lists whose dates are neither read nor written, with the reason. Everything else of their tasks is synced.
+    /// Lists whose dates are neither read nor written, with the reason. All other fields of their tasks are
+    /// synced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub without_dates: BTreeMap<LocationKey, Failure>,
-    /// Linked items that their folder's listing no longer shows: the first of the answers that must agree before a task
-    /// counts as deleted in the mailbox.
+    /// Linked items that their folder's listing no longer shows. This is the first of the answers that must
+    /// agree before a task counts as deleted in the mailbox.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left_folder: BTreeSet<SourceKey>,
-    /// Linked tasks that the source's feed or listing no longer shows: the first of the answers that must agree before a
-    /// copy is removed.
+    /// Linked tasks that the source's feed or listing no longer shows. This is the first of the answers that
+    /// must agree before a copy is removed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left_source: BTreeSet<SourceKey>,
-    /// Markers in the mailbox that belong to somebody else, by the key they name, with their owner as text. What bears them
-    /// is left alone.
+    /// Markers in the mailbox that have another owner: the key in the marker, and the owner as text. The
+    /// items and folders that bear them are left alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub foreign: BTreeMap<String, String>,
-    /// Tasks whose deletion the guard holds back; looked at again like pending ones.
+    /// Tasks whose deletion the guard holds back. Like pending tasks, they are looked at in every pass.
     pub held: BTreeSet<SourceKey>,
-    /// Writes that were begun, and of whose ends nothing was saved.
+    /// Writes that were begun and whose results were not saved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub writing: BTreeMap<SourceKey, Writing>,
-    /// Tasks that were refused.
+    /// Tasks that were refused, with the refusal.
     pub parked: BTreeMap<SourceKey, Parked>,
-    /// Tasks whose copy is gone and that stay at the source. A build that does not know this list makes their copies again.
+    /// Tasks that stay at the source without a copy. A build that does not know this field recreates the
+    /// copies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub let_go: BTreeMap<SourceKey, LetGo>,
-    /// Tasks whose mailbox copy was made after the position in its folder: until the next reading of the folder shows the
-    /// copy, its deletion would not be reported, because an item that comes and goes between two positions never is.
+    /// Tasks whose copy was made after the cursor of its folder. A folder never reports an item that was
+    /// created and deleted between two cursors, so the deletion of such a copy would not be reported until
+    /// the next reading of the folder shows the copy.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fresh: BTreeSet<SourceKey>,
 }
@@ -112,13 +117,13 @@ pub struct SyncState {
 /// Why stored bytes cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Not a state, or damaged.
+    /// The bytes are not a state, or they are damaged.
     #[error("the saved sync state cannot be read: {0}")]
     Unreadable(String),
-    /// Written by a newer build.
+    /// A newer build wrote the state.
     #[error("the saved sync state has version {found}; this build reads up to {VERSION}")]
     NewerVersion {
-        /// Version found.
+        /// The version that was found.
         found: u16,
     },
 }
@@ -131,7 +136,7 @@ fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, StateError> {
     match rmp_serde::from_slice::<(u16, T)>(bytes) {
         Ok((found, value)) if found <= VERSION => Ok(value),
         Ok((found, _)) => Err(StateError::NewerVersion { found }),
-        // The version stands first, so that a newer form is told from a damaged one.
+        // The version comes first, so a newer format can be distinguished from damaged bytes.
         Err(error) => match rmp_serde::from_slice::<(u16, serde::de::IgnoredAny)>(bytes) {
             Ok((found, _)) if found > VERSION => Err(StateError::NewerVersion { found }),
             _ => Err(StateError::Unreadable(error.to_string())),
@@ -140,18 +145,18 @@ fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, StateError> {
 }
 
 impl SyncState {
-    /// Returns the state as bytes.
+    /// Returns the state in its stored form.
     ///
     /// # Errors
-    /// When a value cannot be written; does not happen with values this type can hold.
+    /// A value cannot be written; this does not happen with the values of this type.
     pub fn encode(&self) -> Result<Vec<u8>, StateError> {
         encode(self)
     }
 
-    /// Returns the state from bytes.
+    /// Returns the state from its stored form.
     ///
     /// # Errors
-    /// Says why the bytes cannot be used; the caller then compares everything.
+    /// The reason why the bytes cannot be used; the caller then compares everything.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         decode(bytes)
     }
@@ -187,7 +192,7 @@ impl SyncState {
         }
     }
 
-    /// Links whose items lie in this folder, which is the location's.
+    /// Returns the links of the items that lie in this folder, which is the folder of `location`.
     pub fn links_in<'a>(
         &'a self,
         location: &'a LocationKey,
@@ -201,8 +206,8 @@ impl SyncState {
             })
     }
 
-    /// Forgets a folder that is gone. The person did not delete the items in it, so their links are marked until each copy is
-    /// made again.
+    /// Removes a folder that is gone. The person did not delete the items in it, so their links are marked
+    /// until each copy is recreated.
     pub fn forget_folder(&mut self, location: &LocationKey) {
         let Some(place) = self.locations.remove(location) else {
             return;
@@ -218,7 +223,8 @@ impl SyncState {
         }
     }
 
-    /// Tasks whose item the person moved into a folder that is none of ours, where no sign tells of changes.
+    /// Returns the tasks whose items the person moved into a folder of their own, where no sign shows
+    /// changes.
     pub fn outside(&self) -> impl Iterator<Item = &SourceKey> {
         self.links
             .iter()
@@ -247,7 +253,7 @@ impl SyncState {
             .map(|(key, _)| key)
     }
 
-    /// Notes a marker of somebody else, of at most 50.
+    /// Records a marker with another owner, up to 50 per mailbox.
     pub fn note_foreign(&mut self, key: &str, owner: &str) {
         if self.foreign.len() < MOST_FOREIGN || self.foreign.contains_key(key) {
             self.foreign.insert(key.to_owned(), owner.to_owned());
