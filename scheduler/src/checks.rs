@@ -1,4 +1,4 @@
-//! The seam through which the API and the doctor ask the tenants' servers; they read and never write.
+//! The seam through which the API and the doctor query the tenants' servers. These checks only read.
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -7,27 +7,27 @@ use tasksync_common::facts::{MailboxFacts, SiteCheck};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
 
-/// What was learned of one user.
+/// What the servers answered about one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserCheck {
-    /// Whether the source knows the person.
+    /// Whether the source knows this person.
     pub person: Result<(), Failure>,
-    /// The mailbox's facts, or what is wrong.
+    /// Facts about the mailbox, or why it cannot be used.
     pub mailbox: Result<MailboxFacts, Failure>,
 }
 
-/// Asks a tenant's servers. Implemented where the clients live; every call is bounded by the outbound settings.
+/// Checks a tenant's servers. The crate that has the clients implements it; the outbound settings limit every call.
 #[async_trait]
 pub trait TenantChecks: Send + Sync + 'static {
-    /// Asks every site of the tenant whether it answers and what the service account may do there.
+    /// Checks for every site of the tenant that it answers, and what the service account may do there.
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
-    /// Asks whether the source knows the person and whether tasksync may use the mailbox. The user need not be
-    /// enrolled yet.
+    /// Checks that the source knows the person and that tasksync may use the mailbox. The user need not be enrolled
+    /// yet.
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck;
-    /// What a sync of this enrolled user would do now: `folders` to be made, `steps` in order, and the deletions the guard
-    /// would hold back (`held`). Reads both sides and writes nothing.
+    /// Returns what a sync of this enrolled user would do now: the `folders` to create, the `steps` in order, and the
+    /// deletions that the guard would hold back (`held`). Reads both sides and writes nothing.
     ///
     /// # Errors
-    /// As a sync that fails while reading.
+    /// The failures of a sync that fails while reading.
     async fn preview(&self, user: &UserKey) -> Result<Value, Failure>;
 }

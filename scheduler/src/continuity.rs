@@ -1,10 +1,15 @@
-//! Whether the order of work is the one that was left: nobody is sent while claims of a lost one may still be worked on.
+//! Detects that the schedule lost data, and then stops sending until old claims must have expired.
 //!
-//! The leader leaves a growing mark in the order and remembers it in the registry. When the mark found is another one, is
-//! missing or went back, the order was emptied, replaced or set back: it is rebuilt from the registry, and for the lifetime
-//! of a claim nobody is sent. Every claim moves the mark, and no job is sent before the registry knows: where the machine of
-//! leader and Redis is lost, the next leader misses the claims its predecessor made last. After a loss, the registry is told of the new mark only after that time, so that a leader who takes over
-//! meanwhile finds the loss, too.
+//! The leader leaves a growing mark in the schedule and saves it in the registry. A different mark, a missing mark or
+//! a lower number means that the schedule was emptied, replaced or set back to an older state. Then it is rebuilt
+//! from the registry, and no user is sent for the lifetime of a claim, because workers may still hold lost claims.
+//!
+//! Every claim moves the mark, and no job is sent before the registry has the new number. Without that, a leader that
+//! takes over after a crash of both the leader's and Redis' machine would not notice that its predecessor's last
+//! claims are missing.
+//!
+//! After a loss, the new mark is saved in the registry only when the waiting time is over. A leader that takes over
+//! during that time therefore detects the loss, too.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,24 +21,24 @@ use tokio::time::Instant;
 
 #[derive(Debug, Default)]
 struct State {
-    /// The leadership under which the order was looked at.
+    /// Epoch of the leadership under which the schedule was last checked.
     checked: Option<Epoch>,
-    /// The mark left last; `None` when only the registry knows.
+    /// The mark this process left last; `None` if it must be read from the registry.
     remembered: Option<Mark>,
     quiet_until: Option<Instant>,
 }
 
-/// What this process knows of the order's past.
+/// What this process knows about losses of the schedule.
 #[derive(Debug)]
 pub(crate) struct Continuity {
     lifetime: Duration,
     state: Mutex<State>,
-    /// One save at a time, so that an older number never replaces a newer one.
+    /// Serialises saves, so that an older number never replaces a newer one.
     saving: tokio::sync::Mutex<()>,
 }
 
 impl Continuity {
-    /// After a loss nobody is sent for `claim_lifetime`.
+    /// Returns a tracker that stops sending for `claim_lifetime` after a loss.
     pub(crate) fn new(claim_lifetime: Duration) -> Self {
         Self {
             lifetime: claim_lifetime,
@@ -46,31 +51,32 @@ impl Continuity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A loss was found: nobody is sent from now on until claims have run out.
+    /// Stops sending from now on until all claims of the lost schedule have expired.
     pub(crate) fn fall_quiet(&self) {
         self.state().quiet_until = Some(Instant::now() + self.lifetime);
     }
 
-    /// Whether the order bears a mark that this process left: then it is known to be whole, and if nobody is in it, nobody
-    /// was put in yet.
+    /// Returns true if the schedule bears a mark that this process left. Then it lost nothing; if it is empty, no
+    /// user has been added yet.
     pub(crate) fn is_marked(&self) -> bool {
         self.state().remembered.is_some()
     }
 
-    /// Whether claims of a lost order may still be worked on.
+    /// Returns true while workers may still hold claims of a lost schedule.
     pub(crate) fn is_quiet(&self) -> bool {
         self.state()
             .quiet_until
             .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Whether users may be sent under this leadership: the order was looked at, and nothing was lost lately.
+    /// Returns true if users may be sent under this leadership: the schedule was checked, and no loss is being waited
+    /// out.
     pub(crate) fn allows(&self, epoch: Epoch) -> bool {
         let checked = self.state().checked;
         checked == Some(epoch) && !self.is_quiet()
     }
 
-    /// Looks for losses and falls quiet when there was one; `true` then.
+    /// Checks the schedule for losses. Returns true, and stops sending, if there was one.
     pub(crate) async fn check(
         &self,
         epoch: Epoch,
@@ -80,14 +86,15 @@ impl Continuity {
         let own = {
             let mut state = self.state();
             let quiet = state.quiet_until.is_some_and(|until| Instant::now() < until);
-            // Somebody else may have led meanwhile and dealt with a loss; only while this process does so itself it knows
-            // better than the registry.
+            // Another process may have led in the meantime and dealt with a loss, so the registry knows better. Only
+            // while this process waits out a loss itself does it know better than the registry.
             if state.checked != Some(epoch) && !quiet {
                 state.remembered = None;
             }
             state.remembered.clone()
         };
-        // Read before the mark is moved: should this fail, the next check still finds what there is to find.
+        // Reads the saved mark before moving the schedule's: if this read fails, the next check still detects the
+        // loss.
         let remembered = match own {
             Some(mark) => Some(mark),
             None => registry.mark().await?,
@@ -117,8 +124,8 @@ impl Continuity {
         Ok(lost)
     }
 
-    /// Tells the registry of the claims made since the last check, before anybody works on them: by its number a leader who
-    /// takes over sees whether they are still there.
+    /// Saves the number of the latest claims in the registry before any worker gets them. A leader that takes over
+    /// compares it with the schedule to see whether these claims are still there.
     pub(crate) async fn remember(
         &self,
         schedule: &dyn Schedule,
@@ -132,7 +139,7 @@ impl Continuity {
             Some(mark) if mark.number < number => Mark { number, ..mark },
             Some(_) | None => return Ok(()),
         };
-        // Until old claims have run out the registry keeps what shows the loss.
+        // Until old claims have expired, the registry keeps the mark that shows the loss.
         if self.is_quiet() {
             return Ok(());
         }
@@ -146,7 +153,8 @@ impl Continuity {
         Ok(())
     }
 
-    /// Compares about `limit` tenants of the order with themselves and with the index, and falls quiet when one was lost.
+    /// Checks about `limit` tenants of the schedule against their own data and the index. Stops sending if one was
+    /// lost.
     pub(crate) async fn inspect(&self, schedule: &dyn Schedule, limit: usize) -> Result<Inspected, Failure> {
         let inspected = schedule.inspect(limit, self.lifetime).await?;
         if inspected.repaired > 0 {

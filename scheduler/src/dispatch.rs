@@ -1,4 +1,5 @@
-//! Dispatch: users are chosen, claimed and sent; the queue is kept short, because a job chosen late is chosen right.
+//! Dispatch: chooses users, claims them and sends jobs. The queue is kept short, because the later a job is chosen,
+//! the better the choice.
 
 mod send;
 
@@ -27,17 +28,17 @@ use crate::metrics::DispatchMetrics;
 
 pub(crate) use send::Sent;
 
-/// Giving back the users of a job that was not taken may take this long; then their claim runs out by itself.
+/// Timeout for releasing the users of a job that was not sent. If it passes, their claim expires by itself.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Jobs on their way to the queue at once.
+/// Most jobs being sent to the queue at once.
 const SENT_AT_ONCE: usize = 32;
 
-/// Users taken back per call, and calls per run, when claims ran out.
+/// Expired claims: users taken back per call, and calls per run.
 const RECLAIM_GROUP: usize = 1_000;
 const RECLAIM_ROUNDS: usize = 100;
 
-/// Chooses, claims and sends.
+/// Chooses users, claims them and sends jobs.
 pub(crate) struct Dispatcher {
     pub(crate) schedule: Arc<dyn Schedule>,
     pub(crate) queue: Arc<dyn JobQueue>,
@@ -50,10 +51,10 @@ pub(crate) struct Dispatcher {
     pub(crate) continuity: Continuity,
 }
 
-/// How a look at the queue ended.
+/// Result of one look at the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// So many users were sent.
+    /// This many users were sent.
     Users(usize),
     /// Nobody is due.
     Nobody,
@@ -62,7 +63,7 @@ pub(crate) enum Filled {
 }
 
 impl Filled {
-    /// Both together.
+    /// Combines the results of two rounds.
     fn and(self, next: Self) -> Self {
         match (self, next) {
             (Self::Users(one), Self::Users(other)) => Self::Users(one + other),
@@ -73,20 +74,20 @@ impl Filled {
     }
 }
 
-/// One round of selecting and sending.
+/// Result of one round of selecting and sending.
 struct Round {
     filled: Filled,
     jobs: usize,
     end: End,
 }
 
-/// Whether tenants are synced; asked once per run.
+/// Whether each tenant is synced, looked up once per run.
 pub(crate) type KnownTenants = HashMap<TenantId, bool>;
 
-/// How many jobs the queue can take now: as many as workers would take at once and those they will have ended when the
-/// leader looks again (`ahead`), less those that wait already. So no worker that is fast waits for the next look, and no job
-/// waits for longer than from one look to the next. A classic timer job (`top_up` off) makes a whole run's work at once,
-/// because nobody looks again before the next run.
+/// Returns how many jobs the queue can take now: the jobs that workers would start at once, plus those they will have
+/// finished by the leader's next look (`ahead`), minus those already waiting. So a fast worker never waits for the
+/// next look, and a job waits at most from one look to the next. With `top_up_interval` zero (a classic timer job), a
+/// run makes all of its work at once, because the next look is the next run.
 pub(crate) fn room(depth: Depth, ahead: usize, limits: &DispatchLimits) -> usize {
     let wanted = usize::try_from(depth.wanted).unwrap_or(usize::MAX);
     let ready = usize::try_from(depth.ready).unwrap_or(usize::MAX);
@@ -98,7 +99,7 @@ pub(crate) fn room(depth: Depth, ahead: usize, limits: &DispatchLimits) -> usize
     target.saturating_sub(ready)
 }
 
-/// How long a user with this stamp has been due.
+/// Returns how long a user with this stamp has been due.
 fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
     Duration::try_from(now.duration_since(stamp))
         .unwrap_or_default()
@@ -106,8 +107,8 @@ fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
 }
 
 impl Dispatcher {
-    /// Looks how many jobs the workers want, and sends those who waited longest. Stops between two jobs when `lost` is
-    /// cancelled.
+    /// Fills the queue with as many jobs as the workers want, for the users who have waited longest. Stops between
+    /// two jobs when `lost` is cancelled.
     pub(crate) async fn fill(
         &self,
         epoch: Epoch,
@@ -145,9 +146,10 @@ impl Dispatcher {
         Ok(first.filled.and(second.filled))
     }
 
-    /// Selects and sends until the room is used or nobody else is due, and says whether a tenant was limited in it. One
-    /// selection takes users of so many tenants; where the users of many are due one by one, another follows at once, or
-    /// workers would wait for the next look. A classic timer job selects once.
+    /// Selects and sends until the room is used or no other user is due. Also returns whether any tenant was limited.
+    /// One selection takes users of at most `tenants_per_run` tenants. Where many tenants have one due user each,
+    /// another selection follows at once, so that workers need not wait for the next look. A classic timer job
+    /// selects once.
     async fn rounds(
         &self,
         epoch: Epoch,
@@ -186,17 +188,17 @@ impl Dispatcher {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // The value is consistent after every change, so a poisoned lock is safe to use.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the workers do now.
+    /// Reads what the workers are doing now.
     pub(crate) async fn load(&self) -> Result<Load, Failure> {
         Load::read(self.fleet.as_ref()).await
     }
 
-    /// Whether another job somebody waits for may be sent for this tenant, so that those of others find a worker. When
-    /// nobody knows, it may.
+    /// Returns true if another interactive job may be sent for this tenant, so that other tenants' jobs find a
+    /// worker. Also true if the workers' load cannot be read.
     pub(crate) async fn may_send_interactive(&self, tenant: &TenantId) -> bool {
         match timeout(RELEASE, self.load()).await {
             Ok(Ok(load)) => {
@@ -207,13 +209,13 @@ impl Dispatcher {
         }
     }
 
-    /// Which tenants may have only so many batches while others wait.
+    /// Returns which tenants are limited while others wait, and to how many batches.
     fn batch_limit(&self, load: &Load, in_flight: &fair::Running) -> BatchLimit {
         let percent = self.limits.tenant_share_percent;
         fair::limit(load.background.permits, percent, &self.memory().usage, in_flight)
     }
 
-    /// What of the room that is left may be given to tenants that have their part already.
+    /// Returns how much of the remaining room may go to tenants at their cap.
     async fn spare(&self, room: usize, load: &Load) -> Result<usize, Failure> {
         if room == 0 {
             return Ok(0);
@@ -233,7 +235,7 @@ impl Dispatcher {
         ))
     }
 
-    /// Selects and sends at most so many jobs.
+    /// Selects and sends at most `most` jobs.
     async fn round(
         &self,
         epoch: Epoch,
@@ -258,7 +260,7 @@ impl Dispatcher {
             match self.is_synced(&batch.tenant, known).await {
                 Ok(true) => batches.push(batch),
                 Ok(false) => {}
-                // Those before it are sent all the same.
+                // The batches before it are sent all the same.
                 Err(failure) => {
                     failed = Some(failure);
                     break;
@@ -287,9 +289,9 @@ impl Dispatcher {
         Ok(round)
     }
 
-    /// Sends jobs in order, several on their way at once: the queue confirms many together for little more than one. None
-    /// follows when one was not sent or the leadership is lost, and every one that was begun is seen to its end, so that
-    /// nobody stays claimed without a job.
+    /// Sends jobs in order, several at a time: the queue confirms many jobs in little more time than one. After a
+    /// failure, or when the leadership is lost, it starts no further sends. It awaits those already started, so that
+    /// no claim is left without a job.
     async fn send_all(
         &self,
         epoch: Epoch,
@@ -304,7 +306,7 @@ impl Dispatcher {
             .await
     }
 
-    /// Sends a job unless it is over, which it is when this one cannot be sent.
+    /// Sends a job unless `over` is cancelled. Cancels it if this job cannot be sent.
     async fn send_unless(
         &self,
         epoch: Epoch,
@@ -323,7 +325,7 @@ impl Dispatcher {
         sent
     }
 
-    /// What bounds one look: as many users as fit into the jobs the queue has room for.
+    /// Returns the limits of one selection: at most as many users as fit into the jobs the queue has room for.
     fn selection(&self, room: usize, batches: BatchLimit) -> Limits {
         let limits = &self.limits;
         Limits {
@@ -336,8 +338,8 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the tenant is synced. One that is disabled or gone is taken out of the order, so that it does not stand
-    /// in the way of others.
+    /// Returns whether the tenant is synced. Withdraws a disabled or removed tenant from the schedule, so that it
+    /// does not take the place of others.
     async fn is_synced(&self, tenant: &TenantId, known: &mut KnownTenants) -> Result<bool, Failure> {
         if let Some(&synced) = known.get(tenant) {
             return Ok(synced);
@@ -354,7 +356,7 @@ impl Dispatcher {
         Ok(synced)
     }
 
-    /// Takes a tenant out of the order.
+    /// Withdraws a tenant from the schedule.
     pub(crate) async fn withdraw(&self, tenant: &TenantId) -> Result<(), Failure> {
         let users = self.schedule.withdraw_tenant(tenant).await?;
         if users > 0 {
@@ -364,7 +366,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Gives back users whose claims ran out.
+    /// Takes back users whose claims have expired.
     pub(crate) async fn reclaim(&self) -> Result<(), Failure> {
         for _ in 0..RECLAIM_ROUNDS {
             let users = self.schedule.reclaim(RECLAIM_GROUP).await?;

@@ -1,4 +1,4 @@
-//! What the leader sees when it looks at everybody: the numbers that belong to no single process.
+//! Metrics about all users, which only the leader reads. They belong to no single process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,16 +14,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::load::Load;
 
-/// The leader looks this often, …
+/// Time between two reads, …
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// … but where that takes long, because many tenants have somebody due, no more than one part in so many of its time.
+/// … but at least this many times as long as the read took, so that reading takes at most 1/20 of the time even where
+/// many tenants have due users.
 const LOOK_PART: u32 = 20;
-/// What costs more is looked at this often.
+/// Time between two reads of the more expensive numbers.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
-/// Alerts counted at most.
+/// Most alerts counted.
 const ALERTS_COUNTED: u32 = 1_000;
 
-/// Everybody at one moment.
+/// The numbers about all users at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sight {
     summary: Summary,
@@ -33,18 +34,18 @@ struct Sight {
     at: Timestamp,
 }
 
-/// What is looked at less often.
+/// The numbers that are read less often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counted {
     enrolled: EnrolmentCounts,
     alerts: usize,
     dead_letters: u64,
-    /// As the registry knows it, which counts people who never succeeded, too.
+    /// From the registry, which also knows users who never succeeded.
     oldest_success: Option<Timestamp>,
 }
 
-/// What was seen last. Nothing while this process does not lead, so that its metrics are not exported and sums over
-/// all processes are right.
+/// The last numbers read. Empty while this process does not lead: then it exports none, and sums over all processes
+/// are right.
 #[derive(Debug, Default)]
 struct Freshness(Mutex<Option<Sight>>);
 
@@ -53,7 +54,7 @@ impl Freshness {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sight;
     }
 
-    /// Lets the process's metrics show these numbers.
+    /// Registers these numbers with the process's metrics.
     fn register(self: &Arc<Self>, metrics: &Metrics) {
         for (index, (spec, _)) in values(&Sight::nothing()).into_iter().enumerate() {
             let freshness = Arc::clone(self);
@@ -72,7 +73,7 @@ impl Freshness {
 
 type Rows = Vec<(&'static [&'static str], f64)>;
 
-/// Every metric with its values by label.
+/// Returns every metric with its values by label.
 fn values(sight: &Sight) -> Vec<(&'static Spec, Rows)> {
     let Sight {
         summary,
@@ -149,7 +150,7 @@ impl Sight {
     }
 }
 
-/// Forgets what was seen, however leading ends.
+/// Clears the numbers when leading ends, in whatever way.
 struct Seeing<'a>(&'a Freshness);
 
 impl Drop for Seeing<'_> {
@@ -158,7 +159,7 @@ impl Drop for Seeing<'_> {
     }
 }
 
-/// Looks at everybody for the metrics while this process leads.
+/// Reads the numbers about all users while this process leads.
 pub(crate) struct Onlooker {
     stores: Stores,
     freshness: Arc<Freshness>,
@@ -172,12 +173,12 @@ impl Onlooker {
         }
     }
 
-    /// Lets the process's metrics show what is seen.
+    /// Registers the numbers with the process's metrics.
     pub(crate) fn register(&self, metrics: &Metrics) {
         self.freshness.register(metrics);
     }
 
-    /// Looks at everybody in turn for as long as this process leads; to be dropped when it does not.
+    /// Reads the numbers over and over while this process leads. The caller drops the future when it no longer does.
     pub(crate) async fn look_in_turn(&self) {
         let _seeing = Seeing(&self.freshness);
         let mut counted: Option<(Instant, Counted)> = None;

@@ -1,4 +1,4 @@
-//! Leadership: a lease in the schedule, renewed every third of its life, and given up before it expires.
+//! Leader election: a lease in the schedule, renewed every third of its lifetime and given up before it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::DispatchMetrics;
 
-/// Giving the leadership up at the end may take this long; then it runs out by itself.
+/// Timeout for giving the leadership up at the end. If it passes, the lease expires by itself.
 const RESIGN: Duration = Duration::from_secs(3);
 
-/// Keeps trying to lead, and tells through `leading` under which epoch this process leads.
+/// Takes part in the election for as long as it runs. Publishes through `leading` under which epoch this process
+/// leads.
 pub(crate) struct Candidate {
     pub(crate) schedule: Arc<dyn Schedule>,
-    /// Unique per process and start, so that a restarted process is somebody else.
+    /// Unique per process and start, so that a restarted process counts as another holder.
     pub(crate) holder: String,
     pub(crate) lifetime: Duration,
     pub(crate) metrics: Arc<DispatchMetrics>,
@@ -28,14 +29,15 @@ pub(crate) struct Candidate {
 /// What this process knows of its own lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lease {
-    /// Somebody else leads, or nobody knows.
+    /// Another process leads, or it is not known which one does.
     None,
-    /// This process leads until then, by its own reckoning from before the call that took the lease.
+    /// This process leads until `until`. The time is measured on its own clock, from before the call that took the
+    /// lease.
     Held { epoch: Epoch, until: Instant },
 }
 
 impl Candidate {
-    /// Runs until `stop` is cancelled. The lease is held on to until [`Self::resign`].
+    /// Runs until `stop` is cancelled. Keeps the lease; [`Self::resign`] gives it up.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         self.stand(stop).await;
         self.pulse.rest();
@@ -59,7 +61,8 @@ impl Candidate {
             let wait = match answer {
                 Ok(Ok(Some(epoch))) => {
                     answers = true;
-                    // A sixth is kept back for clocks that run differently and for work on its way.
+                    // A sixth of the lifetime is kept in reserve, for clocks that run at different speeds and for
+                    // work in flight.
                     let until = began + self.lifetime - self.lifetime / 6;
                     lease = Lease::Held { epoch, until };
                     self.tell(Some(epoch));
@@ -93,7 +96,7 @@ impl Candidate {
                 Lease::Held { until, .. } => wait.min(until.saturating_duration_since(Instant::now())),
                 Lease::None => wait,
             };
-            // Never a hot loop, even when the lease is about to end.
+            // At least 10 ms, so that this never becomes a busy loop, even when the lease is about to end.
             let wait = wait.max(Duration::from_millis(10));
             if stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 return;
@@ -115,7 +118,7 @@ impl Candidate {
         }
     }
 
-    /// Tells and logs changes only.
+    /// Publishes and logs the state if it changed.
     fn tell(&self, now: Option<Epoch>) {
         let changed = self.leading.send_if_modified(|leading| {
             let changed = *leading != now;

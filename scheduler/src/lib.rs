@@ -1,9 +1,10 @@
-//! The scheduler: one leader among any number of processes chooses who is synced next and sends the jobs.
+//! The scheduler. Any number of processes run it; the one that leads chooses the users to sync next and sends the
+//! jobs.
 //!
-//! [`Scheduler::new`] gives the scheduler and the [`Requests`] the API hands "sync now" to; [`Scheduler::run`] stands for
-//! election, leads while elected, and returns when it is stopped and has given the leadership up.
-//! [`api`] is the service operators talk to; [`doctor`] looks at everything that must be right, through [`checks`] also at
-//! the tenants' servers.
+//! [`Scheduler::run`] takes part in the election, leads while elected, and returns when it is stopped and has given
+//! the leadership up. [`Scheduler::requests`] returns the [`Requests`] that the API hands "sync now" to. [`api`] is
+//! the HTTP API for operators. [`doctor`] checks everything an installation needs, including the tenants' servers
+//! (through [`checks`]).
 
 pub mod api;
 pub mod checks;

@@ -1,4 +1,4 @@
-//! The limits of the leader's loop, taken from the settings once at start.
+//! The limits of the leader's loop, read from the settings once at start.
 
 use std::time::Duration;
 
@@ -8,38 +8,41 @@ use tasksync_common::settings::Settings;
 /// What the leader may do, and how often.
 #[derive(Debug, Clone)]
 pub struct DispatchLimits {
-    /// The leader wakes this often.
+    /// Time between two runs of the leader.
     pub run_interval: Duration,
-    /// Between runs the leader looks this often whether workers want more; zero for a classic timer job.
+    /// Time between two looks, within a run's interval, at whether workers want more jobs. Zero for a classic timer
+    /// job.
     pub top_up_interval: Duration,
-    /// Most tenants one run or top-up takes users of, at least 1.
+    /// Most tenants whose users one run or top-up selects, at least 1.
     pub tenants_per_run: usize,
     /// Most users of one job, 1 to 100.
     pub users_per_batch: usize,
-    /// Users are due when their stamp is so old.
+    /// Users are due when their stamp is at least this old.
     pub minimum_time_between_user_syncs: Duration,
-    /// The registry is compared with the order of work this often.
+    /// Time between two comparisons of the registry with the schedule.
     pub tenant_search_interval: Duration,
-    /// People whose last success is older than this are told of.
+    /// Users whose last success is older than this are reported as late.
     pub late_after: Duration,
-    /// An alert about a list ends when nobody raised it again for this long: everybody's full check says it anew.
+    /// An alert about a list ends when it was not raised again for this long. Every user's full check raises it again
+    /// while the problem lasts.
     pub location_alerts_kept: Duration,
-    /// How long a claim lasts until a worker renews it.
+    /// Lifetime of a claim unless a worker renews it.
     pub claim_lifetime: Duration,
-    /// Most users of one tenant claimed at once; zero for no limit.
+    /// Most users of one tenant claimed at a time; zero for no limit.
     pub tenant_in_flight: u64,
-    /// Most of all workers' permits one tenant may hold while others wait, in percent; 100 for no limit.
+    /// Largest share of all workers' permits, in percent, that one tenant may hold while others wait; 100 for no
+    /// limit.
     pub tenant_share_percent: u8,
-    /// A batch may hold a permit this long.
+    /// Longest time a batch may hold a permit.
     pub batch_budget: Duration,
-    /// Leadership lasts this long unless renewed.
+    /// Lifetime of the leadership unless renewed.
     pub leader_lifetime: Duration,
     /// How long journal entries are kept.
     pub journal_lifetime: Duration,
 }
 
 impl DispatchLimits {
-    /// The limits these settings stand for.
+    /// Returns the limits for these settings.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         let schedule = &settings.schedule;

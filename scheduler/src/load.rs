@@ -1,4 +1,4 @@
-//! What the workers do now, as the leader sees it, and what it makes of it.
+//! What the workers do now, as the leader sees it, and what the leader derives from it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,36 +10,36 @@ use tasksync_common::queue::{Depth, JobQueue, QueueName};
 use tasksync_common::schedule::fair::{Running, Usage};
 use tokio::time::Instant;
 
-/// A job sent so lately need not be in what workers say they run: they tell of it within a fraction of a second.
+/// Workers report a new job within a fraction of a second. Until this time has passed, the leader counts it itself.
 const UNSEEN: Duration = Duration::from_millis(500);
 
-/// Most jobs remembered for so long; more are not sent.
+/// Most jobs counted like that. Further jobs are sent, but not counted.
 const MOST_UNSEEN: usize = 10_000;
 
-/// The pace of the last seconds counts most.
+/// Time constant of the pace's moving average.
 const PACE_MEMORY: Duration = Duration::from_secs(3);
 
-/// Most jobs sent ahead of free permits, whatever the pace.
+/// Most jobs sent ahead of free permits, at any pace.
 const MOST_AHEAD: usize = 1_000;
 
-/// The workers together.
+/// The load of all workers together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Live processes that take jobs.
     pub(crate) workers: usize,
-    /// Batches of scheduled work all can work on, and how many more they would take.
+    /// Permits for scheduled batches.
     pub(crate) background: Total,
-    /// The same of batches somebody waits for.
+    /// Permits for interactive batches, which a user waits for.
     pub(crate) interactive: Total,
-    /// Batches of scheduled work that run, by tenant.
+    /// Scheduled batches that run, by tenant.
     pub(crate) running: Running,
-    /// Batches somebody waits for that run, by tenant.
+    /// Interactive batches that run, by tenant.
     pub(crate) running_interactive: Running,
-    /// Batches of scheduled work each process has done since it started.
+    /// Scheduled batches that each process finished since it started.
     done: HashMap<String, u64>,
 }
 
-/// Permits of many processes.
+/// Permits of many processes: all of them, and the free ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Total {
     pub(crate) permits: usize,
@@ -73,13 +73,13 @@ impl Load {
         load
     }
 
-    /// What all that live told last.
+    /// Reads what all live processes last reported.
     pub(crate) async fn read(fleet: &dyn Fleet) -> Result<Self, Failure> {
         fleet.members().await.map(|members| Self::of(&members))
     }
 
-    /// How deep a queue is. What workers would take they tell themselves where processes share a fleet, because a broker
-    /// knows only how many it may have given them.
+    /// Returns the depth of a queue. Where processes share a fleet, `wanted` is the free permits that the workers
+    /// report, because a broker knows only an upper bound.
     pub(crate) async fn depth(
         &self,
         queue: &dyn JobQueue,
@@ -104,14 +104,14 @@ impl Load {
         }
     }
 
-    /// How many batches somebody waits for one tenant may have with workers: half of what there is, so that one who asks
-    /// for everybody does not stand in the way of another who asks for one. 0 when no worker is known.
+    /// Returns how many interactive batches of one tenant the workers may have at a time: half of their permits. So a
+    /// tenant that asks for all its users does not block another that asks for one. 0 when no worker is known.
     pub(crate) fn interactive_cap(&self) -> usize {
         self.interactive.permits.div_ceil(2)
     }
 }
 
-/// What the leader remembers from look to look.
+/// What the leader remembers between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) usage: Usage,
@@ -121,7 +121,7 @@ pub(crate) struct Memory {
     interactive: Unseen,
 }
 
-/// How many batches all workers end in a second, in the mean of the last seconds.
+/// How many batches all workers finish per second, as a moving average over the last seconds.
 #[derive(Debug, Default)]
 struct Pace {
     per_second: f64,
@@ -129,7 +129,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// Looks so long after the last look. What a process did before it was seen first counts as nothing.
+    /// Adds what was finished since the last look, `elapsed` ago. Batches that a process finished before its first
+    /// look do not count.
     fn observe(&mut self, done: &HashMap<String, u64>, elapsed: Duration) {
         let ended: u64 = done
             .iter()
@@ -155,11 +156,12 @@ impl Pace {
     }
 }
 
-/// Jobs sent lately, and those that still wait in the queue.
+/// Jobs that the leader sent and counts itself: those sent less than [`UNSEEN`] ago, and those that still wait in the
+/// queue.
 #[derive(Debug, Default)]
 struct Unseen {
     sent: VecDeque<(Instant, TenantId)>,
-    /// So many of the youngest have not been taken yet, however long ago they were sent.
+    /// How many of the youngest jobs still wait in the queue, however long ago they were sent.
     waiting: usize,
 }
 
@@ -190,7 +192,7 @@ impl Memory {
         }
     }
 
-    /// A job was sent.
+    /// Remembers a job that was sent.
     pub(crate) fn sent(&mut self, queue: QueueName, tenant: &TenantId, users: usize, now: Instant) {
         if queue == QueueName::Background {
             self.usage.sent(tenant, users);
@@ -198,8 +200,8 @@ impl Memory {
         self.unseen(queue).add(tenant, now);
     }
 
-    /// Learns from what runs and what waits in the queue, and answers with what is in flight: that, and what was sent a
-    /// moment ago.
+    /// Updates usage and pace with what the workers run and how many jobs wait in the queue. Returns the batches in
+    /// flight: those that run, and the sent jobs that workers do not report yet.
     pub(crate) fn look(&mut self, load: &Load, waiting: usize, now: Instant) -> Running {
         let elapsed = self
             .looked
@@ -211,17 +213,17 @@ impl Memory {
         self.in_flight(load, now)
     }
 
-    /// How many more jobs the workers will end within this time, if they go on as they did lately.
+    /// Returns how many more jobs the workers will finish within this time at their recent pace.
     pub(crate) fn ended_within(&self, time: Duration) -> usize {
         self.pace.within(time)
     }
 
-    /// What is in flight, without learning from it again.
+    /// Returns the batches in flight without updating usage and pace.
     pub(crate) fn in_flight(&mut self, load: &Load, now: Instant) -> Running {
         self.with_unseen(QueueName::Background, load.running.clone(), now)
     }
 
-    /// What of one tenant somebody waits for and is in flight.
+    /// Returns how many interactive batches of one tenant are in flight.
     pub(crate) fn interactive(&mut self, load: &Load, tenant: &TenantId, now: Instant) -> usize {
         let all = self.with_unseen(QueueName::Interactive, load.running_interactive.clone(), now);
         all.get(tenant).copied().unwrap_or(0)
@@ -312,7 +314,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut memory = Memory::default();
         let mut now = Instant::now();
-        // What was done before anybody looked is not the pace of now.
+        // Batches finished before the first look do not count for the pace.
         memory.look(&told(&[("w1", 1_000_000)]), 0, now);
         assert_eq!(memory.ended_within(second), 0);
         for step in 1..=30 {
@@ -321,7 +323,7 @@ mod tests {
         }
         assert_eq!(memory.ended_within(second), 40);
         assert_eq!(memory.ended_within(second / 2), 20);
-        // A process that comes, or comes again under another name, is first looked at.
+        // A new process, or a restarted one under another name, counts only from its first look on.
         now += second;
         memory.look(&told(&[("w2", 5_000)]), 0, now);
         assert!(memory.ended_within(second) < 40);

@@ -1,4 +1,4 @@
-//! What the scheduler counts. All counters exist from the start and only grow, except the gauge `leading`.
+//! The scheduler's counters. All exist from the start and only grow, except the gauge `leading`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::{Metrics, Row, catalogue};
 
 tasksync_common::counters! {
-    /// The scheduler's counters; shared by everything in one process.
+    /// The scheduler's counters, shared by all parts of one process.
     DispatchMetrics, DispatchSnapshot;
 
     /// 1 while this process leads (gauge).
@@ -15,39 +15,39 @@ tasksync_common::counters! {
     leaderships;
     /// Runs of the leader, one per `run_interval`.
     runs;
-    /// Looks between the runs whether workers want more.
+    /// Looks between two runs at whether workers want more jobs.
     top_ups;
     /// Runs and top-ups that ended early because a store or the queue did not answer.
     runs_failed;
-    /// Jobs the queue took.
+    /// Jobs that the queue took.
     jobs_published;
     /// Users in these jobs.
     users_dispatched;
-    /// Jobs the queue did not take; their users went back at once.
+    /// Jobs that the queue did not take. Their users were released at once.
     publish_failures;
-    /// Of these: it was full or blocked.
+    /// Of these: the queue was full or blocked.
     publish_refused;
-    /// Of these: it did not confirm the job in time.
+    /// Of these: the queue did not confirm the job in time.
     publish_unconfirmed;
     /// Claims refused because a newer leader exists.
     stale_epochs;
-    /// Users whose claims ran out and who went back.
+    /// Users taken back because their claims had expired.
     users_reclaimed;
-    /// Users found in the registry and not in the order of work.
+    /// Users found in the registry but not in the schedule.
     users_found;
-    /// Users taken out of the order because their tenant is disabled or gone.
+    /// Users withdrawn from the schedule because their tenant is disabled or removed.
     users_withdrawn;
-    /// Comparisons of the registry with the order of work.
+    /// Comparisons of the registry with the schedule.
     tenant_searches;
-    /// Journal entries dropped because of their age.
+    /// Journal entries deleted because of their age.
     journal_pruned;
-    /// Requests to sync a user now that were taken.
+    /// "Sync now" requests that were accepted.
     requests;
-    /// Requests refused because the tenant made too many.
+    /// "Sync now" requests refused because the tenant made too many.
     requests_refused;
 }
 
-/// Which counter is which metric; rows of one metric stand together.
+/// Maps counters to metrics. Rows of one metric stand together.
 const TABLE: &[Row<DispatchMetrics>] = &[
     (&catalogue::LEADER, &[], |m| m.leading.get()),
     (&catalogue::LEADERSHIPS, &[], |m| m.leaderships.get()),
@@ -79,14 +79,14 @@ const TABLE: &[Row<DispatchMetrics>] = &[
 ];
 
 impl DispatchMetrics {
-    /// Lets the process's metrics show these numbers.
+    /// Registers these counters with the process's metrics.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         metrics.observe_all(self, TABLE);
     }
 
-    /// Counts a job the queue did not take, by why.
+    /// Counts a job that the queue did not take, by reason.
     pub(crate) fn not_published(&self, failure: &Failure) {
-        // The parts before the whole: what is read between the two never makes a counter shrink.
+        // The parts are counted before the total, so that a read between the two never makes a counter shrink.
         if failure.code == Code::QueueFull {
             self.publish_refused.add(1);
         } else if failure.class == ErrorClass::OutcomeUnknown {

@@ -1,4 +1,4 @@
-//! What the API and the doctor work with: the stores, the checks and who leads.
+//! The parts that the API and the doctor work with: the stores, the checks and the leadership.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use tokio::sync::watch;
 use crate::Requests;
 use crate::checks::TenantChecks;
 
-/// Who leads.
+/// Which process leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Leadership {
     /// This process leads.
     Leading {
-        /// Number of the leadership.
+        /// Epoch of the leadership.
         epoch: u64,
         /// Name of this process.
         holder: Option<String>,
@@ -32,22 +32,22 @@ pub enum Leadership {
         /// Its name.
         holder: String,
     },
-    /// Nobody leads: the last leader is gone and its lease has run out, or nobody was elected yet.
+    /// No process leads: the last leader is gone and its lease has expired, or none was elected yet.
     Nobody,
 }
 
-/// What the API and the doctor work with.
+/// The parts that the API and the doctor work with.
 #[derive(Clone)]
 pub struct Parts {
-    /// The truth.
+    /// The registry, which has the truth.
     pub registry: Arc<dyn Registry>,
-    /// The order of work.
+    /// The schedule.
     pub schedule: Arc<dyn Schedule>,
     /// Jobs in flight.
     pub queue: Arc<dyn JobQueue>,
     /// What all processes share.
     pub fleet: Arc<dyn Fleet>,
-    /// Asks the tenants' servers.
+    /// Checks of the tenants' servers.
     pub checks: Arc<dyn TenantChecks>,
     /// The settings the process was started with.
     pub settings: Arc<Settings>,
@@ -55,17 +55,17 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Under which epoch this process leads, if it does.
     pub leading: watch::Receiver<Option<Epoch>>,
-    /// Takes "sync now".
+    /// Takes "sync now" requests.
     pub requests: Arc<Requests>,
-    /// Whether the process is ready and lives.
+    /// Whether the process is ready and alive.
     pub health: Health,
 }
 
 impl Parts {
-    /// Who leads: what this process knows of itself, and of others what the order of work says.
+    /// Returns which process leads. This process knows whether it leads itself; the schedule knows the other holders.
     ///
     /// # Errors
-    /// The schedule's own.
+    /// The schedule's failures.
     pub(crate) async fn leadership(&self) -> Result<Leadership, Failure> {
         let holder = self.schedule.leader().await?;
         let epoch = *self.leading.borrow();

@@ -1,4 +1,4 @@
-//! The pauses that a tenant's servers asked for, and their end.
+//! Pauses that a tenant's servers asked for, and how an operator ends them.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use tasksync_common::schedule::UserStatus;
 
 use crate::parts::Parts;
 
-/// Users looked at in one page, and at once.
+/// Users read per page, and looked up at a time.
 const PAGE: usize = 500;
 const AT_ONCE: usize = 16;
 
@@ -24,20 +24,20 @@ pub(crate) struct Pause {
     pub(crate) service: &'static str,
     /// The account whose requests are paused.
     pub(crate) account: String,
-    /// When the server asked for it; unknown of a pause that a worker of an earlier build told.
+    /// When the server asked for the pause; `None` if a worker of an earlier build reported it.
     pub(crate) since: Option<Timestamp>,
-    /// Nothing is sent before.
+    /// No request is sent before this time.
     pub(crate) until: Timestamp,
-    /// The tenant whose request was answered so: another one where two tenants share the account.
+    /// The tenant whose request got this answer. It can be another one where two tenants share the account.
     pub(crate) met_by: Option<TenantId>,
-    /// The answer.
+    /// The server's answer.
     pub(crate) why: Option<String>,
 }
 
 /// Returns the tenant's servers that are paused now.
 ///
 /// # Errors
-/// The store's own, when it does not answer.
+/// The fleet store's failure when it does not answer.
 pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Pause>, Failure> {
     let servers = ServerName::of_tenant(tenant);
     let pauses = parts.fleet.pauses(&servers).await?;
@@ -59,31 +59,32 @@ pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Paus
         .collect())
 }
 
-/// What the end of pauses did.
+/// What ending pauses did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Ended {
     /// Pauses that were ended.
     pub(crate) ended: usize,
-    /// People who waited for their end, and are due now.
+    /// Users who were put off because of them and are due now.
     pub(crate) due: u64,
 }
 
-/// Ends the pauses of these servers of the tenant, and makes everybody due who was put off because of one.
+/// Ends the pauses of these servers, and makes all users of the tenant due who were put off because of one.
 ///
 /// # Errors
-/// A store's own, when it does not answer. Pauses that were ended stay ended.
+/// A store's failure when it does not answer. Pauses that were ended stay ended.
 pub(crate) async fn end(parts: &Parts, tenant: &TenantId, servers: &[ServerName]) -> Result<Ended, Failure> {
     let ended = parts.fleet.end_pauses(servers).await?;
     if ended == 0 {
         return Ok(Ended { ended, due: 0 });
     }
-    // Every worker learns it with its next exchange. A person who is tried before that would be put off to the old end again.
+    // Every worker learns of the end with its next exchange. A user tried before that would be put off until the old
+    // end.
     tokio::time::sleep(parts.settings.schedule.heartbeat_interval * 2).await;
     let due = make_waiting_due(parts, tenant).await?;
     Ok(Ended { ended, due })
 }
 
-/// Makes everybody of the tenant due whom a pause put off. Says how many they are.
+/// Makes all users of the tenant due whom a pause put off. Returns how many.
 async fn make_waiting_due(parts: &Parts, tenant: &TenantId) -> Result<u64, Failure> {
     let schedule = &*parts.schedule;
     let mut due = 0;
@@ -111,7 +112,7 @@ async fn make_waiting_due(parts: &Parts, tenant: &TenantId) -> Result<u64, Failu
     }
 }
 
-/// Whether the user's last attempt met a pause.
+/// Returns true if the user's last attempt met a pause.
 fn was_put_off(status: &UserStatus) -> bool {
     let class = status.last_failure.as_ref().map(|failure| &failure.class);
     !status.claimed && matches!(class, Some(ErrorClass::Throttled { .. }))

@@ -1,4 +1,4 @@
-//! Work somebody waits for: a user is made due at once and, on the leader, sent to the interactive queue right away.
+//! "Sync now": makes a user due at once and, on the leader, sends them to the interactive queue right away.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::dispatch::{Dispatcher, Sent};
 
-/// Requests a tenant may make in a burst, and per minute.
+/// Requests that a tenant may make in a burst, and per minute.
 pub const REQUESTS_PER_MINUTE: u32 = 30;
 
-/// Tenants remembered; beyond it those that made no request for a minute are forgotten.
+/// Most tenants with a bucket. When there are more, tenants without a request in the last minute are forgotten.
 const MOST_TENANTS: usize = 10_000;
 
 /// A token bucket: full at the start, refilled evenly, never above its size.
@@ -34,7 +34,7 @@ impl Bucket {
         }
     }
 
-    /// Takes one token, or says after which time there is one.
+    /// Takes one token, or returns the time until there is one.
     fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let per_second = f64::from(REQUESTS_PER_MINUTE) / 60.0;
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
@@ -48,21 +48,22 @@ impl Bucket {
     }
 }
 
-/// Answer to a request.
+/// Answer to a "sync now" request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requested {
     /// The user's sync was sent to the workers.
     Sent,
-    /// The user is due at once: the leader sends the sync with its next look at the queue, because the tenant has as
-    /// many requested syncs running as it may, or a worker has the user already.
+    /// The user is due at once, and the leader sends the sync with its next look at the queue. Reasons: this process
+    /// does not lead or may not send now, the tenant already has as many requested syncs running as it may, a worker
+    /// has the user already, or the queue did not take the job.
     Due,
-    /// The user is not in the order of work: not enrolled, or the tenant is disabled.
+    /// The user is not in the schedule: not enrolled, or the tenant is disabled.
     NotEnrolled,
-    /// The tenant made too many requests; the next one is taken after this time.
+    /// The tenant made too many requests. The next one is taken after this time.
     TooMany(Duration),
 }
 
-/// Takes requests to sync a user now. Every process has one; only the leader's sends at once.
+/// Takes "sync now" requests. Every process has one; only the leader's sends jobs at once.
 pub struct Requests {
     dispatcher: Arc<Dispatcher>,
     leading: watch::Receiver<Option<Epoch>>,
@@ -78,7 +79,7 @@ impl Requests {
         }
     }
 
-    /// Makes the user due at once, because somebody asked for it or because a server hinted at a change.
+    /// Makes the user due at once, because a person asked for it or because a server hinted at a change.
     ///
     /// # Errors
     /// The schedule's failure when it does not answer. A queue that does not answer is no error: the user stays due.
@@ -99,7 +100,8 @@ impl Requests {
             return Ok(Requested::Due);
         }
         if !self.dispatcher.may_send_interactive(&user.tenant).await {
-            // It has its part of what workers keep free for such jobs; the next look at the queue sends it.
+            // The tenant has its share of the permits for interactive jobs; the next look at the queue sends this
+            // one.
             return Ok(Requested::Due);
         }
         let users = [user.user.clone()];
@@ -119,7 +121,7 @@ impl Requests {
 
     fn take(&self, tenant: &TenantId) -> Result<(), Duration> {
         let now = Instant::now();
-        // The map is whole after every change, so a panic elsewhere does not spoil it.
+        // The map is consistent after every change, so a poisoned lock is safe to use.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_TENANTS && !buckets.contains_key(tenant) {
             let minute = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The scheduler's life: standing for election, leading, stopping.
+//! The scheduler's life cycle: election, leading, stopping.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,18 +26,18 @@ use crate::metrics::DispatchMetrics;
 use crate::requests::Requests;
 use crate::search::PRUNE_INTERVAL;
 
-/// First and longest pause after a store or the queue did not answer.
+/// First and longest pause before a retry, after a store or the queue did not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// The election's loop, whose every step is shorter than a lease, counts as stuck after so many of them.
+/// The election's loop counts as stuck after this many lease lifetimes. Each of its steps is shorter than one.
 const LEASES_SILENT: u32 = 5;
-/// The dispatch loop counts as stuck after this time, or after so many run intervals: one run may publish many jobs to a
-/// slow queue.
+/// The dispatch loop counts as stuck after this time, or after this many run intervals if that is longer. One run may
+/// publish many jobs to a slow queue.
 const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
 const RUNS_SILENT: u32 = 10;
 
-/// Tells the fleet who leads.
+/// Reports to the fleet whether this process leads.
 struct Leads(watch::Receiver<Option<Epoch>>);
 
 impl Part for Leads {
@@ -54,22 +54,23 @@ impl Part for Leads {
     fn end(&self) {}
 }
 
-/// One process's scheduler.
+/// The scheduler of one process.
 pub struct Scheduler {
     dispatcher: Arc<Dispatcher>,
     onlooker: Onlooker,
     candidate: Candidate,
     requests: Arc<Requests>,
-    /// Asks for a comparison of registry and order now.
+    /// Triggers a comparison of registry and schedule now.
     search: Notify,
-    /// Sign of life of the dispatch loop.
+    /// Heartbeat of the dispatch loop.
     pulse: Pulse,
 }
 
 impl Scheduler {
-    /// A scheduler that stands for election as `holder`, a name no other process and no earlier start has.
+    /// Returns a scheduler that takes part in the election as `holder`, a name that no other process and no earlier
+    /// start has.
     ///
-    /// An order of work in memory must be rebuilt from the registry before [`Self::run`].
+    /// A schedule in memory must be rebuilt from the registry before [`Self::run`].
     #[must_use]
     pub fn new(
         stores: Stores,
@@ -111,39 +112,40 @@ impl Scheduler {
         }
     }
 
-    /// The loops' signs of life.
+    /// The heartbeats of the two loops.
     #[must_use]
     pub fn pulses(&self) -> [Pulse; 2] {
         [self.candidate.pulse.clone(), self.pulse.clone()]
     }
 
-    /// Takes "sync now" for this process; works as long as the stores do, whether this process leads or not.
+    /// Returns what takes "sync now" in this process. It works while the stores do, whether this process leads or
+    /// not.
     #[must_use]
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
     }
 
-    /// Lets the process's metrics show what this scheduler counts and sees.
+    /// Registers this scheduler's metrics with the process's.
     pub fn register(&self, metrics: &Metrics) {
         self.dispatcher.metrics.register(metrics);
         self.onlooker.register(metrics);
     }
 
-    /// Under which epoch this process leads, if it does.
+    /// Returns a receiver of the epoch under which this process leads, if it does.
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<Option<Epoch>> {
         self.candidate.leading.subscribe()
     }
 
-    /// The scheduler's part of the process's heartbeat: it tells whether this process leads.
+    /// Returns the scheduler's part of the process's heartbeat, which reports whether this process leads.
     #[must_use]
     pub fn presence(&self) -> Arc<dyn Part> {
         Arc::new(Leads(self.leading()))
     }
 
-    /// Runs until `stop` is cancelled; returns when the last job is sent and the leadership is given up.
+    /// Runs until `stop` is cancelled. Returns when the last job is sent and the leadership is given up.
     ///
-    /// Never fails: what cannot be reached is tried again with growing pauses.
+    /// Never fails: a store that cannot be reached is retried with growing pauses.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(self.candidate.run(&stop), self.lead_when_elected(&stop));
         self.candidate.resign().await;
@@ -155,7 +157,7 @@ impl Scheduler {
             let elected = stop.run_until_cancelled(leading.wait_for(Option::is_some));
             let epoch = match elected.await {
                 Some(Ok(epoch)) => *epoch,
-                // The sender lives in `self`; it is never gone while this runs.
+                // The sender lives in `self`, so it is never gone while this runs.
                 Some(Err(_)) | None => return,
             };
             let Some(epoch) = epoch else { continue };
@@ -184,7 +186,7 @@ impl Scheduler {
                 self.dispatch_in_turn(epoch, lost).await;
                 self.pulse.rest();
             },
-            // May be dropped anywhere: each of its changes is whole and is found again by the next leader.
+            // Safe to drop anywhere: each change is complete in itself, and the next leader finds what is left to do.
             lost.run_until_cancelled(housekeeping),
         );
     }
@@ -238,12 +240,12 @@ impl Scheduler {
                         .saturating_mul(1_u32 << failures.min(8))
                         .min(LONGEST_PAUSE);
                     failures = failures.saturating_add(1);
-                    // Begun anew: what failed may have lost what it held.
+                    // Starts with a full run: the failed store may have lost data.
                     next_run = Instant::now();
                     Instant::now() + pause
                 }
             };
-            // At least a breath between two looks, however the intervals are set.
+            // At least 10 ms between two looks, whatever the intervals are.
             let next = next.max(Instant::now() + Duration::from_millis(10));
             if lost.run_until_cancelled(sleep_until(next)).await.is_none() {
                 return;
@@ -280,8 +282,9 @@ impl Scheduler {
         Ok(filled)
     }
 
-    /// Returns whether the order is empty although people are opted in. The order is asked before and after the registry: a person
-    /// whose opt-in ends between the two answers is in both, and no loss.
+    /// Returns whether the schedule is empty although users are opted in. The schedule is read before and after the
+    /// registry: the second read finds a user whose opt-in was completed in between, so that this does not count as a
+    /// loss.
     async fn order_is_lost(&self) -> Result<bool, Failure> {
         if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);
@@ -293,7 +296,7 @@ impl Scheduler {
         self.dispatcher.schedule.is_empty().await
     }
 
-    /// Compares registry and order when leading begins, in turn, and when the order was found empty.
+    /// Compares registry and schedule when leading begins, at every interval, and when the schedule was found empty.
     async fn search_in_turn(&self) {
         let mut failures = 0_u32;
         loop {
@@ -321,9 +324,9 @@ impl Scheduler {
     }
 
     async fn search_once(&self) -> Result<(), Failure> {
-        // An order with a mark of ours was not lost: people were opted in just now and are not in yet.
+        // A schedule with this process's mark lost nothing: users were opted in just now and are not in it yet.
         if !self.dispatcher.continuity.is_marked() && self.order_is_lost().await? {
-            // Workers may still run under claims of the lost order: nobody is sent before those have run out.
+            // Workers may still run under claims of the lost schedule, so no user is sent before those have expired.
             self.dispatcher.continuity.fall_quiet();
             tracing::warn!(
                 pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
@@ -333,7 +336,7 @@ impl Scheduler {
         self.dispatcher.search().await.map(drop)
     }
 
-    /// Compares the order with itself, all the time, a part of the tenants at each look.
+    /// Compares the schedule with itself continuously, a part of the tenants at each look.
     async fn compare_in_turn(&self) {
         let mut comparison = Comparison::default();
         let mut failing = false;
@@ -366,7 +369,7 @@ impl Scheduler {
     }
 }
 
-/// Runs one look of the leader as the root of a trace, and records how long it took.
+/// Runs one look of the leader as the root of a trace, and records its duration.
 async fn ticked(
     kind: Dispatch,
     epoch: Epoch,

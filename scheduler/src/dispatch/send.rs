@@ -1,4 +1,4 @@
-//! Claiming users and sending them in one job.
+//! Claims users and sends them in one job.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use uuid::{NoContext, Uuid};
 
 use super::{Dispatcher, RELEASE, waited};
 
-/// The queue must take responsibility for a job within this time.
+/// Timeout for the queue to confirm a job.
 const PUBLISH: Duration = Duration::from_secs(10);
 
-/// What became of users that were to be sent.
+/// Result of sending users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// So many are claimed and in a job the queue took.
+    /// This many users are claimed and in a job that the queue took.
     Published(usize),
-    /// All were gone or claimed already.
+    /// All users were gone or already claimed.
     Nobody,
     /// A newer leader exists; nothing was claimed.
     StaleEpoch,
 }
 
 impl Dispatcher {
-    /// Claims these users and sends them in one job. When the queue does not take it, the users go back at once.
+    /// Claims these users and sends them in one job. Releases them at once if the queue does not take it.
     pub(crate) async fn send(
         &self,
         epoch: Epoch,
@@ -76,14 +76,14 @@ impl Dispatcher {
             }
             Err(failure) => {
                 self.metrics.not_published(&failure);
-                // Should the job have arrived after all, its worker finds no claim and does nothing.
+                // If the job arrived after all, its worker finds no claim and does nothing.
                 self.give_back(&job).await;
                 Err(failure.within(format!("job for {count} users of {tenant}")))
             }
         }
     }
 
-    /// Gives the users of a job that was not sent back at once.
+    /// Releases the users of a job that was not sent.
     async fn give_back(&self, job: &SyncJob) {
         let SyncJob {
             tenant, token, users, ..
@@ -94,7 +94,7 @@ impl Dispatcher {
         }
     }
 
-    /// Publishes a job as part of the trace it is chosen in, which travels with it.
+    /// Publishes a job. The trace it was chosen in travels with it.
     async fn publish(&self, queue: QueueName, job: &SyncJob) -> Result<(), Failure> {
         let span = tracing::info_span!(
             target: spans::TARGET,
