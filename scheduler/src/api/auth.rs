@@ -10,12 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 use super::Shared;
 use super::error::{ApiCode, ApiError};
 
-/// Fewest bytes of a token.
+/// Shortest token, in bytes.
 pub const MINIMUM_TOKEN_LENGTH: usize = 16;
-/// Most bytes of a token.
+/// Longest token, in bytes.
 const MAXIMUM_TOKEN_LENGTH: usize = 1_024;
 
-/// Why a token was refused; shows nothing of it.
+/// Why a token was refused. Shows nothing of the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Too short or too long.
@@ -23,7 +23,7 @@ pub enum TokenError {
         "the operator token has {0} characters; {MINIMUM_TOKEN_LENGTH} to {MAXIMUM_TOKEN_LENGTH} are allowed"
     )]
     Length(usize),
-    /// A character that does not fit into a header.
+    /// Has a character that cannot be sent in a header.
     #[error("the operator token holds a character that is not printable ASCII, or a blank")]
     Character,
 }
@@ -33,10 +33,10 @@ pub enum TokenError {
 pub struct ApiToken(Arc<str>);
 
 impl ApiToken {
-    /// Takes a token; line breaks and blanks at its ends are not part of it.
+    /// Reads a token. Blanks and line breaks at its ends are not part of it.
     ///
     /// # Errors
-    /// It is too short, too long, or holds characters that cannot be sent.
+    /// The token is too short, too long, or has characters that cannot be sent.
     pub fn new(text: &str) -> Result<Self, TokenError> {
         let text = text.trim();
         if !(MINIMUM_TOKEN_LENGTH..=MAXIMUM_TOKEN_LENGTH).contains(&text.len()) {
@@ -48,7 +48,7 @@ impl ApiToken {
         Ok(Self(text.into()))
     }
 
-    /// The value for an `Authorization` header; for clients.
+    /// Returns the value of an `Authorization` header, for clients.
     #[must_use]
     pub fn header_value(&self) -> String {
         format!("Bearer {}", self.0)
@@ -59,7 +59,7 @@ impl ApiToken {
     }
 }
 
-/// Compares without stopping at the first difference: the time depends on the length of `given` alone.
+/// Compares without stopping at the first difference, so that the time depends only on the length of `given`.
 fn same(secret: &[u8], given: &[u8]) -> bool {
     let mut difference = secret.len() ^ given.len();
     let endless = secret.iter().cycle();
@@ -69,7 +69,7 @@ fn same(secret: &[u8], given: &[u8]) -> bool {
     std::hint::black_box(difference) == 0 && !secret.is_empty()
 }
 
-/// Lets a request pass when it carries the token.
+/// Passes requests that carry the token, and refuses all others.
 pub(super) async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let Some(token) = &shared.token else {
         return ApiError::new(

@@ -1,4 +1,4 @@
-//! Jobs that were given up on: looked at, put back, thrown away.
+//! Dead letters, the jobs that workers gave up on: list, replay, discard.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,18 +11,18 @@ use super::error::{ApiCode, ApiError};
 use super::extract::{Nothing, Params, limit};
 use super::views::DeadLetterView;
 
-/// Letters of a list when the request names no limit, and most of one request.
+/// Dead letters of a list when the request has no limit, and most of one request.
 const DEFAULT: u32 = 50;
 const MAXIMUM: u32 = 500;
 
-/// How many.
+/// How many dead letters to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limit {
     limit: Option<u32>,
 }
 
-/// How many; not to be forgotten, because something happens to them.
+/// How many dead letters to change. Required, because a change of all of them must not happen by omission.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedLimit {

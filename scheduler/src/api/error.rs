@@ -1,4 +1,5 @@
-//! Error answers: always `{code, message, detail, action}`, from the catalogue or from the API's own codes.
+//! Error answers. They always have the form `{code, message, detail, action}`, from the error catalogue or the API's
+//! own codes.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 macro_rules! api_codes {
     ($($variant:ident $text:literal $status:ident $message:literal $action:literal;)*) => {
         tasksync_common::codes! {
-            /// A stable code of an answer that is the API's own and no server's.
+            /// A stable code of an error that is the API's own and no server's.
             #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
             pub enum ApiCode {
                 $($variant $text $message $action;)*
@@ -19,7 +20,7 @@ macro_rules! api_codes {
         }
 
         impl ApiCode {
-            /// The HTTP status it is answered with.
+            /// Returns the HTTP status of the answer.
             #[must_use]
             pub fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)* }
@@ -84,9 +85,9 @@ api_codes! {
 pub struct ErrorBody {
     /// Stable code.
     pub code: String,
-    /// What happened, in words.
+    /// What happened, as a sentence.
     pub message: String,
-    /// What exactly, where, to whom.
+    /// What exactly happened, and where.
     pub detail: String,
     /// What to do.
     pub action: String,
@@ -100,7 +101,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error of the API's own.
+    /// Returns an error of the API's own.
     pub fn new(code: ApiCode, detail: impl Into<String>) -> Self {
         Self {
             status: code.status(),
@@ -113,7 +114,7 @@ impl ApiError {
         }
     }
 
-    /// What was wrong with the request.
+    /// Returns a `bad-request` error with what is wrong with the request.
     pub(super) fn bad_request(detail: impl fmt::Display) -> Self {
         Self::new(ApiCode::BadRequest, detail.to_string())
     }
@@ -159,7 +160,7 @@ impl From<&Failure> for ErrorBody {
     }
 }
 
-/// The answer to a request whose handler met a defect.
+/// Returns the answer to a request whose handler panicked.
 pub(super) fn defect() -> ApiError {
     ApiError {
         status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -185,7 +186,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The API's own codes as a Markdown part, to be put behind the error catalogue.
+/// Returns the API's own codes as a part of the Markdown page of errors, to follow the error catalogue.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(

@@ -1,4 +1,4 @@
-//! Reading requests: names in paths, query parameters and JSON bodies, each refused with what was wrong.
+//! Reads requests: names in paths, query parameters and JSON bodies. Each refusal says what is wrong.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -10,12 +10,12 @@ use tasksync_common::model::{TenantId, UserId, UserKey, zone_named};
 
 use super::error::{ApiCode, ApiError};
 
-/// Entries of a page when the request names no limit.
+/// Entries of a page when the request has no limit.
 const DEFAULT_PAGE: u32 = 100;
 /// Most entries of a page.
 const MAXIMUM_PAGE: u32 = 1_000;
 
-/// A JSON body; unknown fields are refused by its type.
+/// A JSON body. Its type refuses unknown fields.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -34,11 +34,11 @@ fn refused_body(rejection: &JsonRejection) -> ApiError {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiCode::NotJson,
         _ => ApiCode::BadRequest,
     };
-    // The text names the path inside the JSON document, the line and the column.
+    // The text has the path inside the JSON document, the line and the column.
     ApiError::new(code, rejection.body_text())
 }
 
-/// Query parameters; unknown ones are refused by the type, so that a misspelt tenant never widens a result.
+/// Query parameters. The type refuses unknown ones, so that a misspelt `tenant` never widens a result.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -51,7 +51,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// No query parameters at all.
+/// No query parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
@@ -65,13 +65,13 @@ pub(super) struct Page<Name> {
 }
 
 impl<Name> Page<Name> {
-    /// The name to go on after, and how many.
+    /// Returns the name after which the page begins, and how many entries it may have.
     pub(super) fn read(self) -> Result<(Option<Name>, u32), ApiError> {
         Ok((self.after, limit(self.limit, DEFAULT_PAGE, MAXIMUM_PAGE)?))
     }
 }
 
-/// A limit inside its bounds; what is outside is refused, not cut.
+/// Returns the limit if it is within its bounds. A limit outside is refused, not clamped.
 pub(super) fn limit(given: Option<u32>, default: u32, maximum: u32) -> Result<u32, ApiError> {
     match given {
         None => Ok(default),
@@ -95,7 +95,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TenantPath {
     }
 }
 
-/// The user named in the path, always with the tenant.
+/// The user named in the path, together with the tenant.
 pub(super) struct UserPath(pub(super) UserKey);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserPath {
@@ -110,7 +110,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     }
 }
 
-/// A time zone by its IANA or Windows name.
+/// Refuses a time zone that is neither an IANA nor a Windows name.
 pub(super) fn check_time_zone(field: &str, name: &str) -> Result<(), ApiError> {
     if zone_named(name).is_some() {
         Ok(())
@@ -121,7 +121,7 @@ pub(super) fn check_time_zone(field: &str, name: &str) -> Result<(), ApiError> {
     }
 }
 
-/// A text for people: not empty, not too long, no control characters.
+/// Refuses a text for people that is empty, longer than `maximum` bytes, or has control characters.
 pub(super) fn check_text(field: &str, text: &str, maximum: usize) -> Result<(), ApiError> {
     if text.trim().is_empty() {
         return Err(ApiError::bad_request(format!("{field}: is empty")));

@@ -1,4 +1,4 @@
-//! The API's address while the process waits for its stores: every request is answered, and says to come back.
+//! The API's address while the process waits for its stores: every request gets an answer that says to try again.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,18 +13,18 @@ use tasksync_common::health::Health;
 use super::error::{ApiCode, ApiError};
 use super::probes::{Detail, probes};
 
-/// Stands before the API until it can be made. Clones are the same gate.
+/// Answers requests until the API exists, and passes them on afterwards. Clones share one gate.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<OnceLock<TowerToHyperService<Router>>>);
 
 impl Gate {
-    /// Lets every further request through to `api`. Only the first call counts.
+    /// Passes all further requests on to `api`. Only the first call has an effect.
     pub fn open(&self, api: Router) {
-        // A second API would be a defect of the caller; the first one goes on.
+        // A second API would be a bug of the caller. The first one stays.
         self.0.set(TowerToHyperService::new(api)).ok();
     }
 
-    /// What listens: the probes, and behind the gate the API.
+    /// Returns the router to listen with: the probes, and the API behind the gate.
     pub fn router(&self, health: Health) -> Router {
         Router::new()
             .fallback(pass)

@@ -9,11 +9,11 @@ use super::Shared;
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Params};
 
-/// The installation as people see it.
+/// The installation.
 #[derive(Serialize)]
 pub(super) struct InstallationView {
     id: InstallationId,
-    /// People who are opted in.
+    /// How many people are opted in.
     people: u64,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct InstallationView {
 #[serde(deny_unknown_fields)]
 pub(super) struct Replacement {
     id: InstallationId,
-    /// Replaces the id although people are opted in.
+    /// Replaces the id even though people are opted in.
     #[serde(default)]
     confirmed: bool,
 }

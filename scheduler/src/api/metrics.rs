@@ -1,4 +1,4 @@
-//! `GET /metrics`: numbers of the process for Prometheus, without a token and without a name of a tenant or user.
+//! `GET /metrics`: the process's metrics for Prometheus. Needs no token and never names a tenant or a user.
 
 use axum::Router;
 use axum::extract::State;
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tasksync_common::metrics::{MEDIA_TYPE, Metrics};
 
-/// The address alone, to be merged into the router of whatever listens.
+/// Returns a router for this address alone, to be merged into any listener's router.
 pub fn router(metrics: Metrics) -> Router {
     Router::new().route("/metrics", get(show)).with_state(metrics)
 }

@@ -1,4 +1,4 @@
-//! Around every request: its id, its log line, its time, and the defects of handlers.
+//! Middleware of every request: its id, its log line, its time limit, and the answer when its handler panics.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::error::{ApiCode, ApiError, defect};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request an id, logs what changed something or went wrong, and turns a panic into an answer.
+/// Gives the request an id, logs changes and failures, and turns a panic into an answer.
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = request.method().clone();
-    // The matched path, not the path: names of users do not belong into every line.
+    // The matched route, not the path, because names of users must not be in every log line.
     let path = request
         .extensions()
         .get::<MatchedPath>()
@@ -59,7 +59,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
-/// Stops a request at the end of its time; reading its body counts.
+/// Stops a request at its time limit. The time to read its body counts.
 pub(super) async fn time_limit(State(time): State<Duration>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,

@@ -1,7 +1,7 @@
 //! The REST API: everything an operator does, as JSON under `/api/v1`.
 //!
-//! One token opens all of it; without a token configured it is closed. Every address names its tenant where it has one,
-//! unknown fields and parameters are refused, and every error says what to do.
+//! One token opens all of it; while no token is configured, it is closed. Every address names its tenant where there
+//! is one, unknown fields and parameters are refused, and every error says what to do.
 
 mod auth;
 mod dead_letters;
@@ -39,20 +39,21 @@ use crate::parts::{Leadership, Parts};
 pub const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
 /// Most open alerts read at once.
 const MAXIMUM_ALERTS: u32 = 1_000;
-/// Doctors at work at once.
+/// Most doctor runs at a time.
 const DOCTORS: usize = 2;
 
 /// State of the handlers.
 #[derive(Clone)]
 struct Shared {
     parts: Arc<Parts>,
-    /// The operator token; without one the API is closed.
+    /// The operator token; `None` closes the API.
     token: Option<Arc<ApiToken>>,
-    /// Places for doctors: each asks many servers.
+    /// Limits doctor runs, because each queries many servers.
     doctors: Arc<tokio::sync::Semaphore>,
 }
 
-/// Cuts a list that was read with one entry more than `limit`; the last kept entry when something was cut.
+/// Truncates a list that was read with one entry more than `limit`. Returns the last entry kept, or `None` if nothing
+/// was cut.
 fn cut<T>(entries: &mut Vec<T>, limit: u32) -> Option<&T> {
     let limit = limit as usize;
     if entries.len() <= limit {

@@ -1,4 +1,4 @@
-//! What an opt-in or "sync now" does to the order of work.
+//! What an opt-in or "sync now" changes in the schedule.
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
@@ -7,7 +7,7 @@ use tasksync_common::schedule::SavedStamp;
 
 use super::Parts;
 
-/// Makes a user due at once, putting the user into the order when it is not there.
+/// Makes a user due at once. Adds the user to the schedule if it is not there.
 pub(super) async fn make_due(parts: &Parts, key: &UserKey) -> Result<(), Failure> {
     if parts.schedule.make_due(key).await? {
         return Ok(());
@@ -15,8 +15,7 @@ pub(super) async fn make_due(parts: &Parts, key: &UserKey) -> Result<(), Failure
     enrol(parts, &key.tenant, std::slice::from_ref(&key.user)).await
 }
 
-/// Puts users into the order of work, due at once, one behind the other as they are listed; those who are in stay where
-/// they are.
+/// Adds users to the schedule, due at once, in the order of the list. Users already in the schedule keep their place.
 pub(super) async fn enrol(parts: &Parts, tenant: &TenantId, users: &[UserId]) -> Result<(), Failure> {
     if users.is_empty() {
         return Ok(());
@@ -27,7 +26,8 @@ pub(super) async fn enrol(parts: &Parts, tenant: &TenantId, users: &[UserId]) ->
         .ok()
         .and_then(|minimum| now.checked_sub(minimum).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH);
-    // The last one is due now, the others since a little longer: equal stamps cost an index twice as much.
+    // The last user is due now and each one before it one microsecond longer: equal stamps double the cost of an
+    // index.
     let stamp = |at: usize| {
         let behind = i64::try_from(users.len() - 1 - at).unwrap_or(0);
         due.checked_sub(SignedDuration::from_micros(behind))

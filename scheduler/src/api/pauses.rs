@@ -1,4 +1,4 @@
-//! The pauses of a tenant's servers: shown and ended.
+//! The pauses of a tenant's servers: list and end.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ pub(super) struct PauseList {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Host and port of one server; without it, all of the tenant's.
+    /// Host and port of one server; `None` for all of the tenant's servers.
     server: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What whoever watches the process asks, without a token: whether it lives, and whether it is ready.
+//! The liveness and readiness probes, which need no token.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,13 +10,13 @@ use tasksync_common::health::{Health, Missing};
 
 use super::extract::{Nothing, Params};
 
-/// Whether answers say what exactly is wrong and what to do. That may name hosts and paths, so it is not for an address
-/// that everybody can reach; there the doctor says it, to whoever has the token.
+/// Whether answers say what exactly is wrong and what to do. That can name hosts and paths, so it must be hidden on
+/// an address that anyone can reach. There the doctor reports it, to clients that have the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// Code and message only.
     Hidden,
-    /// Also what exactly, and what to do.
+    /// Also the detail and what to do.
     Shown,
 }
 
@@ -26,7 +26,8 @@ struct Watched {
     detail: Detail,
 }
 
-/// `GET /livez`: 200, or 503 naming the loops that are stuck. `GET /readyz`: 200, or 503 naming what is missing.
+/// Returns the probes. `GET /livez` answers 200, or 503 with the loops that are stuck. `GET /readyz` answers 200, or
+/// 503 with what the process still needs.
 pub fn probes(health: Health, detail: Detail) -> Router {
     Router::new()
         .route("/livez", get(live))

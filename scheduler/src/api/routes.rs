@@ -1,4 +1,4 @@
-//! The table of addresses: the router, the reference page and the tests are all made from it.
+//! The table of addresses. The router, the reference page and the tests are all made from it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::{
     pauses, probes, status, tenants, users,
 };
 
-/// Where the API's addresses begin.
+/// Prefix of the API's addresses.
 const BASE: &str = "/api/v1";
-/// Time for a request that asks only our own stores.
+/// Time limit of a request that uses only tasksync's own stores.
 const OWN: Duration = Duration::from_secs(30);
-/// Time for a request that asks a tenant's servers.
+/// Time limit of a request that queries a tenant's servers.
 const ASKS_SERVERS: Duration = Duration::from_secs(90);
-/// Time for a request about many users.
+/// Time limit of a request about many users.
 const IMPORT: Duration = Duration::from_secs(120);
-/// Time for the doctor.
+/// Time limit of the doctor.
 const DOCTOR: Duration = Duration::from_secs(150);
 
 /// One method of one address.
@@ -216,7 +216,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-/// The whole service: the API behind its token, and the two addresses for whoever watches the process.
+/// Returns the router of the whole service: the API behind its token, and the two probes.
 pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
     let probes = probes(parts.health.clone(), Detail::Hidden);
     let shared = Shared {
@@ -258,7 +258,7 @@ async fn method_not_allowed() -> ApiError {
     ApiError::new(ApiCode::MethodNotAllowed, "another method is needed here")
 }
 
-/// The addresses as a Markdown page.
+/// Returns the addresses as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = format!(

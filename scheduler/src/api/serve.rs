@@ -1,4 +1,4 @@
-//! Listening: HTTP/1.1 with limits on connections, on slow headers and on the time to end.
+//! Serves HTTP/1.1, with limits on connections, on slow headers and on the time to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections open at once; further ones wait in the operating system's queue.
+/// Most open connections. Further ones wait in the operating system's queue.
 const CONNECTIONS: usize = 512;
-/// A client has this long to send a request's headers, and to begin the next request on an open connection.
+/// Longest time a client may take to send a request's headers, and to begin the next request on an open connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after the operating system refused to accept a connection.
+/// Pause after the operating system failed to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is cancelled, then lets running requests end for at most `drain`.
+/// Serves until `stop` is cancelled, then waits at most `drain` for running requests to finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, drain: Duration) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();

@@ -1,4 +1,4 @@
-//! Freshness, alerts, dead letters and the doctor.
+//! Status, alerts and the doctor.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,10 +15,10 @@ use super::{MAXIMUM_ALERTS, Shared};
 use crate::doctor;
 use crate::load::Load;
 
-/// Processes shown in the status.
+/// Most processes shown in the status.
 const PROCESSES_SHOWN: usize = 200;
 
-/// One tenant, or all when it is not named.
+/// One tenant; `None` for all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfTenant {

@@ -1,4 +1,4 @@
-//! What the API shows of a user's tasks: what is remembered, and what stands in the way.
+//! What the API shows of a user's tasks: how many are synced, and which problems others have.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use tasksync_common::state::{StateError, SyncState, Writing};
 
 use super::views::FailureView;
 
-/// Most entries of each list of tasks and lists that are shown.
+/// Most entries shown of each list.
 const SHOWN: usize = 20;
 
-/// A task that is not in order.
+/// A task with a problem.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct TaskView {
     task: String,
-    /// As last agreed; missing before the first agreement.
+    /// As last agreed; `None` before the first agreement.
     title: Option<String>,
-    /// Name of its list; missing while nothing of the list is in the mailbox.
+    /// Name of its list; `None` while nothing of the list is in the mailbox.
     list: Option<String>,
-    /// Missing where only time ran out.
+    /// `None` if the sync only ran out of time.
     failure: Option<FailureView>,
 }
 
@@ -54,17 +54,17 @@ pub(super) fn list_of(state: &SyncState, location: &LocationKey) -> Option<Strin
     state.locations.get(location).map(|place| place.name.clone())
 }
 
-/// A list or site that could not be read, or whose dates could not.
+/// A list or site that could not be read, or a list whose dates could not be read.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct UnreadView {
     location: String,
-    /// Missing while nothing of it is in the mailbox.
+    /// `None` while nothing of it is in the mailbox.
     list: Option<String>,
     failure: FailureView,
 }
 
 impl UnreadView {
-    /// Returns the first of these lists.
+    /// Returns the first [`SHOWN`] of these lists.
     fn first_of(state: &SyncState, lists: &BTreeMap<LocationKey, Failure>) -> Vec<Self> {
         let first = lists.iter().take(SHOWN);
         first
@@ -77,52 +77,52 @@ impl UnreadView {
     }
 }
 
-/// Something in the mailbox that bears the marker of somebody else, and is left alone.
+/// An item or folder of the mailbox that bears the marker of another owner and is left alone.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct ForeignView {
     /// The task or list that the marker names.
     key: String,
-    /// For whom it was written: installation, tenant and user.
+    /// The owner that the marker was written for: installation, tenant and user.
     owner: String,
 }
 
-/// What is remembered of a user's tasks.
+/// What the saved state knows of a user's tasks.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct TasksView {
-    /// On both sides.
+    /// Tasks on both sides.
     linked: usize,
-    /// Not finished in the last sync; looked at again in the next.
+    /// Tasks that the last sync did not finish. The next one looks at them again.
     unfinished: usize,
-    /// Deletions held back.
+    /// Deletions that the guard holds back.
     held: usize,
-    /// Archived, or deleted in the mailbox and kept at the source by the tenant's policy: without a copy.
+    /// Tasks without a copy: archived, or deleted in the mailbox and kept at the source by the tenant's policy.
     let_go: usize,
-    /// Refused by a server, in all.
+    /// All tasks that a server refused.
     refused: usize,
-    /// The first of them.
+    /// The first [`SHOWN`] of them.
     refused_tasks: Vec<TaskView>,
-    /// The first of the unfinished ones.
+    /// The first [`SHOWN`] of the unfinished tasks.
     unfinished_tasks: Vec<TaskView>,
-    /// Lists and sites that could not be read, in all.
+    /// All lists and sites that could not be read.
     unread: usize,
-    /// The first of them.
+    /// The first [`SHOWN`] of them.
     unread_lists: Vec<UnreadView>,
-    /// Lists whose dates are neither read nor written, in all.
+    /// All lists whose dates are neither read nor written.
     without_dates: usize,
-    /// The first of them.
+    /// The first [`SHOWN`] of them.
     lists_without_dates: Vec<UnreadView>,
-    /// Markers of somebody else in the mailbox, in all.
+    /// All markers of other owners in the mailbox.
     foreign: usize,
-    /// The first of them.
+    /// The first [`SHOWN`] of them.
     foreign_markers: Vec<ForeignView>,
-    /// When everything was last compared.
+    /// When all tasks were last compared.
     full_check_at: Option<Timestamp>,
-    /// Why the saved state cannot be read; the next sync compares everything.
+    /// Why the saved state cannot be decoded; the next sync compares everything.
     unreadable: Option<String>,
 }
 
 impl TasksView {
-    /// Returns what is shown of a saved sync state, or of one that cannot be read.
+    /// Returns what is shown of a saved sync state, or of one that cannot be decoded.
     pub(super) fn of(state: &Result<SyncState, StateError>) -> Self {
         let state = match state {
             Ok(state) => state,

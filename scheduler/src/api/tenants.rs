@@ -20,7 +20,7 @@ const MAXIMUM_SITES: usize = 1_000;
 #[derive(Serialize)]
 pub(super) struct TenantList {
     tenants: Vec<Tenant>,
-    /// Name to ask on after; nothing follows when it is missing.
+    /// Name to continue after; `None` on the last page.
     next: Option<TenantId>,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn put(
     let parts = &shared.parts;
     let added = parts.registry.put_tenant(&tenant).await?;
     tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
-    // The registry is the truth; the order of work follows at once here, and otherwise at the leader's next search.
+    // The registry has the truth. The schedule follows here at once, or else at the leader's next search.
     if tenant.enabled {
         let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
         add_missing(&*parts.registry, &*parts.schedule, &id, minimum).await?;
@@ -74,7 +74,7 @@ pub(super) async fn remove(
 ) -> Result<Json<Value>, ApiError> {
     let parts = &shared.parts;
     let removed = parts.registry.remove_tenant(&id).await?;
-    // Also when the registry had none: an earlier removal may have stopped between the two stores.
+    // Also if the registry did not have the tenant: an earlier removal may have stopped between the two stores.
     let users = parts.schedule.withdraw_tenant(&id).await?;
     if !removed {
         return Err(unknown(&id));
@@ -83,7 +83,7 @@ pub(super) async fn remove(
     Ok(Json(json!({ "result": "removed" })))
 }
 
-/// The tenant, or "not found".
+/// Returns the tenant, or a `not-found` error.
 pub(super) async fn known(parts: &Parts, id: &TenantId) -> Result<Tenant, ApiError> {
     parts.registry.tenant(id).await?.ok_or_else(|| unknown(id))
 }

@@ -1,4 +1,4 @@
-//! What the API shows: flat JSON forms of the registry's and the schedule's values.
+//! What the API shows: flat JSON forms of values of the registry and the schedule.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::Leadership;
 use super::error::ErrorBody;
 use super::task_views::{TasksView, list_of, title_of};
 
-/// A failure as people read it.
+/// A failure, with who acts on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct FailureView {
     #[serde(flatten)]
@@ -46,8 +46,8 @@ pub(super) struct EnrolmentView {
     state: &'static str,
     disabled_since: Option<Timestamp>,
     failure: Option<FailureView>,
-    /// End of the last successful sync, as the registry knows it; missing before the first one, and where only the enrolment
-    /// is shown.
+    /// End of the last successful sync, from the registry. Not there before the first success, and where only the
+    /// enrolment is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_success: Option<Timestamp>,
     /// The failures since then, if the last attempt failed.
@@ -55,7 +55,7 @@ pub(super) struct EnrolmentView {
     failing: Option<FailingView>,
 }
 
-/// Attempts that failed one after the other.
+/// Consecutive failed attempts.
 #[derive(Debug, Serialize)]
 pub(super) struct FailingView {
     since: Timestamp,
@@ -110,7 +110,7 @@ impl From<&Enrolment> for EnrolmentView {
     }
 }
 
-/// A user's place in the order of work.
+/// A user's place in the schedule.
 #[derive(Debug, Serialize)]
 pub(super) struct OrderView {
     stamp: Timestamp,
@@ -136,27 +136,27 @@ impl From<&UserStatus> for OrderView {
     }
 }
 
-/// When a user is synced next, as far as it can be known.
+/// When a user is synced next, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum NextSync {
     /// A worker has the user now.
     Running,
-    /// The user's turn has come; it waits for a free worker.
+    /// The user is due and waits for a free worker.
     Due {
-        /// Since when.
+        /// Since when the user is due.
         since: Timestamp,
     },
-    /// Not before this time.
+    /// The user is not due yet.
     Waiting {
-        /// About when.
+        /// When the user is due, about.
         about: Timestamp,
     },
-    /// The user is not in the order of work: the tenant or the user is disabled, or the order is being rebuilt.
+    /// The user is not in the schedule: the tenant or the user is disabled, or the schedule is being rebuilt.
     NotScheduled,
 }
 
-/// Reads the next sync from a user's place in the order.
+/// Returns the next sync that follows from a user's place in the schedule.
 pub(super) fn next_sync(status: Option<&UserStatus>, minimum_time: Duration, now: Timestamp) -> NextSync {
     let Some(status) = status else {
         return NextSync::NotScheduled;
@@ -181,7 +181,7 @@ pub(super) struct AlertView {
     since: Timestamp,
     tenant: String,
     user: Option<String>,
-    /// The list or site, when the alert is about one.
+    /// The list or site, if the alert is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<String>,
     failure: FailureView,
@@ -208,12 +208,12 @@ pub(super) struct JournalView {
     tenant: String,
     user: String,
     task: String,
-    /// As last agreed; missing while nothing is remembered of the task.
+    /// As last agreed; `None` while the state knows nothing of the task.
     title: Option<String>,
-    /// Name of its list; missing while nothing of the list is in the mailbox.
+    /// Name of its list; `None` while nothing of the list is in the mailbox.
     list: Option<String>,
     kind: String,
-    /// What happened, as a sentence; missing for a kind of another build.
+    /// What happened, as a sentence; `None` for a kind of another build.
     meaning: Option<&'static str>,
     /// The side whose values changed.
     side: Option<Side>,
@@ -222,7 +222,7 @@ pub(super) struct JournalView {
 }
 
 impl JournalView {
-    /// Returns an entry with the task's names, as far as the user's state has them.
+    /// Returns an entry with the names of task and list, if the user's state has them.
     pub(super) fn of(entry: &JournalEntry, state: Option<&SyncState>) -> Self {
         Self {
             at: entry.at,
@@ -246,7 +246,7 @@ pub(super) struct UserView {
     pub(super) enrolment: EnrolmentView,
     pub(super) schedule: Option<OrderView>,
     pub(super) next_sync: NextSync,
-    /// Missing before the first sync.
+    /// `None` before the first sync.
     pub(super) tasks: Option<TasksView>,
     pub(super) alerts: Vec<AlertView>,
     pub(super) journal: Vec<JournalView>,
@@ -256,7 +256,7 @@ pub(super) struct UserView {
 #[derive(Debug, Serialize)]
 pub(super) struct DepthView {
     ready: u64,
-    /// Missing when the broker does not tell.
+    /// `None` if the broker does not report it.
     unacknowledged: Option<u64>,
     wanted: u64,
 }
@@ -271,7 +271,7 @@ impl From<Depth> for DepthView {
     }
 }
 
-/// The queues.
+/// All queues.
 #[derive(Debug, Serialize)]
 pub(super) struct QueuesView {
     pub(super) background: DepthView,
@@ -279,7 +279,7 @@ pub(super) struct QueuesView {
     pub(super) dead_letters: u64,
 }
 
-/// Freshness and load, of everybody or of one tenant.
+/// Freshness and load, of all users or of one tenant.
 #[derive(Debug, Serialize)]
 pub(super) struct StatusView {
     pub(super) tenant: Option<String>,
@@ -289,9 +289,9 @@ pub(super) struct StatusView {
     pub(super) alerts: usize,
     pub(super) queues: QueuesView,
     pub(super) leader: Leadership,
-    /// Live processes that take jobs.
+    /// How many live processes take jobs.
     pub(super) workers: usize,
-    /// Live processes, by name; the first of them.
+    /// The first live processes, by name.
     pub(super) processes: Vec<ProcessView>,
     pub(super) at: Timestamp,
 }
@@ -325,12 +325,12 @@ impl From<&Member> for ProcessView {
     }
 }
 
-/// A job that was given up on.
+/// A job that workers gave up on.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadLetterView {
     id: String,
     reason: String,
-    /// The queue it came from and goes back to.
+    /// The queue it came from and returns to.
     queue: Option<&'static str>,
     tenant: Option<String>,
     job: Option<String>,

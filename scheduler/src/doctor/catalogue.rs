@@ -1,6 +1,6 @@
-//! Every check the doctor makes, and the page about them.
+//! All checks of the doctor, and the page about them.
 
-/// What one check is about.
+/// What one check is about, and what to do when it fails.
 #[derive(Debug)]
 pub(super) struct Definition {
     pub(super) id: &'static str,
@@ -105,7 +105,7 @@ definitions! {
         "Look at `tasksync alerts --tenant TENANT`; each says what to do.";
 }
 
-/// The checks as a Markdown page.
+/// Returns the checks as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(

@@ -11,11 +11,11 @@ use crate::load::Load;
 use crate::parts::{Leadership, Parts};
 
 const SUBJECT: &str = "installation";
-/// Alerts counted.
+/// Most alerts counted.
 const COUNTED: u32 = 1_000;
-/// Dead letters whose reasons are shown.
+/// Most dead letters whose reasons are shown.
 const DEAD_LETTERS_SHOWN: usize = 3;
-/// Tenants whose sizes are looked at for the capacity.
+/// Most tenants whose sizes count for the capacity.
 const TENANTS_COUNTED: u32 = 10_000;
 
 pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
@@ -66,7 +66,7 @@ fn ok(definition: &super::Definition, explanation: impl Into<String>) -> Finding
     Finding::new(definition, SUBJECT, Outcome::Ok, explanation)
 }
 
-/// What kind of store a URL names; the rest may hold a password.
+/// Returns the kind of store that a URL names. The rest of the URL may have a password.
 fn kind(url: &str) -> &str {
     url.split(':').next().unwrap_or_default()
 }
@@ -181,7 +181,7 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
     found
 }
 
-/// A worker of another process shows by its heartbeat.
+/// Judges by the heartbeats of all processes whether there are workers.
 fn live_workers(load: &Load) -> Finding {
     if load.workers > 0 {
         ok(
@@ -202,7 +202,7 @@ fn live_workers(load: &Load) -> Finding {
     }
 }
 
-/// A worker shows by what it would take now and by what it has taken.
+/// Judges by the queues' depths whether there are workers: by the jobs they would take now and those they have.
 fn workers(background: Depth, interactive: Depth) -> Finding {
     let taken = |depth: Depth| depth.unacknowledged.unwrap_or(0);
     let (wanted, taken) = (
@@ -224,10 +224,11 @@ fn workers(background: Depth, interactive: Depth) -> Finding {
     }
 }
 
-/// What the caps of one run allow in the time in which everybody should have had a turn.
+/// Compares the settings' caps with the number of users: all must get a turn within
+/// `maximum_time_between_user_syncs`.
 ///
-/// Without top-up the leader acts once per run; with top-up it acts whenever workers want more, so the caps bound one
-/// round only.
+/// Without top-up, the caps limit what one run sends. With top-up, the leader acts whenever workers want more, so
+/// that they only limit one look.
 fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Finding {
     let schedule = &settings.schedule;
     let round = if schedule.top_up_interval.is_zero() {
@@ -345,7 +346,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.schedule.top_up_interval = Duration::ZERO;
         settings.schedule.maximum_time_between_user_syncs = Duration::from_secs(30 * 60);
-        // 30 runs: 1,500 tenants and 3,000 users of one tenant.
+        // 30 runs serve 1,500 tenants, and 3,000 users of one tenant.
         assert_eq!(capacity(&settings, 1_500, 1_500, 3_000).result, Outcome::Ok);
         let many = capacity(&settings, 1_501, 1_501, 1);
         assert_eq!(many.result, Outcome::Warning);

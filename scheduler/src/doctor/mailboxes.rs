@@ -1,4 +1,4 @@
-//! What a sample of a tenant's people and their mailboxes says about the servers.
+//! Checks of a tenant's servers by a sample of its users and their mailboxes.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::catalogue::definitions as check;
 use super::tenant::Sampled;
 use super::{Definition, Finding, Outcome};
 
-/// The checks of what serves the tenant's mailboxes.
+/// The checks of the server that holds the tenant's mailboxes.
 pub(super) struct MailboxChecks {
     pub(super) server: &'static Definition,
     access: &'static Definition,

@@ -1,6 +1,6 @@
-//! The doctor: looks at everything that must be right for tasks to flow, and says what to do where it is not.
+//! The doctor: checks everything that must be right for tasks to be synced, and says what to do where it is not.
 //!
-//! It only reads. What is looked at is fetched here and in `tenant`; what it means is decided by pure functions.
+//! It only reads. The facts are fetched here and in `tenant`; pure functions judge them.
 
 mod catalogue;
 mod installation;
@@ -20,47 +20,47 @@ use catalogue::{Definition, definitions};
 
 use crate::parts::Parts;
 
-/// Tenants whose servers are asked when no tenant is named.
+/// Most tenants whose servers are checked when the request names no tenant.
 const TENANTS_ASKED: u32 = 20;
-/// Tenants asked at once.
+/// Most tenants checked at a time.
 const TENANTS_AT_ONCE: usize = 4;
-/// One of our own stores has this long to answer.
+/// Timeout of a call to one of tasksync's own stores.
 const OWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The check does not fit this installation or tenant, or could not be made because an earlier one failed.
+    /// The check does not apply to this installation or tenant, or an earlier check that it needs failed.
     NotApplicable,
-    /// Right.
+    /// All is well.
     Ok,
-    /// Works, but somebody should look.
+    /// Works, but needs attention.
     Warning,
     /// Does not work.
     Failed,
 }
 
-/// One check: what was looked at, what was found and what to do.
+/// Result of one check: what was checked, what was found and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Stable name of the check.
     pub id: &'static str,
-    /// What is looked at: `installation`, or `tenant NAME`.
+    /// What was checked: `installation`, or `tenant NAME`.
     pub subject: String,
     /// What must be right, in one sentence.
     pub what: &'static str,
-    /// How it is.
+    /// How the check ended.
     pub result: Outcome,
     /// What was found.
     pub explanation: String,
-    /// What to do; empty when all is well.
+    /// What to do; empty if there is nothing to do.
     pub solution: String,
-    /// Further facts.
+    /// More details.
     pub additional_information: Vec<String>,
     /// Which products and versions the check is for.
     pub applies_to: &'static str,
-    /// Where to read on.
+    /// The page and section to read.
     pub reference: String,
 }
 
@@ -83,7 +83,8 @@ impl Finding {
         }
     }
 
-    /// A check that met a failure of the catalogue: its solution and reference are the catalogue's.
+    /// Returns the finding of a check that met a failure of the error catalogue. Solution and reference come from
+    /// there.
     fn of_failure(definition: &Definition, subject: &str, failure: &Failure) -> Self {
         let mut finding = Self::new(definition, subject, Outcome::Failed, failure.to_string());
         finding.solution = failure.code.action().to_owned();
@@ -103,18 +104,18 @@ impl Finding {
     }
 }
 
-/// What the doctor found.
+/// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// When it was asked.
+    /// When the examination was made.
     pub at: Timestamp,
-    /// The worst result among the checks.
+    /// The worst result of all checks.
     pub result: Outcome,
-    /// The checks, the installation's first.
+    /// The findings, those about the installation first.
     pub checks: Vec<Finding>,
 }
 
-/// Examines the installation, and one tenant or the first ones.
+/// Checks the installation, and one tenant or the first [`TENANTS_ASKED`].
 pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
     let mut checks = installation::examine(parts).await;
     let (tenants, more) = match tenant {
@@ -125,7 +126,7 @@ pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
                 tenants.truncate(TENANTS_ASKED as usize);
                 (tenants, more)
             }
-            // The registry's own check says what is wrong with it.
+            // The registry's own check reports what is wrong with it.
             Err(_) => (Vec::new(), false),
         },
     };
@@ -160,7 +161,7 @@ fn worst(checks: &[Finding]) -> Outcome {
         .unwrap_or(Outcome::Ok)
 }
 
-/// What a store of our own answers, in time or not.
+/// Returns the answer of one of tasksync's own stores, or why there was none in time.
 async fn own<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Trouble> {
     match tokio::time::timeout(OWN_TIMEOUT, call).await {
         Ok(Ok(value)) => Ok(value),
@@ -169,7 +170,7 @@ async fn own<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Tro
     }
 }
 
-/// Why a question was not answered.
+/// Why a store gave no answer.
 enum Trouble {
     Failed(Failure),
     Silent(Duration),
@@ -189,8 +190,8 @@ impl Trouble {
     }
 }
 
-/// The difference between a clock and ours, judged: above 60 s conflicts may be decided wrong, above 5 min signing in
-/// fails too.
+/// Judges the difference between another clock and this machine's. Above 60 s, conflicts may be decided wrongly.
+/// Above 5 min, signing in fails, too.
 fn judge_clock(offset: jiff::SignedDuration) -> Outcome {
     match offset.unsigned_abs().as_secs() {
         0..=60 => Outcome::Ok,

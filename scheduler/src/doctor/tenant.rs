@@ -1,4 +1,5 @@
-//! Checks of one tenant: its sites, its Exchange by a sample of mailboxes, its clocks, its users and alerts.
+//! Checks of one tenant: its sites, its mailbox server (by a sample of mailboxes), its clocks, its users and its
+//! alerts.
 
 use std::time::Duration;
 
@@ -15,16 +16,16 @@ use crate::limits::DispatchLimits;
 use crate::parts::Parts;
 use crate::pauses::{self, Pause};
 
-/// Users whose mailbox and person are asked for.
+/// Users of the sample.
 const SAMPLE: u32 = 3;
-/// All servers of one tenant have this long.
+/// Timeout for all servers of one tenant together.
 const TENANT_TIMEOUT: Duration = Duration::from_secs(25);
-/// Things named one by one; the rest is counted.
+/// Most entries listed by name; further ones are only counted.
 const NAMED: usize = 5;
-/// Alerts counted.
+/// Most alerts counted.
 const COUNTED: u32 = 1_000;
 
-/// What was learned of one sampled user.
+/// A user of the sample, and what the servers answered about the user.
 pub(super) struct Sampled {
     pub(super) user: Enrolment,
     pub(super) found: UserCheck,
@@ -266,7 +267,8 @@ fn judge_pauses(subject: &str, pauses: &[Pause]) -> Finding {
     })))
 }
 
-/// `late` is the oldest last success, if it is too old; of people never synced, the opt-in counts.
+/// Judges the numbers of users. `late` is the oldest last success if it is too long ago; for a user who was never
+/// synced, the opt-in's time counts.
 fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestamp>) -> Finding {
     let (result, explanation) = match (enabled, disabled, late) {
         (0, 0, _) => (Outcome::Warning, "nobody is opted in".to_owned()),
@@ -286,7 +288,7 @@ fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestam
     Finding::new(&check::TENANT_USERS, subject, result, explanation)
 }
 
-/// The first entries, and how many more there are.
+/// Returns the first [`NAMED`] entries, and how many more there are.
 fn shortened(entries: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut entries: Vec<_> = entries.into_iter().collect();
     if entries.len() > NAMED {
