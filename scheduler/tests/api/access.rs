@@ -1,4 +1,5 @@
-//! Who may ask, and how requests are refused. The matrix is made from the reference page, which is made from the router.
+//! Access to the API and how requests are refused. The matrix is made from the reference page, which is made from the
+//! router.
 
 use serde_json::json;
 
@@ -67,7 +68,7 @@ async fn nothing_is_answered_and_nothing_happens_without_the_right_token() {
             .await
             .unwrap()
     );
-    // An address that is none says no more to a stranger than one that is.
+    // A stranger cannot tell an unknown address from a known one.
     let answer = service.send(service.request("GET", "/api/v1/nonsense")).await;
     assert_eq!(answer.status, 401);
 }

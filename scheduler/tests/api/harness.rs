@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef-token";
 
-/// Servers that answer as they are told.
+/// Tenants' servers that give the answers the test sets.
 #[derive(Default)]
 pub(crate) struct Servers {
     pub(crate) person: Mutex<Option<Failure>>,
@@ -157,7 +157,7 @@ impl Service {
         }
     }
 
-    /// A request as it is, with whatever headers the test wants.
+    /// Returns a request as it is; the test adds the headers.
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method.parse().unwrap(), format!("{}{path}", self.base))
@@ -171,7 +171,7 @@ impl Service {
         Answer { status, body }
     }
 
-    /// A request with the token to an address of the API.
+    /// Sends a request with the token to an address of the API.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let mut request = self.request(method, &format!("/api/v1{path}")).bearer_auth(TOKEN);
         if let Some(body) = body {
@@ -188,7 +188,7 @@ impl Service {
         self.call("PUT", path, Some(body)).await
     }
 
-    /// A tenant with one user.
+    /// Starts a service with a tenant and one user.
     pub(crate) async fn with_ana() -> Self {
         let service = Self::start().await;
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Pauses of a tenant's servers: shown, named by the doctor and by "sync now", and ended.
+//! Pauses of a tenant's servers: listed, named by the doctor and by "sync now", and ended.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{Service, ana, contoso, opt_in, tenant};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// A worker tells of an hour's pause that Exchange asked for.
+/// Reports, as a worker does, a pause of one hour that Exchange asked for.
 async fn pause_exchange(service: &Service) {
     let url = "https://mail.contoso.example/EWS/Exchange.asmx".parse().unwrap();
     let report = Report {
@@ -39,7 +39,7 @@ async fn pause_exchange(service: &Service) {
     service.fleet.exchange(&report).await.unwrap();
 }
 
-/// Ana's sync meets the pause, and she is put off to its end.
+/// Ends Ana's sync with that pause, which puts her off until its end.
 async fn put_ana_off(service: &Service) {
     let schedule = &service.schedule;
     let epoch = schedule

@@ -14,7 +14,7 @@ async fn a_tenant_is_added_shown_changed_listed_and_removed() {
     assert_eq!((answer.status, &answer.body["result"]), (200, &json!("updated")));
     let shown = service.get("/tenants/contoso").await;
     assert_eq!(shown.body["enabled"], true);
-    // What is shown can be put back as it is.
+    // The answer of a GET is a valid body for a PUT.
     assert_eq!(service.put("/tenants/contoso", &shown.body).await.status, 200);
     let answer = service.call("DELETE", "/tenants/contoso", None).await;
     assert_eq!(answer.status, 200);
@@ -118,7 +118,7 @@ async fn the_installation_s_id_is_replaced_while_nobody_is_opted_in_or_when_conf
     let answer = service.put("/installation", &json!({ "id": id })).await;
     assert_eq!((answer.status, answer.code()), (409, "people-enrolled"));
     assert_eq!(service.get("/installation").await.body, present);
-    // The id that it has anyway is no change.
+    // Putting the id that is already set changes nothing.
     assert_eq!(
         service
             .put("/installation", &json!({ "id": present["id"] }))

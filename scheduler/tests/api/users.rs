@@ -166,7 +166,8 @@ async fn sync_now_has_a_budget_per_tenant() {
     assert_eq!((refused.status, refused.code()), (429, "too-many-requests"));
 }
 
-/// Nothing held, nothing to allow; another plan than the one shown is refused; a permit is for one plan and one day.
+/// Without held deletions there is nothing to allow. A plan other than the one shown is refused. A permit is for one
+/// plan and one day.
 #[tokio::test]
 async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
     let service = Service::with_ana().await;
@@ -264,13 +265,13 @@ async fn journal_and_alerts_are_shown() {
         assert_eq!(alerts["alerts"][0]["evidence"]["deletions"], 12, "{path}");
         assert_eq!(alerts["alerts"][0]["failure"]["who_acts"], "the operator");
     }
-    // The journal outlives the opt-out, so that people can still see what happened.
+    // The journal outlives the opt-out, so that what happened can still be looked up.
     service.call("DELETE", "/tenants/contoso/users/ana", None).await;
     let journal = service.get("/tenants/contoso/users/ana/journal").await;
     assert_eq!(journal.body["journal"].as_array().unwrap().len(), 3);
 }
 
-/// Who may only read a task sees in the status which task it is, and which right is missing.
+/// The status of a user with read-only rights names the task and the missing right.
 #[tokio::test]
 async fn what_was_set_back_is_shown_with_the_task_and_the_missing_right() {
     let service = Service::with_ana().await;

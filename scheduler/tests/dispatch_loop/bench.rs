@@ -128,7 +128,7 @@ impl Bench {
         stop
     }
 
-    /// Opts users `u000`, `u001`, … of a tenant in, two hours ago, one second apart.
+    /// Opts in users `u000`, `u001`, … of a tenant. Their opt-ins lie two hours back, one second apart.
     pub(crate) async fn enrol(&self, tenant: &str, count: usize) -> Vec<UserKey> {
         let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         let users: Vec<UserId> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
@@ -143,7 +143,7 @@ impl Bench {
         keys
     }
 
-    /// Opts users of a tenant in whose turns come one by one, evenly over a time that begins now.
+    /// Opts in users of a tenant who become due one by one, evenly over the time `over` that begins now.
     pub(crate) async fn enrol_scattered(&self, tenant: &str, count: u32, over: Duration) {
         let users: Vec<UserId> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
         let due = self.clock.now() - self.settings.schedule.minimum_time_between_user_syncs;

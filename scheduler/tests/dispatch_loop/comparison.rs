@@ -1,4 +1,4 @@
-//! The order of work is compared with the registry, and people who wait too long are told of.
+//! The leader compares the schedule with the registry and reports users who wait too long.
 
 use jiff::SignedDuration;
 use tasksync_common::clock::Clock as _;
@@ -19,7 +19,8 @@ async fn alerts(bench: &Bench) -> Vec<(String, Code)> {
         .collect()
 }
 
-/// One alert for each tenant, whatever the order of work says; none where the circuit says why, and it ends by itself.
+/// Each tenant has one alert, whatever the schedule says. There is none where the open circuit gives the reason. The
+/// alert ends by itself.
 #[tokio::test(start_paused = true)]
 async fn people_who_were_never_synced_raise_one_alert_for_their_tenant() {
     let bench = Bench::new(Act::Idle);
@@ -55,7 +56,7 @@ async fn people_who_were_never_synced_raise_one_alert_for_their_tenant() {
     process.stop.cancel();
 }
 
-/// Whoever the order lost is in it again within a minute, long before the next search of all tenants.
+/// A user that the schedule lost is in it again within a minute, long before the next search of all tenants.
 #[tokio::test(start_paused = true)]
 async fn a_tenant_with_fewer_people_than_the_registry_is_filled_within_a_minute() {
     let bench = Bench::new(Act::Idle);
@@ -68,7 +69,8 @@ async fn a_tenant_with_fewer_people_than_the_registry_is_filled_within_a_minute(
     process.stop.cancel();
 }
 
-/// Who was attempted before may still be worked on when a whole tenant is gone: nobody is sent before a claim's lifetime.
+/// When a whole tenant is gone from the schedule, workers may still hold its users, so none is sent before a claim's
+/// lifetime has passed.
 #[tokio::test(start_paused = true)]
 async fn a_tenant_that_is_gone_comes_back_claimed_and_an_alert_says_so() {
     let bench = Bench::new(Act::Idle);

@@ -1,4 +1,4 @@
-//! What is sent, when, and what happens when it cannot be.
+//! What the leader sends, when, and what happens when it cannot send.
 
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ async fn no_more_is_sent_than_workers_would_take_and_no_job_is_too_large() {
     let _consumer = bench.queue.consume(QueueName::Background, 3).await.unwrap();
     let mut taking = bench.queue.consume(QueueName::Background, 3).await.unwrap();
     let _process = bench.scheduler("a");
-    // One of the two waits for jobs; what it is given is not settled, so it wants two more and later nothing.
+    // One of the two consumers waits for jobs. The job it gets is not settled, so that it first wants two more and
+    // later none.
     let first = taking.next().await.unwrap();
     sleep(SECOND * 5).await;
     let depth = bench.queue.depth(QueueName::Background).await.unwrap();
@@ -53,7 +54,7 @@ async fn workers_that_are_fast_do_not_wait_for_the_next_look_and_the_queue_stays
     bench.scheduler("a");
     bench.worker();
     let mut longest = 0;
-    // Two batches at each look would be 100 looks, one a second.
+    // With two batches per look, it would take 100 looks, one a second.
     for _ in 0..40 {
         sleep(SECOND).await;
         longest = longest.max(bench.queue.depth(QueueName::Background).await.unwrap().ready);
@@ -76,7 +77,7 @@ async fn users_of_many_tenants_who_are_due_one_by_one_do_not_wait_for_a_look_eac
     }
     bench.scheduler("a");
     bench.worker();
-    // Five tenants at each look would take a minute.
+    // With five tenants per look, it would take a minute.
     sleep(SECOND * 20).await;
     for user in &users {
         assert!(bench.status(user).await.last_success.is_some(), "{user}");
@@ -224,7 +225,7 @@ async fn a_lost_order_is_rebuilt_and_nobody_is_sent_before_old_claims_have_run_o
     for user in &users {
         assert!(bench.status(user).await.last_success.is_some(), "{user}");
     }
-    // Lost while leading: found by the next run.
+    // Lost while this process leads: the next run finds it.
     bench.order.withdraw_tenant(&tenant_id("contoso")).await.unwrap();
     sleep(MINUTE + SECOND * 5).await;
     assert_eq!(bench.order.summary(None).await.unwrap().users, 30);
@@ -265,7 +266,7 @@ async fn idle_users_of_a_tenant_who_began_one_by_one_come_to_share_their_jobs() 
     let (users, jobs) = made(MINUTE * 5).await;
     assert!(users < jobs * 2, "{users} users in {jobs} jobs at first");
     sleep(MINUTE * 60).await;
-    // Five turns of everybody, twelve minutes apart.
+    // Every user has five turns, twelve minutes apart.
     let (users, jobs) = made(MINUTE * 60).await;
     assert!((3_900..=4_100).contains(&users), "{users} users");
     assert!(users > jobs * 20, "{users} users in {jobs} jobs");

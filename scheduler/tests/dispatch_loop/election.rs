@@ -1,4 +1,4 @@
-//! Who leads, and what a leader that lost its place may still do.
+//! Which process leads, and what a process that lost the leadership may still do.
 
 use tasksync_common::schedule::topics::*;
 use tokio::time::{Instant, sleep};
@@ -38,14 +38,14 @@ async fn a_leader_that_cannot_renew_gives_up_before_another_can_lead() {
     sleep(SECOND).await;
     let second = bench.scheduler("b");
     sleep(SECOND * 20).await;
-    // One failed renewal is survived.
+    // One failed renewal does not end the leadership.
     first.schedule.set_down(true);
     sleep(SECOND * 6).await;
     first.schedule.set_down(false);
     sleep(SECOND * 20).await;
     assert!(first.leads());
     assert_eq!(first.metrics.leaderships.get(), 1);
-    // Cut off for good.
+    // Now cut off for good.
     first.schedule.set_down(true);
     let cut = Instant::now();
     while !second.leads() {
@@ -57,7 +57,7 @@ async fn a_leader_that_cannot_renew_gives_up_before_another_can_lead() {
         assert!(!(first.leads() && second.leads()), "two leaders");
     }
     assert!(!first.leads());
-    // Back again it does not take the place from the other.
+    // When it is back, it does not take the leadership from the other process.
     first.schedule.set_down(false);
     sleep(MINUTE).await;
     assert!(!first.leads() && second.leads());
@@ -69,7 +69,7 @@ async fn a_leader_of_an_old_epoch_claims_nobody() {
     bench.enrol("contoso", 5).await;
     let process = bench.scheduler("a");
     sleep(SECOND).await;
-    // Somebody else leads, and this process has not noticed yet: as after a pause of the whole machine.
+    // Another process leads, and this one has not noticed yet, as after a pause of the whole machine.
     bench.order.resign("a").await.unwrap();
     bench.order.lead("b", MINUTE * 60).await.unwrap().unwrap();
     bench.worker();

@@ -1,4 +1,4 @@
-//! The order of work and its leader over a Redis whose Sentinels promote the replica, in real time.
+//! The schedule and its leader over a Redis whose Sentinels promote the replica, in real time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::support::{key, tenant_id, user_id};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// A set of its own; `None` (skipped) when Redis is not installed, unless it has to be.
+/// Starts a Redis with Sentinels for one test. `None` (skipped) if Redis is not installed, unless it is required.
 async fn set() -> Option<RedisSentinel> {
     let folder = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
     started_or_skipped(RedisSentinel::start(&folder, Persistence::EverySecond).await)
 }
 
-/// A connection to this node, whatever its role.
+/// Returns a connection to this node, whatever its role.
 fn at(node: &Redis) -> RedisStore {
     RedisStore::new("test", &node.url(), RedisOptions::default()).unwrap()
 }
@@ -44,7 +44,7 @@ async fn is_primary(node: &RedisStore) -> bool {
     role == "master"
 }
 
-/// Waits until the replica has what the primary has.
+/// Waits until the replica has everything the primary has.
 async fn copied(primary: &RedisStore) {
     until("the replica's copy", async || {
         let copies = ask(primary, &["WAIT", "1", "1000"]).await;
@@ -53,14 +53,14 @@ async fn copied(primary: &RedisStore) {
     .await;
 }
 
-/// Cuts the replica off for good: what the primary writes from now on never reaches it.
+/// Cuts the replica off for good: nothing that the primary writes from now on reaches it.
 async fn cut_off(primary: &RedisStore, replica: &Redis) {
     replica.pause();
     ask(primary, &["CLIENT", "KILL", "TYPE", "replica"]).await;
 }
 
-/// Cuts the replica off once the first job was sent, then opts `new` users in and has the first of them (user 5) claimed:
-/// the replica learns of neither. A moment in between.
+/// Cuts the replica off once the first job was sent. Then opts in the `new` users and waits until the first of them
+/// (user 5) is claimed. The replica has neither. Returns a moment in between.
 async fn claim_without_the_replica(
     rig: &Rig,
     process: &Process,
@@ -79,7 +79,8 @@ async fn claim_without_the_replica(
     cut
 }
 
-/// Kills the primary, lets the replica go on, and waits until it was promoted. A moment just before that, of its own time.
+/// Kills the primary, resumes the replica and waits until it is promoted. Returns a moment just before the promotion,
+/// by the replica's clock.
 async fn fail_over(primary: &Redis, replica: &Redis) -> Timestamp {
     primary.kill();
     replica.resume();
@@ -102,7 +103,7 @@ async fn time(node: &RedisStore) -> Timestamp {
     Timestamp::from_microsecond(seconds * 1_000_000 + microseconds).unwrap()
 }
 
-/// No job was sent before a claim that was lost at this moment has run out; waits for the first one afterwards.
+/// Checks that no job was sent until a claim lost at `moment` must have expired. Waits for the first job after that.
 async fn nobody_is_sent_for_a_claim_s_lifetime(rig: &Rig, moment: Timestamp) {
     until("a job after the failover", async || {
         !rig.tokens_after(moment).is_empty()
@@ -144,10 +145,10 @@ async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
     assert_eq!(users.len(), 1);
     copied(&at(first)).await;
 
-    // The first Sentinel hangs, too, as when the machine of both is gone.
+    // The first Sentinel hangs, too, as if the primary's machine had died with it.
     set.sentinels()[0].pause();
     fail_over(first, second).await;
-    // The same process, without a word to it.
+    // The same process goes on without any intervention.
     until("the order", async || order.now().await.is_ok()).await;
     assert_eq!(
         order.renew(&tenant, token, &ana, LONG).await.unwrap().held.len(),
@@ -166,7 +167,7 @@ async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
     assert_eq!(users.len(), 1, "Ana is claimed already");
     set.sentinels()[0].resume();
 
-    // The old primary comes back and takes itself for the primary, until a Sentinel tells it otherwise.
+    // The old primary comes back and acts as a primary until a Sentinel demotes it.
     first.restart().await.unwrap();
     let old = at(first);
     let (fresh_store, fresh) = open();
@@ -179,7 +180,7 @@ async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
             set.arg(format!("{prefix}:{name}:{written}")).arg("x");
             store.command::<()>("testing", set, Repeat::Yes).await.unwrap();
         }
-        // Asked in this order: once it is a replica, it has everything by copying.
+        // This order matters: once it is a replica, it has everything by replication.
         let has = ask(&old, &["KEYS", &format!("{prefix}:*:{written}")]).await;
         let has: Vec<String> = redis::from_redis_value(has).unwrap();
         let primary = is_primary(&old).await;
@@ -209,12 +210,12 @@ async fn a_failover_that_lost_claims_is_noticed_and_nobody_is_sent_before_they_h
 async fn a_leader_who_takes_over_after_the_failover_notices_what_its_predecessor_claimed() {
     let Some(set) = set().await else { return };
     let [first, second] = set.nodes();
-    // One run at the start; everybody after that is sent by the looks in between.
+    // One run at the start. The looks in between send all later users.
     let rig = Rig::new(set.url(), LONG).await;
     let process = rig.start("one");
     claim_without_the_replica(&rig, &process, set.nodes(), 5..6).await;
 
-    // The machine of the primary was also that of the leader.
+    // The leader's machine was also that of the primary.
     process.kill().await;
     let next = rig.start("two");
     let before = fail_over(first, second).await;

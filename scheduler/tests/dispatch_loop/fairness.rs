@@ -1,4 +1,4 @@
-//! The whole loop: scheduler and workers together, for hours.
+//! The whole loop, scheduler and workers together, over hours.
 
 use std::collections::HashMap;
 
@@ -71,7 +71,7 @@ async fn with_little_work_everybody_is_synced_every_5_to_12_minutes() {
     for (user, times) in &times {
         for pair in times.windows(2) {
             let interval = pair[1] - pair[0];
-            // A job waits for the next look at the queue and for its turn in the batch.
+            // A job also waits for the next look at the queue and for its turn in the batch.
             assert!(
                 (MINUTE * 5..=MINUTE * 12 + SECOND * 5).contains(&interval),
                 "{user}: {interval:?}"
@@ -125,7 +125,8 @@ async fn troubled_users_do_not_keep_the_others_from_their_turn_and_nobody_is_stu
         0,
         "every claim was given back by its worker"
     );
-    // When the trouble is over everybody is synced again, disabled users with their next test: after 2 hours by then.
+    // After the trouble, every user is synced again. Disabled users are synced at their next test, which by then
+    // comes after 2 hours.
     bench.sync.set_all(Act::Idle);
     sleep(MINUTE * 60 * 5).await;
     for user in &troubled {

@@ -1,4 +1,4 @@
-//! The leader over a Redis of the test's own that loses what it holds, in real time.
+//! The leader over a private Redis that loses its data, in real time.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,8 @@ async fn a_tenant_that_vanished_is_put_in_again() {
     process.stop();
 }
 
-/// One person is missing in the order and another one is in who should not be: their number says nothing, their names do.
+/// The schedule lacks one user and has another one that should not be there: the number is right, but the names are
+/// not.
 #[tokio::test]
 async fn one_missing_and_one_too_many_are_found_by_their_names() {
     let Some(server) = PrivateRedis::start(&[]) else {

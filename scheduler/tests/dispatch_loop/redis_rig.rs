@@ -1,5 +1,5 @@
-//! Schedulers over a Redis of the test's own, in real time, with a worker that takes jobs and does nothing: their claims run
-//! out.
+//! Schedulers over a private Redis, in real time. The worker takes jobs and does nothing, so that their claims
+//! expire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::refusing_queue::RefusingQueue;
 use crate::support::{MemoryRegistry, TokioClock, key, user_id};
 
-/// How long claims of the rig last.
+/// Lifetime of the rig's claims.
 pub(crate) const CLAIM: Duration = Duration::from_secs(2);
 
 /// What all processes of the rig share.
@@ -42,7 +42,8 @@ pub(crate) struct Process {
 }
 
 impl Rig {
-    /// Five users of one tenant are opted in. The leader runs every `run_interval`, and looks ten times a second in between.
+    /// Opts in five users of one tenant. The leader runs every `run_interval`, and looks ten times a second in
+    /// between.
     pub(crate) async fn new(url: String, run_interval: Duration) -> Self {
         let mut settings = Settings::default();
         settings.schedule.run_interval = run_interval;
@@ -67,7 +68,7 @@ impl Rig {
         rig
     }
 
-    /// Opts users of the tenant in, in the registry alone.
+    /// Opts in users of the tenant, in the registry only.
     pub(crate) fn opt_in(&self, users: std::ops::Range<u32>) {
         let users: Vec<UserId> = users.map(|user| user_id(&format!("u{user}"))).collect();
         self.registry.add("contoso", &users, opted_in_at());
@@ -104,8 +105,8 @@ impl Rig {
         }
     }
 
-    /// Tokens of the jobs whose users were claimed after this moment of Redis' time, in order. A token is never below the
-    /// moment of its claim, in microseconds.
+    /// Returns the tokens of the jobs whose users were claimed after this moment of Redis' time, in order. A token is
+    /// at least the time of its claim in microseconds.
     pub(crate) fn tokens_after(&self, moment: Timestamp) -> Vec<u64> {
         let moment = u64::try_from(moment.as_microsecond()).unwrap();
         let taken = self.queue.taken();
@@ -113,7 +114,7 @@ impl Rig {
         tokens.filter(|token| *token > moment).collect()
     }
 
-    /// Whether a job with this user was sent.
+    /// Returns true if a job with this user was sent.
     pub(crate) fn has_sent(&self, user: &str) -> bool {
         let user = user_id(user);
         self.queue
@@ -124,7 +125,7 @@ impl Rig {
 }
 
 impl Process {
-    /// Whether these users of the tenant are in the order.
+    /// Returns true if these users of the tenant are in the schedule.
     pub(crate) async fn has(&self, users: std::ops::Range<u32>) -> bool {
         for user in users {
             if !matches!(
@@ -137,7 +138,7 @@ impl Process {
         true
     }
 
-    /// Redis' time, as soon as it tells it.
+    /// Returns Redis' time as soon as Redis answers.
     pub(crate) async fn now(&self) -> Timestamp {
         let mut now = self.order.now().await;
         while now.is_err() {
@@ -147,12 +148,12 @@ impl Process {
         now.unwrap()
     }
 
-    /// Ends it in order.
+    /// Stops the process in an orderly way.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Ends it as a crash does: the leadership is not given up.
+    /// Stops the process as a crash does, without giving up the leadership.
     pub(crate) async fn kill(self) {
         self.running.abort();
         let ended = self.running.await;
@@ -164,7 +165,7 @@ pub(crate) fn opted_in_at() -> Timestamp {
     "2020-01-01T00:00:00Z".parse().unwrap()
 }
 
-/// Waits until something is so; much longer than it should take, so that a slow machine fails no test.
+/// Waits until `holds` returns true. Allows much more time than needed, so that a slow machine fails no test.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {

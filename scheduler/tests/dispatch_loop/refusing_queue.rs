@@ -1,4 +1,4 @@
-//! A queue that can be made to refuse jobs, and that remembers those it took.
+//! A queue that can be set to refuse jobs, and that remembers those it took.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ impl Refusals {
         self.refuses.store(refuses, Ordering::SeqCst);
     }
 
-    /// The jobs taken, in order.
+    /// Returns the jobs taken, in order.
     pub(crate) fn taken(&self) -> Vec<(QueueName, SyncJob)> {
         self.taken.lock().unwrap().clone()
     }

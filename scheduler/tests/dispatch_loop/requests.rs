@@ -115,7 +115,7 @@ async fn a_tenant_that_asks_for_everybody_leaves_room_for_another_s_request() {
     let fabrikam = bench.enrol("fabrikam", 1).await;
     bench.worker();
     let process = bench.scheduler("a");
-    // Everybody was synced once and is not due.
+    // Every user was synced once and is not due.
     sleep(MINUTE * 3).await;
     let before = bench.status(&fabrikam[0]).await.last_success.unwrap();
     let requests = process.scheduler.requests();
@@ -127,7 +127,7 @@ async fn a_tenant_that_asks_for_everybody_leaves_room_for_another_s_request() {
             other => panic!("{other:?}"),
         }
     }
-    // A quarter of the 16 scheduled batches may be requested ones, and half of these one tenant's.
+    // Interactive permits are a quarter of the 16 scheduled ones, and one tenant gets half of these.
     assert_eq!(sent, 2);
     assert_eq!(
         requests.sync_now(&fabrikam[0], Reason::Requested).await.unwrap(),
@@ -135,7 +135,7 @@ async fn a_tenant_that_asks_for_everybody_leaves_room_for_another_s_request() {
     );
     sleep(SECOND * 40).await;
     assert!(bench.status(&fabrikam[0]).await.last_success.unwrap() > before);
-    // Those that were not sent at once are worked on as the first of the scheduled ones.
+    // The requests that were not sent at once are the first of the scheduled ones.
     sleep(MINUTE).await;
     for user in &contoso {
         let status = bench.status(user).await;
