@@ -9,10 +9,10 @@ use tasksync_scheduler::api::ApiToken;
 use crate::exit::{self, Stop};
 use crate::token;
 
-/// The doctor takes longest; a little more than the service gives it.
+/// Timeout of a request: a little more than the service allows for the doctor, which takes longest.
 const TIMEOUT: Duration = Duration::from_secs(160);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest answer read, in bytes.
+/// Largest answer that is read, in bytes.
 const MAXIMUM_ANSWER: usize = 64 * 1024 * 1024;
 
 /// The connection to one service.
@@ -40,7 +40,7 @@ impl Client {
                 base.host_str().unwrap_or_default()
             ));
         }
-        // Another provider may be installed already; either will do.
+        // Fails if a provider is already installed, which is just as good.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
@@ -57,7 +57,7 @@ impl Client {
         })
     }
 
-    /// Whether JSON is to be printed instead of text.
+    /// Returns true if JSON is to be printed instead of text.
     pub(crate) fn json(&self) -> bool {
         self.json
     }
@@ -103,7 +103,7 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Value, Stop> {
         let mut url = self.base.clone();
-        // An empty name would leave a segment out and so address something wider.
+        // An empty name would drop a segment of the path and so address more than was meant.
         if path
             .iter()
             .any(|name| name.is_empty() || matches!(*name, "." | ".."))
@@ -186,7 +186,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Option<Vec<u8>>, reqwest:
     Ok(Some(bytes))
 }
 
-/// The service's error in words. A wrong token is a matter of this command's own settings.
+/// Returns the service's error as text. A wrong token counts as a wrong setting of this command.
 fn refused(value: &Value, status: u16) -> Stop {
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let text = format!(
@@ -203,7 +203,7 @@ fn refused(value: &Value, status: u16) -> Stop {
     }
 }
 
-/// JSON for printing.
+/// Returns JSON for printing.
 pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }

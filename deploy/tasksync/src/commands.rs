@@ -1,4 +1,4 @@
-//! The operator commands: one or two calls each, shown as JSON or text.
+//! The operator's commands. Each makes one or two calls and shows the answer as JSON or text.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::client::{Client, pretty};
 use crate::exit::{End, Stop, print};
 use crate::{import, journal, preview, show};
 
-/// Entries asked for at once.
+/// Entries of one page.
 const PAGE: &str = "1000";
 /// Most pages of one list.
 const MAXIMUM_PAGES: usize = 10_000;
@@ -103,7 +103,7 @@ async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<En
     }
 }
 
-/// The id, or else how many of the oldest; the command line asks for exactly one.
+/// Returns the id, or else the number of oldest letters. The command line requires exactly one of them.
 fn letters(which: &WhichLetters) -> (Option<&str>, String) {
     (which.id.as_deref(), which.oldest.unwrap_or(0).to_string())
 }

@@ -1,13 +1,13 @@
-//! How the executable ends: 0 well, 1 a bad answer, 2 wrong usage or settings, 3 the service cannot be reached.
+//! Exit codes: 0 success, 1 a bad answer, 2 wrong usage or settings, 3 the service cannot be reached.
 
 use std::io::Write as _;
 
-/// An end that is no error of ours.
+/// How a command ended that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// All is well.
     Well,
-    /// The question was answered, and the answer is bad.
+    /// The service answered, and the answer is bad.
     Bad,
     /// A role ended with this code.
     Role(u8),
@@ -23,7 +23,7 @@ impl End {
     }
 }
 
-/// Why nothing could be done; the text says what to do about it.
+/// Why a command could not do its work. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stop {
     /// The service answered with an error.
@@ -32,7 +32,7 @@ pub(crate) enum Stop {
     /// Wrong usage, file or settings.
     #[error("{0}")]
     Settings(String),
-    /// Nothing, or something else than tasksync, answers.
+    /// Nothing answers, or something other than tasksync.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -51,7 +51,7 @@ impl Stop {
     }
 }
 
-/// Writes to standard output. A reader that went away (`| head`) is no error.
+/// Writes to standard output. A closed pipe (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<End, Stop> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -63,13 +63,13 @@ pub(crate) fn print(text: &str) -> Result<End, Stop> {
     }
 }
 
-/// Says on standard error why nothing could be done.
+/// Writes to standard error why a command could not do its work.
 pub(crate) fn complain(stop: &Stop) {
-    // Nothing is left to do when even this cannot be written.
+    // If even this fails, nothing is left to do.
     writeln!(std::io::stderr().lock(), "tasksync: {stop}").ok();
 }
 
-/// Says something on standard error beside the answer.
+/// Writes a remark to standard error, beside the answer.
 pub(crate) fn note(text: &str) {
     writeln!(std::io::stderr().lock(), "tasksync: {text}").ok();
 }

@@ -1,4 +1,4 @@
-//! `tasksync user opt-in TENANT --file users.csv`: many people at once.
+//! `tasksync user opt-in TENANT --file users.csv`: opts in many users.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::exit::{End, Stop, print};
 
 /// Users of one request.
 const AT_ONCE: usize = 500;
-/// Refused users that are named; the rest is counted.
+/// Most refused users listed by name; further ones are only counted.
 const NAMED: usize = 20;
 
 /// A line of the file.
@@ -26,7 +26,7 @@ struct Line {
 }
 
 pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<End, Stop> {
-    // The whole file is read before anything is sent: a wrong line enrols nobody.
+    // Reads the whole file before sending anything, so that a wrong line enrols no user.
     let lines = read(file)?;
     let (mut added, mut updated, mut scheduled) = (0, 0, true);
     let mut refused = Vec::new();

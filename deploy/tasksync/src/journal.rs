@@ -1,4 +1,4 @@
-//! The journal as text for people.
+//! Shows the journal as text.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(crate) fn text(answer: &Value) -> String {
     text
 }
 
-/// One line for each value of an entry: what it was, and what took its place.
+/// Returns one line for each value of an entry: the old value and the new one.
 fn values(entry: &Value) -> String {
     let (before, after) = (entry["before"].as_object(), entry["after"].as_object());
     let names: BTreeSet<&String> = before.into_iter().chain(after).flat_map(Map::keys).collect();
@@ -48,7 +48,7 @@ fn values(entry: &Value) -> String {
     text
 }
 
-/// Returns a value of a task as people read it: a part done in percent, a long description cut.
+/// Returns a value of a task for display: the part done in percent, a long description cut.
 pub(crate) fn value(name: &str, value: &Value) -> String {
     match (name, value) {
         ("body" | "start" | "due", Value::Null) => "none".to_owned(),

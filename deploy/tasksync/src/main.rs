@@ -1,4 +1,4 @@
-//! The tasksync executable: the roles, and the operator commands as a thin client of the REST API.
+//! The tasksync executable: the roles, and the operator's commands, which are a thin client of the REST API.
 
 mod cli;
 mod client;

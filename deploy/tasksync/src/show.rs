@@ -1,4 +1,4 @@
-//! The service's JSON as text for people.
+//! Shows the service's JSON as text.
 
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -8,7 +8,7 @@ mod user;
 
 pub(crate) use user::{task_name, user};
 
-/// Lines of cells, each column as wide as its widest cell.
+/// Returns a table in which each column is as wide as its widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -33,7 +33,7 @@ pub(crate) fn entries<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A value as one cell; control characters would let foreign text write over the screen.
+/// Returns a value as one cell, without control characters: with them, foreign text could overwrite the screen.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -48,7 +48,7 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A time to the second.
+/// Returns a time, to the second.
 pub(crate) fn time(value: &Value) -> String {
     value
         .as_str()
@@ -59,7 +59,7 @@ pub(crate) fn time(value: &Value) -> String {
         )
 }
 
-/// Seconds as people say them.
+/// Returns a number of seconds in hours, minutes and seconds.
 fn seconds(value: &Value) -> String {
     let Some(seconds) = value.as_u64() else {
         return "-".to_owned();
@@ -119,7 +119,8 @@ pub(crate) fn tenant(tenant: &Value) -> String {
     text
 }
 
-/// What serves the tenant's mailboxes, and how they are opened; as the service wrote it where this program does not know it.
+/// Returns which server holds the tenant's mailboxes and how they are opened. A connection this build does not know
+/// is shown as JSON.
 fn mailbox(mailbox: &Value) -> String {
     let Ok(connection) = MailboxConnection::deserialize(mailbox) else {
         return format!("  mailboxes:  {}\n", cell(mailbox));
@@ -156,7 +157,7 @@ pub(crate) fn pauses(answer: &Value) -> String {
     table(&["SERVER", "SERVICE", "ACCOUNT", "SINCE", "UNTIL", "WHY"], &rows)
 }
 
-/// What becomes of a sync that was asked for: done soon, or after the pauses of the servers.
+/// Returns what happens to a requested sync: it starts soon, or after the servers' pauses.
 pub(crate) fn sync_now(answer: &Value, tenant: &str, user: &str) -> String {
     let mut text = format!("{user} is due now; a worker takes the user as soon as one is free.\n");
     if answer["pauses"].is_null() {
@@ -215,7 +216,7 @@ fn failure(failure: &Value) -> String {
     )
 }
 
-/// The live processes, who leads among them, and what they do.
+/// Returns the table of live processes: which one leads, and what each does.
 fn processes(answer: &Value) -> String {
     let rows: Vec<_> = entries(answer, "processes")
         .iter()

@@ -1,4 +1,4 @@
-//! The environment: read here and nowhere else in the executable.
+//! Reads the environment. No other part of the executable reads it.
 
 use tasksync_scheduler::api::{ApiToken, MINIMUM_TOKEN_LENGTH};
 
@@ -7,14 +7,14 @@ use crate::exit::Stop;
 const TOKEN: &str = "TASKSYNC_TOKEN";
 const TOKEN_FILE: &str = "TASKSYNC_TOKEN_FILE";
 
-/// The environment variables that are text.
+/// Returns the environment variables that are valid text.
 pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// The operator token from `TASKSYNC_TOKEN`, or from the file named by `TASKSYNC_TOKEN_FILE`.
+/// Returns the operator token from `TASKSYNC_TOKEN`, or from the file that `TASKSYNC_TOKEN_FILE` names.
 pub(crate) fn read() -> Result<Option<ApiToken>, Stop> {
     from(&environment())
 }
@@ -48,7 +48,7 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
         .map_err(|error| Stop::settings(format!("{origin}: {error}")))
 }
 
-/// What to say when a command has no token to send.
+/// Returns the error for a command that has no token to send.
 pub(crate) fn missing() -> Stop {
     Stop::settings(format!(
         "no operator token: set {TOKEN} to the token the service was started with (at least {MINIMUM_TOKEN_LENGTH} characters), or {TOKEN_FILE} to a file that holds it"

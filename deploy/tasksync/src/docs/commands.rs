@@ -1,4 +1,4 @@
-//! The help of every command as one page.
+//! One page with the help of every command.
 
 use clap::{Command, CommandFactory as _};
 

@@ -1,11 +1,11 @@
-//! Reference pages made from the program itself, so that they cannot be wrong about it.
+//! Reference pages generated from the program itself, so that they cannot contradict it.
 
 mod commands;
 mod settings;
 
 use crate::cli::Page;
 
-/// A page as Markdown.
+/// Returns a page as Markdown.
 pub(crate) fn page(page: Page) -> String {
     match page {
         Page::Errors => {

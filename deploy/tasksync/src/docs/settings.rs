@@ -1,13 +1,14 @@
-//! The settings reference: keys and meanings from the doc comments of the settings' own source, defaults from its code.
+//! The settings reference. Keys and meanings come from the doc comments of the settings' source, defaults from its
+//! code.
 
 use std::collections::BTreeMap;
 
 use tasksync_common::settings::Settings;
 
-/// The source the comments are read from.
+/// The source with these comments.
 const SOURCE: &str = include_str!("../../../../common/src/settings.rs");
 
-/// A field of one of the source's structs.
+/// A field of a settings struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
     name: String,
@@ -42,7 +43,7 @@ fn fields<'a>(structs: &'a BTreeMap<String, Vec<Field>>, name: &str) -> &'a [Fie
     structs.get(name).map_or(&[], Vec::as_slice)
 }
 
-/// The public structs of Rust source, with their public fields and doc comments.
+/// Returns the public structs of Rust source, with their public fields and doc comments.
 fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
     let mut found: BTreeMap<String, Vec<Field>> = BTreeMap::new();
     let mut current: Option<String> = None;
@@ -75,7 +76,7 @@ fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
     found
 }
 
-/// The values in the debug form of the settings, as they are written in TOML, by `section.key`.
+/// Returns the values in the settings' debug output, written as in TOML, by `section.key`.
 fn defaults(debug: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut section = String::new();
@@ -117,7 +118,7 @@ fn as_toml(value: &str) -> String {
     value.to_owned()
 }
 
-/// `300s` or `250ms` as people write it: `"5min"`.
+/// Returns `300s` or `250ms` as it is written in settings: `"5min"`.
 fn duration(debug: &str) -> Option<String> {
     if let Some(milliseconds) = debug.strip_suffix("ms") {
         return milliseconds
@@ -128,7 +129,7 @@ fn duration(debug: &str) -> Option<String> {
     let seconds: u64 = debug.strip_suffix('s')?.parse().ok()?;
     let (number, unit) = match seconds {
         0 => return Some("\"0\"".to_owned()),
-        // One or two days read better in hours.
+        // One or two days are written in hours.
         days if days % 86_400 == 0 && days > 2 * 86_400 => (days / 86_400, "d"),
         hours if hours % 3_600 == 0 => (hours / 3_600, "h"),
         minutes if minutes % 60 == 0 && minutes > 120 => (minutes / 60, "min"),

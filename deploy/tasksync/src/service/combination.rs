@@ -1,4 +1,4 @@
-//! Which role may use which stores.
+//! Which roles may use which stores.
 
 use tasksync_common::registry::Company;
 use tasksync_common::settings::Settings;
@@ -6,7 +6,7 @@ use tasksync_common::settings::Settings;
 use super::variable;
 use crate::exit::Stop;
 
-/// A role that runs until it is told to end.
+/// A role that runs until it is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
     /// Serves the API and stands for election; the elected one hands out work.
@@ -18,7 +18,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The command's name.
+    /// Returns the command's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Scheduler => "scheduler",
@@ -27,7 +27,7 @@ impl Role {
         }
     }
 
-    /// The same, as others see it in the fleet.
+    /// Returns this role as the fleet names it.
     pub(super) fn in_fleet(self) -> tasksync_common::fleet::Role {
         match self {
             Self::Scheduler => tasksync_common::fleet::Role::Scheduler,
@@ -36,27 +36,27 @@ impl Role {
         }
     }
 
-    /// Whether it serves the API and may lead.
+    /// Returns true if this role serves the API and may lead.
     pub(crate) fn schedules(self) -> bool {
         matches!(self, Self::Scheduler | Self::Standalone)
     }
 
-    /// Whether it syncs users.
+    /// Returns true if this role syncs users.
     pub(crate) fn works(self) -> bool {
         matches!(self, Self::Worker | Self::Standalone)
     }
 }
 
-/// Whether a store lives inside one process or on its disk. A kind that does not exist counts as shared here and is
-/// refused when it is opened.
+/// Returns true if a store lives in one process or on its disk. An unknown kind counts as shared here; opening it
+/// fails.
 pub(super) fn embedded(url: &str) -> bool {
     matches!(url.split(':').next(), Some("memory" | "sqlite"))
 }
 
-/// Decides whether the role may use these stores, and then with whom it may share its work.
+/// Returns whether a process of this role has the stores for itself or shares them with others.
 ///
 /// # Errors
-/// Names the first setting that has to change, and to what.
+/// The role may not use these stores. The text names the first setting to change, and to what.
 pub(crate) fn check(role: Role, settings: &Settings) -> Result<Company, Stop> {
     let stores = [
         (
@@ -104,7 +104,7 @@ mod tests {
             (postgres, memory, amqp, REFUSED("schedule.url"), alone),
             (postgres, redis, memory, REFUSED("queue.url"), alone),
             (postgres, redis, amqp, many, many),
-            // Refused when it is opened, with the kinds there are.
+            // An unknown kind is refused only when it is opened; that error lists the known kinds.
             ("mysql://db", redis, amqp, many, many),
         ] {
             let mut settings = Settings::default();

@@ -1,4 +1,4 @@
-//! The address of probes, and the command that asks it.
+//! The address for probes, and the command that queries it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -14,15 +14,16 @@ use crate::exit::{End, Stop, print};
 use crate::show::{cell, entries};
 use crate::token;
 
-/// The service answers within 5 seconds, whatever its stores do.
+/// Timeout of the query. The service answers within 5 seconds, whatever its stores do.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// `/livez` and `/readyz`, and beside them `more`. Nobody needs a token here, so nothing of a tenant belongs here.
+/// Returns the router of `/livez`, `/readyz` and `more`. It needs no token, so nothing about a tenant belongs here.
 pub(super) fn router(health: Health, more: Router) -> Router {
     probes(health, Detail::Shown).merge(more)
 }
 
-/// Asks the service whose settings these are, on this machine, whether it is ready, or only whether it lives.
+/// Queries the service that has these settings, on this machine: whether it is ready, or with `live` whether it is
+/// alive.
 ///
 /// # Errors
 /// The settings cannot be read.
@@ -30,7 +31,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
     let address = reachable(settings.health.listen);
-    // Another provider may be installed already; either will do.
+    // Fails if a provider is already installed, which is just as good.
     rustls::crypto::ring::default_provider().install_default().ok();
     let http = reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -47,7 +48,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
     let (well, text) = match asked.await {
         Ok(answer) => answer,
         Err(error) => {
-            // Not code 3: for whoever probes, a process that does not answer is as bad as one that is not ready.
+            // Not exit code 3: to a probe, a process that does not answer is as bad as one that is not ready.
             print(&format!(
                 "nothing answers at {address} (health.listen): {}\n",
                 reason(&error)
@@ -63,7 +64,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
     Ok(if well { End::Well } else { End::Bad })
 }
 
-/// Where a service that listens on every address is asked from the same machine.
+/// Returns the address of the service on the same machine, also if the service listens on every address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

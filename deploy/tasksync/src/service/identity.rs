@@ -1,15 +1,15 @@
-//! The name of a process, as the lease of the leader and the logs show it.
+//! The name of a process, as shown in the leader's lease and in logs.
 
 use uuid::Uuid;
 
 use super::Role;
 
-/// Where Linux tells the host's name; in a container that of the container or pod.
+/// Linux' file with the host's name; in a container, the name of the container or pod.
 const HOST: &str = "/proc/sys/kernel/hostname";
-/// Longest part of a host's name that is used.
+/// Most characters of the host's name that are used.
 const LONGEST: usize = 63;
 
-/// `ROLE-HOST-PID-UUID`: no other process and no earlier start has it.
+/// Returns `ROLE-HOST-PID-UUID`, which no other process and no earlier start has.
 pub(super) fn name(role: Role) -> String {
     let host = std::fs::read_to_string(HOST).unwrap_or_default();
     format!(
@@ -21,7 +21,7 @@ pub(super) fn name(role: Role) -> String {
     )
 }
 
-/// The host's name without anything that needs quoting somewhere.
+/// Returns the host's name with a hyphen for every character that might need quoting.
 fn clean(host: &str) -> String {
     let host: String = host
         .trim()

@@ -1,4 +1,4 @@
-//! One standalone process per registry file: two would each think they lead.
+//! Locks the registry file, so that only one standalone process uses it: two would each lead.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::Stop;
 
-/// Held as long as the process uses the registry; given back when dropped, also when the process is killed.
+/// The lock on the registry file. The operating system releases it when it is dropped, also when the process is
+/// killed.
 #[derive(Debug)]
 pub(super) struct RegistryLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
@@ -33,7 +34,7 @@ pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
         Err(TryLockError::WouldBlock) => return Err(taken(&path, &mut file)),
         Err(TryLockError::Error(error)) => return Err(failed(&error)),
     }
-    // Only for whoever reads the file; the lock itself is the operating system's.
+    // For people who read the file; the lock itself is the operating system's.
     let written = file
         .set_len(0)
         .and_then(|()| file.rewind())
@@ -44,7 +45,7 @@ pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
 
 fn taken(path: &Path, file: &mut File) -> Stop {
     let mut holder = String::new();
-    // Who holds it is nice to know, no more.
+    // The holder is only shown, so a failure to read it does not matter.
     file.take(32).read_to_string(&mut holder).ok();
     let holder = holder.trim();
     let who = if holder.is_empty() {

@@ -1,5 +1,5 @@
-//! The roles that run until they are told to end. All have one composition: the scheduler's part, the worker's part, or
-//! both, over the stores the settings name.
+//! The roles that run until they are stopped. All share one composition: the scheduler's part, the worker's part or
+//! both, over the stores that the settings name.
 
 mod combination;
 mod health;
@@ -36,15 +36,16 @@ pub(crate) use health::ask;
 use crate::exit::{End, Stop};
 use crate::token;
 
-/// Requests of the API and of probes have this long to end after everything else has ended.
+/// Time that requests to the API and probes have to finish after everything else has ended.
 const API_DRAIN: Duration = Duration::from_secs(2);
-/// The last stamps have this long to reach the registry.
+/// Time for the last stamps to reach the registry.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
-/// The last metrics and traces have this long to be sent; part of the second kept for saying how it ended.
+/// Time for the last metrics and traces to be sent. It is part of the second reserved for reporting how the process
+/// ended.
 const LAST_EXPORT: Duration = Duration::from_millis(900);
 
-/// One process, before and while its parts run.
+/// One process, before its parts run and while they do.
 struct Process {
     role: Role,
     company: Company,
@@ -60,7 +61,7 @@ struct Process {
 /// Runs a role until a signal ends it.
 ///
 /// # Errors
-/// What keeps it from starting, in one line. Shared stores that do not answer are waited for.
+/// What keeps the role from starting, in one line. A shared store that does not answer is retried, and is no error.
 pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> {
     let settings =
         settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
@@ -72,7 +73,7 @@ pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> 
     ended
 }
 
-/// Runs a role whose logs, metrics and traces are set up.
+/// Runs a role after logs, metrics and traces are set up.
 async fn observed(role: Role, company: Company, settings: Settings, metrics: Metrics) -> Result<End, Stop> {
     let token = operator_token(role)?;
     let lifecycle = Lifecycle::new();
@@ -95,7 +96,7 @@ async fn observed(role: Role, company: Company, settings: Settings, metrics: Met
     ended
 }
 
-/// The API's token, where there is an API.
+/// Returns the API's token, if the role has an API.
 fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
     if !role.schedules() {
         return Ok(None);
@@ -113,13 +114,13 @@ impl Process {
     async fn run(self, token: Option<ApiToken>) -> Result<End, Stop> {
         let settings = &self.settings;
         stores::announce(self.role, &self.health);
-        // Held to the end: a registry that is a file is this process's alone.
+        // Held until the end: a registry in a file belongs to this process alone.
         let _lock = lock::take(&settings.registry.url)?;
         let fleet = open_fleet(&settings.schedule, Arc::clone(&self.clock))
             .map_err(|failure| Stop::settings(format!("cannot start: {failure}")))?;
         let nudge: Arc<Nudge> = Arc::default();
         let clients = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
-        // Probes and the API outlive the work: they are worth most while it drains.
+        // Probes and API stop only after the work has ended: they are needed most while it drains.
         let worked = CancellationToken::new();
         let over = worked.clone().drop_guard();
         let probes = self.listen("health.listen", settings.health.listen).await?;
@@ -145,7 +146,7 @@ impl Process {
         };
         tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
         let Some((stores, occupancy)) = stores::open(&self, self.company, &fleet).await? else {
-            // Asked to end before there was anything to do.
+            // The process was stopped before the stores were open.
             return Ok(self
                 .ended(over, [serving_api, Some(serving_probes), None, None])
                 .await);
@@ -243,7 +244,7 @@ impl Process {
         self.vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
     }
 
-    /// Starts a part without which the others are of no use: should it break, the guard begins the end of the process.
+    /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.
     fn vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let guard = self.lifecycle.soft().clone().drop_guard();
         tokio::spawn(async move {
@@ -252,7 +253,7 @@ impl Process {
         })
     }
 
-    /// Waits for a part; one that broke shows in the exit code.
+    /// Waits for a part. If it panicked, the exit code says so.
     async fn part_ended(&self, part: JoinHandle<()>, name: &str) {
         if let Err(error) = part.await {
             tracing::error!(part = name, %error, "a part of the process met a defect");
@@ -260,7 +261,7 @@ impl Process {
         }
     }
 
-    /// Ends what outlived the work; `over` is dropped first.
+    /// Ends the parts that outlive the work. Dropping `over` stops them.
     async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> End {
         drop(over);
         let last = async {
@@ -277,8 +278,8 @@ impl Process {
     }
 }
 
-/// Keeps the place on the registry while the work runs, its end included. When somebody else took it meanwhile, the
-/// process ends: two orders of work would send the same people twice.
+/// Keeps this process's place on the registry until the work has ended. If another process took it, this one ends:
+/// two schedules would send the same users twice.
 async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible {
     if let Some(mut occupancy) = occupancy {
         let failure = occupancy.keep().await;
@@ -288,18 +289,18 @@ async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible
     std::future::pending().await
 }
 
-/// As opened: port 0 in the settings takes a free one.
+/// Returns the address that was opened: port 0 in the settings takes a free port.
 fn address(listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(wanted)
 }
 
-/// The environment variable that stands for a setting.
+/// Returns the environment variable for a setting.
 fn variable(setting: &str) -> String {
     format!("TASKSYNC_{}", setting.replace('.', "__").to_ascii_uppercase())
 }
 
-/// Running work is cut this long after the first signal: late enough for the worker's own drain, early enough to say so
-/// and save before the platform kills the process.
+/// Returns the time from the first signal until running work is cut off. It is longer than the worker's own drain,
+/// and leaves enough time to log and save before the platform kills the process.
 fn until_cut(worker: &WorkerSettings) -> Duration {
     let spare = worker.grace_period.saturating_sub(worker.drain);
     worker

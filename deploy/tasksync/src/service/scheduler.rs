@@ -1,4 +1,4 @@
-//! The scheduler's part of a process: the API, and the candidate that leads when it is elected.
+//! The scheduler's part of a process: the API, and the scheduler that leads when it is elected.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tasksync_scheduler::{DispatchLimits, Parts, Scheduler, Stores};
 
 use super::Process;
 
-/// Makes the scheduler and opens the API's gate.
+/// Creates the scheduler and opens the API's gate.
 pub(super) fn prepare(
     process: &Process,
     stores: &Stores,

@@ -1,4 +1,4 @@
-//! Opening the stores the settings name. Shared ones may come later than the process: they are waited for.
+//! Opens the stores that the settings name. If a shared store does not answer, the process waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,16 @@ use super::combination::embedded;
 use super::{Process, Role};
 use crate::exit::Stop;
 
-/// One attempt may take this long.
+/// Timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// An attempt at the registry may take longer: it brings the tables up to date, which has its own limit of 10 minutes.
+/// Timeout of one attempt at the registry. It is longer because opening migrates the tables, which has its own limit
+/// of 10 minutes.
 const REGISTRY_ATTEMPT: Duration = Duration::from_secs(12 * 60);
 /// First and longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Says that nothing the role needs is there yet, so that no probe finds a process ready that has not asked.
+/// Reports all stores of the role as missing, so that no probe finds the process ready before it has reached them.
 pub(super) fn announce(role: Role, health: &Health) {
     let mut needs = vec![
         ("registry", Code::RegistryUnavailable),
@@ -43,11 +44,11 @@ pub(super) fn announce(role: Role, health: &Health) {
     }
 }
 
-/// Takes the place on the registry, opens all three stores, side by side, and asks each something; an order of work in
-/// memory is filled. `None` when the process was told to end before they were there.
+/// Takes the place on the registry, opens all three stores concurrently and calls each once. Rebuilds a schedule in
+/// memory. Returns `None` if the process was stopped before the stores were open.
 ///
 /// # Errors
-/// A setting that cannot be right, or an embedded store that cannot be used.
+/// A setting is wrong, or an embedded store cannot be used.
 pub(super) async fn open(
     process: &Process,
     company: Company,
@@ -117,21 +118,21 @@ pub(super) async fn open(
     Ok(Some((stores, occupancy)))
 }
 
-/// How one store is waited for.
+/// How to wait for one store.
 struct Waiting<'a> {
     what: &'static str,
-    /// Stands for no answer.
+    /// The code to report when there is no answer in time.
     code: Code,
-    /// One attempt may take this long.
+    /// Timeout of one attempt.
     limit: Duration,
-    /// Whether it may come later; an embedded store is there or will never be.
+    /// True to retry: a shared store may come later, an embedded one never does.
     patient: bool,
     health: &'a Health,
     stop: &'a CancellationToken,
 }
 
 impl Waiting<'_> {
-    /// Repeats the attempt until it succeeds, with growing pauses; `None` when the process is told to end.
+    /// Repeats the attempt with growing pauses until it succeeds. Returns `None` if the process is stopped.
     async fn until_there<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
@@ -177,7 +178,7 @@ impl Waiting<'_> {
     }
 }
 
-/// Whether a failure to open a store may pass without anybody changing a setting.
+/// Returns true if a failure to open a store may pass without a change of settings.
 fn may_pass(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Transient

@@ -1,4 +1,4 @@
-//! What reaches the tenants' servers: made once per process, here and nowhere else.
+//! Creates the clients of the tenants' servers, once per process. No other code does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use tasksync_worker::work::UserSync;
 use crate::exit::Stop;
 use crate::preview;
 
-/// Tenants whose connections are kept open at once.
+/// Most tenants whose connections are kept open.
 const TENANTS_CONNECTED: usize = 10_000;
-/// A change of a tenant's settings is noticed after this time.
+/// Time until a change of a tenant's settings is noticed.
 const TENANT_RECHECK: Duration = Duration::from_secs(10);
 
-/// The sync of users, and the checks of tenants' servers.
+/// The sync engine, and the checks of the tenants' servers.
 pub(super) struct Connected<S: UserSync> {
     pub(super) sync: Arc<S>,
     pub(super) checks: Arc<dyn TenantChecks>,
@@ -35,14 +35,14 @@ pub(super) struct Connected<S: UserSync> {
 /// The clients of the tenants' servers.
 pub(super) struct Clients {
     pub(super) connector: Arc<dyn Connector>,
-    /// Their limits, as a part of the process's heartbeat.
+    /// The limits of these clients, as a part of the process's heartbeat.
     pub(super) limits: Arc<dyn Part>,
 }
 
-/// Makes the clients; in company their limits are shared.
+/// Creates the clients. In a shared fleet, their limits are shared.
 ///
 /// # Errors
-/// Names the setting that cannot be used.
+/// A setting cannot be used; the text names it.
 pub(super) fn connector(
     settings: &Settings,
     clock: &SharedClock,
@@ -60,7 +60,7 @@ pub(super) fn connector(
     })
 }
 
-/// Makes what is built on the clients.
+/// Creates the parts that use the clients.
 pub(super) fn connect(
     connector: &Arc<dyn Connector>,
     settings: &Settings,
@@ -90,7 +90,7 @@ pub(super) fn connect(
     }
 }
 
-/// Asks tenants' servers through fresh connections, so that settings not yet saved can be tried.
+/// Queries tenants' servers through new connections, so that settings can be tried before they are saved.
 struct Checks {
     connector: Arc<dyn Connector>,
     registry: Arc<dyn Registry>,

@@ -1,4 +1,4 @@
-//! The worker's part of a process: jobs are taken, users synced, and their stamps saved.
+//! The worker's part of a process: takes jobs, syncs users and saves their stamps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tasksync_worker::work::{UserSync, WorkLimits, WorkMetrics, Worker};
 
 use super::Process;
 
-/// Stamps are saved this often; a crash costs one early sync of the users finished since.
+/// Time between two saves of stamps. After a crash, users finished since the last save are synced once too early.
 pub(super) const STAMP_INTERVAL: Duration = Duration::from_secs(10);
-/// Stamps that make an early save, and most stamps that wait.
+/// Number of stamps that triggers an early save, and most stamps that wait for one.
 const STAMP_BATCH: usize = 1_000;
 const STAMPS_WAITING: usize = 100_000;
 
-/// Makes the worker. Its stamps have to be saved by whoever runs it, also for a while after it ended.
+/// Creates the worker. The caller saves its stamps, also for a while after it has ended.
 pub(super) fn prepare<S: UserSync>(
     process: &Process,
     stores: &Stores,

@@ -1,4 +1,4 @@
-//! One user: enrolment, attempts, alerts, and what is remembered of the tasks.
+//! Shows one user: enrolment, attempts, alerts, and what the saved state knows of the tasks.
 
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ pub(crate) fn user(answer: &Value) -> String {
     text
 }
 
-/// What is remembered of the tasks; the refused ones with their reasons.
+/// Returns what the saved state knows of the tasks. Refused tasks are listed with their reasons.
 fn tasks(tasks: &Value) -> String {
     if tasks.is_null() {
         return "\nTasks: nothing yet, the first sync is to come.\n".to_owned();
@@ -111,7 +111,7 @@ fn tasks(tasks: &Value) -> String {
     text
 }
 
-/// The entries of a list that is cut off at its end, and how many of `count` are not shown.
+/// Returns the entries of a list that may be cut off, and how many of `count` are not shown.
 fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) -> String {
     let shown = entries(of, list);
     let mut text: String = shown.iter().map(show).collect();
@@ -122,7 +122,7 @@ fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) 
     text
 }
 
-/// A name in quotation marks with the key behind it, or the key alone.
+/// Returns a name in quotation marks with its key behind it, or only the key.
 fn named(name: &Value, key: &Value) -> String {
     match name {
         Value::Null => cell(key),
@@ -130,7 +130,7 @@ fn named(name: &Value, key: &Value) -> String {
     }
 }
 
-/// A task by its title and list where they are known, and its key.
+/// Returns a task's title and list, as far as they are known, and its key.
 pub(crate) fn task_name(task: &Value) -> String {
     let list = match &task["list"] {
         Value::Null => String::new(),
