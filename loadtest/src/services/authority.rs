@@ -1,15 +1,15 @@
-//! A certificate authority of a test's own, and certificates for private servers.
+//! A private certificate authority for tests, and certificates for private servers.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::ServiceError;
 
-/// A self-signed authority nobody trusts unless told to.
+/// A self-signed authority. A client trusts it only if it is configured to.
 pub struct PrivateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// What a server proves its name with, in PEM.
+/// A certificate and key with which a server proves its name, in PEM.
 #[derive(Clone)]
 pub struct ServerCertificate {
     /// The certificate.
@@ -19,40 +19,40 @@ pub struct ServerCertificate {
 }
 
 impl PrivateAuthority {
-    /// A fresh one, under the name all of them have.
+    /// Generates an authority with the default common name, `tasksync private authority`.
     ///
     /// # Errors
-    /// Which step failed.
+    /// Names the step that failed.
     pub fn generate() -> Result<Self, ServiceError> {
         Self::named("tasksync private authority")
     }
 
-    /// A fresh one under this common name.
+    /// Generates an authority with this common name.
     ///
     /// # Errors
-    /// Which step failed.
+    /// Names the step that failed.
     pub fn named(name: &str) -> Result<Self, ServiceError> {
         let key = KeyPair::generate().map_err(failed("the authority's key"))?;
         let mut authority =
             CertificateParams::new(Vec::<String>::new()).map_err(failed("the authority's certificate"))?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // With one name for issuer and subject, OpenSSL takes the server's certificate for a self-signed one.
+        // If issuer and subject had the same name, OpenSSL would take the server's certificate for a self-signed one.
         authority.distinguished_name.push(DnType::CommonName, name);
         let issuer =
             CertifiedIssuer::self_signed(authority, key).map_err(failed("the authority's certificate"))?;
         Ok(Self { issuer })
     }
 
-    /// The authority's certificate in PEM, for a client's trust store.
+    /// Returns the authority's certificate in PEM, for a client's trust store.
     #[must_use]
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for these host names or IP addresses.
+    /// Issues a certificate for these host names or IP addresses.
     ///
     /// # Errors
-    /// Which step failed.
+    /// Names the step that failed.
     pub fn certify(&self, names: &[&str]) -> Result<ServerCertificate, ServiceError> {
         let key = KeyPair::generate().map_err(failed("the server's key"))?;
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

@@ -1,21 +1,21 @@
-//! Where the servers' programs are.
+//! Finds the programs of the servers.
 
 use std::path::{Path, PathBuf};
 
 use super::{ServiceError, ServicesPlan};
 
-/// Folders programs are looked for in.
+/// The folders that are searched for programs.
 #[derive(Debug, Clone, Default)]
 pub struct Binaries {
-    /// Folders that go before the usual ones.
+    /// Folders that are searched before the usual ones.
     pub first: Vec<PathBuf>,
 }
 
 impl Binaries {
-    /// Whether the programs of all servers of `plan` are there.
+    /// Checks that the programs of all servers of `plan` are installed.
     ///
     /// # Errors
-    /// [`ServiceError::NotInstalled`] for the first that is missing.
+    /// [`ServiceError::NotInstalled`] for the first program that was not found.
     pub fn check(&self, plan: &ServicesPlan) -> Result<(), ServiceError> {
         if plan.redis.is_some() || plan.redis_cluster.is_some() || plan.redis_sentinel.is_some() {
             self.redis_server()?;
@@ -31,31 +31,32 @@ impl Binaries {
         Ok(())
     }
 
-    /// `redis-server`.
+    /// Returns the path of `redis-server`.
     pub(super) fn redis_server(&self) -> Result<PathBuf, ServiceError> {
         self.find("Redis", "redis-server", "redis-server", &[])
     }
 
-    /// RabbitMQ's server script. The one of the library folder: the one on the PATH changes the user with `su`.
+    /// Returns the path of RabbitMQ's server script in the package's library folder. The script on the PATH would
+    /// change the user with `su`.
     pub(super) fn rabbitmq_server(&self) -> Result<PathBuf, ServiceError> {
         let versions = versions(Path::new("/usr/lib/rabbitmq/lib"), "rabbitmq_server-", "sbin");
         self.find("RabbitMQ", "rabbitmq-server", "rabbitmq-server", &versions)
     }
 
-    /// Erlang's port mapper, which RabbitMQ needs.
+    /// Returns the path of Erlang's port mapper, which RabbitMQ needs.
     pub(super) fn epmd(&self) -> Result<PathBuf, ServiceError> {
         let mut folders = versions(Path::new("/usr/lib/erlang"), "erts-", "bin");
         folders.push("/usr/lib/erlang/bin".into());
         self.find("Erlang", "epmd", "erlang-base", &folders)
     }
 
-    /// A program of PostgreSQL's server.
+    /// Returns the path of a program of PostgreSQL's server.
     pub(super) fn postgres(&self, program: &'static str) -> Result<PathBuf, ServiceError> {
         let versions = versions(Path::new("/usr/lib/postgresql"), "", "bin");
         self.find("PostgreSQL", program, "postgresql", &versions)
     }
 
-    /// The search path of the servers.
+    /// Returns the `PATH` value for the servers.
     pub(super) fn search_path(&self) -> std::ffi::OsString {
         std::env::join_paths(self.first.iter().cloned().chain(search_path()))
             .unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into())
@@ -92,7 +93,7 @@ impl Binaries {
     }
 }
 
-/// PATH, and the folders servers live in that a plain user's PATH lacks.
+/// Returns the folders of PATH, followed by server folders that an ordinary user's PATH does not contain.
 fn search_path() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         std::env::var_os("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect());
@@ -111,7 +112,7 @@ fn search_path() -> Vec<PathBuf> {
     folders
 }
 
-/// `parent/PREFIX<version>/inner` of every version there is, newest first.
+/// Returns `parent/PREFIX<version>/inner` for every version that exists, newest first.
 fn versions(parent: &Path, prefix: &str, inner: &str) -> Vec<PathBuf> {
     let mut found: Vec<(Vec<u64>, PathBuf)> = std::fs::read_dir(parent)
         .into_iter()

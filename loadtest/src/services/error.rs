@@ -1,11 +1,11 @@
-//! What can go wrong with a private server.
+//! The errors of private servers.
 
 use std::path::PathBuf;
 
-/// A private server could not be found, started, used or ended.
+/// A private server could not be found, started, used or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The program is nowhere.
+    /// The program was found in none of the folders.
     #[error(
         "{service} is not installed: no {program} in {looked}. Run deploy/dev/setup.sh, install the package \
          {package}, or name the folder with --binary-dir"
@@ -13,22 +13,22 @@ pub enum ServiceError {
     NotInstalled {
         /// Name of the server.
         service: &'static str,
-        /// The program that was looked for.
+        /// The program that was searched for.
         program: &'static str,
-        /// Debian package that brings it.
+        /// Debian package that contains it.
         package: &'static str,
         /// Folders that were searched.
         looked: String,
     },
-    /// A file or process could not be made.
+    /// A file or process could not be created.
     #[error("{what}: {source}")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The server ended, did not answer in time or refused.
+    /// The server ended, did not answer in time, or refused a request.
     #[error("{service}: {problem}\nLast lines of its log:\n{log}")]
     Failed {
         /// Name of the server.
@@ -38,7 +38,7 @@ pub enum ServiceError {
         /// Last lines of its log.
         log: String,
     },
-    /// Somebody else listens on a port that was free a moment ago.
+    /// Another process listens on a port that was free a moment ago.
     #[error("{service}: a port is already in use\nLast lines of its log:\n{log}")]
     PortTaken {
         /// Name of the server.
@@ -46,22 +46,22 @@ pub enum ServiceError {
         /// Last lines of its log.
         log: String,
     },
-    /// The account a server has to run as may not enter the folder.
+    /// The account that a server has to run as may not enter the folder.
     #[error(
         "{}: others may not enter, and PostgreSQL cannot run as root. Choose another parent folder or `chmod o+x` it",
         folder.display()
     )]
     FolderClosed {
-        /// The folder that is closed.
+        /// The folder that cannot be entered.
         folder: PathBuf,
     },
-    /// The plan does not name the server that was asked for.
+    /// The plan does not include the requested server.
     #[error("{0} was not started: the plan does not name it")]
     NotPlanned(&'static str),
 }
 
-/// The server that was started. `None` when it is not installed here and nothing requires it: then the test that asked
-/// prints why it is skipped, and ends.
+/// Returns the started server. Returns `None` if the server is not installed and the environment does not require it.
+/// The calling test then ends, and the reason is printed.
 ///
 /// # Panics
 /// The server is not installed although `TASKSYNC_TEST_SERVICES=required`, or it did not start.
@@ -86,7 +86,7 @@ pub fn started_or_skipped<T>(result: Result<T, ServiceError>) -> Option<T> {
 }
 
 impl ServiceError {
-    /// An operating system's error with what was being done.
+    /// Returns a function that adds the failed operation to an error of the operating system.
     pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::System { what, source }

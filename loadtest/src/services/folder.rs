@@ -7,11 +7,11 @@ use super::process::Signal;
 use super::watchdog::Watchdog;
 use super::{Binaries, ServiceError};
 
-/// A temporary folder for servers. When the last server in it and this are dropped, or the owner is killed, nothing of it
-/// is left.
+/// A temporary folder for servers. It is removed with everything in it once this value and the last of its servers are
+/// dropped, or when the owner is killed.
 #[derive(Debug)]
 pub struct ServiceFolder {
-    // First: it ends what is left in the folder.
+    // Dropped first: the watchdog ends the processes that are still using the folder.
     watchdog: Watchdog,
     folder: tempfile::TempDir,
     binaries: Binaries,
@@ -19,11 +19,11 @@ pub struct ServiceFolder {
 }
 
 impl ServiceFolder {
-    /// Makes a folder in `parent` (the system's temporary folder when not given) and starts its watchdog.
+    /// Creates a folder in `parent` (default: the system's temporary folder) and starts its watchdog.
     ///
     /// # Errors
-    /// The operating system's error; [`ServiceError::FolderClosed`] when this runs as root and other accounts may not
-    /// enter `parent` (PostgreSQL runs as another account then).
+    /// The operating system's error, or [`ServiceError::FolderClosed`] if this process is root and other accounts may
+    /// not enter `parent`. In that case PostgreSQL would run as another account.
     pub fn new(parent: Option<&Path>, binaries: Binaries) -> Result<Self, ServiceError> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let parent = parent
@@ -49,23 +49,23 @@ impl ServiceFolder {
         })
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where programs are looked for.
+    /// Returns where programs are searched.
     pub(super) fn binaries(&self) -> &Binaries {
         &self.binaries
     }
 
-    /// Whether this process is root, so that servers which refuse that need another account.
+    /// Returns whether this process runs as root. Servers that refuse to run as root then need another account.
     pub(super) fn is_root(&self) -> bool {
         self.root
     }
 
-    /// Checks that accounts without rights of their own can reach the folder.
+    /// Checks that unprivileged accounts can reach the folder.
     pub(super) fn open_to_others(&self) -> Result<(), ServiceError> {
         let closed = self.path().ancestors().find(|folder| {
             std::fs::metadata(folder).is_ok_and(|data| data.permissions().mode() & 0o001 == 0)
@@ -78,14 +78,15 @@ impl ServiceFolder {
         }
     }
 
-    /// The watchdog ends `pid` with `signal` first (KILL at last) when the owner is gone.
+    /// Registers `pid` with the watchdog. When the owner is gone, the watchdog sends `signal` first, and KILL at the
+    /// end.
     pub(super) fn guard(&self, pid: u32, signal: Signal) -> Result<(), ServiceError> {
         self.watchdog
             .guard(pid, signal)
             .map_err(ServiceError::system("the watchdog of the servers is gone"))
     }
 
-    /// `pid` has ended and is nobody's business any more.
+    /// Unregisters `pid`, which has ended.
     pub(super) fn ended(&self, pid: u32) {
         self.watchdog.ended(pid);
     }

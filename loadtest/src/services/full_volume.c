@@ -1,5 +1,5 @@
-/* Loaded into a server before its own libraries: while the file FLAG exists, its volume has no room left. What lies within a file can be
-   written; what would make a file longer is refused, as a full volume refuses it. */
+/* Loaded into a server before its own libraries. While the file FLAG exists, the server's volume looks full: writes inside a
+   file succeed, and writes that would make a file longer fail as they do on a full volume. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
-//! Private Redis, RabbitMQ and PostgreSQL for tests and trials: real servers on free loopback ports, everything in one
-//! temporary folder, nothing left behind.
+//! Private Redis, RabbitMQ and PostgreSQL for tests and trials. They are real servers on free loopback ports, keep
+//! everything in one temporary folder, and leave nothing behind.
 //!
-//! Every server can be killed, stopped, restarted on the same ports with the same data, wiped and paused, with shared
-//! references, so that a load can run meanwhile. A watchdog process ends them and removes the folder when the owner
-//! ends in whatever way, SIGKILL included. Linux only (`/proc`).
+//! Every server can be killed, stopped, restarted on the same ports with the same data, wiped and paused. These
+//! methods take shared references, so that a load can run at the same time. A watchdog process ends the servers and
+//! removes the folder however the owner ends, SIGKILL included. Linux only (`/proc`).
 //!
 //! ```no_run
 //! # use tasksync_loadtest::services::{ServiceError, Services, ServicesPlan};

@@ -1,4 +1,5 @@
-//! One question over a loopback connection: enough to see that a server answers, without a client library.
+//! Sends one request over a loopback connection. This is enough to see that a server answers, without a client
+//! library.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -6,16 +7,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Time for connection, question and answer together.
+/// Time limit for connection, request and answer together.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// No answer looked at here is longer.
+/// Largest answer that is read, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Sends `question` and reads until `enough` holds or the server closes.
+/// Sends `question` and reads until `enough` returns true or the server closes the connection.
 ///
 /// # Errors
-/// What went wrong, or that it took longer than three seconds.
+/// The error, or that the exchange took longer than three seconds.
 pub(super) async fn ask(
     port: u16,
     question: &[u8],
@@ -39,7 +40,7 @@ pub(super) async fn ask(
     }
 }
 
-/// Whether somebody accepts connections.
+/// Returns whether a process accepts connections on the port.
 pub(super) async fn is_open(port: u16) -> bool {
     tokio::time::timeout(LIMIT, TcpStream::connect((Ipv4Addr::LOCALHOST, port)))
         .await

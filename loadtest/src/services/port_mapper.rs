@@ -1,4 +1,4 @@
-//! Erlang's port mapper (`epmd`), by which the nodes of one RabbitMQ find each other.
+//! Erlang's port mapper (`epmd`), through which the nodes of a RabbitMQ cluster find each other.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::process::{Launch, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, net, ports};
 
-/// A port mapper that several nodes share, so that the end of one node does not take it from the others.
+/// A port mapper shared by several nodes, so that the end of one node does not take it from the others.
 pub(super) type PortMapper = Server<PortMapperRecipe>;
 
 /// How a port mapper is started.
@@ -18,7 +18,7 @@ pub struct PortMapperRecipe {
 }
 
 impl PortMapper {
-    /// Starts one in `folder`.
+    /// Starts a port mapper in `folder`.
     pub(super) async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
         Self::start_new(folder, "port-mapper", || {
             Ok(PortMapperRecipe {
@@ -28,13 +28,13 @@ impl PortMapper {
         .await
     }
 
-    /// The port it listens on.
+    /// Returns the port it listens on.
     pub(super) fn port(&self) -> u16 {
         self.recipe().port
     }
 }
 
-/// What a node and its tools need to find the port mapper on `port`.
+/// Returns the environment variables with which a node and its tools find the port mapper on `port`.
 pub(super) fn environment(port: u16, home: &Home) -> Vec<(&'static str, OsString)> {
     vec![
         ("ERL_EPMD_PORT", port.to_string().into()),
@@ -43,7 +43,7 @@ pub(super) fn environment(port: u16, home: &Home) -> Vec<(&'static str, OsString
     ]
 }
 
-/// The process of a port mapper on `port`.
+/// Returns the process of a port mapper on `port`, ready to be started.
 pub(super) fn launch(port: u16, home: &Home, folder: &ServiceFolder) -> Result<Launch, ServiceError> {
     Ok(Launch {
         command: vec![folder.binaries().epmd()?.into()],

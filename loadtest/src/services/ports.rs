@@ -1,4 +1,4 @@
-//! Free loopback ports.
+//! Finds free loopback ports.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,16 +7,16 @@ use std::sync::{Mutex, PoisonError};
 
 use super::ServiceError;
 
-/// Ports this process has given out: two servers that start at once never get the same one.
+/// Ports that this process has handed out, so that two servers starting at once never get the same one.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// Tries before the search is given up.
+/// Maximum number of tries before the search fails.
 const TRIES: usize = 500;
 
-/// A port of 127.0.0.1 nobody listens on now.
+/// Returns a port of 127.0.0.1 on which no process listens now.
 ///
-/// It lies below the range the system takes client ports from: while a server is down, no outgoing connection (not even
-/// one to that very port) can occupy it.
+/// It lies below the range that the system uses for client ports. While a server is down, no outgoing connection can
+/// therefore occupy its port, not even a connection attempt to that very port.
 pub(super) fn free_port() -> Result<u16, ServiceError> {
     let range =
         server_ports(&std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default());
@@ -35,7 +35,7 @@ pub(super) fn free_port() -> Result<u16, ServiceError> {
     })
 }
 
-/// Ports for servers, given the system's range of client ports ("first last").
+/// Returns the range of ports for servers, given the system's range of client ports ("first last").
 fn server_ports(client_ports: &str) -> Range<u16> {
     let first: u16 = client_ports
         .split_whitespace()
@@ -45,7 +45,7 @@ fn server_ports(client_ports: &str) -> Range<u16> {
     if first >= 12_000 {
         10_000..first
     } else {
-        // The system takes nearly everything for clients; high ports are as good as any then.
+        // The system uses nearly all ports for clients. High ports are then as good as any.
         50_000..65_000
     }
 }

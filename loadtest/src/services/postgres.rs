@@ -11,16 +11,17 @@ use super::process::{Launch, Process, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, ports, volume};
 
-/// The superuser.
+/// Name of the superuser.
 const USER: &str = "postgres";
 
-/// Accounts the server runs as when this process is root, which it refuses; the first there is.
+/// Accounts that the server may run as when this process is root, because PostgreSQL refuses to run as root. The first
+/// one that exists is used.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// Time to make an empty database cluster.
+/// Time limit for creating an empty database cluster.
 const INITIALISE_LIMIT: Duration = Duration::from_secs(120);
 
-/// A private PostgreSQL server, with `fsync` on: what was committed survives a kill.
+/// A private PostgreSQL server with `fsync` on, so that committed data survives a kill.
 pub type Postgres = Server<PostgresRecipe>;
 
 /// How a PostgreSQL server is started.
@@ -28,25 +29,25 @@ pub type Postgres = Server<PostgresRecipe>;
 pub struct PostgresRecipe {
     port: u16,
     password: String,
-    /// User and group the server runs as, when not those of this process.
+    /// User and group that the server runs as, if they differ from those of this process.
     account: Option<(u32, u32)>,
-    /// Its volume can be made to look full.
+    /// Whether the volume can be made to look full.
     fills: bool,
 }
 
 impl Postgres {
-    /// Makes an empty database cluster in `folder`, starts it and waits until it accepts connections.
+    /// Creates an empty database cluster in `folder`, starts the server and waits until it accepts connections.
     ///
     /// # Errors
-    /// Why it does not come up, with the last lines of its log.
+    /// Reports why it does not start, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
         Self::start_as(folder, false).await
     }
 
-    /// The same on a volume that [`Self::fill_volume`] makes look full.
+    /// Does the same on a volume that [`Self::fill_volume`] can make look full.
     ///
     /// # Errors
-    /// As [`Self::start`], and when there is no C compiler.
+    /// As [`Self::start`], and if there is no C compiler.
     pub async fn start_on_volume(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
         Self::start_as(folder, true).await
     }
@@ -71,7 +72,7 @@ impl Postgres {
         .await
     }
 
-    /// `postgres://user:password@127.0.0.1:port/postgres`; the user is a superuser.
+    /// Returns `postgres://user:password@127.0.0.1:port/postgres`. The user is a superuser.
     #[must_use]
     pub fn url(&self) -> String {
         let recipe = self.recipe();
@@ -81,15 +82,16 @@ impl Postgres {
         )
     }
 
-    /// From now on no file of the server can become longer, as on a volume without room; or they can again.
+    /// With `full`, refuses from now on every write that would make a file of the server longer, as on a full volume.
+    /// Without it, allows such writes again.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub fn fill_volume(&self, full: bool) -> Result<(), ServiceError> {
         volume::set_full(self.home(), full)
     }
 
-    /// Port of the server.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.recipe().port
@@ -97,7 +99,7 @@ impl Postgres {
 }
 
 impl PostgresRecipe {
-    /// `program` as the account the server runs as.
+    /// Returns the command that runs `program` as the account of the server.
     fn command(&self, program: &Path) -> Vec<OsString> {
         let mut command: Vec<OsString> = Vec::new();
         if let Some((user, group)) = self.account {
@@ -166,7 +168,7 @@ impl PostgresRecipe {
 
 impl Recipe for PostgresRecipe {
     const NAME: &'static str = "PostgreSQL";
-    /// "Fast": sessions are ended. SIGTERM would wait for the last client.
+    /// Signal of a "fast" shutdown, which ends the sessions. SIGTERM would wait for the last client to disconnect.
     const STOP: Signal = Signal::Interrupt;
     const DISCARD: Signal = Signal::Quit;
     const START_LIMIT: Duration = Duration::from_secs(120);
@@ -189,7 +191,8 @@ impl Recipe for PostgresRecipe {
         for setting in [
             port.as_str(),
             "listen_addresses=127.0.0.1",
-            // No socket in the file system, and no shared memory outside the folder: nothing could stay behind.
+            // No socket in the file system and no shared memory outside the folder, so that nothing can be left
+            // behind.
             "unix_socket_directories=",
             "dynamic_shared_memory_type=mmap",
             "max_connections=200",
@@ -215,7 +218,7 @@ impl Recipe for PostgresRecipe {
     }
 
     fn killed(&self, home: &Home) {
-        // A killed server leaves its (tiny) System V segment; the system has room for a few thousand only.
+        // A killed server leaves its small System V segment. The system has room for a few thousand of them only.
         let file = std::fs::read_to_string(home.data().join("postmaster.pid")).unwrap_or_default();
         if let Some(segment) = segment(&file) {
             Command::new("ipcrm")
@@ -229,19 +232,19 @@ impl Recipe for PostgresRecipe {
     }
 }
 
-/// Whether the lock file is of process `pid` and says that connections are accepted. Lines 1 and 8 of `postmaster.pid`
-/// (PostgreSQL's `miscadmin.h`, `LOCK_FILE_LINE_*`).
+/// Returns whether the lock file belongs to process `pid` and states that connections are accepted. These are lines 1
+/// and 8 of `postmaster.pid` (PostgreSQL's `miscadmin.h`, `LOCK_FILE_LINE_*`).
 fn is_ready(lock_file: &str, pid: u32) -> bool {
     let mut lines = lock_file.lines().map(str::trim);
     lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
 }
 
-/// Id of the System V segment: the second number of line 7 of `postmaster.pid`.
+/// Returns the id of the System V segment, the second number of line 7 of `postmaster.pid`.
 fn segment(lock_file: &str) -> Option<u64> {
     lock_file.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// User and group id of an account in the text of `/etc/passwd`.
+/// Returns the user id and group id of an account, read from the text of `/etc/passwd`.
 fn account(accounts: &str, name: &str) -> Option<(u32, u32)> {
     let line = accounts
         .lines()

@@ -1,4 +1,5 @@
-//! One process of a server: started so that it cannot outlive its owner, and ended with everything it started.
+//! One process of a server. It is started so that it cannot outlive its owner, and is ended with all its child
+//! processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,20 +13,20 @@ use std::time::{Duration, Instant};
 
 use super::{ServiceError, ServiceFolder};
 
-/// Signals servers are sent.
+/// The signals that servers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Ends at once.
+    /// Ends the process at once.
     Kill,
-    /// Asks to end.
+    /// Asks the process to end.
     Terminate,
     /// PostgreSQL: ends sessions and stops.
     Interrupt,
     /// PostgreSQL: stops without a checkpoint, but frees its shared memory.
     Quit,
-    /// Freezes.
+    /// Freezes the process.
     Stop,
-    /// Ends a freeze.
+    /// Resumes a frozen process.
     Continue,
 }
 
@@ -42,25 +43,25 @@ impl Signal {
     }
 }
 
-/// What to start.
+/// A process to start.
 #[derive(Debug)]
 pub(super) struct Launch {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Its whole environment, beside PATH and the language.
+    /// Its environment variables. Only PATH and the language are set besides.
     pub environment: Vec<(&'static str, OsString)>,
     /// Its working folder.
     pub directory: PathBuf,
-    /// Where its output goes.
+    /// File that its output is appended to.
     pub log: PathBuf,
-    /// The port that must be open before the next process starts.
+    /// The port that must be open before the next process is started.
     pub listens: Option<u16>,
-    /// What the watchdog sends first when the owner is gone.
+    /// The signal that the watchdog sends first when the owner is gone.
     pub last_signal: Signal,
 }
 
 impl Launch {
-    /// A command with an empty environment, that nothing has to wait for.
+    /// Returns a command with an empty environment and no port to wait for.
     pub(super) fn new(command: Vec<OsString>, directory: PathBuf, log: PathBuf, last_signal: Signal) -> Self {
         Self {
             command,
@@ -73,10 +74,10 @@ impl Launch {
     }
 }
 
-/// Waits for leave to run, so that the watchdog knows the process before it does anything.
+/// Waits for permission to run, so that the watchdog knows the process before it does anything.
 const GATE: &str = "read -r leave && [ \"$leave\" = go ] && exec \"$@\" </dev/null";
 
-/// Time a killed process has to disappear.
+/// How long a killed process may take to disappear.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -130,7 +131,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status if the process has ended.
     pub(super) fn status(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() && !self.ended {
@@ -140,7 +141,7 @@ impl Process {
         status
     }
 
-    /// The process and everything it started.
+    /// Returns the ids of the process and of all its descendants.
     pub(super) fn tree(&self) -> Vec<u32> {
         if self.ended {
             Vec::new()
@@ -149,33 +150,34 @@ impl Process {
         }
     }
 
-    /// To the process alone.
+    /// Sends a signal to this process alone.
     pub(super) fn send(&self, signal: Signal) {
         if !self.ended {
             send(signal, &[self.pid()]);
         }
     }
 
-    /// Ends the process and everything it started, and waits for that.
+    /// Kills the process and all its descendants, and waits for their end.
     pub(super) fn kill(&mut self) {
         if self.status().is_some() {
             return;
         }
-        // Frozen first: what does not run starts nothing that the look at its children would miss.
+        // Freeze the process first. A frozen process cannot start children that the following look at `/proc` would
+        // miss.
         self.send(Signal::Stop);
         let tree = self.tree();
         send(Signal::Kill, &tree);
         send_group(Signal::Kill, self.pid());
         self.child.wait().ok();
         self.status();
-        // The others are not our children; they end within moments.
+        // The descendants are not our children, so they cannot be waited for. They end within moments.
         let started = Instant::now();
         while tree.iter().any(|pid| runs(*pid)) && started.elapsed() < KILL_LIMIT {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Waits for the end, at most `limit`, where nothing can be awaited.
+    /// Waits at most `limit` for the end of the process, blocking the thread. It is for places that cannot await.
     pub(super) fn wait_blocking(&mut self, limit: Duration) {
         let started = Instant::now();
         while self.status().is_none() && started.elapsed() < limit {
@@ -183,7 +185,7 @@ impl Process {
         }
     }
 
-    /// Waits for the end, at most `limit`.
+    /// Waits at most `limit` for the end of the process. Returns its exit status.
     pub(super) async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         loop {
@@ -204,7 +206,7 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal; processes that are gone already are no error.
+/// Sends a signal. Processes that have ended already are not an error.
 pub(super) fn send(signal: Signal, processes: &[u32]) {
     if !processes.is_empty() {
         shell_kill(signal, processes.iter().map(u32::to_string).collect());
@@ -216,7 +218,7 @@ fn send_group(signal: Signal, leader: u32) {
 }
 
 fn shell_kill(signal: Signal, targets: Vec<String>) {
-    // The shell's own `kill`: no program of that name need be installed.
+    // `kill` is a builtin of the shell, so no program of that name has to be installed.
     Command::new("sh")
         .args(["-c", "kill -s \"$0\" -- \"$@\"", signal.name()])
         .args(targets)
@@ -227,7 +229,7 @@ fn shell_kill(signal: Signal, targets: Vec<String>) {
         .ok();
 }
 
-/// Whether a process is there and does not just wait to be asked how it ended.
+/// Returns whether a process exists and is not a zombie.
 fn runs(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -235,7 +237,7 @@ fn runs(pid: u32) -> bool {
         .unwrap_or(false)
 }
 
-/// Parent of every process.
+/// Returns the parent of every process.
 fn parents() -> BTreeMap<u32, u32> {
     std::fs::read_dir("/proc")
         .into_iter()
@@ -249,13 +251,14 @@ fn parents() -> BTreeMap<u32, u32> {
         .collect()
 }
 
-/// A field of `/proc/<pid>/stat` after the name in brackets, which may hold anything: 0 is the state, 1 the parent.
+/// Returns a field of `/proc/<pid>/stat` after the name in brackets, which may contain anything. Field 0 is the state,
+/// 1 the parent.
 fn field_in(stat: &str, field: usize) -> Option<&str> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(field)
 }
 
-/// `root` and all processes below it.
+/// Returns `root` and all processes below it.
 fn descendants(root: u32, parents: &BTreeMap<u32, u32>) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;

@@ -1,7 +1,7 @@
 //! A private RabbitMQ with its management API.
 //!
-//! The server script of the package's library folder is run directly, with a home (for Erlang's cookie), a port mapper and
-//! a configuration of its own; everything listens on 127.0.0.1 only.
+//! The server script in the package's library folder is run directly. It has its own home (for Erlang's cookie), port
+//! mapper and configuration. All listeners are on 127.0.0.1 only.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::process::{Launch, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServerCertificate, ServiceError, ServiceFolder, net, port_mapper, ports};
 
-/// The broker's administrator.
+/// Name of the broker's administrator.
 const USER: &str = "tasksync";
 
-/// AMQP 0-9-1's greeting.
+/// The protocol header of AMQP 0-9-1.
 const GREETING: &[u8] = b"AMQP\x00\x00\x09\x01";
 
-/// Files of a node with TLS, in its own folder.
+/// Certificate and key files of a node with TLS, in its own folder.
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
@@ -39,28 +39,28 @@ pub struct RabbitMqRecipe {
     identity: Identity,
 }
 
-/// A further listener, for AMQP over TLS.
+/// An additional listener, for AMQP over TLS.
 #[derive(Debug)]
 struct Tls {
     port: u16,
     certificate: ServerCertificate,
 }
 
-/// Who a node is, and with whom it is one cluster.
+/// The name of a node, and the cluster it belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
-    /// Erlang's name of the node, `name@localhost`.
+    /// Erlang name of the node, `name@localhost`.
     pub node: String,
-    /// The nodes of its cluster, itself included; none when it is alone.
+    /// The nodes of its cluster, itself included; empty for a single node.
     pub cluster: Vec<String>,
-    /// Port of the cluster's port mapper; a node that is alone brings its own.
+    /// Port of the cluster's port mapper; a single node starts its own.
     pub port_mapper: Option<u16>,
     pub password: String,
     pub cookie: String,
 }
 
 impl Identity {
-    /// A node that is alone.
+    /// Returns the identity of a single node.
     fn alone() -> Self {
         Self {
             node: "tasksync@localhost".to_owned(),
@@ -72,7 +72,7 @@ impl Identity {
     }
 }
 
-/// A fresh password or cookie.
+/// Returns a new password or cookie.
 pub(super) fn secret() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
@@ -81,15 +81,15 @@ impl RabbitMq {
     /// Starts a node in `folder` and waits until broker and management API answer (about six seconds).
     ///
     /// # Errors
-    /// Why it does not come up, with the last lines of its log.
+    /// Reports why it does not start, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
         Self::start_as(folder, "rabbitmq", &Identity::alone(), None).await
     }
 
-    /// The same, with a further listener for AMQP over TLS that proves itself with `certificate`.
+    /// Does the same with an additional listener for AMQP over TLS, which presents `certificate`.
     ///
     /// # Errors
-    /// Why it does not come up, with the last lines of its log.
+    /// Reports why it does not start, with the last lines of its log.
     pub async fn start_with_tls(
         folder: &Arc<ServiceFolder>,
         certificate: &ServerCertificate,
@@ -126,13 +126,13 @@ impl RabbitMq {
         .await
     }
 
-    /// `amqp://user:password@127.0.0.1:port`, the default virtual host; the user is an administrator.
+    /// Returns `amqp://user:password@127.0.0.1:port`, for the default virtual host. The user is an administrator.
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://{USER}:{}@127.0.0.1:{}", self.password(), self.port())
     }
 
-    /// `http://user:password@127.0.0.1:port`: the management API is below `/api`.
+    /// Returns `http://user:password@127.0.0.1:port`. The management API is below `/api`.
     #[must_use]
     pub fn api_url(&self) -> String {
         format!(
@@ -142,29 +142,29 @@ impl RabbitMq {
         )
     }
 
-    /// Erlang's name of the node, by which the management API knows it.
+    /// Returns the Erlang name of the node, which the management API uses.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.recipe().identity.node
     }
 
-    /// The administrator's password; the name is `tasksync`.
+    /// Returns the administrator's password. The name is `tasksync`.
     #[must_use]
     pub fn password(&self) -> &str {
         &self.recipe().identity.password
     }
 
-    /// Port of AMQP over TLS, if the node was started with it.
+    /// Returns the port of AMQP over TLS, if the node was started with it.
     #[must_use]
     pub fn tls_port(&self) -> Option<u16> {
         self.recipe().tls.as_ref().map(|tls| tls.port)
     }
 
-    /// One call of the management API: `path` begins with `/api/`; names in it are percent-encoded. An answer without
-    /// a body is `Null`.
+    /// Calls the management API once. `path` begins with `/api/`, and names in it are percent-encoded. Returns `Null`
+    /// for an answer without a body.
     ///
     /// # Errors
-    /// In words, when there is no answer within three seconds or it is none of success.
+    /// Describes the problem, if there is no answer within three seconds or the answer reports no success.
     pub async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         self.recipe().api(method, path, body).await
     }
@@ -202,7 +202,7 @@ impl RabbitMq {
         })
     }
 
-    /// Port of AMQP.
+    /// Returns the port of AMQP.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.recipe().amqp
@@ -237,7 +237,7 @@ impl RabbitMqRecipe {
             ));
         }
         if !cluster.is_empty() {
-            // As deploy/rabbitmq/rabbitmq.conf has it.
+            // The same values as in deploy/rabbitmq/rabbitmq.conf.
             text.push_str(
                 "cluster_formation.peer_discovery_backend = classic_config\n\
                  cluster_partition_handling = pause_minority\n",
@@ -304,7 +304,7 @@ impl Recipe for RabbitMqRecipe {
         let cookie = home.path.join(".erlang.cookie");
         if !cookie.exists() {
             write(cookie.clone(), &self.identity.cookie)?;
-            // Erlang refuses a cookie others may read.
+            // Erlang refuses a cookie file that others may read.
             std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400))
                 .map_err(ServiceError::system(cookie.display().to_string()))?;
         }
@@ -330,8 +330,9 @@ impl Recipe for RabbitMqRecipe {
             ("RABBITMQ_CONF_ENV_FILE", home.path.join("environment").into()),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", home.path.join("plugins").into()),
             ("RABBITMQ_PID_FILE", home.path.join("pid").into()),
-            // The port mapper is ours and runs already; distribution listens on loopback. Nodes of a cluster share a
-            // machine that has other work: one scheduler each, which does not spin while it waits.
+            // The port mapper is our own and already runs. The distribution listens on loopback only. The nodes of a
+            // cluster share a machine that does other work, so each gets one scheduler, which does not spin while it
+            // waits.
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 format!(
@@ -344,7 +345,8 @@ impl Recipe for RabbitMqRecipe {
                 )
                 .into(),
             ),
-            // The script becomes the server instead of waiting for it, so that signals and the process id are the server's.
+            // The script replaces itself by the server instead of waiting for it, so that signals and the process id
+            // are the server's.
             ("RUNNING_UNDER_SYSTEMD", "true".into()),
         ]);
         let mut launches = Vec::new();
@@ -364,7 +366,7 @@ impl Recipe for RabbitMqRecipe {
 
     async fn ready(&self, _home: &Home, _pid: u32) -> Result<(), String> {
         self.api("GET", "/api/overview", None).await?;
-        // The broker answers the greeting with its first frame, a method on channel 0.
+        // The broker answers the protocol header with its first frame, a method on channel 0.
         let frame = net::ask(self.amqp, GREETING, |answer| answer.len() >= 3).await?;
         if frame.starts_with(&[1, 0, 0]) {
             Ok(())

@@ -10,25 +10,25 @@ use super::port_mapper::PortMapper;
 use super::rabbitmq::{Identity, secret};
 use super::{RabbitMq, ServiceError, ServiceFolder};
 
-/// Time for the nodes to find each other.
+/// Time limit for the nodes to find each other.
 const FORM_LIMIT: Duration = Duration::from_secs(120);
 
-/// Three nodes that find each other by their configuration (`classic_config`) and stop when they are fewer than two
-/// (`pause_minority`), as deploy/rabbitmq has it. About 150 MB each; 20 seconds until they serve.
+/// Three nodes. They find each other through their configuration (`classic_config`), and a node stops when it sees
+/// fewer than two (`pause_minority`), as in deploy/rabbitmq. Each takes about 150 MB; they serve after 20 seconds.
 #[derive(Debug)]
 pub struct RabbitMqCluster {
     nodes: Vec<RabbitMq>,
-    // After the nodes: it goes when they have ended.
+    // Dropped after the nodes, when they have ended.
     port_mapper: PortMapper,
 }
 
 impl RabbitMqCluster {
-    /// Starts three nodes in `folder` and waits until each sees all.
+    /// Starts three nodes in `folder` and waits until each of them sees all three.
     ///
     /// # Errors
-    /// Why a node or the cluster does not come up.
+    /// Reports why a node or the cluster does not start.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
-        // Here, so that what is missing is told before anything runs.
+        // Check this first, so that a missing program is reported before anything runs.
         folder.binaries().rabbitmq_server()?;
         let port_mapper = PortMapper::start(folder).await?;
         let names = [1, 2, 3].map(|number| format!("tasksync-{number}@localhost"));
@@ -50,15 +50,15 @@ impl RabbitMqCluster {
         Ok(cluster)
     }
 
-    /// The nodes, each of which can be killed, paused and restarted alone. Wiping one alone does not work: the others
-    /// still know it.
+    /// Returns the nodes. Each can be killed, paused and restarted alone. Wiping a single one does not work, because
+    /// the others still know it.
     #[must_use]
     pub fn nodes(&self) -> &[RabbitMq] {
         &self.nodes
     }
 
-    /// One URL with all three hosts: `amqp://user:password@127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`, the default
-    /// virtual host.
+    /// Returns one URL with all three hosts, `amqp://user:password@127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`, for
+    /// the default virtual host.
     #[must_use]
     pub fn url(&self) -> String {
         let mut url = self.nodes.first().map(RabbitMq::url).unwrap_or_default();
@@ -73,23 +73,24 @@ impl RabbitMqCluster {
         self.nodes.iter().for_each(RabbitMq::kill);
     }
 
-    /// Starts the nodes that do not run with their data and waits until each sees all.
+    /// Starts the nodes that do not run, with their data, and waits until each node sees all of them.
     ///
     /// # Errors
-    /// Why a node or the cluster does not come up.
+    /// Reports why a node or the cluster does not start.
     pub async fn restart(&self) -> Result<(), ServiceError> {
         let down = self.nodes.iter().filter(|node| node.pid().is_none());
         try_join_all(down.map(RabbitMq::restart)).await?;
         self.wait_until_whole().await
     }
 
-    /// Cuts one node off from the others, which stay in touch, and makes it go on alone instead of stopping: it takes
-    /// connections and can confirm nothing. Ends with a kill of the node and [`RabbitMqCluster::restart`].
+    /// Cuts one node off from the others, which stay connected to each other, and makes it continue alone instead of
+    /// stopping: it accepts connections but cannot confirm anything. To undo this, kill the node and call
+    /// [`RabbitMqCluster::restart`].
     ///
     /// # Errors
-    /// When the broker's tool fails.
+    /// If the broker's tool fails.
     pub async fn cut_off(&self, node: &RabbitMq) -> Result<(), ServiceError> {
-        // Another cookie for the others is what a broken cable is: neither side gets through.
+        // Setting another cookie for the other nodes has the effect of a broken cable: no side can connect.
         node.evaluate(
             "application:set_env(rabbit, cluster_partition_handling, ignore), Others = nodes(), \
              [erlang:set_cookie(Other, cut_off) || Other <- Others], \
@@ -98,7 +99,7 @@ impl RabbitMqCluster {
         .await
     }
 
-    /// Whether all nodes run and each sees all.
+    /// Returns whether all nodes run and each of them sees all.
     pub async fn is_whole(&self) -> bool {
         for node in &self.nodes {
             let seen = node.api("GET", "/api/nodes", None).await;
@@ -109,7 +110,7 @@ impl RabbitMqCluster {
         true
     }
 
-    /// Process ids of everything that runs.
+    /// Returns the ids of all running processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         let nodes = self.nodes.iter().flat_map(RabbitMq::pids);
@@ -147,7 +148,7 @@ impl RabbitMqCluster {
     }
 }
 
-/// Running nodes in an answer of the management API.
+/// Returns the number of running nodes in an answer of the management API.
 fn running(nodes: &Value) -> usize {
     nodes.as_array().map_or(0, |nodes| {
         nodes

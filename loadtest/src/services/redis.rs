@@ -8,16 +8,16 @@ use super::process::{Launch, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, net, ports};
 
-/// What Redis keeps over a kill.
+/// The data that Redis keeps over a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Persistence {
-    /// An append-only file, synced every second, as operators run it. While a sync takes long, writes wait in memory: a
-    /// kill may lose the last two seconds, although they were answered.
+    /// An append-only file that is synced every second, as operators usually run it. While a sync takes long, writes
+    /// wait in memory, so a kill may lose the last two seconds of writes although they were answered.
     #[default]
     EverySecond,
-    /// An append-only file, synced before every answer: nothing that was answered is lost.
+    /// An append-only file that is synced before every answer. No answered write is lost.
     Always,
-    /// Nothing.
+    /// No data is kept.
     None,
 }
 
@@ -28,18 +28,18 @@ pub type Redis = Server<RedisRecipe>;
 #[derive(Debug)]
 pub struct RedisRecipe {
     port: u16,
-    /// Port of the cluster's own traffic, for a node of a cluster.
+    /// Port of the cluster bus, for a node of a cluster.
     bus: Option<u16>,
-    /// Port of the primary it copies from its first start on.
+    /// Port of the primary that it replicates from its first start on.
     primary: Option<u16>,
     persistence: Persistence,
 }
 
 impl Redis {
-    /// Starts a node of its own in `folder` and waits until it answers.
+    /// Starts a single node in `folder` and waits until it answers.
     ///
     /// # Errors
-    /// Why it does not come up, with the last lines of its log.
+    /// Reports why it does not start, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
         Self::start_named(folder, "redis", persistence).await
     }
@@ -55,7 +55,7 @@ impl Redis {
         .await
     }
 
-    /// Starts a node that can join a cluster; it serves no keys yet.
+    /// Starts a node that can join a cluster. It serves no keys yet.
     pub(super) async fn start_cluster_node(
         folder: &Arc<ServiceFolder>,
         name: &str,
@@ -85,24 +85,24 @@ impl Redis {
         .await
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// Returns `redis://127.0.0.1:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// Port of the node.
+    /// Returns the port of the node.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.recipe().port
     }
 
-    /// Port of the cluster's own traffic.
+    /// Returns the port of the cluster bus.
     pub(super) fn bus(&self) -> Option<u16> {
         self.recipe().bus
     }
 
-    /// One command without values of more than a word; the first reply.
+    /// Sends one command whose arguments contain no blanks. Returns the first reply.
     pub(super) async fn command(&self, command: &str) -> Result<String, String> {
         command_at(self.port(), command).await
     }
@@ -146,7 +146,7 @@ impl Recipe for RedisRecipe {
             ("--appendfsync", sync),
             ("--save", ""),
             ("--maxmemory-policy", "noeviction"),
-            // A replica is copied to at once, not after five seconds in which further ones could join.
+            // A replica is synchronised at once. By default Redis waits five seconds for more replicas to join.
             ("--repl-diskless-sync-delay", "0"),
         ] {
             command.extend([key.into(), value.into()]);
@@ -176,9 +176,9 @@ impl Recipe for RedisRecipe {
     }
 }
 
-/// Whether process `pid` answers on the port.
+/// Checks that process `pid` answers on the port.
 pub(super) async fn answers_as(port: u16, pid: u32) -> Result<(), String> {
-    // Asked for its process id: another Redis may sit on the port while ours is about to fail.
+    // Query the process id: another Redis may listen on the port while ours is about to fail.
     let information = command_at(port, "INFO server").await?;
     if !information
         .lines()
@@ -200,7 +200,8 @@ pub(super) async fn command_at(port: u16, command: &str) -> Result<String, Strin
     reply(&answer).unwrap_or_else(|| Err(format!("port {port}: the answer to {command} broke off")))
 }
 
-/// The first reply: a simple string, an error, a number or one bulk string; nothing while it is incomplete.
+/// Parses the first reply: a simple string, an error, a number or one bulk string. Returns `None` while it is
+/// incomplete.
 fn reply(answer: &[u8]) -> Option<Result<String, String>> {
     let end = answer.windows(2).position(|pair| pair == b"\r\n")?;
     let line = String::from_utf8_lossy(answer.get(1..end)?).into_owned();

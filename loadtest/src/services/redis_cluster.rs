@@ -7,10 +7,10 @@ use futures::future::try_join_all;
 
 use super::{Persistence, Redis, ServiceError, ServiceFolder};
 
-/// Hash slots of every Redis Cluster.
+/// Number of hash slots of every Redis Cluster.
 const SLOTS: u32 = 16_384;
 
-/// Time for the nodes to find each other.
+/// Time limit for the nodes to find each other.
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Three masters without replicas, each with a third of the slots.
@@ -23,7 +23,7 @@ impl RedisCluster {
     /// Starts three nodes in `folder` and waits until the cluster serves every slot.
     ///
     /// # Errors
-    /// Why a node or the cluster does not come up.
+    /// Reports why a node or the cluster does not start.
     pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
         let nodes = try_join_all(
             ["redis-cluster-1", "redis-cluster-2", "redis-cluster-3"]
@@ -35,19 +35,19 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// The nodes, each of which can be killed, paused and restarted alone.
+    /// Returns the nodes. Each can be killed, paused and restarted alone.
     #[must_use]
     pub fn nodes(&self) -> &[Redis] {
         &self.nodes
     }
 
-    /// `redis://127.0.0.1:port` of every node.
+    /// Returns `redis://127.0.0.1:port` for every node.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(Redis::url).collect()
     }
 
-    /// One address with all three nodes: `redis+cluster://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`.
+    /// Returns one address with all three nodes: `redis+cluster://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port`.
     #[must_use]
     pub fn url(&self) -> String {
         let nodes: Vec<String> = self
@@ -63,27 +63,27 @@ impl RedisCluster {
         self.nodes.iter().for_each(Redis::kill);
     }
 
-    /// Stops all nodes in order.
+    /// Stops all nodes gracefully.
     ///
     /// # Errors
-    /// When one has to be killed.
+    /// If a node has to be killed.
     pub async fn stop(&self) -> Result<(), ServiceError> {
         try_join_all(self.nodes.iter().map(Redis::stop)).await.map(drop)
     }
 
-    /// Starts all nodes again with their data and waits until the cluster serves.
+    /// Restarts all nodes with their data and waits until the cluster serves every slot.
     ///
     /// # Errors
-    /// Why a node or the cluster does not come up.
+    /// Reports why a node or the cluster does not start.
     pub async fn restart(&self) -> Result<(), ServiceError> {
         try_join_all(self.nodes.iter().map(Redis::restart)).await?;
         self.wait_until_it_serves().await
     }
 
-    /// Kills all nodes, deletes their data and forms an empty cluster of them.
+    /// Kills all nodes, deletes their data and forms an empty cluster.
     ///
     /// # Errors
-    /// Why a node or the cluster does not come up.
+    /// Reports why a node or the cluster does not start.
     pub async fn wipe(&self) -> Result<(), ServiceError> {
         self.kill();
         try_join_all(self.nodes.iter().map(Redis::wipe)).await?;
@@ -95,12 +95,12 @@ impl RedisCluster {
         self.nodes.iter().for_each(Redis::pause);
     }
 
-    /// Ends a [`RedisCluster::pause`].
+    /// Resumes all nodes after [`RedisCluster::pause`].
     pub fn resume(&self) {
         self.nodes.iter().for_each(Redis::resume);
     }
 
-    /// Process ids of all nodes.
+    /// Returns the process ids of all nodes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.nodes.iter().flat_map(Redis::pids).collect()
@@ -111,7 +111,8 @@ impl RedisCluster {
         for (index, node) in (0..).zip(&self.nodes) {
             let first = SLOTS * index / count;
             let last = SLOTS * (index + 1) / count - 1;
-            // Different epochs from the start: equal ones would have to be sorted out between the nodes.
+            // Give each node a different epoch at once: with equal ones the nodes would have to resolve the conflict
+            // first.
             self.tell(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1))
                 .await?;
             let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
@@ -165,7 +166,7 @@ impl RedisCluster {
     }
 }
 
-/// Whether `CLUSTER INFO` tells of a whole cluster.
+/// Returns whether an answer to `CLUSTER INFO` reports a complete cluster.
 fn serves(information: &str, nodes: usize) -> bool {
     let has = |line: &str| information.lines().any(|found| found == line);
     has("cluster_state:ok")

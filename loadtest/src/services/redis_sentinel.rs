@@ -12,25 +12,26 @@ use super::redis::{answers_as, command_at};
 use super::server::{Home, Recipe, Server};
 use super::{Persistence, Redis, ServiceError, ServiceFolder, ports};
 
-/// The name the Sentinels know the primary by.
+/// The name under which the Sentinels monitor the primary.
 const MASTER: &str = "tasksync";
 
-/// How many must agree that the primary is down.
+/// Number of Sentinels that must agree that the primary is down.
 const QUORUM: usize = 2;
 
-/// Silence after which a Sentinel calls a server down, in milliseconds.
+/// Silence after which a Sentinel considers a server down, in milliseconds.
 const DOWN_AFTER: u32 = 1_000;
 
-/// Limit of one failover, in milliseconds; after twice this time a failed one is tried again.
+/// Time limit of one failover, in milliseconds. A failed one is retried after twice this time.
 const FAILOVER_TIMEOUT: u32 = 2_000;
 
-/// Time for the Sentinels to find each other and the replica, and for a failover.
+/// Time limit for the Sentinels to find each other and the replica, and for a failover.
 const AGREE_LIMIT: Duration = Duration::from_secs(60);
 
-/// One primary, one replica and three Sentinels, which promote the replica about two seconds after the primary fell silent.
+/// One primary, one replica and three Sentinels. They promote the replica about two seconds after the primary falls
+/// silent.
 #[derive(Debug)]
 pub struct RedisSentinel {
-    // First: no Sentinel should act on the end of the nodes.
+    // Dropped first, so that no Sentinel reacts to the end of the nodes.
     sentinels: Vec<Server<SentinelRecipe>>,
     nodes: [Redis; 2],
 }
@@ -39,15 +40,16 @@ pub struct RedisSentinel {
 #[derive(Debug)]
 pub struct SentinelRecipe {
     port: u16,
-    /// Where the primary is at first.
+    /// Port of the first primary.
     primary: u16,
 }
 
 impl RedisSentinel {
-    /// Starts everything in `folder` and waits until the Sentinels know each other and the replica, and the replica copies.
+    /// Starts all servers in `folder`. Waits until the Sentinels know each other and the replica, and the replica is
+    /// in sync.
     ///
     /// # Errors
-    /// Why a server does not come up, or the Sentinels do not agree.
+    /// Reports why a server does not start, or why the Sentinels do not agree.
     pub async fn start(folder: &Arc<ServiceFolder>, persistence: Persistence) -> Result<Self, ServiceError> {
         let first = Redis::start_named(folder, "redis-primary", persistence).await?;
         let primary = first.port();
@@ -66,7 +68,7 @@ impl RedisSentinel {
         Ok(set)
     }
 
-    /// `redis+sentinel://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port/tasksync`.
+    /// Returns `redis+sentinel://127.0.0.1:port,127.0.0.1:port,127.0.0.1:port/tasksync`.
     #[must_use]
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self
@@ -77,29 +79,29 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
     }
 
-    /// The two nodes; the first is the primary until a failover.
+    /// Returns the two nodes. The first is the primary until a failover.
     #[must_use]
     pub fn nodes(&self) -> &[Redis; 2] {
         &self.nodes
     }
 
-    /// The Sentinels, in the order of the URL.
+    /// Returns the Sentinels in the order of the URL.
     #[must_use]
     pub fn sentinels(&self) -> &[Server<SentinelRecipe>] {
         &self.sentinels
     }
 
-    /// Process ids of all servers.
+    /// Returns the process ids of all servers.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         let sentinels = self.sentinels.iter().flat_map(Server::pids);
         sentinels.chain(self.nodes.iter().flat_map(Redis::pids)).collect()
     }
 
-    /// Waits until all three Sentinels see a primary that is up, a replica and each other, and the replica is in step.
+    /// Waits until all three Sentinels see a running primary, a replica and each other, and the replica is in sync.
     ///
     /// # Errors
-    /// What is missing after a minute.
+    /// The condition that does not hold after a minute.
     pub async fn wait_until_whole(&self) -> Result<(), ServiceError> {
         let started = Instant::now();
         while let Err(problem) = self.is_whole().await {
@@ -167,7 +169,7 @@ impl Recipe for SentinelRecipe {
         let data = home.data();
         std::fs::create_dir_all(&data).map_err(ServiceError::system(data.display().to_string()))?;
         let file = data.join("sentinel.conf");
-        // A Sentinel writes down there what it learned, above all who the primary is by now.
+        // A Sentinel saves its state in this file, above all the current primary.
         if file.exists() {
             return Ok(());
         }
@@ -198,7 +200,7 @@ impl Recipe for SentinelRecipe {
     }
 }
 
-/// Whether a Sentinel's `INFO sentinel` tells of a primary that is up, one replica and all Sentinels.
+/// Returns whether a Sentinel's `INFO sentinel` reports a running primary, one replica and all Sentinels.
 fn sees_everything(information: &str, sentinels: usize) -> bool {
     information.lines().any(|line| {
         line.starts_with(&format!("master0:name={MASTER},status=ok,"))

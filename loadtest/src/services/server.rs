@@ -1,4 +1,4 @@
-//! The life of a private server, whichever it is.
+//! The life cycle that all private servers share.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -8,48 +8,48 @@ use std::time::{Duration, Instant};
 use super::process::{Launch, Process, Signal, send};
 use super::{ServiceError, ServiceFolder, net};
 
-/// How often other ports are tried, and how often a restart waits for its own.
+/// How many sets of ports a first start tries, and how often a restart tries its own ports.
 const PORT_TRIES: usize = 5;
 
-/// Time for a graceful end.
+/// Time limit for a graceful stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// Time for an end without saving, before SIGKILL.
+/// Time limit for a stop without saving, before SIGKILL.
 const DISCARD_LIMIT: Duration = Duration::from_secs(2);
 
-/// Lines of the log shown with an error.
+/// Number of log lines shown with an error.
 const LOG_LINES: usize = 25;
 
-/// What differs between servers.
+/// The differences between the kinds of servers.
 pub trait Recipe: Send + Sync {
-    /// Name for people.
+    /// Name shown to people.
     const NAME: &'static str;
-    /// Asks the main process to end in order.
+    /// Signal that asks the main process to stop gracefully.
     const STOP: Signal;
-    /// Ends it without saving anything, but leaves the system clean; SIGKILL if it needs no such thing.
+    /// Signal that ends it without saving data but frees its system resources. SIGKILL if there are none to free.
     const DISCARD: Signal;
-    /// Time from start until it must answer, on a busy machine.
+    /// Time limit from the start to the first answer, on a busy machine.
     const START_LIMIT: Duration;
 
-    /// Makes what the data folder needs before a start, if it is not there yet.
+    /// Prepares the data folder before a start, if that was not done yet.
     fn prepare(
         &self,
         home: &Home,
         folder: &Arc<ServiceFolder>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send;
 
-    /// The processes, the main one last.
+    /// Returns the processes to start, the main one last.
     #[expect(private_interfaces, reason = "recipes are of this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError>;
 
-    /// One question; an error as long as the main process `pid` does not answer as it should.
+    /// Checks once whether the main process `pid` answers as it should. Returns an error while it does not.
     fn ready(&self, home: &Home, pid: u32) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Frees what the system keeps for a server that was killed.
+    /// Frees the system resources of a killed server.
     fn killed(&self, _home: &Home) {}
 }
 
-/// Folders of one server.
+/// The folders of one server.
 #[derive(Debug, Clone)]
 pub struct Home {
     /// The server's own folder.
@@ -57,13 +57,13 @@ pub struct Home {
 }
 
 impl Home {
-    /// What is deleted when the server is wiped.
+    /// Returns the folder that is deleted when the server is wiped.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
-    /// Output of all its processes.
+    /// Returns the file with the output of all its processes.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("log")
@@ -72,18 +72,18 @@ impl Home {
 
 /// A private server.
 ///
-/// All methods take `&self`, so that it can be killed and started while others use it. Dropping it kills it.
+/// All methods take `&self`, so that the server can be killed and started while others use it. Dropping it kills it.
 pub struct Server<R: Recipe> {
     recipe: R,
     home: Home,
     processes: Mutex<Vec<Process>>,
-    /// One start, stop or wipe at a time.
+    /// Held by a start, a stop or a wipe, of which only one may run at a time.
     change: tokio::sync::Mutex<()>,
     folder: Arc<ServiceFolder>,
 }
 
 impl<R: Recipe> Server<R> {
-    /// Starts a server in `folder/name`; other ports when somebody was faster.
+    /// Starts a server in `folder/name`. If another process has taken one of its ports, tries other ports.
     pub(super) async fn start_new(
         folder: &Arc<ServiceFolder>,
         name: &str,
@@ -117,7 +117,7 @@ impl<R: Recipe> Server<R> {
         })
     }
 
-    /// Kills every process of the server at once (SIGKILL); its data stays.
+    /// Kills every process of the server at once (SIGKILL). Its data stays.
     pub fn kill(&self) {
         let processes = std::mem::take(&mut *self.processes());
         if processes.is_empty() {
@@ -127,10 +127,10 @@ impl<R: Recipe> Server<R> {
         self.recipe.killed(&self.home);
     }
 
-    /// Asks the server to end and waits for that; its data stays. Nothing happens when it does not run.
+    /// Stops the server gracefully and waits for its end. Its data stays. Does nothing if it does not run.
     ///
     /// # Errors
-    /// When it has to be killed after 30 seconds.
+    /// If it has to be killed after 30 seconds.
     pub async fn stop(&self) -> Result<(), ServiceError> {
         let _alone = self.change.lock().await;
         self.stop_now().await
@@ -141,7 +141,7 @@ impl<R: Recipe> Server<R> {
         let Some(main) = processes.last_mut() else {
             return Ok(());
         };
-        // A paused server cannot hear.
+        // A paused server cannot handle the signal.
         send(Signal::Continue, &main.tree());
         main.send(R::STOP);
         let ended = main.wait(STOP_LIMIT).await.is_some();
@@ -153,11 +153,11 @@ impl<R: Recipe> Server<R> {
         Err(self.failed(format!("did not end within {} s", STOP_LIMIT.as_secs())))
     }
 
-    /// Starts the server again on the same ports with the same data and waits until it answers; stops it first if it
-    /// still runs.
+    /// Starts the server on the same ports with the same data and waits until it answers. A running server is stopped
+    /// first.
     ///
     /// # Errors
-    /// Why it does not come up, with the last lines of its log.
+    /// Reports why it does not start, with the last lines of its log.
     pub async fn restart(&self) -> Result<(), ServiceError> {
         let _alone = self.change.lock().await;
         self.stop_now().await?;
@@ -167,7 +167,7 @@ impl<R: Recipe> Server<R> {
     /// Kills the server, deletes all its data and starts it empty on the same ports.
     ///
     /// # Errors
-    /// What could not be deleted, or why it does not come up.
+    /// Names what could not be deleted, or reports why it does not start.
     pub async fn wipe(&self) -> Result<(), ServiceError> {
         let _alone = self.change.lock().await;
         self.kill();
@@ -175,7 +175,7 @@ impl<R: Recipe> Server<R> {
         self.start_now().await
     }
 
-    /// Freezes every process of the server (SIGSTOP): connections stay open and nothing answers.
+    /// Freezes every process of the server (SIGSTOP). Connections stay open, and nothing answers.
     pub fn pause(&self) {
         for process in self.processes().iter() {
             process.send(Signal::Stop);
@@ -183,14 +183,14 @@ impl<R: Recipe> Server<R> {
         }
     }
 
-    /// Ends a [`Server::pause`].
+    /// Resumes the server after [`Server::pause`].
     pub fn resume(&self) {
         for process in self.processes().iter() {
             send(Signal::Continue, &process.tree());
         }
     }
 
-    /// Process id of the main process, while it runs.
+    /// Returns the process id of the main process while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let mut processes = self.processes();
@@ -198,19 +198,19 @@ impl<R: Recipe> Server<R> {
         main.status().is_none().then(|| main.pid())
     }
 
-    /// Process ids of everything that runs for this server (PostgreSQL: one process for each connection).
+    /// Returns the ids of all processes of this server (PostgreSQL has one per connection).
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.processes().iter().flat_map(Process::tree).collect()
     }
 
-    /// The last lines of the server's log.
+    /// Returns the last lines of the server's log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log_from(0), lines)
     }
 
-    /// The server's own folder.
+    /// Returns the server's own folder.
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home.path
@@ -228,7 +228,7 @@ impl<R: Recipe> Server<R> {
         let mut tries = 1;
         loop {
             match self.launch().await {
-                // The last client's connection may still hold it, or another start was faster; look again.
+                // The last client's connection may still occupy the port, or another start was faster. Try again.
                 Err(ServiceError::PortTaken { .. }) if tries < PORT_TRIES => {
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -343,7 +343,7 @@ impl<R: Recipe> std::fmt::Debug for Server<R> {
     }
 }
 
-/// Whether a log says that a port was taken: the system's words, Erlang's and those of its port mapper's clients.
+/// Returns whether a log reports that a port was taken, in the words of the system, of Erlang or of `epmd`'s clients.
 fn port_taken(log: &str) -> bool {
     let log = log.to_ascii_lowercase();
     ["address already in use", "eaddrinuse", "address in use"]

@@ -1,4 +1,4 @@
-//! Several servers together.
+//! A set of several servers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ pub struct ServicesPlan {
     pub rabbitmq_cluster: bool,
     /// A PostgreSQL server.
     pub postgres: bool,
-    /// Its volume can be made to look full.
+    /// Whether PostgreSQL's volume can be made to look full.
     pub postgres_fills: bool,
-    /// Folder in which the temporary folder is made; the system's when not given.
+    /// Folder in which the temporary folder is created; the system's when not given.
     pub parent: Option<PathBuf>,
-    /// Where the programs are, if not in the usual places.
+    /// Additional folders with the servers' programs.
     pub binaries: Binaries,
 }
 
 impl ServicesPlan {
-    /// All servers but the RabbitMQ cluster: three nodes take half a gigabyte and 20 seconds, and the tests that need
-    /// them start their own.
+    /// Returns a plan with all servers but the RabbitMQ cluster. Its three nodes take half a gigabyte and 20 seconds,
+    /// and the tests that need them start their own.
     #[must_use]
     pub fn all() -> Self {
         Self {
@@ -48,7 +48,7 @@ impl ServicesPlan {
         }
     }
 
-    /// What the distributed form of tasksync needs: one Redis, RabbitMQ and PostgreSQL.
+    /// Returns a plan with the servers of a distributed tasksync: one Redis, RabbitMQ and PostgreSQL.
     #[must_use]
     pub fn distributed() -> Self {
         Self {
@@ -68,15 +68,15 @@ pub struct Services {
     rabbitmq: Option<RabbitMq>,
     rabbitmq_cluster: Option<RabbitMqCluster>,
     postgres: Option<Postgres>,
-    // Last: the folder goes when the servers have ended.
+    // Dropped last: the folder is removed when the servers have ended.
     folder: Arc<ServiceFolder>,
 }
 
 impl Services {
-    /// Starts what the plan names, all at once, and waits until all answer.
+    /// Starts the servers of the plan, all at once, and waits until all of them answer.
     ///
     /// # Errors
-    /// Why one of them does not come up; the others are ended then.
+    /// Reports why one of them does not start. The others are then ended.
     pub async fn start(plan: &ServicesPlan) -> Result<Self, ServiceError> {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
@@ -107,69 +107,69 @@ impl Services {
         })
     }
 
-    /// The Redis node.
+    /// Returns the Redis node.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`], as for the others.
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn redis(&self) -> Result<&Redis, ServiceError> {
         self.redis.as_ref().ok_or(ServiceError::NotPlanned("Redis"))
     }
 
-    /// The Redis Cluster.
+    /// Returns the Redis Cluster.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`].
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn redis_cluster(&self) -> Result<&RedisCluster, ServiceError> {
         self.redis_cluster
             .as_ref()
             .ok_or(ServiceError::NotPlanned("Redis Cluster"))
     }
 
-    /// The Redis with a replica and Sentinels.
+    /// Returns the Redis with a replica and Sentinels.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`].
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn redis_sentinel(&self) -> Result<&RedisSentinel, ServiceError> {
         self.redis_sentinel
             .as_ref()
             .ok_or(ServiceError::NotPlanned("Redis Sentinel"))
     }
 
-    /// RabbitMQ.
+    /// Returns RabbitMQ.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`].
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn rabbitmq(&self) -> Result<&RabbitMq, ServiceError> {
         self.rabbitmq.as_ref().ok_or(ServiceError::NotPlanned("RabbitMQ"))
     }
 
-    /// The RabbitMQ cluster.
+    /// Returns the RabbitMQ cluster.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`].
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn rabbitmq_cluster(&self) -> Result<&RabbitMqCluster, ServiceError> {
         self.rabbitmq_cluster
             .as_ref()
             .ok_or(ServiceError::NotPlanned("RabbitMQ cluster"))
     }
 
-    /// PostgreSQL.
+    /// Returns PostgreSQL.
     ///
     /// # Errors
-    /// [`ServiceError::NotPlanned`].
+    /// [`ServiceError::NotPlanned`] if the plan does not include it.
     pub fn postgres(&self) -> Result<&Postgres, ServiceError> {
         self.postgres
             .as_ref()
             .ok_or(ServiceError::NotPlanned("PostgreSQL"))
     }
 
-    /// The folder everything is in.
+    /// Returns the folder that contains everything.
     #[must_use]
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// Process ids of everything that runs.
+    /// Returns the ids of all running processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         let mut pids = Vec::new();
@@ -182,8 +182,8 @@ impl Services {
         pids
     }
 
-    /// Environment variables tests and benchmarks find the servers by: their URLs, and the ids of their processes for
-    /// whoever measures them.
+    /// Returns the environment variables through which tests and benchmarks find the servers: their URLs, and the
+    /// process ids for measurements.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
@@ -197,7 +197,7 @@ impl Services {
         if let Some(sentinel) = &self.redis_sentinel {
             variables.push(("TASKSYNC_TEST_REDIS_SENTINEL_URL", sentinel.url()));
         }
-        // Where there is no single node, the cluster is the broker of every test.
+        // Without a single node, the cluster is the broker of every test.
         let cluster = self.rabbitmq_cluster.as_ref();
         let cluster = cluster.and_then(|cluster| Some((cluster.url(), cluster.nodes().first()?)));
         let single = self.rabbitmq.as_ref().map(|node| (node.url(), node));

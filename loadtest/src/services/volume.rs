@@ -1,4 +1,5 @@
-//! A volume that can be made to look full, without privileges: a small library refuses a server's writes that make a file longer.
+//! A volume that can be made to look full, without privileges: a small library refuses those writes of a server that
+//! would make a file longer.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use super::ServiceError;
 
 const SOURCE: &str = include_str!("full_volume.c");
 
-/// Makes the library for a server whose files are below `home`. Needs a C compiler, as Rust's linker does.
+/// Builds the library for a server whose files are below `home`. Needs a C compiler, as Rust's linker does.
 pub(super) fn make_library(home: &Path) -> Result<(), ServiceError> {
     let (source, library) = (home.join("full_volume.c"), library(home));
     std::fs::write(&source, SOURCE).map_err(ServiceError::system(source.display().to_string()))?;
@@ -29,12 +30,12 @@ pub(super) fn make_library(home: &Path) -> Result<(), ServiceError> {
     })
 }
 
-/// Where the library lies; a server loads it by `LD_PRELOAD`.
+/// Returns the path of the library. A server loads it through `LD_PRELOAD`.
 pub(super) fn library(home: &Path) -> PathBuf {
     home.join("full_volume.so")
 }
 
-/// From now on the server's volume has no room left, or has some again.
+/// Makes the server's volume look full from now on, or no longer full.
 pub(super) fn set_full(home: &Path, full: bool) -> Result<(), ServiceError> {
     let flag = flag(home);
     let done = if full {

@@ -1,4 +1,5 @@
-//! Processes and files do not outlive this program, however it ends: a shell of its own waits for that.
+//! A separate shell process that cleans up when this program ends in any way: processes and files do not outlive the
+//! program.
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -8,8 +9,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::process::Signal;
 
-/// Told on its standard input which processes live; when that closes (the owner ended, however), it ends them, everything
-/// they started, and the folder, if there is one. It has its own process group and ignores what a terminal sends to the owner's.
+/// The shell script of the watchdog. It reads from its standard input which processes live. When that closes, because
+/// the owner ended in whatever way, the script ends these processes and all their descendants, and removes the folder
+/// if there is one. It has its own process group and ignores the signals that a terminal sends.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP QUIT
 folder=$1 living=
@@ -58,15 +60,15 @@ while [ -n "$folder" ] && [ -e "$folder" ] && [ $rounds -lt 50 ]; do
 done
 "#;
 
-/// A watchdog. Dropped, it does its work and is waited for.
+/// A watchdog process. Dropping this value makes it clean up, and waits for that.
 #[derive(Debug)]
 pub(crate) struct Watchdog(Mutex<Option<(Child, ChildStdin)>>);
 
 impl Watchdog {
-    /// Starts it; it removes `folder` as well.
+    /// Starts a watchdog. It also removes `folder`, if given.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(super) fn new(folder: Option<&Path>) -> io::Result<Self> {
         let mut child = Command::new("sh")
             .args(["-c", WATCHDOG, "tasksync-services-watchdog"])
@@ -81,11 +83,11 @@ impl Watchdog {
         Ok(Self(Mutex::new(stdin.map(|stdin| (child, stdin)))))
     }
 
-    /// The one of this program, for processes that have no folder of servers. It is never dropped, and does its work when the
-    /// program is gone.
+    /// Returns the watchdog of this program, for processes that have no folder of servers. It is never dropped, and
+    /// cleans up when the program has ended.
     ///
     /// # Errors
-    /// The operating system's, when it could not be started.
+    /// The operating system's error if it could not be started.
     pub(crate) fn of_this_program() -> Result<&'static Self, String> {
         static OWN: OnceLock<Result<Watchdog, String>> = OnceLock::new();
         OWN.get_or_init(|| Self::new(None).map_err(|error| format!("no watchdog: sh: {error}")))
@@ -93,15 +95,15 @@ impl Watchdog {
             .map_err(Clone::clone)
     }
 
-    /// It ends `pid` with `signal` first (KILL at last) when the owner is gone.
+    /// Registers `pid`. When the owner is gone, the watchdog sends `signal` first, and KILL at the end.
     ///
     /// # Errors
-    /// When it is gone itself.
+    /// If the watchdog itself is gone.
     pub(crate) fn guard(&self, pid: u32, signal: Signal) -> io::Result<()> {
         self.tell(&format!("add {pid} {}\n", signal.name()))
     }
 
-    /// `pid` has ended and is nobody's business any more: another process may get its number.
+    /// Unregisters `pid`, which has ended: another process may get its number.
     pub(crate) fn ended(&self, pid: u32) {
         self.tell(&format!("ended {pid}\n")).ok();
     }
