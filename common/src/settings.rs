@@ -1,4 +1,5 @@
-//! Settings: a TOML file, then environment variables; unknown keys are refused and relations are checked at start.
+//! Settings: a TOML file, overridden by environment variables. Unknown keys are refused, and relations
+//! between settings are checked at start.
 
 mod authorities;
 pub(crate) mod duration;
@@ -19,45 +20,46 @@ pub use ratio::Ratio;
 pub(crate) use store_url::unsupported_url;
 pub use store_url::without_password;
 
-/// Everything an operator can set. Defaults are those of the original service where it had the setting.
+/// All settings of an operator. A setting that the service replaced by tasksync had, too, has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where the truth is kept.
+    /// The store of tenants, enrolments, sync states, journal and alerts.
     pub registry: RegistrySettings,
-    /// The order of work and the leader's loop.
+    /// The schedule and the leader's loop.
     pub schedule: ScheduleSettings,
     /// Jobs in flight.
     pub queue: QueueSettings,
-    /// What one worker process does at once, and for how long.
+    /// What one worker process does at once, and its time limits.
     pub worker: WorkerSettings,
     /// The REST API.
     pub api: ApiSettings,
-    /// Probes of whoever watches the process.
+    /// The probes of a process.
     pub health: HealthSettings,
-    /// Calls to the tenants' servers.
+    /// Requests to the tenants' servers.
     pub outbound: OutboundSettings,
-    /// The brake before deletions.
+    /// The guard against mass deletions.
     pub guard: GuardSettings,
     /// Logs.
     pub log: LogSettings,
-    /// Metrics and traces sent to a receiver; `/metrics` is there without it.
+    /// Metrics and traces that are sent to a receiver. `/metrics` works without it.
     pub telemetry: TelemetrySettings,
 }
 
-/// Where the truth is kept.
+/// The store of tenants, enrolments, sync states, journal and alerts.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The PostgreSQL URL may also
-    /// name `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; outside this machine, or with
-    /// `sslrootcert`, `verify-full` unless named), `sslrootcert` (further certificate authorities to trust, a PEM file),
-    /// `sslcert`, `sslkey`, `application_name` and `options`; without a password the one in
-    /// `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a session per connection.
+    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The
+    /// PostgreSQL URL may also name `sslmode` (`disable`, `prefer`, `require`, `verify-ca` or `verify-full`;
+    /// the default is `verify-full` for other machines and if `sslrootcert` is named), `sslrootcert` (further
+    /// certificate authorities to trust, a PEM file), `sslcert`, `sslkey`, `application_name` and `options`.
+    /// Without a password, the one in `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a
+    /// session per connection.
     pub url: String,
-    /// PostgreSQL: most connections of one process.
+    /// PostgreSQL: largest number of connections of one process.
     pub connections: u32,
-    /// PostgreSQL: a call waits this long for a connection before it fails.
+    /// PostgreSQL: a call fails after waiting this long for a connection.
     #[serde(with = "duration")]
     pub acquire_timeout: Duration,
     /// PostgreSQL: the server ends a statement that takes longer.
@@ -68,28 +70,31 @@ pub struct RegistrySettings {
     pub journal_lifetime: Duration,
 }
 
-/// The order of work and the leader's loop.
+/// The schedule and the leader's loop.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
     /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
     /// `redis+cluster://H1:P,H2:P,H3:P`, with `rediss` for TLS and `USER:PASSWORD@` (percent-encoded) before the hosts.
     pub url: String,
-    /// Redis: further certificate authorities to trust for `rediss`, a PEM file. The servers' certificates must be for the
-    /// hosts of the URL, and for the addresses Sentinels and cluster nodes tell of each other.
+    /// Redis: further certificate authorities to trust for `rediss`, a PEM file. The servers' certificates
+    /// must be valid for the hosts of the URL, and for the addresses that Sentinels and cluster nodes
+    /// announce.
     pub authorities: Option<PathBuf>,
-    /// Names of everything kept in Redis begin with this, so that several installations can share one Redis.
+    /// Prefix of all keys in Redis, so that several installations can share one Redis.
     pub key_prefix: String,
-    /// The leader wakes this often (the original's timer job period).
+    /// The leader starts a run this often (the original's timer job period).
     #[serde(with = "duration")]
     pub run_interval: Duration,
-    /// Between runs the leader looks this often whether workers want more; 0 makes it a classic timer job.
+    /// Between runs the leader checks this often whether workers can take more jobs; 0 makes it a classic
+    /// timer job.
     #[serde(with = "duration")]
     pub top_up_interval: Duration,
-    /// Most tenants one selection takes users of (the original's NumberOfSubscriptionSyncsPerEwsSyncRun). While workers want
-    /// more, the next selection follows at once; a classic timer job selects once a run.
+    /// Largest number of tenants from which one selection takes users (the original's
+    /// NumberOfSubscriptionSyncsPerEwsSyncRun). While workers can take more, the next selection follows at
+    /// once; a classic timer job selects once per run.
     pub tenants_per_run: usize,
-    /// Most users of one job (the original's NumberOfUsersPerEwsSyncBatch).
+    /// Largest number of users of one job (the original's NumberOfUsersPerEwsSyncBatch).
     pub users_per_batch: usize,
     /// No user is synced more often than this (the original's MinimumTimeBetweenProviderRefreshes).
     #[serde(with = "duration")]
@@ -97,31 +102,33 @@ pub struct ScheduleSettings {
     /// An idle user is synced at least this often.
     #[serde(with = "duration")]
     pub maximum_time_between_user_syncs: Duration,
-    /// The registry is compared with the index this often (the original's MinimumTimeBetweenEwsSyncSubscriptionSearches).
+    /// The registry is compared with the schedule this often (the original's
+    /// MinimumTimeBetweenEwsSyncSubscriptionSearches).
     #[serde(with = "duration")]
     pub tenant_search_interval: Duration,
-    /// An alert is raised for a tenant of whose people some were last synced longer ago than this; never before twice
-    /// maximum_time_between_user_syncs.
+    /// An alert is raised for a tenant if the last sync of any of its users is longer ago than this, but
+    /// never before twice maximum_time_between_user_syncs.
     #[serde(with = "duration")]
     pub late_after: Duration,
-    /// Sites are walked for task lists at least this often (the original's MinimumTimeBetweenSearchQueries).
+    /// Sites are searched for task lists at least this often (the original's
+    /// MinimumTimeBetweenSearchQueries).
     #[serde(with = "duration")]
     pub discovery_interval: Duration,
-    /// A claim lasts this long unless renewed.
+    /// A claim expires after this time unless it is renewed.
     #[serde(with = "duration")]
     pub claim_lifetime: Duration,
-    /// Most users of one tenant that are claimed at once; 0 for no limit.
+    /// Largest number of users of one tenant that are claimed at once; 0 for no limit.
     pub tenant_in_flight: u64,
-    /// While others wait, a tenant whose users take much longer than those of the others may hold at most this part of all
-    /// workers' batches, in percent; 100 for no limit.
+    /// While others wait, a tenant whose users take much longer than those of the others may hold at most
+    /// this percentage of all workers' batches; 100 for no limit.
     pub tenant_share_percent: u8,
-    /// Leadership lasts this long unless renewed.
+    /// Leadership expires after this time unless it is renewed.
     #[serde(with = "duration")]
     pub leader_lifetime: Duration,
-    /// Every process tells this often that it lives and shares the servers' limits with the others.
+    /// Every process sends a heartbeat this often; with it, processes share the servers' limits.
     #[serde(with = "duration")]
     pub heartbeat_interval: Duration,
-    /// After so long a silence a process counts as dead.
+    /// A process that was silent for this long counts as dead.
     #[serde(with = "duration")]
     pub heartbeat_lifetime: Duration,
 }
@@ -130,79 +137,81 @@ pub struct ScheduleSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// `memory:` for one machine; RabbitMQ as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://…` over TLS. Several
-    /// hosts of one cluster are separated by commas and tried in turn. Special characters of user, password and vhost are
-    /// percent-encoded. Give it in the environment (`TASKSYNC_QUEUE__URL`) when it holds a password.
+    /// `memory:` for one machine; RabbitMQ as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://…` over
+    /// TLS. Several hosts of one cluster are separated by commas and tried in turn. Special characters of
+    /// user, password and vhost are percent-encoded. Set it in the environment (`TASKSYNC_QUEUE__URL`) if it
+    /// holds a password.
     pub url: String,
-    /// Most jobs that wait in one queue.
+    /// Largest number of jobs that wait in one queue.
     pub maximum_length: usize,
-    /// A job is given to a worker at most this often before it goes to the dead letters.
+    /// A job is delivered to workers at most this often before it goes to the dead letters.
     pub delivery_limit: u32,
-    /// How long the broker lets a worker keep a job unsettled (RabbitMQ's `consumer_timeout`); tasksync does not set it
-    /// there, it only checks that its own deadlines lie below.
+    /// How long the broker lets a worker keep a job unsettled (RabbitMQ's `consumer_timeout`). tasksync does
+    /// not set it at the broker; it only checks that its own deadlines are below it.
     #[serde(with = "duration")]
     pub consumer_timeout: Duration,
-    /// Most dead letters kept; then the oldest makes room.
+    /// Largest number of dead letters that are kept; beyond it, the oldest one is dropped.
     pub maximum_dead_letters: usize,
-    /// RabbitMQ: a dead letter is kept this long.
+    /// RabbitMQ: dead letters are kept this long.
     #[serde(with = "duration")]
     pub dead_letter_lifetime: Duration,
-    /// RabbitMQ: `create` declares the queues at start; `check` only looks whether they exist, because an operator made
-    /// them (deploy/rabbitmq/definitions.json). Nothing is ever deleted.
+    /// RabbitMQ: `create` declares the queues at start; `check` only verifies that they exist, because an
+    /// operator created them (deploy/rabbitmq/definitions.json). Queues are never deleted.
     pub declare: DeclareQueues,
-    /// RabbitMQ: what the names of the queues begin with; they are `PREFIX.tasks.background`, `PREFIX.tasks.interactive`
+    /// RabbitMQ: prefix of the queues' names, which are `PREFIX.tasks.background`, `PREFIX.tasks.interactive`
     /// and `PREFIX.tasks.dead`.
     pub name_prefix: String,
-    /// RabbitMQ: opening a connection may take this long, per host.
+    /// RabbitMQ: timeout for opening a connection, per host.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// RabbitMQ: an answer or a confirmation may take this long.
+    /// RabbitMQ: timeout for an answer or a confirmation.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
-    /// RabbitMQ: a connection over which nothing comes for this long is given up (whole seconds).
+    /// RabbitMQ: a connection is given up if nothing arrives for this long (whole seconds).
     #[serde(with = "duration")]
     pub heartbeat: Duration,
-    /// RabbitMQ: most jobs of this process whose confirmation is awaited at once; further ones wait their turn.
+    /// RabbitMQ: largest number of this process's jobs that await confirmation at once; further jobs wait.
     pub unconfirmed: usize,
     /// RabbitMQ: further certificate authorities to trust for `amqps://`, a PEM file; read at start.
     pub authorities: Option<PathBuf>,
 }
 
-/// Who makes the broker's queues.
+/// The party that creates the broker's queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeclareQueues {
     /// tasksync.
     #[default]
     Create,
-    /// An operator; tasksync only looks.
+    /// An operator; tasksync only verifies that they exist.
     Check,
 }
 
-/// What one worker process does at once, and for how long.
+/// What one worker process does at once, and its time limits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
-    /// After this time no new user of a batch starts (the original's processing slice).
+    /// After this time no further user of a batch is started (the original's processing slice).
     #[serde(with = "duration")]
     pub batch_budget: Duration,
     /// Users of one batch that are synced at once (the original's NumberOfUsersEwsSyncWillProcessAtOnce).
     pub users_at_once: usize,
-    /// Batches one process works on at once; 1 is the original.
+    /// Batches that one process works on at once; the original's value is 1.
     pub batches_at_once: usize,
-    /// One user's sync is stopped at its next safe point after this time.
+    /// After this time one user's sync stops at its next safe point.
     #[serde(with = "duration")]
     pub user_budget: Duration,
-    /// Everything is compared this often, whatever the cheap checks say.
+    /// Everything is compared this often, whatever the cheap checks report.
     #[serde(with = "duration")]
     pub full_check_interval: Duration,
-    /// The values of every linked task are compared once in this time, an equal share at each full check.
+    /// The values of every linked task are compared once in this time, with an equal share at each full
+    /// check.
     #[serde(with = "duration")]
     pub deep_check_interval: Duration,
-    /// On SIGTERM running work may take this long before it is released.
+    /// After SIGTERM, running work may take this long before it is released.
     #[serde(with = "duration")]
     pub drain: Duration,
-    /// The time the platform gives a process between SIGTERM and SIGKILL.
+    /// The time that the platform leaves a process between SIGTERM and SIGKILL.
     #[serde(with = "duration")]
     pub grace_period: Duration,
 }
@@ -211,57 +220,58 @@ pub struct WorkerSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
-    /// Address and port listened on.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
 }
 
-/// Probes of whoever watches the process: `/livez` and `/readyz`, without a token, in every role.
+/// The probes `/livez` and `/readyz`, without a token, in every role.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthSettings {
-    /// Address and port listened on; every process on one machine needs its own.
+    /// Address and port to listen on; every process on one machine needs its own.
     pub listen: SocketAddr,
 }
 
-/// Calls to the tenants' servers.
+/// Requests to the tenants' servers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboundSettings {
-    /// One request may take this long.
+    /// Timeout of one request.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
-    /// Opening a connection may take this long.
+    /// Timeout for opening a connection.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// Largest answer read, in bytes.
+    /// Largest answer that is read, in bytes.
     pub maximum_answer_bytes: usize,
-    /// Requests in flight per server and account, of all workers together.
+    /// Largest number of requests in flight per server and account, of all workers together.
     pub requests_per_server: usize,
-    /// Private or reserved networks tasksync may connect to, for example `10.0.0.0/8`.
+    /// Private or reserved networks that tasksync may connect to, for example `10.0.0.0/8`.
     pub allowed_networks: Vec<String>,
-    /// For trials only: allow `http://`.
+    /// Allows `http://`, for trials only.
     pub allow_plain_http: bool,
     /// Further certificate authorities to trust, a PEM file.
     pub authorities: Option<PathBuf>,
 }
 
-/// The brake before deletions.
+/// The guard against mass deletions.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardSettings {
-    /// So many deletions on one side always pass.
+    /// Number of deletions on one side that always pass.
     pub deletions: usize,
-    /// Beyond that, at most this share of the user's tasks, in percent.
+    /// Above that number, at most this percentage of the user's tasks is deleted.
     pub deletions_percent: u8,
-    /// A folder or list with at least this many tasks that loses all of them at once is held back, however few they are.
+    /// If a folder or list with at least this many tasks would lose all of them at once, its deletions are
+    /// held back, whatever the other limits allow.
     pub emptied_from: usize,
 }
 
-/// Form of the log lines.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object per line.
@@ -274,17 +284,20 @@ pub enum LogFormat {
 pub struct LogSettings {
     /// Text or JSON.
     pub format: LogFormat,
-    /// Filter such as `info` or `info,tasksync_worker=debug`.
+    /// Filter, such as `info` or `info,tasksync_worker=debug`.
     pub filter: String,
 }
 
-/// Metrics and traces sent to a receiver.
+/// Metrics and traces that are sent to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// Base address of an OTLP receiver (HTTP with protobuf), such as `https://collector.example:4318`; without it nothing is sent. Headers it wants come from the variable `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// Base address of an OTLP receiver (HTTP with protobuf), such as `https://collector.example:4318`.
+    /// Without it nothing is sent. The variable `OTEL_EXPORTER_OTLP_HEADERS` holds headers that the receiver
+    /// requires.
     pub otlp_endpoint: Option<String>,
-    /// Share of the leader's runs whose traces are kept, between 0 and 1; everything a kept run leads to is kept with it.
+    /// Share of the leader's runs whose traces are kept, between 0 and 1. Everything that follows from a kept
+    /// run is kept with it.
     pub trace_ratio: Ratio,
     /// Metrics are sent this often.
     #[serde(with = "duration")]

@@ -1,4 +1,4 @@
-//! Files of certificate authorities that settings name.
+//! PEM files of certificate authorities that settings name.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Largest file of authorities read, in bytes.
+/// Largest file of authorities that is read, in bytes.
 const MAXIMUM_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
-/// Returns the file's certificates, each of which can be trusted; `setting` names the file in errors.
+/// Returns the certificates in the file. `setting` names the file in errors.
 ///
 /// # Errors
-/// The file cannot be read, is too large, holds no certificate in PEM form, or one that is damaged.
+/// The file cannot be read, is too large, holds no certificate in PEM form, or holds a damaged one.
 pub(crate) fn read_authorities(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let wrong = |why: String| {
         Failure::new(
@@ -36,7 +36,7 @@ pub(crate) fn read_authorities(setting: &str, path: &Path) -> Result<Vec<Certifi
     if certificates.is_empty() {
         return Err(wrong("holds no certificate in PEM form".to_owned()));
     }
-    // One that is damaged would be left out without a word where it is used.
+    // Where the certificates are used, damaged ones would be skipped without an error.
     let mut store = RootCertStore::empty();
     for (number, certificate) in (1..).zip(&certificates) {
         store

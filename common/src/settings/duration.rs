@@ -1,4 +1,4 @@
-//! Durations in settings always carry their unit: `60s`, `5min`, `3h`, `30d`, `250ms`, or `0`.
+//! Durations in settings. They always carry their unit: `60s`, `5min`, `3h`, `30d`, `250ms`, or `0`.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 /// Reads a duration with its unit.
 ///
 /// # Errors
-/// Says what was written and what is expected.
+/// Names the text that was found and the expected form.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(WithUnit)
 }

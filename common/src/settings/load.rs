@@ -1,11 +1,11 @@
-//! Reading settings, and the relations between them.
+//! Reads the settings and checks the relations between them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Settings;
 
-/// Prefix of environment variables: `TASKSYNC_WORKER__USERS_AT_ONCE` stands for `worker.users_at_once`.
+/// Prefix of environment variables: `TASKSYNC_WORKER__USERS_AT_ONCE` sets `worker.users_at_once`.
 const PREFIX: &str = "TASKSYNC_";
 
 /// Why the settings cannot be used.
@@ -19,7 +19,7 @@ pub enum SettingsError {
         /// The operating system's error.
         error: std::io::Error,
     },
-    /// Not TOML, an unknown key, or a value of the wrong kind.
+    /// The text is not TOML, a key is unknown, or a value has the wrong type.
     #[error("settings {origin}: {error}")]
     Wrong {
         /// File or variable.
@@ -32,10 +32,11 @@ pub enum SettingsError {
     Relation(String),
 }
 
-/// Reads the file (none: defaults), then the environment variables, and checks the relations.
+/// Reads the file, if any, then the environment variables, and checks the relations. Other settings have
+/// their defaults.
 ///
 /// # Errors
-/// Names the file, variable or relation that is wrong.
+/// Names the wrong file, variable or relation.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -53,10 +54,10 @@ pub fn load(
     parse(&text, &origin, environment)
 }
 
-/// As [`load`], from text; `origin` names it in errors.
+/// Does the same as [`load`] with the text of a file; `origin` names it in errors.
 ///
 /// # Errors
-/// Names the origin, variable or relation that is wrong.
+/// Names the wrong origin, variable or relation.
 pub fn parse(
     text: &str,
     origin: &str,
@@ -66,7 +67,7 @@ pub fn parse(
         origin: origin.to_owned(),
         error: error.to_string().trim_end().to_owned(),
     };
-    // Read once as it stands, so that errors point at the file's own lines.
+    // The text is first read without the environment, so that errors point at the file's own lines.
     toml::from_str::<Settings>(text).map_err(|error| wrong(origin, &error))?;
     let mut table: toml::Table = toml::from_str(text).map_err(|error| wrong(origin, &error))?;
     for (name, value) in environment {
@@ -82,7 +83,7 @@ pub fn parse(
         if let toml::Value::Table(section) = entry {
             section.insert(key.to_ascii_lowercase(), typed(&value));
         }
-        // Tried after each variable, so that the error names the one that is wrong.
+        // Checked after each variable, so that the error names the wrong one.
         toml::Value::Table(table.clone())
             .try_into::<Settings>()
             .map_err(|error| wrong(&format!("environment variable {name}"), &error))?;
@@ -94,17 +95,17 @@ pub fn parse(
     Ok(settings)
 }
 
-/// Returns an environment variable's text as the TOML value it most plainly is.
+/// Returns an environment variable's text as a TOML value. Text that is not a TOML value becomes a string.
 fn typed(text: &str) -> toml::Value {
     toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut table| table.remove("value"))
-        // A bare 0 is a duration as well as a number; only numbers other than 0 or where a number fits stay numbers.
+        // Dates and fractions stay text. A bare 0 becomes a number, which a duration refuses: it must be "0" in quotes.
         .filter(|value| !value.is_datetime() && !value.is_float())
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-/// Checks the relations between settings; [`parse`] does it already.
+/// Checks the relations between settings. [`parse`] calls it.
 ///
 /// # Errors
 /// Names the first relation that does not hold.

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A share between 0 and 1, kept in millionths so that settings can be compared.
+/// A share between 0 and 1, stored in millionths so that settings can be compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Ratio(u32);
 
 const WHOLE: f64 = 1_000_000.0;
 
 impl Ratio {
-    /// Returns a share in percent; above 100 it is 100.
+    /// Returns a percentage as a share; above 100 it is 1.
     #[must_use]
     pub const fn percent(percent: u32) -> Self {
         Self(if percent > 100 {
@@ -28,14 +28,14 @@ impl Ratio {
     }
 
     fn of(share: f64) -> Option<Self> {
-        // In range, so the conversion is exact enough.
+        // The share is in range, so the conversion loses nothing that matters.
         (0.0..=1.0)
             .contains(&share)
             .then(|| Self((share * WHOLE).round() as u32))
     }
 }
 
-/// As it is written in the settings.
+/// Formats the share as it is written in the settings.
 impl fmt::Debug for Ratio {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.get())
@@ -44,7 +44,7 @@ impl fmt::Debug for Ratio {
 
 impl<'de> Deserialize<'de> for Ratio {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// As TOML has it, or as the text of an environment variable.
+        /// A share as a TOML number, or as the text of an environment variable.
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {

@@ -1,11 +1,11 @@
-//! URLs of stores: the refusal of a kind this build does not have, and showing one without its password.
+//! URLs of stores: the refusal of unsupported kinds, and hiding passwords.
 
 use url::Url;
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Returns a failure that names the setting, the scheme found (never the rest of the URL, which may hold a password), and what
-/// is supported.
+/// Returns a failure that names the setting, the scheme found and the supported schemes. It never contains
+/// the rest of the URL, which may hold a password.
 pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Failure {
     let found = match url.split_once(':') {
         Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') => {
@@ -20,7 +20,7 @@ pub(crate) fn unsupported_url(setting: &str, url: &str, supported: &str) -> Fail
     )
 }
 
-/// Returns a store's URL as it may be shown: a password in it is replaced by `***`.
+/// Returns a store's URL for display, with its password replaced by `***`.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let hidden = |mut parsed: Url| {
@@ -32,7 +32,8 @@ pub fn without_password(url: &str) -> String {
         }
         Some(parsed.to_string())
     };
-    // What is no URL may be a secret that was put here by mistake; what names no host holds no password.
+    // Text that is not a URL may be a misplaced secret. A URL without a host and without `@` holds no
+    // password.
     match Url::parse(url) {
         Ok(parsed) if parsed.has_host() => hidden(parsed).unwrap_or_else(|| "***".to_owned()),
         Ok(_) if !url.contains('@') => url.to_owned(),
