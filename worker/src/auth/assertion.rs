@@ -1,5 +1,5 @@
-//! A signed statement of the application, for token endpoints: RFC 7523 with PS256 and the certificate's SHA-256
-//! thumbprint, as Entra documents it for certificate credentials.
+//! The signed assertion that proves the application to a token endpoint: RFC 7523 with PS256 and the
+//! certificate's SHA-256 thumbprint, as Entra documents it for certificate credentials.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -13,13 +13,13 @@ use serde_json::json;
 use url::Url;
 use uuid::Uuid;
 
-/// An assertion is good for this long, in seconds. Entra recommends 5 to 10 minutes.
+/// Lifetime of an assertion, in seconds. Entra recommends 5 to 10 minutes.
 const LIFETIME: i64 = 600;
 
-/// It is dated back by this many seconds, for endpoints whose clock is behind ours.
+/// Seconds by which `nbf` is dated back, for endpoints whose clock is behind ours.
 const BACKDATED: i64 = 60;
 
-/// What of the pair cannot be used, and why.
+/// The unusable part of a key pair, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyError {
     /// The private key.
@@ -28,7 +28,7 @@ pub(super) enum KeyError {
     Certificate(String),
 }
 
-/// The assertion as a compact JWT.
+/// Returns the assertion as a compact JWT.
 pub(super) fn sign(
     token_url: &Url,
     client_id: &str,
@@ -41,7 +41,7 @@ pub(super) fn sign(
             KeyError::Certificate("it holds no certificate in PEM (BEGIN CERTIFICATE)".to_owned())
         })?;
     let key = key_pair(private_key)?;
-    // A certificate holds the public key's DER as it is (RFC 3279, section 2.3.1).
+    // A certificate contains the public key's DER unchanged (RFC 3279, section 2.3.1).
     let public = key.public().as_ref();
     if !certificate.windows(public.len()).any(|window| window == public) {
         return Err(KeyError::Certificate(
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Made for these tests; nothing trusts it.
+    /// Made for these tests; no system trusts it.
     const KEY: &str = include_str!("fixtures/test-key.pem");
 
     fn certificate(key: &KeyPair) -> SecretString {
@@ -161,7 +161,7 @@ mod tests {
                 &BASE64.decode(signature).unwrap(),
             )
             .unwrap();
-        // Every assertion has an id of its own, or an endpoint could take the second for a replay.
+        // Every assertion has its own id; otherwise an endpoint could take the second for a replay.
         let again = sign(&url(), "app-1", &key, &certificate, now).unwrap();
         let again = part(again.expose_secret().split('.').nth(1).unwrap());
         assert_ne!(again["jti"], claims_read["jti"]);

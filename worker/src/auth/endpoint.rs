@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749, section 4.4): what is sent, and what its answers mean.
+//! The token endpoint (RFC 6749, section 4.4): its requests and the meaning of its answers.
 
 use crate::http::header::HeaderMap;
 use bytes::Bytes;
@@ -12,19 +12,19 @@ use url::form_urlencoded::Serializer;
 use super::token::Token;
 use crate::http::{host_of, retry_after, secret_header};
 
-/// Largest answer that is looked at, in bytes. Tokens with many roles reach some 10 KiB.
+/// Bytes of the largest answer that is read. Tokens with many roles reach some 10 KiB.
 const MAXIMUM_BYTES: usize = 256 * 1024;
 
-/// So much of an endpoint's error text is shown, in characters.
+/// Characters of an endpoint's error text that are shown.
 const SHOWN: usize = 200;
 
-/// The life of a token whose answer names none (RFC 6749 only recommends it), in seconds.
+/// Lifetime in seconds of a token whose answer names none (RFC 6749 only recommends naming it).
 const DEFAULT_LIFE: i64 = 300;
 
-/// A token is not kept longer than this, in seconds, whatever the endpoint says.
+/// Longest lifetime of a token in seconds, whatever the endpoint says.
 const LONGEST_LIFE: i64 = 24 * 3600;
 
-/// How the application proves who it is.
+/// How the application proves its identity.
 pub(super) enum Proof {
     /// `client_secret`.
     Secret(SecretString),
@@ -40,7 +40,7 @@ impl Proof {
     }
 }
 
-/// The request's body.
+/// Returns the request's body.
 pub(super) fn form(client_id: &str, scope: &str, proof: &Proof) -> Bytes {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "client_credentials")
@@ -58,7 +58,7 @@ pub(super) fn form(client_id: &str, scope: &str, proof: &Proof) -> Bytes {
     Bytes::from(form.finish())
 }
 
-// No `Debug`: it holds the token.
+// No `Debug`: the value contains the token.
 #[derive(Deserialize)]
 struct Granted {
     token_type: String,
@@ -80,7 +80,7 @@ impl Seconds {
             Self::Number(number) => *number,
             Self::Text(text) => text.trim().parse().ok()?,
         };
-        // Beyond the bounds the conversion saturates; the life is bounded afterwards.
+        // Out of bounds the conversion saturates; the lifetime is bounded afterwards.
         (seconds >= 1.0).then_some(seconds as i64)
     }
 }
@@ -91,7 +91,7 @@ struct Refused {
     error_description: Option<String>,
 }
 
-/// Reads an answer of the endpoint that came at `now`.
+/// Reads an answer of the endpoint that arrived at `now`.
 pub(super) fn read(
     url: &Url,
     status: u16,
@@ -149,7 +149,7 @@ fn granted(body: &[u8], now: Timestamp) -> Option<Token> {
     })
 }
 
-/// The endpoint's own words in one line, cut, and without what we sent it in confidence.
+/// Returns the endpoint's own words as one line, cut to [`SHOWN`] characters and without our secret.
 fn shown(refused: &Refused, proof: &Proof) -> String {
     let description = refused.error_description.as_deref().unwrap_or_default();
     let words = format!("{} {description}", refused.error);

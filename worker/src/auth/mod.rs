@@ -1,4 +1,4 @@
-//! Proving who tasksync is: Basic, and OAuth 2.0 client credentials with a secret or a certificate.
+//! Signing in: Basic, and OAuth 2.0 client credentials with a secret or a certificate.
 
 mod assertion;
 mod endpoint;
@@ -27,11 +27,11 @@ use endpoint::Proof;
 use secret::{Secrets, unavailable};
 use token::{Step, Token, TokenState};
 
-/// A token endpoint has this long to answer.
+/// Timeout of a request to a token endpoint.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Most applications whose tokens are kept. Beyond that the token that expires first goes, and is asked for again when
-/// it is needed.
+/// Applications whose tokens are kept. Beyond this number the token that expires first is dropped, and
+/// requested again when it is needed.
 const MAXIMUM_APPLICATIONS: usize = 10_000;
 
 /// Makes `Authorization` headers; keeps tokens until shortly before they expire. Cheap to clone; clones share tokens.
@@ -52,14 +52,14 @@ struct Shared {
 #[derive(Default)]
 struct Application {
     state: Mutex<TokenState>,
-    /// Held by the one caller who asks the endpoint.
+    /// Held by the one caller that asks the endpoint.
     asking: tokio::sync::Mutex<()>,
-    /// The last signed proof that was sent; it is valid for some minutes.
+    /// The last signed assertion that was sent; it is valid for some minutes.
     assertion: Mutex<Option<SecretString>>,
 }
 
 impl Application {
-    /// Remembers what a server may repeat.
+    /// Remembers an assertion, because a server may repeat it.
     fn keep(&self, proof: &Proof) {
         if let Proof::Assertion(assertion) = proof {
             *self.assertion() = Some(assertion.clone());
@@ -75,7 +75,7 @@ impl Application {
     }
 }
 
-/// Credentials that need a token, taken apart.
+/// Credentials that need a token, in parts.
 struct Grant<'c> {
     token_url: &'c Url,
     client_id: &'c str,
@@ -124,8 +124,8 @@ impl<'c> Grant<'c> {
         }
     }
 
-    /// What tells one application's token from another's: everything, the names of its secrets included, so that nobody
-    /// gets a token by knowing an application's id only.
+    /// Returns the key under which the application's token is kept. It contains everything, including the
+    /// names of the secrets, so that no tenant obtains a token by knowing only an application's id.
     fn name(&self) -> String {
         let key = match self.key {
             Key::Secret(secret) => secret.to_string(),
@@ -139,13 +139,14 @@ impl<'c> Grant<'c> {
 }
 
 impl Authenticator {
-    /// An authenticator that calls token endpoints through `http`.
+    /// Returns an authenticator that calls token endpoints through `http`.
     #[must_use]
     pub fn new(http: Http) -> Self {
         Self::with(http, None)
     }
 
-    /// The same, whose endpoints' pauses are kept with those of other servers: shown to the operator, who may end them.
+    /// As [`Self::new`], with the endpoints' pauses kept beside those of other servers, where the operator
+    /// sees them and may end them.
     #[must_use]
     pub fn with_pauses_in(http: Http, servers: Servers) -> Self {
         Self::with(http, Some(servers))
@@ -162,13 +163,15 @@ impl Authenticator {
         }
     }
 
-    /// The `Authorization` header for these credentials. However many calls need a token at once, one request is made.
+    /// Returns the `Authorization` header for these credentials. One request is made, however many calls need
+    /// a token at the same time.
     ///
     /// # Errors
-    /// - `SecretUnavailable`, `TokenRefused`, `AddressRefused`: tenant-permanent.
-    /// - `TokenUnreachable`: transient, or throttled when the endpoint asks for a pause.
+    /// - `SecretUnavailable`, `TokenRefused`, `AddressRefused`: permanent for the tenant.
+    /// - `TokenUnreachable`: transient, or throttled if the endpoint asks for a pause.
     ///
-    /// A failure is told again for a while (2 s to 1 min, or the named pause) before the endpoint is asked anew.
+    /// A failure is repeated for a while (2 s to 1 min, or the named pause) before the endpoint is asked
+    /// again.
     pub async fn header(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
         match Grant::of(credentials) {
             Some(grant) => self.token(&grant).await,
@@ -176,8 +179,9 @@ impl Authenticator {
         }
     }
 
-    /// Forgets a token that a server refused, so that the next call asks for a new one. `false` when trying again makes
-    /// no sense: the token is fresh (at most one replacement a minute), or Basic credentials are still the same.
+    /// Forgets a token that a server refused, so that the next call asks for a new one. Returns `false` if
+    /// another attempt makes no sense: the token is fresh (it is replaced at most once a minute), or Basic
+    /// credentials are unchanged.
     pub async fn renew(&self, credentials: &Credentials) -> bool {
         let now = self.now();
         match (Grant::of(credentials), credentials) {
@@ -187,8 +191,9 @@ impl Authenticator {
         }
     }
 
-    /// The text without the secrets of these credentials, in whatever form a server repeated them: the password, the
-    /// header it is sent in, the application's secret, its token, its last assertion, and the secrets `given` by the server.
+    /// Returns the text without the secrets of these credentials, in any form in which a server may repeat
+    /// them: the password, the header in which it is sent, the application's secret, its token, its last
+    /// assertion, and the secrets `given` by the server.
     #[must_use]
     pub fn hide_secrets(&self, credentials: &Credentials, given: &[SecretString], text: String) -> String {
         if text.is_empty() {
@@ -269,7 +274,7 @@ impl Authenticator {
             },
             Step::Obtain => application.asking.lock().await,
         };
-        // Whoever asked before may have brought the answer for all.
+        // The previous caller may have obtained the token for all.
         match self.step(&application, limits) {
             Step::Use(header) => return Ok(header),
             Step::Fail(failure) => return Err(failure),
@@ -300,7 +305,8 @@ impl Authenticator {
         recorded
     }
 
-    /// What to do now. Whether the endpoint is paused is what all workers know, where that is known here.
+    /// Returns what to do now. If the pauses are shared, the endpoint's pause is the one that all workers
+    /// know.
     fn step(&self, application: &Application, limits: Option<&ServerLimits>) -> Step {
         let now = self.now();
         let mut state = application.state();
@@ -395,8 +401,8 @@ impl Authenticator {
     }
 }
 
-/// Removes every application without a good token that nobody is using, and if there is none, the one whose token
-/// expires first.
+/// Removes every application that has no valid token and is not in use. If there is none, removes the one
+/// whose token expires first.
 fn make_room(applications: &mut HashMap<String, Arc<Application>>, now: Timestamp) {
     let before = applications.len();
     let in_use = |application: &Arc<Application>| Arc::strong_count(application) > 1;
@@ -462,13 +468,13 @@ mod tests {
             let applications = authenticator.shared.applications.lock().unwrap();
             (applications.len(), applications.contains_key(name))
         };
-        // All tokens are good: the one that expires first goes.
+        // All tokens are valid: the one that expires first is removed.
         fill(1);
         let used = authenticator.application(&grant, now);
         assert_eq!(names("0"), (MAXIMUM_APPLICATIONS, false));
         assert!(names("1").1);
         assert!(Arc::ptr_eq(&used, &authenticator.application(&grant, now)));
-        // All have expired: all go, but for one that is in use.
+        // All have expired: all are removed except one that is in use.
         fill(-1);
         let held = Arc::clone(&authenticator.shared.applications.lock().unwrap()["7"]);
         authenticator.application(&grant, now);

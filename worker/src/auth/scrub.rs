@@ -1,28 +1,29 @@
-//! Texts of servers without the secrets that were sent to them. A server, or a proxy in front of it, may repeat in its
-//! error page what it received.
+//! Removing secrets from servers' texts. A server, or a proxy in front of it, may repeat in its error page
+//! what it received.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use url::form_urlencoded::byte_serialize;
 
-/// What stands in place of a secret.
+/// The text shown in place of a secret.
 const HIDDEN: &str = "[secret]";
 
-/// Stands in place of a secret while others are looked for, so that no secret is found in [`HIDDEN`].
+/// Marks a found secret while others are searched for, so that none is found inside [`HIDDEN`].
 const MARK: &str = "\0";
 
-/// A text that was cut may end within a secret; this many characters of one at its end are hidden too.
+/// Characters of a secret at the end of a text that are hidden, too: a text that was cut may end within a
+/// secret.
 const SHORTEST_PART: usize = 4;
 
-/// Returns the text with every secret hidden, in each form a server may repeat it in: as it is, in base64, URL-encoded, as
-/// HTML and as JSON.
+/// Returns the text with every secret hidden, in each form in which a server may repeat it: as it is, in
+/// base64, URL-encoded, as HTML and as JSON.
 pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
     let mut forms: Vec<String> = secrets
         .iter()
         .filter(|secret| !secret.is_empty())
         .flat_map(|secret| forms(secret))
         .collect();
-    // The longest first: a short form may be a part of a longer one.
+    // The longest first: a short form may be part of a longer one.
     forms.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
     forms.dedup();
     for form in &forms {
@@ -30,7 +31,7 @@ pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
             text = text.replace(form.as_str(), MARK);
         }
     }
-    // A text may be put together from several that were cut.
+    // The text may consist of several texts that were cut.
     let mut parts: Vec<String> = text.split_inclusive('…').map(str::to_owned).collect();
     for part in &mut parts {
         for form in &forms {
@@ -61,7 +62,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// Hides the beginning of `form` at the end of the text, behind which only the marks of a cut stand.
+/// Hides the beginning of `form` at the end of the text, where only the marks of a cut may follow.
 fn hide_cut_end(text: &mut String, form: &str) {
     let kept = text.trim_end_matches(['…', '"', '.', ' ', ')']).len();
     let (head, tail) = text.split_at(kept);

@@ -1,5 +1,5 @@
-//! Secrets are read where they are used, so that a rotation works without a restart. Values are held in types that are
-//! wiped when dropped and never printed.
+//! Reading secrets. They are read when they are used, so that a rotation needs no restart. Their values are
+//! held in types that are wiped when dropped and never printed.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -12,16 +12,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::registry::SecretRef;
 
-/// Largest secret file, in bytes. A private key with its chain has about 8 KiB.
+/// Bytes of the largest secret file. A private key with its chain has about 8 KiB.
 const MAXIMUM_BYTES: u64 = 64 * 1024;
 
-/// A file is read again after this time even when it looks unchanged.
+/// Time after which a file is read again even if it looks unchanged.
 const MAXIMUM_AGE: SignedDuration = SignedDuration::from_secs(60);
 
-/// Most files kept in memory; beyond that all are forgotten and read anew.
+/// Files kept in memory. Beyond this number all are forgotten and read again.
 const MAXIMUM_FILES: usize = 10_000;
 
-/// What tells one version of a file from the next.
+/// What distinguishes one version of a file from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     modified: Option<SystemTime>,
@@ -34,14 +34,14 @@ struct Kept {
     secret: SecretString,
 }
 
-/// Reads secrets; keeps files until they change or for a minute.
+/// Reads secrets. Keeps a file's content until the file changes, at most for a minute.
 #[derive(Default)]
 pub(super) struct Secrets {
     files: Mutex<HashMap<PathBuf, Kept>>,
 }
 
 impl Secrets {
-    /// The secret's value now.
+    /// Returns the secret's present value.
     ///
     /// # Errors
     /// `SecretUnavailable`, with the name of the secret and never its value.
@@ -60,7 +60,7 @@ impl Secrets {
         secret.map_err(|reason| unavailable(reference, &reason))
     }
 
-    /// Forgets a secret that a server refused. `true` when there is another value now.
+    /// Forgets a secret that a server refused. Returns `true` if its value is now another.
     pub(super) fn renew(&self, reference: &SecretRef, now: Timestamp) -> bool {
         let SecretRef::File(path) = reference else {
             return false;
@@ -123,7 +123,7 @@ impl Secrets {
     }
 }
 
-/// The failure for a secret that cannot be used.
+/// Returns the failure for a secret that cannot be used.
 pub(super) fn unavailable(reference: &SecretRef, reason: &str) -> Failure {
     Failure::new(
         ErrorClass::Refused,
@@ -169,10 +169,10 @@ mod tests {
         let secrets = Secrets::default();
         std::fs::write(&path, "first\r\n").unwrap();
         assert_eq!(value(&secrets, &reference, 0), "first");
-        // Another length.
+        // The file has another length.
         std::fs::write(&path, " second \n\n").unwrap();
         assert_eq!(value(&secrets, &reference, 1), " second \n");
-        // The same length and time: found after a minute.
+        // The file has the same length and time: the change is found after a minute.
         let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
         std::fs::write(&path, " SECOND \n\n").unwrap();
         std::fs::File::options()

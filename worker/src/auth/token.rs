@@ -1,5 +1,5 @@
-//! One application's token: when it is used, renewed, or not asked for again yet. Values in, decisions out; nothing here
-//! waits or calls anybody.
+//! One application's token: when it is used, renewed, or not requested again yet. Pure: nothing here waits or
+//! does I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +8,27 @@ use crate::http::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{ErrorClass, Failure};
 
-/// A token is renewed when less than this is left, or …
+/// Remaining lifetime below which a token is renewed, or …
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 
-/// … after this part of its life when that is later, so that short-lived tokens are not renewed all the time.
+/// … the percentage of its lifetime after which it is renewed, whichever is later, so that short-lived tokens
+/// are not renewed all the time.
 const RENEW_AFTER_PERCENT: i32 = 80;
 
-/// In its last seconds a token is not used: it could expire on its way.
+/// Last part of its lifetime in which a token is not used: it could expire on its way.
 const UNUSED_END: SignedDuration = SignedDuration::from_secs(10);
 
-/// A token that a server refused is replaced at most this often: a server that refuses everything must not make us
-/// hammer the token endpoint.
+/// Shortest time between two replacements of a token that servers refuse. A server that refuses everything must not
+/// make us flood the token endpoint.
 const REPLACE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 
-/// A refusal this soon after a replacement may belong to a call that was still under way with the old token.
+/// Time after a replacement in which a refusal may belong to a call with the old token.
 const UNDER_WAY: SignedDuration = SignedDuration::from_secs(30);
 
-/// The endpoint is not asked again for this long after it refused the application.
+/// Pause after the endpoint refused the application.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// The first pause after a failure that may pass; doubled with each further one …
+/// First pause after a transient failure; each further one doubles it, …
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
 /// … up to this.
@@ -55,13 +56,13 @@ impl Token {
 
 /// What to do for a call that needs a token.
 pub(super) enum Step {
-    /// Use this one.
+    /// Use this token.
     Use(HeaderValue),
-    /// One caller asks for a new one; the others use this one meanwhile.
+    /// One caller asks for a new token; the others use this one meanwhile.
     Renew(HeaderValue),
-    /// There is none: ask, and let the others wait for the answer.
+    /// There is no token: one caller asks, and the others wait for the answer.
     Obtain,
-    /// Asking failed a moment ago; do not ask again yet.
+    /// A request failed recently; do not ask again yet.
     Fail(Failure),
 }
 
@@ -71,18 +72,18 @@ struct Failed {
     pause: Duration,
 }
 
-/// What is known about one application's token.
+/// The state of one application's token.
 #[derive(Default)]
 pub(super) struct TokenState {
     token: Option<Arc<Token>>,
-    /// Whether the token stands in for an earlier one, which may still be under way.
+    /// Whether the token replaced an earlier one, with which calls may still be in flight.
     follows: bool,
     failed: Option<Failed>,
     failures: u32,
 }
 
 impl TokenState {
-    /// What to do now.
+    /// Returns what to do now.
     pub(super) fn step(&self, now: Timestamp) -> Step {
         let usable = self.token.as_ref().filter(|token| token.usable(now));
         match (usable, self.pausing(now)) {
@@ -93,10 +94,11 @@ impl TokenState {
         }
     }
 
-    /// The last failure, while its pause lasts; a pause named by the endpoint is given with what is left of it.
+    /// Returns the last failure while its pause lasts. For a pause that the endpoint named, the failure has
+    /// the rest of it.
     fn pausing(&self, now: Timestamp) -> Option<Failure> {
         let failed = self.failed.as_ref()?;
-        // When the clock was set back the pause is over, rather than of unknown length.
+        // If the clock was set back, the pause counts as over rather than as of unknown length.
         let passed = Duration::try_from(failed.at.duration_until(now)).ok()?;
         let left = failed.pause.checked_sub(passed).filter(|left| !left.is_zero())?;
         let mut failure = failed.failure.clone();
@@ -106,8 +108,8 @@ impl TokenState {
         Some(failure)
     }
 
-    /// Keeps the endpoint's answer, and says what the caller gets: the new token, the old one while it lasts and the
-    /// failure may pass, or the failure.
+    /// Records the endpoint's answer and returns the caller's result: the new token; the old one, if it is
+    /// still valid and the failure is transient; or the failure.
     pub(super) fn record(
         &mut self,
         result: Result<Token, Failure>,
@@ -153,7 +155,7 @@ impl TokenState {
         }
     }
 
-    /// What is left of a pause that the endpoint asked for.
+    /// Returns the rest of a pause that the endpoint asked for.
     pub(super) fn pause_asked_for(&self, now: Timestamp) -> Option<Duration> {
         match self.pausing(now)?.class {
             ErrorClass::Throttled { retry_after } => retry_after,
@@ -166,13 +168,15 @@ impl TokenState {
         }
     }
 
-    /// A pause that the endpoint asked for is over, because it was ended. Other failures keep theirs.
+    /// Ends a pause that the endpoint asked for, because the operator ended it. Pauses after other failures
+    /// stay.
     pub(super) fn end_pause(&mut self) {
         self.failed
             .take_if(|failed| matches!(failed.failure.class, ErrorClass::Throttled { .. }));
     }
 
-    /// A server refused the token. `true` when trying again makes sense: a new token will be, or was just, obtained.
+    /// Records that a server refused the token. Returns `true` if another attempt makes sense: a new token
+    /// will be requested, or was just obtained.
     pub(super) fn refused(&mut self, now: Timestamp) -> bool {
         let Some(token) = &self.token else {
             return true;
@@ -187,7 +191,7 @@ impl TokenState {
         }
     }
 
-    /// Until when the token is good for; `None` when there is none.
+    /// Returns when the token expires; `None` if there is none.
     pub(super) fn expires(&self) -> Option<Timestamp> {
         self.token.as_ref().map(|token| token.expires)
     }
@@ -233,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_token_is_used_then_renewed_then_dropped() {
-        // Life in seconds, time, what happens.
+        // Lifetime in seconds, time, expected step.
         let table = [
             (3600, 0, "use"),
             (3600, 3299, "use"),
@@ -310,13 +314,13 @@ mod tests {
         assert!(state.refused(at(60)), "others who were refused try again, too");
         assert_eq!(name(&state.step(at(60))), "obtain");
         state.record(Ok(token("second", 61, 3600)), at(61)).unwrap();
-        // Calls that were under way with the first token.
+        // Calls that were in flight with the first token.
         assert!(state.refused(at(62)));
         let Step::Use(header) = state.step(at(62)) else {
             panic!("the new token was forgotten")
         };
         assert_eq!(header, "second");
-        // Nobody can have used the first any more.
+        // No call can have used the first token any more.
         assert!(!state.refused(at(100)));
         assert!(state.refused(at(121)));
     }

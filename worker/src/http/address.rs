@@ -1,11 +1,12 @@
-//! Which addresses tasksync connects to. Tenants write URLs, so a URL may try to reach into the operator's network.
+//! The rules for addresses to which tasksync connects. Tenants write URLs, so a URL may try to reach into the
+//! operator's network.
 //!
 //! The rules, in this order:
 //! 1. A cloud's metadata address is never connected to, however it is written.
 //! 2. An address inside `outbound.allowed_networks` is connected to.
 //! 3. Every private, reserved or special address is refused; the rest of the internet is connected to.
 //!
-//! An IPv6 address that carries an IPv4 address is judged by what the packet will reach.
+//! An IPv6 address that contains an IPv4 address is judged by the address that the packet reaches.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +35,7 @@ pub enum NetworkError {
         /// 32 for IPv4, 128 for IPv6.
         maximum: u8,
     },
-    /// Bits after the prefix are set, so that it is not clear what was meant.
+    /// Bits after the prefix are set, so it is unclear which network is meant.
     #[error("\"{text}\" has bits set after its prefix; did you mean {meant}?")]
     HostBits {
         /// What was written.
@@ -42,7 +43,8 @@ pub enum NetworkError {
         /// The same with these bits cleared.
         meant: Network,
     },
-    /// An IPv4 network in IPv6 clothes would never match, because addresses are compared in their plain form.
+    /// An IPv4 network in its IPv6-mapped form would never match, because addresses are compared in their
+    /// plain form.
     #[error("\"{0}\" is an IPv4-mapped network; write it as an IPv4 network")]
     Mapped(String),
 }
@@ -63,7 +65,7 @@ impl Network {
         }
     }
 
-    /// Whether the address is in the network. IPv4 and IPv6 never match each other.
+    /// Returns whether the address is in the network. IPv4 and IPv6 never match each other.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
@@ -145,7 +147,8 @@ impl FromStr for Network {
     }
 }
 
-/// Where the clouds give out an instance's identity, or take orders from it. No tenant's server lives there.
+/// Addresses at which clouds serve an instance's identity or accept instructions. No tenant's server has one
+/// of them.
 const METADATA: &[IpAddr] = &[
     // EC2, Azure, Google, OpenStack, Oracle, DigitalOcean, Hetzner and others.
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
@@ -169,7 +172,7 @@ const METADATA: &[IpAddr] = &[
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
-/// The special-purpose registries of IANA (RFC 6890 and its successors), the more specific first.
+/// The special-purpose registries of IANA (RFC 6890 and its successors), the more specific networks first.
 const SPECIAL: &[(Network, &str)] = &[
     (Network::v4(0, 0, 0, 0, 8), "unspecified"),
     (Network::v4(10, 0, 0, 0, 8), "private"),
@@ -233,22 +236,22 @@ const SPECIAL: &[(Network, &str)] = &[
     (Network::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
 ];
 
-/// All IPv6 addresses given out so far.
+/// All IPv6 addresses that are assigned so far.
 const GLOBAL_UNICAST: Network = Network::v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 /// The well-known prefix of NAT64 (RFC 6052): the last 32 bits are an IPv4 address.
 const NAT64: Network = Network::v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
-/// Why an address is not connected to.
+/// Why tasksync does not connect to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// A cloud's metadata address: refused whatever the settings say.
     Metadata,
     /// Not an address of the public internet, and not in `outbound.allowed_networks`.
     Special {
-        /// What kind of address it is, as it stands in a sentence.
+        /// The kind of address, as a phrase for a sentence.
         kind: &'static str,
-        /// What would have to be allowed.
+        /// The address that would have to be allowed.
         address: IpAddr,
     },
 }
@@ -261,10 +264,10 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// Rules with these networks allowed in addition to the public internet.
+    /// Returns rules that allow these networks in addition to the public internet.
     ///
     /// # Errors
-    /// Names the entry that is not a network.
+    /// The error names the entry that is not a network.
     pub fn new(allowed_networks: &[String], allow_plain_http: bool) -> Result<Self, NetworkError> {
         Ok(Self {
             allowed: allowed_networks
@@ -275,10 +278,10 @@ impl AddressRules {
         })
     }
 
-    /// Whether this address may be connected to.
+    /// Checks that tasksync may connect to this address.
     ///
     /// # Errors
-    /// Says why not.
+    /// The reason why not.
     pub fn judge(&self, address: IpAddr) -> Result<(), Refusal> {
         let address = address.to_canonical();
         let embedded = match address {
@@ -314,8 +317,8 @@ impl AddressRules {
         }
     }
 
-    /// Checks what a URL says by itself: scheme, credentials, and the host when it is an IP address. A host name is
-    /// checked when it is resolved. The `url` crate has already turned decimal, octal, hexadecimal and shortened
+    /// Checks a URL itself: scheme, credentials, and the host if it is an IP address. A host name is checked
+    /// when it is resolved. The `url` crate has already converted decimal, octal, hexadecimal and shortened
     /// forms of IPv4 addresses into plain ones.
     ///
     /// # Errors
@@ -349,13 +352,14 @@ impl AddressRules {
             .map_err(|refusal| explain(&host, literal, refusal))
     }
 
-    /// Of the addresses a name resolved to, those that may be connected to, in the resolver's order.
+    /// Returns the addresses of a name that tasksync may connect to, in the resolver's order.
     ///
-    /// One metadata address refuses the whole answer: no honest name has one. Other refused addresses are left out, since
-    /// company names often carry tunnel or link-local addresses beside the one that is meant.
+    /// One metadata address refuses the whole answer: no legitimate name has one. Other refused addresses are
+    /// left out, because company names often have tunnel or link-local addresses beside the one that is
+    /// meant.
     ///
     /// # Errors
-    /// When none is left: why the first was refused.
+    /// If no address is left, the reason why the first was refused.
     pub fn choose(&self, host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
         let mut first = None;
         let mut chosen = Vec::new();
@@ -376,7 +380,7 @@ impl AddressRules {
     }
 }
 
-/// The refusal in words, with what to allow.
+/// Returns the refusal as text, with the network that would have to be allowed.
 fn explain(host: &str, found: IpAddr, refusal: Refusal) -> String {
     match refusal {
         Refusal::Metadata => format!(
@@ -400,7 +404,7 @@ fn explain(host: &str, found: IpAddr, refusal: Refusal) -> String {
     }
 }
 
-/// The IPv4 addresses that the known transition techniques would take out of this address.
+/// Returns the IPv4 addresses that the known transition techniques would extract from this address.
 fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
     let bits = address.to_bits();
     let at = |shift: u32| Ipv4Addr::from_bits(u32::try_from((bits >> shift) & 0xffff_ffff).unwrap_or(0));
@@ -411,12 +415,12 @@ fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
         [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
             [Some(last), None, None]
         }
-        // A local NAT64 prefix (RFC 8215) of 48 or 96 bits; RFC 6052 leaves bits 64 to 71 out.
+        // A local NAT64 prefix (RFC 8215) of 48 or 96 bits. RFC 6052 skips bits 64 to 71.
         [0x64, 0xff9b, 1, ..] => {
             let split = (at(48).to_bits() & 0xffff_0000) | (at(40).to_bits() & 0xffff);
             [Some(last), Some(Ipv4Addr::from_bits(split)), None]
         }
-        // Teredo: the server plain, the client inverted.
+        // Teredo: the server's address as it is, the client's inverted.
         [0x2001, 0, ..] => [Some(at(64)), Some(Ipv4Addr::from_bits(!last.to_bits())), None],
         // 6to4, and ISATAP inside of it.
         [0x2002, ..] => [
@@ -429,7 +433,8 @@ fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
     }
 }
 
-/// ISATAP (RFC 5214): the interface identifier is 0:5efe or 200:5efe and an IPv4 address.
+/// Returns whether this is an ISATAP address (RFC 5214): its interface identifier is 0:5efe or 200:5efe,
+/// followed by an IPv4 address.
 fn is_isatap(address: Ipv6Addr) -> bool {
     matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _])
 }

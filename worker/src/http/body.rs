@@ -1,5 +1,5 @@
-//! The body of an answer as it comes in: inflated here, so that a small answer cannot become a large one, and counted for
-//! as long as anybody holds it.
+//! The body of an answer while it is read. It is inflated here, so that a small answer cannot become an
+//! unbounded one, and a large body counts against the room in memory until its last holder drops it.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -9,26 +9,27 @@ use flate2::write::MultiGzDecoder;
 
 use super::room::{Place, Room};
 
-/// An answer may inflate to this many times what was sent, …
+/// The largest ratio of inflated to sent bytes, …
 pub(super) const MOST_INFLATED: usize = 100;
 
-/// … beyond its first bytes, which may come from nothing.
+/// … after these bytes, which any answer may have.
 const FREELY_INFLATED: usize = 64 * 1024;
 
-/// An answer with more bytes than this needs room among the large ones: enough for the largest, until its length is known.
+/// Bytes of an answer above which it needs room among the large answers. It takes room for the largest answer
+/// until its length is known.
 const LARGE: usize = 1024 * 1024;
 
-/// Compressed bytes inflated before the limits are looked at again.
+/// Compressed bytes that are inflated before the limits are checked again.
 const PIECE: usize = 4 * 1024;
 
-/// Why a body is not read to its end.
+/// Why reading a body was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It is larger than an answer may be.
+    /// It is larger than `limit`.
     TooLarge,
     /// It inflates to more than [`MOST_INFLATED`] times what was sent.
     Inflates,
-    /// It is no gzip.
+    /// It is not gzip.
     Malformed,
 }
 
@@ -47,7 +48,7 @@ enum Content {
     Gzip(Box<MultiGzDecoder<Bounded>>),
 }
 
-/// Takes at most `allowed` bytes.
+/// A buffer that accepts at most `allowed` bytes.
 #[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
@@ -69,7 +70,7 @@ impl io::Write for Bounded {
 }
 
 impl Body {
-    /// An empty body of at most `limit` bytes, whose room is counted for `payer`.
+    /// Returns an empty body of at most `limit` bytes, whose room counts for `payer`.
     pub(super) fn new(gzip: bool, limit: usize, room: Room, payer: Arc<str>) -> Self {
         let content = if gzip {
             Content::Gzip(Box::new(MultiGzDecoder::new(Bounded::default())))
@@ -86,7 +87,7 @@ impl Body {
         }
     }
 
-    /// Adds what came next. A body that becomes large waits here for room.
+    /// Adds the next bytes. A body that becomes large waits here for room.
     pub(super) async fn add(&mut self, chunk: &[u8]) -> Result<(), Refused> {
         for piece in chunk.chunks(PIECE) {
             self.sent = self.sent.saturating_add(piece.len());
@@ -121,11 +122,11 @@ impl Body {
         }
     }
 
-    /// The whole body. It keeps as much room as it takes until nobody holds it any more.
+    /// Returns the whole body. A large one keeps its room until its last holder drops it.
     pub(super) fn finish(self) -> Result<Bytes, Refused> {
         let mut bytes = match self.content {
             Content::Plain(bounded) => bounded.bytes,
-            // An empty body, as to a write without answer, is announced as gzip by some servers.
+            // Some servers announce an empty body as gzip, for example in the answer to a write.
             Content::Gzip(_) if self.sent == 0 => Vec::new(),
             Content::Gzip(decoder) => decoder.finish().map_err(|_| Refused::Malformed)?.bytes,
         };

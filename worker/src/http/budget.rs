@@ -1,4 +1,4 @@
-//! How many bytes a piece of work may be sent in all.
+//! A budget of bytes for all answers to one piece of work.
 
 use std::cell::Cell;
 
@@ -6,12 +6,12 @@ tokio::task_local! {
     static LEFT: Cell<usize>;
 }
 
-/// Runs `work`, whose answers may have `bytes` bytes together. Tasks that it spawns have no budget.
+/// Runs `work`, whose answers may have `bytes` bytes in total. Tasks that it spawns have no budget.
 pub(crate) async fn of_bytes<F: Future>(bytes: usize, work: F) -> F::Output {
     LEFT.scope(Cell::new(bytes), work).await
 }
 
-/// Takes `bytes` from what is left; whether that was enough. Work without a budget may be sent anything.
+/// Takes `bytes` from the budget. Returns whether enough was left. Work without a budget has no limit.
 pub(super) fn take(bytes: usize) -> bool {
     LEFT.try_with(|left| match left.get().checked_sub(bytes) {
         Some(rest) => {
@@ -23,7 +23,7 @@ pub(super) fn take(bytes: usize) -> bool {
     .unwrap_or(true)
 }
 
-/// Returns the bytes that the current sync may still be sent; `None` outside a sync.
+/// Returns the bytes left in the current budget; `None` outside a budget.
 #[cfg(test)]
 pub(crate) fn left() -> Option<usize> {
     LEFT.try_with(Cell::get).ok()
@@ -93,9 +93,9 @@ mod tests {
             "{}",
             failure.detail
         );
-        // A write was carried out, whatever its answer is too long for.
+        // The write was carried out even though its answer is too long.
         assert!(error.may_have_happened());
-        // The next piece of work is free of it.
+        // Later work has no budget.
         assert_eq!(http.send(call).await.unwrap().body.len(), 600);
         serving.abort();
     }

@@ -20,25 +20,25 @@ use super::resolver::{CheckedResolver, Lookup, SystemLookup};
 use super::room::Room;
 use super::{Answer, Call, CallError, host_of};
 
-/// Connections are thrown away at most this often, whatever servers do.
+/// Shortest time between two replacements of all connections, whatever servers do.
 const DISTRUST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// Unused connections are closed after this time, before the two minutes after which IIS closes them: a request on a
-/// connection that the server is just closing has an unknown outcome.
+/// Time after which an unused connection is closed. IIS closes them after two minutes; a request on a
+/// connection that the server is closing has an unknown outcome.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
-/// Most header lines of one answer; their size is bounded by the client's read buffer (about 400 KiB).
+/// Header lines of one answer. The client's read buffer (about 400 KiB) bounds their size.
 const HEADER_LINES: usize = 100;
 
 /// The process's one HTTP client. Cheap to clone; clones share connections.
 ///
-/// - Only addresses the operator's rules allow are connected to ([`AddressRules`]).
-/// - Proxies named in the environment (`HTTPS_PROXY` and the like) are ignored: a proxy would resolve names itself and
-///   so undo these rules.
-/// - Redirects are answers, never followed. Nothing is sent twice, except on a connection that broke before the first
-///   byte was written.
-/// - gzip is inflated, to at most 100 times what was sent; the limit of an answer counts inflated bytes.
-/// - Large answers wait for room, so that all together fit into memory.
+/// - It connects only to addresses that the operator's rules allow ([`AddressRules`]).
+/// - It ignores proxies named in the environment (`HTTPS_PROXY` and the like): a proxy would resolve names
+///   itself and so bypass these rules.
+/// - It returns redirects as answers and never follows them. It sends nothing twice, except on a connection
+///   that broke before the first byte was written.
+/// - It inflates gzip to at most 100 times what was sent. The limit of an answer counts inflated bytes.
+/// - Large answers wait for room, so that all of them together fit into memory.
 #[derive(Clone)]
 pub struct Http {
     shared: Arc<Shared>,
@@ -66,24 +66,24 @@ struct Current {
 pub struct HttpSetupError(String);
 
 impl Http {
-    /// Makes the client; reads trust anchors and allowed networks once.
+    /// Makes the client. Trust anchors and allowed networks are read once.
     ///
     /// # Errors
-    /// Names the setting that cannot be used.
+    /// The error names the setting that cannot be used.
     pub fn new(settings: OutboundSettings, clock: SharedClock) -> Result<Self, HttpSetupError> {
         Self::with_lookup(settings, clock, Arc::new(SystemLookup::default()))
     }
 
-    /// The same with another way to look up host names.
+    /// As [`Self::new`], with another way to look up host names.
     ///
     /// # Errors
-    /// Names the setting that cannot be used.
+    /// The error names the setting that cannot be used.
     pub fn with_lookup(
         settings: OutboundSettings,
         clock: SharedClock,
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, HttpSetupError> {
-        // A second installation is refused; whichever was first serves.
+        // A second installation fails; the first one stays in effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let rules = AddressRules::new(&settings.allowed_networks, settings.allow_plain_http)
             .map_err(|error| HttpSetupError(format!("outbound.allowed_networks: {error}")))?;
@@ -108,23 +108,23 @@ impl Http {
         })
     }
 
-    /// The clock that calls are measured with.
+    /// Returns the clock with which calls are measured.
     #[must_use]
     pub fn clock(&self) -> &SharedClock {
         &self.shared.clock
     }
 
-    /// The rules for addresses, for checks before anything is sent.
+    /// Returns the rules for addresses, for checks before anything is sent.
     #[must_use]
     pub fn rules(&self) -> &AddressRules {
         &self.shared.rules
     }
 
-    /// To be called when an answer did not belong to its request: no connection in use so far serves another request.
-    /// Requests under way finish on theirs.
+    /// Marks all present connections as untrusted, after an answer that did not belong to its request. They
+    /// serve no further request; requests in flight finish on theirs.
     ///
-    /// `true` when that happened at once. At most one exchange of connections takes place in 10 seconds; asked for sooner,
-    /// it is kept in mind and done before the first request after that time.
+    /// Returns `true` if the connections were replaced at once. They are replaced at most once in 10 seconds;
+    /// an earlier call takes effect before the first request after that time.
     pub fn distrust(&self) -> bool {
         let due = {
             let mut current = self
@@ -140,13 +140,13 @@ impl Http {
 
     fn exchange_due(&self, current: &Current) -> bool {
         let age = current.since.duration_until(self.shared.clock.now());
-        // A clock that was set back must not keep a bad connection alive.
+        // A clock that was set back must not keep an untrusted connection in use.
         current.distrusted && (age >= DISTRUST_INTERVAL || age.is_negative())
     }
 
     fn exchange_connections(&self) -> bool {
         let shared = &self.shared;
-        // Built outside the lock: loading the system's roots takes about 2 ms.
+        // Built outside the lock: loading the system's root certificates takes about 2 ms.
         let built = build(
             &shared.settings,
             &shared.authorities,
@@ -157,7 +157,7 @@ impl Http {
         if !self.exchange_due(&current) {
             return true;
         }
-        // After a failure, too, the next attempt waits.
+        // The next attempt waits after a failure, too.
         current.since = shared.clock.now();
         match built {
             Ok(client) => {
@@ -185,13 +185,13 @@ impl Http {
         read().0
     }
 
-    /// Sends one request and reads the whole answer. Redirects are answers, not followed.
+    /// Sends one request and reads the whole answer. Redirects are returned, not followed.
     ///
     /// # Errors
-    /// Tells apart what certainly did not happen and what may have happened.
+    /// The error distinguishes requests that were certainly not carried out from those that may have been.
     pub async fn send(&self, call: Call) -> Result<Answer, CallError> {
         let server = call.server;
-        // Neither path nor query: they name people and tasks.
+        // The span has neither path nor query: they name people and tasks.
         let span = tracing::info_span!(
             target: spans::TARGET,
             "request",
@@ -223,7 +223,7 @@ impl Http {
     }
 
     async fn deliver(&self, call: Call) -> Result<Answer, CallError> {
-        // IP addresses are checked here, names when they are resolved.
+        // IP addresses are checked here; names are checked when they are resolved.
         self.shared
             .rules
             .check_url(&call.url)
@@ -256,7 +256,7 @@ impl Http {
         let sent = self.shared.clock.now();
         let mut response = request.send().await.map_err(|error| call_error(error, host))?;
         let clock_offset = clock_offset(response.headers(), sent, self.shared.clock.now());
-        // The announced length is absent for compressed answers; the count below is what limits them.
+        // Compressed answers have no announced length; the count below limits them.
         if response
             .content_length()
             .is_some_and(|length| length > limit as u64)

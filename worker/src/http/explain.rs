@@ -1,15 +1,15 @@
-//! Why a call failed, in words for administrators. Texts of the libraries below are used only where nothing better is
-//! known, and never with the path of a URL, which may name people.
+//! The reasons of failed calls, in words for administrators. The texts of libraries are used only where
+//! nothing better is known, and never with a URL's path, which may name people.
 
 use std::error::Error;
 
 use super::CallError;
 use super::resolver::Refused;
 
-/// Errors wrap each other this deep at most; deeper causes are left out.
+/// Nesting of errors that is followed; deeper causes are left out.
 const DEPTH: usize = 16;
 
-/// Sorts an error of the client: refused, certainly not sent, or perhaps carried out.
+/// Classifies an error of the client: refused, certainly not sent, or possibly carried out.
 pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     let error = error.without_url();
     let causes = causes(&error);
@@ -30,18 +30,18 @@ pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     }
 }
 
-/// The innermost cause in words.
+/// Returns the innermost cause as text.
 pub(super) fn reason_of(error: &(dyn Error + 'static)) -> String {
     reason(&causes(error))
 }
 
-/// The error and what caused it, outermost first.
+/// Returns the error and its causes, outermost first.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next.filter(|_| causes.len() < DEPTH) {
         causes.push(cause);
-        // `io::Error::source` skips the error it carries, which is the one that matters here.
+        // `io::Error::source` skips the error it carries, which is the one needed here.
         next = match cause
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref)
@@ -66,7 +66,7 @@ fn reason(causes: &[&(dyn Error + 'static)]) -> String {
     tls.map_or_else(innermost, str::to_owned)
 }
 
-/// What a refused TLS handshake means, where administrators meet it often.
+/// Returns the meaning of a refused TLS handshake, for the kinds that administrators often see.
 fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
     use rustls::{AlertDescription, CertificateError, Error};
     match error {
@@ -89,7 +89,7 @@ fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
             Some("it offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)")
         }
         Error::InvalidMessage(_) => Some("what answers there does not speak TLS"),
-        // Every other kind is told in the library's own words.
+        // Every other kind is reported in the library's own words.
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! Calls to the tenants' servers: one shared client, every limit explicit, every outcome told apart.
+//! Calls to the tenants' servers: one shared client, explicit limits, and a distinct error for each way to
+//! fail.
 
 mod address;
 mod body;
@@ -37,23 +38,24 @@ pub(crate) use text::for_message;
 pub struct Call {
     /// GET, POST, …
     pub method: Method,
-    /// Where to.
+    /// The address.
     pub url: Url,
-    /// What kind of server that is, for metrics and traces.
+    /// The kind of server, for metrics and traces.
     pub server: Server,
-    /// For whom a large answer takes room in memory: the tenant, or the server where many tenants share what is asked for.
+    /// The owner of the room that a large answer takes: the tenant, or the server if many tenants share what
+    /// is asked for.
     pub payer: Arc<str>,
-    /// What is asked for, for traces: a name of the protocol's own, never a path.
+    /// The operation, for traces: the protocol's own word, never a path.
     pub operation: &'static str,
     /// Header lines, `Authorization` included (marked sensitive).
     pub headers: HeaderMap,
     /// Body; empty for none.
     pub body: Bytes,
-    /// The whole call may take this long; cut to the settings' `request_timeout`.
+    /// Timeout of the whole call; limited by the settings' `request_timeout`.
     pub timeout: Duration,
 }
 
-/// Shows neither path, header values nor body: they hold names, tasks and secrets.
+/// Shows neither path, header values nor body: they contain names, tasks and secrets.
 impl fmt::Debug for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -81,14 +83,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's text, when it is there and readable.
+    /// Returns a header's text, if it exists and is readable.
     #[must_use]
     pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-/// Shows neither header values nor body: they hold tasks and tokens.
+/// Shows neither header values nor body: they contain tasks and tokens.
 impl fmt::Debug for Answer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -101,13 +103,13 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Why there is no answer.
+/// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The address is not allowed; nothing was sent.
     #[error("{0}")]
     AddressRefused(String),
-    /// No connection came about (name, TCP, TLS); nothing was sent.
+    /// No connection was made (name, TCP, TLS); nothing was sent.
     #[error("no connection to {host}: {reason}")]
     NotConnected {
         /// Host and port.
@@ -115,15 +117,16 @@ pub enum CallError {
         /// Why.
         reason: String,
     },
-    /// The time ran out. The request may have been carried out.
+    /// The call timed out. The request may have been carried out.
     #[error("no answer from {host} within {seconds} s")]
     TimedOut {
         /// Host and port.
         host: String,
-        /// The time given, in seconds.
+        /// The timeout in seconds.
         seconds: u64,
     },
-    /// The connection broke after the request was sent, or the answer was cut. The request may have been carried out.
+    /// The connection broke after the request was sent, or the answer was cut. The request may have been
+    /// carried out.
     #[error("the connection to {host} broke: {reason}")]
     Broken {
         /// Host and port.
@@ -148,8 +151,8 @@ pub enum CallError {
         /// Host and port.
         host: String,
     },
-    /// The answers to one piece of work are larger together than allowed; reading was stopped. The request was carried
-    /// out.
+    /// The answers to one piece of work exceed its budget of bytes; reading was stopped. The request was
+    /// carried out.
     #[error("{host} sent more than one sync may be sent")]
     OverBudget {
         /// Host and port.
@@ -158,7 +161,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the server may have carried the request out.
+    /// Returns whether the server may have carried out the request.
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
         match self {
@@ -171,7 +174,7 @@ impl CallError {
         }
     }
 
-    /// The error for metrics and traces.
+    /// Returns the error's label in metrics and traces.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::AddressRefused(_) => Outcome::AddressRefused,
@@ -183,10 +186,10 @@ impl CallError {
     }
 }
 
-/// A header value that is never printed.
+/// Returns a header value that is never printed.
 ///
 /// # Errors
-/// When the text cannot be a header value.
+/// The text cannot be a header value.
 pub fn secret_header(text: &str) -> Result<HeaderValue, header::InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(text)?;
     value.set_sensitive(true);

@@ -1,4 +1,4 @@
-//! Times that servers name in header lines.
+//! Times and pauses that servers name in header lines.
 
 use std::time::Duration;
 
@@ -6,12 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// A call whose answer began later than this says too little about the server's clock.
+/// Duration of a call beyond which its answer says too little about the server's clock.
 const LONGEST_USEFUL_CALL: SignedDuration = SignedDuration::from_secs(10);
 
-/// The server's clock minus ours, when the request left at `sent` and the answer's header lines were there at `answered`.
+/// Returns the server's clock minus ours, if the request was sent at `sent` and the answer's header lines
+/// arrived at `answered`.
 ///
-/// `None` without a readable `Date`, when the call took too long to tell, or when our own clock was set meanwhile.
+/// Returns `None` without a readable `Date`, if the call took more than 10 seconds, or if our own clock was
+/// set back meanwhile.
 pub(super) fn clock_offset(
     headers: &HeaderMap,
     sent: Timestamp,
@@ -26,18 +28,19 @@ pub(super) fn clock_offset(
     Some(middle.duration_until(server))
 }
 
-/// The longest pause that is believed. A longer one is a mistake of the server or of something in between.
+/// The longest pause that is accepted from a server. A longer one is a mistake of the server or of a proxy.
 pub const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns the pause that a server names in `Retry-After`, at most 24 hours: seconds, of which a fraction is tolerated, or
-/// a date (RFC 9110, section 10.2.3), which is compared with the server's own clock. A date in the past is no pause.
-/// `None` when there is none or it cannot be read.
+/// Returns the pause that a server names in `Retry-After`, at most 24 hours. The value is a number of
+/// seconds, of which a fraction is accepted, or a date (RFC 9110, section 10.2.3), which is compared with the
+/// server's own clock. A date in the past is a pause of zero. Returns `None` if the header is missing or
+/// cannot be read.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, server_now: Timestamp) -> Option<Duration> {
     named_pause(headers.get(RETRY_AFTER)?.to_str().ok()?, server_now)
 }
 
-/// Returns what [`retry_after`] does for the text of the header line.
+/// Does the same as [`retry_after`] for the text of the header.
 #[must_use]
 pub fn named_pause(text: &str, server_now: Timestamp) -> Option<Duration> {
     let text = text.trim();
@@ -51,14 +54,16 @@ pub fn named_pause(text: &str, server_now: Timestamp) -> Option<Duration> {
     Some(pause.min(LONGEST_NAMED_PAUSE))
 }
 
-/// Returns the pause that Exchange names in `BackOffMilliseconds`, at most 24 hours. `None` when it is 0 or cannot be read.
+/// Returns the pause that Exchange names in `BackOffMilliseconds`, at most 24 hours. Returns `None` if it is
+/// 0 or cannot be read.
 #[must_use]
 pub fn pause_in_milliseconds(text: &str) -> Option<Duration> {
     let milliseconds: u64 = text.trim().parse().ok()?;
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds).min(LONGEST_NAMED_PAUSE))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`. The weekday is not compared with the date: some servers get it wrong.
+/// Reads a date like `Sun, 06 Nov 1994 08:49:37 GMT`. The weekday is not compared with the date: some servers
+/// send a wrong one.
 fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
         .relaxed_weekday(true)
@@ -92,7 +97,7 @@ mod tests {
             offset("2026-11-02T10:00:20Z", "2026-11-02T10:00:20Z"),
             Some(SignedDuration::from_secs(-10))
         );
-        // Too slow, and a clock that was set back.
+        // A call that was too slow, and a clock that was set back.
         assert_eq!(offset("2026-11-02T10:00:00Z", "2026-11-02T10:00:11Z"), None);
         assert_eq!(offset("2026-11-02T10:00:02Z", "2026-11-02T10:00:01Z"), None);
         let now = at("2026-11-02T10:00:00Z");

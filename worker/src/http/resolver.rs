@@ -1,4 +1,5 @@
-//! Host names become addresses here and nowhere else, so that what was checked is what is connected to.
+//! Resolving host names. It happens here and nowhere else, so that the client connects to the addresses that
+//! were checked.
 
 use std::error::Error;
 use std::io;
@@ -11,19 +12,19 @@ use tokio::sync::Semaphore;
 
 use super::address::AddressRules;
 
-/// Names looked up at once. A lookup holds a thread of the runtime's blocking pool (512 threads) until the system gives
-/// up, even when nobody waits for it any more; the rest of the pool stays free for other work.
+/// Names looked up at the same time. A lookup holds a thread of the runtime's blocking pool (512 threads) until
+/// the system gives up, even if its caller no longer waits. The rest of the pool stays free for other work.
 const LOOKUPS_AT_ONCE: usize = 256;
 
-/// Most addresses of one name that are looked at.
+/// Addresses of one name that are considered.
 const ADDRESSES_PER_NAME: usize = 64;
 
 /// Turns a host name into addresses.
 pub trait Lookup: Send + Sync + 'static {
-    /// Every address of the name.
+    /// Returns every address of the name.
     ///
     /// # Errors
-    /// When the name has none or cannot be looked up now.
+    /// The name has no address or cannot be looked up now.
     fn lookup(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
@@ -59,8 +60,8 @@ impl Lookup for SystemLookup {
 #[error("{0}")]
 pub(super) struct Refused(pub(super) String);
 
-/// Looks names up and lets only checked addresses through. The client connects to exactly these: a name that changes
-/// between check and connection (DNS rebinding) gains nothing.
+/// Looks names up and returns only addresses that the rules allow. The client connects to exactly these, so a
+/// name that changes between check and connection (DNS rebinding) gains nothing.
 pub(super) struct CheckedResolver {
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) rules: Arc<AddressRules>,

@@ -1,14 +1,15 @@
-//! Room in memory for large answers. Tenants share it fairly: one whose servers send much leaves room for the next.
+//! Room in memory for large answers. Tenants share it fairly: a tenant whose servers send much leaves room
+//! for others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Bytes of large answers in the process, in KiB.
+/// Room for all large answers of the process, in KiB.
 pub(super) const ROOM: u32 = 192 * 1024;
 
-/// Room for large answers, shared by everything that a client does. Clones share it.
+/// The room for large answers. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Room(Arc<Shared>);
 
@@ -21,7 +22,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     taken: u32,
-    /// Those who hold room or wait for some.
+    /// The payers that hold room or wait for some.
     payers: HashMap<Arc<str>, Payer>,
 }
 
@@ -32,8 +33,8 @@ struct Payer {
 }
 
 impl State {
-    /// Whether `payer` may take this much now. Everybody may have one place; for more there must be an equal share left for each other
-    /// one who holds room or waits, and one for a newcomer.
+    /// Returns whether `payer` may take this much now. Every payer may have one place. For more, an equal
+    /// share must remain for each other payer that holds room or waits, and for one newcomer.
     fn allows(&self, payer: &str, kib: u32) -> bool {
         if kib > ROOM - self.taken {
             return false;
@@ -55,18 +56,19 @@ impl State {
 
 impl Room {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // Consistent after every change, so a panic elsewhere does not spoil it.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns room for this much, at most all there is, once `payer` may have it. Callers limit how long they wait.
+    /// Waits until `payer` may take this much room, at most all of it, and returns the place. Callers limit
+    /// the wait.
     pub(super) async fn place(&self, payer: &Arc<str>, kib: u32) -> Place {
         let kib = kib.min(ROOM);
         let waiting = Waiting::new(self, payer);
         loop {
             let given_back = self.0.given_back.notified();
             tokio::pin!(given_back);
-            // From here on no change is missed.
+            // From here on no notification is missed.
             given_back.as_mut().enable();
             {
                 let mut state = self.state();
@@ -86,14 +88,14 @@ impl Room {
         }
     }
 
-    /// Room that nobody holds, in KiB.
+    /// Returns the room that is not taken, in KiB.
     #[cfg(test)]
     pub(super) fn free(&self) -> u32 {
         ROOM - self.state().taken
     }
 }
 
-/// Counts as waiting until it is dropped, also when the caller gave up.
+/// Counts a payer as waiting until it is dropped, also if the caller gives up.
 struct Waiting<'a> {
     room: &'a Room,
     payer: &'a Arc<str>,
@@ -115,7 +117,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Room that an answer takes, given back when dropped.
+/// The room of one answer, given back when dropped.
 pub(super) struct Place {
     room: Room,
     payer: Arc<str>,
@@ -123,7 +125,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Gives back what is not needed.
+    /// Gives back the room beyond `kib`.
     pub(super) fn shrink_to(&mut self, kib: u32) {
         let unused = self.kib.saturating_sub(kib);
         self.kib -= unused;
@@ -169,7 +171,7 @@ mod tests {
             others.push(now(&format!("tenant {number}")).unwrap());
         }
         assert_eq!((room.free(), now("one more").is_none()), (0, true));
-        // What is given back goes to who has nothing, and not to who has much.
+        // Room that is given back goes to a payer that has none, not to one that has much.
         let waiting = tokio::spawn({
             let room = room.clone();
             async move { room.place(&payer("one more"), ANSWER).await }

@@ -1,19 +1,19 @@
-//! A server's clock, as its answers show it.
+//! The offset of a server's clock, measured from its answers.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Measurements that are kept. Their median passes over an answer that was slow on one way only.
+/// Measurements that are kept. Their median ignores an answer that was slow in one direction only.
 const MEASUREMENTS: usize = 5;
 
-/// The last measured offsets of one server's clock. One rule for every protocol.
+/// The last measured offsets of one server's clock. The rule is the same for every protocol.
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock {
-    /// By the time that answers tell.
+    /// Measured from the `Date` of answers.
     told: Measurements,
-    /// By the times that the server gave to own writes. They count only while no answer tells the time.
+    /// Measured from the times that the server gave to our writes. Used only while no answer had a `Date`.
     written: Measurements,
 }
 
@@ -40,25 +40,26 @@ impl Measurements {
 }
 
 impl ServerClock {
-    /// Adds one measurement; an answer that tells no time changes nothing.
+    /// Adds one measurement; `None` changes nothing.
     pub(crate) fn note(&self, measured: Option<SignedDuration>) {
         if let Some(offset) = measured {
             self.told.add(offset);
         }
     }
 
-    /// Learns from an own write, made at `ours` by our clock, to which the server gave the time `server`.
+    /// Adds a measurement from a write of ours, made at `ours` by our clock, to which the server gave the
+    /// time `server`.
     pub(crate) fn learn(&self, server: Timestamp, ours: Timestamp) {
         self.written.add(server.duration_since(ours));
     }
 
-    /// The server's clock minus ours: the median of the last five measurements. `None` while no answer told a time and
-    /// nothing was written.
+    /// Returns the server's clock minus ours: the median of the last five measurements. Returns `None` before
+    /// the first measurement.
     pub(crate) fn offset(&self) -> Option<SignedDuration> {
         self.told.median().or_else(|| self.written.median())
     }
 
-    /// The server's time when ours is `now`; ours while the server told no time.
+    /// Returns the server's time when ours is `now`; ours if the offset is not known.
     pub(crate) fn at(&self, now: Timestamp) -> Timestamp {
         now.checked_add(self.offset().unwrap_or_default()).unwrap_or(now)
     }

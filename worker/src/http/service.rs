@@ -1,4 +1,4 @@
-//! The services that are called, and the failures that mean the same at each of them.
+//! The services that tasksync calls, and the failures that mean the same for each of them.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tasksync_common::metrics::record::Server;
 
 use super::CallError;
 
-/// Whether a lost answer leaves something open.
+/// Whether the outcome matters if the answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intent {
-    /// Nothing changes at the server, or doing it twice is the same as once.
+    /// A request that changes nothing at the server, or that may be repeated without harm.
     Read,
     /// A write.
     Write,
 }
 
-/// The codes of a service for failures that have nothing to do with what was asked.
+/// A service's codes for failures that do not depend on the request's content.
 struct Codes {
     busy: Code,
     unreachable: Code,
@@ -24,7 +24,7 @@ struct Codes {
     too_large: Code,
     outcome_unknown: Code,
     foreign: Code,
-    /// What a read is about, until the evidence says more.
+    /// The scope of a failed read, until evidence widens it.
     reads: Scope,
 }
 
@@ -48,7 +48,7 @@ const SHAREPOINT: Codes = Codes {
     reads: Scope::Person,
 };
 
-/// Asking for a token changes nothing, and whatever goes wrong there has one code.
+/// A request for a token changes nothing, and all its failures have one code.
 const TOKEN: Codes = Codes {
     busy: Code::TokenUnreachable,
     unreachable: Code::TokenUnreachable,
@@ -67,7 +67,7 @@ fn codes(server: Server) -> &'static Codes {
     }
 }
 
-/// Returns the failure of a server that asked for a pause; `left` is the pause it named.
+/// Returns the failure of a server that asked for a pause; `left` is the rest of the pause, if it was named.
 pub(crate) fn busy(server: Server, left: Option<Duration>, detail: impl Into<String>) -> Failure {
     Failure::new(
         ErrorClass::Throttled { retry_after: left },
@@ -76,7 +76,8 @@ pub(crate) fn busy(server: Server, left: Option<Duration>, detail: impl Into<Str
     )
 }
 
-/// Returns class and code of what cut a request short: the outcome of a write is then unknown, a read is tried again.
+/// Returns class and code of a request that was interrupted: a write has an unknown outcome, a read is tried
+/// again.
 pub(crate) fn interrupted(server: Server, intent: Intent, read_code: Code) -> (ErrorClass, Code) {
     match intent {
         Intent::Read => (ErrorClass::Transient, read_code),
@@ -84,7 +85,8 @@ pub(crate) fn interrupted(server: Server, intent: Intent, read_code: Code) -> (E
     }
 }
 
-/// Returns the failure of a call without an answer. What may have been carried out leaves the outcome of a write unknown.
+/// Returns the failure of a call without an answer. If the request may have been carried out, a write's
+/// outcome is unknown.
 pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Failure {
     let codes = codes(server);
     let code = match error {
@@ -99,12 +101,12 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
         _ if error.may_have_happened() => interrupted(server, intent, code),
         _ => (ErrorClass::Transient, code),
     };
-    // Silence says nothing about the item that was to be written.
+    // A missing answer says nothing about the item that was to be written.
     Failure::new(class, code, error.to_string()).about(codes.reads)
 }
 
-/// Returns the failure of an answer that belongs to another request, or is about something else than what was asked:
-/// nothing in it is used.
+/// Returns the failure of an answer that belongs to another request, or is about something other than what
+/// was asked. Nothing in such an answer is used.
 pub(crate) fn foreign(server: Server, intent: Intent, what: &str) -> Failure {
     let class = match intent {
         Intent::Read => ErrorClass::Transient,
@@ -113,12 +115,12 @@ pub(crate) fn foreign(server: Server, intent: Intent, what: &str) -> Failure {
     Failure::new(class, codes(server).foreign, what).about(subject(server, intent))
 }
 
-/// The code of [`foreign`].
+/// Returns the code of [`foreign`].
 pub(crate) fn foreign_code(server: Server) -> Code {
     codes(server).foreign
 }
 
-/// What a request is about when its failure says nothing more.
+/// Returns the scope of a request whose failure says nothing more specific.
 fn subject(server: Server, intent: Intent) -> Scope {
     match intent {
         Intent::Read => codes(server).reads,

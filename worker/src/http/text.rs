@@ -1,6 +1,6 @@
-//! Texts of servers inside messages.
+//! Text from servers, made safe for messages.
 
-/// Text from outside for a message: one line, nothing unprintable, at most `limit` characters.
+/// Returns the text as one line without control characters, cut to `limit` characters.
 pub(crate) fn for_message(text: &str, limit: usize) -> String {
     let mut line = String::with_capacity(limit.min(text.len()) + 4);
     let (mut count, mut blank) = (0, true);

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// Time given to a probe before another may be sent.
 pub(super) const PROBE: Duration = Duration::from_secs(60);
 
-/// Time between two checks of a tenant's open alerts after successes.
+/// Shortest time between two checks of a tenant's open alerts after successes.
 const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Tenants remembered in each map. Beyond this number alert checks, streaks and versions are forgotten, and

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What happens to an address, for the table.
+/// The expected verdict about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Allowed,
@@ -22,7 +22,7 @@ fn rules(networks: &[&str]) -> AddressRules {
     AddressRules::new(&networks, false).unwrap()
 }
 
-/// Hosts as they stand in URLs, and what happens to them when nothing is allowed.
+/// Hosts as written in URLs, and the verdict if nothing is allowed.
 const HOSTS: &[(&str, Outcome)] = &[
     // Public.
     ("1.1.1.1", Allowed),
@@ -46,7 +46,7 @@ const HOSTS: &[(&str, Outcome)] = &[
     ("0.1.2.3", Special),
     ("0", Special),
     ("[::]", Special),
-    // Loopback, in all the ways people write it.
+    // Loopback, in every notation that URLs accept.
     ("127.0.0.1", Special),
     ("127.255.255.254", Special),
     ("127.1", Special),
@@ -121,7 +121,7 @@ const HOSTS: &[(&str, Outcome)] = &[
     ("[5f00::1]", Special),
     ("[4000::1]", Special),
     ("[1::1]", Special),
-    // Metadata, however it is dressed.
+    // Metadata, in every notation.
     ("169.254.169.254", Metadata),
     ("2852039166", Metadata),
     ("0xa9fea9fe", Metadata),
@@ -193,12 +193,12 @@ fn allowed_networks_allow_exactly_what_they_name() {
         ("fd13::1", Special),
         ("127.0.0.1", Allowed),
         ("::1", Special),
-        // The IPv4 networks count for IPv6 forms of their addresses.
+        // IPv4 networks also apply to IPv6 forms of their addresses.
         ("::ffff:10.1.2.3", Allowed),
         ("64:ff9b::10.1.2.3", Allowed),
         ("64:ff9b::10.2.2.3", Special),
         ("2001:470::5efe:10.1.2.3", Allowed),
-        // Tunnels have to be allowed as what they are.
+        // Tunnel addresses have to be allowed in their own form.
         ("2002:a01:203::1", Special),
         ("::10.1.2.3", Special),
         ("8.8.8.8", Allowed),
@@ -313,7 +313,7 @@ fn of_a_names_addresses_only_the_allowed_are_used() {
         refused.contains("192.168.3.4 (reached through 64:ff9b::c0a8:304)"),
         "{refused}"
     );
-    // A metadata address spoils the whole answer.
+    // One metadata address refuses the whole answer.
     let refused = choose(&["10.0.0.5", "169.254.169.254"]).unwrap_err();
     assert!(refused.contains("never connects there"), "{refused}");
     assert_eq!(choose(&[]), Err("sp.contoso.example has no address".to_owned()));
