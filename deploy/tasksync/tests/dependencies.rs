@@ -1,4 +1,4 @@
-//! The dependency rules: known licences, one registry, one version of what must be one, nothing that is banned.
+//! The dependency rules: known licences, one registry, one version of certain crates, no banned crates.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Licences that agree with Apache-2.0 for a service.
+/// Licences that are compatible with Apache-2.0 for a service.
 const LICENCES: &[&str] = &[
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -30,7 +30,7 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-/// Crates that keep global state or speak a protocol: a second version would silently split it.
+/// Crates with global state or a wire protocol: a second version would silently split them.
 const ONE_VERSION: &[&str] = &[
     "axum",
     "hyper",
@@ -49,7 +49,7 @@ const ONE_VERSION: &[&str] = &[
     "uuid",
 ];
 
-/// Crates that must not come in, and why.
+/// Banned crates, and why.
 const BANNED: &[(&str, &str)] = &[
     ("openssl", "TLS is rustls"),
     ("native-tls", "TLS is rustls"),
@@ -73,7 +73,7 @@ fn metadata() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Packages that are part of the build, by name with their versions.
+/// Returns the packages of the build.
 fn packages() -> Vec<Value> {
     let metadata = metadata();
     let used: BTreeSet<String> = metadata["resolve"]["nodes"]
@@ -91,7 +91,7 @@ fn packages() -> Vec<Value> {
         .collect()
 }
 
-/// Whether a licence expression can be met with the licences above.
+/// Returns true if the licences above satisfy a licence expression.
 fn acceptable(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], "");
     expression.split(" OR ").any(|choice| {

@@ -1,6 +1,7 @@
-//! The least any system of this kind can do over the same servers: 100 users are moved from a sorted set to another, a
-//! job with their names is published and confirmed, taken, the users are moved back with a new stamp, and the job is
-//! acknowledged. No tenants, no tokens, no histories, no order among tenants, no leader.
+//! The baseline: the least that any system of this kind can do over the same servers. 100 users move from one sorted
+//! set to another, a job with their names is published and confirmed, then taken, the users move back with a new
+//! stamp, and the job is acknowledged. There are no tenants, no tokens, no histories, no order among tenants and no
+//! leader.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use crate::text;
 
 const BATCH: usize = 100;
-/// Batches in flight.
+/// Most batches in flight.
 const AT_ONCE: u16 = 64;
 
 /// Connections and names of the baseline.
@@ -28,7 +29,7 @@ pub(crate) struct Bare {
     redis: MultiplexedConnection,
     publisher: Channel,
     taker: Channel,
-    /// Kept open.
+    /// Held so that they stay open.
     _connections: [Connection; 2],
     due: String,
     claimed: String,
@@ -37,7 +38,7 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Connects, and puts so many users into the set.
+    /// Connects, and adds this many users to the set.
     ///
     /// # Errors
     /// A server does not answer.
@@ -84,7 +85,7 @@ impl Bare {
         })
     }
 
-    /// Moves everybody once; the number of users.
+    /// Moves every user once. Returns the number of users.
     ///
     /// # Errors
     /// A server does not answer.
@@ -186,7 +187,7 @@ impl Bare {
         Ok(added)
     }
 
-    /// Removes its queue; its keys have the prefix.
+    /// Removes its queue. Its keys have the run's prefix and are removed with all others.
     ///
     /// # Errors
     /// The broker does not answer.

@@ -1,4 +1,4 @@
-//! CPU time of the servers' processes and of this process's own groups of threads.
+//! CPU time of the servers' processes and of this process's groups of threads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Ticks per second in `/proc`: `USER_HZ`, 100 on every Linux architecture in use.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Threads of this process by the beginning of their names; those with other names are counted as the AMQP client's.
+/// Threads of this process by the beginning of their names. Threads with other names count for the AMQP client.
 const THREADS: [(&str, Part); 4] = [
     ("scheduler", Part::Scheduler),
     ("worker", Part::Worker),
@@ -15,7 +15,7 @@ const THREADS: [(&str, Part); 4] = [
     ("sqlx", Part::Registry),
 ];
 
-/// Who uses CPU.
+/// A part of the system whose CPU time is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     /// The scheduler's runtime: dispatch, its Redis connections, half of its AMQP calls.
@@ -39,17 +39,17 @@ pub(crate) enum Part {
 pub(crate) struct Usage(BTreeMap<Part, f64>);
 
 impl Usage {
-    /// A part's seconds.
+    /// Returns a part's seconds.
     pub(crate) fn of(&self, part: Part) -> f64 {
         self.0.get(&part).copied().unwrap_or(0.0)
     }
 
-    /// What was used since an earlier look.
+    /// Returns what was used since an earlier reading.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         self.map(|part, seconds| seconds - earlier.of(part))
     }
 
-    /// Every part's seconds changed.
+    /// Returns the usage with every part's seconds changed.
     pub(crate) fn map(&self, change: impl Fn(Part, f64) -> f64) -> Self {
         Self(
             self.0
@@ -59,29 +59,29 @@ impl Usage {
         )
     }
 
-    /// Seconds of these parts.
+    /// Returns the seconds of these parts together.
     pub(crate) fn sum(&self, parts: &[Part]) -> f64 {
         parts.iter().map(|part| self.of(*part)).sum()
     }
 }
 
-/// Where CPU time is read.
+/// Reads CPU times.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    /// The servers' first processes.
+    /// The servers' root processes.
     servers: Vec<(Part, u32)>,
 }
 
 impl Meter {
-    /// Reads servers with these process ids, and this process.
+    /// Returns a meter of the servers with these process ids, and of this process.
     pub(crate) fn new(servers: Vec<(Part, u32)>) -> Self {
         Self { servers }
     }
 
-    /// CPU time so far.
+    /// Returns the CPU time so far.
     ///
     /// # Errors
-    /// A process is not there, or there is no `/proc`.
+    /// A process does not exist, or there is no `/proc`.
     pub(crate) fn read(&self) -> Result<Usage, String> {
         let mut usage = BTreeMap::new();
         let mut add = |part: Part, seconds: f64| *usage.entry(part).or_insert(0.0) += seconds;
@@ -89,7 +89,7 @@ impl Meter {
         for (part, root) in &self.servers {
             for pid in tree(*root, &parents) {
                 match times(Path::new(&format!("/proc/{pid}/stat"))) {
-                    // Ended children are counted by whoever waited for them.
+                    // `times.children` is the time of ended children that the process has waited for.
                     Ok(times) => add(*part, times.own + times.children),
                     Err(error) if pid == *root => return Err(error),
                     Err(_) => {}
@@ -99,7 +99,7 @@ impl Meter {
         let mut rest = times(Path::new("/proc/self/stat"))?.own;
         for thread in fs::read_dir("/proc/self/task").map_err(|error| format!("/proc/self/task: {error}"))? {
             let folder = thread.map_err(|error| error.to_string())?.path();
-            // A thread may end while it is looked at; its time stays in the process's.
+            // A thread may end while it is read. Its time is still part of the process's.
             let (Ok(name), Ok(times)) = (
                 fs::read_to_string(folder.join("comm")),
                 times(&folder.join("stat")),
@@ -122,8 +122,8 @@ struct Times {
     children: f64,
 }
 
-/// The second field of `stat`, the program's name in parentheses, may hold anything; `utime`, `stime`, `cutime` and
-/// `cstime` are fields 14 to 17.
+/// Reads the times of a `stat` file. Its second field, the program's name in parentheses, may have any characters.
+/// `utime`, `stime`, `cutime` and `cstime` are fields 14 to 17.
 fn times(path: &Path) -> Result<Times, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let fields: Option<Vec<f64>> = text.rsplit_once(')').and_then(|(_, rest)| {
@@ -139,7 +139,7 @@ fn times(path: &Path) -> Result<Times, String> {
     }
 }
 
-/// Children of every process.
+/// Returns the children of every process.
 fn parents() -> Result<HashMap<u32, Vec<u32>>, String> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")

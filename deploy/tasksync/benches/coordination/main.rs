@@ -1,13 +1,13 @@
-//! What it costs to decide who is synced, to send the job and to take the result back: CPU per user sync of scheduler,
-//! worker loop, Redis and RabbitMQ together, when no user has anything to sync.
+//! Measures the CPU time per user sync of scheduler, worker loop, Redis and RabbitMQ together when no user has
+//! anything to sync: the cost of choosing users, sending jobs and taking results back.
 //!
-//! The real dispatch loop and the real worker loop run over a real Redis, RabbitMQ and registry, as two processes would:
-//! connections and threads of their own. 100,000 people of 1,000 tenants, half of them in one, are due all the time. What
-//! the same processes use while nobody is due is measured first and taken off. The baseline does the least over the same
-//! servers, see `bare`.
+//! The real dispatch loop and the real worker loop run over a real Redis, RabbitMQ and registry. Each has its own
+//! connections and threads, as two processes would. 100,000 people of 1,000 tenants, half of them in one tenant, are
+//! always due. What the same processes use while no user is due is measured first and subtracted. The baseline does
+//! the least possible over the same servers, see `bare`.
 //!
 //! `tasksync-loadtest services --redis --rabbitmq --postgres --redis-volatile -- cargo bench -p tasksync --bench coordination`
-//! names servers and their process ids in the environment. Without PostgreSQL the registry is an SQLite file.
+//! names the servers and their process ids in the environment. Without PostgreSQL, the registry is an SQLite file.
 
 mod bare;
 mod cpu;
@@ -43,20 +43,22 @@ const REDIS_PID: &str = "TASKSYNC_TEST_REDIS_PID";
 const RABBITMQ_PID: &str = "TASKSYNC_TEST_RABBITMQ_PID";
 const POSTGRES_PID: &str = "TASKSYNC_TEST_POSTGRES_PID";
 
-/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+/// A debug build only rehearses, as the gate does: it does everything once and in small, and its figures mean
+/// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
-/// Batches the worker takes at once: enough for thousands of users per second at one look per second.
+/// Most batches the worker takes at a time: enough for thousands of users per second at one look per second.
 const BATCHES_AT_ONCE: usize = 64;
-/// Background work is measured for so long.
+/// How long the background use is measured.
 const QUIET: Duration = Duration::from_secs(if REHEARSAL { 1 } else { 12 });
-/// Slices of user syncs; the median counts. A slice ends early after the time.
+/// Number of measured slices, of which the median counts; user syncs of a slice; and its longest time, after which it
+/// ends early.
 const SLICES: usize = if REHEARSAL { 1 } else { 4 };
 const SLICE: u64 = if REHEARSAL { 500 } else { 50_000 };
 const LONGEST_SLICE: Duration = Duration::from_secs(12);
-/// Users of one round of the baseline, and rounds before and after.
+/// Users of one round of the baseline, and number of rounds.
 const BARE_USERS: usize = if REHEARSAL { 1_000 } else { 50_000 };
 const BARE_ROUNDS: usize = if REHEARSAL { 1 } else { 3 };
-/// Who counts for the aim, and the aim: microseconds per user sync.
+/// The parts that count for the aim, and the aim in microseconds per user sync.
 const COUNTED: [Part; 5] = [
     Part::Scheduler,
     Part::Worker,
@@ -83,7 +85,7 @@ fn pid(name: &str) -> Result<u32, String> {
     value.parse().map_err(|error| format!("{name}: {error}"))
 }
 
-/// Threads by name, so that their CPU time can be told apart.
+/// Returns a runtime whose threads have this name, so that their CPU time can be told apart.
 fn runtime(name: &str) -> Result<Runtime, String> {
     Builder::new_multi_thread()
         .thread_name(name)
@@ -175,11 +177,11 @@ struct Bench {
     bare: Handle,
     redis: String,
     amqp: String,
-    /// Everything this run makes begins with it.
+    /// Prefix of everything this run creates.
     name: String,
 }
 
-/// CPU seconds and user syncs of some time.
+/// CPU time, user syncs and jobs of a period.
 struct Cost {
     usage: Usage,
     users: u64,
@@ -188,7 +190,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// Microseconds per user of some parts, without what they use anyway.
+    /// Returns the microseconds per user of some parts, without their background use.
     fn per_user(&self, parts: &[Part], background: &Usage) -> f64 {
         let anyway = background.sum(parts) * self.elapsed.as_secs_f64();
         (self.usage.sum(parts) - anyway) * 1e6 / self.users.max(1) as f64
@@ -204,7 +206,7 @@ impl Bench {
         ));
         let bare = self.baseline().await?;
         for shape in [Shape::Batches, Shape::Scattered] {
-            // An order of work is known again by a mark in its registry, so each has its own.
+            // The registry keeps the mark of a schedule, so each schedule has a registry of its own.
             let name = format!("{}{}", self.name, shape as u8);
             let database = Database::create(postgres, folder, &name).await?;
             let measured = self.shape(shape, &name, &database.url, &bare).await;
@@ -228,7 +230,7 @@ impl Bench {
         self.search(&store, &schedule).await?;
         let slices = self.busy(&always).await?;
         let after = self.quiet(&never).await?;
-        // A server's own housekeeping comes and goes; what is taken off was used at all times.
+        // A server's own housekeeping comes and goes. Only what was used both before and after is subtracted.
         let quiet = before.map(|part, rate| rate.min(after.of(part)));
         report(&slices, &quiet, bare);
         Ok(())
@@ -247,11 +249,11 @@ impl Bench {
         Arc::new(settings)
     }
 
-    /// CPU seconds per second while nobody is due.
+    /// Returns the CPU seconds per second while no user is due.
     async fn quiet(&self, settings: &Arc<Settings>) -> Result<Usage, String> {
         let stack = Stack::start(settings, &self.scheduler, &self.worker).await?;
-        // What starting leaves behind, such as the last part of a look at everybody, and jobs that were in the queue when
-        // the loops before were stopped.
+        // Waits for the work that starting leaves behind, such as the rest of a full reading, and for jobs that were
+        // still in the queue when the previous loops stopped.
         let mut before_that = stack.done();
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -282,7 +284,7 @@ impl Bench {
         Ok(rate)
     }
 
-    /// The comparison of registry and order, which the leader makes every half an hour.
+    /// Measures the comparison of registry and schedule, which the leader makes every half hour.
     async fn search(&self, registry: &Arc<dyn Registry>, schedule: &Arc<dyn Schedule>) -> Result<(), String> {
         let before = self.meter.read()?;
         let (registry, schedule) = (Arc::clone(registry), Arc::clone(schedule));
@@ -303,7 +305,7 @@ impl Bench {
     async fn busy(&self, settings: &Arc<Settings>) -> Result<Vec<Cost>, String> {
         let stack = Stack::start(settings, &self.scheduler, &self.worker).await?;
         let mut slices = Vec::new();
-        // The first one warms everything up.
+        // The first slice warms everything up and does not count.
         for _ in 0..=SLICES {
             let (before, done, jobs) = (
                 self.meter.read()?,
@@ -330,7 +332,7 @@ impl Bench {
         Ok(slices)
     }
 
-    /// Microseconds per user of the baseline: this process, Redis, RabbitMQ.
+    /// Returns the baseline's microseconds per user: this process, Redis, RabbitMQ.
     async fn baseline(&self) -> Result<[f64; 3], String> {
         let (redis, amqp, name) = (self.redis.clone(), self.amqp.clone(), self.name.clone());
         let open = async move { Bare::open(&redis, &amqp, &name, BARE_USERS).await };
@@ -358,7 +360,7 @@ impl Bench {
         Ok([0, 1, 2].map(|place| median(rounds.iter().map(|round| round[place]))))
     }
 
-    /// Removes keys and queues of this run.
+    /// Removes this run's keys and queues.
     async fn remove(&self) -> Result<(), String> {
         let client = redis::Client::open(self.redis.as_str()).map_err(text)?;
         let mut connection = client.get_multiplexed_async_connection().await.map_err(text)?;

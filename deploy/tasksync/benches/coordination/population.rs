@@ -1,4 +1,4 @@
-//! The people: in the registry, and in the order of work with stamps that are old and far apart.
+//! The people of the benchmark: in the registry, and in the schedule with stamps that are old and far apart.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::{SignedDuration, Timestamp};
@@ -11,29 +11,29 @@ use tasksync_common::schedule::Schedule;
 
 use crate::{REHEARSAL, text};
 
-/// People and tenants; the first tenant has half of all people.
+/// Number of people and of tenants. The first tenant has half of all people.
 pub(crate) const PEOPLE: usize = if REHEARSAL { 2_000 } else { 100_000 };
 pub(crate) const TENANTS: usize = if REHEARSAL { 20 } else { 1_000 };
 
-/// Everybody's stamp is older than this, and so due.
+/// Every stamp is older than this, so that every user is due.
 const AGE: SignedDuration = SignedDuration::from_hours(24);
-/// Two stamps are at least so far apart: ties are slow to keep in order and do not happen in service.
+/// Least distance of two stamps. Equal stamps are slow to keep in order and do not occur in service.
 const APART_MICROSECONDS: u64 = 500;
-/// Enrolments of one transaction, and calls to the order of work in flight.
+/// Enrolments per transaction, and calls to the schedule in flight.
 const ENROLLED_AT_ONCE: usize = 1_000;
 const CALLS_AT_ONCE: usize = 256;
 
-/// How the people of a tenant lie in the order of waiting time.
+/// How a tenant's people are distributed in the order of waiting time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Next to each other in groups of up to 100, as the batches they were synced in leave them.
+    /// In groups of up to 100 neighbours, as the batches they were synced in leave them.
     Batches,
-    /// Anywhere: nobody waits next to a colleague, but for those of the large tenant.
+    /// At random: only people of the large tenant wait next to a colleague.
     Scattered,
 }
 
 impl Shape {
-    /// The name in the output.
+    /// Returns the name in the output.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Batches => "as batches leave them",
@@ -47,7 +47,7 @@ fn tenant_id(number: usize) -> Result<TenantId, String> {
 }
 
 fn person(number: usize) -> Result<UserKey, String> {
-    // Every other one is of the large tenant.
+    // Every other person is of the large tenant.
     let tenant = if number.is_multiple_of(2) {
         0
     } else {
@@ -57,10 +57,10 @@ fn person(number: usize) -> Result<UserKey, String> {
     Ok(UserKey::new(tenant_id(tenant)?, user))
 }
 
-/// Puts all tenants and everybody into the registry.
+/// Adds all tenants and all people to the registry.
 ///
 /// # Errors
-/// The registry's own.
+/// The registry's failure.
 pub(crate) async fn enrol(registry: &dyn Registry) -> Result<(), String> {
     for number in 0..TENANTS {
         registry.put_tenant(&tenant(number)?).await.map_err(text)?;
@@ -112,10 +112,10 @@ fn tenant(number: usize) -> Result<Tenant, String> {
     })
 }
 
-/// Puts everybody into the order of work.
+/// Adds all people to the schedule.
 ///
 /// # Errors
-/// The schedule's own.
+/// The schedule's failure.
 pub(crate) async fn order(schedule: &dyn Schedule, shape: Shape) -> Result<(), String> {
     let newest = schedule.now().await.map_err(text)? - AGE;
     let mut people = (0..PEOPLE).map(person).collect::<Result<Vec<_>, _>>()?;
@@ -144,7 +144,7 @@ pub(crate) async fn order(schedule: &dyn Schedule, shape: Shape) -> Result<(), S
         .await
 }
 
-/// Fisher and Yates with a generator of Marsaglia's: the same order in every run.
+/// The Fisher-Yates shuffle with an xorshift generator of Marsaglia's: the same order in every run.
 fn shuffle<T>(list: &mut [T]) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for last in (1..list.len()).rev() {

@@ -1,5 +1,5 @@
-//! The real loops: one scheduler that leads and one worker, each with connections and a runtime of its own as if they
-//! were two processes, and people for whom nothing ever changed.
+//! The real loops: one scheduler that leads and one worker. Each has its own connections and runtime, as if they were
+//! two processes. The people's tasks never change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::text;
 
-/// As the executable has it.
+/// The same values as in the executable.
 const STAMP_INTERVAL: Duration = Duration::from_secs(10);
 const STAMP_BATCH: usize = 1_000;
 const STAMPS_WAITING: usize = 100_000;
-/// Starting takes no longer than this, the comparison of registry and order included.
+/// Longest time to start, including the comparison of registry and schedule.
 const START: Duration = Duration::from_secs(300);
 
-/// A sync that finds nothing to do: no server is asked.
+/// A sync that never finds anything to do and queries no server.
 struct Idle;
 
 #[async_trait]
@@ -58,10 +58,10 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Starts both and returns when one leads and has compared registry and order.
+    /// Starts both. Returns when the scheduler leads and has compared registry and schedule.
     ///
     /// # Errors
-    /// A store cannot be opened, or it takes too long.
+    /// A store cannot be opened, or starting takes too long.
     pub(crate) async fn start(
         settings: &Arc<Settings>,
         scheduler: &Handle,
@@ -88,15 +88,15 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Users whose sync ended.
+    /// Returns the number of users whose sync ended.
     pub(crate) fn done(&self) -> u64 {
         self.work.users_idle.get()
     }
 
-    /// Ends both in order.
+    /// Stops both in order.
     ///
     /// # Errors
-    /// A part panicked.
+    /// A part panicked, or a call of either loop failed.
     pub(crate) async fn stop(self) -> Result<(), String> {
         self.stop.cancel();
         for part in self.parts {
@@ -156,7 +156,7 @@ fn heartbeat(
     }
 }
 
-/// The tasks of one side, and what it counts.
+/// The tasks of one side, and its counters.
 type Running<M> = (Arc<M>, Vec<JoinHandle<()>>);
 
 async fn schedule(

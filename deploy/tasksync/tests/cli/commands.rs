@@ -1,4 +1,4 @@
-//! The operator commands against a running service.
+//! The operator's commands against a running service.
 
 use crate::harness::{Standalone, TOKEN, example, run, tasksync};
 

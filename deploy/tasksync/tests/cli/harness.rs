@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub(crate) const TOKEN: &str = "0123456789abcdef-token";
 
-/// The executable with a clean environment: nothing of whoever runs the tests reaches it.
+/// Returns the executable's command with an empty environment, so that the tester's environment does not reach it.
 pub(crate) fn tasksync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasksync"));
     command.env_clear().stdin(Stdio::null());
@@ -23,7 +23,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
@@ -49,7 +49,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Starts a command that logs as JSON, and waits for a line with this message; also the line.
+    /// Starts a command that logs as JSON, and waits for a line with this message. Also returns that line.
     pub(crate) fn start(command: &mut Command, message: &str) -> (Self, Value) {
         let mut process = command
             .env("TASKSYNC_LOG__FORMAT", "json")
@@ -70,12 +70,12 @@ impl Running {
             }
             seen.push_str(&line);
         };
-        // Read on, or the process would stop at a full pipe.
+        // Keeps reading, because the process would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         (Self(process), found)
     }
 
-    /// Sends SIGTERM and waits; the exit code.
+    /// Sends SIGTERM and waits. Returns the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
@@ -95,12 +95,12 @@ impl Drop for Running {
 pub(crate) struct Standalone {
     process: Running,
     pub(crate) url: String,
-    /// Where its probes are asked.
+    /// Address of its probes.
     pub(crate) health: String,
 }
 
 impl Standalone {
-    /// The command that starts one on free ports.
+    /// Returns the command that starts one on free ports.
     pub(crate) fn command(folder: &Path) -> Command {
         let mut command = tasksync();
         command
@@ -124,7 +124,7 @@ impl Standalone {
         }
     }
 
-    /// A command against this service.
+    /// Runs a command against this service.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Ended {
         run(tasksync()
             .args(arguments)
@@ -132,7 +132,7 @@ impl Standalone {
             .env("TASKSYNC_TOKEN", TOKEN))
     }
 
-    /// Opts the user `ana` of the tenant `contoso` in, without asking the servers.
+    /// Opts in the user `ana` of the tenant `contoso`, without querying the servers.
     pub(crate) fn opt_in_ana(&self) -> Ended {
         self.ask(&[
             "user",
@@ -152,7 +152,7 @@ impl Standalone {
         serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
     }
 
-    /// Sends SIGTERM and waits; the exit code.
+    /// Sends SIGTERM and waits. Returns the exit code.
     pub(crate) fn terminate(self) -> Option<i32> {
         self.process.terminate()
     }

@@ -1,4 +1,4 @@
-//! The built executable: commands against a running standalone service, start and end of the service, pages, examples.
+//! Tests of the built executable: commands against a running standalone service, its start and end, pages, examples.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

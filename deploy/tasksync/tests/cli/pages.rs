@@ -40,7 +40,7 @@ fn the_settings_of_every_shipped_scenario_are_right() {
     let distributed: toml::Table = toml::from_str(&distributed).unwrap();
     for (name, text) in SHIPPED {
         let mut settings = Scenario::parse(text).unwrap().settings;
-        // The addresses, which the run chooses.
+        // The run chooses these addresses.
         for store in ["registry", "schedule", "queue"] {
             let url = distributed[store]["url"].clone();
             let section = settings.entry(store).or_insert_with(|| toml::Table::new().into());

@@ -1,4 +1,4 @@
-//! Scheduler and worker as far as they go without servers: refusals, probes, waiting for stores.
+//! Scheduler and worker without servers: refusals, probes, waiting for stores.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::harness::{Running, Standalone, TOKEN, example, run, tasksync};
 /// Longer than anything here takes, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks one address without a client's help: status and body.
+/// Sends a GET without an HTTP client. Returns status and body.
 fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -28,7 +28,7 @@ fn get(address: &str, path: &str) -> (u16, String) {
     (status, body)
 }
 
-/// A role whose stores are where nothing listens.
+/// Returns the command of a role whose stores are at addresses where nothing listens.
 fn without_stores(role: &str) -> Command {
     let mut command = tasksync();
     command
@@ -162,7 +162,7 @@ fn the_api_of_a_scheduler_that_waits_says_so() {
         .env("TASKSYNC_TOKEN", TOKEN));
     assert_eq!(asked.code, 1, "{asked:?}");
     assert!(asked.err.contains("starting"), "{asked:?}");
-    // The API's own address tells what is missing, and no more.
+    // The API's own address names what is missing, without details.
     let (status, body) = get(&port.to_string(), "/readyz");
     assert!(
         status == 503 && body.contains("registry") && !body.contains("127.0.0.1"),
@@ -183,7 +183,7 @@ fn health_follows_a_standalone_service() {
     };
     let address = service.health.clone();
     let started = Instant::now();
-    // The consumers open a moment after the process runs.
+    // The consumers open a moment after the log line "tasksync runs".
     while ask(&address, &[]).code != 0 {
         assert!(started.elapsed() < PATIENCE, "{:?}", ask(&address, &[]));
     }

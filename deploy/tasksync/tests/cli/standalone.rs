@@ -1,4 +1,4 @@
-//! Start and end of the service.
+//! Start and end of the standalone service.
 
 use crate::harness::{Standalone, example, run};
 

@@ -1,4 +1,4 @@
-//! Wrong files, wrong settings and unknown people: refused at once, in one clear line.
+//! Wrong files, wrong settings and unknown people are refused at once, in one clear line.
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn wrong_settings_end_it_with_2_and_one_line_that_names_file_and_key() {
             "10.0.0.0/33",
         ),
     ] {
-        // Nothing of it may touch the folder of whoever runs the tests.
+        // The registry must not be created in the tester's working folder.
         let registry = format!(
             "[registry]\nurl = \"sqlite:{}\"\n",
             folder.path().join("r.sqlite").display()

@@ -1,5 +1,5 @@
-//! Broken servers and wrong settings of many tenants at once, beside a healthy one: each is told with the right code and
-//! place, nothing grows, the healthy tenant goes on, and everything recovers by itself.
+//! Broken servers and wrong settings of many tenants at once, beside a healthy tenant. Each problem is reported with
+//! the right code and place, memory does not grow, the healthy tenant goes on, and everything recovers by itself.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,18 +22,18 @@ const OTHER: Mode = Mode::Answer(200, "application/json", "{\"service\": \"somet
 const XML: &str = "text/xml; charset=utf-8";
 const JSON: &str = "application/json;odata=nometadata;charset=utf-8";
 
-/// What is done to a tenant.
+/// What is wrong with a tenant.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// Something else answers in the place of Exchange.
+    /// Something else answers in place of Exchange.
     Exchange(Mode),
-    /// The same for SharePoint.
+    /// Something else answers in place of SharePoint.
     SharePoint(Mode),
-    /// A value of the tenant's settings is replaced.
+    /// A setting of the tenant has another value.
     Setting(&'static str, &'static str),
 }
 
-/// The fault, the code people are told, and a part of the detail that says what is wrong; `@` stands for the place.
+/// The fault, the code that is reported, and a part of its detail; `@` stands for the server's address.
 const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::Exchange(HTML), "exchange-bad-answer", "HTTP 404"),
     (Fault::Exchange(PORTAL), "exchange-bad-answer", "guest network"),
@@ -114,7 +114,7 @@ const FAULTS: &[(Fault, &str, &str)] = &[
     ),
 ];
 
-/// A tenant between two gates.
+/// A tenant whose two servers are behind gates.
 struct Site {
     slug: String,
     settings: Value,
@@ -181,7 +181,7 @@ impl Site {
     }
 }
 
-/// Every failure people can see of a user: the last attempt's, and open alerts.
+/// Returns every failure that the status of a user shows: that of the last attempt, and open alerts.
 fn told(status: &Value) -> Vec<(String, String)> {
     let alerts = status["alerts"].as_array().cloned().unwrap_or_default();
     let alerts = alerts.iter().map(|alert| alert["failure"].clone());
@@ -195,7 +195,7 @@ fn told(status: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Somebody edits a task of this tenant on each side.
+/// Edits a task of this tenant on each side.
 fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
     let (tenant, applied) = (&farm.population.tenants[at], &farm.applied[at]);
     let mut edited = Vec::new();
@@ -241,7 +241,7 @@ fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
     (here, there)
 }
 
-/// Whether both edits are on both sides.
+/// Returns true if both edits are on both sides.
 fn mirrored(farm: &Farm, at: usize, (here, there): &(String, String)) -> bool {
     let (tenant, applied) = (&farm.population.tenants[at], &farm.applied[at]);
     let in_mailbox = tenant
@@ -265,7 +265,7 @@ async fn alerts(service: &Service) -> Vec<Value> {
     answer["alerts"].as_array().unwrap().clone()
 }
 
-/// The first tenant that meets this code.
+/// Returns the first tenant whose fault has this code.
 fn at_of(code: &str) -> usize {
     FAULTS.iter().position(|(_, known, _)| *known == code).unwrap()
 }
@@ -280,7 +280,7 @@ fn resident_megabytes(service: &Service) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    // Three people who fail in a row show that it is the server's matter.
+    // Three people in a row who fail show that the server is at fault.
     let farm = farm(7, FAULTS.len() + 1, 3, 2.0).await;
     let more = "request_timeout = \"2s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"6s\"\n";
     let service = start(folder.path(), &farm, Duration::from_secs(1), more).await;
@@ -292,7 +292,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         sites.push(site);
     }
     settles(&farm, &service, &mut Ledger::default()).await;
-    // A change of a tenant's settings is noticed within ten seconds; then every tenant goes through its gates.
+    // A change of a tenant's settings is noticed within ten seconds. After that, every tenant goes through its gates.
     tokio::time::sleep(Duration::from_secs(11)).await;
 
     let (sick, healthy) = (sites[..FAULTS.len()].iter(), FAULTS.len());
@@ -301,7 +301,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         site.breaks(&service, *fault).await;
         edits.push(edit_both_sides(&farm, at, "while broken"));
     }
-    // The healthy tenant's edits arrive while the others are sick, and everybody's sickness is told.
+    // The healthy tenant's edits arrive while the others are broken, and every fault is reported.
     let started = Instant::now();
     let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
     let (mut round, mut own) = (1, edit_both_sides(&farm, healthy, "round 1"));
@@ -341,7 +341,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         last.clear();
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    // Each outage is one alert of its tenant, and nobody is disabled for it.
+    // Each outage is one alert of its tenant, and no user is disabled for it.
     eventually_async("one alert for each sick tenant", async || {
         let all = alerts(&service).await;
         sick.clone().zip(FAULTS).all(|(site, (_, code, _))| {
@@ -367,7 +367,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         "{} MB",
         resident_megabytes(&service)
     );
-    // The command and the doctor say it too.
+    // The command and the doctor report it, too.
     let person = Farm::user_name(&farm.population.tenants[0].people[0]);
     let status = ask(&service, &["user", "status", &sites[0].slug, &person]);
     assert!(

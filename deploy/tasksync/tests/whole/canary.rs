@@ -1,5 +1,6 @@
-//! Secrets are put through a running service: kept in files, sent to servers that repeat everything they are sent, and written where they
-//! do not belong. None may show in an answer, in the output of a command, in a log, in a metric or in a store.
+//! Secrets are put through a running service: in files, in servers that repeat whatever they were sent, and in places
+//! where secrets do not belong. None may appear in an answer, in a command's output, in a log, in a metric or in a
+//! store.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,12 +21,12 @@ const COOKIE: &str = "Kanari-cookie-c0ffee12";
 const USERINFO: &str = "Kanari-userinfo-77aa10";
 const MISPLACED: &str = "Kanari-misplaced-31337a";
 
-/// This many characters of a secret in a row are too many.
+/// Shortest part of a secret, in characters, that counts as shown.
 const SHOWN: usize = 12;
 
 const TENANTS: [&str; 4] = ["canary-password", "canary-token", "canary-secret", "canary-key"];
 
-/// The secrets that were put through a service, and everything it said.
+/// The secrets that were put through a service, and everything that the service wrote or answered.
 pub(crate) struct Canaries {
     secrets: Vec<(&'static str, String)>,
     said: Vec<(String, Vec<u8>)>,
@@ -33,8 +34,8 @@ pub(crate) struct Canaries {
 }
 
 impl Canaries {
-    /// Puts the secrets through the service at `url`, whose processes run with these settings, and keeps what it says. Returns after
-    /// every tenant's sync has failed.
+    /// Puts the secrets through the service at `url`, whose processes run with these settings, and keeps its output.
+    /// Returns when every tenant's sync has failed.
     pub(crate) async fn put_through(url: &str, token: &str, folder: &Path) -> Self {
         let key = key_in(folder);
         let body: String = std::fs::read_to_string(&key)
@@ -45,7 +46,7 @@ impl Canaries {
         let secrets = vec![
             ("password", PASSWORD.to_owned()),
             ("client secret", CLIENT_SECRET.to_owned()),
-            // The beginning names the kind of the key and is the same in all.
+            // The beginning names the kind of key and is the same in all keys.
             ("certificate's key", body[80..400].to_owned()),
             ("token", TOKEN.to_owned()),
             ("NTLM challenge", NTLM.to_owned()),
@@ -64,14 +65,14 @@ impl Canaries {
         canaries
     }
 
-    /// Keeps what a process tells Prometheus.
+    /// Keeps what a process reports to Prometheus.
     pub(crate) async fn hear_metrics(&mut self, probed: &str) {
         let answer = reqwest::get(format!("{probed}/metrics")).await.unwrap();
         assert_eq!(answer.status(), 200);
         self.hear("metrics", answer.text().await.unwrap());
     }
 
-    /// Keeps the logs and the databases that lie in the folder.
+    /// Keeps the logs and databases in the folder.
     pub(crate) fn hear_logs(&mut self, folder: &Path) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -83,7 +84,7 @@ impl Canaries {
         assert!(self.said.iter().any(|(place, _)| place.ends_with(".log")));
     }
 
-    /// Asks for a sync of everybody.
+    /// Requests a sync of every tenant's user.
     pub(crate) async fn ask_for_syncs(&mut self, url: &str, token: &str) {
         for tenant in TENANTS {
             let path = format!("/tenants/{tenant}/users/ana/sync");
@@ -93,7 +94,7 @@ impl Canaries {
         }
     }
 
-    /// Keeps what was found somewhere, to be looked through at the end.
+    /// Keeps output, for [`Self::assert_silent`].
     pub(crate) fn hear(&mut self, place: impl Into<String>, said: impl Into<Vec<u8>>) {
         self.said.push((place.into(), said.into()));
     }
@@ -152,7 +153,7 @@ impl Canaries {
             assert_eq!(status, 201, "{said}");
             let opt_in = json!({ "source_login": "ana", "mailbox": format!("ana@{tenant}.example") });
             let path = format!("/tenants/{tenant}/users/ana");
-            // The servers are asked, and refuse.
+            // This queries the servers, which refuse.
             refused.push(call(url, token, "PUT", &path, Some(&opt_in)).await.1);
             let path = format!("{path}?unchecked=true");
             let (status, said) = call(url, token, "PUT", &path, Some(&opt_in)).await;
@@ -162,7 +163,8 @@ impl Canaries {
         self.hear("refused requests", refused);
     }
 
-    /// Waits until every sync has failed with what a server repeated, and asks for everything there is to ask for.
+    /// Waits until every sync has failed with text that a server repeated, then requests everything the service
+    /// shows.
     async fn provoke(&mut self, url: &str, token: &str) {
         for tenant in TENANTS {
             let started = Instant::now();
@@ -228,7 +230,7 @@ impl Canaries {
         }
     }
 
-    /// Looks through everything that was heard.
+    /// Fails if a secret appears in anything that was kept.
     pub(crate) fn assert_silent(&self) {
         let forms = Forms::of(&self.secrets);
         for (place, said) in &self.said {
@@ -241,12 +243,13 @@ impl Canaries {
     }
 }
 
-/// Every part of a secret that is too long to be shown: as it is, in base64 (wherever in the encoded text it begins) and in hexadecimal.
+/// Every part of a secret that is long enough to count as shown: as it is, in base64 (wherever it begins in the
+/// encoded text) and in hexadecimal.
 #[derive(Default)]
 struct Forms {
     parts: HashMap<Vec<u8>, &'static str>,
     lengths: BTreeSet<usize>,
-    /// Which two bytes a part may begin with: most places of a text need no further look.
+    /// The first two bytes of all parts: most positions of a text need no further check.
     beginnings: HashSet<[u8; 2]>,
 }
 
@@ -258,7 +261,7 @@ impl Forms {
                 let hexadecimal: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
                 forms.add(name, hexadecimal.to_uppercase().into_bytes());
                 forms.add(name, hexadecimal.into_bytes());
-                // Of three parts in a row one begins where a group of the encoding does.
+                // Of three consecutive parts, one begins where a group of the encoding begins.
                 forms.add(name, base64(part).into_bytes());
                 forms.add(name, part.to_vec());
             }
@@ -272,7 +275,7 @@ impl Forms {
         self.parts.insert(part, name);
     }
 
-    /// The name of a secret that shows in the text, and where.
+    /// Returns the name of a secret that appears in the text, and where.
     fn find(&self, text: &[u8]) -> Option<(&'static str, usize)> {
         text.windows(2).enumerate().find_map(|(at, two)| {
             if !self.beginnings.contains(two) {
@@ -301,7 +304,7 @@ fn a_part_of_a_secret_is_found_in_every_form() {
     assert_eq!(forms.find(b"Kanari-pass and word"), None);
 }
 
-/// Of a length that is a multiple of three, so that nothing is filled up.
+/// Encodes bytes whose number is a multiple of three, so that no padding is needed.
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     bytes
@@ -324,7 +327,7 @@ fn tenant_of(name: &str, server: &str, credentials: &Value) -> Value {
     })
 }
 
-/// A fresh private key with its certificate; the path of the key.
+/// Creates a private key with its certificate. Returns the key's path.
 fn key_in(folder: &Path) -> PathBuf {
     let key = folder.join("canary.key");
     let made = Command::new("openssl")
@@ -362,7 +365,7 @@ async fn call(url: &str, token: &str, method: &str, path: &str, body: Option<&Va
     (status, answer.json().await.unwrap())
 }
 
-/// A server that repeats what it was sent, in every form an answer may have, or that grants a token to everybody.
+/// A server that repeats what it was sent, in every form an answer can have, or that grants a token to every client.
 struct Repeater {
     url: String,
     task: tokio::task::JoinHandle<()>,
@@ -389,7 +392,7 @@ impl Drop for Repeater {
     }
 }
 
-/// Answers one request; the next comes by another connection, and is answered in another form.
+/// Answers one request. The next one comes over another connection and gets another form of answer.
 async fn serve(mut stream: TcpStream, grants: bool, number: usize) {
     let mut heard = Vec::new();
     let mut chunk = [0_u8; 16 * 1024];
@@ -442,7 +445,7 @@ fn repeated(heard: &str, number: usize) -> String {
     let text = if body.starts_with("grant_type") {
         format!("you sent {form}")
     } else {
-        // Whoever was told a secret may say it in words of its own.
+        // A server that knows a secret may also repeat it in its own words.
         let meant = if authorization.contains("Basic") {
             PASSWORD
         } else {

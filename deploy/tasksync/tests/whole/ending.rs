@@ -7,7 +7,7 @@ use tasksync_loadtest::trial::Ledger;
 
 use crate::rig::{People, as_process_1, farm, service, settles, start_as, stays_quiet, terminate_process_1};
 
-/// The drain of these trials; the end of the process takes a little longer.
+/// Settings with a short drain; the process takes a little longer to end.
 const DRAIN: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         let asked = Instant::now();
         assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
-        // The grace period, after which a platform would kill it.
+        // The grace period, after which a platform would kill the process.
         assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
         service.restart().await.unwrap();
     }
@@ -34,7 +34,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     farm.stop().await;
 }
 
-/// As the first process of a container: signals have no default action there.
+/// Runs as the first process of a container, where signals have no default action.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_on_sigterm_as_process_1() {
     let folder = tempfile::tempdir().unwrap();

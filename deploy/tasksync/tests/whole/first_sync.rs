@@ -1,5 +1,5 @@
-//! Forty people opt in while their mail server does not answer, and the process is killed: after the restart all of them
-//! are due, and the list of users shows why they are not synced.
+//! Forty people opt in while their mail server does not answer, and the process is killed. After the restart all of
+//! them are due, and the list of users shows why they are not synced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::rig::{ask, eventually_async, farm, settles, spec};
 
 const PEOPLE: usize = 40;
 
-/// The shortest and the longest time between two syncs of one person.
+/// Shortest time between two syncs of one person; the longest is the same.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What `user list --json` says of each person's failures.
+/// Returns what `user list --json` shows of each person's failures.
 fn failing(service: &Service, tenant: &str) -> BTreeMap<String, Value> {
     let listed = ask(service, &["--json", "user", "list", tenant]);
     assert_eq!(listed.code, 0, "{listed:?}");
@@ -36,7 +36,7 @@ async fn get(service: &Service, path: &str) -> Value {
     service.call(Method::GET, &path, None).await.unwrap()
 }
 
-/// The tenant's alerts that name no person, by their codes.
+/// Returns the codes of the tenant's alerts that name no person.
 async fn alerts_of_the_tenant(service: &Service) -> Vec<String> {
     let alerts = get(service, "alerts").await;
     let alerts = alerts["alerts"].as_array().unwrap();
@@ -91,7 +91,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
     service.kill().await;
     service.restart().await.unwrap();
 
-    // Due at once: far less than the time between two syncs has passed.
+    // They are due at once: far less than the time between two syncs has passed.
     let mut counted = 0;
     eventually_async("that everybody is due or being synced", async || {
         let summary = get(&service, "status").await["summary"].clone();
@@ -101,7 +101,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
     .await;
     assert_eq!(counted, PEOPLE as u64);
 
-    // The first failure is shown with its reason.
+    // The first failure is already shown with its reason.
     eventually_async("the reason of a first failure", async || {
         !failing(&service, slug).is_empty()
     })
@@ -110,7 +110,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
         assert_eq!(reason["failure"]["code"], "exchange-timeout", "{user}: {reason}");
     }
 
-    // The server is back, and only one mailbox still fails.
+    // The server is back; only one mailbox still fails.
     let unlucky = &tenant.people[7];
     farm.exchange.faults.add(Rule {
         operation: None,

@@ -1,4 +1,4 @@
-//! A gate before a server: lets everything through, or plays something else in its place.
+//! A gate in front of a server: passes everything through, or acts as something else in its place.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// What the gate does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Everything goes through.
+    /// Passes everything through.
     Open,
     /// Nothing listens.
     Closed,
@@ -18,11 +18,11 @@ pub(crate) enum Mode {
     Answer(u16, &'static str, &'static str),
     /// Every connection gets these bytes instead of HTTP.
     Bytes(&'static str),
-    /// Every request gets a good beginning and 100 MB after it.
+    /// Every request gets a valid beginning, followed by 100 MB.
     Huge(&'static str),
-    /// Every request gets a good beginning, then one byte at a time without an end.
+    /// Every request gets a valid beginning, then one byte at a time without end.
     Drip(&'static str),
-    /// Connections are taken and never answered.
+    /// Connections are accepted and never answered.
     Silent,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// An open gate before the server at this address.
+    /// Returns an open gate in front of the server at this address.
     pub(crate) async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,12 +45,12 @@ impl Gate {
         Self { address, mode, task }
     }
 
-    /// Host and port as messages name them.
+    /// Returns host and port, as messages name them.
     pub(crate) fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    /// Cuts every connection; from now on the gate behaves like this.
+    /// Cuts every connection, and behaves in this way from now on.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -82,7 +82,7 @@ async fn serve(
             Some(open) => open,
             None => match TcpListener::bind(address).await {
                 Ok(open) => open,
-                // The port is still being given back.
+                // The port is still being released.
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -136,7 +136,7 @@ async fn connection(mut client: TcpStream, server: SocketAddr, mode: Mode) {
                 }
             }
         }
-        // Chunked, so that nothing announces the length.
+        // Chunked, so that no header announces the length.
         Mode::Huge(kind) => {
             let chunk = vec![b' '; CHUNK];
             if request(&mut client).await && client.write_all(chunked(kind).as_bytes()).await.is_ok() {
@@ -167,7 +167,7 @@ fn chunked(kind: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n")
 }
 
-/// Reads one request with its body; `false` when the connection ended.
+/// Reads one request with its body. Returns false if the connection ended.
 async fn request(client: &mut TcpStream) -> bool {
     let mut seen = Vec::new();
     let mut chunk = [0_u8; 16 * 1024];

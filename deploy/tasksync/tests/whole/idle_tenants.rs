@@ -1,4 +1,4 @@
-//! Tenants nobody of whom has opted in cost nothing: no messages, no calls to their servers.
+//! Tenants without opted-in users cost nothing: no messages, and no calls to their servers.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
@@ -8,12 +8,12 @@ use crate::rig::{eventually_async, farm};
 use crate::shared::Shared;
 
 const TENANTS: usize = 10_000;
-/// Tenants added at once, fewer than the registry has connections for.
+/// Tenants added concurrently, fewer than the registry has connections.
 const AT_ONCE: usize = 4;
-/// How often one that the registry was too busy for is added again.
+/// Attempts to add a tenant while the registry is too busy.
 const TRIES: usize = 10;
 
-/// The sum of all series that begin so, as the process itself tells them.
+/// Returns the sum of all series whose names begin with `series`, as the process itself reports them.
 async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 {
     let url = format!("{}/metrics", process.probed());
     let text = http.get(url).send().await.unwrap().text().await.unwrap();
@@ -28,7 +28,7 @@ async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 
         .sum()
 }
 
-/// A registry whose disk is busy with everything else may say that it is: as a client would, we come again.
+/// Calls the service until it succeeds, as a client would: a registry on a busy disk may answer that it is busy.
 async fn patiently(
     installation: &Installation,
     path: &str,
@@ -66,7 +66,7 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(41, TENANTS, 1, 1.0).await;
     let mut spec = shared.installation(folder.path(), 1, 1, "");
-    // As often as it can be set, so that everything that is done in turn is done several times.
+    // The shortest intervals allowed, so that everything periodic happens several times.
     for (name, value) in [("RUN_INTERVAL", "1s"), ("TENANT_SEARCH_INTERVAL", "2s")] {
         spec.environment
             .push((format!("TASKSYNC_SCHEDULE__{name}"), value.to_owned()));
@@ -100,7 +100,7 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
     assert!(published().await.abs() < f64::EPSILON, "messages were sent");
     assert_eq!(farm.requests(), (0, 0), "servers were asked");
 
-    // The same looks see what there is to see: one person opts in, and is synced.
+    // The same loops do find work: one person opts in and is synced.
     let tenant = &farm.population.tenants[TENANTS / 2];
     let person = &tenant.people[0];
     let path = format!(

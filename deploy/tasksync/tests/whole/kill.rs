@@ -1,4 +1,4 @@
-//! The service is killed (SIGKILL) again and again: nothing is lost, nothing doubled.
+//! Kills the service (SIGKILL) again and again: nothing is lost or doubled.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ async fn fifty_kills_under_edits_lose_and_double_nothing() {
     killed_under_edits(1, 50).await;
 }
 
-/// A long first sync that needs several passes, each cut off by the user's time, and the process killed in between:
-/// what a pass still had to do must not be forgotten when its progress is saved.
+/// A long first sync needs several passes. The user's time limit cuts each off, and the process is killed in between:
+/// saving a pass's progress must not forget the work still to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_sync_in_many_pieces_loses_no_task_to_kills() {
     let folder = tempfile::tempdir().unwrap();
@@ -61,7 +61,7 @@ async fn a_first_sync_in_many_pieces_loses_no_task_to_kills() {
     farm.stop().await;
 }
 
-/// The saved states are lost between kills: the copies are found again in the mailbox, none is made twice.
+/// The saved states are lost between kills: the copies are found again in the mailbox, and none is created twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_sync_states_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -71,7 +71,7 @@ async fn lost_sync_states_double_nothing() {
     let mut dice = Dice(2);
     let file = SqliteConnectOptions::new().filename(folder.path().join("registry.sqlite"));
     for _ in 0..5 {
-        // Somewhere in the work after the first state was saved again.
+        // Kills at some moment after the first state was saved again.
         eventually_async("a saved state", async || {
             let mut registry = SqliteConnection::connect_with(&file).await.unwrap();
             let states: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sync_states")
@@ -116,7 +116,8 @@ async fn a_copy_deleted_before_its_folder_was_read_again_is_deleted_at_the_sourc
         .person_creates(&tenant.site, list, edit, user)
         .unwrap();
     let key = Farm::key(list, item);
-    // An item that comes and goes between two readings is never reported; so it goes as soon as it is there.
+    // Exchange never reports an item that was created and deleted between two readings. This copy is deleted as soon
+    // as it exists, to be such an item.
     let copy = eventually("the copy", || {
         let copies = farm.exchange.items(&person.smtp);
         copies

@@ -1,4 +1,5 @@
-//! The whole process between simulated servers: kills, bad input, broken servers, full disks, ends under load.
+//! Tests of whole processes between simulated servers: kills, bad input, broken servers, full disks, stopping under
+//! load.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

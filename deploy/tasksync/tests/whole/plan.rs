@@ -1,4 +1,4 @@
-//! The dry run: the plan is what the next sync does, and asking for it writes nothing.
+//! The dry run: the plan is what the next sync does, and computing it writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn plan(service: &Service, tenant: &str, user: &str) -> Value {
     serde_json::from_str(&ended.out).unwrap()
 }
 
-/// The steps that write something: action and task.
+/// Returns the steps that write something, as action and task.
 fn writing(plan: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let steps = plan["steps"].as_array().unwrap().iter();
@@ -29,7 +29,7 @@ fn writing(plan: &Value) -> Vec<(String, String)> {
 async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(4, 1, 1, 6.0).await;
-    // Nobody is synced twice within the test unless the test asks for it.
+    // No user is synced twice during the test unless the test asks for it.
     let service = start(folder.path(), &farm, Duration::from_secs(3_600), "").await;
     service.enrol(&farm).await.unwrap();
     let (tenant, applied) = (&farm.population.tenants[0], &farm.applied[0]);
@@ -37,7 +37,7 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     let name = Farm::user_name(person);
     settles(&farm, &service, &mut Ledger::default()).await;
 
-    // One of each: created, edited here, edited there, deleted here, deleted there.
+    // One task of each kind: created, edited here, edited there, deleted here, deleted there.
     let create = |title: &str| {
         let edit = ItemEdit {
             title: Some(title.to_owned()),
@@ -103,7 +103,7 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     ] {
         assert!(shown.out.contains(part), "{part:?} in:\n{}", shown.out);
     }
-    // Asked twice, the same; and nothing was written on either side.
+    // A second request returns the same plan, and nothing was written on either side.
     assert_eq!(writing(&plan(&service, &tenant.slug, &name)), writing(&first));
     assert_eq!(writes(&farm), before);
 
@@ -127,7 +127,8 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     farm.stop().await;
 }
 
-/// Asks for syncs until both sides agree. One may come too early: the source's feed is read at most every two seconds.
+/// Requests syncs until both sides agree. One request may be too early, because the source's feed is read at most
+/// every two seconds.
 async fn sync(farm: &Farm, service: &Service, tenant: &str, user: &str) {
     let path = format!("/api/v1/tenants/{tenant}/users/{user}/sync");
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Stores that answer and refuse every write: whoever asks a process whether it is ready is told which store it is.
+//! Stores that answer but refuse every write: the readiness probe names the store.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use url::Url;
 use crate::rig::{farm, settles};
 use crate::shared::Shared;
 
-/// A store that refuses writes is named within this time.
+/// Longest time until the probe names a store that refuses writes.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Waits until every process says that exactly this is missing; `None` for a process that is ready.
+/// Waits until every process reports that exactly this is missing; `None` waits until every process is ready.
 async fn says(installation: &Installation, missing: Option<&str>) {
     let asked = Instant::now();
     for process in installation.schedulers.iter().chain(&installation.workers) {
@@ -35,7 +35,7 @@ async fn says(installation: &Installation, missing: Option<&str>) {
     }
 }
 
-/// Makes a database at the server and returns its URL.
+/// Creates a database at the server and returns its URL.
 async fn own_database(server: &str, name: &str) -> String {
     let mut admin = PgConnection::connect(server).await.unwrap();
     let create = format!("CREATE DATABASE {name}");
@@ -75,7 +75,8 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
     settles(&farm, &installation, &mut Ledger::default()).await;
     says(&installation, None).await;
 
-    // Its volume is full, and the probe's table has free pages: what was written into it before can be written again.
+    // Its volume is full, but the probe's table has free pages: they can be written even then, and the probe must
+    // still fail.
     let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
     registry
         .execute("VACUUM (TRUNCATE false) write_probe")
@@ -102,18 +103,18 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
         }
         command.exec_async(&mut redis).await.unwrap();
     };
-    // A failover made it a replica under the running processes.
+    // A failover turned it into a replica while the processes run.
     tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
     says(&installation, Some("schedule")).await;
     tell(&["REPLICAOF", "NO", "ONE"]).await;
     says(&installation, None).await;
-    // It has no memory left.
+    // Its memory is full.
     tell(&["CONFIG", "SET", "maxmemory", "1"]).await;
     says(&installation, Some("schedule")).await;
     tell(&["CONFIG", "SET", "maxmemory", "0"]).await;
     says(&installation, None).await;
 
-    // The database became read-only, as a standby is; open connections are closed as by a failover.
+    // The database became read-only, like a standby; open connections are closed, as by a failover.
     let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
     for (value, missing) in [("on", Some("registry")), ("off", None)] {
         let set = format!(

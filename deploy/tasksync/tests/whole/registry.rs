@@ -1,4 +1,4 @@
-//! A registry that is full, damaged, or holds states that cannot be read.
+//! A registry that is full, damaged, or has states that cannot be read.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -57,7 +57,7 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
     settles(&farm, &service, &mut Ledger::default()).await;
     assert_eq!(service.terminate().await, Ok(Some(0)));
     let file = folder.path().join("registry.sqlite");
-    // Everything into the one file, so that damaging it is damaging everything.
+    // Writes everything into the one file, so that damaging it damages everything.
     let mut registry = open(folder.path()).await;
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
         .execute(&mut registry)
@@ -66,7 +66,7 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
     registry.close().await.unwrap();
     let good = std::fs::read(&file).unwrap();
     let mut torn = good.clone();
-    // The header stays, everything behind it is overwritten.
+    // The header stays, and everything after it is overwritten.
     for byte in torn.iter_mut().skip(100) {
         *byte ^= 0x5a;
     }
@@ -95,15 +95,15 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
             "{ended:?}"
         );
     }
-    // The backup is put back, and all is well.
+    // After the backup is restored, everything works.
     std::fs::write(&file, good).unwrap();
     service.restart().await.unwrap();
     settles(&farm, &service, &mut Ledger::default()).await;
     farm.stop().await;
 }
 
-/// A folder whose disk can be made full: a small file system of its own where that is permitted (root), else a limit on
-/// the size of the files the process writes.
+/// A folder whose disk can be filled: a small file system of its own if that is permitted (root), or else a limit on
+/// the size of files that the process writes.
 struct Disk {
     folder: tempfile::TempDir,
     own: bool,
@@ -122,7 +122,8 @@ impl Disk {
         Self { folder, own }
     }
 
-    /// The executable: a process that meets the limit must get an error, as from a full disk, and not a signal.
+    /// Returns a script that runs the executable: at the limit, the process must get an error, as from a full disk,
+    /// and not a signal.
     fn executable(&self) -> PathBuf {
         let script = self.folder.path().join("tasksync.sh");
         let text = format!(
@@ -134,7 +135,7 @@ impl Disk {
         script
     }
 
-    /// `false` when no full disk can be made here.
+    /// Fills the disk. Returns false if that is not possible here.
     fn fill(&self, service: &Service) -> bool {
         if !self.own {
             return limit_file_size(service, "4096");
@@ -170,7 +171,7 @@ impl Drop for Disk {
     }
 }
 
-/// Sets the soft limit of the running process, so that it can be taken back without rights.
+/// Sets the soft limit of the running process, which can be raised again without privileges.
 fn limit_file_size(service: &Service, bytes: &str) -> bool {
     let pid = service.process_id().unwrap().to_string();
     let mut prlimit = Command::new("prlimit");
@@ -210,7 +211,7 @@ async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() 
         assert!(started.elapsed() < PATIENCE, "{doctor:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // People go on while nothing can be remembered.
+    // People go on editing while nothing can be saved.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut ledger = people.stop();
     disk.make_room(&service);

@@ -1,4 +1,4 @@
-//! A farm, the service between its servers, people who edit, and what every trial asks at its end.
+//! A farm of servers, the service between them, people who edit, and the checks at the end of every trial.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
 
-/// Everything may take this long to arrive; generous, because the machine may be busy.
+/// Longest time for everything to arrive; generous, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A task is edited no more often than this.
+/// Shortest time between two edits of one task.
 const REST: Duration = Duration::from_secs(3);
 
-/// Numbers that look like chance, the same for the same seed.
+/// A pseudorandom generator: the same seed gives the same numbers.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -44,19 +44,19 @@ pub(crate) async fn farm(seed: u64, tenants: usize, users: usize, tasks: f64) ->
     Arc::new(Farm::start(spec).await.unwrap())
 }
 
-/// The service with everybody enrolled, each synced every 1 to 1.5 seconds.
+/// Starts the service with every user enrolled and synced every 1 to 1.5 seconds.
 pub(crate) async fn service(folder: &Path, farm: &Farm, more: &str) -> Service {
     let service = start(folder, farm, Duration::from_secs(1), more).await;
     service.enrol(farm).await.unwrap();
     service
 }
 
-/// The service with nobody enrolled; `minimum` is the shortest time between two syncs of a user.
+/// Starts the service without users. `minimum` is the shortest time between two syncs of a user.
 pub(crate) async fn start(folder: &Path, farm: &Farm, minimum: Duration, more: &str) -> Service {
     start_as(env!("CARGO_BIN_EXE_tasksync").into(), folder, farm, minimum, more).await
 }
 
-/// The same with a script around the executable.
+/// Starts the service with a script around the executable.
 pub(crate) async fn start_as(
     executable: PathBuf,
     folder: &Path,
@@ -69,7 +69,7 @@ pub(crate) async fn start_as(
         .unwrap()
 }
 
-/// How the services of these trials run.
+/// Returns the settings of the services in these trials.
 pub(crate) fn spec(executable: PathBuf, folder: &Path, minimum: Duration, more: &str) -> ServiceSpec {
     ServiceSpec {
         executable,
@@ -82,7 +82,7 @@ pub(crate) fn spec(executable: PathBuf, folder: &Path, minimum: Duration, more: 
     }
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
@@ -100,7 +100,7 @@ pub(crate) fn ask(service: &Service, arguments: &[&str]) -> Ended {
     run(&mut command)
 }
 
-/// The executable with a clean environment and free ports.
+/// Returns the executable's command with an empty environment and free ports.
 pub(crate) fn tasksync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasksync"));
     command
@@ -111,7 +111,7 @@ pub(crate) fn tasksync() -> Command {
     command
 }
 
-/// Runs to the end; what does not end by itself is ended, and its code is then -1.
+/// Runs a command to its end. A command that does not end is killed, and its code is then -1.
 pub(crate) fn run(command: &mut Command) -> Ended {
     let mut child = command
         .stdout(Stdio::piped())
@@ -144,7 +144,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     }
 }
 
-/// People who edit on both sides until they are told to stop; each edit is watched until the other side shows it.
+/// People who edit on both sides until they are stopped. Each edit is watched until the other side shows it.
 pub(crate) struct People {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Ledger>,
@@ -181,7 +181,7 @@ pub(crate) fn watch(farm: &Farm, ledger: &mut Ledger) {
     }
 }
 
-/// Whatever has logs to show when something went wrong.
+/// Anything whose logs can be shown when a test fails.
 pub(crate) trait Logs {
     fn tail(&self) -> String;
 }
@@ -198,7 +198,7 @@ impl Logs for Installation {
     }
 }
 
-/// Waits until both sides agree and every edit was seen; says what is wrong when that does not happen.
+/// Waits until both sides agree and every edit was seen. Fails with what is wrong if that does not happen.
 pub(crate) async fn settles(farm: &Farm, service: &impl Logs, ledger: &mut Ledger) {
     let oracle = Oracle::new(farm);
     let started = Instant::now();
@@ -224,7 +224,7 @@ pub(crate) fn writes(farm: &Farm) -> u64 {
     farm.exchange.stats.snapshot().writes + farm.sharepoint.stats.item_writes()
 }
 
-/// After our own last writes came back, further syncs write nothing.
+/// Checks that further syncs write nothing once the service's own last writes came back.
 pub(crate) async fn stays_quiet(farm: &Farm) {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = writes(farm);
@@ -257,8 +257,8 @@ pub(crate) async fn eventually_async(what: &str, mut look: impl AsyncFnMut() -> 
     }
 }
 
-/// A script that runs the executable as the first process of a namespace, as in a container; `None`, said on standard
-/// output, where that is not permitted.
+/// Returns a script that runs the executable as the first process of a namespace, as in a container. If that is not
+/// permitted here, prints so and returns `None`.
 pub(crate) fn as_process_1(folder: &Path) -> Option<PathBuf> {
     let permitted = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
     if !permitted.is_ok_and(|ended| ended.status.success()) {
@@ -275,7 +275,7 @@ pub(crate) fn as_process_1(folder: &Path) -> Option<PathBuf> {
     Some(script)
 }
 
-/// Sends SIGTERM to the first process inside the namespace that `outer` made, and waits until both have ended.
+/// Sends SIGTERM to the first process inside the namespace that `outer` created, and waits until both have ended.
 pub(crate) async fn terminate_process_1(outer: u32, logs: impl Fn() -> String) {
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
     let inner = children.split_whitespace().next().unwrap().to_owned();

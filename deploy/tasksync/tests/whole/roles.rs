@@ -1,4 +1,4 @@
-//! Schedulers and workers as processes of their own over real PostgreSQL, Redis and RabbitMQ.
+//! Schedulers and workers as separate processes over real PostgreSQL, Redis and RabbitMQ.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::rig::{
 };
 use crate::shared::Shared;
 
-/// As in `ending`: what is cut is cut soon. Claims of a killed worker come back soon, too.
+/// Short deadlines, as in `ending`, so that work is cut off soon. Claims of a killed worker expire soon, too.
 const DEADLINES: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\nbatch_budget = \"8s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
 
 async fn leader(installation: &Installation) -> usize {
@@ -28,7 +28,7 @@ async fn leader(installation: &Installation) -> usize {
     }
 }
 
-/// What `tasksync status` says at one scheduler.
+/// Returns what `tasksync status` prints at one scheduler.
 fn status(installation: &Installation, scheduler: usize) -> String {
     let mut command = tasksync();
     command
@@ -52,7 +52,7 @@ async fn two_schedulers_and_two_workers_lose_nothing_when_leader_and_worker_are_
         .push(("TASKSYNC_SCHEDULE__CLAIM_LIFETIME".to_owned(), "15s".to_owned()));
     let installation = Installation::start(spec, &farm).await.unwrap();
     let first = leader(&installation).await;
-    // Enrolled where nobody leads: any scheduler serves the API.
+    // Enrols at the scheduler that does not lead: any scheduler serves the API.
     installation.enrol(1 - first, &farm).await.unwrap();
     let people = People::start(&farm, 21);
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -106,7 +106,7 @@ async fn roles_end_in_order_under_load_and_a_stopped_leader_is_followed() {
         ] {
             let asked = Instant::now();
             assert_eq!(process.terminate().await, Ok(Some(0)), "{}", process.log_tail(20));
-            // The grace period, after which a platform would kill it.
+            // The grace period, after which a platform would kill the process.
             assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
         }
         assert_ne!(leader(&installation).await, stopped);
@@ -121,7 +121,7 @@ async fn roles_end_in_order_under_load_and_a_stopped_leader_is_followed() {
     shared.close().await;
 }
 
-/// As the first process of a container, where signals have no default action.
+/// Runs as the first process of a container, where signals have no default action.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_roles_end_on_sigterm_as_process_1() {
     let folder = tempfile::tempdir().unwrap();

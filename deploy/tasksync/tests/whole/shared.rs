@@ -1,4 +1,5 @@
-//! Real stores shared by several processes, from the environment; each test has its own database, prefix and vhost.
+//! Real stores, named by the environment, that several processes share. Each test has its own database, prefix and
+//! vhost.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use uuid::Uuid;
 
 use crate::rig::{PATIENCE, spec};
 
-/// The variables that name real servers.
+/// The environment variables that name real servers.
 const POSTGRES: &str = "TASKSYNC_TEST_POSTGRES_URL";
 const REDIS: &str = "TASKSYNC_TEST_REDIS_URL";
 const AMQP: &str = "TASKSYNC_TEST_AMQP_URL";
 const RABBITMQ_API: &str = "TASKSYNC_TEST_RABBITMQ_API_URL";
 
-/// A database, a prefix and a vhost of one test.
+/// The database, prefix and vhost of one test.
 pub(crate) struct Shared {
     pub(crate) registry: String,
     pub(crate) schedule: String,
@@ -44,7 +45,7 @@ pub(crate) fn required() -> bool {
     std::env::var("TASKSYNC_TEST_SERVICES").is_ok_and(|value| value == "required")
 }
 
-/// Runs a scenario that loadtest ships. Returns its outcome and the folder it kept its files in.
+/// Runs a scenario that loadtest ships. Returns its outcome and the folder with its files.
 pub(crate) async fn run_scenario(name: &str) -> (Outcome, TempDir) {
     let scenario = Scenario::parse(scenario::find(name).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -57,7 +58,7 @@ pub(crate) async fn run_scenario(name: &str) -> (Outcome, TempDir) {
 }
 
 impl Shared {
-    /// `None`, said on standard output, when there are no servers here.
+    /// Creates the test's stores. If there are no servers here, prints so and returns `None`.
     pub(crate) async fn open() -> Option<Self> {
         let all = [POSTGRES, REDIS, AMQP, RABBITMQ_API].map(|name| (name, variable(name)));
         if let Some((missing, _)) = all.iter().find(|(_, value)| value.is_none()) {
@@ -107,12 +108,12 @@ impl Shared {
         assert!(answer.status().is_success(), "{answer:?}");
     }
 
-    /// Name of the database.
+    /// Returns the database's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Schedulers and workers over these stores.
+    /// Returns an installation of schedulers and workers over these stores.
     pub(crate) fn installation(
         &self,
         folder: &Path,
@@ -138,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// The messages of all queues, once there are some.
+    /// Returns the messages of all queues once there are any.
     pub(crate) async fn messages(&self) -> Vec<u8> {
         let connection = lapin::Connection::connect(&self.queue, lapin::ConnectionProperties::default())
             .await
@@ -157,7 +158,7 @@ impl Shared {
             let queues: serde_json::Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
             for queue in queues.as_array().unwrap() {
                 let name = queue["name"].as_str().unwrap();
-                // Not acknowledged: they go back when the connection ends.
+                // Not acknowledged, so that they return to the queue when the connection ends.
                 while let Some(message) = channel
                     .basic_get(name.into(), lapin::options::BasicGetOptions::default())
                     .await
@@ -172,7 +173,7 @@ impl Shared {
         content
     }
 
-    /// Every key of this test with its value.
+    /// Returns every key of this test with its value.
     pub(crate) async fn redis_content(&self) -> Vec<u8> {
         let client = redis::Client::open(self.schedule.as_str()).unwrap();
         let mut redis = client.get_multiplexed_async_connection().await.unwrap();
@@ -209,7 +210,7 @@ impl Shared {
         content
     }
 
-    /// Every row of every table of the registry.
+    /// Returns every row of every table of the registry.
     pub(crate) async fn tables(&self) -> Vec<u8> {
         let mut registry = PgConnection::connect(&self.registry).await.unwrap();
         let tables: Vec<String> = sqlx::query_scalar(
@@ -232,7 +233,8 @@ impl Shared {
         content
     }
 
-    /// Removes what was made. Redis keys carry the test's own prefix; the server is thrown away with the run.
+    /// Removes database and vhost. Redis keys stay: they have the test's own prefix, and the server is discarded
+    /// after the run.
     pub(crate) async fn close(self) {
         self.vhost(reqwest::Method::DELETE).await;
         let mut admin = PgConnection::connect(self.postgres.as_str()).await.unwrap();
@@ -241,7 +243,7 @@ impl Shared {
     }
 }
 
-/// Every text inside an answer of Redis.
+/// Appends every text in an answer of Redis to `content`.
 fn bytes_of(value: &redis::Value, content: &mut Vec<u8>) {
     match value {
         redis::Value::BulkString(bytes) => {

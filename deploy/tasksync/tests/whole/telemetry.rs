@@ -1,4 +1,4 @@
-//! Metrics and traces of a whole process, as foreign programs understand them: an OTLP receiver and Prometheus' own parser.
+//! Metrics and traces of a whole process, read by programs of others: an OTLP receiver and Prometheus' own parser.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,7 +15,7 @@ use crate::rig::{PATIENCE, farm, service, settles};
 #[path = "../../../../loadtest/tests/foreign/python.rs"]
 mod python;
 
-/// The receiver as a process; ended when dropped.
+/// The receiver's process, killed on drop.
 struct Receiver {
     child: Child,
     port: u16,
@@ -41,7 +41,7 @@ impl Receiver {
 
     fn received(&self, kind: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        // The last line may be half written.
+        // The last line may be written only in part.
         text.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|found| found["kind"] == kind)
@@ -68,7 +68,7 @@ fn settings(port: u16) -> String {
     )
 }
 
-/// Asks again until `look` finds something.
+/// Repeats `look` until it finds something.
 async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
@@ -81,7 +81,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Stri
 }
 
 async fn exposition(service: &Service) -> String {
-    // Without a token, at the address of the probes, which the log tells.
+    // Without a token, at the address of the probes, which the log names.
     let log = std::fs::read_to_string(service.log_path()).unwrap();
     let address = log
         .lines()
@@ -101,7 +101,7 @@ async fn exposition(service: &Service) -> String {
     answer.text().await.unwrap()
 }
 
-/// What Prometheus' own parser reads: type by family, and the names of samples.
+/// Returns what Prometheus' own parser reads: the type of each family, and the names of samples.
 fn parsed(python: &Path, text: &str) -> Vec<Value> {
     let mut child = Command::new(python)
         .arg(script("parse.py"))
@@ -132,7 +132,7 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
     for span in &spans {
         assert_eq!(span["service"], "tasksync");
         assert_eq!(span["events"], 0, "{span}");
-        // The user's name in tasksync, which is an address in these farms, is in one field and nowhere else.
+        // A user's name in tasksync, which is an address in these farms, is in this one attribute and nowhere else.
         let mut rest = span.clone();
         if span["name"] == "user" {
             rest["attributes"]["tasksync.user"].take();
@@ -144,7 +144,7 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
         assert!(!text.contains("?$") && !text.contains("_api"), "{text}");
     }
 
-    // Everything the page of metrics promises is sent, and shown to Prometheus with the promised type.
+    // Everything on the metrics page is sent, and Prometheus sees it with the documented type.
     eventually("every metric", async || {
         let sent: BTreeMap<String, Value> = receiver
             .received("metric")
@@ -197,12 +197,12 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
     assert!(sample(&families, "tasksync_jobs_published_total") > 0.0);
     assert!(sample(&families, "process_resident_memory_bytes") > 1e6);
 
-    // The end sends what waits and is not held up by it.
+    // At its end, the process sends what waits, and the receiver does not delay the end.
     assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
     farm.stop().await;
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 fn sample(families: &[Value], name: &str) -> f64 {
     families
         .iter()
@@ -235,7 +235,8 @@ fn labels_are_those_of_the_catalogue(families: &[Value]) {
     }
 }
 
-/// Walks from a request to Exchange up to a tick: request, user, job (linked to what was published), publish, tick.
+/// Checks that a trace leads from a request to Exchange up to a tick: request, user, job (linked to its publish),
+/// publish, tick.
 fn whole_trace(spans: &[Value]) -> Result<(), String> {
     let by_id: BTreeMap<(&str, &str), &Value> = spans
         .iter()
@@ -288,7 +289,7 @@ fn whole_trace(spans: &[Value]) -> Result<(), String> {
 async fn without_its_receiver_the_service_works_on_and_says_so_once() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(32, 1, 2, 3.0).await;
-    // Nobody listens on the discard port.
+    // Nothing listens on the discard port.
     let service = service(folder.path(), &farm, &settings(9)).await;
     settles(&farm, &service, &mut Ledger::default()).await;
     eventually("failed exports", async || {

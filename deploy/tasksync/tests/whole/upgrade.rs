@@ -1,5 +1,5 @@
-//! People synced by an earlier build, then by this one, and by both side by side. Needs the executable of that build, so it runs
-//! by hand:
+//! People are synced by an earlier build, then by this one, and by both side by side. Needs the executable of that
+//! build, so it is started by hand:
 //!
 //! `TASKSYNC_TEST_EARLIER=PATH cargo test -p tasksync --test whole upgrade -- --ignored --nocapture`
 
@@ -12,7 +12,7 @@ use tasksync_loadtest::trial::{Farm, Installation, Ledger, Service};
 use crate::rig::{People, farm, settles, spec, stays_quiet};
 use crate::shared::Shared;
 
-/// Every item and folder of every mailbox, and every task at the source, apart from deleted ones.
+/// Returns the numbers of items and folders of all mailboxes and of tasks at the source, without deleted ones.
 fn counts(farm: &Farm) -> (usize, usize, usize) {
     let (mut items, mut folders, mut tasks) = (0, 0, 0);
     for (tenant, applied) in farm.population.tenants.iter().zip(&farm.applied) {
@@ -29,7 +29,7 @@ fn counts(farm: &Farm) -> (usize, usize, usize) {
     (items, folders, tasks)
 }
 
-/// Our folders and items, and how many of them name their owner.
+/// Returns how many items and folders are tasksync's, and how many of them name their owner.
 fn markers(farm: &Farm) -> (usize, usize) {
     let (mut ours, mut named) = (0, 0);
     for person in farm.population.tenants.iter().flat_map(|tenant| &tenant.people) {
