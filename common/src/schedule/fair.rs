@@ -1,21 +1,22 @@
-//! Sharing by processing time: a tenant whose servers are slow must not hold all permits.
+//! Shares the permits by processing time: a tenant whose servers are slow must not hold all of them.
 //!
-//! One batch holds one permit, for a moment when its tenant's servers are fast and for the whole budget when they are
-//! slow. So what is limited is a tenant's part of the permits of all workers, in batches: permits held, summed over time,
-//! *are* the processing time, whatever the number of users in a batch.
+//! A batch holds one permit: for a moment if its tenant's servers are fast, and for the whole budget if they
+//! are slow. So the limit is on a tenant's part of the permits of all workers, in batches. Permits held,
+//! summed over time, *are* the processing time, whatever the number of users in a batch.
 //!
-//! Only tenants whose users cost more than those of the others are limited ([`limit`]): a tenant that is merely large gets
-//! what its users are due, or people would wait longer because they have many colleagues.
+//! Only tenants whose users cost more than those of the others are limited ([`limit`]). A tenant that is
+//! merely large gets what its users are due; otherwise people with many colleagues would wait longer.
 //!
-//! A selection has two rounds. In the first a slow tenant may have [`cap`] batches in flight: a part of the permits
-//! (`schedule.tenant_share_percent`), or less when so many tenants want so much that the others would go short. Among
-//! tenants below it who has waited longest goes first, as always. When then nobody else is due, the second round gives
-//! what is left to the tenants at their cap, again by age: an idle permit helps nobody. But a slow batch keeps its
-//! permit for most of a minute, and others come due meanwhile; so as many permits as those others usually hold
-//! ([`Usage`]) stay free, unless none of them is due before the batch would have ended ([`spare`]).
+//! A selection has two rounds. In the first, a slow tenant may have [`cap`] batches in flight. The cap is a
+//! part of the permits (`schedule.tenant_share_percent`), or less if several tenants want enough that the
+//! others would go short. Among tenants below their cap, the oldest stamp goes first. If then no other user
+//! is due, the second round gives the remaining permits to tenants at their cap, again by age, because an
+//! idle permit helps no tenant. But a slow batch keeps its permit for most of a minute, and other users come
+//! due meanwhile. So as many permits as those others usually hold ([`Usage`]) stay free, unless none of them
+//! comes due before the batch would end ([`spare`]).
 //!
-//! Everything here is pure; the leader measures the use by looking, once per look at the queue, at what workers say they
-//! run.
+//! Everything here is pure. The leader measures the use each time it looks at the queue, from the jobs that
+//! the workers report as running.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -26,30 +27,31 @@ use super::Head;
 use super::select::BatchLimit;
 use crate::model::TenantId;
 
-/// The use of the last minute counts most.
+/// Time constant of the mean: the use of the last minute counts most.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// A mean below this is none.
+/// Means below this are dropped.
 const NOTHING: f64 = 0.001;
 
-/// Most tenants whose use is remembered; those that use least are forgotten.
+/// Largest number of tenants whose use is remembered; those with the least use are dropped.
 const MOST_TENANTS: usize = 10_000;
 
-/// Heads to look at for [`spare`]: tenants at their cap stand in front of those that come due.
+/// Number of heads to read for [`spare`]. Tenants at their cap stand in front of those that come due.
 pub const HEADS: usize = 500;
 
-/// A tenant is slow when its users hold permits so many times as long as those of the others.
+/// A tenant is slow if its users hold permits this many times as long as those of the others.
 const SLOW: f64 = 2.0;
 
-/// Permits held by each tenant, in the mean of the last minute or so, and for how many users.
+/// For each tenant, the mean number of permits it held during about the last minute, and its number of users
+/// sent.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     mean: HashMap<TenantId, f64>,
-    /// Users sent, fading as the mean does.
+    /// Users sent, fading like the mean.
     users: HashMap<TenantId, f64>,
 }
 
-/// Batches in flight by tenant.
+/// Number of batches in flight by tenant.
 pub type Running = HashMap<TenantId, usize>;
 
 fn number(count: usize) -> f64 {
@@ -66,7 +68,7 @@ fn whole(value: f64) -> usize {
 }
 
 impl Usage {
-    /// Looks at what runs now, so long after the last look.
+    /// Adds what runs now; `elapsed` is the time since the last call.
     pub fn observe(&mut self, running: &Running, elapsed: Duration) {
         let kept = (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
         for value in self.mean.values_mut().chain(self.users.values_mut()) {
@@ -85,33 +87,35 @@ impl Usage {
         }
     }
 
-    /// A batch with so many users was sent.
+    /// Records that a batch with this many users was sent.
     pub fn sent(&mut self, tenant: &TenantId, users: usize) {
         if self.users.len() < MOST_TENANTS || self.users.contains_key(tenant) {
             *self.users.entry(tenant.clone()).or_default() += number(users);
         }
     }
 
-    /// Tenants whose users hold permits much longer than those of all others. Without others nobody is slow.
+    /// Returns the tenants whose users hold permits much longer than those of all others. A tenant that is
+    /// alone is not slow.
     fn slow(&self) -> impl Iterator<Item = &TenantId> {
         let permits: f64 = self.mean.values().sum();
         let users: f64 = self.users.values().sum();
         self.mean.iter().filter_map(move |(tenant, mean)| {
             let own = self.users.get(tenant).copied().unwrap_or(0.0);
             let (other_permits, other_users) = (permits - mean, users - own);
-            // Compared crosswise, so that nothing is divided by nothing.
+            // Multiplied crosswise, which avoids dividing by zero.
             (other_users >= 1.0 && mean * other_users > SLOW * other_permits.max(0.0) * own).then_some(tenant)
         })
     }
 
-    /// Returns a tenant's mean.
+    /// Returns a tenant's mean number of permits.
     #[must_use]
     pub fn of(&self, tenant: &TenantId) -> f64 {
         self.mean.get(tenant).copied().unwrap_or(0.0)
     }
 }
 
-/// Who is limited in the first round, and to how many batches; nobody when `percent` is 100 or no permit is known.
+/// Returns the tenants that are limited in the first round, and their limit; no tenant if `percent` is 100 or
+/// there are no permits.
 #[must_use]
 pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &Running) -> BatchLimit {
     if percent >= 100 || permits == 0 {
@@ -126,14 +130,15 @@ pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &Running) -> B
     }
 }
 
-/// Most batches one slow tenant may have in flight while others wait: `percent` of the permits, or less, down to one, when
-/// tenants at that cap would leave too little for what the others use (and a tenth, for what they may use more).
+/// Returns the largest number of batches that one slow tenant may have in flight while others wait. It is
+/// `percent` of the permits, or less, down to one, if tenants at that cap would leave too little for the use
+/// of the others. A tenth of the permits is kept for growth of that use.
 #[must_use]
 pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {
     let part = (number(permits) * f64::from(percent.min(100)) / 100.0).ceil();
     let mut means: Vec<f64> = usage.mean.values().copied().collect();
     means.sort_by(f64::total_cmp);
-    // The level at which all means, cut off there, are nine tenths of the permits.
+    // The level at which the means, each cut off at it, add up to nine tenths of the permits.
     let mut left = number(permits) * 0.9;
     let mut level = f64::MAX;
     for (place, mean) in means.iter().enumerate() {
@@ -147,10 +152,11 @@ pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {
     whole(part.min(level.floor())).max(1)
 }
 
-/// Returns what may be given to tenants at their cap of `room` permits that are left after the first round.
+/// Returns how many of the `room` permits that are left after the first round go to tenants at their cap.
 ///
-/// `heads` are the oldest tenants after that round (at most [`HEADS`]), `running` what is in flight with it, `minimum` the
-/// age of a due stamp, and `lasts` how long a slow batch may hold a permit.
+/// `heads` are the oldest tenants after that round (at most [`HEADS`]), `running` the batches in flight
+/// including that round, `minimum` the age at which a stamp is due, and `lasts` how long a slow batch may
+/// hold a permit.
 #[must_use]
 pub fn spare(
     room: usize,
@@ -184,7 +190,8 @@ pub fn spare(
         .filter(|(tenant, _)| !due.contains(tenant))
         .map(|(_, mean)| mean)
         .sum();
-    // What comes by chance varies by about the root of its mean; twice that is seldom exceeded.
+    // The number of random arrivals varies by about the square root of its mean; twice that is seldom
+    // exceeded.
     let wanted = whole((usual + 2.0 * usual.sqrt()).ceil());
     let have: usize = running
         .iter()

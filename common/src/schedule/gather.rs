@@ -1,15 +1,16 @@
-//! Gathering: idle users of one tenant come due together, so that one job, one question to Exchange and one reading of the
-//! feed serve many of them. Pure.
+//! Makes idle users of one tenant come due together, so that one job, one request to Exchange and one reading
+//! of the feed serve many of them. Pure.
 //!
-//! People opt in one by one, so their turns lie scattered over the minutes between two syncs, and of ten thousand tenants
-//! hardly two users would be due within the same second: every idle user would cost a job and a request of their own instead
-//! of a hundredth and a tenth. But when exactly an idle user is due again is of no importance between
-//! the shortest and the longest time allowed. So each tenant has *gathering times*, as many in the longest time between two
-//! syncs as its users fill batches, and an idle user is due at the last one before their own time would come. Nobody
-//! waits longer for it, the order of work stays the order of stamps, and users who changed something are left alone.
+//! People opt in one by one, so their turns are scattered over the time between two syncs. Among ten thousand
+//! tenants hardly two users of one would be due within the same second, and every idle user would cost a job
+//! and a request instead of a hundredth and a tenth of them. But between the shortest and the longest time
+//! between two syncs, the exact time does not matter for an idle user. So each tenant has *gathering times*:
+//! in the longest time between two syncs there are as many of them as the tenant's users fill batches. An
+//! idle user is due at the last gathering time before their own time. No user waits longer because of it, the
+//! schedule stays ordered by stamps, and users with changes are not moved.
 //!
-//! Where no gathering time lies within what is allowed, a user whose time has grown to the longest is due after the
-//! shortest instead: after a few such turns one does.
+//! If no gathering time lies within the allowed range, a user whose wait has grown to the longest is due
+//! after the shortest instead. After a few such turns a gathering time lies in the range.
 
 use std::time::Duration;
 
@@ -18,16 +19,17 @@ use jiff::Timestamp;
 use super::postpone::{Pace, hash};
 use crate::model::TenantId;
 
-/// How large a tenant and its jobs are.
+/// The size of a tenant and of its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Users of the tenant in the order of work.
+    /// Number of the tenant's users in the schedule.
     pub users: u64,
-    /// Most users of one job.
+    /// Largest number of users of one job.
     pub users_per_batch: usize,
 }
 
-/// Returns when an idle user who would be due `due_after` from `now` is due instead: never later, and never before the minimum.
+/// Returns after which time an idle user is due who would be due `due_after` from `now`: never later than
+/// that, and never before the minimum.
 #[must_use]
 pub fn gather(pace: Pace, tenant: &TenantId, size: Size, now: Timestamp, due_after: Duration) -> Duration {
     if due_after <= pace.minimum || due_after > pace.maximum {
@@ -77,7 +79,7 @@ mod tests {
         }
     }
 
-    /// Turns of a user who is always idle and synced `late` after being due.
+    /// Returns the turns of a user who is always idle and whose sync is `late` after being due.
     fn turns(users: u64, start: Timestamp, late: Duration, count: usize) -> Vec<Timestamp> {
         let mut now = start;
         let mut turns = Vec::new();

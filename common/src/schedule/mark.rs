@@ -1,32 +1,32 @@
-//! Whether a shared order of work is the one it was: what is in Redis can vanish or go back while nobody looks.
+//! Detects losses of a shared schedule: data in Redis can vanish, or go back to an earlier state, unnoticed.
 
 use serde::{Deserialize, Serialize};
 
 use super::names::Members;
 use crate::model::TenantId;
 
-/// What a store's data are known by: an id made with them, and a number that grows with the leader's changes.
+/// Identifies the data of a store: a random id, and a number that grows with the leader's changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Made at random when the store was empty.
+    /// Created at random when the store was empty.
     pub id: String,
-    /// Grows as long as nothing is lost.
+    /// Grows as long as no data are lost.
     pub number: u64,
 }
 
-/// The mark found in a store, and the one left there.
+/// The mark that was found in a store, and the mark that replaced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marked {
-    /// As found; `None` when the store had none.
+    /// The mark that was found; `None` if the store had none.
     pub before: Option<Mark>,
-    /// As it is now; to be remembered elsewhere.
+    /// The mark that is in the store now; the caller remembers it elsewhere.
     pub after: Mark,
-    /// The number found is lower than what this process was told of its own changes.
+    /// Whether the number found is lower than one that the store had confirmed to this process.
     pub went_back: bool,
 }
 
 impl Marked {
-    /// Returns whether data were lost since `remembered` was left in the store.
+    /// Returns whether the store lost data since `remembered` was left in it.
     #[must_use]
     pub fn shows_loss(&self, remembered: Option<&Mark>) -> bool {
         if self.went_back {
@@ -40,17 +40,17 @@ impl Marked {
     }
 }
 
-/// What a look at a part of the order of work found.
+/// The result of checking a part of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inspected {
-    /// Tenants that were out of step with the index of tenants, and are in step now.
+    /// Number of tenants that were out of step with the index of tenants and were brought in step.
     pub repaired: u64,
-    /// Tenants whose data are gone or went back, although nobody took them out.
+    /// Tenants whose data are gone or went back although no call removed them.
     pub lost: Vec<TenantId>,
-    /// Tenants of whose data a part was gone, and is made again.
+    /// Tenants of which a part of the data was gone and has been restored.
     pub mended: Vec<TenantId>,
-    /// Tenants whose data agree with each other, with what they hold, for a comparison with the registry. Empty where nothing is
-    /// lost in part.
+    /// Tenants whose data are consistent, with their number of users and digest of names, for a comparison
+    /// with the registry. Empty for a store that never loses a part of its data.
     pub whole: Vec<(TenantId, Members)>,
 }
 

@@ -1,18 +1,19 @@
-//! A digest of the names of a tenant's users, kept by the registry and by the order of work apart from each other: equal numbers
-//! of users do not show that one is missing and another should not be there.
+//! A digest of the names of a tenant's users. Registry and schedule keep it independently, because equal
+//! numbers of users do not show that one is missing and another does not belong there.
 
 use crate::model::{UserId, digest};
 
-/// Digests are sums modulo this. Scripts of Redis calculate in doubles, which are exact up to 2⁵³.
+/// Digests are sums modulo this. Redis scripts calculate in doubles, which are exact up to 2⁵³.
 const MODULUS: u64 = 1 << 48;
 
-/// Returns the part of one user in the digest of a tenant: 40 bits, so that a database can add up a million of them.
+/// Returns the contribution of one user to the digest of a tenant: 40 bits, so that a database can add up a
+/// million of them.
 #[must_use]
 pub fn digest_of(user: &UserId) -> u64 {
     digest(user.as_str().bytes()) >> 24
 }
 
-/// Returns the digest of a tenant from the parts of its users, or from sums of them.
+/// Returns the digest of a tenant from the contributions of its users, or from partial sums of them.
 #[must_use]
 pub fn digest_of_all(parts: impl IntoIterator<Item = u64>) -> u64 {
     parts
@@ -20,12 +21,12 @@ pub fn digest_of_all(parts: impl IntoIterator<Item = u64>) -> u64 {
         .fold(0, |sum, part| (sum + part % MODULUS) % MODULUS)
 }
 
-/// The users of one tenant, as one store knows them.
+/// The users of one tenant, as one store counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Members {
-    /// How many they are.
+    /// Number of users.
     pub users: u64,
-    /// The digest of their names; `None` where the store has not made it yet.
+    /// Digest of their names; `None` if the store has not computed it yet.
     pub names: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The schedule named by the settings.
+//! Opens the schedule named by the settings.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::error::Failure;
 use crate::redis::is_redis_url;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
-/// What `schedule.url` can name.
+/// The forms of `schedule.url`.
 pub(crate) const SUPPORTED: &str =
     "memory:, redis://HOST:PORT, redis+sentinel://H1:P,H2:P/MASTER, redis+cluster://H1:P,H2:P";
 
-/// Opens the schedule whose kind the URL's scheme names. `clock` is the time of a schedule in memory; a shared store
-/// has its own.
+/// Opens the schedule named by the scheme of `schedule.url`. `clock` is the clock of a schedule in memory; a
+/// shared store has its own.
 ///
 /// # Errors
 /// The scheme is not supported, the URL cannot be used, or the store does not answer.

@@ -1,5 +1,5 @@
-//! When a user is due again after an attempt. Pure: the history and the outcome in, the new history, the wait and what is
-//! to be done about it out.
+//! Decides when a user is due again after an attempt. Pure: from the history and the outcome follow the new
+//! history, the wait and the verdict.
 
 use std::time::Duration;
 
@@ -10,22 +10,23 @@ use crate::settings::ScheduleSettings;
 
 /// Longest wait after failures that may heal by themselves.
 const MAXIMUM_BACK_OFF: Duration = Duration::from_secs(3600);
-/// So many failures in a row disable a user.
+/// A user is disabled after this many failures in a row.
 pub const FAILURES_BEFORE_DISABLED: u32 = 10;
-/// A refused mailbox or person counts as this many failures, so that the second refusal in a row disables: one answer may be
-/// a server's mistake.
+/// A refused mailbox or person counts as this many failures, so that the second refusal in a row disables the
+/// user. A single answer may be a server's mistake.
 const FAILURES_OF_A_REFUSAL: u32 = FAILURES_BEFORE_DISABLED / 2;
-/// So many idle cycles in a row lead from the minimum to the maximum time between syncs, in equal steps.
+/// Number of idle cycles in a row, in equal steps, from the minimum to the maximum time between syncs.
 const IDLE_CYCLES: u32 = 7;
-/// A disabled user is tested again after this long at first, …
+/// A disabled user is tested again after this time at first, …
 const FIRST_RETEST: Duration = Duration::from_secs(3600);
-/// … twice as long each time, and never later than this.
+/// … after twice the time with each further test, and at most after this time.
 const LAST_RETEST: Duration = Duration::from_secs(24 * 3600);
-/// Shortest wait after throttling, before jitter: servers that name no pause or a pause of 0 need one all the same.
+/// Shortest wait after throttling, before jitter. It also applies if the server names no pause or a pause of
+/// 0.
 const THROTTLE_FLOOR: Duration = Duration::from_secs(30);
-/// The jitter on that floor is below this.
+/// The jitter on top of that floor is shorter than this.
 const THROTTLE_JITTER: Duration = Duration::from_secs(30);
-/// A longer pause than this is not believed; it may come from a broken or hostile server.
+/// Longest pause that is kept; a longer one may come from a broken or hostile server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// How often users are synced.
@@ -49,35 +50,35 @@ impl From<&ScheduleSettings> for Pace {
 /// How a user's attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Synced, and something was written on a side.
+    /// Synced, and a change was written on at least one side.
     Worked,
-    /// Synced, and there was nothing to do.
+    /// Synced, and no change was found.
     Idle,
-    /// Stopped at a safe point before the end; what was done is kept.
+    /// Stopped at a safe point before the end; completed work is kept.
     Unfinished,
-    /// Failed with this class, and this is what the failure stops.
+    /// Failed with this class; the scope says what the failure stops.
     Failed(ErrorClass, Scope),
 }
 
-/// What is to be done besides waiting.
+/// The action to take besides waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing. A user who was disabled and synced now ([`Outcome::Worked`], [`Outcome::Idle`]) is enabled again.
+    /// None. A disabled user who was synced now ([`Outcome::Worked`], [`Outcome::Idle`]) is enabled again.
     GoOn,
     /// The user is disabled, or stays disabled, and is tested again after `due_after`.
     Disable,
-    /// The whole tenant cannot be synced: its users are postponed together, and one is tried at a time.
+    /// The whole tenant cannot be synced: its users are postponed together, and one of them probes at a time.
     TenantCircuit,
 }
 
-/// The answer of [`postpone`].
+/// The result of [`postpone`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Postponed {
-    /// The history from now on.
+    /// The new history.
     pub history: History,
     /// The user is due again this long after the end of the attempt.
     pub due_after: Duration,
-    /// What is to be done besides.
+    /// The action to take besides waiting.
     pub verdict: Verdict,
 }
 
@@ -187,7 +188,8 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
     }
 }
 
-/// Returns how long after the last test a disabled user with so many failures is tested again: 1 h at first, doubled up to 24 h.
+/// Returns how long after the last test a disabled user with this many failures is tested again: 1 h at
+/// first, doubled each time up to 24 h.
 #[must_use]
 pub fn retest_after(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(FAILURES_BEFORE_DISABLED).min(5);
@@ -213,19 +215,20 @@ fn after_idle_cycles(pace: Pace, cycles: u32) -> Duration {
     pace.minimum + room * cycles / IDLE_CYCLES
 }
 
-/// Returns the floor with a jitter that is the user's own, so that users throttled together do not come back together.
+/// Returns the floor plus a jitter that depends on the user, so that users who were throttled together do not
+/// return together.
 fn throttle_floor(user: &UserKey) -> Duration {
     let jitter = spread(user) % u64::try_from(THROTTLE_JITTER.as_millis()).unwrap_or(1);
     THROTTLE_FLOOR + Duration::from_millis(jitter)
 }
 
-/// Returns a number that is always the same for a user and differs between users.
+/// Returns a number that is constant for a user and differs between users.
 pub(super) fn spread(user: &UserKey) -> u64 {
     let tenant = user.tenant.as_str().bytes();
     hash(tenant.chain([b'/']).chain(user.user.as_str().bytes()))
 }
 
-/// FNV-1a, with a final mix for short names.
+/// Returns the FNV-1a digest, mixed once more for short names.
 pub(super) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = digest(bytes);
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16

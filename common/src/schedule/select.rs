@@ -1,11 +1,12 @@
-//! Who is next: exact global order of stamp, then grouped by tenant.
+//! Selects the next users: in exact global order of their stamps, then grouped by tenant.
 //!
-//! [`Selection`] is pure. It is given the heads of the tenants and merges their users by stamp, the oldest of all first.
-//! As nobody wants to read a million users to choose a hundred, it says which tenant it needs more users of
-//! ([`Selection::needs`]), and is fed with them ([`Selection::feed`]). [`select`] is the loop around it.
+//! [`Selection`] is pure. It receives the heads of the tenants and merges their users by stamp, oldest first.
+//! To select a hundred users it must not read a million, so [`Selection::needs`] returns the tenant of which
+//! it needs more users, and [`Selection::feed`] takes them. [`select`] is the loop around both.
 //!
-//! What is selected is always a beginning of the global order (users of tenants at their in-flight cap left out): where
-//! `tenants_per_run` would make it pass over an older user, the selection ends instead, and the next run goes on there.
+//! A selection is always a prefix of the global order, leaving out users of tenants at their in-flight cap.
+//! Where `tenants_per_run` would force it to pass over an older user, the selection ends, and the next run
+//! continues there.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -16,32 +17,32 @@ use super::{Head, Schedule};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
 
-/// Most heads looked at in one run, whatever the settings and the number of tenants at their cap.
+/// Largest number of heads read in one run, whatever the settings and the number of tenants at their cap.
 const MAXIMUM_HEADS: usize = 100_000;
 
-/// Tenants of which only so many batches may be in flight.
+/// A limit on the number of batches that each of some tenants has in flight.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BatchLimit {
-    /// Most batches of each of them, those in flight included.
+    /// Largest number of batches of each of these tenants, including those in flight.
     pub most: usize,
-    /// These tenants, with what of each is in flight; the others are not limited.
+    /// The limited tenants, each with its number of batches in flight. Other tenants are not limited.
     pub in_flight: HashMap<TenantId, usize>,
 }
 
-/// What bounds one selection.
+/// The limits of one selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// A user is due when the stamp is at least so old.
+    /// A user is due if their stamp is at least this old.
     pub minimum: Duration,
-    /// Most tenants users are taken of.
+    /// Largest number of tenants from which users are taken.
     pub tenants: usize,
-    /// Most users of one batch.
+    /// Largest number of users of one batch.
     pub users_per_batch: usize,
-    /// Most users in all: the free capacity.
+    /// Largest number of users in total: the free capacity.
     pub users: usize,
-    /// Most users of one tenant in flight, those in flight already included; 0 for no limit.
+    /// Largest number of users of one tenant in flight, including those already in flight; 0 for no limit.
     pub tenant_in_flight: u64,
-    /// Tenants of which only so many batches may be in flight; see [`super::fair`].
+    /// The limit on batches in flight of slow tenants; see [`super::fair`].
     pub batches: BatchLimit,
 }
 
@@ -59,55 +60,55 @@ pub struct Batch {
 /// Why a selection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Nobody else is due (but users of tenants at their cap).
+    /// No further user is due, except those of tenants at their cap.
     NobodyElseDue,
-    /// The capacity is used.
+    /// The capacity is used up.
     Capacity,
-    /// The next user is of one tenant too many; another run at once finds more.
+    /// The next user belongs to one tenant too many; another run finds more users at once.
     Tenants,
 }
 
-/// The answer of a selection.
+/// The result of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selected {
-    /// In order of their oldest members.
+    /// The batches, in the order of their oldest users.
     pub batches: Vec<Batch>,
-    /// Why it ended.
+    /// Why the selection ended.
     pub end: End,
 }
 
 impl Selected {
-    /// Users in all batches.
+    /// Returns the number of users in all batches.
     #[must_use]
     pub fn users(&self) -> usize {
         self.batches.iter().map(|batch| batch.users.len()).sum()
     }
 }
 
-/// What a selection needs to go on: at most `limit` oldest users of `tenant` whose stamps are not after `not_after`,
-/// counted from its very oldest.
+/// The users that a selection needs to continue: the oldest `limit` users of `tenant` whose stamps are not
+/// after `not_after`. Users that were delivered before are among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     /// The tenant.
     pub tenant: TenantId,
-    /// The youngest stamp that can be taken.
+    /// The youngest stamp that may be taken.
     pub not_after: Timestamp,
-    /// How many.
+    /// The number of users.
     pub limit: usize,
 }
 
 #[derive(Debug)]
 struct Candidate {
     tenant: TenantId,
-    /// How many more users may be taken.
+    /// Number of further users that may be taken.
     allowance: usize,
-    /// Fed and not yet taken, oldest first.
+    /// Users that were fed and not yet taken, oldest first.
     waiting: VecDeque<(UserId, Timestamp)>,
     taken: Vec<(UserId, Timestamp)>,
     seen: HashSet<UserId>,
-    /// How many were asked for last.
+    /// The `limit` of the last need.
     asked: usize,
-    /// Nobody else of this tenant is due.
+    /// Whether no further user of this tenant is due.
     complete: bool,
 }
 
@@ -115,19 +116,20 @@ struct Candidate {
 #[derive(Debug)]
 pub struct Selection {
     limits: Limits,
-    /// The youngest stamp that can be taken: users beyond it are not even asked for.
+    /// The youngest stamp that may be taken; users beyond it are never read.
     not_after: Timestamp,
     candidates: Vec<Candidate>,
     /// The candidates by the stamp of their next user (or a lower bound of it), ties by tenant.
     order: BTreeSet<(Timestamp, TenantId, usize)>,
-    /// The first tenant beyond the limit of tenants: what is not before it is not taken.
+    /// The head of the first tenant beyond the limit of tenants. Only users before it are taken.
     boundary: Option<(Timestamp, TenantId)>,
     left: usize,
     end: End,
 }
 
 impl Selection {
-    /// Begins at `now` with the heads, oldest first. Tenants whose heads are not among them count as younger.
+    /// Begins a selection at `now` with the heads, oldest first. Tenants whose heads are not among them count
+    /// as younger.
     #[must_use]
     pub fn new(limits: Limits, now: Timestamp, heads: Vec<Head>) -> Self {
         let not_after = cutoff(limits.minimum, now);
@@ -166,7 +168,8 @@ impl Selection {
         selection
     }
 
-    /// Takes users as long as it can, then says whose users it needs; `None` when it is complete.
+    /// Takes users as long as it can. Returns the need for more users, or `None` when the selection is
+    /// complete.
     pub fn needs(&mut self) -> Option<Need> {
         while let Some((stamp, tenant, index)) = self.order.first().cloned() {
             if self.left == 0 {
@@ -189,7 +192,7 @@ impl Selection {
                 candidate.taken.push(next);
                 self.left -= 1;
             } else {
-                // More than fits is never asked for; what was seen before comes again at the front of the list.
+                // The limit never exceeds what fits. The answer begins with users that were delivered before.
                 let most = candidate.taken.len() + candidate.allowance.min(self.left);
                 candidate.asked = candidate.asked.saturating_mul(2).max(batch).min(most);
                 return Some(Need {
@@ -228,7 +231,8 @@ impl Selection {
                 candidate.waiting.push_back((user, stamp));
             }
         }
-        // A list that names nobody new would be asked for again and again; the order moved under us, so leave it.
+        // The schedule changed meanwhile and the answer has no new user. The tenant is left, or it would be
+        // read for ever.
         candidate.complete = fed < need.limit || candidate.waiting.is_empty();
         let place = self.order.iter().find(|(_, _, at)| *at == index).cloned();
         if let Some(place) = place {
@@ -238,7 +242,7 @@ impl Selection {
         }
     }
 
-    /// Puts a candidate back into the order, by its next user, unless nobody else of it may be taken.
+    /// Puts a candidate back into the order by its next user, unless no further user of it may be taken.
     fn requeue(&mut self, index: usize, at_least: Timestamp) {
         let Some(candidate) = self.candidates.get(index) else {
             return;
@@ -249,13 +253,13 @@ impl Selection {
         let next = match candidate.waiting.front() {
             Some((_, stamp)) => *stamp,
             None if candidate.complete => return,
-            // Not known yet, but not older than the last.
+            // Not read yet, but not older than the last one.
             None => at_least,
         };
         self.order.insert((next, candidate.tenant.clone(), index));
     }
 
-    /// Groups what was taken.
+    /// Groups the taken users into batches.
     #[must_use]
     pub fn into_selected(self) -> Selected {
         let size = self.limits.users_per_batch.max(1);
@@ -282,10 +286,11 @@ impl Selection {
     }
 }
 
-/// Selects from a schedule: who is due at `now`, in order, inside the limits. Claims nothing.
+/// Selects the users of a schedule that are due at `now`, in order and within the limits. Claims none of
+/// them.
 ///
 /// # Errors
-/// The schedule's own.
+/// The failure of the schedule.
 pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Result<Selected, Failure> {
     let heads = leading(schedule, &limits, now).await?;
     let mut selection = Selection::new(limits, now, heads);
@@ -296,7 +301,8 @@ pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> 
     Ok(selection.into_selected())
 }
 
-/// Enough heads for one tenant more than a run may take, although some may be at their cap.
+/// Returns the heads of one tenant more than a run may take, or of all if there are fewer. Tenants at their
+/// cap are not counted, but their heads are returned.
 async fn leading(schedule: &dyn Schedule, limits: &Limits, now: Timestamp) -> Result<Vec<Head>, Failure> {
     let not_after = cutoff(limits.minimum, now);
     let wanted = limits.tenants.saturating_add(1);
@@ -320,7 +326,7 @@ fn cutoff(minimum: Duration, now: Timestamp) -> Timestamp {
         .unwrap_or(Timestamp::MIN)
 }
 
-/// Returns how many users of a tenant may be taken.
+/// Returns how many further users of a tenant may be taken.
 fn allowance(limits: &Limits, head: &Head) -> usize {
     let users = match limits.tenant_in_flight {
         0 => usize::MAX,

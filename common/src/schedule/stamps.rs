@@ -1,4 +1,4 @@
-//! Stamps on their way back to the registry: lazily and in batches, because a lost one costs an early sync and nothing else.
+//! Saves stamps to the registry, late and in batches: a lost stamp costs an early sync and nothing else.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,24 +16,24 @@ use crate::model::{TenantId, UserId};
 use crate::registry::Registry;
 use crate::schedule::{Failing, SavedStamp};
 
-/// Most stamps written in one transaction.
+/// Largest number of stamps that are written in one transaction.
 const BATCH: usize = 1_000;
 
 #[derive(Debug, Default)]
 struct Buffer {
     stamps: HashMap<TenantId, HashMap<UserId, SavedStamp>>,
-    /// Stamps in it, of all tenants.
+    /// Number of stamps in it, of all tenants.
     count: usize,
     dropped: u64,
 }
 
 /// Collects the stamps of finished users and saves them to the registry, one batch per tenant.
 ///
-/// A user's newer stamp replaces an older one that waits. When the registry does not answer, stamps wait; when `most`
-/// wait, those of further users are dropped and counted.
+/// A user's newer stamp replaces a waiting older one. While the registry does not answer, stamps wait. If
+/// `most` stamps wait, those of further users are dropped and counted.
 pub struct StampSaver {
     registry: Arc<dyn Registry>,
-    /// Saved without waiting for the interval when so many wait.
+    /// When this many stamps wait, they are saved without waiting for the interval.
     batch: usize,
     most: usize,
     buffer: Mutex<Buffer>,
@@ -41,7 +41,8 @@ pub struct StampSaver {
 }
 
 impl StampSaver {
-    /// Saves when `batch` stamps wait (and by the interval of [`Self::run`]); holds at most `most`.
+    /// Returns a saver that saves when `batch` stamps wait, and at the interval of [`Self::run`]. It holds at
+    /// most `most` stamps.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, batch: usize, most: usize) -> Self {
         Self {
@@ -57,8 +58,8 @@ impl StampSaver {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how attempts ended: `finished` are those users of `results` that [`super::Claims::finish`] named, `at` its
-    /// time, `minimum` the minimum time between syncs.
+    /// Adds the stamps of ended attempts. `finished` are the users of `results` that
+    /// [`super::Claims::finish`] returned, `at` is its time, and `minimum` is the minimum time between syncs.
     pub fn finished(
         &self,
         tenant: &TenantId,
@@ -90,7 +91,7 @@ impl StampSaver {
         }
     }
 
-    /// Notes one stamp.
+    /// Adds one stamp.
     pub fn note(&self, tenant: &TenantId, stamp: SavedStamp) {
         let mut buffer = self.buffer();
         buffer.put(tenant, stamp, self.most, true);
@@ -99,14 +100,14 @@ impl StampSaver {
         }
     }
 
-    /// Stamps that wait, and stamps dropped since the start.
+    /// Returns the number of waiting stamps, and of those dropped since the start.
     #[must_use]
     pub fn waiting_and_dropped(&self) -> (usize, u64) {
         let buffer = self.buffer();
         (buffer.count, buffer.dropped)
     }
 
-    /// Lets the process's metrics show what waits and what was dropped.
+    /// Registers the metrics of waiting and dropped stamps.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         let saver = Arc::clone(self);
         metrics.observe_value(&catalogue::STAMPS_WAITING, move || {
@@ -116,10 +117,10 @@ impl StampSaver {
         metrics.observe_value(&catalogue::STAMPS_DROPPED, move || saver.waiting_and_dropped().1);
     }
 
-    /// Saves what waits; the number saved.
+    /// Saves the waiting stamps and returns their number.
     ///
     /// # Errors
-    /// The registry's own; what was not saved waits again.
+    /// The failure of the registry; stamps that were not saved wait again.
     pub async fn flush(&self) -> Result<usize, Failure> {
         let taken = {
             let mut buffer = self.buffer();
@@ -131,7 +132,8 @@ impl StampSaver {
         for (tenant, stamps) in taken {
             let stamps: Vec<SavedStamp> = stamps.into_values().collect();
             for batch in stamps.chunks(BATCH) {
-                // After one failure the rest is not tried: the registry is down, and every try would wait in vain.
+                // After one failure the remaining batches are not tried: the registry is down, and each try
+                // would wait for its timeout.
                 if failed.is_none() {
                     match self.registry.save_stamps(&tenant, batch).await {
                         Ok(()) => {
@@ -150,7 +152,7 @@ impl StampSaver {
         failed.map_or(Ok(saved), Err)
     }
 
-    /// Saves every `interval`, and sooner when enough waits, until `stop`; then once more.
+    /// Saves every `interval`, and sooner when enough stamps wait, until `stop`; then once more.
     pub async fn run(&self, interval: Duration, stop: CancellationToken) {
         loop {
             let stopped = tokio::select! {
@@ -169,7 +171,7 @@ impl StampSaver {
                 return;
             }
             if failed {
-                // A full buffer would wake this at once again and again.
+                // Waits for the interval, because a full buffer would wake this loop at once.
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(interval) => {}
@@ -180,7 +182,7 @@ impl StampSaver {
 }
 
 impl Buffer {
-    /// Puts a stamp in; `newer` says whether it replaces one that waits, or gives way to it.
+    /// Adds a stamp. `newer` says whether it replaces a waiting one or is replaced by it.
     fn put(&mut self, tenant: &TenantId, stamp: SavedStamp, most: usize, newer: bool) {
         let of_tenant = self.stamps.entry(tenant.clone()).or_default();
         match of_tenant.entry(stamp.user.clone()) {

@@ -32,7 +32,7 @@ fn the_cap_is_a_part_of_the_permits_and_less_when_many_want_much() {
     assert_eq!(cap(0, 25, &Usage::default()), 1);
     assert_eq!(cap(10, 25, &Usage::default()), 3);
     assert_eq!(cap(100, 100, &Usage::default()), 100);
-    // One slow tenant is held at the part; five share what the light ones leave.
+    // One slow tenant is held at its part; five of them share what the light tenants leave.
     assert_eq!(cap(100, 25, &used(&[90.0, 5.0])), 25);
     assert_eq!(cap(100, 25, &used(&[20.0, 20.0, 20.0, 20.0, 20.0, 5.0, 5.0])), 16);
 }
@@ -105,7 +105,7 @@ fn what_nobody_else_needs_is_given_to_a_tenant_at_its_cap() {
     };
     let usage = used(&[8.0, 4.0]);
     let nothing = Running::new();
-    // Nobody is due; only it is due; others come, but later; others come soon.
+    // In turn: no user is due; only the slow tenant is due; others come due later; others come due soon.
     assert_eq!(spare(&[head(0, old(299))], &nothing, &usage), 0);
     assert_eq!(spare(&[head(0, old(400))], &nothing, &usage), 10);
     assert_eq!(
@@ -114,25 +114,25 @@ fn what_nobody_else_needs_is_given_to_a_tenant_at_its_cap() {
     );
     let soon = [head(0, old(400)), head(1, old(280))];
     assert_eq!(spare(&soon, &nothing, &usage), 2);
-    // What the others hold already they need not be kept.
+    // Permits that the others already hold are not reserved again.
     assert_eq!(spare(&soon, &[(tenant(1), 3), (tenant(0), 9)].into(), &usage), 5);
     assert_eq!(spare(&soon, &nothing, &Usage::default()), 10);
 }
 
-/// A fleet on virtual time: permits, and tenants whose users take their time.
+/// A fleet on virtual time, with permits, and with tenants whose users differ in processing time.
 struct Simulation {
     clock: Arc<ManualClock>,
     schedule: MemorySchedule,
     epoch: Epoch,
     permits: usize,
     percent: u8,
-    /// How long ten users of a tenant take together.
+    /// Time that ten users of each tenant take together.
     service: Vec<Duration>,
     running: Vec<Job>,
     usage: Usage,
-    /// Seconds users waited beyond being due, by tenant, and how many syncs.
+    /// By tenant: the seconds that users waited beyond being due, and the number of syncs.
     waited: HashMap<TenantId, (f64, u32)>,
-    /// Seconds in which permits were free although somebody was due.
+    /// Number of seconds in which permits were free although a user was due.
     idle: u32,
 }
 
@@ -140,7 +140,7 @@ struct Job {
     tenant: usize,
     token: Token,
     users: Vec<UserId>,
-    /// Users ended in the budget.
+    /// Number of users that end within the budget.
     ends: Timestamp,
     done: usize,
 }
@@ -155,7 +155,8 @@ impl Simulation {
         let schedule = MemorySchedule::new(clock.clone(), MINIMUM);
         for (number, (users, _)) in tenants.iter().enumerate() {
             for user in 0..*users {
-                // Spread over the time between two syncs, so that the fleet starts in the middle of its day.
+                // Ages are spread over the time between two syncs, so that the simulation starts in a steady
+                // state.
                 let age = MINIMUM.mul_f64((user as f64 + 0.5) / *users as f64);
                 let key = UserKey::new(tenant(number), format!("u{user:04}").parse().unwrap());
                 schedule.enrol(&key, start - age, None).await.unwrap();
@@ -187,7 +188,7 @@ impl Simulation {
         running
     }
 
-    /// Batches that ended are reported; what the budget did not reach goes back with its stamp.
+    /// Reports the batches that ended; users that the budget did not reach are released with their stamps.
     async fn end_batches(&mut self) {
         let now = self.clock.now();
         let (ended, running) = std::mem::take(&mut self.running)
@@ -224,7 +225,7 @@ impl Simulation {
                 waited.0 += now.duration_since(due).as_secs_f64().max(0.0);
                 waited.1 += 1;
             }
-            // Groups of ten, one after the other; after the budget no new group starts.
+            // Groups of ten run one after the other; after the budget no further group starts.
             let groups = users.len().div_ceil(10);
             let fit = (BUDGET.as_secs_f64() / service.as_secs_f64()).ceil().max(1.0) as usize;
             let worked = groups.min(fit);
@@ -241,7 +242,7 @@ impl Simulation {
         started
     }
 
-    /// As the leader does with each look at the queue.
+    /// Does what the leader does at each look at the queue.
     async fn look(&mut self) {
         let now = self.clock.now();
         let running = self.in_flight();
@@ -279,7 +280,7 @@ impl Simulation {
     async fn run(mut self, seconds: u32) -> Self {
         for second in 0..seconds {
             if second == seconds / 2 {
-                // Measured when it has settled.
+                // The second half is measured, when the simulation has settled.
                 self.waited.clear();
                 self.idle = 0;
             }
@@ -290,7 +291,7 @@ impl Simulation {
         self
     }
 
-    /// Mean wait of all tenants but the first, in seconds.
+    /// Returns the mean wait of all tenants except the first, in seconds.
     fn others_wait(&self) -> f64 {
         let (sum, count) = self
             .waited
@@ -303,7 +304,7 @@ impl Simulation {
     }
 }
 
-/// Half of the users are one tenant's; ten others have the rest.
+/// Returns a simulation in which one tenant has half of the users and ten others have the rest.
 async fn half_slow(permits: usize, percent: u8, slow: Duration) -> Simulation {
     let fast = Duration::from_millis(400);
     let mut tenants = vec![(500, slow)];
@@ -322,7 +323,7 @@ async fn a_tenant_that_is_a_hundred_times_slower_does_not_keep_the_others_waitin
         let interval = |wait: f64| MINIMUM.as_secs_f64() + wait;
         assert!(interval(waits.1) <= interval(waits.0) * 1.1, "{waits:?}");
         assert!(waits.1 <= waits.2, "{waits:?}");
-        // The slow tenant is served all the same.
+        // The slow tenant is still served.
         assert!(slow.waited[&tenant(0)].1 > 0);
     }
 }

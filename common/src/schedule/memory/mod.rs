@@ -1,8 +1,9 @@
-//! The order of work in memory, for one process; rebuilt from the registry at start.
+//! The schedule in memory, for one process; it is rebuilt from the registry at start.
 //!
-//! Costs, with `n` users of `t` tenants: every change of one user O(log n); `heads` and `oldest` O(log n + answer);
-//! `summary` of one tenant O(log n + users that became due since the last one), of everybody O(t log n + users that
-//! became due): a few milliseconds with 10,000 tenants. About 500 bytes per user.
+//! Costs with `n` users of `t` tenants: every change of one user is O(log n); `heads` and `oldest` are O(log
+//! n + answer); `summary` is O(log n + users that became due since the last one) for one tenant and O(t log n
+//! + users that became due) for all, which takes a few milliseconds with 10,000 tenants. A user takes about
+//! 500 bytes.
 
 mod state;
 mod tenant;
@@ -23,7 +24,7 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::SavedStamp;
 use state::State;
 
-/// The order of work in one process's memory. Clones share it. No call fails or waits.
+/// The schedule in one process's memory. Clones share it. No call fails or waits.
 #[derive(Clone)]
 pub struct MemorySchedule {
     clock: SharedClock,
@@ -37,10 +38,12 @@ impl std::fmt::Debug for MemorySchedule {
 }
 
 impl MemorySchedule {
-    /// Returns an empty order. `minimum` is `schedule.minimum_time_between_user_syncs`: users are due when their stamp is so old.
+    /// Returns an empty schedule. `minimum` is `schedule.minimum_time_between_user_syncs`, the age at which a
+    /// stamp is due.
     #[must_use]
     pub fn new(clock: SharedClock, minimum: Duration) -> Self {
-        // Numbers start at the time, so that those of an order that was lost with its process are never used again.
+        // Numbers start at the present time, so that those of a schedule that was lost with its process are
+        // never reused.
         let first = u64::try_from(clock.now().as_microsecond()).unwrap_or(1);
         Self {
             clock,
@@ -48,22 +51,23 @@ impl MemorySchedule {
         }
     }
 
-    /// Returns the state, and the time of this change.
+    /// Returns the locked state and the time of this change.
     fn enter(&self) -> (MutexGuard<'_, State>, Timestamp) {
-        // Every change leaves the state whole before anything can fail, so a panic elsewhere does not spoil it.
+        // Every change leaves the state consistent before anything can panic, so a poisoned lock is safe to
+        // use.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         (state, now)
     }
 }
 
-/// Returns a duration that can be added to a time; absurdly long ones become a century.
+/// Returns a duration that can be added to a time; longer ones are cut to a century.
 fn span(duration: Duration) -> SignedDuration {
     const CENTURY: SignedDuration = SignedDuration::from_hours(100 * 365 * 24);
     SignedDuration::try_from(duration).unwrap_or(CENTURY).min(CENTURY)
 }
 
-/// `at` + `by`, held inside what a timestamp can say.
+/// Returns `at` + `by`, clamped to the range of a timestamp.
 fn plus(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(if by.is_negative() {
         Timestamp::MIN
@@ -247,7 +251,7 @@ impl Integrity for MemorySchedule {
     }
 
     async fn mark(&self) -> Result<Option<Marked>, Failure> {
-        // Lives and ends with its process, so nothing can be lost while the process lives.
+        // The data live as long as the process, so nothing can be lost.
         Ok(None)
     }
 
@@ -261,7 +265,7 @@ impl Integrity for MemorySchedule {
     }
 
     async fn recount_names(&self, _: &TenantId) -> Result<(), Failure> {
-        // Nothing of it is ever lost in part, so it keeps no digest.
+        // Data in memory are never lost in part, so no digest is kept.
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Everybody's order: the tenants, their heads, the expiries of claims, and who leads.
+//! The schedule of all tenants: their heads, the expiries of claims, and the leadership.
 
 mod claims;
 
@@ -12,10 +12,10 @@ use super::tenant::{Entry, Intervals, Tenant};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::{Cursor, Epoch, Head, History, Page, SavedStamp, Summary, Token, UserStatus};
 
-/// Intervals kept of everybody for the percentiles.
+/// Number of intervals kept for the percentiles over all users.
 const INTERVALS: usize = 4_096;
 
-/// A user asked for is put ahead of everybody whose stamp is younger than this.
+/// A requested user is put ahead of all users whose stamps are younger than this.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 
 /// Batches by their expiry.
@@ -30,14 +30,14 @@ struct Lease {
 #[derive(Debug)]
 pub(super) struct State {
     tenants: BTreeMap<TenantId, Tenant>,
-    /// Tenants with somebody who waits, by their oldest stamp, ties by name.
+    /// Tenants with waiting users, by their oldest stamp, ties by name.
     heads: BTreeSet<(Timestamp, TenantId)>,
     expiries: Expiries,
     users: u64,
     intervals: Intervals,
-    /// Attempts finished.
+    /// Number of finished attempts.
     attempts: u64,
-    /// A stamp this old is due.
+    /// Age at which a stamp is due.
     minimum: SignedDuration,
     last_token: u64,
     epoch: u64,
@@ -60,7 +60,8 @@ impl State {
         }
     }
 
-    /// Changes a tenant and brings its head in step; a tenant left without users is dropped. `None` for an unknown one.
+    /// Changes a tenant and updates its head; drops a tenant without users. Returns `None` for an unknown
+    /// tenant.
     fn change<R>(
         &mut self,
         id: &TenantId,
@@ -110,7 +111,7 @@ impl State {
         .unwrap_or(false)
     }
 
-    /// Puts users in under a claim that nobody holds.
+    /// Adds users under a claim that no worker holds.
     pub(super) fn enrol_claimed(&mut self, id: &TenantId, users: &[SavedStamp], expires: Timestamp) -> u64 {
         let new: Vec<UserId> = users
             .iter()
@@ -123,7 +124,7 @@ impl State {
         new.len() as u64
     }
 
-    /// Returns those of the tenants that have another number of users than expected, with that number.
+    /// Returns those of the tenants whose number of users is not the expected one, with that number.
     pub(super) fn differing(&self, expected: &[(TenantId, u64)]) -> Vec<(TenantId, u64)> {
         expected
             .iter()
@@ -293,7 +294,7 @@ impl State {
     }
 }
 
-/// Names after the cursor, which is the last name of the page before.
+/// Returns the names after the cursor, which is the last name of the previous page.
 fn page<K: Ord + Clone + AsRef<str> + std::str::FromStr, V>(
     names: &BTreeMap<K, V>,
     after: Option<&Cursor>,
@@ -302,7 +303,7 @@ fn page<K: Ord + Clone + AsRef<str> + std::str::FromStr, V>(
     use std::ops::Bound::{Excluded, Unbounded};
     let from = match after.map(|Cursor(name)| name.parse::<K>()) {
         Some(Ok(name)) => Excluded(name),
-        // A cursor made elsewhere starts over: names may come twice, none is missed.
+        // A cursor that was made elsewhere starts over: names may be returned twice, and none is missed.
         Some(Err(_)) | None => Unbounded,
     };
     let mut rest = names.range((from, Unbounded)).map(|(name, _)| name.clone());
@@ -318,7 +319,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     one.into_iter().chain(other).min()
 }
 
-/// Whole seconds from `from` to `to`; 0 when the clock went back.
+/// Returns the whole seconds from `from` to `to`; 0 if the clock went back.
 fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! One tenant's users: those who wait, in order, and those a worker has.
+//! One tenant's users: the waiting ones in order, and the claimed ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,18 +8,18 @@ use crate::error::Failure;
 use crate::model::UserId;
 use crate::schedule::{History, Token, UserStatus};
 
-/// Intervals kept per tenant for the percentiles.
+/// Number of intervals kept per tenant for the percentiles.
 const INTERVALS: usize = 128;
 
-/// A worker's hold on a user: in the batch of this token.
+/// A worker's claim on a user, in the batch of this token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
     pub(super) token: Token,
-    /// Somebody asked for the user meanwhile: due at once when the attempt ends.
+    /// Whether the user was requested meanwhile. Then they are due as soon as the attempt ends.
     pub(super) asked_for: bool,
 }
 
-/// Users claimed together, as long as they are held.
+/// Users that were claimed together and are still held.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) expires: Timestamp,
@@ -28,7 +28,7 @@ pub(super) struct Batch {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The order stamp; of a claimed user the one it goes back to.
+    /// The stamp. For a claimed user it is the one to which the user is released.
     pub(super) stamp: Timestamp,
     pub(super) claim: Option<Claim>,
     pub(super) last_attempt: Option<Timestamp>,
@@ -50,7 +50,7 @@ impl Entry {
     }
 }
 
-/// The last intervals between two attempts of one user, in seconds: a ring, so old ones make room.
+/// The last intervals between two attempts of the same user, in seconds, in a ring buffer.
 #[derive(Debug)]
 pub(super) struct Intervals {
     seconds: VecDeque<u64>,
@@ -72,7 +72,7 @@ impl Intervals {
         self.seconds.push_back(seconds);
     }
 
-    /// Returns the nearest-rank percentiles asked for.
+    /// Returns the nearest-rank percentiles of these ranks.
     pub(super) fn percentiles<const N: usize>(&self, percents: [usize; N]) -> [Option<u64>; N] {
         let mut sorted: Vec<u64> = self.seconds.iter().copied().collect();
         sorted.sort_unstable();
@@ -83,23 +83,24 @@ impl Intervals {
     }
 }
 
-/// A waiting user's place; with `None` the point before all users of that stamp, as the bound of a range.
+/// A waiting user's place. With `None` it is the point before all users of that stamp, as the bound of a
+/// range.
 type Place = (Timestamp, Option<UserId>);
 
 #[derive(Debug)]
 pub(super) struct Tenant {
-    /// Everybody who is in. Changed only through the methods below, which keep the orders in step.
+    /// All users. Changed only through the methods below, which keep the orders in step.
     users: BTreeMap<UserId, Entry>,
-    /// Users who wait, by stamp, ties by name.
+    /// Waiting users, by stamp, ties by name.
     order: BTreeSet<Place>,
-    /// Users who ever succeeded, by last success.
+    /// Users with a success, by the time of their last one.
     successes: BTreeSet<(Timestamp, UserId)>,
     pub(super) batches: BTreeMap<Token, Batch>,
     pub(super) intervals: Intervals,
-    /// Attempts finished.
+    /// Number of finished attempts.
     pub(super) attempts: u64,
-    /// Up to here waiting users are counted in `due`. It moves with the time of the questions, so a user is counted once
-    /// per round and not once per question.
+    /// Waiting users with stamps up to this are counted in `due`. The bound moves with the time of each call,
+    /// so a user is counted once per round, not once per call.
     counted_to: Timestamp,
     due: u64,
 }
@@ -138,7 +139,7 @@ impl Tenant {
         &self.users
     }
 
-    /// Returns the oldest stamp of those who wait.
+    /// Returns the oldest stamp of the waiting users.
     pub(super) fn head(&self) -> Option<Timestamp> {
         self.order.first().map(|(stamp, _)| *stamp)
     }
@@ -156,7 +157,7 @@ impl Tenant {
             .collect()
     }
 
-    /// Waiting users whose stamp is not after `cutoff`.
+    /// Returns the number of waiting users whose stamps are not after `cutoff`.
     pub(super) fn due(&mut self, cutoff: Timestamp) -> u64 {
         let after = |stamp: Timestamp| (super::plus(stamp, SignedDuration::from_nanos(1)), None);
         let (from, to) = (
@@ -183,7 +184,7 @@ impl Tenant {
         self.users.insert(user, entry);
     }
 
-    /// Takes a user out of everything.
+    /// Removes a user from all orders.
     pub(super) fn remove(&mut self, user: &UserId) -> Option<Entry> {
         let entry = self.users.remove(user)?;
         if let Some(success) = entry.last_success {
@@ -195,7 +196,7 @@ impl Tenant {
         Some(entry)
     }
 
-    /// Changes a user's entry and brings the orders in step. `None` when the user is not in.
+    /// Changes a user's entry and updates the orders. Returns `None` for an unknown user.
     pub(super) fn change<R>(&mut self, user: &UserId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.users.get_mut(user)?;
         let (waited, succeeded) = (entry.claim.is_none().then_some(entry.stamp), entry.last_success);

@@ -80,7 +80,7 @@ fn the_second_refusal_in_a_row_disables_and_one_success_clears_it() {
     );
     let healed = postpone(pace(), &user("ana"), refusals[0].history, Outcome::Idle);
     assert_eq!((healed.verdict, healed.history.failures), (Verdict::GoOn, 0));
-    // After transient failures, too.
+    // The same after five transient failures.
     let history = History {
         idle_cycles: 0,
         failures: 5,

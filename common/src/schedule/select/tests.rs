@@ -26,7 +26,7 @@ fn now() -> Timestamp {
     "2026-11-22T14:00:00Z".parse().unwrap()
 }
 
-/// Returns a stamp so many seconds old.
+/// Returns a stamp that is this many seconds old.
 fn old(seconds: u64) -> Timestamp {
     now() - Duration::from_secs(seconds)
 }
@@ -35,7 +35,7 @@ fn key(tenant: &str, user: &str) -> UserKey {
     UserKey::new(tenant.parse().unwrap(), user.parse().unwrap())
 }
 
-/// Users by tenant and age; those of `claimed` are in flight.
+/// Returns a schedule with these users, by tenant and age; those in `claimed` are in flight.
 async fn population(users: &[(String, String, u64)], claimed: &[(String, String)]) -> MemorySchedule {
     let schedule = MemorySchedule::new(ManualClock::at(now()), Duration::from_secs(MINIMUM));
     for (tenant, user, age) in users {

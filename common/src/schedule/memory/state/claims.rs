@@ -1,4 +1,4 @@
-//! Claims: who is being worked on, by whom, until when.
+//! Claims: which users are being worked on, under which token, until when.
 
 use jiff::Timestamp;
 
@@ -91,7 +91,8 @@ impl State {
         .unwrap_or_default()
     }
 
-    /// Ends the claims of those users who are held under `token`; `end` makes the rest of the change.
+    /// Ends the claims of the users that are held under `token`; `end` makes the rest of the change. Returns
+    /// these users.
     fn end_claims<'a, T: 'a>(
         &mut self,
         id: &TenantId,
@@ -197,7 +198,7 @@ impl State {
     }
 }
 
-/// A user whose claim ended is no longer in the batch; an empty batch is dropped.
+/// Removes a user whose claim ended from the batch, and drops an empty batch.
 pub(super) fn drop_from_batch(
     tenant: &mut Tenant,
     expiries: &mut Expiries,
