@@ -14,7 +14,7 @@ from compose_spec import PyCompose
 
 DEPLOY = Path(__file__).resolve().parent.parent
 DOCS = DEPLOY.parent / "docs"
-#: Kinds that a cluster has only after an operator was installed; no schema of theirs is at hand.
+#: Kinds that a cluster has only after an operator is installed. Their schemas are not available here.
 CUSTOM = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 
 problems: list[str] = []
@@ -26,7 +26,7 @@ def expect(holds: bool, problem: str) -> None:
 
 
 def run(*command: str | Path, text: str | None = None, **environment: str) -> str:
-    """Runs a tool; what it complains about becomes a problem."""
+    """Runs a tool. If it fails, its output becomes a problem."""
     done = subprocess.run(
         [str(part) for part in command],
         input=text,
@@ -110,7 +110,7 @@ def check_kubernetes(settings: dict, metrics: set[str]) -> None:
 
 
 def write_rule() -> None:
-    """The rule as the Prometheus operator wants it, made from alerts.yaml."""
+    """Writes alerts.yaml in the form of the Prometheus operator."""
     rules = (DEPLOY / "prometheus/alerts.yaml").read_text()
     body = "".join(f"  {line}" if line.strip() else line for line in rules[rules.index("groups:") :].splitlines(True))
     (DEPLOY / "kubernetes/overlays/online/prometheus-rule.yaml").write_text(
@@ -148,7 +148,7 @@ def check_dashboard(metrics: set[str]) -> None:
     for expression in expressions:
         unknown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in metrics_in(expression)} - metrics
         expect(not unknown, f"dashboard: unknown metrics {sorted(unknown)} in {expression}")
-    # Each as a rule, so that Prometheus' own parser reads it.
+    # Each expression becomes a rule, so that Prometheus' own parser reads it.
     rules = [
         {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "5m").replace("$namespace", "x")}
         for number, expression in enumerate(expressions)

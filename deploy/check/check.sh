@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the deployment files: the image's recipe, compose, Kubernetes, alerts and their tests, dashboard, and what must agree
-# between them. Takes the executable as its argument, for `config check` and the list of metrics.
+# Checks the deployment files: the image's recipe, compose, Kubernetes, alerts and their tests, the dashboard, and
+# what must agree between them. Takes the path of the executable, which it runs for `config check` and for the list of
+# metrics.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tasksync=${1:?usage: check.sh PATH-OF-TASKSYNC}

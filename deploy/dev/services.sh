@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and starts private Redis, RabbitMQ and PostgreSQL in a temporary folder:
+# Installs missing tools, builds, and starts private Redis, RabbitMQ and PostgreSQL in a temporary folder:
 #
 #   deploy/dev/services.sh                      all of them until Ctrl-C; prints their URLs
-#   deploy/dev/services.sh --redis --postgres   only these (--help names all)
-#   deploy/dev/services.sh -- cargo test        as long as the command runs, with the URLs in its environment
+#   deploy/dev/services.sh --redis --postgres   only these (--help lists all)
+#   deploy/dev/services.sh -- cargo test        while the command runs, with the URLs in its environment
 #
-# Nothing of them is left afterwards.
+# Everything is removed at the end.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/setup.sh"

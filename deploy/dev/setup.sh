@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust, gcc and make: xmllint (validates request bodies against Microsoft's schema),
-# Python with venv (runs foreign clients against the simulated servers), promtool (tests the alerts), and Redis, RabbitMQ and PostgreSQL, of which the
-# tests start private instances (tasksync-loadtest services). The packages' own system services are not started and no
-# default PostgreSQL cluster is made. Does nothing when all is there.
+# Installs what the tests need in addition to Rust, gcc and make: xmllint (validates request bodies against
+# Microsoft's schema), Python with venv (runs independent clients against the simulated servers), promtool (tests the
+# alerts), and Redis, RabbitMQ and PostgreSQL, of which the tests start private instances (tasksync-loadtest
+# services). The packages' system services are not started, and no default PostgreSQL cluster is created. Does nothing
+# if everything is installed.
 set -euo pipefail
 
-# A path that exists among the given patterns.
+# True if a path matches the pattern.
 present() {
     compgen -G "$1" >/dev/null
 }
@@ -33,7 +34,8 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
 fi
 
-# While this runs, packages may not start services (policy-rc.d answers 101: not allowed) and PostgreSQL makes no cluster.
+# While this runs, packages may not start services (policy-rc.d answers 101: not allowed), and PostgreSQL creates no
+# cluster.
 policy=/usr/sbin/policy-rc.d
 saved_policy=$policy.before-tasksync
 no_cluster=/etc/postgresql-common/createcluster.d/tasksync-setup.conf
@@ -45,7 +47,7 @@ restore() {
         "${as_root[@]}" rm -f "$policy"
     fi
 }
-# What an interrupted run left behind is put back first.
+# First restores the policy that an interrupted run saved.
 [ ! -e "$saved_policy" ] || "${as_root[@]}" mv -f "$saved_policy" "$policy"
 trap restore EXIT
 trap 'exit 130' INT TERM HUP
