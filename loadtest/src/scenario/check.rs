@@ -1,27 +1,27 @@
-//! Reading a scenario and refusing what makes no sense, before anything is started.
+//! Parses a scenario and rejects contradictions before anything is started.
 
 use super::expect;
 use crate::liar::Lie;
 
 use super::file::{Baseline, Group, Kill, Method, Mode, Scenario, Servers, Victim};
 
-/// Most people of a scenario.
+/// Largest number of people in a scenario.
 const MAXIMUM_USERS: u64 = 5_000_000;
-/// Most tenants.
+/// Largest number of tenants in a scenario.
 const MAXIMUM_TENANTS: u64 = 100_000;
-/// Most processes of a role.
+/// Largest number of processes per role.
 const MAXIMUM_PROCESSES: u64 = 64;
 
 /// Why a scenario cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
-    /// No TOML, an unknown key, a missing one or a value of the wrong kind.
+    /// The text is not TOML, or a key is unknown, missing or has a value of the wrong type.
     #[error("the scenario cannot be read: {0}")]
     Syntax(String),
-    /// The values do not fit each other.
+    /// The values contradict each other.
     #[error("{key}: {problem}")]
     Wrong {
-        /// Which key.
+        /// The key.
         key: String,
         /// What is wrong with it.
         problem: String,
@@ -36,10 +36,10 @@ fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ScenarioError {
 }
 
 impl Scenario {
-    /// Reads and checks a scenario file.
+    /// Parses and checks the text of a scenario file.
     ///
     /// # Errors
-    /// Names the key and what is wrong with it.
+    /// Names the key and the problem.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text)
             .map_err(|error| ScenarioError::Syntax(error.to_string().trim_end().to_owned()))?;
@@ -265,7 +265,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// The scenario of the run before.
+    /// Returns the scenario of the baseline run.
     pub(crate) fn before(&self, baseline: &Baseline) -> Self {
         let keep = |group: &&Group| !baseline.without.contains(&group.name);
         let mut before = Self {
@@ -278,7 +278,7 @@ impl Scenario {
         before
     }
 
-    /// All people.
+    /// Returns the number of people in all groups.
     #[must_use]
     pub fn users(&self) -> u64 {
         self.tenants.iter().map(|group| group.users * group.count).sum()

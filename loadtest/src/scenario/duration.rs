@@ -1,4 +1,4 @@
-//! Times as people write them: a number and a unit.
+//! Parses and formats times: a number and a unit.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer};
 pub struct Time(pub Duration);
 
 impl Time {
-    /// So many seconds.
+    /// Returns a time of `seconds` seconds.
     pub(crate) const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 }
 
-/// Reads a time; `None` when the number or the unit is missing or not known.
+/// Parses a time. Returns `None` if the number or the unit is missing or unknown.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();
     let split = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// A time for people: `850 ms`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
+/// Formats a time for people: `850 ms`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
 pub(crate) fn words(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 {

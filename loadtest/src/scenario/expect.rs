@@ -1,4 +1,4 @@
-//! What a scenario expects: `METRIC OPERATOR VALUE`, judged against the figures of a run. Pure.
+//! The expectations of a scenario, `METRIC OPERATOR VALUE`, and their evaluation against the figures of a run. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use super::duration;
 
-/// What a figure is counted in.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// A number of things.
+    /// A count.
     Count,
     /// Seconds.
     Seconds,
     /// One figure divided by another.
     Ratio,
-    /// So many each second.
+    /// A rate per second.
     PerSecond,
     /// Mebibytes.
     Mebibytes,
@@ -32,19 +32,19 @@ macro_rules! metrics {
             /// Every metric.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its name in scenario files and reports.
+            /// Returns the name used in scenario files and reports.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it is counted in.
+            /// Returns the unit.
             #[must_use]
             pub fn unit(self) -> Unit {
                 match self { $(Self::$variant => Unit::$unit,)* }
             }
 
-            /// What it is.
+            /// Returns the description.
             #[must_use]
             pub fn what(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc, " ",)+).trim_ascii(),)* }
@@ -54,7 +54,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Tasks without a copy, and edits the other side never showed.
+    /// Tasks without a copy, and edits that the other side never showed.
     Lost "lost" Count,
     /// Tasks with more than one copy.
     Doubled "doubled" Count,
@@ -62,78 +62,82 @@ metrics! {
     LeftOver "left_over" Count,
     /// Copies whose values differ from their task.
     Differing "differing" Count,
-    /// Dates that are not what people set, whether both sides agree or not.
+    /// Dates that differ from what people set, whether both sides agree or not.
     Shifted "shifted" Count,
-    /// Other values that are not what people set.
+    /// Other values that differ from what people set, whether both sides agree or not.
     Altered "altered" Count,
     /// Tasks in SharePoint's recycle bin that no person deleted.
     Deleted "deleted" Count,
-    /// Values people set that are on neither side, in no recycle bin, not in Deleted Items and not in the journal.
+    /// Values set by people that are on neither side, in no recycle bin, not in Deleted Items and not in the journal.
     Gone "gone" Count,
-    /// Answers given while some were wrong.
+    /// Answers given while wrong ones were allowed.
     Answers "answers" Count,
     /// Wrong answers given.
     Lies "lies" Count,
     /// Users that were never synced.
     NeverSynced "never_synced" Count,
-    /// Users who had no full and no deep check of honest servers before both sides were judged.
+    /// Users without a full and a deep check against honest servers when both sides were judged.
     Unchecked "unchecked" Count,
-    /// Users that are disabled at the end, or were when the servers had been honest for a while; those are synced on request.
+    /// Users disabled at the end, or earlier when the servers had been honest for `lies.honest`; these are synced on
+    /// request.
     Disabled "disabled" Count,
-    /// Until everybody was synced once.
+    /// Time until each user was synced once.
     EverybodyWithin "everybody_within" Seconds,
     /// Median time between two syncs of a user, as the servers saw it.
     IntervalP50 "interval_p50" Seconds,
-    /// 99th percentile of the same.
+    /// 99th percentile of the time between two syncs of a user.
     IntervalP99 "interval_p99" Seconds,
-    /// The longest of the same.
+    /// Longest time between two syncs of a user.
     IntervalMax "interval_max" Seconds,
-    /// The longest any user waited during the measured phase, finished or not.
+    /// Longest wait of a user during the measured phase, whether a sync ended it or not.
     StalenessMax "staleness_max" Seconds,
-    /// Worst `interval_p99` of a group that is in the baseline too and is not lied to, divided by its own in the baseline.
+    /// Largest ratio of a group's `interval_p99` to that in the baseline, among the baseline's groups that get no wrong
+    /// answers.
     OthersIntervalP99Ratio "others_interval_p99_ratio" Ratio,
-    /// 99th percentile of the time from the first to the last Exchange request of a sync that made more than one: of those who
-    /// are not lied to.
+    /// 99th percentile of the time from the first to the last Exchange request of a sync with several requests, in
+    /// groups that get no wrong answers.
     OthersSyncP99 "others_sync_p99" Seconds,
-    /// Worst median of the same of a group that is not lied to, divided by its own in the baseline.
+    /// Largest ratio of a group's median of the time in `others_sync_p99` to that in the baseline, among the baseline's
+    /// groups that get no wrong answers.
     OthersSyncP50Ratio "others_sync_p50_ratio" Ratio,
-    /// Worst 99th percentile of the same, divided by its own in the baseline.
+    /// Largest ratio of a group's 99th percentile of the time in `others_sync_p99` to that in the baseline, among the
+    /// baseline's groups that get no wrong answers.
     OthersSyncP99Ratio "others_sync_p99_ratio" Ratio,
-    /// How much longer than a user that was taken the one who waited longest had waited: 99th percentile. The index is
-    /// looked at once a second, so a second of it is the measurement's own.
+    /// 99th percentile of how much longer the longest-waiting user had waited than a user that was synced. The index
+    /// is read once per second, so up to one second comes from the measurement.
     OvertakingP99 "overtaking_p99" Seconds,
-    /// Syncs each second during the measured phase; with steps during the last one.
+    /// Syncs per second in the measured phase; with steps, in the last step.
     Throughput "throughput" PerSecond,
-    /// Syncs each second in the last step, divided by those in the first one.
+    /// Syncs per second in the last step, divided by those in the first step.
     ThroughputRatio "throughput_ratio" Ratio,
     /// Median time until an edit showed on the other side.
     MirroredP50 "mirrored_p50" Seconds,
-    /// 99th percentile of the same.
+    /// 99th percentile of the time until an edit showed on the other side.
     MirroredP99 "mirrored_p99" Seconds,
     /// Longest time without a leader after one was killed.
     Failover "failover" Seconds,
-    /// Until both sides agreed after the last edit.
+    /// Time from the last edit until both sides agreed.
     SettledWithin "settled_within" Seconds,
-    /// Writes to either side while nobody edited.
+    /// Writes to either side while no edits were made.
     IdleWrites "idle_writes" Count,
-    /// Exchange requests of a sync while nobody edited.
+    /// Exchange requests per sync while no edits were made.
     IdleExchangeRequests "idle_exchange_requests" Ratio,
-    /// SharePoint requests of a sync while nobody edited.
+    /// SharePoint requests per sync while no edits were made.
     IdleSharepointRequests "idle_sharepoint_requests" Ratio,
-    /// Users opted in each second.
+    /// Users opted in per second.
     EnrolledPerSecond "enrolled_per_second" PerSecond,
-    /// CPU time of all tasksync processes for one sync, in seconds.
+    /// CPU time of all tasksync processes per sync, in seconds.
     CpuPerSync "cpu_per_sync" Seconds,
-    /// Most memory of one tasksync process.
+    /// Largest memory of one tasksync process.
     MemoryMax "memory_max" Mebibytes,
-    /// The same, divided by that of the baseline.
+    /// Largest memory of one tasksync process, divided by that in the baseline.
     MemoryRatio "memory_ratio" Ratio,
-    /// Processes that did not end with 0 after SIGTERM.
+    /// Processes that did not end with exit code 0 after SIGTERM.
     UncleanEnds "unclean_ends" Count,
 }
 
 impl Metric {
-    /// Whether it compares with a baseline.
+    /// Returns whether it compares with a baseline.
     #[must_use]
     pub fn needs_baseline(self) -> bool {
         matches!(
@@ -145,13 +149,13 @@ impl Metric {
         )
     }
 
-    /// Whether it compares steps.
+    /// Returns whether it compares steps.
     #[must_use]
     pub fn needs_steps(self) -> bool {
         self == Self::ThroughputRatio
     }
 
-    /// A value in its unit, for people.
+    /// Formats a value with its unit for people.
     #[must_use]
     pub fn say(self, value: f64) -> String {
         match self.unit() {
@@ -168,7 +172,7 @@ impl Metric {
     }
 }
 
-/// How a figure is compared.
+/// How a figure is compared with the expected value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// `<=`
@@ -182,20 +186,20 @@ pub enum Operator {
 /// One expectation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
-    /// Which figure.
+    /// The figure.
     pub metric: Metric,
-    /// How.
+    /// The comparison.
     pub operator: Operator,
-    /// With what, in the metric's unit.
+    /// The expected value, in the unit of the metric.
     pub value: f64,
-    /// As it was written.
+    /// The text of the expectation.
     pub text: String,
 }
 
-/// Reads `lost = 0`, `failover <= 15s`, `throughput_ratio >= 7.5`.
+/// Parses an expectation such as `lost = 0`, `failover <= 15s` or `throughput_ratio >= 7.5`.
 ///
 /// # Errors
-/// Says what is wrong and what is allowed.
+/// Names the problem and the allowed forms.
 pub fn parse(text: &str) -> Result<Expectation, String> {
     let (at, sign, operator) = [
         ("<=", Operator::AtMost),
@@ -233,21 +237,21 @@ pub fn parse(text: &str) -> Result<Expectation, String> {
     })
 }
 
-/// The figures of a run; what was not measured is missing.
+/// The figures of a run. Figures that were not measured are absent.
 pub type Figures = BTreeMap<Metric, f64>;
 
-/// An expectation and what became of it.
+/// An expectation and its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
-    /// What was expected.
+    /// The expectation.
     pub expectation: Expectation,
-    /// What was found; `None` when it was not measured, which is a failure too.
+    /// The figure found; `None` if it was not measured, which counts as a failure.
     pub found: Option<f64>,
     /// Whether it holds.
     pub holds: bool,
 }
 
-/// Judges every expectation.
+/// Evaluates every expectation.
 #[must_use]
 pub fn judge(expectations: &[Expectation], figures: &Figures) -> Vec<Judgement> {
     expectations

@@ -1,4 +1,4 @@
-//! The figures of a run: what its expectations are judged by. Pure.
+//! Computes the figures of a run, against which its expectations are evaluated. Pure.
 
 use super::expect::{Figures, Metric};
 use super::result::{GroupResult, TrialResult};
@@ -12,12 +12,12 @@ fn count(count: usize) -> f64 {
     number(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-/// One divided by another; nothing when there is nothing to divide by.
+/// Returns `over / under`, or `None` if `under` is not positive.
 fn ratio(over: f64, under: f64) -> Option<f64> {
     (under > 0.0).then(|| over / under)
 }
 
-/// The figures; what was not measured is missing.
+/// Returns the figures. Figures that were not measured are absent.
 pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures {
     let mut figures = Figures::new();
     let mut put = |metric: Metric, value: Option<f64>| {
@@ -86,7 +86,7 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     put(Metric::ThroughputRatio, steps_ratio(trial));
     put(Metric::MirroredP50, trial.mirrored_p50);
     put(Metric::MirroredP99, trial.mirrored_p99);
-    // A leader whose end nobody took over is as bad as can be: the figure is missing and the expectation fails.
+    // If no process took over after a leader was hit, the figure stays absent, so that the expectation fails.
     let killed: Vec<_> = trial
         .hits
         .iter()
@@ -128,7 +128,8 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     figures
 }
 
-/// The worst ratio of a group's figure to its figure in the baseline, among the groups that are not lied to.
+/// Returns the largest ratio of a group's figure to its figure in the baseline, among the groups that get no wrong
+/// answers.
 fn others_ratio(
     trial: &TrialResult,
     baseline: &TrialResult,
@@ -145,7 +146,7 @@ fn others_ratio(
                 None => Some(None),
             }
         })
-        // A group that was not measured in one of both leaves no figure.
+        // If a group was not measured in one of the two runs, there is no figure at all.
         .try_fold(0.0, |worst: f64, ratio| ratio.map(|ratio| worst.max(ratio)))
 }
 

@@ -1,4 +1,4 @@
-//! The scenario file.
+//! The data types of a scenario file.
 
 use serde::Deserialize;
 
@@ -8,14 +8,14 @@ use super::duration::Time;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Short name; also the name of the report's files.
+    /// Short name, also used for the file names of the report.
     pub name: String,
     /// What it shows, in a sentence or two.
     pub about: String,
-    /// Same seed, same population and edits.
+    /// The seed; the same seed makes the same population and edits.
     #[serde(default = "one")]
     pub seed: u64,
-    /// How tasksync runs.
+    /// Processes and stores of tasksync.
     #[serde(default)]
     pub mode: Mode,
     /// Scheduler processes (distributed).
@@ -24,37 +24,37 @@ pub struct Scenario {
     /// Worker processes (distributed).
     #[serde(default = "one")]
     pub workers: u64,
-    /// Where tenants find their servers.
+    /// Addresses of the tenants' servers.
     #[serde(default)]
     pub servers: Servers,
     /// HTTPS between tasksync and the simulated servers.
     #[serde(default)]
     pub tls: bool,
-    /// Two requests for one mailbox that are further apart belong to two syncs; half the shortest time between two
-    /// syncs when missing.
+    /// Two requests for one mailbox that are further apart belong to two syncs. Defaults to half the shortest time
+    /// between two syncs of a user.
     pub visit_gap: Option<Time>,
-    /// How long each part lasts.
+    /// How long each phase lasts.
     #[serde(default)]
     pub phases: Phases,
-    /// Who lives there.
+    /// The groups of tenants.
     pub tenants: Vec<Group>,
-    /// What people do.
+    /// The edits that people make.
     #[serde(default)]
     pub edits: Edits,
-    /// Measured windows with different numbers of workers; replaces the one measured phase (distributed).
+    /// Measured windows with different numbers of workers. They replace the single measured phase (distributed).
     #[serde(default)]
     pub steps: Vec<Step>,
-    /// What is killed, and when.
+    /// Processes and stores that are killed during the measured phase.
     #[serde(default)]
     pub kills: Vec<Kill>,
     /// Wrong answers between tasksync and the simulated servers, during the measured phase.
     pub lies: Option<Lies>,
-    /// A run before, to compare with.
+    /// A run that is made first, for comparison.
     pub baseline: Option<Baseline>,
-    /// tasksync's own settings, as in its settings file.
+    /// tasksync's own settings, in the form of its settings file.
     #[serde(default)]
     pub settings: toml::Table,
-    /// What must hold at the end, for example `"lost = 0"`.
+    /// Conditions that must hold at the end, for example `"lost = 0"`.
     #[serde(default)]
     pub expect: Vec<String>,
 }
@@ -63,7 +63,7 @@ const fn one() -> u64 {
     1
 }
 
-/// How tasksync runs.
+/// Processes and stores of tasksync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -74,28 +74,29 @@ pub enum Mode {
     Distributed,
 }
 
-/// Where tenants find their servers.
+/// Addresses of the tenants' servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Servers {
-    /// All at one address: the limit of requests per server is one for all.
+    /// All tenants use one address, so that all share one limit of requests per server.
     #[default]
     Shared,
-    /// Every tenant at an address of its own, as companies with servers of their own.
+    /// Each tenant has an address of its own, as companies with their own servers do.
     PerTenant,
 }
 
-/// How long each part lasts. The warm-up and the settling end as soon as they can; their times are limits.
+/// How long each phase lasts. Warm-up and settling end as soon as they can; their times are upper limits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Phases {
-    /// Until everybody was synced once; at most.
+    /// Longest time until each user was synced once.
     pub warm_up: Time,
-    /// People edit, things are killed, everything is measured.
+    /// Length of the phase with edits, kills and measurement.
     pub measured: Time,
-    /// Nobody edits any more; until both sides agree, at most.
+    /// Longest time, after the last edit, until both sides agree.
     pub settle: Time,
-    /// Nothing happens: what does an idle sync cost, and is anything written? 0 leaves it out.
+    /// Length of the phase without edits, which measures what an idle sync costs and whether anything is written. 0
+    /// skips it.
     pub quiet: Time,
 }
 
@@ -110,35 +111,36 @@ impl Default for Phases {
     }
 }
 
-/// Tenants that are alike.
+/// A group of similar tenants.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Name in the report; the tenants' names begin with it.
+    /// Name in the report, and first part of the tenants' names.
     pub name: String,
     /// Number of tenants.
     #[serde(default = "one")]
     pub count: u64,
-    /// People of each tenant, on average.
+    /// Mean number of people per tenant.
     pub users: u64,
-    /// 0: tenants of one size; 1: sizes fall as 1, 1/2, 1/3, …
+    /// 0 gives tenants of equal size; 1 gives tenants 1, 1/2, 1/3, … of the largest size.
     #[serde(default)]
     pub skew: f64,
-    /// Tasks of each person, on average; everybody has at least one, or the servers would not see their syncs.
+    /// Mean number of tasks per person. Each person has at least one: the servers cannot see the syncs of a person
+    /// without tasks.
     #[serde(default = "two")]
     pub tasks: f64,
-    /// Task lists of each tenant; without it one for every 1,000 tasks, at least two.
+    /// Task lists per tenant. Defaults to one for every 1,000 tasks, at least two.
     pub lists: Option<u64>,
-    /// How mailboxes may be opened.
+    /// How the service account may open mailboxes.
     #[serde(default)]
     pub access: Access,
-    /// How Exchange answers.
+    /// Latency of Exchange.
     #[serde(default)]
     pub exchange: Answers,
-    /// How SharePoint answers.
+    /// Latency of SharePoint.
     #[serde(default)]
     pub sharepoint: Answers,
-    /// What goes wrong, and when.
+    /// Temporary faults.
     #[serde(default)]
     pub faults: Vec<FaultWindow>,
 }
@@ -147,44 +149,44 @@ const fn two() -> f64 {
     2.0
 }
 
-/// How mailboxes may be opened.
+/// How the service account may open mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// Many mailboxes in one request.
+    /// Delegate access; one request may concern many mailboxes.
     #[default]
     Delegate,
-    /// One mailbox in one request.
+    /// Impersonation; each request concerns one mailbox.
     Impersonation,
 }
 
-/// How a server answers.
+/// How fast a server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {
-    /// Time every request takes besides the work; the median when `p99` is set.
+    /// Time that every request takes beyond processing; the median if `p99` is set.
     pub latency: Time,
-    /// 99th percentile of the latency; without it every request takes the same time.
+    /// 99th percentile of the latency. Without it every request takes the same time.
     pub p99: Option<Time>,
 }
 
-/// What goes wrong for some time.
+/// A temporary fault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultWindow {
-    /// Which server.
+    /// The servers that it affects.
     pub server: FaultServer,
-    /// What.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// Since the beginning of the measured phase.
+    /// Start of the fault, since the beginning of the measured phase.
     #[serde(default)]
     pub at: Time,
-    /// How long.
+    /// Duration of the fault.
     pub lasts: Time,
     /// Share of the requests that are hit.
     #[serde(default = "whole")]
     pub share: f64,
-    /// Pause a busy server asks for, or time a slow one takes.
+    /// The pause that a busy server asks for, or the additional time of a slow one.
     #[serde(default)]
     pub pause: Time,
 }
@@ -193,7 +195,7 @@ const fn whole() -> f64 {
     1.0
 }
 
-/// Which server a fault is at.
+/// The servers that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultServer {
@@ -205,41 +207,41 @@ pub enum FaultServer {
     Both,
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// Connections are closed without an answer.
     Down,
-    /// The server says it is busy and asks for `pause`.
+    /// The server reports that it is busy and asks for `pause`.
     Busy,
     /// Requests take `pause` longer.
     Slow,
     /// Requests are carried out and the answer is lost.
     LoseAnswers,
-    /// A bare 503.
+    /// The server answers 503 and nothing else.
     Unavailable,
 }
 
-/// What people do.
+/// How many and which edits people make.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Edits {
-    /// Edits each second, of all people together.
+    /// Edits per second of all people together.
     pub per_second: f64,
-    /// Parts of edits in SharePoint.
+    /// Weight of edits in SharePoint.
     pub at_source: u64,
-    /// Parts of edits in mailboxes.
+    /// Weight of edits in mailboxes.
     pub in_mailbox: u64,
-    /// Parts of new tasks.
+    /// Weight of new tasks.
     pub create: u64,
-    /// Parts of deletions, on both sides.
+    /// Weight of deletions, on both sides.
     pub delete: u64,
-    /// Parts of tasks given to somebody else.
+    /// Weight of reassignments to another person.
     pub reassign: u64,
-    /// Parts of edits on both sides at once; each takes more than a second, so few fit into one.
+    /// Weight of edits on both sides at once. Each takes more than a second, which limits their rate.
     pub conflict: u64,
-    /// A task is left alone this long after an edit.
+    /// How long a task is left alone after an edit.
     pub rest: Time,
 }
 
@@ -264,38 +266,38 @@ impl Default for Edits {
 pub struct Step {
     /// Worker processes.
     pub workers: u64,
-    /// Time for them to find their stride.
+    /// Time for the workers to reach a steady state before the measurement.
     #[serde(default)]
     pub settle: Time,
-    /// How long it is measured.
+    /// Length of the measurement.
     pub measured: Time,
 }
 
-/// What is killed, and when.
+/// A planned kill, perhaps repeated.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kill {
-    /// Whom.
+    /// The process or store that is hit.
     pub what: Victim,
-    /// How.
+    /// The method.
     #[serde(default)]
     pub how: Method,
-    /// Since the beginning of the measured phase.
+    /// Time of the first kill, since the beginning of the measured phase.
     pub at: Time,
-    /// Again after this time.
+    /// Time between repetitions.
     pub every: Option<Time>,
-    /// How many times in all, with `every`; without it until the phase ends.
+    /// Total number of kills if `every` is set. Without it they repeat until the phase ends.
     pub times: Option<u64>,
-    /// It is started again after this time.
+    /// Time until the victim is started again.
     #[serde(default)]
     pub down: Time,
 }
 
-/// Whom a kill hits.
+/// The process or store that a kill hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Victim {
-    /// The process that leads; in standalone mode the only one.
+    /// The leading process; in standalone mode the only process.
     Leader,
     /// A worker; each time the next one.
     Worker,
@@ -307,7 +309,7 @@ pub enum Victim {
     Postgres,
 }
 
-/// How it is hit.
+/// The method of a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -316,38 +318,39 @@ pub enum Method {
     Kill,
     /// SIGTERM, with time to drain.
     Terminate,
-    /// SIGKILL, and all its data are gone (Redis, RabbitMQ).
+    /// SIGKILL, with the loss of all its data (Redis, RabbitMQ).
     Wipe,
-    /// It hangs: SIGSTOP, and SIGCONT after `down`.
+    /// SIGSTOP, and SIGCONT after `down`: the process hangs.
     Pause,
 }
 
-/// Wrong answers.
+/// The wrong answers of a scenario.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lies {
     /// Share of the answers that are wrong.
     pub share: f64,
-    /// The servers are honest after this many answers, and the measured phase ends; 0 for no limit.
+    /// Number of answers after which the servers are honest and the measured phase ends; 0 for no limit.
     #[serde(default)]
     pub answers: u64,
     /// Kinds of wrong answers; all when empty.
     #[serde(default)]
     pub kinds: Vec<String>,
-    /// Groups of tenants that are lied to; all when empty.
+    /// Groups of tenants that get wrong answers; all when empty.
     #[serde(default)]
     pub tenants: Vec<String>,
-    /// How late a late answer is.
+    /// Delay of a late answer.
     #[serde(default = "ten_seconds")]
     pub late: Time,
-    /// Both sides are judged once everybody's last full check began at least this long after the last wrong answer. As long
-    /// as `worker.deep_check_interval`: then everybody had a full and a deep check of honest servers.
+    /// Both sides are judged once the last full check of each user began at least this long after the last wrong
+    /// answer. Set it to `worker.deep_check_interval`, so that each user had a full and a deep check against honest
+    /// servers.
     #[serde(default)]
     pub honest: Time,
 }
 
 impl Lies {
-    /// Whether a group of tenants is lied to.
+    /// Returns whether a group of tenants gets wrong answers.
     pub(crate) fn reach(&self, group: &str) -> bool {
         self.share > 0.0 && (self.tenants.is_empty() || self.tenants.iter().any(|name| name == group))
     }
@@ -357,14 +360,14 @@ const fn ten_seconds() -> Time {
     Time::seconds(10)
 }
 
-/// A run before, to compare with.
+/// A run that is made first, for comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
-    /// Groups of tenants that are left out of it.
+    /// Groups of tenants that this run omits.
     #[serde(default)]
     pub without: Vec<String>,
-    /// Servers give no wrong answers in it.
+    /// Whether the servers give no wrong answers in this run.
     #[serde(default)]
     pub honest: bool,
 }

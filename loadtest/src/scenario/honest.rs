@@ -1,4 +1,5 @@
-//! What a trial does once its servers are honest again: it waits until everybody was checked, and asks for those who were given up.
+//! The end of a trial with wrong answers, once the servers are honest: queries each user's full check, and requests
+//! syncs for disabled users.
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -6,10 +7,10 @@ use jiff::Timestamp;
 use super::fleet::Fleet;
 use crate::trial::Farm;
 
-/// People asked about at once.
+/// Number of users queried at once.
 const ASKED_AT_ONCE: usize = 8;
 
-/// The time of the machine, by which tasksync notes its full checks.
+/// Returns the machine's time, which tasksync records with its full checks.
 #[expect(
     clippy::disallowed_methods,
     reason = "it is compared with times that another process took"
@@ -18,7 +19,7 @@ pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// A person as the service shows them.
+/// A user as the API shows them.
 struct Shown {
     tenant: String,
     user: String,
@@ -44,21 +45,21 @@ async fn everybody(fleet: &Fleet, farm: &Farm) -> Vec<Shown> {
     shown.buffer_unordered(ASKED_AT_ONCE).collect().await
 }
 
-/// Returns how many people had no full check since `from`.
+/// Returns how many users had no full check since `from`.
 pub(super) async fn unchecked(fleet: &Fleet, farm: &Farm, from: Timestamp) -> u64 {
     let everybody = everybody(fleet, farm).await;
     let unchecked = |person: &&Shown| person.full_check.is_none_or(|check| check < from);
     u64::try_from(everybody.iter().filter(unchecked).count()).unwrap_or(u64::MAX)
 }
 
-/// Has everybody synced who is disabled, as an operator does after an outage; returns how many they are.
+/// Requests a sync for every disabled user, as an operator does after an outage. Returns how many users were disabled.
 pub(super) async fn sync_disabled(fleet: &Fleet, farm: &Farm) -> u64 {
     let mut disabled = 0;
     for person in everybody(fleet, farm).await {
         if person.disabled {
             disabled += 1;
             let path = format!("/tenants/{}/users/{}/sync", person.tenant, person.user);
-            // Who cannot be asked for stays disabled, and the figures say so.
+            // If the request fails, the user stays disabled and the figures show it.
             fleet.call(reqwest::Method::POST, &path, None).await.ok();
         }
     }

@@ -1,28 +1,28 @@
-//! The kill plan, unfolded: what happens when. Pure.
+//! Expands the kill plan and the fault windows into a timeline. Pure.
 
 use std::time::Duration;
 
 use super::file::{Group, Kill, Method, Victim};
 
-/// Most events of a plan.
+/// Largest number of events of a plan.
 const MAXIMUM_EVENTS: usize = 10_000;
 
-/// Something that happens during the measured phase.
+/// An event of the measured phase.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
-    /// Something is hit, and comes back after `down`.
+    /// A kill; the victim is started again after `down`.
     Hit {
         what: Victim,
         how: Method,
-        /// How many times this kind of victim was hit before; picks the worker.
+        /// Number of earlier kills of this kind of victim; selects the worker.
         turn: usize,
         down: Duration,
     },
-    /// A group's servers behave in another way from now on: positions of the fault windows that are open.
+    /// A change in the behaviour of a group's servers. `open` holds the positions of the fault windows that are open.
     Weather { group: usize, open: Vec<usize> },
 }
 
-/// What happens, in order of time since the beginning of the measured phase. Nothing begins after its end.
+/// Returns the events in order of time since the beginning of the measured phase. No event begins after its end.
 pub(crate) fn timeline(kills: &[Kill], groups: &[Group], length: Duration) -> Vec<(Duration, Event)> {
     let mut hits: Vec<(Duration, Victim, Method, Duration)> = Vec::new();
     for kill in kills {

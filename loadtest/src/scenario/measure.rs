@@ -1,4 +1,5 @@
-//! One trial under way: looking every second, people who edit, and the weather.
+//! The background of a trial: a sample every second, the threads of the simulated people, and the faults of the
+//! servers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +13,14 @@ use crate::sim::conditions::{Conditions, GroupId, Latency, Trouble};
 use crate::sim::faults::Fault;
 use crate::trial::{Editor, Farm, Habits, Ledger, Oracle};
 
-/// The service's own status is asked for every so many looks.
+/// The service's status is read with every fifth sample.
 const STATUS_EVERY: u64 = 5;
-/// Unseen edits looked at in one go.
+/// Largest number of unseen edits that are checked in one round.
 const LOOKED_AT: usize = 5_000;
-/// Pause between two goes.
+/// Pause between two rounds.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is looked at, and what was seen.
+/// Takes samples of a running trial and keeps them.
 pub(crate) struct Watch {
     pub(crate) began: Instant,
     pub(crate) farm: Arc<Farm>,
@@ -31,34 +32,34 @@ pub(crate) struct Watch {
     due: Option<u64>,
 }
 
-/// Locks a mutex whatever became of its last owner.
+/// Locks a mutex even if it is poisoned.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one look saw.
+/// The result of one sampling.
 pub(crate) struct Look {
     pub(crate) sample: Sample,
     pub(crate) standings: Vec<Standing>,
 }
 
 impl Look {
-    /// Users never visited.
+    /// Returns the number of users that were never visited.
     pub(crate) fn never(&self) -> u64 {
         self.standings.iter().map(|standing| standing.never).sum()
     }
 
-    /// All visits.
+    /// Returns the number of visits of all groups.
     pub(crate) fn visits(&self) -> u64 {
         self.sample.visits.iter().sum()
     }
 
-    /// The longest wait, in seconds.
+    /// Returns the longest wait in seconds.
     pub(crate) fn oldest(&self) -> f64 {
         self.sample.oldest.iter().copied().fold(0.0, f64::max)
     }
 
-    /// CPU seconds of all processes of ours.
+    /// Returns the CPU time of all tasksync processes in seconds.
     pub(crate) fn cpu(&self) -> f64 {
         let ours =
             |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
@@ -85,7 +86,7 @@ impl Watch {
         }
     }
 
-    /// Looks at everything and keeps a sample.
+    /// Takes a sample and keeps it.
     pub(crate) async fn look(&mut self, fleet: &Fleet) -> Look {
         if self.looks.is_multiple_of(STATUS_EVERY) {
             let status = fleet.status().await;
@@ -125,12 +126,12 @@ impl Watch {
     }
 }
 
-/// Milliseconds as seconds.
+/// Converts milliseconds to seconds.
 pub(crate) fn seconds(milliseconds: u64) -> f64 {
     Duration::from_millis(milliseconds).as_secs_f64()
 }
 
-/// People who edit, and somebody who looks whether the other side shows it, until they are told to stop.
+/// Two threads: one makes the edits, the other checks whether the other side shows them.
 pub(crate) struct People {
     stop_editing: Arc<AtomicBool>,
     stop_looking: Arc<AtomicBool>,
@@ -138,10 +139,10 @@ pub(crate) struct People {
 }
 
 impl People {
-    /// Begins.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If a thread cannot be started.
     pub(crate) fn begin(watch: &Watch, edits: &Edits, seed: u64) -> Result<Self, String> {
         let (stop_editing, stop_looking) =
             (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -188,12 +189,12 @@ impl People {
         })
     }
 
-    /// Nobody edits any more; edits are still looked for.
+    /// Stops the edits. Unseen edits are still checked.
     pub(crate) fn rest(&self) {
         self.stop_editing.store(true, Ordering::Relaxed);
     }
 
-    /// Ends both; what an editor met that should not have been.
+    /// Stops both threads.
     pub(crate) fn end(self) -> Result<(), String> {
         self.rest();
         self.stop_looking.store(true, Ordering::Relaxed);
@@ -232,7 +233,7 @@ fn edit(
             continue;
         }
         editor.act(farm, &mut locked(ledger))?;
-        // Who fell behind does not hurry to catch up more than a second.
+        // An editor that fell behind catches up by at most one second's edits.
         next = (next + pause).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
     }
     Ok(())
@@ -249,7 +250,7 @@ fn latency(answers: &Answers) -> Latency {
     }
 }
 
-/// How a group's servers behave while these fault windows are open: Exchange, SharePoint.
+/// Returns how a group's Exchange and SharePoint servers behave while these fault windows are open.
 pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions) {
     let conditions = |answers: &Answers, server: FaultServer| {
         let windows = open.iter().filter_map(|at| group.faults.get(*at));
@@ -294,7 +295,7 @@ pub(crate) fn per_mille(share: f64) -> u16 {
     (share * 1000.0).round().clamp(0.0, 1000.0) as u16
 }
 
-/// Lets a group's servers behave so from now on.
+/// Sets the behaviour of a group's servers for these open fault windows.
 pub(crate) fn set_weather(farm: &Farm, scenario: &Scenario, group: usize, open: &[usize]) {
     let (Some(spec), Ok(id)) = (scenario.tenants.get(group), GroupId::try_from(group)) else {
         return;

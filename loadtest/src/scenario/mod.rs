@@ -1,7 +1,7 @@
-//! Scenarios: a population, a load, faults and kills, and what is expected of tasksync under them.
+//! Scenarios: a population, a load, faults and kills, and the expectations that tasksync must meet under them.
 //!
-//! A scenario is a TOML file (`docs/scenarios.md` explains every key). Reading it, unfolding its kill plan and judging
-//! its expectations are pure; [`run()`] does the rest and hands what it saw to [`report`].
+//! A scenario is a TOML file (`docs/scenarios.md` explains every key). Parsing it, expanding its kill plan and
+//! evaluating its expectations are pure. [`run()`] does everything else and passes the results to [`report`].
 
 mod check;
 mod duration;

@@ -1,18 +1,18 @@
-//! Telling whoever watches how far a run is.
+//! Reports the progress of a run.
 
-/// Watches a run.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// A part begins; `length` is what its positions are counted against.
+    /// A part begins. `length` is the position at which it is complete.
     fn begin(&self, part: &str, length: u64);
-    /// So far, with a word about how it goes.
+    /// The current position, with a short note.
     fn at(&self, position: u64, word: &str);
     /// The part has ended.
     fn end(&self);
-    /// Something worth a line.
+    /// A message worth a line of its own.
     fn say(&self, line: &str);
 }
 
-/// Watches nothing.
+/// Ignores all progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

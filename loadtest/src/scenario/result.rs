@@ -1,4 +1,4 @@
-//! What a run found, as values.
+//! The results of a run as values.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ pub struct Quantiles {
     pub p90: f64,
     /// 99th percentile.
     pub p99: f64,
-    /// Longest.
+    /// Longest time.
     pub max: f64,
-    /// Times at shares 0, 0.05, … 1: the distribution as a line.
+    /// The times at evenly spaced shares from 0 to 1, for drawing the distribution.
     pub line: Vec<f64>,
 }
 
-/// Points of a distribution's line.
+/// Number of intervals between those shares.
 const POINTS: u32 = 40;
 
 impl Quantiles {
@@ -63,13 +63,13 @@ pub struct GroupResult {
     pub lied_to: bool,
     /// Time between two syncs of a user.
     pub interval: Quantiles,
-    /// From the first to the last request of a sync that made more than one.
+    /// Time from the first to the last request of a sync with several requests.
     pub sync: Quantiles,
     /// Requests to its Exchange servers.
     pub exchange_requests: u64,
     /// Requests to its SharePoint servers.
     pub sharepoint_requests: u64,
-    /// Requests that met trouble the scenario made.
+    /// Number of requests that met a fault of the scenario.
     pub troubled_requests: u64,
 }
 
@@ -80,7 +80,7 @@ pub struct TenantResult {
     pub name: String,
     /// Position of its group.
     pub group: usize,
-    /// Its people.
+    /// Number of its people.
     pub users: usize,
     /// Time between two syncs of a user.
     pub interval: Quantiles,
@@ -95,11 +95,11 @@ pub struct StepResult {
     pub syncs: u64,
     /// Its length.
     pub seconds: f64,
-    /// CPU time of all processes of ours in it.
+    /// CPU time of all tasksync processes in the window.
     pub cpu_seconds: f64,
 }
 
-/// The quiet phase.
+/// The results of the quiet phase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IdleResult {
     /// Syncs.
@@ -110,14 +110,14 @@ pub struct IdleResult {
     pub sharepoint_requests: u64,
     /// Writes to both.
     pub writes: u64,
-    /// CPU time of all processes of ours.
+    /// CPU time of all tasksync processes.
     pub cpu_seconds: f64,
 }
 
-/// What the oracle said.
+/// The result of the oracle.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Verdicts {
-    /// Copies that should be there.
+    /// Number of copies that should exist.
     pub tasks: usize,
     /// Tasks without a copy.
     pub missing_count: usize,
@@ -127,9 +127,9 @@ pub struct Verdicts {
     pub doubled_count: usize,
     /// Copies whose values differ.
     pub differing_count: usize,
-    /// The first of each, in words.
+    /// Descriptions of the first differences of each kind.
     pub lines: Vec<String>,
-    /// The first edits the other side never showed.
+    /// The first edits that the other side never showed.
     pub unseen: Vec<String>,
 }
 
@@ -147,18 +147,18 @@ impl Verdicts {
     }
 }
 
-/// What is not as people left it.
+/// Differences from what people entered.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct UntruthResult {
-    /// Dates.
+    /// Number of wrong dates.
     pub shifted_count: usize,
-    /// Other values.
+    /// Number of other wrong values.
     pub altered_count: usize,
-    /// Tasks that no person deleted.
+    /// Number of deleted tasks that no person deleted.
     pub deleted_count: usize,
-    /// Values that are nowhere.
+    /// Number of values that are lost.
     pub gone_count: usize,
-    /// The first of each, in words.
+    /// Descriptions of the first differences of each kind.
     pub lines: Vec<String>,
 }
 
@@ -174,75 +174,76 @@ impl UntruthResult {
     }
 }
 
-/// Everything one trial found.
+/// All results of one trial.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct TrialResult {
-    /// Making the population.
+    /// Time to create the population.
     pub population_seconds: f64,
-    /// Opting everybody in.
+    /// Time to opt in every user.
     pub enrol_seconds: f64,
-    /// Since the first opt-in until everybody was synced once.
+    /// Time from the first opt-in until each user was synced once.
     pub everybody_within: Option<f64>,
-    /// Beginning of the measured phase, in seconds since the first opt-in.
+    /// Start of the measured phase, in seconds since the first opt-in.
     pub measured_from: f64,
-    /// Its length; of the last step when there are steps.
+    /// Length of the measured phase; of the last step if there are steps.
     pub measured_seconds: f64,
-    /// Syncs in it.
+    /// Number of syncs in the measured phase.
     pub measured_syncs: u64,
-    /// CPU time of all processes of ours in it.
+    /// CPU time of all tasksync processes in the measured phase.
     pub measured_cpu_seconds: f64,
-    /// The longest any user waited in it.
+    /// Longest wait of a user in the measured phase.
     pub staleness_max: f64,
-    /// Time between two syncs of a user, of everybody.
+    /// Time between two syncs of a user, over all users.
     pub interval: Quantiles,
-    /// How much longer than each synced user the longest-waiting one had waited.
+    /// How much longer than each synced user the longest-waiting user had waited.
     pub overtaking: Quantiles,
-    /// By group.
+    /// Results by group.
     pub groups: Vec<GroupResult>,
-    /// By tenant, when there are at most a hundred.
+    /// Results by tenant, if there are at most a hundred tenants.
     pub tenants: Vec<TenantResult>,
     /// Windows with different numbers of workers.
     pub steps: Vec<StepResult>,
-    /// What was killed.
+    /// The kills.
     pub(crate) hits: Vec<Hit>,
-    /// After the last edit until both sides agreed.
+    /// Time from the last edit until both sides agreed.
     pub settled_within: Option<f64>,
     /// The quiet phase.
     pub idle: Option<IdleResult>,
-    /// Edits made.
+    /// Number of edits.
     pub edits: usize,
-    /// Edits the other side showed.
+    /// Number of edits that the other side showed.
     pub mirrored: usize,
-    /// Median time until then.
+    /// Median time until an edit showed on the other side.
     pub mirrored_p50: Option<f64>,
-    /// 99th percentile of the same.
+    /// 99th percentile of that time.
     pub mirrored_p99: Option<f64>,
-    /// Users never synced.
+    /// Number of users that were never synced.
     pub never_synced: u64,
-    /// Users without a full and a deep check of honest servers; nothing without a liar.
+    /// Number of users without a full and a deep check against honest servers; `None` without wrong answers.
     pub unchecked: Option<u64>,
-    /// Users that are disabled at the end.
+    /// Number of users disabled at the end, or earlier when they were counted and synced on request, whichever is
+    /// larger.
     pub disabled: Option<u64>,
-    /// The oracle's.
+    /// The result of the oracle.
     pub verdict: Verdicts,
-    /// What is not as people left it.
+    /// Differences from what people entered.
     pub untruths: UntruthResult,
-    /// Answers given while some were wrong; nothing without a liar.
+    /// Number of answers given while wrong ones were allowed; `None` without wrong answers.
     pub answers: Option<u64>,
     /// Wrong answers by kind.
     pub lies: BTreeMap<&'static str, u64>,
-    /// Failures and refused answers that tasksync logged, by code; nothing without a liar.
+    /// Failures and refused answers that tasksync logged, by code; empty without wrong answers.
     pub reactions: BTreeMap<String, u64>,
     /// Names and exit codes of the processes at the end.
     pub ends: Vec<(String, Option<i32>)>,
-    /// Where each phase begins, in seconds.
+    /// Names of the phases and their starts in seconds.
     pub marks: Vec<(String, f64)>,
-    /// Looks, at most about a second apart when the run was short.
+    /// The samples, about a second apart in a short run and further apart in a long one.
     pub(crate) samples: Vec<Sample>,
 }
 
 impl TrialResult {
-    /// What was hit, a line each.
+    /// Returns a line of text for each kill.
     #[must_use]
     pub fn hits(&self) -> Vec<String> {
         let seconds =
@@ -268,7 +269,7 @@ impl TrialResult {
             .collect()
     }
 
-    /// Whether both sides hold the same.
+    /// Returns whether both sides agree and each edit was shown.
     #[must_use]
     pub fn agrees(&self) -> bool {
         let verdict = &self.verdict;
@@ -277,26 +278,26 @@ impl TrialResult {
     }
 }
 
-/// Whether a process is one of tasksync's.
+/// Returns whether this is the name of a tasksync process.
 pub(crate) fn is_ours(name: &str) -> bool {
     name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-")
 }
 
-/// What came out.
+/// The result of a scenario.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The run.
+    /// The results of the run.
     pub trial: TrialResult,
-    /// The run before it, without some groups.
+    /// The results of the baseline run, if there is one.
     pub baseline: Option<TrialResult>,
     /// All figures.
     pub figures: Figures,
-    /// The expectations.
+    /// The evaluated expectations.
     pub judgements: Vec<Judgement>,
 }
 
 impl Outcome {
-    /// Whether both sides agreed at the end and every expectation holds.
+    /// Returns whether both sides agreed at the end of each run and every expectation holds.
     #[must_use]
     pub fn passed(&self) -> bool {
         let agrees = |trial: &TrialResult| trial.agrees();
@@ -306,7 +307,7 @@ impl Outcome {
     }
 }
 
-/// Names of the groups of a result, in order.
+/// Returns the names of the groups in order.
 pub(crate) fn group_names(groups: &[GroupResult]) -> Vec<&str> {
     groups.iter().map(|group| group.name.as_str()).collect()
 }

@@ -1,4 +1,4 @@
-//! Running a scenario: farm, fleet, phases, and the figures at the end.
+//! Runs a scenario: starts the servers and the processes, runs the phases, and computes the figures.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::sharepoint;
 use crate::sim::conditions::GroupId;
 use crate::trial::{Farm, FarmSpec};
 
-/// Tasks of one list when a scenario does not say how many lists there are: far below SharePoint's threshold.
+/// Tasks per list if a scenario does not set the number of lists. It is far below SharePoint's list view threshold.
 const TASKS_PER_LIST: u64 = 1_000;
 
 /// How a scenario is run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// The `tasksync` executable; the one beside this program when missing.
+    /// The `tasksync` executable; defaults to the one beside this program.
     pub executable: Option<PathBuf>,
-    /// Folder for settings, logs and stores; a temporary one when missing.
+    /// Folder for settings, logs and stores; defaults to a temporary one.
     pub folder: Option<PathBuf>,
 }
 
 /// Runs a scenario.
 ///
 /// # Errors
-/// What could not be started or was refused; a run whose expectations fail is no error.
+/// Names what could not be started or was refused. A run whose expectations fail is not an error.
 pub async fn run(
     scenario: &Scenario,
     options: &RunOptions,
@@ -67,7 +67,7 @@ pub async fn run(
     })
 }
 
-/// Says what is different in the run before.
+/// Describes how the baseline run differs.
 fn said_of(baseline: &Baseline) -> String {
     let without = (!baseline.without.is_empty()).then(|| format!("without {}", baseline.without.join(", ")));
     let honest = baseline.honest.then(|| "with honest servers".to_owned());
@@ -75,7 +75,7 @@ fn said_of(baseline: &Baseline) -> String {
     format!("Baseline: {}.", parts.join(" and "))
 }
 
-/// One trial from an empty folder to the end of its processes.
+/// Runs one trial, from an empty folder to the end of its processes.
 async fn once(
     scenario: &Scenario,
     options: &RunOptions,
@@ -85,7 +85,7 @@ async fn once(
     let executable = fleet::executable(options.executable.as_deref())?;
     let temporary = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let folder = match &options.folder {
-        // The settings written there name files by absolute paths.
+        // The settings written there contain absolute paths.
         Some(folder) => std::path::absolute(folder.join(name))
             .map_err(|error| format!("{}: {error}", folder.display()))?,
         None => temporary.path().to_owned(),
@@ -148,7 +148,7 @@ fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
     let group = |name: &String| {
         let mut groups = scenario.tenants.iter();
         let at = groups.position(|group| group.name == *name);
-        // The baseline may be without it: then nobody is lied to.
+        // The baseline may omit the group. The maximal id then selects no tenant.
         at.and_then(|at| GroupId::try_from(at).ok())
             .unwrap_or(GroupId::MAX)
     };
@@ -226,7 +226,7 @@ fn owners(farm: &Farm) -> Vec<Owner> {
         .collect()
 }
 
-/// Half the shortest time between two syncs of a user, unless the scenario knows better.
+/// Returns the scenario's `visit_gap`, which defaults to half the shortest time between two syncs of a user.
 fn visit_gap(scenario: &Scenario) -> Duration {
     let minimum = scenario
         .settings

@@ -1,47 +1,47 @@
-//! What is looked at every second, and a series of it that never grows beyond a bound.
+//! Samples taken every second, in a series of bounded length.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Samples kept; when there are more, every second one goes.
+/// Largest number of samples kept. Beyond it, every second one is dropped.
 const KEPT: usize = 1_200;
-/// Clock ticks of a second in `/proc/PID/stat` (`USER_HZ`, 100 on every Linux).
+/// Clock ticks per second in `/proc/PID/stat` (`USER_HZ`, which is 100 on every Linux).
 const TICKS: f64 = 100.0;
 
-/// A process at one moment.
+/// Resource usage of a process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub(crate) struct Usage {
-    /// CPU time so far, in seconds; over all its lives.
+    /// CPU time so far in seconds, including earlier runs of a restarted process.
     pub(crate) cpu_seconds: f64,
-    /// Memory, in MiB.
+    /// Memory in MiB.
     pub(crate) memory_mib: f64,
-    /// The most memory this life of it ever had, in MiB; 0 for a family.
+    /// Peak memory of the current run of the process, in MiB; 0 for a family.
     pub(crate) peak_mib: f64,
 }
 
-/// One look. Counters are since the start, so that samples can be left out without losing anything.
+/// One sample. Its counters count from the start, so that other samples can be dropped without loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(crate) struct Sample {
     /// Seconds since the run began.
     pub(crate) at: f64,
-    /// Visits of each group.
+    /// Number of visits by group.
     pub(crate) visits: Vec<u64>,
     /// Longest wait of each group, in seconds.
     pub(crate) oldest: Vec<f64>,
-    /// Users never visited.
+    /// Number of users that were never visited.
     pub(crate) never: u64,
     /// Requests to Exchange.
     pub(crate) exchange: u64,
     /// Requests to SharePoint.
     pub(crate) sharepoint: u64,
-    /// Writes to both by requests.
+    /// Number of writes to both sides through requests.
     pub(crate) writes: u64,
-    /// Edits the other side does not show yet.
+    /// Number of edits that the other side does not show yet.
     pub(crate) open_edits: usize,
-    /// Due users, by tasksync's own status; `None` when it did not answer.
+    /// Number of due users according to tasksync's status; `None` if it did not answer.
     pub(crate) due: Option<u64>,
-    /// Processes by name.
+    /// Usage of the processes by name.
     pub(crate) processes: BTreeMap<String, Usage>,
 }
 
@@ -77,23 +77,23 @@ impl Series {
     }
 }
 
-/// Of whom the usage is.
+/// The processes whose usage is measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Of {
     /// The process alone.
     Process,
-    /// The process, its children and those children that have ended: PostgreSQL works in a process for each connection.
+    /// The process, its children, and children that have ended. PostgreSQL has one process per connection.
     Family,
 }
 
-/// CPU time of processes over all their lives: a restarted one begins anew in `/proc`.
+/// Sums CPU time over restarts, because a restarted process starts at zero in `/proc`.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     last: BTreeMap<String, (u32, f64, f64)>,
 }
 
 impl Meter {
-    /// The usage of a process by name; `None` for the pid when it does not run.
+    /// Returns the usage of the process with this name. `pid` is `None` while it does not run.
     pub(crate) fn read(&mut self, name: &str, pid: Option<u32>, of: Of) -> Usage {
         let now = pid.and_then(|pid| Some((pid, usage_of(pid, of)?)));
         let (known, before, lived) = self.last.get(name).copied().unwrap_or((0, 0.0, 0.0));
@@ -126,7 +126,7 @@ fn usage_of(pid: u32, of: Of) -> Option<Usage> {
     if of == Of::Process {
         return Some(own);
     }
-    // Memory all share is counted once, with the parent.
+    // Shared memory counts once, with the parent.
     let children = children_of(pid)
         .into_iter()
         .filter_map(|child| read(child, "RssAnon:", Of::Process));
@@ -147,7 +147,7 @@ fn read(pid: u32, memory: &str, of: Of) -> Option<Usage> {
     })
 }
 
-/// What all threads of a process started and what has not been waited for.
+/// Returns the children that the threads of a process have started and not yet waited for.
 fn children_of(pid: u32) -> Vec<u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -162,8 +162,8 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// User and system time in a line of `/proc/PID/stat`; with that of ended children for a family. The name of the program
-/// may hold blanks and brackets.
+/// Returns the user and system time in the text of `/proc/PID/stat`; for a family, with that of ended children. The
+/// program's name may contain blanks and brackets.
 fn cpu_in(stat: &str, of: Of) -> Option<f64> {
     let behind = stat.get(stat.rfind(')')? + 1..)?;
     let fields = match of {
@@ -179,7 +179,7 @@ fn cpu_in(stat: &str, of: Of) -> Option<f64> {
     (times.len() == fields).then(|| times.iter().map(|ticks| f64::from(*ticks)).sum::<f64>() / TICKS)
 }
 
-/// A line such as `VmRSS` in MiB.
+/// Returns the value of a line such as `VmRSS`, in MiB.
 fn memory_in(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u32 = line.split_ascii_whitespace().next()?.parse().ok()?;

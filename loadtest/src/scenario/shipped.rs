@@ -24,7 +24,7 @@ shipped! {
     "small-liars",
 }
 
-/// The text of a shipped scenario.
+/// Returns the text of a shipped scenario.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static str> {
     SHIPPED

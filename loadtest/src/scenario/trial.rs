@@ -21,16 +21,16 @@ use super::result::{
 use crate::liar::Liar;
 use crate::trial::{Farm, Oracle, Truth, Untruths, Verdict};
 
-/// How often the status is asked for at the end, until it answers.
+/// Largest number of tries to read the status at the end.
 const STATUS_ASKED: usize = 10;
-/// Everything is looked at this often.
+/// Interval between samples.
 const LOOK: Duration = Duration::from_secs(1);
-/// Our own last writes are seen once more by tasksync; the quiet phase begins after that, at most this much later.
+/// tasksync still sees its own last writes once more. The quiet phase begins after that, at most this much later.
 const ECHO: Duration = Duration::from_secs(20);
-/// Lines of each kind of disagreement that are kept.
+/// Largest number of lines kept for each kind of disagreement.
 const LINES: usize = 20;
 
-/// One trial.
+/// A trial under way.
 pub(crate) struct Trial<'a> {
     scenario: &'a Scenario,
     fleet: Arc<Fleet>,
@@ -51,10 +51,10 @@ pub(crate) struct Trial<'a> {
     verdict: Verdict,
     unseen: Vec<String>,
     never: u64,
-    /// When the last wrong answer was given at the latest.
+    /// An upper bound for the time of the last wrong answer.
     honest_from: Timestamp,
     unchecked: Option<u64>,
-    /// People who were disabled when the servers had been honest for a while.
+    /// Users who were disabled when the servers had been honest for `lies.honest`.
     disabled_by_lies: Option<u64>,
     disabled: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl<'a> Trial<'a> {
         liar: Option<Arc<Liar>>,
         progress: &'a dyn Progress,
     ) -> Self {
-        // Remembering a million tasks takes memory that only a liar's trial is worth.
+        // Recording a million tasks takes much memory, so only trials with wrong answers do it.
         let truth = match &liar {
             Some(_) => Truth::remember(&watch.farm),
             None => Truth::default(),
@@ -154,7 +154,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Until everybody was synced once.
+    /// Waits until each user was synced once.
     async fn warm_up(&mut self) {
         self.mark("warm-up");
         let users = self.scenario.users();
@@ -176,7 +176,7 @@ impl<'a> Trial<'a> {
         self.progress.end();
     }
 
-    /// The measured phase with kills and weather.
+    /// Runs the measured phase with its kills and faults.
     async fn measure(&mut self) {
         self.mark("measured");
         let length = self.scenario.phases.measured.0;
@@ -245,7 +245,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Measured windows with different numbers of workers.
+    /// Runs the measured windows with different numbers of workers.
     async fn steps(&mut self) -> Result<(), String> {
         for step in &self.scenario.steps {
             self.mark(&format!("{} workers", step.workers));
@@ -289,7 +289,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Until both sides agree.
+    /// Waits until both sides agree.
     async fn settle(&mut self) {
         self.mark("settle");
         let limit = self.scenario.phases.settle.0;
@@ -316,7 +316,7 @@ impl<'a> Trial<'a> {
                 let unchecked = self.unchecked.filter(|unchecked| *unchecked > 0);
                 let unchecked = unchecked.map_or_else(String::new, |count| format!(", {count} not checked"));
                 found = format!("{unchecked}, {}", self.verdict.in_short());
-                // Comparing a million mailboxes takes its time; it must not take all of it.
+                // Comparing a million mailboxes takes long. Spend at most a quarter of the time on it.
                 next = Instant::now() + asked.elapsed() * 3;
             }
             if began.elapsed() > limit {
@@ -327,8 +327,8 @@ impl<'a> Trial<'a> {
         self.progress.end();
     }
 
-    /// How many people had no full and no deep check of honest servers yet; `None` without a liar. A deep check ends when full
-    /// checks of honest servers span its interval.
+    /// Returns how many users had no full and no deep check against honest servers yet, or `None` without wrong
+    /// answers. A deep check ends when full checks against honest servers span its interval.
     async fn unchecked(&self) -> Option<u64> {
         let honest = self.scenario.lies.as_ref()?.honest.0;
         let from = self.honest_from.checked_add(honest).unwrap_or(Timestamp::MAX);
@@ -338,7 +338,8 @@ impl<'a> Trial<'a> {
         Some(honest::unchecked(&self.fleet, &self.watch.farm, from).await)
     }
 
-    /// Once the servers were honest for long enough: whoever is disabled by then is counted, and synced on request.
+    /// Once the servers have been honest for `lies.honest`, counts the disabled users and requests a sync for each of
+    /// them.
     async fn sync_disabled(&mut self) {
         let lies = self.scenario.lies.as_ref();
         let honest_long_enough = lies.is_some_and(|lies| {
@@ -356,7 +357,7 @@ impl<'a> Trial<'a> {
         tokio::task::block_in_place(|| Oracle::new(farm).verdict())
     }
 
-    /// What does an idle sync cost, and is anything written?
+    /// Runs the quiet phase, which measures what an idle sync costs and whether anything is written.
     async fn quiet(&mut self) {
         let length = self.scenario.phases.quiet.0;
         if length.is_zero() {
@@ -364,7 +365,7 @@ impl<'a> Trial<'a> {
         }
         self.mark("quiet");
         self.progress.begin("quiet", length.as_secs());
-        // Until what tasksync wrote itself has come back to it once.
+        // Wait until tasksync has seen its own writes once more.
         let (mut still, began) = (Instant::now(), Instant::now());
         let mut writes = self.watch.farm.writes();
         while still.elapsed() < ECHO / 4 && began.elapsed() < ECHO {
@@ -410,7 +411,7 @@ impl<'a> Trial<'a> {
         if self.liar.is_some() {
             self.judge_truth().await;
         }
-        // The status is busy for a moment while the leader looks at everybody.
+        // The status is briefly unavailable while the leader examines all users.
         for _ in 0..STATUS_ASKED {
             let status = self.fleet.status().await;
             self.disabled = status.and_then(|status| status["disabled"].as_u64());
@@ -421,7 +422,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// What is not as people left it, with the help of everybody's journal.
+    /// Finds the differences from what people entered, with the help of all journals.
     async fn judge_truth(&mut self) {
         let farm = Arc::clone(&self.watch.farm);
         let mut journals: HashMap<(usize, usize), String> = HashMap::new();
@@ -437,7 +438,7 @@ impl<'a> Trial<'a> {
         self.untruths = self.truth.judge(&farm, ledger.edits(), journal);
     }
 
-    /// Everything that was found.
+    /// Returns all results.
     pub(crate) fn result(self, population_seconds: f64, ends: Vec<(String, Option<i32>)>) -> TrialResult {
         let counts = locked(&self.watch.ledger).counts();
         let standings = self.watch.visits.scan();

@@ -1,7 +1,8 @@
-//! When each user was synced, as the servers see it: the honest measure, whatever tasksync says of itself.
+//! Records when each user was synced, as the servers see it. This does not depend on what tasksync reports about
+//! itself.
 //!
-//! Requests for one mailbox that follow each other closely are one *visit*; an interval is the time between the
-//! beginnings of two visits. Eight bytes for each mailbox and a histogram for each group hold a million users.
+//! Requests for one mailbox in close succession form one *visit*. An interval is the time between the beginnings of
+//! two visits. Eight bytes per mailbox and one histogram per group suffice for a million users.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,54 +10,55 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Longest interval told apart, in milliseconds: a day.
+/// Longest interval that is measured exactly, in milliseconds: a day.
 const LONGEST: u64 = 24 * 3600 * 1000;
-/// Tenants with a histogram of their own; beyond that there are only those of the groups.
+/// Largest number of tenants with histograms of their own. With more tenants, only the groups have histograms.
 const TENANTS_SHOWN: usize = 100;
 
-/// A histogram of times in milliseconds, with three digits.
+/// A histogram of times in milliseconds, with three significant digits.
 pub(crate) type Times = Histogram<u64>;
 
-/// A group of tenants, or one tenant.
+/// The figures of a group of tenants, or of one tenant.
 #[derive(Debug)]
 struct Tally {
     visits: AtomicU64,
     intervals: Mutex<Times>,
-    /// From the first to the last request of a visit that had more than one.
+    /// Time from the first to the last request of visits with several requests.
     lengths: Mutex<Times>,
 }
 
-/// What a scan of all mailboxes found, for one group.
+/// The result of a scan of all mailboxes, for one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Standing {
-    /// Users.
+    /// Number of users.
     pub(crate) users: u64,
-    /// Users that were never visited.
+    /// Number of users that were never visited.
     pub(crate) never: u64,
-    /// Time since the beginning of the oldest last visit, in milliseconds; since the log began for one never visited.
+    /// Longest time since the beginning of a user's last visit, in milliseconds; since the log began if there was
+    /// none.
     pub(crate) oldest_ms: u64,
 }
 
-/// Whose mailbox is whose.
+/// Group and tenant of a mailbox.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner {
     pub(crate) group: u16,
     pub(crate) tenant: u32,
 }
 
-/// The log.
+/// The log of visits.
 #[derive(Debug)]
 pub(crate) struct VisitLog {
     began: Instant,
     gap_ms: u32,
     owners: Vec<Owner>,
     /// Beginning of the last visit (high half) and time of its last request (low half), in milliseconds since the log
-    /// began, plus one; 0 is never.
+    /// began, plus one; 0 means never.
     slots: Vec<AtomicU64>,
     groups: Vec<Tally>,
     tenants: Vec<Tally>,
     overtaking: Mutex<Times>,
-    /// Beginning of the oldest last visit at the last scan.
+    /// The earliest beginning of a last visit, found by the last scan.
     oldest: AtomicU32,
     measuring: AtomicBool,
 }
@@ -66,10 +68,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl VisitLog {
-    /// A log for mailboxes numbered from 1 in the order of `owners`.
+    /// Returns a log for mailboxes that are numbered from 1 in the order of `owners`.
     ///
     /// # Errors
-    /// When no histogram can be made.
+    /// If a histogram cannot be created.
     pub(crate) fn new(owners: Vec<Owner>, gap: Duration) -> Result<Self, String> {
         let empty = Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| error.to_string())?;
         let tally = || Tally {
@@ -97,7 +99,7 @@ impl VisitLog {
         u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX - 1)
     }
 
-    /// A request opened a mailbox.
+    /// Records that a request opened a mailbox.
     pub(crate) fn touch(&self, mailbox: u64) {
         self.touch_at(mailbox, self.now_ms());
     }
@@ -128,7 +130,8 @@ impl VisitLog {
         }
     }
 
-    /// A visit began at `now`; the one before went from `before` to `ended`, or never was when both are 0.
+    /// Records a visit that began at `now`. The previous one lasted from `before` to `ended`; both are 0 if there was
+    /// none.
     fn count(&self, owner: Owner, (before, ended): (u32, u32), now: u32) {
         let tallies = [
             self.groups.get(usize::from(owner.group)),
@@ -149,7 +152,7 @@ impl VisitLog {
         }
     }
 
-    /// Intervals are recorded from now on, or not; when they are, those recorded before are forgotten.
+    /// Starts or stops recording intervals. Starting discards what was recorded before.
     pub(crate) fn measure(&self, on: bool) {
         if on {
             for tally in self.groups.iter().chain(&self.tenants) {
@@ -161,7 +164,7 @@ impl VisitLog {
         self.measuring.store(on, Ordering::Relaxed);
     }
 
-    /// Looks at every mailbox; one entry for each group. A million take about a millisecond.
+    /// Scans every mailbox. Returns one entry for each group. A million mailboxes take about a millisecond.
     pub(crate) fn scan(&self) -> Vec<Standing> {
         let now = self.now_ms().saturating_add(1);
         let mut standings = vec![Standing::default(); self.groups.len()];
@@ -179,13 +182,13 @@ impl VisitLog {
         standings
     }
 
-    /// Visits of each group so far.
+    /// Returns the number of visits of each group so far.
     pub(crate) fn visits(&self) -> Vec<u64> {
         let read = |tally: &Tally| tally.visits.load(Ordering::Relaxed);
         self.groups.iter().map(read).collect()
     }
 
-    /// The recorded intervals of each group.
+    /// Returns the recorded intervals of each group.
     pub(crate) fn intervals(&self) -> Vec<Times> {
         self.groups
             .iter()
@@ -193,7 +196,8 @@ impl VisitLog {
             .collect()
     }
 
-    /// How long the visits of each group took that had more than one request and ended while intervals were recorded.
+    /// Returns the lengths of visits by group: of those with several requests that ended while intervals were
+    /// recorded.
     pub(crate) fn lengths(&self) -> Vec<Times> {
         self.groups
             .iter()
@@ -201,7 +205,7 @@ impl VisitLog {
             .collect()
     }
 
-    /// The recorded intervals of each tenant, when there are few enough.
+    /// Returns the recorded intervals of each tenant. It is empty if there are too many tenants.
     pub(crate) fn tenant_intervals(&self) -> Vec<Times> {
         self.tenants
             .iter()
@@ -209,7 +213,7 @@ impl VisitLog {
             .collect()
     }
 
-    /// How much longer than each visited user the longest-waiting one had waited.
+    /// Returns how much longer than each visited user the longest-waiting user had waited.
     pub(crate) fn overtaking(&self) -> Times {
         locked(&self.overtaking).clone()
     }
@@ -277,7 +281,7 @@ mod tests {
         log.touch_at(3, 9_000);
         log.scan();
         log.measure(true);
-        // The third has waited least of all: the first waits 8 seconds longer.
+        // The third user has waited least. The first user, who has waited longest, has waited 8 seconds longer.
         log.touch_at(3, 20_000);
         log.touch_at(1, 20_000);
         let overtaking = log.overtaking();

@@ -17,14 +17,14 @@ use crate::population::Tenant;
 use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
 use crate::trial::{Farm, Process, ProcessSpec, TOKEN};
 
-/// Users opted in with one request.
+/// Users per opt-in request.
 const USERS_PER_IMPORT: usize = 500;
-/// Requests of the set-up at once.
+/// Number of set-up requests that run at once.
 const IMPORTS_AT_ONCE: usize = 8;
-/// A leader is looked for this long.
+/// Longest wait for a leader.
 const LEADER_PATIENCE: Duration = Duration::from_secs(90);
 
-/// The processes.
+/// The processes of a run and their stores.
 pub(crate) struct Fleet {
     /// Schedulers, or the one process of the standalone mode.
     schedulers: Vec<Arc<Process>>,
@@ -33,28 +33,28 @@ pub(crate) struct Fleet {
     http: reqwest::Client,
 }
 
-/// What became of a hit.
+/// A kill and its effects.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Hit {
-    /// Whom.
+    /// The kind of victim.
     pub(crate) what: Victim,
-    /// How.
+    /// The method.
     pub(crate) how: Method,
-    /// Which process.
+    /// Name of the process or store.
     pub(crate) name: String,
     /// Seconds since the run began.
     pub(crate) at: f64,
     /// Seconds until it was ready again.
     pub(crate) back_after: Option<f64>,
-    /// Seconds without a leader, when it led.
+    /// Seconds without a leader, if the leader was hit.
     pub(crate) failover: Option<f64>,
-    /// What went wrong, if anything.
+    /// The problem, if there was one.
     pub(crate) problem: Option<String>,
 }
 
 impl Fleet {
-    /// Starts the stores and the processes, and waits until all are ready. Workers beyond `workers` are made ready to
-    /// be started.
+    /// Starts the stores and the processes, and waits until all are ready. Workers beyond `workers` are prepared but
+    /// not started.
     pub(crate) async fn start(
         scenario: &Scenario,
         farm: &Farm,
@@ -134,7 +134,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts or ends workers until `wanted` run.
+    /// Starts or terminates workers until `wanted` of them run.
     pub(crate) async fn scale(&self, wanted: u64) -> Result<(), String> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         for worker in self.workers.iter().skip(wanted) {
@@ -153,12 +153,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Every process of ours.
+    /// Returns every tasksync process.
     pub(crate) fn processes(&self) -> impl Iterator<Item = &Arc<Process>> {
         self.schedulers.iter().chain(&self.workers)
     }
 
-    /// Main processes of the stores, by name.
+    /// Returns the process ids of the stores' main processes, by name.
     pub(crate) fn store_pids(&self) -> Vec<(&'static str, Option<u32>)> {
         let Some(services) = &self.services else {
             return Vec::new();
@@ -170,10 +170,10 @@ impl Fleet {
         ]
     }
 
-    /// One call of the API, of the first scheduler that answers.
+    /// Calls the API once, at the first scheduler that answers.
     ///
     /// # Errors
-    /// The last answer or error.
+    /// The last error or refusal.
     pub(crate) async fn call(
         &self,
         method: reqwest::Method,
@@ -222,7 +222,8 @@ impl Fleet {
         serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}"))
     }
 
-    /// Adds every tenant and opts everybody in, many at once; `done` is told of each batch.
+    /// Adds every tenant and opts every user in, with several requests at once. Calls `done` with the size of each
+    /// batch.
     pub(crate) async fn enrol(&self, farm: &Farm, folder: &Path, done: impl Fn(usize)) -> Result<(), String> {
         let (_, password) = farm.write_secrets(folder)?;
         let password = &password;
@@ -246,7 +247,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// The status of the first scheduler that answers quickly.
+    /// Returns the status from the first scheduler that answers within a second.
     pub(crate) async fn status(&self) -> Option<Value> {
         for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
             let Some(api) = &process.spec.api else { continue };
@@ -261,7 +262,7 @@ impl Fleet {
         None
     }
 
-    /// The text of a person's journal.
+    /// Returns the text of a user's journal.
     pub(crate) async fn journal(&self, tenant: &str, user: &str) -> Option<String> {
         let path = format!("/tenants/{tenant}/users/{user}/journal?limit=500");
         for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
@@ -274,7 +275,7 @@ impl Fleet {
         None
     }
 
-    /// A person as the API shows them; `None` when nobody answers.
+    /// Returns a user as the API shows them, or `None` if no scheduler answers.
     pub(crate) async fn person(&self, tenant: &str, user: &str) -> Option<Value> {
         let path = format!("/tenants/{tenant}/users/{user}");
         for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
@@ -287,7 +288,7 @@ impl Fleet {
         None
     }
 
-    /// The scheduler that says it leads.
+    /// Returns the scheduler that reports itself as the leader.
     pub(crate) async fn leader(&self) -> Option<&Arc<Process>> {
         for process in &self.schedulers {
             let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
@@ -303,7 +304,7 @@ impl Fleet {
         None
     }
 
-    /// Hits somebody, waits `down`, brings it back and says how it went. `began` is when the run began.
+    /// Hits a victim, waits `down`, starts it again and reports the effects. `began` is the start of the run.
     pub(crate) async fn hit(
         &self,
         what: Victim,
@@ -332,7 +333,7 @@ impl Fleet {
     async fn hit_process(&self, hit: &mut Hit, turn: usize, down: Duration) -> Result<(), String> {
         let found = match hit.what {
             Victim::Worker => self.workers.get(turn % self.workers.len().max(1)),
-            // While another hit is mended nobody may lead for some time.
+            // While an earlier hit is being repaired, there may be no leader for some time.
             _ => self.wait_for_leader().await,
         };
         let process = Arc::clone(found.ok_or("there was nobody to hit")?);
@@ -360,8 +361,8 @@ impl Fleet {
             hit.back_after = Some(mend.await?);
             return Ok(());
         }
-        // A paused leader still believes that it leads when it goes on, so it is not asked. One that was killed may be
-        // elected again as soon as it is back: that ends the time without a leader as well.
+        // After a pause, the old leader still believes that it leads, so it is not queried. A killed leader may be
+        // elected again as soon as it is back; that ends the time without a leader as well.
         let believes = hit.how == Method::Pause && !alone;
         let another = async {
             loop {
@@ -394,7 +395,7 @@ impl Fleet {
         }
     }
 
-    /// Whether somebody leads who is not `fallen`.
+    /// Returns whether a scheduler other than `fallen` reports itself as the leader.
     async fn another_leader(&self, fallen: Option<&Arc<Process>>) -> bool {
         for process in &self.schedulers {
             if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.id().is_none() {
@@ -415,7 +416,7 @@ impl Fleet {
         let services = self.services.as_ref().ok_or("there are no stores")?;
         hit.name = format!("{:?}", hit.what).to_lowercase();
         let struck = Instant::now();
-        // Three types with the same methods.
+        // The servers have three types with the same methods.
         macro_rules! strike {
             ($server:expr) => {{
                 let server = $server.map_err(|error| error.to_string())?;
@@ -443,9 +444,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Asks every process to end; names and exit codes of those that ran.
+    /// Terminates every process. Returns names and exit codes of those that ran.
     pub(crate) async fn stop(&self) -> Vec<(String, Option<i32>)> {
-        // Workers first, as an operator does: the leader needs nobody, workers give their jobs back.
+        // Workers end first, as under an operator: they give their jobs back, and the leader depends on no other
+        // process.
         let mut ends = Vec::new();
         let workers = self.workers.iter().filter(|worker| worker.id().is_some());
         let ending = workers
@@ -464,12 +466,11 @@ impl Fleet {
         ends
     }
 
-    /// The ends of all logs, for a run that failed.
-    /// How often each error code stands in the logs of all processes: how tasksync reacted.
+    /// Returns how often each error code occurs in the logs of all processes. This shows how tasksync reacted.
     pub(crate) fn codes(&self) -> BTreeMap<String, u64> {
         let mut codes = BTreeMap::new();
         for process in self.processes() {
-            // A log that cannot be read counts nothing.
+            // A log that cannot be read counts as empty.
             let text = std::fs::read(&process.spec.log).unwrap_or_default();
             for code in codes_in(&String::from_utf8_lossy(&text)) {
                 *codes.entry(code.to_owned()).or_default() += 1;
@@ -478,6 +479,7 @@ impl Fleet {
         codes
     }
 
+    /// Returns the last lines of all logs, for a run that failed.
     pub(crate) fn log_tails(&self, lines: usize) -> String {
         self.processes()
             .map(|process| format!("--- {}\n{}\n", process.spec.name, process.log_tail(lines)))
@@ -485,7 +487,7 @@ impl Fleet {
     }
 }
 
-/// The error codes in a log.
+/// Returns the error codes in a log.
 fn codes_in(log: &str) -> impl Iterator<Item = &str> {
     log.split(" code=").skip(1).filter_map(|rest| {
         let code = rest.split_ascii_whitespace().next()?;
@@ -494,7 +496,7 @@ fn codes_in(log: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The bodies of a tenant's imports, each with the number of its users.
+/// Returns the bodies of the requests that opt in a tenant's users, each with the number of its users.
 fn imports(tenant: &Tenant) -> impl Iterator<Item = (usize, Value)> {
     tenant.people.chunks(USERS_PER_IMPORT).map(|people| {
         let users: Vec<Value> = people
@@ -512,7 +514,7 @@ fn imports(tenant: &Tenant) -> impl Iterator<Item = (usize, Value)> {
     })
 }
 
-/// Free loopback ports, different from each other.
+/// Returns `count` different free ports on loopback.
 fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let failed = |error: std::io::Error| format!("no free port: {error}");
     let listeners: Vec<_> = (0..count)
@@ -530,7 +532,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>, String> {
         .collect()
 }
 
-/// The executable to run: the one given, or the one beside this program.
+/// Returns the executable to run: the given one, or the one beside this program.
 pub(crate) fn executable(given: Option<&Path>) -> Result<PathBuf, String> {
     let path = match given {
         Some(path) => path.to_owned(),

@@ -1,4 +1,4 @@
-//! The settings of a run's processes.
+//! Composes the settings of a run's processes.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(super) struct Stores {
     queue: String,
 }
 
-/// Where the stores of a run are.
+/// Returns the addresses of a run's stores.
 pub(super) fn stores(services: Option<&Services>, folder: &Path) -> Result<Stores, String> {
     let Some(services) = services else {
         return Ok(Stores {
@@ -29,7 +29,7 @@ pub(super) fn stores(services: Option<&Services>, folder: &Path) -> Result<Store
     })
 }
 
-/// The settings of one process: the scenario's own over what the run needs.
+/// Returns the settings of one process: those that the run needs, overridden by the scenario's own.
 pub(super) fn settings(
     scenario: &Scenario,
     stores: &Stores,
@@ -66,7 +66,7 @@ pub(super) fn settings(
     settings
 }
 
-/// Puts `over` on top of `under`, table by table.
+/// Merges `over` into `under`, table by table. Values of `over` win.
 fn merge(under: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {

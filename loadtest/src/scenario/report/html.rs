@@ -1,4 +1,4 @@
-//! The report as one HTML page: no scripts, nothing loaded, readable in light and dark.
+//! The report as one HTML page. It has no scripts, loads nothing, and is readable in light and dark.
 
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ pre { background: var(--panel); border: 1px solid var(--edge); border-radius: .5
 details summary { cursor: pointer; color: var(--soft); }
 ";
 
-/// The page.
+/// Returns the page.
 pub(super) fn page(report: &Report<'_>) -> String {
     let outcome = report.outcome;
     let (badge, class) = if outcome.passed() {
@@ -89,7 +89,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
     out
 }
 
-/// A count with a comma before every three digits.
+/// Formats a count with a comma before every three digits.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
@@ -195,7 +195,7 @@ fn table(out: &mut String, title: &str, heads: &[&str], rows: &[Vec<String>]) {
         return;
     }
     let _ = write!(out, "<h2>{}</h2><div class=\"wide\"><table><tr>", escape(title));
-    // A column whose cells all begin with a digit is one of numbers.
+    // A column whose cells all begin with a digit contains numbers.
     let digits = |cell: Option<&String>| {
         cell.is_some_and(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit()))
     };

@@ -1,21 +1,21 @@
-//! Where and when a run was made.
+//! The machine and the time of a run.
 
 use serde::Serialize;
 
-/// A machine and a moment.
+/// A description of the machine and the program, with a date.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Machine {
-    /// When, in UTC.
+    /// Date and time in UTC.
     pub date: String,
-    /// Processors this program may use.
+    /// Number of processors that this program may use.
     pub processors: usize,
-    /// Their model.
+    /// Model of the processors.
     pub processor: String,
     /// Memory in GiB.
     pub memory_gib: f64,
     /// Kernel.
     pub kernel: String,
-    /// Revision of the source, when the program runs in its checkout.
+    /// Revision of the source, if the program runs in its checkout.
     pub commit: String,
     /// Version of this program.
     pub version: String,
@@ -24,7 +24,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, now.
+    /// Returns the description of this machine now.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,

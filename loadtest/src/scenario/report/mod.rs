@@ -1,4 +1,4 @@
-//! What a run found, as JSON and as one HTML page.
+//! The results of a run as JSON and as one HTML page.
 
 mod html;
 mod machine;
@@ -14,23 +14,23 @@ pub use machine::Machine;
 use super::file::Scenario;
 use super::result::Outcome;
 
-/// Version of the JSON report; grows when a field changes its meaning or goes.
+/// Version of the JSON report. It increases when a field changes its meaning or is removed.
 pub const VERSION: u32 = 1;
 
 /// A report.
 pub struct Report<'a> {
-    /// What was run.
+    /// The scenario that was run.
     pub scenario: &'a Scenario,
-    /// Its text.
+    /// The text of the scenario file.
     pub text: &'a str,
-    /// What came out.
+    /// The results.
     pub outcome: &'a Outcome,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
 }
 
 impl Report<'_> {
-    /// The report as JSON.
+    /// Returns the report as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let judgements: Vec<Value> = self
@@ -71,13 +71,13 @@ impl Report<'_> {
         })
     }
 
-    /// The report as one HTML page that needs nothing else.
+    /// Returns the report as one HTML page that needs nothing else.
     #[must_use]
     pub fn html(&self) -> String {
         html::page(self)
     }
 
-    /// Writes both into a folder; their paths.
+    /// Writes both forms into a folder. Returns their paths.
     ///
     /// # Errors
     /// Names the file that cannot be written.

@@ -6,7 +6,7 @@ use super::svg::{Chart, Line};
 use crate::scenario::result::{Quantiles, StepResult, TrialResult, group_names, is_ours};
 use crate::scenario::sample::Sample;
 
-/// A counter of the samples as a rate: between each two samples the difference by the time.
+/// Returns a counter of the samples as a rate: the difference between two neighbouring samples divided by the time.
 fn rate(samples: &[Sample], count: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     samples
         .windows(2)
@@ -25,7 +25,7 @@ pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// All plots of a trial; the baseline's distributions beside its own.
+/// Draws all plots of a trial, with the baseline's distributions beside its own.
 pub(super) fn charts(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>) {
     let samples = &trial.samples;
     let names = group_names(&trial.groups);
@@ -127,7 +127,7 @@ pub(super) fn charts(out: &mut String, trial: &TrialResult, baseline: Option<&Tr
     distributions(out, trial, baseline);
 }
 
-/// Requests between two samples by the visits between them.
+/// Returns requests per visit between neighbouring samples.
 fn per_sync(samples: &[Sample], count: impl Fn(&Sample) -> u64) -> Vec<(f64, f64)> {
     let visits = |sample: &Sample| sample.visits.iter().sum::<u64>();
     samples
@@ -142,7 +142,7 @@ fn per_sync(samples: &[Sample], count: impl Fn(&Sample) -> u64) -> Vec<(f64, f64
         .collect()
 }
 
-/// What does not run over time: intervals, and throughput by workers.
+/// Draws the plots that do not run over time: intervals, and throughput by number of workers.
 fn distributions(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>) {
     let points = |line: &[f64]| -> Vec<(f64, f64)> {
         let last = number(u64::try_from(line.len().saturating_sub(1).max(1)).unwrap_or(1));

@@ -1,4 +1,4 @@
-//! Line and bar charts as inline SVG: axes with units, a grid, a legend, colours that work on light and dark.
+//! Line and bar charts as inline SVG, with axes, units, a grid, a legend, and colours for light and dark.
 
 use std::fmt::Write as _;
 
@@ -7,12 +7,12 @@ use crate::exchange::xml::escape_into;
 /// Width and height of a chart.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 290.0;
-/// Room for the axes.
+/// Margins for the axes.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 46.0;
-/// Colours are CSS classes, so that light and dark differ; after so many they begin again, dashed.
+/// Number of colours. They are CSS classes, so that light and dark differ. Further lines reuse them, dashed.
 const COLOURS: usize = 8;
 
 /// A line of a chart.
@@ -25,14 +25,14 @@ pub(super) struct Line {
 /// A chart.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
-    /// What the x axis counts, with its unit.
+    /// Quantity on the x axis, with its unit.
     pub(super) x: &'a str,
-    /// What the y axis counts, with its unit.
+    /// Quantity on the y axis, with its unit.
     pub(super) y: &'a str,
     pub(super) lines: Vec<Line>,
-    /// Vertical marks: where, and what; names of the positions when there are bars.
+    /// Vertical marks with their positions and names. In a bar chart they name the positions.
     pub(super) marks: Vec<(f64, String)>,
-    /// Bars at each point instead of lines between them.
+    /// Whether to draw a bar at each point instead of a line through the points.
     pub(super) bars: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Round positions of an axis from 0 to at least `largest`: between four and ten.
+/// Returns between four and ten round positions for an axis from 0 to at least `largest`.
 fn ticks(largest: f64) -> Vec<f64> {
     let largest = if largest.is_finite() && largest > 0.0 {
         largest
@@ -66,7 +66,7 @@ fn ticks(largest: f64) -> Vec<f64> {
     ticks
 }
 
-/// A number at an axis: short, with thousands as `k` and millions as `M`.
+/// Formats a number at an axis: short, with thousands as `k` and millions as `M`.
 fn label(value: f64) -> String {
     let (value, suffix) = if value >= 1e6 {
         (value / 1e6, "M")
@@ -87,7 +87,7 @@ fn label(value: f64) -> String {
 }
 
 impl Chart<'_> {
-    /// The chart as a `figure` element; nothing when there are no points.
+    /// Returns the chart as a `figure` element, or an empty string if there are no points.
     pub(super) fn render(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         if points().next().is_none() {
@@ -182,9 +182,9 @@ impl Chart<'_> {
         out
     }
 
-    /// Vertical lines with their names above.
+    /// Draws vertical lines with their names above them.
     fn marks(&self, out: &mut String, x_end: f64, x_at: &dyn Fn(f64) -> f64) {
-        // Two rows of names; one that fits into neither is left to the title.
+        // There are two rows for names. A name that fits into neither row appears only in the title of its line.
         let mut free_from = [f64::NEG_INFINITY; 2];
         for (at, name) in self.marks.iter().filter(|(at, _)| (0.0..=x_end).contains(at)) {
             let x = x_at(*at);
@@ -212,7 +212,7 @@ impl Chart<'_> {
         }
     }
 
-    /// Names below the bars; with many of them only every few.
+    /// Draws names below the bars. If there are many, only every n-th name.
     fn categories(&self, out: &mut String, x_at: &dyn Fn(f64) -> f64) {
         let every = self.marks.len().div_ceil(12).max(1);
         for (at, name) in self.marks.iter().step_by(every) {
@@ -230,7 +230,7 @@ impl Chart<'_> {
         if self.bars { Vec::new() } else { ticks(largest) }
     }
 
-    /// One bar for each point; x is the position, its name is among the marks.
+    /// Draws one bar for each point. x is the position; its name is among the marks.
     fn bars(
         &self,
         out: &mut String,

@@ -1,4 +1,4 @@
-//! The report: its schema and its page.
+//! The report's JSON schema and its page.
 
 use std::collections::BTreeMap;
 
@@ -112,7 +112,7 @@ fn trial() -> TrialResult {
     }
 }
 
-/// The JSON and the page.
+/// Returns the JSON and the page.
 fn rendered() -> (Value, String) {
     let scenario = Scenario::parse(TEXT).unwrap();
     let expectations: Vec<_> = scenario
@@ -146,7 +146,7 @@ fn rendered() -> (Value, String) {
     (report.json(), report.html())
 }
 
-/// Every path of a document, arrays as their first element.
+/// Collects every path of a document. Of an array only the first element counts.
 fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
@@ -173,7 +173,7 @@ fn the_json_has_every_field_of_its_version() {
     assert_eq!(json["figures"]["failover"]["unit"], "seconds");
     let mut found = Vec::new();
     paths(&json, "", &mut found);
-    // The names of processes are data.
+    // The names of processes are data and not part of the schema.
     let found: Vec<_> = found
         .into_iter()
         .filter(|path| !path.contains(".processes."))
