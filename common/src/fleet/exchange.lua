@@ -1,16 +1,17 @@
--- One process tells and is told; see ledger.rs, which does the same in memory.
--- KEYS: members (name -> what it told), alive (name by expiry), numbers (name -> number of the last report),
---       works (names of those that take jobs), circuits (tenant -> circuit; " version" -> last version),
---       changes (tenant by version), then one hash per server asked about, then for each of them what is known of its pause: since,
---       tenant, why, and "ended", when its pauses were ended last. (Not in the server's own hash, where earlier builds take what they do
---       not know for a holding.)
--- ARGV: what is told, the member as it is to be stored.
+-- The exchange of one process with the store; ledger.rs does the same in memory.
+-- KEYS: members (name -> the member as it reported itself), alive (names by expiry), numbers (name -> number
+-- of the last report), works (names of processes that take jobs), circuits (tenant -> circuit; " version" ->
+-- last version), changes (tenants by version), then one hash per server in the report, then for each of these
+-- servers a hash about its pause: since, tenant, why, and "ended", the time at which its pauses were last
+-- ended. (These fields are not in the server's own hash, because earlier builds take unknown fields there for
+-- holdings.)
+-- ARGV: the report, and the member as it is to be stored.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local told = cmsgpack.unpack(ARGV[1])
 local name = told.name
 
--- Times and versions beyond 14 digits would be written with an exponent.
+-- Times and versions of more than 14 digits would be written with an exponent.
 local function text(number)
   return string.format('%.0f', number)
 end
@@ -40,7 +41,7 @@ if told.works then
   redis.call('SADD', KEYS[4], name)
 end
 for place = 1, 4 do
-  -- Of a fleet that is gone nothing stays for ever.
+  -- Keys of a fleet that is gone expire.
   redis.call('PEXPIRE', KEYS[place], text(told.lifetime_ms + 86400000))
 end
 

@@ -1,4 +1,4 @@
-//! Claims: taking users out of the order under a token, keeping, ending and giving back.
+//! Claims: taking users out of the order under a token; renewing, ending and releasing claims.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
 use crate::schedule::{ClaimAnswer, Claimed, Claims, Epoch, Finish, Held, Renewed, Token};
 
-/// Tenants whose expired claims are looked at in one call.
+/// Largest number of tenants whose expired claims one call reads.
 const EXPIRED_TENANTS: usize = 500;
 
 impl RedisSchedule {
@@ -90,7 +90,8 @@ impl Claims for RedisSchedule {
     ) -> Result<Renewed, Failure> {
         let mut args = vec![arg(token.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
-        // The index keeps the expiry before: it may be too early, then the leader asks in vain once.
+        // The index keeps the earlier expiry. It may be too early; then the leader asks the tenant once for
+        // nothing.
         type Answer = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
         let (tenant_users, batch, records): Answer = self
             .store
@@ -195,7 +196,8 @@ impl Claims for RedisSchedule {
                 )
                 .await?;
             if users.is_empty() {
-                // Renewed meanwhile: the index learns the new expiry, or it would name this tenant again and again.
+                // Renewed meanwhile: the index must learn the new expiry, or it would name this tenant for
+                // ever.
                 self.index.repair(&tenant).await?;
             }
             for user in users {

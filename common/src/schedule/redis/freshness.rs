@@ -1,4 +1,4 @@
-//! What is known of one user, of a tenant and of everybody.
+//! Reads the state of one user, of a tenant and of all tenants.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
 use crate::schedule::{Cursor, Freshness, Page, Summary, UserStatus};
 
-/// Returns a cursor as Redis has it; one made elsewhere starts over.
+/// Returns a cursor in the form of Redis. A cursor that was made elsewhere starts over.
 fn redis_cursor(after: Option<&Cursor>) -> String {
     after
         .and_then(|Cursor(text)| text.parse::<u64>().ok())
@@ -19,7 +19,7 @@ fn redis_cursor(after: Option<&Cursor>) -> String {
         .to_string()
 }
 
-/// Returns a cursor as Redis answered it; 0 is the end.
+/// Returns a cursor that Redis answered; 0 means the end.
 fn next_cursor(next: String) -> Option<Cursor> {
     (next != "0").then_some(Cursor(next))
 }
@@ -97,7 +97,7 @@ impl Freshness for RedisSchedule {
         if !names.is_empty() {
             return Ok(false);
         }
-        // A page may be empty before the end.
+        // A page may be empty although others follow.
         let mut command = redis::cmd("EXISTS");
         command.arg(self.keys.index(&["tenants"]));
         let exists: i64 = self

@@ -1,17 +1,18 @@
-//! The index of tenants: who has the oldest head, whose claims expire first, how many there are.
+//! The index of tenants: their oldest heads, their earliest expiries, and their numbers.
 //!
-//! It is in another slot than the tenants' own keys, so no script can change both. After each change of a tenant its
-//! script *reports* where the tenant stands, with a number that grows with every change of this tenant; the report is
-//! then *pushed* into the index, which takes it unless it knows a higher number. So pushes may overtake each other. What
-//! remains is a push that never came, because its process ended or Redis failed in between. Until it is repaired
-//! - after a claim the head is too old: a selection asks the tenant in vain once per look;
-//! - after an enrolment, release or finish the head is too young: those users wait longer than they should;
-//! - after a claim whose process died with it, its expiry is unknown.
+//! The index and the tenants' own keys are in different slots, so no script can change both. After each
+//! change of a tenant, its script *reports* where the tenant stands, with a number that grows with every
+//! change of this tenant. The report is then *pushed* into the index, which takes it unless it knows a higher
+//! number. So pushes may overtake each other. The remaining problem is a push that never comes, because its
+//! process ended or Redis failed in between. Until it is made up for
+//! - after a claim, the head is too old: each selection asks the tenant once for nothing;
+//! - after an enrolment, release or finish, the head is too young: those users wait longer than they should;
+//! - after a claim whose process died, its expiry is unknown.
 //!
-//! It is repaired by the next change of the tenant, whoever makes it; by the process itself when only the push failed (it
-//! remembers the tenant); and by the leader, who compares a part of the index with the tenants in every run
-//! ([`Index::inspect`]). A tenant the index does not name at all is found by the tenant search: enrolling a user who is in
-//! reports, too.
+//! The index is repaired by the next change of the tenant, whichever process makes it; by the process itself,
+//! which remembers the tenant, if only the push failed; and by the leader, who compares a part of the index
+//! with the tenants in every run ([`Index::inspect`]). The tenant search finds a tenant that is absent from
+//! the index, because enrolling a user who is in the schedule already also reports.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,37 +29,38 @@ use crate::model::TenantId;
 use crate::redis::{RedisStore, Repeat};
 use crate::schedule::{Head, Inspected, Mark, Marked, Members};
 
-/// A report that says nothing new is not pushed again for so long.
+/// A report that was pushed is not pushed again within this time.
 const FRESH: Duration = Duration::from_secs(10);
-/// Tenants remembered for that, and tenants remembered whose push failed.
+/// Largest number of tenants remembered for that, and of tenants remembered because their push failed.
 const MOST_REMEMBERED: usize = 20_000;
-/// Tenants asked at once.
+/// Number of tenants asked at once.
 const AT_ONCE: usize = 32;
-/// A tenant that seems lost is looked at again after this time: its withdrawal may be on its way into the index.
+/// A tenant that seems lost is checked again after this time, because its withdrawal may still be on its way
+/// into the index.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
-/// A change is on its way into the index for no longer than this, as a rule.
+/// Usual upper bound of the time that a change takes to reach the index.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
 
-/// What the index says of a tenant: number, users, claimed, attempts, head, expiry.
+/// An entry of the index: number, users, claimed, attempts, head, expiry.
 type Known = (i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 pub(super) struct Index {
     store: RedisStore,
     keys: Keys,
-    /// Highest number of the mark this process was told after a change of its own.
+    /// Highest number of the mark that Redis confirmed to this process for its own changes.
     acknowledged: AtomicI64,
     memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
 struct Memory {
-    /// Reports known to be in the index, by their numbers.
+    /// Reports that the index has, by their numbers.
     pushed: HashMap<TenantId, (i64, Instant)>,
     /// Tenants whose push failed.
     behind: HashSet<TenantId>,
-    /// Where the inspection goes on.
+    /// Cursor of the inspection.
     cursor: Option<String>,
-    /// Users of the tenants that the inspection passed since it began at the first.
+    /// Number of users of the tenants that the inspection passed since it last began with the first tenant.
     walked_users: i64,
 }
 
@@ -76,9 +78,11 @@ impl Index {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pushes a report. Never fails: the change it reports was made. A push that fails is made up for later.
+    /// Pushes a report. It never fails, because the reported change has been made. A failed push is made up
+    /// for later.
     pub(super) async fn push(&self, tenant: &TenantId, report: Report, claim: bool, intervals: &[i64]) {
-        // Nobody was found: never here, or lost. The inspection tells which; until then the index keeps what it knows.
+        // The tenant has no users: it never had any, or they were lost. The inspection finds out which; until
+        // then the index keeps its entry.
         if report.number == 0 {
             return;
         }
@@ -102,7 +106,7 @@ impl Index {
         }
     }
 
-    /// Pushes a report whatever was pushed before.
+    /// Pushes a report without checking what was pushed before.
     async fn push_now(
         &self,
         tenant: &TenantId,
@@ -131,7 +135,7 @@ impl Index {
             "intervals",
             "mark",
         ]);
-        // Repeatable: the same number changes nothing twice but the mark, which only has to grow.
+        // Repeatable: pushing the same number twice changes nothing but the mark, which only has to grow.
         let mark: Option<i64> = self
             .store
             .script("updating the index of tenants", &PUSH, &keys, &args, Repeat::Yes)
@@ -162,8 +166,8 @@ impl Index {
                 Repeat::Yes,
             )
             .await?;
-        // What this process was told is no longer there: claims may be lost with it, so nobody is chosen before the
-        // leader has looked into it.
+        // Changes that Redis confirmed to this process are gone. Claims may be lost with them, so no user is
+        // chosen before the leader has checked.
         if mark.unwrap_or(0) < before {
             return Err(Failure::new(
                 ErrorClass::Transient,
@@ -186,12 +190,12 @@ impl Index {
             .collect()
     }
 
-    /// Returns the mark's number as this process was told it last.
+    /// Returns the highest number of the mark that was confirmed to this process.
     pub(super) fn acknowledged(&self) -> u64 {
         count(self.acknowledged.load(Ordering::SeqCst))
     }
 
-    /// Moves the mark, and forgets what this process knew of data before.
+    /// Advances the mark, and drops what this process knew of earlier data.
     pub(super) async fn mark(&self) -> Result<Marked, Failure> {
         let before = self.acknowledged.load(Ordering::SeqCst);
         let (id, found, now): (String, Option<i64>, i64) = self
@@ -225,7 +229,7 @@ impl Index {
         })
     }
 
-    /// Names of tenants and where to go on.
+    /// Returns names of tenants, and the cursor of the next page.
     pub(super) async fn page(&self, cursor: &str, limit: usize) -> Result<(String, Vec<TenantId>), Failure> {
         let (next, names): (String, Vec<String>) = self
             .store
@@ -259,8 +263,8 @@ impl Index {
             .await
     }
 
-    /// Asks a tenant where it stands, whether its keys agree with each other, and for the digest of its names; `renumber` gives
-    /// it a new number.
+    /// Asks a tenant for its report, for the digest of its names, and whether its keys are consistent.
+    /// `renumber` gives it a new number.
     async fn report(
         &self,
         tenant: &TenantId,
@@ -279,7 +283,7 @@ impl Index {
         Ok((agrees == 1, report.into(), names.map(count)))
     }
 
-    /// Brings a tenant's keys in step with each other, and the index with them.
+    /// Makes a tenant's keys consistent, then updates the index.
     async fn mend(&self, tenant: &TenantId, args: &[Vec<u8>]) -> Result<(), Failure> {
         let (users, report): (i64, RawReport) = self
             .store
@@ -295,7 +299,7 @@ impl Index {
         self.push_now(tenant, report.into(), false, &[]).await
     }
 
-    /// Asks the tenant where it stands, and pushes that; the number of users.
+    /// Asks the tenant for its report and pushes it. Returns the number of users.
     pub(super) async fn repair(&self, tenant: &TenantId) -> Result<u64, Failure> {
         let (_, report, _) = self.report(tenant, false).await?;
         if report.number == 0 {
@@ -306,7 +310,7 @@ impl Index {
         Ok(count(report.users))
     }
 
-    /// Returns those of the tenants that have another number of users than expected, with that number.
+    /// Returns those of the tenants whose number of users is not the expected one, with that number.
     pub(super) async fn differing(
         &self,
         expected: &[(TenantId, u64)],
@@ -319,7 +323,7 @@ impl Index {
                 let users = known.map_or(0, |(_, users, ..)| count(users));
                 users != *expected
             });
-            // The index may be wrong, so the tenants are asked themselves.
+            // The index may be wrong, so the tenants themselves are asked.
             for ((tenant, expected), _) in suspects {
                 let users = self.repair(tenant).await?;
                 if users != *expected {
@@ -330,8 +334,9 @@ impl Index {
         Ok(differing)
     }
 
-    /// Compares about `limit` tenants with the index and with themselves, and those whose push failed; goes on next time
-    /// where it stopped. `mend` are the arguments of the script that mends a tenant.
+    /// Pushes the reports of tenants whose push failed, then compares about `limit` tenants with the index and
+    /// checks that their keys are consistent. The next call continues where this one stopped. `mend` are the
+    /// arguments of the script that mends a tenant.
     pub(super) async fn inspect(&self, limit: usize, mend: &[Vec<u8>]) -> Result<Inspected, Failure> {
         let (cursor, behind) = {
             let memory = self.memory();
@@ -347,7 +352,7 @@ impl Index {
         }
         let (next, tenants) = self.page(&cursor, limit).await?;
         let (mut suspects, mut late) = (Vec::new(), Vec::new());
-        // In parts: one script must not hold the server up for long.
+        // In parts, because one script must not block the server for long.
         for part in tenants.chunks(256) {
             let known = self.known(part).await?;
             self.memory().walked_users += known.iter().flatten().map(|(_, users, ..)| users).sum::<i64>();
@@ -392,7 +397,8 @@ impl Index {
         Ok(inspected)
     }
 
-    /// Makes the sums over all tenants anew, if their users are not as many as a walk over all tenants found.
+    /// Computes the sums over all tenants anew, if their number of users differs from `users`, which a walk
+    /// over all tenants counted.
     async fn mend_totals(&self, users: i64) -> Result<(), Failure> {
         let mended: i64 = self
             .store
@@ -410,7 +416,8 @@ impl Index {
         Ok(())
     }
 
-    /// Pushes what the index still does not know; most of it was only on its way when it was looked at. How many.
+    /// Pushes the reports that the index still lacks and returns their number. Most were only on their way
+    /// when they were checked.
     async fn bring_in_step(&self, late: Vec<(TenantId, Report)>) -> Result<u64, Failure> {
         if late.is_empty() {
             return Ok(0);
@@ -420,7 +427,7 @@ impl Index {
         let now = self.known(&tenants).await?;
         let mut pushed = 0;
         for ((tenant, report), now) in late.into_iter().zip(now) {
-            // One that is gone was withdrawn meanwhile.
+            // A tenant without an entry was withdrawn meanwhile.
             let in_step = now.is_none_or(|now| verdict(&now, &report, true) != Verdict::Behind);
             if !in_step {
                 self.push_now(&tenant, report, false, &[]).await?;
@@ -430,7 +437,7 @@ impl Index {
         Ok(pushed)
     }
 
-    /// Those of the suspects that are lost indeed; the index is brought in step with what is left of them.
+    /// Returns those of the suspects that are really lost, and updates the index with what is left of them.
     async fn look_again(&self, suspects: Vec<(TenantId, Known)>) -> Result<Vec<TenantId>, Failure> {
         if suspects.is_empty() {
             return Ok(Vec::new());
@@ -451,19 +458,19 @@ impl Index {
     }
 }
 
-/// What a comparison of the index with a tenant says.
+/// The result of comparing an index entry with its tenant.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     InStep,
     /// A push is missing.
     Behind,
-    /// One of the tenant's keys is gone: the others do not agree, or the tenant has users and no number.
+    /// One of the tenant's keys is gone: the others are inconsistent, or the tenant has users and no number.
     Torn,
-    /// The tenant has less than the index was told: its server lost data.
+    /// The tenant has less than the index knows: its server lost data.
     Lost,
 }
 
-/// `agrees` says whether the tenant's keys agree with each other.
+/// Compares an index entry with a report. `agrees` says whether the tenant's keys are consistent.
 fn verdict(known: &Known, report: &Report, agrees: bool) -> Verdict {
     let (number, users, claimed, _, head, expiry) = *known;
     if !agrees || (report.users > 0 && report.number == 0) {

@@ -1,9 +1,9 @@
-//! Names of the keys, and the scripts that work on them.
+//! Names of the keys, and the scripts that use them.
 
 use crate::model::TenantId;
 use crate::redis::LazyScript;
 
-/// Tag of the keys that are not one tenant's; no tenant is called so.
+/// Hash tag of the keys that do not belong to one tenant. No tenant can have this name.
 const INDEX: &str = "{_}";
 
 /// Names of all keys of one installation.
@@ -19,7 +19,7 @@ impl Keys {
         }
     }
 
-    /// Returns the keys of one tenant, in the order `tenant.lua` has them; all in one slot.
+    /// Returns the keys of one tenant, in the order of `tenant.lua`. All of them are in one slot.
     pub(super) fn tenant(&self, tenant: &TenantId) -> Vec<String> {
         [
             "due",
@@ -48,7 +48,7 @@ impl Keys {
         format!("{}:{{{tenant}}}:{name}", self.prefix)
     }
 
-    /// Keys of the index, all in one slot.
+    /// Returns keys of the index; all of them are in one slot.
     pub(super) fn index(&self, names: &[&str]) -> Vec<String> {
         names.iter().map(|name| self.index_key(name)).collect()
     }

@@ -1,4 +1,4 @@
-//! Who leads.
+//! The leadership.
 
 use std::time::Duration;
 

@@ -1,25 +1,30 @@
-//! The order of work in Redis: one server, a master with Sentinels, or a Cluster.
+//! The schedule in Redis: on one server, on a master with Sentinels, or on a Cluster.
 //!
-//! **Keys.** Everything of one tenant is in one slot (`PREFIX:{tenant}:NAME`), so that every change of it is one Lua script:
-//! `due` (sorted set user → stamp in microseconds), `claimed` (sorted set token → expiry), `batches` (token → its users and the
-//! stamps they go back to), `asked` (users who are claimed and were asked for), `status` (everybody who is in → idle cycles,
-//! failures, last attempt, last success), `failures` and `failing` (only those whose last attempt failed), `intervals` (a
-//! sample), `meta` (numbers, and a digest of the users' names). A tenant without users has no key. What is of all tenants is in one other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`,
-//! `intervals`, `lease`, `mark`; see [`index`] for how it is kept in step.
+//! **Keys.** All keys of one tenant are in one slot (`PREFIX:{tenant}:NAME`), so one Lua script makes every
+//! change of it: `due` (sorted set user → stamp in microseconds), `claimed` (sorted set token → expiry),
+//! `batches` (token → its users and the stamps to which they are released), `asked` (claimed users that were
+//! requested), `status` (every user → idle cycles, failures, last attempt, last success), `failures` and
+//! `failing` (only users whose last attempt failed), `intervals` (a sample), `meta` (numbers, and a digest of
+//! the users' names). A tenant without users has no key. The keys of the index of all tenants are in one
+//! other slot (`PREFIX:{_}:NAME`): `heads`, `tenants`, `expiries`, `failing`, `totals`, `intervals`, `lease`,
+//! `mark`. [`index`] describes how it is kept in step.
 //!
-//! **Time** is that of the servers (`TIME`), never of the process; the servers of a cluster must agree within a second or two.
+//! **Time** is that of the servers (`TIME`), never of the process. The servers of a cluster must agree within
+//! a second or two.
 //!
-//! **Numbers** (tokens, epochs, changes) are the larger of the last one plus one and the time in microseconds: they grow also
-//! when everything was lost, so no number of lost data is used again.
+//! **Numbers** (tokens, epochs, changes) are the larger of the last one plus one and the time in
+//! microseconds. So they grow even if all data were lost, and no number of lost data is reused.
 //!
-//! **Leadership.** `lease` holds holder, end and epoch. A claim is refused unless its epoch is the present one. On one server
-//! the claim's script looks at the lease itself. On a cluster it is looked at first, and the tenant's `meta` keeps the
-//! highest epoch that claimed there: a leader that was replaced between look and claim can at most claim users of a tenant its
-//! successor has not touched, each of them once, because claims are atomic in the tenant's slot.
+//! **Leadership.** `lease` holds holder, end and epoch. A claim is refused unless its epoch is the present
+//! one. On one server the claim's script reads the lease itself. On a cluster the lease is read first, and
+//! the tenant's `meta` keeps the highest epoch that claimed there. A leader that was replaced between reading
+//! and claiming can at most claim users of a tenant that its successor has not touched, each of them once,
+//! because claims are atomic in the tenant's slot.
 //!
-//! **Costs.** `heads` and `oldest` O(log n + answer); every change O(k log n) for k users named, wherever the other users are:
-//! two calls, one to the tenant, one to the index. `summary(None)` asks every tenant that has somebody due, once.
-//! About 100 bytes per user in tenants up to 128 users (packed lists), 200 in large ones.
+//! **Costs.** `heads` and `oldest` are O(log n + answer). Every change is O(k log n) for k users named,
+//! whatever the state of the others, with two calls: one to the tenant, one to the index. `summary(None)`
+//! asks every tenant that has due users, once. A user takes about 100 bytes in tenants of up to 128 users
+//! (packed lists) and 200 in larger ones.
 
 mod claims;
 mod freshness;
@@ -47,19 +52,19 @@ use crate::model::{TenantId, UserId};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
 use crate::settings::ScheduleSettings;
 
-/// A user asked for is put ahead of everybody whose stamp is younger than this.
+/// A requested user is put ahead of all users whose stamps are younger than this.
 const AHEAD: Duration = Duration::from_secs(3_600);
 
-/// The key of the write probe is gone after this time.
+/// Lifetime of the key that the write probe sets, in milliseconds.
 const PROBE_LIFETIME_MS: u64 = 60_000;
 
-/// Most names one call reads.
+/// Largest number of names that one call reads.
 const MOST_NAMES: usize = 1_000_000;
 
-/// Names read by one step of a recount.
+/// Number of names read by one step of a recount.
 const NAMES_AT_ONCE: usize = 1_000;
 
-/// The order of work in Redis.
+/// The schedule in Redis.
 pub struct RedisSchedule {
     store: RedisStore,
     keys: Keys,
@@ -74,7 +79,7 @@ impl std::fmt::Debug for RedisSchedule {
 }
 
 impl RedisSchedule {
-    /// Opens the order of work the settings name, and checks that Redis answers.
+    /// Opens the schedule named by the settings, and checks that Redis answers.
     ///
     /// # Errors
     /// The URL cannot be used, or Redis does not answer.
@@ -87,7 +92,7 @@ impl RedisSchedule {
         ))
     }
 
-    /// Returns the order of work under these keys. `minimum` is `schedule.minimum_time_between_user_syncs`.
+    /// Returns the schedule under these keys. `minimum` is `schedule.minimum_time_between_user_syncs`.
     #[must_use]
     pub fn new(store: RedisStore, prefix: &str, minimum: Duration) -> Self {
         let keys = Keys::new(prefix);
@@ -99,12 +104,12 @@ impl RedisSchedule {
         }
     }
 
-    /// By how much the stamp of a user asked for is older than now.
+    /// Returns by how much the stamp of a requested user must be older than now, as an argument of scripts.
     fn ahead(&self) -> Vec<u8> {
         arg(micros(AHEAD.max(self.minimum)))
     }
 
-    /// Runs a tenant's script and pushes what it reports into the index; the script's own answer.
+    /// Runs a tenant's script, pushes its report into the index, and returns the script's own answer.
     async fn change<T: FromRedisValue>(
         &self,
         doing: &str,
@@ -165,7 +170,7 @@ impl Integrity for RedisSchedule {
                 .await
         };
         let membership = names(&[]).await?;
-        // A walk may meet a name twice.
+        // A walk may return a name twice.
         let mut found = HashSet::new();
         let mut after = None;
         loop {
@@ -181,7 +186,7 @@ impl Integrity for RedisSchedule {
     }
 
     async fn check_writable(&self) -> Result<(), Failure> {
-        // Refused by a replica, by a server that is out of memory, and by one that cannot save.
+        // A replica, a server without free memory and a server that cannot save refuse this.
         let mut command = redis::cmd("SET");
         command
             .arg(self.keys.probe())

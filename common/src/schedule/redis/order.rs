@@ -1,4 +1,4 @@
-//! Who waits: putting users in, taking them out, and choosing the oldest.
+//! The waiting users: enrolling, withdrawing, and choosing the oldest.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
 use crate::schedule::{Head, Order, SavedStamp, digest_of};
 
-/// Users put in by one script: it must not hold the server up for long.
+/// Number of users enrolled by one script, which must not block the server for long.
 const ENROLLED_AT_ONCE: usize = 500;
 
 #[async_trait]
@@ -110,7 +110,7 @@ impl Order for RedisSchedule {
 }
 
 impl RedisSchedule {
-    /// Puts users in: waiting, or claimed for `lasts`.
+    /// Enrols users, waiting or claimed for `lasts`. Returns how many are new.
     async fn put_in(&self, tenant: &TenantId, users: &[SavedStamp], lasts: Duration) -> Result<u64, Failure> {
         let mut new = 0;
         for part in users.chunks(ENROLLED_AT_ONCE) {

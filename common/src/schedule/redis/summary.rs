@@ -1,4 +1,4 @@
-//! Freshness, from counts the scripts keep and from bounded samples: nothing walks over all users.
+//! Freshness, from counts that the scripts keep and from bounded samples. No call reads all users.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -10,14 +10,14 @@ use crate::model::TenantId;
 use crate::redis::Repeat;
 use crate::schedule::Summary;
 
-/// Tenants asked at once.
+/// Number of tenants asked at once.
 const AT_ONCE: usize = 64;
-/// Heads read at once.
+/// Number of heads read at once.
 const PAGE: usize = 1_000;
-/// Tenants asked for their oldest success: those whose users wait longest.
+/// Number of tenants asked for their oldest success: those whose users wait longest.
 const SAMPLE: usize = 32;
 
-/// One tenant's part.
+/// The part of one tenant.
 struct OfTenant {
     now: i64,
     due: i64,
@@ -103,7 +103,7 @@ impl RedisSchedule {
         })
     }
 
-    /// Counts who is due: only tenants whose oldest user is due are asked.
+    /// Returns the number of due users. Only tenants whose oldest user is due are asked.
     async fn due_of_all(&self, now: i64) -> Result<u64, Failure> {
         let cutoff = now.saturating_sub(micros(self.minimum));
         let mut due = 0;
@@ -129,7 +129,7 @@ impl RedisSchedule {
         }
     }
 
-    /// Tenants with a head up to `cutoff`, oldest first.
+    /// Returns tenants whose heads are not after `cutoff`, oldest first.
     async fn leading_tenants(
         &self,
         cutoff: &str,
@@ -158,12 +158,12 @@ impl RedisSchedule {
     }
 }
 
-/// Whole seconds between two scores; 0 when the clock went back.
+/// Returns the whole seconds between two scores; 0 if the clock went back.
 fn seconds(from: i64, to: i64) -> u64 {
     count(to.saturating_sub(from) / 1_000_000)
 }
 
-/// Returns the nearest-rank percentiles asked for.
+/// Returns the nearest-rank percentiles of these ranks.
 fn percentiles<const N: usize>(mut seconds: Vec<i64>, percents: [usize; N]) -> [Option<u64>; N] {
     seconds.sort_unstable();
     percents.map(|percent| {

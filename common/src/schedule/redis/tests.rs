@@ -1,4 +1,4 @@
-//! The contract on one server, behind Sentinels and on a cluster; and what only a shared store can do wrong.
+//! The contract on one server, behind Sentinels and on a cluster, and faults that only a shared store has.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::schedule::{
 const MINIMUM: Duration = Duration::from_secs(300);
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// An order of work under a prefix of its own.
+/// A schedule under a prefix of its own.
 struct Bench {
     url: String,
     prefix: String,
@@ -43,7 +43,7 @@ impl Bench {
         Arc::new(RedisSchedule::new(store, prefix, MINIMUM))
     }
 
-    /// Another process at the same order.
+    /// Returns another process's view of the same schedule.
     fn other(&self) -> Arc<RedisSchedule> {
         Self::open(&self.url, &self.prefix)
     }
@@ -89,7 +89,7 @@ mod on_a_cluster {
     crate::schedule_contract!(if available bench_at(CLUSTER));
 }
 
-/// Users `u0`, `u1`, … of a tenant, a second apart, the oldest a day old.
+/// Enrols users `u0`, `u1`, … of a tenant with stamps a second apart, the oldest a day old.
 async fn enrol(schedule: &RedisSchedule, tenant: &str, users: std::ops::Range<i64>) {
     let start = schedule.now().await.unwrap() - jiff::SignedDuration::from_hours(24);
     for user in users {
@@ -130,7 +130,7 @@ async fn claim(
     }
 }
 
-/// Returns a change by a process that ended before it could bring the index in step.
+/// Makes a change like a process that ended before it could update the index. Returns the report.
 async fn cut_off(
     schedule: &RedisSchedule,
     tenant: &str,
@@ -174,7 +174,7 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         enrol(schedule, "a", 5..7).await;
         enrol(schedule, "b", 3..4).await;
         assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
-        // The head of a is too young now: its oldest user waits unseen.
+        // The head of `a` in the index is too young now, so its oldest user is not seen.
         let old = score(schedule.now().await.unwrap()) - 2 * 24 * 3_600 * 1_000_000;
         cut_off(
             schedule,
@@ -198,7 +198,7 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         let head = schedule.heads(9).await.unwrap()[0].clone();
         assert_eq!((head.tenant, score(head.stamp)), (tenant_id("a"), old));
         assert_eq!(schedule.summary(None).await.unwrap().users, 4);
-        // A claim nobody else knows of: its end is learned, and it is given back.
+        // A claim that the index does not know of: its end is learned, and the user is released.
         let epoch = leader(schedule).await;
         cut_off(schedule, "b", &CLAIM, &[arg(epoch.0), arg(1_000), arg("u3")]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -253,7 +253,7 @@ async fn a_report_that_was_overtaken_changes_nothing() {
     let late = cut_off(schedule, "a", &keys::REPORT, &[arg(1)]).await;
     enrol(schedule, "a", 1..2).await;
     let heads = schedule.heads(9).await.unwrap();
-    // Its process slept between the two calls.
+    // The process slept between the two calls.
     bench
         .other()
         .index
@@ -278,7 +278,7 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
     assert_in_step(&leader_process).await;
     // A node of the cluster came back empty.
     forget(schedule, "b").await;
-    // What is asked of it meanwhile does not hide the loss.
+    // Calls in the meantime do not hide the loss.
     assert!(!schedule.withdraw(&key("b", "u0")).await.unwrap());
     assert_eq!(schedule.withdraw_tenant(&tenant_id("b")).await.unwrap(), 0);
     let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
@@ -287,7 +287,7 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
     assert_eq!(schedule.heads(9).await.unwrap().len(), 2);
     enrol(schedule, "b", 0..3).await;
     assert_eq!(schedule.heads(9).await.unwrap().len(), 3);
-    // A replica without the last changes took over: the tenant's number is lower than the index was told.
+    // A replica without the last changes took over: the tenant's number is lower than the one in the index.
     let mut command = redis::cmd("HSET");
     command
         .arg(schedule.keys.tenant(&tenant_id("c"))[4].clone())
@@ -306,7 +306,7 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
     bench.end().await;
 }
 
-/// An inspection finds nothing to mend.
+/// Asserts that an inspection finds nothing to mend.
 async fn assert_in_step(schedule: &RedisSchedule) {
     let inspected = schedule.inspect(1_000, LONG).await.unwrap();
     let whole = inspected.whole.clone();
@@ -348,7 +348,7 @@ async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
     schedule.resign("leader").await.unwrap();
     let new = schedule.lead("other", LONG).await.unwrap().unwrap();
     claim(schedule, new, "a", &[user_id("u0")], LONG).await;
-    // The old leader looked at the lease before it was taken over, and claims only now.
+    // The old leader read the lease before it was taken over, and claims only now.
     let keys = schedule.keys.tenant(&tenant_id("a"));
     let args = [arg(old.0), arg(1_000_000), arg("u1")];
     type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
@@ -395,7 +395,7 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
     let results = successes(first, MINIMUM);
     assert_eq!(schedule.finish(&large, token, &results).await.unwrap(), first);
     assert_eq!(schedule.release(&large, token, second).await.unwrap(), second);
-    // Stamps of one report are apart: equal ones are slow to keep in order.
+    // The stamps of one report differ: equal ones are slow to keep in order.
     let stamps: std::collections::BTreeSet<_> = schedule
         .oldest(&large, Timestamp::MAX, 9_000)
         .await

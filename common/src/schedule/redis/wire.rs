@@ -1,4 +1,4 @@
-//! Values as they travel: times as microseconds, records as msgpack, answers of scripts.
+//! The form of values in Redis: times as microseconds, records as MessagePack, answers of scripts.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::schedule::History;
 
-/// Scores are doubles; whole numbers beyond this are not exact.
+/// Scores are doubles. Whole numbers beyond this are not exact.
 const LARGEST: i64 = (1 << 53) - 1;
 
-/// Returns a time as a score, held inside what a score can say exactly (the years up to 2255).
+/// Returns a time as a score, clamped to the range in which scores are exact (the years up to 2255).
 pub(super) fn score(at: Timestamp) -> i64 {
     at.as_microsecond().clamp(-LARGEST, LARGEST)
 }
 
-/// Returns a score as the whole number of microseconds it is, exact in a double. Redis may write it as `1.795e+15`.
+/// Returns a score as a whole number of microseconds, which a double holds exactly. Redis may write it as
+/// `1.795e+15`.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "scores are whole microseconds that fit; others saturate"
@@ -30,13 +31,13 @@ pub(super) fn time(score: i64) -> Timestamp {
     Timestamp::from_microsecond(score).unwrap_or(if score < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
-/// Returns a duration in microseconds; absurdly long ones become a century.
+/// Returns a duration in microseconds; longer ones are cut to a century.
 pub(super) fn micros(duration: Duration) -> i64 {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(LARGEST)
 }
 
-/// Anything that can be written, as a script's argument.
+/// Returns a value as an argument of a script.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "numbers and references alike, without a mark at each of the calls"
@@ -45,32 +46,33 @@ pub(super) fn arg(value: impl ToString) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// Returns an optional number as a script's argument: '' for none.
+/// Returns an optional number as an argument of a script; '' stands for none.
 pub(super) fn optional(value: Option<i64>) -> Vec<u8> {
     value.map(arg).unwrap_or_default()
 }
 
-/// Returns a count or a number of a claim or leadership; never negative in data that are tasksync's.
+/// Returns a count, or the number of a claim or leadership. The data that tasksync writes have no negative
+/// ones.
 pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Where a tenant stands, as its scripts report it.
+/// A tenant's report, as its scripts return it.
 pub(super) type RawReport = (i64, Option<i64>, Option<i64>, i64, i64, i64, Option<i64>);
 
-/// Where a tenant stands.
+/// A tenant's report: where the tenant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Grows with every change; the newest wins.
+    /// Grows with every change; the highest number wins.
     pub(super) number: i64,
-    /// Oldest stamp of those who wait.
+    /// Oldest stamp of the waiting users.
     pub(super) head: Option<i64>,
     /// Earliest expiry of a claim.
     pub(super) expiry: Option<i64>,
     pub(super) users: i64,
     pub(super) claimed: i64,
     pub(super) attempts: i64,
-    /// Oldest success of those whose last attempt failed.
+    /// Oldest success of the users whose last attempt failed.
     pub(super) failing: Option<i64>,
 }
 
@@ -97,8 +99,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads what the scripts pack: idle cycles, failures in a row, last attempt (0 never), last success (0 never, -1 the
-    /// last attempt).
+    /// Reads a record that the scripts packed: idle cycles, failures in a row, last attempt (0: never), last
+    /// success (0: never, -1: the last attempt).
     pub(super) fn unpack(bytes: &[u8]) -> Result<Self, Failure> {
         let (idle_cycles, failures, attempt, success): (u32, u32, i64, i64) =
             rmp_serde::from_slice(bytes).map_err(|error| unreadable("a user's record", &error))?;
@@ -114,19 +116,20 @@ impl Record {
     }
 }
 
-/// Returns a record up to the last attempt; the script adds the times, which are the server's.
+/// Returns the first half of a record. The script appends last attempt and last success, because their times
+/// are the server's.
 pub(super) fn pack_history(history: History) -> Vec<u8> {
-    // An array of four, as msgpack has it.
+    // The MessagePack head of an array of four.
     const FOUR: u8 = 0x94;
     let mut packed = vec![FOUR];
     for number in [history.idle_cycles, history.failures] {
-        // Cannot fail: a number into memory.
+        // Writing a number into memory cannot fail.
         packed.extend(rmp_serde::to_vec(&number).unwrap_or_else(|_| vec![0]));
     }
     packed
 }
 
-/// Returns the users of a batch, which the scripts pack with their stamps by turns.
+/// Returns the users of a batch, in which the scripts pack users and stamps alternately.
 pub(super) fn unpack_batch(bytes: &[u8]) -> Result<HashSet<&str>, Failure> {
     let batch: Vec<&str> =
         rmp_serde::from_slice(bytes).map_err(|error| unreadable("a batch of claims", &error))?;
@@ -134,14 +137,15 @@ pub(super) fn unpack_batch(bytes: &[u8]) -> Result<HashSet<&str>, Failure> {
 }
 
 pub(super) fn pack_failure(failure: &Failure) -> Vec<u8> {
-    // By name, so that an earlier build passes over a field it does not know.
-    // Cannot fail: a failure is text and numbers. Should it ever, the class and code are what matters.
+    // Fields have names, so an earlier build skips unknown ones. Writing text and numbers cannot fail; if it
+    // ever did, class and code are what matters.
     rmp_serde::to_vec_named(failure).unwrap_or_else(|_| {
         rmp_serde::to_vec_named(&Failure::new(failure.class, failure.code, "")).unwrap_or_else(|_| vec![0xc0])
     })
 }
 
-/// Returns a failure saved by another build may have a code this one does not know; it is shown as unknown and not in the way.
+/// Returns a stored failure. One that another build saved with a code unknown to this build is shown as
+/// unreadable and does no harm.
 pub(super) fn unpack_failure(bytes: &[u8]) -> Failure {
     rmp_serde::from_slice(bytes).unwrap_or_else(|error| {
         Failure::new(
@@ -152,7 +156,7 @@ pub(super) fn unpack_failure(bytes: &[u8]) -> Failure {
     })
 }
 
-/// Something in Redis is not what tasksync writes.
+/// Returns the failure for data in Redis that tasksync did not write.
 pub(super) fn unreadable(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(
         ErrorClass::Transient,

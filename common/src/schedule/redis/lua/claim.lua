@@ -1,5 +1,6 @@
--- ARGV: epoch, how long, users. KEYS[10], when all keys are on one server: the leader's lease.
--- Answers false for a stale epoch, otherwise the token and for each user the stamp, or false when not claimed.
+-- ARGV: epoch, lifetime, users. KEYS[10], if all keys are on one server: the leader's lease.
+-- Returns false for a stale epoch, otherwise the token and, for each user, the stamp, or false if it was not
+-- claimed.
 local LEASE = KEYS[OWN_KEYS + 1]
 local epoch = tonumber(ARGV[1])
 if LEASE and tonumber(redis.call('HGET', LEASE, 'epoch') or '0') ~= epoch then
@@ -9,7 +10,7 @@ if tonumber(redis.call('HGET', META, 'epoch') or '0') > epoch then
     return { false, report(false) }
 end
 local token = grown('token')
--- Without records of users their keys do not belong together: nobody is claimed until that is mended.
+-- Without the users' records the keys are inconsistent: no user is claimed until they are mended.
 local users = redis.call('EXISTS', STATUS) == 1 and rest(3) or {}
 local scores = ask('ZMSCORE', DUE, users)
 local stamps, taken, batch, seen = {}, {}, {}, {}

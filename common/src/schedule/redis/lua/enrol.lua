@@ -1,5 +1,6 @@
--- ARGV: how long users who were not in stay claimed (0: they wait at once), then per user: name, stamp, last success or '',
--- failures in a row, last failure or '', part of the digest of names. Answers how many were not in.
+-- ARGV: how long new users stay claimed (0: they wait at once), then per user: name, stamp, last success or
+-- '', failures in a row, last failure or '', contribution to the digest of names.
+-- Returns the number of new users.
 local FIELDS, BATCH = 6, 100
 local lasts = tonumber(ARGV[1])
 local users, fields = {}, {}
@@ -18,7 +19,7 @@ end
 if #new == 0 then
     return { 0, report(false) }
 end
--- Whose record is gone but not the place keeps the place.
+-- A user whose record is gone but whose place is not keeps the place.
 local scores, placed = ask('ZMSCORE', DUE, new), {}
 for place, user in ipairs(new) do
     placed[user] = scores[place]
@@ -45,7 +46,7 @@ end
 for _, user in ipairs(new) do
     local at = fields[user]
     if placed[user] then
-        -- Nothing but the record is missing.
+        -- Only the record is missing.
     elseif lasts > 0 then
         add(batch, user, ARGV[at + 2])
         if #batch == 2 * BATCH then

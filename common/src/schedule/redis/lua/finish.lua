@@ -1,8 +1,9 @@
--- ARGV: token, minimum time between syncs, how far ahead a user asked for goes, then per user: name, due after, the record up
--- to the last attempt, failure or '' for a success. Answers the places of those finished, and the intervals in seconds since
--- the attempts before of some of them.
+-- ARGV: token, minimum time between syncs, how far ahead a requested user goes, then per user: name, due
+-- after, first half of the record, failure or '' for a success.
+-- Returns the places of the finished users, and for some of them the intervals in seconds since their
+-- previous attempts.
 local FIELDS, SUCCEEDED = 4, cmsgpack.pack(-1)
--- Intervals kept, and those of one report: reading a record costs as much as everything else that is done for a user.
+-- Intervals kept in total, and per report: reading a record costs as much as all other work for a user.
 local SAMPLE, OF_ONE = 64, 8
 local users = {}
 for place = 4, #ARGV, FIELDS do
@@ -58,7 +59,7 @@ give_back(done, stamps, now - tonumber(ARGV[3]))
 call('HSET', STATUS, status)
 call('HSET', FAILURES, failures)
 call('ZADD', FAILING, failing)
--- Most succeed and have no failure to forget.
+-- Most users succeed and have no stored failure.
 if redis.call('EXISTS', FAILURES) == 1 then
     call('HDEL', FAILURES, well)
     call('ZREM', FAILING, well)

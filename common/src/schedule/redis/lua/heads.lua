@@ -1,4 +1,5 @@
--- KEYS: heads, tenants, mark. ARGV: most. Answers the mark's number or false, and tenant, stamp, claimed users by turns.
+-- KEYS: heads, tenants, mark. ARGV: limit. Returns the mark's number or false, and a list of tenant, stamp
+-- and number of claimed users.
 local heads = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
 local answer = {}
 for place = 1, #heads, 2 do

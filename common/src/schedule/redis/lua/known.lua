@@ -1,5 +1,5 @@
--- KEYS: tenants, heads, expiries. ARGV: tenants. Answers for each what the index of tenants says: number, users, claimed,
--- attempts, head, expiry; or false.
+-- KEYS: tenants, heads, expiries. ARGV: tenants.
+-- Returns for each the entry of the index (number, users, claimed, attempts, head, expiry) or false.
 local answers = {}
 for place, tenant in ipairs(ARGV) do
     local known = redis.call('HGET', KEYS[1], tenant)

@@ -1,4 +1,4 @@
--- KEYS: lease. ARGV: holder, how long. Answers the epoch, or false when somebody else leads.
+-- KEYS: lease. ARGV: holder, lifetime. Returns the epoch, or false if another process leads.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'until', 'epoch')

@@ -1,4 +1,4 @@
--- KEYS: lease. Answers the holder, or false when nobody leads.
+-- KEYS: lease. Returns the holder, or false if no process leads.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'until')

@@ -1,4 +1,4 @@
--- ARGV: user, by how much the stamp must be older than now. Answers 1 when the user is in.
+-- ARGV: user, by how much the stamp must be older than now. Returns 1 if the user is in the schedule.
 local user, ahead = ARGV[1], clock() - tonumber(ARGV[2])
 local stamp = redis.call('ZSCORE', DUE, user)
 if stamp then

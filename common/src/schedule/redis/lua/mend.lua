@@ -1,7 +1,7 @@
--- Brings a tenant's keys in step with each other after one of them was lost.
--- ARGV: how long a claim lasts, minimum time between syncs. Answers how many users were put right.
--- A user who neither waits nor is claimed may still be worked on under a claim that was lost. So such users are claimed anew,
--- under tokens that nobody holds, and are due when those claims end.
+-- Makes a tenant's keys consistent after one of them was lost.
+-- ARGV: lifetime of a claim, minimum time between syncs. Returns the number of repairs.
+-- A user who neither waits nor is claimed may still be worked on under a claim that was lost. Such users are
+-- claimed anew, under tokens that no worker holds, and are due when those claims end.
 local BATCH = 100
 local now = clock()
 local ends, stamp = whole(now + tonumber(ARGV[1])), now - tonumber(ARGV[2])
@@ -69,7 +69,7 @@ for user in pairs(known) do
 end
 claim()
 redis.call('HSET', META, 'token', whole(token))
--- Users may have come back; the leader counts the names anew.
+-- Users may have come back, so the digest is dropped and the leader recounts the names.
 redis.call('HDEL', META, 'names')
 redis.call('HINCRBY', META, 'membership', 1)
 return { mended, report(true) }

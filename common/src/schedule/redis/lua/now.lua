@@ -1,3 +1,3 @@
--- KEYS: any key of the server whose time it is.
+-- KEYS: any key of the server whose time is returned.
 local time = redis.call('TIME')
 return tonumber(time[1]) * 1000000 + tonumber(time[2])

@@ -1,7 +1,8 @@
--- Takes over where a tenant stands, unless something newer is known.
+-- Stores a tenant's report in the index, unless the index has a newer one.
 -- KEYS: heads, tenants, expiries, failing, totals, intervals, mark.
--- ARGV: tenant, number, head, expiry, users, claimed, attempts, failing ('' for none), 1 for a claim, intervals.
--- Answers the mark's number, grown by a claim.
+-- ARGV: tenant, number, head, expiry, users, claimed, attempts, failing ('' for none), 1 for a claim,
+-- intervals.
+-- Returns the mark's number, which a claim increments, or false.
 local HEADS, TENANTS, EXPIRIES, FAILING, TOTALS, INTERVALS, MARK = unpack(KEYS)
 local SAMPLE = 1024
 local tenant, number, users = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])

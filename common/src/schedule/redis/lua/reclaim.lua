@@ -1,4 +1,5 @@
--- ARGV: most users, how far ahead a user asked for goes. Gives back whose claims expired; answers their names.
+-- ARGV: limit of users, how far ahead a requested user goes. Releases the users whose claims expired; returns
+-- their names.
 local now, most = clock(), tonumber(ARGV[1])
 local users, stamps = {}, {}
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', whole(now), 'LIMIT', 0, most)) do

@@ -1,4 +1,4 @@
--- ARGV: token, how far ahead a user asked for goes, users. Answers the places of those given back.
+-- ARGV: token, how far ahead a requested user goes, users. Returns the places of the released users.
 local users = rest(3)
 local places, stamps = take(ARGV[1], users)
 local back, released = {}, {}

@@ -1,5 +1,6 @@
--- ARGV: token, how long, users. Answers how many users the tenant has, the batch under this token (users and stamps by
--- turns, packed; false when nothing is left of it), and for each of those named the record, or false.
+-- ARGV: token, lifetime, users.
+-- Returns the tenant's number of users, the batch under this token (users and stamps alternately, packed;
+-- false if it is gone), and for each named user the record, or false.
 local token, users = ARGV[1], rest(3)
 local batch = redis.call('HGET', BATCHES, token)
 if batch then

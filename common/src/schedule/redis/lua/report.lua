@@ -1,5 +1,7 @@
--- ARGV: 1 to give the tenant a new change number. Answers 1 when the tenant's keys agree with each other, otherwise 0, where
--- the tenant stands, and the digest of its users' names, if there is one. They agree when every user waits or is claimed, and every claim ends some time.
+-- ARGV: 1 to give the tenant a new change number.
+-- Returns 1 if the tenant's keys are consistent, otherwise 0; the report; and the digest of its users' names,
+-- if there is one.
+-- The keys are consistent if every user waits or is claimed, and every claim has an expiry.
 local held, endless = 0, false
 local all = redis.call('HGETALL', BATCHES)
 for token = 1, #all, 2 do

@@ -1,4 +1,4 @@
--- KEYS: a hash. ARGV: cursor, about how many. Answers the next cursor ('0' at the end) and names.
+-- KEYS: a hash. ARGV: cursor, approximate limit. Returns the next cursor ('0' at the end) and names.
 local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', tonumber(ARGV[2]))
 local names = {}
 for place = 1, #page[2], 2 do

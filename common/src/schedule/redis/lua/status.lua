@@ -1,4 +1,4 @@
--- ARGV: user. Answers false, or: stamp, 1 when claimed, record, failure or false.
+-- ARGV: user. Returns false, or: stamp, 1 if claimed (otherwise 0), record, failure or false.
 local user = ARGV[1]
 local packed = redis.call('HGET', STATUS, user)
 if not packed then

@@ -1,30 +1,32 @@
--- What every script on one tenant's keys shares. All of them are in one slot; ARGV is each script's own.
+-- Functions shared by all scripts on one tenant's keys, which are in one slot. ARGV differs between the
+-- scripts.
 local DUE, CLAIMED, BATCHES, STATUS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local META, FAILURES, FAILING, INTERVALS, ASKED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local OWN_KEYS = 9
 
--- unpack fails near 8,000 values.
+-- unpack fails at about 8,000 values.
 local CHUNK = 1000
 
--- Microseconds of this server's clock.
+-- Returns the time of this server's clock in microseconds.
 local function clock()
     local time = redis.call('TIME')
     return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
--- A whole number as text. Redis writes a number given to a command as a fraction of 17 digits, which takes three times as long.
+-- Returns a whole number as text. Redis would format a number argument as a fraction of 17 digits, which
+-- takes three times as long.
 local function whole(number)
     return string.format('%d', number)
 end
 
--- Calls a command with a list of any length, a part at a time.
+-- Calls a command with a list of any length, in parts.
 local function call(name, key, list)
     for first = 1, #list, CHUNK do
         redis.call(name, key, unpack(list, first, math.min(first + CHUNK - 1, #list)))
     end
 end
 
--- As above for commands that answer with one value per name.
+-- The same for commands that answer with one value per name; returns the values.
 local function ask(name, key, names)
     local answers = {}
     for first = 1, #names, CHUNK do
@@ -37,7 +39,7 @@ local function ask(name, key, names)
     return answers
 end
 
--- The values of ARGV from `first` on.
+-- Returns the values of ARGV from `first` on.
 local function rest(first)
     local list = {}
     for place = first, #ARGV do
@@ -46,7 +48,8 @@ local function rest(first)
     return list
 end
 
--- Numbers grow for ever, also when everything was lost: the time is ahead of every number given before.
+-- Returns the next value of a number that never repeats, even if all data were lost: the time exceeds every
+-- number given before.
 local function grown(field)
     return math.max(tonumber(redis.call('HGET', META, field) or '0') + 1, clock())
 end
@@ -56,8 +59,8 @@ local function first_score(key)
     return first[2] and tonumber(first[2]) or false
 end
 
--- Adds to the digest of the names of the tenant's users, which the leader compares with the registry's. `membership` grows with
--- every change, so that a recount notices changes made meanwhile.
+-- Adds to the digest of the tenant's names, which the leader compares with that of the registry. `membership`
+-- grows with every change, so that a recount notices concurrent changes.
 local NAMES_MODULUS = 281474976710656
 local function add_to_names(part)
     redis.call('HINCRBY', META, 'membership', 1)
@@ -72,10 +75,11 @@ local function forget()
     redis.call('UNLINK', unpack(KEYS, 1, OWN_KEYS))
 end
 
--- Returns where the tenant stands, for the index of tenants: change number, oldest stamp, earliest expiry, users, claimed
--- users, attempts, oldest success of those whose last attempt failed. A tenant without users leaves no key behind. The
--- number is 0 when nothing can be said: no user was found and nothing was changed, or the records of users are gone while
--- users still wait or are claimed. The index must not take a loss for a withdrawal.
+-- Returns the tenant's report for the index of tenants: change number, oldest stamp, earliest expiry, users,
+-- claimed users, attempts, oldest success of the users whose last attempt failed. A tenant without users
+-- leaves no key behind. The number is 0 if nothing is known: no user was found and nothing was changed, or
+-- the users' records are gone while users still wait or are claimed. The index must not take a loss for a
+-- withdrawal.
 local function report(changed)
     local users = redis.call('HLEN', STATUS)
     if users == 0 then
@@ -98,8 +102,9 @@ local function report(changed)
     return { number, first_score(DUE), first_score(CLAIMED), users, claimed, attempts, first_score(FAILING) }
 end
 
--- Time of the last success in a user's record, 0 for never. A record is idle cycles, failures in a row, last attempt (0 for
--- never), last success (-1: the last attempt was one); Rust writes and reads it, too.
+-- Returns the time of the last success in a user's record; 0 for never. A record is idle cycles, failures in
+-- a row, last attempt (0: never), last success (-1: the last attempt). The Rust code reads and writes it,
+-- too.
 local function success_of(packed)
     if not packed then
         return 0
@@ -108,7 +113,7 @@ local function success_of(packed)
     return fields[4] == -1 and fields[3] or fields[4]
 end
 
--- What is claimed under one token: users and the stamps they go back to, by turns.
+-- Returns the batch under a token: users and the stamps to which they are released, alternately.
 local function batch_of(token)
     local packed = redis.call('HGET', BATCHES, token)
     return packed and cmsgpack.unpack(packed) or {}
@@ -127,7 +132,7 @@ local function each(batch)
     return after, batch, -1
 end
 
--- Puts a user at the end of a batch.
+-- Appends a user to a batch.
 local function add(batch, user, stamp)
     batch[#batch + 1] = user
     batch[#batch + 1] = stamp
@@ -143,7 +148,8 @@ local function keep(token, batch)
     end
 end
 
--- Ends the claims of those of the users who are held under the token. Answers their places and the stamps they go back to.
+-- Ends the claims of those of the users who are held under the token. Returns their places and the stamps to
+-- which they are released.
 local function take(token, users)
     local batch = batch_of(token)
     local stamps = {}
@@ -171,7 +177,8 @@ local function take(token, users)
     return places, back
 end
 
--- The token, batch and place in it of a claimed user. Looks at all batches: for single users, not for all of a job.
+-- Returns the token, the batch and the place in it of a claimed user. It reads all batches, so it is for
+-- single users, not for those of a job.
 local function claim_of(user)
     local all = redis.call('HGETALL', BATCHES)
     for token = 1, #all, 2 do
@@ -184,7 +191,8 @@ local function claim_of(user)
     end
 end
 
--- Puts users whose claims ended back into the order; those somebody asked for meanwhile not after `ahead`.
+-- Puts users whose claims ended back into the order. Users who were requested meanwhile get a stamp not after
+-- `ahead`.
 local function give_back(users, stamps, ahead)
     local asked = redis.call('EXISTS', ASKED) == 1 and ask('SMISMEMBER', ASKED, users)
     if asked then

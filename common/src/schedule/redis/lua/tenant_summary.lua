@@ -1,6 +1,8 @@
--- ARGV: minimum time between syncs. Answers: now, users due, oldest success of a sample, intervals; and where the tenant
--- stands. The sample is the users that waited longest, those claimed longest, and the one that fails longest: a user
--- whose last attempt succeeded has a stamp at most some minutes after it, so the oldest success is among them or close.
+-- ARGV: minimum time between syncs. Returns now, users due, oldest success of a sample, intervals; and the
+-- report.
+-- The sample consists of the users that waited longest, those claimed longest, and the one that fails
+-- longest. A user whose last attempt succeeded has a stamp at most some minutes after it, so the oldest
+-- success is in the sample or close to one in it.
 local SAMPLE = 32
 local now = clock()
 local sample = redis.call('ZRANGE', DUE, 0, SAMPLE - 1)

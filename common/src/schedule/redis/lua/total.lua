@@ -1,5 +1,5 @@
--- Makes the sums over all tenants anew, if they are not what they should be. KEYS: tenants, totals. ARGV: users of all tenants, as
--- a walk over them found. Answers 1 when it did.
+-- Computes the sums over all tenants anew if they are wrong. KEYS: tenants, totals. ARGV: number of users of
+-- all tenants, as counted by a walk over them. Returns 1 if it computed them.
 local TENANTS, TOTALS = unpack(KEYS)
 if tonumber(redis.call('HGET', TOTALS, 'users') or '0') == tonumber(ARGV[1]) then
     return 0

@@ -1,5 +1,6 @@
--- KEYS: heads, tenants, failing, totals, intervals. Answers: now, tenants, users, claimed, attempts, oldest head, oldest
--- success of those whose last attempt failed, intervals.
+-- KEYS: heads, tenants, failing, totals, intervals.
+-- Returns now, tenants, users, claimed, attempts, oldest head, oldest success of users whose last attempt
+-- failed, intervals.
 local time = redis.call('TIME')
 local function first(key)
     local found = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')

@@ -1,4 +1,4 @@
--- ARGV: user, part of the digest of names. Answers 1 when the user was in.
+-- ARGV: user, contribution to the digest of names. Returns 1 if the user was in the schedule.
 local user = ARGV[1]
 if redis.call('HDEL', STATUS, user) == 0 then
     return { 0, report(false) }

@@ -1,4 +1,4 @@
--- Answers how many users were in.
+-- Returns the number of users that were withdrawn.
 local users = redis.call('HLEN', STATUS)
 if users == 0 then
     return { 0, report(false) }

@@ -1,4 +1,4 @@
-//! Servers that lose what they held.
+//! Servers that lose data.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn an_emptied_server_is_noticed_and_its_numbers_are_not_used_again() {
     assert!(!second.shows_loss(Some(&first.after)) && second.after.number > first.after.number);
 
     flush(schedule).await;
-    // Nobody is chosen before somebody looked into it; what a worker reports changes nothing.
+    // No user is chosen before the leader has checked the loss; reports of workers change nothing.
     let failure = schedule.heads(9).await.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
@@ -41,7 +41,7 @@ async fn an_emptied_server_is_noticed_and_its_numbers_are_not_used_again() {
     assert!(third.went_back && third.shows_loss(Some(&second.after)));
     assert_ne!(third.after.id, second.after.id);
     assert!(schedule.heads(9).await.unwrap().is_empty());
-    // Another process, which knows only what the registry remembers.
+    // Another process knows only the mark that the registry remembers.
     let fourth = bench.other().mark().await.unwrap().unwrap();
     assert!(fourth.shows_loss(Some(&second.after)) && !fourth.shows_loss(Some(&third.after)));
 
@@ -62,7 +62,7 @@ async fn a_server_set_back_is_noticed_before_anybody_is_chosen() {
     let epoch = leader(schedule).await;
     let remembered = schedule.mark().await.unwrap().unwrap().after;
     claim(schedule, epoch, "a", &[user_id("u0")], LONG).await;
-    // As a replica has it that did not get the claim.
+    // The mark as a replica has it that did not receive the claim.
     let mut command = redis::cmd("HSET");
     command
         .arg(schedule.keys.index(&["mark"]))
@@ -136,7 +136,7 @@ const NAMES_OF_THE_INDEX: [&str; 8] = [
     "probe",
 ];
 
-/// Ten users of `a`, four of them claimed in two batches, and one of `b`.
+/// Enrols ten users of `a`, claims four of them in two batches, and enrols one user of `b`.
 async fn some_claimed(schedule: &RedisSchedule) -> (Token, Token) {
     enrol(schedule, "a", 0..10).await;
     enrol(schedule, "b", 0..1).await;
@@ -157,7 +157,8 @@ async fn delete(schedule: &RedisSchedule, key: &str) {
         .unwrap();
 }
 
-/// What the leader does in turn: the order is compared with itself, and with the registry, which knows ten and one.
+/// Does what the leader does in turn: checks the schedule for consistency and compares it with the registry,
+/// which knows ten users of `a` and one of `b`.
 async fn look(schedule: &RedisSchedule, lasts: Duration) {
     schedule.inspect(1_000, lasts).await.unwrap();
     let expected = [(tenant_id("a"), 10), (tenant_id("b"), 1)];
@@ -190,7 +191,7 @@ async fn waiting(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
     users
 }
 
-/// Nobody is forgotten, and whose claim was lost is not due before it would have ended.
+/// No user is lost, and a user whose claim was lost is not due before the claim would have ended.
 #[tokio::test]
 async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early() {
     let Some(bench) = bench_at(SINGLE).await else {
@@ -218,7 +219,7 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
             "{key}"
         );
         assert_eq!(waiting(&schedule, "b").await, ["u0"], "{key}");
-        // Another look sees what the first one put back.
+        // Another check sees what the first one restored.
         look(&leader_process, LONG).await;
         assert_eq!(schedule.summary(None).await.unwrap().users, 11, "{key}");
         let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
@@ -227,7 +228,7 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
             (Vec::new(), Vec::new()),
             "{key}"
         );
-        // Every claim ends: the claims are made to end now.
+        // Every claim ends: all claims are made to expire now.
         let mut command = redis::cmd("ZRANGE");
         command.arg(format!("{prefix}:{{a}}:claimed")).arg(0).arg(-1);
         let tokens: Vec<String> = schedule
@@ -254,7 +255,7 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
     bench.end().await;
 }
 
-/// The digest of names follows every change, and is made anew from the names where it is missing.
+/// The digest of names follows every change, and is computed anew from the names if it is missing.
 #[tokio::test]
 async fn the_digest_of_names_is_that_of_those_who_are_in() {
     let Some(bench) = bench_at(SINGLE).await else {
@@ -280,13 +281,13 @@ async fn the_digest_of_names_is_that_of_those_who_are_in() {
     assert!(schedule.withdraw(&key("a", "u1")).await.unwrap());
     assert!(!schedule.withdraw(&key("a", "u9")).await.unwrap());
     assert_eq!(names().await, of(&[0, 2, 3, 4, 5]));
-    // After a loss the digest is unknown until it is made anew.
+    // After a loss the digest is unknown until it is computed anew.
     delete(schedule, &schedule.keys.status(&a)).await;
     schedule.inspect(1_000, LONG).await.unwrap();
     assert_eq!(names().await, None);
     schedule.recount_names(&a).await.unwrap();
     assert_eq!(names().await, of(&[0, 2, 3, 4, 5]));
-    // A tenant that left leaves nothing behind, not even a digest.
+    // A withdrawn tenant leaves no key behind, not even a digest.
     schedule.withdraw_tenant(&a).await.unwrap();
     schedule.recount_names(&a).await.unwrap();
     assert_eq!(names().await, None);
@@ -295,7 +296,7 @@ async fn the_digest_of_names_is_that_of_those_who_are_in() {
     bench.end().await;
 }
 
-/// Losses one after the other, each of a key drawn at random, between claims and endings.
+/// Loses one key after the other, each drawn at random, between claims and their ends.
 #[tokio::test]
 async fn a_thousand_lost_keys_leave_nobody_behind() {
     let Some(bench) = bench_at(SINGLE).await else {
@@ -327,7 +328,7 @@ async fn a_thousand_lost_keys_leave_nobody_behind() {
             [],
             "round {round}: {key}"
         );
-        // Somebody is at work while the next key is lost.
+        // A user is being worked on while the next key is lost.
         let epoch = schedule.lead("leader", LONG).await.unwrap().unwrap();
         let user = user_id(&format!("u{}", draw(10)));
         let claimed = schedule
@@ -359,7 +360,7 @@ async fn a_thousand_lost_keys_leave_nobody_behind() {
     bench.end().await;
 }
 
-/// A replica answers reads as ever.
+/// A replica still answers reads.
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_not_writable_and_is_again_when_it_leads() {
     let Some(server) = PrivateRedis::start(&[]) else {
