@@ -1,7 +1,8 @@
 //! `$batch`: writing the multipart request and reading the multipart answer. Pure.
 //!
-//! Reads by GET are direct parts; a read that needs POST (`getitems`) is wrapped in a change set of its own, because
-//! the product accepts POST only there. The answer's parts come in the order asked for, flat or nested.
+//! Reads by GET are direct parts. A read that needs POST (`getitems`) is wrapped in a change set of its own,
+//! because SharePoint accepts POST only there. The answer's parts come in the order of the requests, flat or
+//! nested.
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,7 @@ pub(super) struct Part {
     pub(super) url: String,
     /// `Accept`.
     pub(super) accept: &'static str,
-    /// Body and its content type, for POST.
+    /// The body and its content type, for POST.
     pub(super) body: Option<(String, &'static str)>,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct PartAnswer {
 }
 
 impl PartAnswer {
-    /// A header by its lower-case name.
+    /// Returns a header by its lower-case name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -41,12 +42,12 @@ impl PartAnswer {
     }
 }
 
-/// How deep change sets may be nested in an answer.
+/// The nesting of change sets that is accepted in an answer.
 const DEPTH: usize = 3;
-/// Most parts read of one answer.
+/// The number of parts that are accepted in one answer.
 const PARTS: usize = 1_000;
 
-/// The body of a batch request; its content type is `multipart/mixed; boundary="{boundary}"`.
+/// Returns the body of a batch request. Its content type is `multipart/mixed; boundary="{boundary}"`.
 pub(super) fn write(boundary: &str, parts: &[Part]) -> String {
     let mut out = String::new();
     for (index, part) in parts.iter().enumerate() {
@@ -88,10 +89,10 @@ fn request(out: &mut String, part: &Part) {
     }
 }
 
-/// The answers inside a batch answer, in their order.
+/// Returns the answers inside a batch answer, in their order.
 ///
 /// # Errors
-/// Says what is wrong, in words.
+/// A text that says what is wrong.
 pub(super) fn parse(content_type: &str, body: &Bytes) -> Result<Vec<PartAnswer>, String> {
     let mut answers = Vec::new();
     collect(content_type, body, body, DEPTH, &mut answers)?;
@@ -131,7 +132,7 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// The boundary a content type names, quoted or not.
+/// Returns the boundary that a content type names, quoted or not.
 fn boundary_of(content_type: &str) -> Option<String> {
     let at = content_type.to_ascii_lowercase().find("boundary=")?;
     let rest = content_type.get(at + "boundary=".len()..)?.trim_start();
@@ -142,7 +143,7 @@ fn boundary_of(content_type: &str) -> Option<String> {
     (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
 }
 
-/// The parts between the boundary lines. A missing closing boundary means that the answer was cut.
+/// Returns the parts between the boundary lines. A missing closing boundary means that the answer was cut.
 fn split<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<&'a [u8]>, String> {
     let marker = format!("--{boundary}");
     let marker = marker.as_bytes();

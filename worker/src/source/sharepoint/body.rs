@@ -1,13 +1,13 @@
-//! Task descriptions as SharePoint holds them: HTML in a wrapper of its own, or plain text.
+//! Task descriptions as SharePoint stores them: HTML in a wrapper of its own, or plain text.
 
 use tasksync_common::model::{Body, BodyKind, normal_text};
 
 use crate::sanitise;
 
-/// Longest description read, in bytes; the rest is cut at a character.
+/// Bytes of a description that are read; the rest is cut off at a character boundary.
 const LONGEST: usize = 1024 * 1024;
 
-/// The description in a column of rich or plain text.
+/// Returns the description in a column of rich or plain text.
 pub(super) fn from_column(content: &str, rich: bool) -> Option<Body> {
     if rich {
         from_html(content)
@@ -16,7 +16,8 @@ pub(super) fn from_column(content: &str, rich: bool) -> Option<Body> {
     }
 }
 
-/// The description in a rich text column: without SharePoint's wrapper and cleaned. Nothing visible is no description.
+/// Returns the description in a rich text column, cleaned and without SharePoint's wrapper. Returns `None` if
+/// nothing in it is visible.
 fn from_html(html: &str) -> Option<Body> {
     let cleaned = sanitise::clean_html(unwrap(&normal_text(cut(html, LONGEST))).trim());
     let cleaned = cleaned.trim();
@@ -29,7 +30,7 @@ fn from_html(html: &str) -> Option<Body> {
     })
 }
 
-/// The description in a plain text column.
+/// Returns the description in a plain text column.
 fn from_text(text: &str) -> Option<Body> {
     let text = normal_text(cut(text, LONGEST));
     let text = text.trim();
@@ -39,7 +40,7 @@ fn from_text(text: &str) -> Option<Body> {
     })
 }
 
-/// What is written into a column: HTML into rich text, text into plain text, whatever the description is.
+/// Returns the description in the column's form: HTML for rich text, text for plain text.
 pub(super) fn to_column(body: &Body, rich: bool) -> String {
     match (body.kind, rich) {
         (BodyKind::Html, true) | (BodyKind::Text, false) => body.content.clone(),
@@ -61,7 +62,7 @@ pub(super) fn to_column(body: &Body, rich: bool) -> String {
     }
 }
 
-/// Text cut to `limit` bytes at a character.
+/// Returns the text cut to `limit` bytes at a character boundary.
 fn cut(text: &str, limit: usize) -> &str {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
@@ -70,7 +71,7 @@ fn cut(text: &str, limit: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Takes `<div class="ExternalClass…">…</div>` off, as often as SharePoint put it on, if it encloses everything.
+/// Removes `<div class="ExternalClass…">…</div>`, as often as SharePoint added it, if it encloses everything.
 fn unwrap(html: &str) -> &str {
     let mut inner = html.trim();
     for _ in 0..8 {
@@ -94,7 +95,8 @@ fn unwrap_once(html: &str) -> Option<&str> {
         .trim_end()
         .strip_suffix("</div>")
         .or_else(|| rest.trim_end().strip_suffix("</DIV>"))?;
-    // The last end tag belongs to this div only if the content is balanced and never closes more than it opened.
+    // The last end tag belongs to this div only if the content is balanced and never closes more divs than it
+    // opened.
     let lower = content.to_ascii_lowercase();
     let mut depth = 0_i32;
     let mut at = 0;

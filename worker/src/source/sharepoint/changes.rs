@@ -1,4 +1,4 @@
-//! What a person's tasks are: changes since a cursor, everything, or single tasks.
+//! Reading a person's tasks: what changed since a cursor, everything, or single tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,30 +20,30 @@ use super::unread::Trouble;
 use super::{SharePointSource, Site};
 use crate::source::{Location, Person, Presence, SourceChanges, UnreadLocation};
 
-/// Sites read at once for one user.
+/// Sites read at the same time for one user.
 const SITES_AT_ONCE: usize = 4;
 
-/// What was read of one site for a person.
+/// What was read from one site for a person.
 #[derive(Default)]
 pub(super) struct SiteReading {
     /// Tasks, each once.
     pub(super) tasks: BTreeMap<SourceKey, Presence>,
-    /// Their locations, and those that were renamed.
+    /// The tasks' locations, and locations that were renamed.
     pub(super) locations: BTreeMap<LocationKey, Location>,
-    /// Lists that could not be read: the cursor does not cover them.
+    /// Lists that could not be read; the cursor does not cover them.
     pub(super) unread: BTreeMap<Uuid, Failure>,
-    /// Where the next reading goes on; empty for a site that was never read.
+    /// The token from which the next reading continues; empty for a site that was never read.
     pub(super) token: String,
     pub(super) birth: Timestamp,
-    /// The site knows the person, or was not asked.
+    /// Whether the site knows the person, or was not asked.
     pub(super) known: bool,
 }
 
-/// Items as they were read, with their lists.
+/// Items that were read, with their lists.
 pub(super) type Seen = BTreeMap<SourceKey, (Arc<TaskList>, Read)>;
 
 impl SharePointSource {
-    /// Reads the feeds of all sites forward; fails only if none can be read.
+    /// Reads the feeds of all sites forward. Fails only if no feed can be read.
     pub(super) async fn refresh_feeds(&self, cursors: &[&str]) -> Result<(), Failure> {
         let cursors: Vec<Cursor> = cursors
             .iter()
@@ -102,8 +102,9 @@ impl SharePointSource {
         Ok(self.collect(readings, false))
     }
 
-    /// Returns an empty answer with a cursor that everybody with this one can go on from, if no feed has anything since; `None`
-    /// where a feed has something or cannot be read, or where lists have to be looked at whatever the feeds say.
+    /// Returns an empty answer with a cursor for all users who have this one, if no feed reports anything
+    /// since. Returns `None` if a feed reports something or cannot be read, or if the cursor names lists that
+    /// must be read in any case.
     pub(super) async fn no_changes_since(&self, cursor: &str) -> Option<SourceChanges> {
         let cursor = Cursor::parse(cursor).ok()?;
         self.check_cursor(&cursor).ok()?;
@@ -153,12 +154,12 @@ impl SharePointSource {
         })
     }
 
-    /// Lets one site that cannot be read stop nobody, while another can: it keeps its place in the cursor, and its known
-    /// lists are unread.
+    /// Handles sites that could not be read, so that they do not stop the others: such a site keeps its token
+    /// in the cursor, and its known lists are unread.
     ///
     /// # Errors
-    /// The first failure, when no site could be read, or when it is not about one site: a pause, or a cursor that cannot
-    /// be used any more.
+    /// The first failure, if no site could be read, or if it does not concern one site only: a pause, or a
+    /// cursor that is no longer valid.
     fn keep_unread_sites(
         &self,
         readings: Vec<Result<SiteReading, Failure>>,
@@ -212,7 +213,8 @@ impl SharePointSource {
             .collect()
     }
 
-    /// Returns the failure with the name of the list, where a walk over the lists found it: people know it by that.
+    /// Returns the failure with the name of the list, if a walk over the lists found it: people know it by
+    /// that name.
     fn naming_list(&self, list: Uuid, failure: Failure) -> Failure {
         let named = self.sites.iter().find_map(|site| {
             let found = site.catalogue.last()?;
@@ -259,14 +261,16 @@ impl SharePointSource {
         }
     }
 
-    /// Every task of the person in a site. `linked` tasks that the listing leaves out are asked for by their ids.
+    /// Returns every task of the person in a site. With `linked`, tasks that the listing leaves out are
+    /// looked up by their ids.
     pub(super) async fn site_listing(
         &self,
         site: &Site,
         person: &Person,
         linked: Option<&BTreeSet<SourceKey>>,
     ) -> Result<SiteReading, Failure> {
-        // The position comes first: a change made while the lists are read is reported again, never left out.
+        // Read the token first: a change made while the lists are read is then reported again, and never left
+        // out.
         let (token, birth) = site.feed.position(&self.client).await?;
         let mut reading = SiteReading {
             token,
@@ -296,8 +300,8 @@ impl SharePointSource {
         Ok(reading)
     }
 
-    /// Lists a person's items in these lists. A list that cannot be read is unread, unless that seems to be the whole
-    /// site's fault.
+    /// Lists a person's items in these lists. A list that cannot be read is unread, unless the failure may be
+    /// the whole site's and no list could be read.
     pub(super) async fn list_into(
         &self,
         site: &Site,
@@ -331,7 +335,7 @@ impl SharePointSource {
                 Listing::Missing => {
                     site.catalogue.doubt(self.client.now());
                     match self.missing(list.id).await? {
-                        // Its tasks are asked for by key.
+                        // The list's tasks are looked up by key.
                         Missing::Gone => {}
                         Missing::Unread(failure) => {
                             reading.unread.insert(list.id, failure);
@@ -351,25 +355,25 @@ impl SharePointSource {
         Ok(())
     }
 
-    /// The person in a site.
+    /// Returns the person in a site.
     pub(super) async fn user(&self, site: &Site, person: &Person) -> Result<Option<Arc<SiteUser>>, Failure> {
         site.people
             .user(&self.client, site, person, &self.settings, false)
             .await
     }
 
-    /// The task lists of a site.
+    /// Returns the task lists of a site.
     pub(super) async fn lists(&self, site: &Site) -> Result<Arc<Found>, Failure> {
         site.catalogue.current(&self.client, site, &self.settings).await
     }
 }
 
-/// The list a key is of; `None` for a key that is none of SharePoint's.
+/// Returns the list of a key; `None` for a key that is not SharePoint's.
 pub(super) fn list_of(key: &SourceKey) -> Option<Uuid> {
     Uuid::parse_str(key.location().sharepoint_list_id()?).ok()
 }
 
-/// No site knows the person.
+/// Returns the failure of a person whom no site knows.
 pub(super) fn unknown(person: &Person) -> Failure {
     Failure::new(
         ErrorClass::Refused,

@@ -1,4 +1,5 @@
-//! Questions of the doctor: does each site answer, what may the account do, does the source know a person.
+//! The doctor's questions: whether each site answers, what the account may do, and whether the source knows a
+//! person.
 
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
@@ -10,7 +11,7 @@ use super::wire::Ask;
 use super::{SharePointSource, Site, changes};
 use crate::source::Person;
 
-/// Sites checked at once.
+/// Sites checked at the same time.
 const SITES_AT_ONCE: usize = 4;
 
 impl SharePointSource {

@@ -1,22 +1,23 @@
-//! Choice columns whose words depend on the site's language: which choice means which status or priority. Pure.
+//! Choice columns, whose texts depend on the site's language: which choice means which status or priority.
+//! Pure.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use tasksync_common::model::{Importance, Percent, Status};
 
-/// What a column's `SchemaXml` says beyond the other properties.
+/// The parts of a column's `SchemaXml` that its other properties lack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Schema {
     /// Attributes of the root element.
     pub(super) attributes: Vec<(String, String)>,
     /// `<CHOICE>` texts in their order.
     pub(super) choices: Vec<String>,
-    /// `<MAPPING Value="n">` texts: the language-independent number of a choice.
+    /// The texts of `<MAPPING Value="n">`, each with the choice's language-independent number.
     pub(super) mappings: Vec<(i64, String)>,
 }
 
 impl Schema {
-    /// Reads a column's XML as far as it is well-formed; a damaged rest is left out.
+    /// Reads a column's XML as far as it is well-formed; what follows is ignored.
     pub(super) fn read(xml: &str) -> Self {
         let mut schema = Self::default();
         if xml.len() > 256 * 1024 {
@@ -24,7 +25,7 @@ impl Schema {
         }
         let mut reader = Reader::from_str(xml);
         let mut first = true;
-        // The element whose text is being gathered, with its number when it is a mapping.
+        // The element whose text is being read, with its number if it is a mapping.
         let mut open: Option<(Option<i64>, String)> = None;
         loop {
             match reader.read_event() {
@@ -90,7 +91,7 @@ impl Schema {
         }
     }
 
-    /// An attribute of the root element.
+    /// Returns an attribute of the root element.
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
             .iter()
@@ -98,7 +99,7 @@ impl Schema {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether an attribute says `TRUE`.
+    /// Returns whether an attribute is `TRUE`.
     pub(super) fn says(&self, name: &str) -> bool {
         self.attribute(name)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -121,12 +122,13 @@ const STATUS_ENGLISH: [&str; 5] = [
     "Waiting on someone else",
 ];
 
-/// The choice for each status, in the product's order; `None` where the list has none.
+/// The choice for each status, in SharePoint's order; `None` for a status that the list lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StatusChoices([Option<String>; 5]);
 
 impl StatusChoices {
-    /// By the schema's mappings; else by the English words; else, when there are exactly five choices, by order.
+    /// Assigns choices by the schema's mappings; otherwise by the English words; otherwise, if there are
+    /// exactly five choices, by order.
     pub(super) fn new(choices: &[String], mappings: &[(i64, String)]) -> Self {
         let mut found: [Option<String>; 5] = std::array::from_fn(|index| {
             mappings
@@ -151,7 +153,7 @@ impl StatusChoices {
         Self(found)
     }
 
-    /// The status a text stands for; `None` for a choice that is the list's own.
+    /// Returns the status of a text; `None` for a choice of the list's own.
     pub(super) fn read(&self, text: &str) -> Option<Status> {
         let text = text.trim();
         let at = self.0.iter().position(|choice| {
@@ -162,7 +164,7 @@ impl StatusChoices {
         STATUS_ORDER.get(at).copied()
     }
 
-    /// The choice to write; a status the list lacks becomes the nearest one it has.
+    /// Returns the choice to write. A status that the list lacks becomes the nearest one it has.
     pub(super) fn write(&self, status: Status, percent: Percent) -> Option<&str> {
         let choice = |wanted: Status| {
             let at = STATUS_ORDER.iter().position(|status| *status == wanted)?;
@@ -179,7 +181,7 @@ impl StatusChoices {
         }
     }
 
-    /// Whether any status is known.
+    /// Returns whether the list has a choice for any status.
     pub(super) fn is_known(&self) -> bool {
         self.0.iter().any(Option::is_some)
     }
@@ -192,8 +194,8 @@ const IMPORTANCE_ORDER: [Importance; 3] = [Importance::High, Importance::Normal,
 pub(super) struct PriorityChoices([String; 3]);
 
 impl PriorityChoices {
-    /// By the numbers in the choices, `(1) …`, `(2) …`, `(3) …`, whatever the language; else by order when there are
-    /// exactly three; `None` when neither fits.
+    /// Assigns choices by their numbers, `(1) …`, `(2) …`, `(3) …`, in any language; otherwise, if there are
+    /// exactly three, by order. Returns `None` if neither applies.
     pub(super) fn new(choices: &[String]) -> Option<Self> {
         let numbered = |number: usize| {
             let mark = format!("({number})");
@@ -211,7 +213,7 @@ impl PriorityChoices {
         }
     }
 
-    /// The importance a text stands for; an unknown choice is normal.
+    /// Returns the importance of a text; an unknown choice is normal.
     pub(super) fn read(&self, text: &str) -> Importance {
         self.0
             .iter()
@@ -220,7 +222,7 @@ impl PriorityChoices {
             .unwrap_or_default()
     }
 
-    /// The choice to write.
+    /// Returns the choice to write.
     pub(super) fn write(&self, importance: Importance) -> &str {
         let [high, normal, low] = &self.0;
         match importance {

@@ -1,5 +1,5 @@
-//! Requests to one tenant's SharePoint: form digests, the two forms of JSON, and what answers mean. The session does the
-//! rest.
+//! Requests to one tenant's SharePoint: form digests, the two forms of JSON, and the meaning of answers. The
+//! session handles the rest.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,23 +26,23 @@ use crate::http::{Answer, Method};
 use crate::session::{Finding, Judge, Judgement, Limits, Request, Session, Shared};
 use crate::throttle::Servers;
 
-/// A digest is renewed this long before it runs out.
+/// Time before its expiry at which a form digest is renewed.
 const DIGEST_MARGIN: Duration = Duration::from_secs(120);
 
 type DigestCell = Arc<tokio::sync::Mutex<Option<(SecretString, Timestamp)>>>;
 
-/// See the module.
+/// Sends requests to one tenant's SharePoint.
 pub(super) struct Client {
     session: Session,
     pub(super) batch_size: usize,
     digests: Mutex<HashMap<String, DigestCell>>,
-    /// The server answers only `odata=verbose` (SharePoint 2013 without its first service pack).
+    /// Whether the server answers only `odata=verbose` (SharePoint 2013 without its first service pack).
     verbose: AtomicBool,
-    /// `$batch` was refused; asked again after each walk of the lists.
+    /// Whether `$batch` was refused. It is tried again after each walk of the lists.
     pub(super) batch_refused: AtomicBool,
 }
 
-/// How a tenant's SharePoint is called.
+/// The settings of a [`Client`].
 pub(super) struct ClientSettings {
     pub(super) tenant: TenantId,
     pub(super) credentials: Credentials,
@@ -51,12 +51,12 @@ pub(super) struct ClientSettings {
     pub(super) batch_size: usize,
 }
 
-/// A request to a web as it goes out.
+/// A request to a web, ready to be sent.
 pub(super) struct Outgoing<'a> {
     pub(super) web: &'a str,
-    /// Path and query behind `/_api/`.
+    /// Path and query after `/_api/`.
     pub(super) path: &'a str,
-    /// The request in messages.
+    /// The request's name in messages.
     pub(super) name: &'a str,
     pub(super) intent: Intent,
     pub(super) method: Method,
@@ -86,32 +86,32 @@ impl Client {
         }
     }
 
-    /// Our time.
+    /// Returns the time by our clock.
     pub(super) fn now(&self) -> Timestamp {
         self.session.now()
     }
 
-    /// The server's time, by the last measured offset.
+    /// Returns the server's time, by the last measured offset.
     pub(super) fn server_now(&self) -> Timestamp {
         self.session.server_now()
     }
 
-    /// The server's clock minus ours; `None` while no answer told a time.
+    /// Returns the server's clock minus ours; `None` while it is not known.
     pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
         self.session.clock_offset()
     }
 
-    /// Learns the server's clock from an own write.
+    /// Learns the server's clock from a write of ours.
     pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
         self.session.learn_clock(server, ours);
     }
 
-    /// Counts an answer that is about something else than what was asked, if that is what the failure says.
+    /// Counts an answer that is about something other than what was asked, if that is what the failure says.
     pub(super) fn note_foreign(&self, failure: &Failure) {
         self.session.note_foreign(failure);
     }
 
-    /// Whether bodies have to carry `__metadata`.
+    /// Returns whether request bodies need `__metadata`.
     pub(super) fn is_verbose(&self) -> bool {
         self.verbose.load(Ordering::Relaxed)
     }
@@ -150,7 +150,7 @@ impl Client {
             HeaderValue::from_static(accept(ask.metadata, verbose)),
         );
         if content_type.is_some() && body.is_empty() {
-            // Left out by the HTTP library, and IIS answers 411 without it.
+            // The HTTP library leaves the header out, and IIS answers 411 without it.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         if let Some(content_type) = content_type {
@@ -192,14 +192,15 @@ impl Client {
         .await
     }
 
-    /// Sends, renewing the form digest once when the server refuses it.
+    /// Sends the request. Renews the form digest once if the server refuses it.
     pub(super) async fn deliver<J: Judge<Refusal = Refusal>>(
         &self,
         outgoing: &Outgoing<'_>,
         judge: impl Fn() -> J,
     ) -> Result<J::Value, Refusal> {
         let url = parse_url(outgoing.web, outgoing.path)?;
-        // A token proves that the request was meant; a password is sent by whatever holds it.
+        // A token proves that the client meant to send the request. A password does not: browsers send it
+        // with any request.
         let needs_digest = outgoing.method == Method::POST
             && outgoing.path != CONTEXT_INFO
             && self.session.signs_with_password();
@@ -242,7 +243,7 @@ impl Client {
         Arc::clone(digests.entry(web.to_owned()).or_default())
     }
 
-    /// The form digest of the web; asked for once for everybody who waits.
+    /// Returns the form digest of the web. It is requested once for all callers that wait.
     async fn digest(&self, web: &str) -> Result<HeaderValue, Refusal> {
         let cell = self.digest_cell(web);
         let mut held = cell.lock().await;
@@ -278,7 +279,7 @@ impl Client {
     }
 }
 
-/// How the answer to one request is judged; a success is any 2xx.
+/// Judges the answer to one request; any 2xx is a success.
 pub(super) struct Single {
     pub(super) name: String,
     pub(super) scope: Scope,
@@ -307,15 +308,15 @@ impl Judge for Single {
     }
 }
 
-/// The text of the server in a refusal.
+/// Returns the server's text in a refusal.
 pub(super) fn words_of(refusal: &mut Refusal) -> &mut String {
     &mut refusal.failure.detail
 }
 
-/// Where a form digest is asked for.
+/// The path at which a form digest is requested.
 const CONTEXT_INFO: &str = "contextinfo";
 
-/// What is asked for, for traces; the path itself names lists and people.
+/// Returns the operation's name for traces. The path itself names lists and people.
 fn operation(path: &str, method: &Method) -> &'static str {
     match path.split(['?', '(', '/']).next() {
         Some("$batch") => "batch",

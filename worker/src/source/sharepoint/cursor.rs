@@ -1,10 +1,11 @@
-//! A user's place in the change feeds of the tenant's sites, and change tokens. Pure.
+//! A user's cursor over the change feeds of the tenant's sites, and change tokens. Pure.
 //!
-//! Stored form, compact JSON of version 1: `{"v":1,"b":<unix seconds>,"s":{"<site>":"<token>"},"u":{"<list>":"<web>"}}`,
-//! where `<site>` is the 64-bit FNV-1a hash of the site's address in hexadecimal. It is a stored format: old versions
-//! stay readable. An empty token stands for a site that was never read. `u`, left out when empty, names the lists that
-//! could not be read up to the tokens, and the address of their web where it is known: the cursor does not cover them, and
-//! the next reading lists them from the start.
+//! The stored form is compact JSON of version 1: `{"v":1,"b":<unix
+//! seconds>,"s":{"<site>":"<token>"},"u":{"<list>":"<web>"}}`. `<site>` is the 64-bit FNV-1a hash of the
+//! site's address in hexadecimal. An empty token means that the site was never read. `u`, omitted when empty,
+//! names the lists that could not be read up to the tokens, each with the address of its web if it is known.
+//! The cursor does not cover these lists, and the next reading lists them from the start. This is a stored
+//! format: old versions must stay readable.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -17,13 +18,13 @@ use uuid::Uuid;
 
 use super::odata;
 
-/// The name of a site inside a cursor.
+/// Returns the name of a site inside a cursor.
 pub(super) fn site_name(address: &str) -> String {
     let hash = digest(address.bytes().map(|byte| byte.to_ascii_lowercase()));
     format!("{hash:016x}")
 }
 
-/// See the module.
+/// A cursor; its stored form is described in the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cursor {
     v: u8,
@@ -34,11 +35,11 @@ pub(super) struct Cursor {
 }
 
 const VERSION: u8 = 1;
-/// 1,000 sites at some 120 bytes.
+/// Bytes of the longest cursor that is read: 1,000 sites at some 120 bytes take half of it.
 const LONGEST: usize = 256 * 1024;
 
 impl Cursor {
-    /// A cursor whose oldest token is from `birth`, and which does not cover the lists `unread`.
+    /// Returns a cursor whose oldest token is from `birth`, and which does not cover the lists `unread`.
     pub(super) fn new(
         birth: Timestamp,
         tokens: BTreeMap<String, String>,
@@ -55,7 +56,7 @@ impl Cursor {
     /// Reads a stored cursor.
     ///
     /// # Errors
-    /// `CursorInvalid` for anything that is no cursor of a version known here.
+    /// `CursorInvalid` for anything that is not a cursor of a known version.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         if text.len() > LONGEST {
             return Err(invalid("the stored position is too long"));
@@ -67,11 +68,12 @@ impl Cursor {
         }
     }
 
-    /// Checks age and sites: an expired token sometimes gives no error and no changes, so age decides first; and a
-    /// site added or removed makes a full listing necessary.
+    /// Checks age and sites. The age is checked first, because the server sometimes answers an expired token
+    /// with no error and no changes. A site that was added or removed makes a full listing necessary.
     ///
     /// # Errors
-    /// `CursorInvalid`.
+    /// `CursorInvalid` if the cursor is older than `lifetime` or the tenant's sites are not those of the
+    /// cursor.
     pub(super) fn check<'a>(
         &self,
         now: Timestamp,
@@ -89,28 +91,28 @@ impl Cursor {
         }
     }
 
-    /// When the oldest of the tokens was current.
+    /// Returns the time at which the oldest of the tokens was current.
     pub(super) fn birth(&self) -> Timestamp {
         Timestamp::from_second(self.b).unwrap_or(Timestamp::MIN)
     }
 
-    /// The token of a site.
+    /// Returns the token of a site.
     pub(super) fn token(&self, site: &str) -> Option<&str> {
         self.s.get(site).map(String::as_str)
     }
 
-    /// The lists it does not cover, each with the address of its web, or an empty one.
+    /// Returns the lists that the cursor does not cover, each with the address of its web, or an empty one.
     pub(super) fn unread(&self) -> &BTreeMap<Uuid, String> {
         &self.u
     }
 
-    /// As it is stored.
+    /// Returns the stored form.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// A position that cannot be used any more.
+/// Returns the failure of a cursor that is no longer valid.
 pub(super) fn invalid(reason: impl Into<String>) -> Failure {
     Failure::new(ErrorClass::CursorInvalid, Code::SharePointTokenExpired, reason)
 }
@@ -118,18 +120,18 @@ pub(super) fn invalid(reason: impl Into<String>) -> Failure {
 /// A change token of the form `1;scope;guid;ticks;number`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
-    /// 1 site collection, 2 web, 3 list.
+    /// 1 for a site collection, 2 for a web, 3 for a list.
     pub(super) scope: u8,
-    /// Of the site, web or list.
+    /// The id of the site, web or list.
     pub(super) guid: Uuid,
     /// .NET ticks, UTC.
     pub(super) ticks: i64,
-    /// Change number; -1 in a token that only names a time.
+    /// The number of the change; -1 in a token that names only a time.
     pub(super) number: i64,
 }
 
 impl Token {
-    /// Reads the form above; `None` for any other form, which the server may still understand.
+    /// Reads the form above. Returns `None` for any other form, which the server may still understand.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(';');
         if parts.next()? != "1" {
@@ -144,18 +146,18 @@ impl Token {
         parts.next().is_none().then_some(token)
     }
 
-    /// A token of our own making, for servers that do not tell their current one: it names a time.
+    /// Returns a token of our own that names a time, for servers that do not report their current token.
     pub(super) fn at(site: Uuid, instant: Timestamp) -> String {
         format!("1;1;{site};{};-1", odata::ticks_of(instant))
     }
 
-    /// When the token's change happened.
+    /// Returns the time of the token's change.
     pub(super) fn instant(&self) -> Option<Timestamp> {
         odata::instant_of_ticks(self.ticks)
     }
 
-    /// Which of two tokens is earlier; `None` when that cannot be said for sure: different things, or numbers and
-    /// times that contradict each other (as after a restore).
+    /// Returns which of two tokens is earlier. Returns `None` if that is uncertain: the tokens are about
+    /// different things, or their numbers and times contradict each other, as after a restore.
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         if (self.scope, self.guid) != (other.scope, other.guid) {
             return None;

@@ -1,4 +1,5 @@
-//! What an answer that is no success means: one table from HTTP status and SharePoint error code to class and code.
+//! The meaning of unsuccessful answers: one table from HTTP status and SharePoint error code to class and
+//! code.
 
 use serde_json::Value;
 use tasksync_common::error::{self, Code, ErrorClass, Failure};
@@ -6,7 +7,7 @@ use tasksync_common::error::{self, Code, ErrorClass, Failure};
 use crate::http::for_message;
 use crate::http::service::Intent;
 
-/// What a request was about: the same status means different things for a site and for an item.
+/// The subject of a request. The same status has different meanings for a site and for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// The site or its webs.
@@ -22,12 +23,14 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// What stops when a request about it fails with this status, class and code.
+    /// Returns what stops if a request about this subject fails with this status, class and code.
     pub(super) fn stops(self, status: u16, class: ErrorClass, code: Code) -> error::Scope {
         let subject = match (self, class) {
-            // The server did not answer its gateway, which says nothing about the item that was to be written.
+            // The server did not answer its gateway, which says nothing about the item that was to be
+            // written.
             (_, ErrorClass::OutcomeUnknown) if matches!(status, 408 | 502 | 504) => error::Scope::Person,
-            // A refusal of the site is everybody's; what may pass is one person's until several meet it.
+            // A refusal by the site concerns all its users. A transient failure counts as one person's until
+            // several meet it.
             (Self::Site | Self::Feed, ErrorClass::Refused) => error::Scope::Server,
             (Self::Person, ErrorClass::Refused) if code == Code::SharePointDenied => error::Scope::Server,
             (Self::Site | Self::Feed | Self::Person, _) => error::Scope::Person,
@@ -35,7 +38,7 @@ impl Scope {
             (Self::Item, _) => error::Scope::Item,
         };
         let evidence = match (class, code) {
-            // Something else answers under this address, whatever is asked for.
+            // Another server answers at this address, whatever the request.
             (ErrorClass::Refused, Code::SharePointBadAnswer) => error::Evidence::AnyRequest,
             _ => error::Evidence::OneRequest,
         };
@@ -43,34 +46,34 @@ impl Scope {
     }
 }
 
-/// SharePoint's error codes that mean something of their own.
+/// SharePoint's error codes that have a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
-    /// 0x80070005: the account may not.
+    /// 0x80070005: the account is not allowed to do this.
     AccessDenied,
-    /// 0x81020015, 0x81020037: somebody else saved first.
+    /// 0x81020015, 0x81020037: another user saved first.
     SaveConflict,
-    /// 0x81020016: no such item.
+    /// 0x81020016: the item does not exist.
     ItemMissing,
-    /// 0x80070002: what the address names is not there.
+    /// 0x80070002: what the address names does not exist.
     FileMissing,
-    /// 0x81020026: no such list.
+    /// 0x81020026: the list does not exist.
     ListMissing,
-    /// 0x810200BC, 0x810200BB: a change token of the wrong form, or of something else.
+    /// 0x810200BC, 0x810200BB: a change token of the wrong form, or of another object.
     TokenRefused,
     /// 0x8102006C, 0x8102006D: the form digest is stale.
     StaleDigest,
     /// 0x80070024: the list view threshold.
     Threshold,
-    /// 0x81020014 and the validation codes: a value is refused.
+    /// 0x81020014 and the validation codes: a value was refused.
     InvalidData,
     /// Any other code.
     Other,
-    /// No code at all: perhaps not SharePoint answered.
+    /// No code at all: the answer may not be SharePoint's.
     Absent,
 }
 
-/// Sorts a code, the number left of the comma in SharePoint's `code`.
+/// Classifies a code, which is the number before the comma in SharePoint's `code`.
 pub(super) fn known(code: Option<i64>) -> Known {
     match code {
         Some(-2_147_024_891) => Known::AccessDenied,
@@ -81,7 +84,7 @@ pub(super) fn known(code: Option<i64>) -> Known {
         Some(-2_130_575_172 | -2_130_575_173) => Known::TokenRefused,
         Some(-2_130_575_252 | -2_130_575_251) => Known::StaleDigest,
         Some(-2_147_024_860) => Known::Threshold,
-        // The last is the exception of a list's or column's validation formula.
+        // The last one is the exception of a list's or column's validation formula.
         Some(-2_130_575_340 | -2_130_575_163 | -2_130_575_162) => Known::InvalidData,
         Some(_) => Known::Other,
         None => Known::Absent,
@@ -89,7 +92,8 @@ pub(super) fn known(code: Option<i64>) -> Known {
 }
 
 impl Known {
-    /// Returns whether SharePoint gives this code to such a request. If it does not, the answer belongs to another request.
+    /// Returns whether SharePoint answers such a request with this code. If not, the answer belongs to
+    /// another request.
     fn belongs_to(self, scope: Scope, intent: Intent) -> bool {
         match self {
             Self::ItemMissing => scope == Scope::Item,
@@ -109,15 +113,15 @@ impl Known {
 /// The body of an error answer, as far as it can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
-    /// SharePoint's code, when there is one.
+    /// SharePoint's code, if there is one.
     pub(super) code: Option<i64>,
-    /// What stands behind the code, for example `System.UnauthorizedAccessException`.
+    /// The text after the code, for example `System.UnauthorizedAccessException`.
     pub(super) kind: String,
     /// The message, cleaned and cut.
     pub(super) message: String,
 }
 
-/// Reads an error body in any of its shapes: verbose, `odata.error`, OAuth's `error_description`, XML.
+/// Reads an error body in any of its forms: verbose, `odata.error`, OAuth's `error_description`, XML.
 pub(super) fn read_body(body: &[u8]) -> ErrorBody {
     let text = String::from_utf8_lossy(body.get(..body.len().min(16_384)).unwrap_or(body));
     let Ok(value) = serde_json::from_slice::<Value>(body.get(..body.len().min(65_536)).unwrap_or(body))
@@ -177,13 +181,14 @@ fn parts(code: &str, message: &str) -> ErrorBody {
     }
 }
 
-/// Whether the message says that a change token has expired; the product gives a general exception for it.
+/// Returns whether the message says that a change token has expired; SharePoint uses a general exception for
+/// that.
 fn says_too_old(message: &str) -> bool {
     let message = message.to_lowercase();
     message.contains("too old") || message.contains("change token") || message.contains("changetoken")
 }
 
-/// The table. The session has dealt with 429 and 503 before.
+/// Returns class and code of an answer. The session has already handled 429 and 503.
 pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Intent) -> (ErrorClass, Code) {
     use ErrorClass::{Conflict, CursorInvalid, Gone, OutcomeUnknown, Refused, Transient};
     let missing = match scope {
@@ -221,8 +226,9 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
     match status {
         401 => (Refused, Code::SharePointSignInRefused),
         403 => denied,
-        // SharePoint says with a code of its own that an item or list is gone. A bare 404 comes from something before it
-        // (a proxy, a web server without its application), and must not pass for a deletion.
+        // SharePoint reports with a code of its own that an item or list is gone. A bare 404 comes from
+        // something in front of it (a proxy, or a web server without its application) and must not count as a
+        // deletion.
         404 | 410 if found == Known::Absent && matches!(scope, Scope::Item | Scope::List) => {
             (Transient, Code::SharePointBadAnswer)
         }
@@ -237,7 +243,8 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
             }
         },
         300..=399 => (Refused, Code::SharePointBadAnswer),
-        // The server itself speaks: nothing was done. A gateway, or an error without SharePoint's code, leaves it open.
+        // An error with SharePoint's code means that nothing was done. An error without it, or from a
+        // gateway, leaves a write's outcome unknown.
         500 => match (scope, found, intent) {
             (Scope::Person, Known::Other, _) => (Refused, Code::SharePointUserUnknown),
             (_, Known::Absent, Intent::Write) => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
@@ -251,7 +258,8 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
     }
 }
 
-/// An answer that should have been JSON and is not: names what came back, as far as that is safe to show.
+/// Returns the failure of an answer that should have been JSON. It shows what was received, as far as that is
+/// safe.
 pub(super) fn bad_answer(what: &str, content_type: Option<&str>, body: &[u8]) -> Failure {
     let shown = for_message(
         &String::from_utf8_lossy(body.get(..body.len().min(1_000)).unwrap_or(body)),

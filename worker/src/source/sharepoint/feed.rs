@@ -16,20 +16,21 @@ use super::log::{Change, Delta, Log, OF_CHANGES};
 use super::wire::Ask;
 use super::{SharePointSettings, locked, odata};
 
-/// What a user's cursor is answered with.
+/// The answer to a user's cursor.
 #[derive(Debug, Clone)]
 pub(super) struct Answered {
     /// What changed since the cursor.
     pub(super) delta: Delta,
-    /// The token the user goes on from.
+    /// The token from which the user's next reading continues.
     pub(super) token: String,
-    /// When that token was current.
+    /// The time at which that token was current.
     pub(super) birth: Timestamp,
-    /// The changes were read past the shared log, which does not know them all: what is cached cannot be trusted.
+    /// Whether the changes were read without the shared log, which does not contain all of them. Cached items
+    /// then cannot be trusted.
     pub(super) apart: bool,
 }
 
-/// When the feed was last read, and how that ended: shared by everybody who asks within the window.
+/// The time and outcome of the last reading, shared by all callers within the window.
 #[derive(Debug, Default)]
 struct Turn {
     last: Option<(Timestamp, Option<Failure>)>,
@@ -37,49 +38,50 @@ struct Turn {
 
 struct State {
     log: Option<Log>,
-    /// When the log's head was current, by our clock.
+    /// The time at which the log's head was current, by the server's clock.
     birth: Timestamp,
-    /// Where the places of a new log begin: they only grow.
+    /// The first place of a new log. Places only grow.
     next_place: i64,
 }
 
-/// See the module.
+/// The change feed of one site and the log of what was read from it.
 pub(super) struct Feed {
-    /// Address of the site collection.
+    /// The address of the site collection.
     site: String,
     limit: usize,
     window: SignedDuration,
     pages: usize,
-    /// Held while the feed is read: only one reads, the others wait and use what was read.
+    /// Held while the feed is read: one caller reads, the others wait and use the result.
     turn: tokio::sync::Mutex<Turn>,
     state: Mutex<State>,
-    /// The site's id, for tokens of our own making.
+    /// The site's id, for tokens of our own.
     site_id: Mutex<Option<Uuid>>,
-    /// The server refuses the query with everything; only items and lists are asked for.
+    /// Whether the server refuses the full query; then only items and lists are asked for.
     plain: AtomicBool,
-    /// The server does not tell its current token (SharePoint 2013).
+    /// Whether the server does not report its current token (SharePoint 2013).
     no_current_token: AtomicBool,
 }
 
-/// Change tokens are some 100 characters long.
+/// Characters of the longest change token that is accepted. Tokens have some 100.
 const LONGEST_TOKEN: usize = 300;
 /// The scope of a site collection's tokens.
 const SITE_COLLECTION: u8 = 1;
-/// Changes asked for at once (`FetchLimit`).
+/// Changes requested at once (`FetchLimit`).
 const PAGE: usize = 1_000;
-/// Most changes read of one answer: a server without `FetchLimit` may send more than a page.
+/// Changes accepted in one answer: a server without `FetchLimit` may send more than a page.
 const LONGEST_PAGE: usize = 20_000;
-/// A token of our own making begins this much before now, for clocks that differ.
+/// Time by which a token of our own is dated back, for clocks that differ.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// A head older than this is replaced by the current token although nothing changed: no token grows too old for the
-/// server, and one that the server silently answers with nothing (it was restored, or forgot its log) does not hide
-/// changes for longer.
+/// Age after which the head is replaced by the current token even if nothing changed. So no token grows too
+/// old for the server, and a token that the server silently answers with nothing (because it was restored, or
+/// lost its log) does not hide changes for longer.
 const HEAD_AGE: SignedDuration = SignedDuration::from_hours(1);
-/// A feed read longer ago than this is read again before a cursor is answered, whether or not somebody asked.
+/// Age after which the feed is read again before a cursor is answered.
 const STALE: SignedDuration = SignedDuration::from_secs(60);
-/// A failure is told again without asking for this long: those who waited for the same reading failed with it.
+/// Time for which a failure is repeated without asking again: callers that waited for the same reading fail
+/// with it.
 const FAILURE_WINDOW: SignedDuration = SignedDuration::from_secs(5);
-/// So many cursors are tried as the beginning of a new log.
+/// Cursors that are tried as the beginning of a new log.
 const BEGINNINGS: usize = 4;
 
 impl Feed {
@@ -101,7 +103,7 @@ impl Feed {
         }
     }
 
-    /// Reads the feed forward; what was read less than the window ago is enough. `tokens` are where users stand: the
+    /// Reads the feed forward, unless it was read within the window. `tokens` are the users' tokens; the
     /// first reading begins at the oldest of them.
     pub(super) async fn refresh(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
         self.read(client, tokens, self.window).await?;
@@ -116,7 +118,7 @@ impl Feed {
         };
         match unknown {
             None => Ok(()),
-            // The user whose token is refused is told when they ask.
+            // A user whose token is refused gets the failure in `since`.
             Some(token) => match self.reach_back(client, token).await {
                 Err(failure) if failure.class != ErrorClass::CursorInvalid => Err(failure),
                 _ => Ok(()),
@@ -146,7 +148,7 @@ impl Feed {
     async fn read_forward(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
         if locked(&self.state).log.is_some() {
             return match self.advance(client).await {
-                // The site was restored or the log is broken: begin again where the site is now.
+                // The site was restored or the log is broken: start again at the site's current token.
                 Err(failure) if failure.class == ErrorClass::CursorInvalid => {
                     locked(&self.state).log = None;
                     self.begin(client, &[]).await
@@ -164,14 +166,15 @@ impl Feed {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
-        // Oldest first, as far as that can be said; the order of what cannot be compared does not matter.
+        // The oldest first, as far as that is known; the order of tokens that cannot be compared does not
+        // matter.
         candidates.sort_by_key(|token| Token::parse(token).map_or(i64::MAX, |token| token.ticks));
         for token in candidates.into_iter().take(BEGINNINGS) {
             let birth = token_time(token).unwrap_or_else(|| client.server_now());
             self.start(token, birth);
             match self.advance(client).await {
                 Err(failure) if failure.class == ErrorClass::CursorInvalid => {
-                    // Its user is told when they ask; the others are not kept waiting.
+                    // The token's user gets the failure in `since`; the others do not wait for it.
                     locked(&self.state).log = None;
                 }
                 other => return other,
@@ -190,7 +193,8 @@ impl Feed {
         state.log = Some(log);
     }
 
-    /// Reads from the head to the end, at most the settings' number of pages; the rest comes with the next reading.
+    /// Reads from the head to the end, at most the number of pages in the settings; the rest follows with the
+    /// next reading.
     async fn advance(&self, client: &Client) -> Result<(), Failure> {
         let (mut head, birth) = {
             let state = locked(&self.state);
@@ -199,7 +203,7 @@ impl Feed {
                 None => return Ok(()),
             }
         };
-        // Taken before reading, so that nothing can fall between it and the last page.
+        // Taken before reading, so that no change can lie between it and the last page.
         let asked = client.server_now();
         let renewed = if birth.duration_until(asked) > HEAD_AGE {
             Some(self.current_token(client).await?)
@@ -239,7 +243,7 @@ impl Feed {
         Ok(())
     }
 
-    /// One page after `token`: its last token, and the changes that matter.
+    /// Reads one page after `token`. Returns its last token and the changes that matter.
     async fn page(&self, client: &Client, token: &str) -> Result<(Option<String>, Vec<Change>), Failure> {
         let plain = self.plain.load(Ordering::Relaxed);
         let reply = match client.send(&self.query(token, plain)).await {
@@ -278,7 +282,7 @@ impl Feed {
         self.unusable(Code::SharePointBadAnswer, reason)
     }
 
-    /// The failure of an answer that is about something else than what was asked.
+    /// Returns the failure of an answer about something other than what was asked.
     fn foreign(&self, client: &Client, reason: &str) -> Failure {
         let failure = self.unusable(Code::SharePointForeignAnswer, reason);
         client.note_foreign(&failure);
@@ -319,7 +323,7 @@ impl Feed {
         )
     }
 
-    /// The site's token of this moment; self-made where the server does not tell it.
+    /// Returns the site's current token, or one of our own if the server does not report it.
     async fn current_token(&self, client: &Client) -> Result<String, Failure> {
         if !self.no_current_token.load(Ordering::Relaxed) {
             match client
@@ -367,8 +371,8 @@ impl Feed {
         Ok(Token::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
     }
 
-    /// Refuses an answer about another site than the last one was about. A site that was made anew at the same address
-    /// has another id, so the same answer is believed the second time.
+    /// Refuses an answer about another site than the previous answer was about. A site that was recreated at
+    /// the same address has another id, so the same answer is accepted the second time.
     fn confirm_site(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
         match locked(&self.site_id).replace(id) {
             Some(known) if known != id => Err(self.foreign(client, "the answer is about another site")),
@@ -376,8 +380,8 @@ impl Feed {
         }
     }
 
-    /// Where a user who lists everything now goes on from: nothing after this token is missing from a listing that
-    /// begins later.
+    /// Returns the token from which a user who lists everything now continues. A listing that begins later
+    /// contains everything up to this token.
     pub(super) async fn position(&self, client: &Client) -> Result<(String, Timestamp), Failure> {
         self.refresh(client, &[]).await?;
         let state = locked(&self.state);
@@ -390,13 +394,14 @@ impl Feed {
     /// Answers a user's cursor.
     ///
     /// # Errors
-    /// `CursorInvalid` when the server refuses the token, or too much happened since.
+    /// `CursorInvalid` if the server refuses the token, or there were too many changes since.
     pub(super) async fn since(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
         self.read(client, &[token], STALE).await?;
         if let Some(answered) = self.answer(token) {
             return Ok(answered);
         }
-        // Somebody further ahead, or read by another process: our own end may be older than the window allows.
+        // The token is further ahead than our log, or was read by another process: our log's end may be older
+        // than the window allows.
         self.read(client, &[token], self.window).await?;
         if let Some(answered) = self.answer(token) {
             return Ok(answered);
@@ -416,7 +421,8 @@ impl Feed {
         })
     }
 
-    /// Asks the server what came after a token the log does not know, and puts it in front of the log.
+    /// Reads from the server what came after a token that the log does not contain, and puts it in front of
+    /// the log.
     async fn reach_back(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
         let _turn = self.turn.lock().await;
         if let Some(answered) = self.answer(token) {
@@ -460,8 +466,9 @@ impl Feed {
         Err(self.too_much())
     }
 
-    /// The feed ended before it met the log. What was read is the answer; and when it certainly began before the log
-    /// does, it becomes the log, so that the next user of that age need not ask again.
+    /// Answers a token whose feed ended before it reached the log. The answer is what was read. If it
+    /// certainly began before the log does, it becomes the log, so that the next user of that age need not
+    /// ask again.
     fn answer_apart(&self, token: &str, changes: Vec<Change>) -> Result<Answered, Failure> {
         let mut state = locked(&self.state);
         let older = state
@@ -495,18 +502,18 @@ impl Feed {
         ))
     }
 
-    /// Looks at the log; `None` before it was first read.
+    /// Runs `look` on the log; returns `None` before it was first read.
     pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log) -> T) -> Option<T> {
         locked(&self.state).log.as_ref().map(look)
     }
 
-    /// The place of the log's end: what is read from now on knows of everything below it.
+    /// Returns the place of the log's end: what is read from now on includes every change before it.
     pub(super) fn end(&self) -> i64 {
         self.with_log(Log::end).unwrap_or(0)
     }
 }
 
-/// The site a token is of; `None` when the token does not say.
+/// Returns the site of a token; `None` if the token does not say.
 fn site_of(token: &str) -> Option<Uuid> {
     Token::parse(token)
         .filter(|token| token.scope == SITE_COLLECTION)

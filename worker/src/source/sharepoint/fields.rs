@@ -1,7 +1,7 @@
-//! Columns of a task list: found by their GUIDs, read into a task and written from one. Pure.
+//! The columns of a task list: found by their GUIDs, read into a task and written from one. Pure.
 //!
-//! Built-in lists name the columns `Status` and `DueDate`, lists that got the Task content type later `TaskStatus` and
-//! `TaskDueDate`; the GUIDs are the same everywhere.
+//! Built-in lists name the columns `Status` and `DueDate`. Lists that got the Task content type later name
+//! them `TaskStatus` and `TaskDueDate`. The GUIDs are the same everywhere.
 
 use std::collections::HashMap;
 
@@ -30,10 +30,10 @@ const COMPLETED: Uuid = uuid!("24bfa3c2-e6a0-4651-80e9-3db44bf52147");
 const ACTUAL_WORK: Uuid = uuid!("b0b3407e-1c33-40ed-a37c-2430b7a5d081");
 const TOTAL_WORK: Uuid = uuid!("f3c4a259-19a2-44b8-ab3d-e9145d07d538");
 
-/// Titles and subjects hold 255 UTF-16 units.
+/// UTF-16 units that a title and a subject can hold.
 const LONGEST_TITLE: usize = 255;
 
-/// What is asked of each column of a list.
+/// The properties that are read of each column of a list.
 pub(super) const OF_COLUMNS: [&str; 6] = [
     "Id",
     "InternalName",
@@ -50,7 +50,7 @@ struct DateColumn {
     date_only: bool,
 }
 
-/// The columns of a list that tasksync knows.
+/// The columns of a list that tasksync uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     title: String,
@@ -68,7 +68,8 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Reads the answer of `fields`; `None` when the list has no column of people tasks are assigned to.
+    /// Reads the answer of `fields`. Returns `None` if the list has no column for the people to whom tasks
+    /// are assigned.
     pub(super) fn read(value: &Cell) -> Option<Self> {
         let mut columns: HashMap<Uuid, (&Cell, String, Schema)> = HashMap::new();
         for column in odata::entries(value)? {
@@ -103,7 +104,7 @@ impl Columns {
         };
         Some(Self {
             title: name(TITLE).unwrap_or_else(|| "Title".to_owned()),
-            // An append-only column shows its history elsewhere and would grow with every write.
+            // An append-only column keeps its history elsewhere and would grow with every write.
             body: columns
                 .get(&BODY)
                 .filter(|(_, _, schema)| !schema.says("AppendOnly"))
@@ -126,7 +127,7 @@ impl Columns {
         })
     }
 
-    /// Which fields tasks of the list can hold. Without a zone no date can be read or written.
+    /// Returns the fields that tasks of the list can hold. Without a zone no date can be read or written.
     pub(super) fn holds(&self, zone: Option<&Zone>) -> FieldSet {
         [
             (Field::Title, true),
@@ -143,17 +144,17 @@ impl Columns {
         .fold(FieldSet::EMPTY, |set, (field, _)| set.with(field))
     }
 
-    /// The internal name of the people column, for CAML.
+    /// Returns the internal name of the people column, for CAML.
     pub(super) fn assigned(&self) -> &str {
         &self.assigned
     }
 
-    /// Whether tasks of the list have a start or due date.
+    /// Returns whether tasks of the list have a start or due date.
     pub(super) fn have_dates(&self) -> bool {
         self.start.is_some() || self.due.is_some()
     }
 
-    /// The columns that are read, by their internal names.
+    /// Returns the internal names of the columns that are read.
     fn names(&self) -> impl Iterator<Item = &str> {
         let dates = [&self.start, &self.due, &self.completed]
             .into_iter()
@@ -171,7 +172,7 @@ impl Columns {
             .chain(self.priority.iter().map(|(name, _)| name.as_str()))
     }
 
-    /// The properties of an item with everything tasksync reads.
+    /// Returns the properties of an item that tasksync reads.
     pub(super) fn properties(&self) -> Vec<String> {
         let mut properties = vec![
             "Id".to_owned(),
@@ -183,13 +184,13 @@ impl Columns {
         properties
     }
 
-    /// The `$select` of an item with everything tasksync reads.
+    /// Returns the `$select` of an item with everything that tasksync reads.
     pub(super) fn select(&self) -> String {
         self.properties().join(",")
     }
 
-    /// The `ViewFields` of a CAML query: no other column is read, however large it is or however many lists it looks up.
-    /// `owshiddenversion` is the item's version.
+    /// Returns the `ViewFields` of a CAML query. No other column is read, however large it is or however many
+    /// lists it looks up. `owshiddenversion` is the item's version.
     pub(super) fn view_fields(&self) -> String {
         let names: String = ["ID", "Modified", "owshiddenversion", self.assigned.as_str()]
             .into_iter()
@@ -199,24 +200,25 @@ impl Columns {
         format!("<ViewFields>{names}</ViewFields>")
     }
 
-    /// The property of an item with the ids of the people it is assigned to.
+    /// Returns the name of the property with the ids of the people to whom an item is assigned.
     pub(super) fn assigned_property(&self) -> String {
         format!("{}Id", property(&self.assigned))
     }
 
-    /// Ids of the site users and groups the item is assigned to.
+    /// Returns the ids of the site users and groups to whom the item is assigned.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// A text that says what cannot be read.
     pub(super) fn assignees(&self, item: &Cell) -> Result<Vec<i64>, String> {
         odata::ids_column(item, &self.assigned_property())
     }
 
-    /// The task in an item. Status and percent are as the list holds them, even where they contradict each other:
-    /// only the plan, which knows the earlier values, can tell which of them was edited. Without a zone it has no dates.
+    /// Reads the task in an item. Status and percent are returned as the list holds them, even if they
+    /// contradict each other: only the plan knows the earlier values and thus which of them was edited.
+    /// Without a zone the task has no dates.
     ///
     /// # Errors
-    /// Names the column that cannot be read. A value that cannot be read is never an empty value.
+    /// Names the column that cannot be read. A value that cannot be read never counts as empty.
     pub(super) fn read_task(&self, item: &Cell, zone: Option<&Zone>) -> Result<Task, String> {
         let text = |name: &str| odata::text_column(item, &property(name));
         let date = |column: &Option<DateColumn>| -> Result<Option<Date>, String> {
@@ -302,7 +304,7 @@ impl Columns {
         })
     }
 
-    /// The dates whose midnights only the server knows, among those that would be written.
+    /// Returns the dates to be written whose midnights only the server knows.
     pub(super) fn unknown_midnights(&self, task: &Task, fields: FieldSet, zone: Option<&Zone>) -> Vec<Date> {
         let Some(zone) = zone else { return Vec::new() };
         self.dates(task, fields, zone)
@@ -327,8 +329,8 @@ impl Columns {
         dates
     }
 
-    /// The columns to write for these fields; without a zone none of a date. `midnights` are the server's answers for
-    /// [`Self::unknown_midnights`].
+    /// Returns the columns to write for these fields; without a zone no date column. `midnights` are the
+    /// server's answers for [`Self::unknown_midnights`].
     pub(super) fn write_task(
         &self,
         task: &Task,
@@ -346,7 +348,7 @@ impl Columns {
         for (column, date) in dates {
             let is_completion = self.completed.as_ref() == Some(column);
             if is_completion && task.status == Status::Completed && task.completed_at.is_none() {
-                // Completed, but nobody knows when: the list's own rules may set it.
+                // Completed at an unknown time: leave the column to the list's own rules.
                 continue;
             }
             let instant = match task.completed_at {
@@ -407,8 +409,8 @@ impl Columns {
 }
 
 impl Columns {
-    /// The first column whose value in an item is not the one that was written; descriptions are compared by their visible
-    /// text, because SharePoint rewrites HTML.
+    /// Returns the first column whose value in an item is not the one that was written. Descriptions are
+    /// compared by their visible text, because SharePoint rewrites HTML.
     pub(super) fn first_difference(
         &self,
         item: &Cell,
@@ -439,7 +441,7 @@ impl Columns {
     }
 }
 
-/// The JSON property of a column: OData allows no leading underscore, SharePoint puts `OData_` in front.
+/// Returns the JSON property of a column: OData allows no leading underscore, so SharePoint adds `OData_`.
 fn property(internal_name: &str) -> String {
     if internal_name.starts_with('_') {
         format!("OData_{internal_name}")

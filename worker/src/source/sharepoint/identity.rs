@@ -1,8 +1,9 @@
-//! Who a person is in the tenant's sites, as it is kept with their sync state. Pure.
+//! A person's identity in the tenant's sites, as saved with their sync state. Pure.
 //!
-//! Stored form, compact JSON: `{"login":"<asked for>","at":<unix seconds>,"users":{"<site>":[<id>,"<login name>"]}}`, where
-//! `<site>` is the site's name in a [cursor](super::cursor). It is a stored format: what cannot be read counts as unknown,
-//! and the sites are asked.
+//! The stored form is compact JSON: `{"login":"<asked for>","at":<unix
+//! seconds>,"users":{"<site>":[<id>,"<login name>"]}}`, where `<site>` is the site's name in a
+//! [cursor](super::cursor). This is a stored format: what cannot be read counts as unknown, and the sites are
+//! asked.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +13,18 @@ use serde::{Deserialize, Serialize};
 use super::people::SiteUser;
 use crate::source::Person;
 
-/// See the module.
+/// A person's identity; its stored form is described in the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// The login that the sites were asked about; an identity of another login says nothing.
+    /// The login about which the sites were asked. The identity does not apply to another login.
     login: String,
-    /// When the oldest of the answers was given.
+    /// The time of the oldest answer.
     at: i64,
     users: BTreeMap<String, (i64, String)>,
 }
 
 impl Identity {
-    /// Returns what these sites, each with its name, answered about `login`; `None` where none knows it.
+    /// Returns what these sites, each with its name, answered about `login`; `None` if no site knows it.
     pub(super) fn of<'a>(
         login: &str,
         answers: impl Iterator<Item = (&'a str, SiteUser, Timestamp)>,
@@ -40,13 +41,13 @@ impl Identity {
         (!identity.users.is_empty()).then_some(identity)
     }
 
-    /// Returns what is kept of the person.
+    /// Returns the saved identity of the person.
     pub(super) fn kept_of(person: &Person) -> Option<Self> {
         let identity: Self = serde_json::from_str(person.identity.as_deref()?).ok()?;
         (identity.login == person.login).then_some(identity)
     }
 
-    /// Returns the person in a site, and since when this is known.
+    /// Returns the person in a site, and the time since which this is known.
     pub(super) fn in_site(&self, site: &str) -> Option<(SiteUser, Timestamp)> {
         let (id, login) = self.users.get(site)?;
         let user = SiteUser {
@@ -56,7 +57,7 @@ impl Identity {
         Some((user, Timestamp::from_second(self.at).ok()?))
     }
 
-    /// As it is stored.
+    /// Returns the stored form.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

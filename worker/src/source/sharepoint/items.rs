@@ -1,4 +1,4 @@
-//! Reading items of task lists, and the memory of items that changed: each is read once for all users.
+//! Reading items of task lists, and a cache of items that changed: each is read once for all users.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use super::lists::TaskList;
 use super::unread::Trouble;
 use super::{SharePointSettings, Site, locked, odata, reads};
 
-/// An item of a task list, the same for everybody.
+/// An item of a task list, the same for all users.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Item {
     /// Its number in the list.
@@ -23,27 +23,28 @@ pub(super) struct Item {
     pub(super) version: String,
     /// Its last change, in whole seconds.
     pub(super) modified: Timestamp,
-    /// Site user ids of people and groups it is assigned to.
+    /// The ids of the site users and groups to whom it is assigned.
     pub(super) assigned: Vec<i64>,
-    /// Whether it has permissions of its own.
+    /// Whether it has its own permissions.
     pub(super) unique: bool,
     /// Its values.
     pub(super) task: Task,
 }
 
-/// Marks the version of an item that was read without its dates, so that it counts as changed once they can be read.
+/// Suffix of the version of an item that was read without its dates, so that it counts as changed once they
+/// can be read.
 const WITHOUT_DATES: &str = "-without-dates";
 
-/// The version SharePoint knows an item by.
+/// Returns the item's version as SharePoint knows it.
 pub(super) fn etag_version(version: &str) -> &str {
     version.strip_suffix(WITHOUT_DATES).unwrap_or(version)
 }
 
 impl Item {
-    /// Reads item `id`; `version` is that of the answer's header, if it had one.
+    /// Reads item `id`. `version` is the version in the answer's header, if it had one.
     ///
     /// # Errors
-    /// Says what cannot be read. A missing or unreadable value is never an empty one.
+    /// Says what cannot be read. A missing or unreadable value never counts as empty.
     pub(super) fn read(
         list: &TaskList,
         id: i64,
@@ -67,21 +68,21 @@ impl Item {
         })
     }
 
-    /// Roughly how much memory it takes.
+    /// Returns its approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         let body = self.task.body.as_ref().map_or(0, |body| body.content.len());
         300 + self.task.title.len() + body + self.assigned.len() * 8
     }
 }
 
-/// What reading one item ended with.
+/// The result of reading one item.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Read {
-    /// It is there.
+    /// It exists.
     There(Arc<Item>),
-    /// The list is there, the item is not.
+    /// The list exists, the item does not.
     Missing,
-    /// The list is not there.
+    /// The list does not exist.
     ListMissing,
     /// It could not be read.
     Unread(Trouble),
@@ -91,7 +92,7 @@ pub(super) type Key = (Uuid, i64);
 
 struct Held {
     item: Arc<Item>,
-    /// The end of the feed's log before it was read.
+    /// The end of the feed's log before the item was read.
     as_of: i64,
     used: u64,
 }
@@ -103,12 +104,12 @@ struct Memory {
     clock: u64,
 }
 
-/// Items that changed, of all sites of a tenant.
+/// The cache of items that changed, of all sites of a tenant.
 pub(super) struct Items {
     memory: Mutex<Memory>,
     items: usize,
     bytes: usize,
-    /// Held while missing items are read: the others wait and find them.
+    /// Held while missing items are read: other callers wait and then find them.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -122,7 +123,8 @@ impl Items {
         }
     }
 
-    /// The items as of the end of the feed's log, from memory where nothing happened to them since they were read.
+    /// Returns the items as of the end of the feed's log: from the cache if nothing happened to them since
+    /// they were read.
     pub(super) async fn as_of_feed(
         &self,
         client: &Client,
@@ -150,7 +152,7 @@ impl Items {
         Ok(found)
     }
 
-    /// Takes what is known and fresh; gives back what is not.
+    /// Adds the items that are cached and fresh to `found`; returns the others.
     fn take(
         &self,
         site: &Site,
@@ -204,7 +206,7 @@ impl Memory {
         }
     }
 
-    /// Keeps an item; when full, the half that was not used for longest goes.
+    /// Adds an item. If the cache is full, first removes the half that was unused longest.
     fn keep(&mut self, key: Key, item: Arc<Item>, as_of: i64, items: usize, bytes: usize) {
         self.remove(&key);
         let size = item.size();

@@ -1,4 +1,5 @@
-//! What each item that was read is to a person: present, absent or unreadable; and questions about single tasks.
+//! Deciding what each item that was read is to a person: present, absent or unreadable; and reading single
+//! tasks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use super::{SharePointSource, Site, reads};
 use crate::source::{Absence, Location, Person, Presence, SourceItem};
 
 impl SharePointSource {
-    /// Puts what was read of items where it belongs. When most of a list is unread for a reason that is the list's, the
-    /// list is unread.
+    /// Adds each read item to `seen` or its list to the unread lists. A failure that concerns the list makes
+    /// the list unread, unless it may be the whole site's and nothing could be read.
     pub(super) async fn sort_reads(
         &self,
         site: &Site,
@@ -60,7 +61,8 @@ impl SharePointSource {
         Ok(())
     }
 
-    /// Decides for each item that was seen. Absences are reported of `linked` only; with `None`, of none.
+    /// Decides about each item that was seen. Absences are reported only for `linked` tasks; with `None`, for
+    /// none.
     pub(super) async fn judge(
         &self,
         site: &Site,
@@ -85,7 +87,7 @@ impl SharePointSource {
                             reading.tasks.insert(key, Presence::Unreadable(failure.clone()));
                             continue;
                         }
-                        // Asked for of assigned tasks only.
+                        // Permissions are requested for assigned tasks only.
                         Some(Err(_)) | None => Permissions::default(),
                     };
                     (
@@ -124,7 +126,8 @@ impl SharePointSource {
         Ok(())
     }
 
-    /// What the person may do with the lists and items of tasks that are theirs; permissions of others decide nothing.
+    /// Returns what the person may do with the lists and items of tasks assigned to them. Permissions for
+    /// other tasks are not needed.
     async fn permissions_for(
         &self,
         site: &Site,
@@ -174,7 +177,7 @@ impl SharePointSource {
         for key in &wanted {
             match (list_of(key), key.item_id()) {
                 (Some(list), Some(_)) => lost.entry(list).or_default().push(key),
-                // No key of SharePoint.
+                // Not a key of SharePoint's.
                 _ => {
                     all.insert(key.clone(), Presence::Absent(Absence::LocationGone));
                 }
@@ -184,7 +187,7 @@ impl SharePointSource {
             if lost.is_empty() {
                 break;
             }
-            // A site that cannot be walked is dealt with where its lists are missing.
+            // A site that cannot be walked is handled where its lists are missing.
             let Ok(found) = self.lists(site).await else {
                 continue;
             };
@@ -264,7 +267,7 @@ impl SharePointSource {
             .await
     }
 
-    /// A location by its key; `None` when it is certain that there is none (any more).
+    /// Returns a location by its key; `None` if it certainly does not exist, or no longer.
     pub(super) async fn find_location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
         let Some(list) = key.sharepoint_list_id().and_then(|id| Uuid::parse_str(id).ok()) else {
             return Ok(None);
@@ -283,7 +286,7 @@ impl SharePointSource {
     }
 }
 
-/// Whether a trouble is that of one item, whatever the rest of its list does.
+/// Returns whether a failure concerns one item only, whatever happened to the rest of its list.
 fn is_of_item(trouble: &Trouble) -> bool {
     trouble.failure.scope == Scope::Item
 }

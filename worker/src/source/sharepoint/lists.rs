@@ -1,4 +1,4 @@
-//! Which task lists a site has: found by template or default content type, remembered until something changes.
+//! The task lists of a site: found by template or default content type, cached until something changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -22,17 +22,17 @@ use crate::source::Location;
 pub(super) struct TaskList {
     /// Its GUID.
     pub(super) id: Uuid,
-    /// Its key in mailboxes.
+    /// Its key in sync states and mailboxes.
     pub(super) key: LocationKey,
     /// Address of its web, without a final slash.
     pub(super) web: String,
     /// The web's GUID.
     pub(super) web_id: Uuid,
-    /// Title of web and list.
+    /// The titles of web and list.
     pub(super) name: String,
-    /// Address people can open.
+    /// The address that people can open.
     pub(super) web_url: String,
-    /// The type name verbose writes need.
+    /// The type name that verbose writes require.
     pub(super) entity_type: String,
     /// Its columns.
     pub(super) columns: Columns,
@@ -41,12 +41,12 @@ pub(super) struct TaskList {
 }
 
 impl TaskList {
-    /// The path of the list behind `_api/`.
+    /// Returns the path of the list after `_api/`.
     pub(super) fn path(&self, rest: &str) -> String {
         format!("web/lists(guid'{}')/{rest}", self.id)
     }
 
-    /// The list as the sync pass sees it.
+    /// Returns the list as the sync pass sees it.
     pub(super) fn location(&self) -> Location {
         Location {
             key: self.key.clone(),
@@ -62,12 +62,12 @@ impl TaskList {
         }
     }
 
-    /// The web's time zone, as far as it is known.
+    /// Returns the web's time zone, if it is known.
     pub(super) fn zone(&self) -> Option<&Zone> {
         self.zone.as_ref().ok()
     }
 
-    /// Address of an item's form.
+    /// Returns the address of an item's form.
     pub(super) fn item_url(&self, item: i64) -> String {
         format!(
             "{}/_layouts/15/listform.aspx?PageType=4&ListId={}&ID={item}",
@@ -76,31 +76,32 @@ impl TaskList {
     }
 }
 
-/// A list that is there and could not be read.
+/// A list that exists and could not be read.
 #[derive(Debug, Clone)]
 pub(super) struct UnreadList {
     /// Address of its web.
     pub(super) web: String,
-    /// Why.
+    /// The reason.
     pub(super) failure: Failure,
-    /// It was found to be a task list, now or by an earlier walk.
+    /// Whether it was found to be a task list, now or by an earlier walk.
     pub(super) is_task_list: bool,
 }
 
-/// What a walk of a site found.
+/// The result of a walk through a site.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     /// Task lists by GUID.
     pub(super) lists: BTreeMap<Uuid, Arc<TaskList>>,
     /// The root web's title.
     pub(super) title: String,
-    /// Lists that are there and could not be read, and those an earlier walk found in a web that could not be read.
+    /// Lists that exist and could not be read, and lists that an earlier walk found in a web that could not
+    /// be read now.
     pub(super) unread: BTreeMap<Uuid, UnreadList>,
     /// Why the walk did not see everything: the first web that could not be read, or a limit.
     pub(super) incomplete: Option<Failure>,
     /// The last known zone of each web.
     pub(super) zones: BTreeMap<String, Zone>,
-    /// A web whose zone was never known.
+    /// Whether the zone of a web was never known.
     pub(super) lacks_zone: bool,
     /// When the walk began.
     pub(super) at: Timestamp,
@@ -109,7 +110,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The task lists that could not be read, and why.
+    /// Returns the task lists that could not be read, with the failures.
     pub(super) fn unread_task_lists(&self) -> impl Iterator<Item = (Uuid, Failure)> {
         self.unread
             .iter()
@@ -117,42 +118,42 @@ impl Found {
             .map(|(id, list)| (*id, list.failure.clone()))
     }
 
-    /// Why a list that is there could not be read.
+    /// Returns why a list that exists could not be read.
     pub(super) fn unread_list(&self, list: Uuid) -> Option<Failure> {
         self.unread.get(&list).map(|list| list.failure.clone())
     }
 
-    /// Why the walk did not see every list.
+    /// Returns why the walk did not see every list.
     pub(super) fn incomplete(&self) -> Option<Failure> {
         self.incomplete.clone()
     }
 
-    /// Whether the next walk should not wait for its usual turn.
+    /// Returns whether the next walk should come sooner than usual.
     fn lacks_something(&self) -> bool {
         !self.unread.is_empty() || self.incomplete.is_some() || self.lacks_zone
     }
 }
 
-/// What is known of a site's lists.
+/// The cached lists of a site.
 #[derive(Default)]
 pub(super) struct Catalogue {
-    /// Held during a walk: one walks, the others wait.
+    /// Held during a walk: one caller walks, the others wait.
     turn: tokio::sync::Mutex<()>,
     found: Mutex<Option<Arc<Found>>>,
-    /// The web of every task list this process ever found.
+    /// The web of every task list that this process ever found.
     webs: Mutex<HashMap<Uuid, String>>,
     sightings: Mutex<Sightings>,
 }
 
-/// A walk that did not see everything is repeated after this long.
+/// Time after which a walk that did not see everything is repeated.
 const RETRY: SignedDuration = SignedDuration::from_mins(10);
-/// A walk that is younger than this is not repeated because something contradicts it.
+/// Age from which a walk is repeated if something contradicts it.
 const DOUBTED_AFTER: SignedDuration = SignedDuration::from_mins(1);
-/// Most lists whose webs are remembered.
+/// Lists whose webs are remembered.
 const WEBS: usize = 10_000;
 
 impl Catalogue {
-    /// The lists, found anew when the last walk is too old or the feed reported a change.
+    /// Returns the lists. Walks again if the last walk is too old or the feed reported a change.
     pub(super) async fn current(
         &self,
         client: &Client,
@@ -185,12 +186,12 @@ impl Catalogue {
         Ok(found)
     }
 
-    /// The web in which a walk of this process last found the list.
+    /// Returns the web in which a walk of this process, or an earlier process, last found the list.
     pub(super) fn web_of(&self, list: Uuid) -> Option<String> {
         locked(&self.webs).get(&list).cloned()
     }
 
-    /// Takes over in which web of this site an earlier process found a list.
+    /// Records the web of this site in which an earlier process found a list.
     pub(super) fn learn_web(&self, site: &str, list: Uuid, web: &str) {
         let is_here = web.eq_ignore_ascii_case(site)
             || web
@@ -204,7 +205,7 @@ impl Catalogue {
         }
     }
 
-    /// Looks at the sightings of missing lists.
+    /// Runs `look` on the sightings of missing lists.
     pub(super) fn with_sightings<T>(&self, look: impl FnOnce(&mut Sightings) -> T) -> T {
         look(&mut locked(&self.sightings))
     }
@@ -226,12 +227,12 @@ impl Catalogue {
         (young && !changed).then_some(found)
     }
 
-    /// What the last walk found, however old.
+    /// Returns the result of the last walk, however old.
     pub(super) fn last(&self) -> Option<Arc<Found>> {
         locked(&self.found).clone()
     }
 
-    /// The next caller walks again.
+    /// Makes the next caller walk again.
     pub(super) fn forget(&self) {
         if let Some(found) = &mut *locked(&self.found) {
             let mut old = (**found).clone();
@@ -240,7 +241,8 @@ impl Catalogue {
         }
     }
 
-    /// The next caller walks again, unless the last walk began less than a minute ago: something contradicts what it found.
+    /// Makes the next caller walk again, because something contradicts the last walk, unless that began less
+    /// than a minute ago.
     pub(super) fn doubt(&self, now: Timestamp) {
         let is_fresh = self
             .last()

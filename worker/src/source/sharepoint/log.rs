@@ -1,4 +1,4 @@
-//! The bounded memory of a site's change feed, from which the cursor of every user is answered. Pure.
+//! A bounded log of a site's change feed, from which the cursors of all users are answered. Pure.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -9,7 +9,7 @@ use super::cursor;
 use super::json::Cell;
 use super::odata;
 
-/// What a change is about.
+/// The subject of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Subject {
     /// An item of a list.
@@ -18,18 +18,18 @@ pub(super) enum Subject {
     List(Uuid),
     /// A web.
     Web(Uuid),
-    /// The whole site: its groups, roles or itself.
+    /// The whole site: its groups, its roles or the site itself.
     Site,
 }
 
-/// What happened to it.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Anything that makes it worth reading again.
+    /// Anything that makes the subject worth reading again.
     Changed,
-    /// It was deleted or moved away.
+    /// The subject was deleted or moved away.
     Deleted,
-    /// Who may see or edit it changed.
+    /// The permissions to see or edit it changed.
     Roles,
 }
 
@@ -38,9 +38,9 @@ pub(super) enum Kind {
 pub(super) struct Change {
     /// The change's own token.
     pub(super) token: Box<str>,
-    /// What it is about.
+    /// Its subject.
     pub(super) subject: Subject,
-    /// What happened.
+    /// Its kind.
     pub(super) kind: Kind,
 }
 
@@ -58,8 +58,8 @@ pub(super) const OF_CHANGES: [&str; 9] = [
 ];
 
 impl Change {
-    /// Reads an entry of `GetChanges`. `Err` without a token (nothing could go on from there); `Ok(None)` for an entry
-    /// with a token that concerns nothing here.
+    /// Reads an entry of `GetChanges`. Returns `Err` for an entry without a token, from which no reading
+    /// could continue. Returns `Ok(None)` beside the token for an entry that concerns nothing here.
     pub(super) fn read(entry: &Cell) -> Result<(Box<str>, Option<Self>), ()> {
         let token: Box<str> = entry
             .get("ChangeToken")
@@ -67,8 +67,8 @@ impl Change {
             .filter(|token| !token.is_empty() && token.len() <= 300)
             .ok_or(())?
             .into();
-        // SP.ChangeType: 3 delete, 5 move away, 8–10 role definitions, 11–12 role assignments, 13–14 group members,
-        // 17–18 permission inheritance broken or restored.
+        // SP.ChangeType: 3 delete, 5 move away, 8–10 role definitions, 11–12 role assignments, 13–14 group
+        // members, 17–18 permission inheritance broken or restored.
         let kind = match odata::integer(entry, "ChangeType") {
             Some(0) => return Ok((token, None)),
             Some(3 | 5) => Kind::Deleted,
@@ -82,7 +82,7 @@ impl Change {
             (Some(list), None) => Subject::List(list),
             (None, _) if has("GroupId") || has("UserId") => Subject::Site,
             (None, _) => match odata::guid(entry, "WebId") {
-                // A column of the web: the lists of the web may read differently now.
+                // A column of the web changed: the web's lists may have other columns now.
                 Some(web) => Subject::Web(web),
                 None => Subject::Site,
             },
@@ -96,12 +96,12 @@ impl Change {
     }
 }
 
-/// What changed between two places of the log, each thing once.
+/// What changed between two places of the log, each subject once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Delta {
-    /// Items by list; `true` when the last thing that happened is that the item went away.
+    /// Items by list; `true` if an item's last change was that it went away.
     pub(super) items: BTreeMap<Uuid, BTreeMap<i64, bool>>,
-    /// Lists that changed (were made, restored, renamed, got columns) and are not deleted.
+    /// Lists that changed (were created, restored, renamed, or got columns) and are not deleted.
     pub(super) lists: BTreeSet<Uuid>,
     /// Lists that were deleted.
     pub(super) lists_deleted: BTreeSet<Uuid>,
@@ -139,19 +139,20 @@ impl Delta {
                 self.roles_webs.insert(web);
             }
             (Subject::Site, Kind::Roles) => self.roles_site = true,
-            // These only make the lists be looked for again.
+            // These changes only cause a new walk of the lists.
             (Subject::Web(_) | Subject::Site, Kind::Changed | Kind::Deleted) => {}
         }
     }
 
-    /// Whether nothing changed.
+    /// Returns whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The log of one site: every change between `base` and `head`. Places are numbers that only grow, also over resets;
-/// the place of an entry is its number, and "at place n" means that everything below n has been seen.
+/// The log of one site: every change between `base` and `head`. Places are numbers that only grow, even when
+/// the log is replaced. The place of an entry is its number; "at place n" means that every change below n has
+/// been seen.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
     base: Box<str>,
@@ -161,11 +162,11 @@ pub(super) struct Log {
     limit: usize,
     items: HashMap<(Uuid, i64), i64>,
     roles: HashMap<Subject, i64>,
-    /// Everything about permissions known from before this place is void.
+    /// Permissions read before this place no longer hold.
     roles_floor: i64,
-    /// The last place at which lists, webs or the site changed.
+    /// The last place at which a list, a web or the site changed.
     structure: i64,
-    /// Tokens that were heads once, and their places.
+    /// Tokens that were the head earlier, and their places.
     former: VecDeque<(Box<str>, i64)>,
 }
 
@@ -173,7 +174,7 @@ const FORMER_HEADS: usize = 64;
 const ROLE_SUBJECTS: usize = 10_000;
 
 impl Log {
-    /// An empty log from `token` on, whose places begin at `place`.
+    /// Returns an empty log from `token` on, whose places begin at `place`.
     pub(super) fn new(token: &str, place: i64, limit: usize) -> Self {
         Self {
             base: token.into(),
@@ -189,32 +190,32 @@ impl Log {
         }
     }
 
-    /// The token everything up to which is in the log.
+    /// Returns the token up to which the log contains every change.
     pub(super) fn head(&self) -> &str {
         &self.head
     }
 
-    /// The token after which the log begins.
+    /// Returns the token after which the log begins.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
 
-    /// The place after the last change.
+    /// Returns the place after the last change.
     pub(super) fn end(&self) -> i64 {
         self.first.saturating_add_unsigned(self.changes.len() as u64)
     }
 
-    /// The place of the first change.
+    /// Returns the place of the first change.
     pub(super) fn first(&self) -> i64 {
         self.first
     }
 
-    /// The first change's token.
+    /// Returns the first change's token.
     pub(super) fn first_token(&self) -> Option<&str> {
         self.changes.front().map(|change| &*change.token)
     }
 
-    /// Adds a change at the end and forgets the oldest beyond the limit.
+    /// Adds a change at the end and drops the oldest beyond the limit.
     pub(super) fn push(&mut self, change: Change) {
         let place = self.end();
         self.note(&change, place);
@@ -225,7 +226,7 @@ impl Log {
         }
     }
 
-    /// Moves the head to a token after which nothing is known, without a change.
+    /// Moves the head, without a change, to a token after which no change is known.
     pub(super) fn move_head(&mut self, token: &str) {
         if *self.head == *token {
             return;
@@ -240,7 +241,8 @@ impl Log {
         }
     }
 
-    /// Puts older changes in front; `base` is the token they were read from. `false` when they do not fit.
+    /// Puts older changes in front; `base` is the token after which they were read. Returns `false` if they
+    /// do not fit.
     pub(super) fn prepend(&mut self, base: &str, older: Vec<Change>) -> bool {
         if older.len() + self.changes.len() > self.limit {
             return false;
@@ -290,8 +292,8 @@ impl Log {
         self.former.retain(|(_, place)| *place >= self.first);
     }
 
-    /// The place of a token: everything that happened after it is at this place or later. `None` when the log cannot
-    /// say, and the server has to be asked.
+    /// Returns the place of a token: every change after the token is at this place or later. Returns `None`
+    /// if the log does not know it and the server must be asked.
     pub(super) fn locate(&self, token: &str) -> Option<i64> {
         if *self.head == *token {
             return Some(self.end());
@@ -302,7 +304,8 @@ impl Log {
         if let Some((_, place)) = self.former.iter().rev().find(|(former, _)| **former == *token) {
             return Some(*place);
         }
-        // From the end: most users are nearly up to date. Of entries that share a token, the first.
+        // Search from the end, because most users are nearly up to date. Of entries that share a token, take
+        // the first.
         let mut found = None;
         for (at, change) in self.changes.iter().enumerate().rev() {
             if *change.token == *token {
@@ -317,8 +320,8 @@ impl Log {
         self.locate_by_comparison(token)
     }
 
-    /// A token that is not in the log but provably between its ends. When in doubt an earlier place: what is told
-    /// twice is read twice and does no harm.
+    /// Locates a token that is not in the log but certainly between its ends. In doubt it returns an earlier
+    /// place: a change that is reported twice is read twice, which does no harm.
     fn locate_by_comparison(&self, token: &str) -> Option<i64> {
         let after_base = matches!(
             cursor::compare(&self.base, token)?,
@@ -332,7 +335,7 @@ impl Log {
             return None;
         }
         for (at, change) in self.changes.iter().enumerate() {
-            // Equal only in time: the change may be before or after.
+            // If only the times are equal, the change may be before or after the token.
             if matches!(
                 cursor::compare(token, &change.token)?,
                 Ordering::Less | Ordering::Equal
@@ -343,7 +346,7 @@ impl Log {
         Some(self.end())
     }
 
-    /// What changed from a place on.
+    /// Returns the changes from a place on.
     pub(super) fn since(&self, place: i64) -> Delta {
         let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(0);
         let mut delta = Delta::default();
@@ -353,14 +356,15 @@ impl Log {
         delta
     }
 
-    /// Whether what was read of an item when the log ended at `as_of` is still all that is known.
+    /// Returns whether an item that was read when the log ended at `as_of` has had no change since.
     pub(super) fn item_is_fresh(&self, list: Uuid, item: i64, as_of: i64) -> bool {
         as_of >= self.first
             && self.structure < as_of
             && self.items.get(&(list, item)).is_none_or(|place| *place < as_of)
     }
 
-    /// Whether permissions read when the log ended at `as_of` still hold for these subjects (item, list, web, site).
+    /// Returns whether permissions that were read when the log ended at `as_of` still hold for these subjects
+    /// (item, list, web, site).
     pub(super) fn roles_are_fresh(&self, subjects: &[Subject], as_of: i64) -> bool {
         as_of >= self.roles_floor
             && subjects
@@ -368,7 +372,7 @@ impl Log {
                 .all(|subject| self.roles.get(subject).is_none_or(|place| *place < as_of))
     }
 
-    /// Whether lists may have come, gone or changed since the log ended at `as_of`.
+    /// Returns whether lists may have been added, removed or changed since the log ended at `as_of`.
     pub(super) fn structure_changed(&self, as_of: i64) -> bool {
         self.structure >= as_of
     }

@@ -22,16 +22,16 @@ use crate::source::Person;
 /// A person in a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SiteUser {
-    /// Id in this site collection; the same person has another one elsewhere.
+    /// The id in this site collection; the same person has another id in another one.
     pub(super) id: i64,
-    /// Login name as the site writes it (with claims).
+    /// The login name as the site writes it (with claims).
     pub(super) login: String,
 }
 
 type Login = Arc<str>;
-/// The person, or that the site does not know them, and since when this is known.
+/// The person, or `None` if the site does not know them, and the time since which this is known.
 type Known = (Option<Arc<SiteUser>>, Timestamp);
-/// A person, a list, and an item when it has permissions of its own.
+/// A person, a list, and an item if it has its own permissions.
 type Question = (Login, Uuid, Option<i64>);
 
 #[derive(Clone)]
@@ -41,25 +41,27 @@ struct Asked {
     as_of: i64,
 }
 
-/// See the module.
+/// The cached site users and permissions of a site.
 #[derive(Default)]
 pub(super) struct People {
     users: Mutex<HashMap<Login, Known>>,
     permissions: Mutex<HashMap<Question, Asked>>,
 }
 
-/// A site user id is looked up again after this long: the account may have been removed and made anew.
+/// Time after which a site user id is looked up again: the account may have been removed and recreated.
 const USER_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// Longest login name read, in bytes; SharePoint's column has 251 characters.
+/// Bytes of the longest login name that is read; SharePoint's column has 251 characters.
 const LONGEST_LOGIN: usize = 1_000;
-/// That a person is unknown is believed for this long.
+/// Time for which an answer that a person is unknown is used.
 const UNKNOWN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
 impl People {
-    /// Returns the person in the site; `None` when the site does not know them. `fresh` asks the server whatever is known.
+    /// Returns the person in the site; `None` if the site does not know them. With `fresh`, asks the server
+    /// even if the answer is cached.
     ///
-    /// Which tasks are a person's rests on this answer alone, so it counts when it is the known one or is given twice. What
-    /// this process does not know is taken from the person's identity, which another process asked for.
+    /// Which tasks are a person's depends on this answer alone. So an answer counts only if it equals the
+    /// known one or is given twice. If this process has no valid answer, it uses the person's saved identity,
+    /// for which another process asked.
     pub(super) async fn user(
         &self,
         client: &Client,
@@ -99,20 +101,21 @@ impl People {
         users.insert(login.into(), (user, at));
     }
 
-    /// Returns the person as the site last answered, and when; `None` where it does not know them or was not asked.
+    /// Returns the person as the site last answered, and when; `None` if the site does not know them or was
+    /// not asked.
     pub(super) fn known(&self, login: &str) -> Option<(SiteUser, Timestamp)> {
         let users = locked(&self.users);
         let (user, at) = users.get(login)?;
         Some((SiteUser::clone(user.as_ref()?), *at))
     }
 
-    /// Returns what the person may do with lists, or with items that have permissions of their own: in the order asked for.
-    /// What is known and not touched by a change is not asked again. An answer that cannot be read, or is refused, is
-    /// the failure of that list or item. So is an answer that denies a right and is not given twice: it would take the
-    /// person's copy or edit away.
+    /// Returns the person's permissions for lists, or for items that have their own, in the order of
+    /// `wanted`. A cached answer is used if no change has touched it. An answer that is refused or cannot be
+    /// read is the failure of its list or item. So is an answer that denies a right and is not given twice:
+    /// it would take away the person's copy or edit.
     ///
     /// # Errors
-    /// When the requests cannot be sent at all.
+    /// The requests cannot be sent at all.
     pub(super) async fn permissions(
         &self,
         client: &Client,
@@ -190,7 +193,8 @@ impl People {
     }
 }
 
-/// Returns whether this is known and need not be asked again. A time that lies as far ahead is no time of ours.
+/// Returns whether this answer need not be requested again. A time that lies as far in the future was not set
+/// by our clock.
 fn holds(known: Option<&Known>, now: Timestamp) -> bool {
     known.is_some_and(|(user, at)| {
         let lifetime = if user.is_some() {
@@ -202,7 +206,7 @@ fn holds(known: Option<&Known>, now: Timestamp) -> bool {
     })
 }
 
-/// Asks once who a login is in the site.
+/// Asks once for the person of a login in the site.
 async fn ensure_user(client: &Client, site: &Site, login: &str) -> Result<Option<SiteUser>, Failure> {
     let ask = Ask::query(
         &site.address,
@@ -223,7 +227,7 @@ async fn ensure_user(client: &Client, site: &Site, login: &str) -> Result<Option
     }
 }
 
-/// Asks once what the person may do with each of these.
+/// Asks once for the person's permissions for each of these subjects.
 async fn masks(
     client: &Client,
     site: &Site,
@@ -247,7 +251,7 @@ async fn masks(
     Ok(replies.into_iter().map(read).collect())
 }
 
-/// Whether an answer says that the person may not see or may not edit.
+/// Returns whether an answer denies the person the right to see or to edit.
 fn denies(mask: &Result<Permissions, Refusal>) -> bool {
     mask.as_ref().is_ok_and(|mask| !mask.view || !mask.edit)
 }
@@ -266,10 +270,10 @@ fn read_mask(site: &Site, reply: &Reply) -> Result<Permissions, Failure> {
     Permissions::read(mask).ok_or_else(|| bad(site, "the answer about permissions has no mask"))
 }
 
-/// The person in the answer to a question about `login`.
+/// Reads the person in the answer to a question about `login`.
 ///
 /// # Errors
-/// When the answer is about another person, or about none.
+/// The answer is about another person, or about none.
 fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, (Code, String)> {
     let bad = |reason: &str| (Code::SharePointBadAnswer, reason.to_owned());
     let id = odata::integer(answer, "Id")
@@ -294,8 +298,8 @@ fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, (Code, String)> {
     }
 }
 
-/// Whether a site's name of a person (`i:0#.w|contoso\ana`) is the one asked for (`i:0#.w|contoso\ana`, `contoso\ana` or
-/// `ana`). Upper and lower case are the same.
+/// Returns whether a site's name of a person (`i:0#.w|contoso\ana`) is the one asked for
+/// (`i:0#.w|contoso\ana`, `contoso\ana` or `ana`). Case is ignored.
 fn names(asked: &str, name: &str) -> bool {
     let account = |text: &str| text.rsplit('|').next().unwrap_or_default().trim().to_lowercase();
     let (asked, name) = (account(asked), account(name));
@@ -306,7 +310,7 @@ fn names(asked: &str, name: &str) -> bool {
                     || name.split('@').next() == Some(asked.as_str()))))
 }
 
-/// Makes room in a full cache: the older half goes.
+/// Removes the older half of a full cache.
 fn make_room<K: std::hash::Hash + Eq, V>(
     cache: &mut HashMap<K, V>,
     limit: usize,

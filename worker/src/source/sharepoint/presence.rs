@@ -1,10 +1,10 @@
-//! Whether a task is a person's: the decision, from what was read. Pure.
+//! Deciding whether a task is a person's, from what was read. Pure.
 
 use super::json::Cell;
 use super::odata;
 use crate::source::Absence;
 
-/// What a person may do with a list or an item, from SharePoint's 64-bit permission mask.
+/// A person's rights to a list or an item, from SharePoint's 64-bit permission mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Permissions {
     /// ViewListItems, bit 0 of the low half.
@@ -14,7 +14,7 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
-    /// Reads `{"High": …, "Low": …}`; the halves are numbers or text.
+    /// Reads `{"High": …, "Low": …}`; the halves are numbers or strings.
     pub(super) fn read(value: &Cell) -> Option<Self> {
         let low = odata::integer(value, "Low")?;
         odata::integer(value, "High")?;
@@ -25,23 +25,23 @@ impl Permissions {
     }
 }
 
-/// What is known of a task when the decision is made.
+/// What was read about a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// It was read.
     There {
-        /// Assigned to the person directly; groups do not count.
+        /// Whether it is assigned to the person directly; groups do not count.
         assigned: bool,
-        /// What the person may do with it.
+        /// The person's rights to it.
         permissions: Permissions,
     },
-    /// The list is there, the item is not.
+    /// The list exists, the item does not.
     ItemMissing,
-    /// The list is not there.
+    /// The list does not exist.
     ListMissing,
 }
 
-/// The decision.
+/// The decision about a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is the person's.
@@ -49,12 +49,12 @@ pub(super) enum Verdict {
         /// Whether they may edit it.
         writable: bool,
     },
-    /// It is not.
+    /// It is not the person's.
     Absent(Absence),
 }
 
-/// Decides. That it is not assigned is told before that it may not be seen: the person loses it either way, and access
-/// that comes back does not bring back a task of somebody else.
+/// Decides about a task. A task that is neither assigned nor visible is reported as not assigned: the person
+/// loses it either way, and access that is granted later does not restore another person's task.
 pub(super) fn decide(found: Found) -> Verdict {
     match found {
         Found::ListMissing => Verdict::Absent(Absence::LocationGone),

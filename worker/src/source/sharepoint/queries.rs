@@ -1,4 +1,4 @@
-//! Requests and CAML views for items of task lists.
+//! The requests and CAML views with which items of task lists are read.
 
 use serde_json::json;
 
@@ -6,20 +6,20 @@ use super::errors::Scope;
 use super::lists::TaskList;
 use super::wire::Ask;
 
-/// The request of the items that a view selects.
+/// Returns the request for the items that a view selects.
 pub(super) fn get_items(list: &TaskList, view: &str) -> Ask {
     let body = json!({"query": {"__metadata": {"type": "SP.CamlQuery"}, "ViewXml": view}});
     let path = list.path(&format!("getitems?$select={}", list.columns.select()));
     Ask::query(&list.web, path, body, Scope::List).with_versions()
 }
 
-/// The request of one item with everything tasksync reads.
+/// Returns the request for one item with everything that tasksync reads.
 pub(super) fn get_item(list: &TaskList, id: i64) -> Ask {
     let path = list.path(&format!("items({id})?$select={}", list.columns.select()));
     Ask::get(&list.web, path, Scope::Item).with_versions()
 }
 
-/// The view of the items with these ids.
+/// Returns the view of the items with these ids.
 pub(super) fn by_ids(list: &TaskList, ids: &[i64]) -> String {
     let values: String = ids
         .iter()
@@ -32,13 +32,13 @@ pub(super) fn by_ids(list: &TaskList, ids: &[i64]) -> String {
     )
 }
 
-/// A page of items with every column that is read; see [`page_of`].
+/// Returns the view of a page of items with every column that is read; see [`page_of`].
 pub(super) fn page(list: &TaskList, person: Option<(&str, i64)>, after: i64, rows: usize) -> String {
     page_of(&list.columns.view_fields(), person, after, rows)
 }
 
-/// A page of items in the order of their ids, those after `after`; filtered by a people column when given.
-/// Going on by id is exact whatever happens to the list between two pages.
+/// Returns the view of a page of items, ordered by id, with ids greater than `after`. With `person`, the page
+/// is filtered by a people column. Continuing by id is exact whatever happens to the list between two pages.
 pub(super) fn page_of(fields: &str, person: Option<(&str, i64)>, after: i64, rows: usize) -> String {
     let person = person.map(|(column, user)| {
         format!("<Eq><FieldRef Name='{column}' LookupId='TRUE'/><Value Type='Integer'>{user}</Value></Eq>")

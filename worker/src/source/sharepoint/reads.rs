@@ -1,4 +1,5 @@
-//! Reads items of task lists: by their ids, or every item of a person. A page that is too large is asked for in halves.
+//! Reading items of task lists: by their ids, or every item of a person. A page that is too large is
+//! requested again in halves.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,22 +18,23 @@ use super::wire::{Ask, Refusal, Reply};
 use super::{SharePointSettings, Site, odata};
 use crate::large;
 
-/// Ids asked for in one CAML query.
+/// Ids requested in one CAML query.
 const IDS: usize = 100;
 
-/// An entry of an answer with items.
+/// An entry in an answer that lists items.
 struct Entry {
     id: i64,
-    /// Site user ids it is assigned to.
+    /// The ids of the site users to whom it is assigned.
     assigned: Result<Vec<i64>, String>,
-    /// The item; `None` when it is not assigned to the person asked about.
+    /// The item; `None` if it is not assigned to the person asked about.
     item: Option<Result<Item, String>>,
 }
 
-/// The entries of an answer to `getitems`, at most `rows`; values are read of those assigned to `person`, or of all.
+/// Returns the entries of an answer to `getitems`, at most `rows`. Values are read only for entries assigned
+/// to `person`; without `person`, for all.
 ///
 /// # Errors
-/// When the answer cannot be read, or is not about this list.
+/// The answer cannot be read, or is not about this list.
 fn entries_of(
     list: &TaskList,
     reply: &Reply,
@@ -76,7 +78,7 @@ fn entries_of(
         .collect()
 }
 
-/// As [`entries_of`], off the async threads for a large answer.
+/// Does the same as [`entries_of`], off the async threads for a large answer.
 async fn read_entries(
     client: &Client,
     list: &Arc<TaskList>,
@@ -90,7 +92,7 @@ async fn read_entries(
         .inspect_err(|failure| client.note_foreign(failure))
 }
 
-/// As [`item_of`], off the async threads for a large answer.
+/// Does the same as [`item_of`], off the async threads for a large answer.
 async fn read_item(client: &Client, list: &Arc<TaskList>, id: i64, reply: Reply) -> Result<Item, Trouble> {
     let list = Arc::clone(list);
     large::read(reply.bytes(), move || item_of(&list, id, &reply))
@@ -99,13 +101,14 @@ async fn read_item(client: &Client, list: &Arc<TaskList>, id: i64, reply: Reply)
         .inspect_err(|trouble| client.note_foreign(&trouble.failure))
 }
 
-/// Most people a task is assigned to.
+/// The number of people to whom a task may be assigned.
 const ASSIGNEES: usize = 1_000;
 
-/// Reads these items now, many per request. What cannot be read is [`Read::Unread`] and keeps nothing else waiting.
+/// Reads these items now, many per request. An item that cannot be read is [`Read::Unread`] and does not stop
+/// the others.
 ///
 /// # Errors
-/// When the whole server or the account is the cause.
+/// The whole server or the account is the cause.
 pub(super) async fn read_items(
     client: &Client,
     wanted: &[(Arc<TaskList>, Vec<i64>)],
@@ -115,7 +118,7 @@ pub(super) async fn read_items(
         .iter()
         .flat_map(|(list, ids)| ids.chunks(IDS).map(move |chunk| (list, chunk)))
         .collect();
-    // Items to be read one by one: the query was refused, or what it told of them is not enough.
+    // Items to be read one by one, because the query was refused or its answer about them is insufficient.
     let mut singly: Vec<(&Arc<TaskList>, i64)> = Vec::new();
     while !chunks.is_empty() {
         let asks = chunks
@@ -158,8 +161,8 @@ pub(super) async fn read_items(
     Ok(found)
 }
 
-/// Sorts the answer to a query of `ids`. An item the query did not answer is asked for by its id: one answer that leaves
-/// it out does not prove that it was deleted.
+/// Sorts the answer to a query of `ids`. An item that the query did not return is requested by its id: one
+/// answer that leaves it out does not prove that it was deleted.
 fn sort_entries<'a>(
     list: &'a Arc<TaskList>,
     ids: &[i64],
@@ -213,10 +216,10 @@ async fn read_singly(
     Ok(())
 }
 
-/// The properties in the answer to a question about item `id` alone.
+/// Returns the properties in the answer to a request for item `id` alone.
 ///
 /// # Errors
-/// When they cannot be read, or are another item's.
+/// The properties cannot be read, or are another item's.
 pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &Reply) -> Result<Cell, Trouble> {
     let properties = list.columns.properties();
     let mut names: Vec<&str> = properties.iter().map(String::as_str).collect();
@@ -232,42 +235,43 @@ pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &Reply) -> Result<C
     Ok(cells)
 }
 
-/// The item in the answer to a question about item `id` alone.
+/// Returns the item in the answer to a request for item `id` alone.
 ///
 /// # Errors
-/// When it cannot be read, or is another item.
+/// The item cannot be read, or is another one.
 fn item_of(list: &TaskList, id: i64, reply: &Reply) -> Result<Item, Trouble> {
     let cells = cells_of_item(list, id, reply)?;
     Item::read(list, id, &cells, reply.version.clone())
         .map_err(|reason| Trouble::certain(unreadable_item(list, id, &reason)))
 }
 
-/// What the listing of one list ended with.
+/// The result of listing one list.
 #[derive(Debug)]
 pub(super) enum Listing {
     /// The person's items, and those of them that cannot be read.
     Items(Vec<Item>, Vec<(i64, Failure)>),
-    /// The list is not there.
+    /// The list does not exist.
     Missing,
     /// It could not be read.
     Unread(Trouble),
 }
 
-/// The listing of one list on its way.
+/// The state of listing one list.
 struct Walk {
     at: usize,
     after: i64,
-    /// The list is larger than the server lets us filter: all of it is read and filtered here.
+    /// Whether the list is too large for the server to filter; then all of it is read and filtered here.
     whole: bool,
-    /// Items asked for at once.
+    /// Items requested at once.
     rows: usize,
     pages: usize,
 }
 
-/// Every item of these lists that is assigned to the site user directly: each list complete, missing or unread.
+/// Lists every item of these lists that is assigned to the site user directly. Each list is complete, missing
+/// or unread.
 ///
 /// # Errors
-/// When the whole server or the account is the cause, or the person has more tasks than one reading may hold.
+/// The whole server or the account is the cause, or the person has more tasks than one reading may hold.
 pub(super) async fn assigned_to(
     client: &Client,
     site: &Site,
@@ -341,7 +345,7 @@ pub(super) async fn assigned_to(
                             walk.after = id;
                             next.push(walk);
                         }
-                        // The one item went away meanwhile.
+                        // The one remaining item was removed meanwhile.
                         Ok(None) => {}
                         Err(trouble) => *listing = Listing::Unread(trouble),
                     }
@@ -362,14 +366,15 @@ pub(super) async fn assigned_to(
             if let Listing::Items(items, _) = &mut *listing {
                 for entry in entries {
                     match (entry.item, entry.assigned) {
-                        // A filter that was ignored must not give a person the tasks of others.
+                        // If the server ignored the filter, the person must not get other people's tasks.
                         (None, _) => {}
                         (Some(Ok(item)), _) => {
                             bytes += item.size();
                             count += 1;
                             items.push(item);
                         }
-                        // In a list that is read whole, an item whose people cannot be read is probably somebody else's.
+                        // In a list that is read whole, an item whose people cannot be read is probably
+                        // another person's.
                         (Some(Err(_)), Err(_)) if walk.whole => {}
                         (Some(Err(_)), _) => again.push(entry.id),
                     }
@@ -403,13 +408,13 @@ pub(super) async fn assigned_to(
 }
 
 impl Walk {
-    /// The filter of the query: the people column and the person.
+    /// Returns the filter of the query: the people column and the person.
     fn person<'a>(&self, list: &'a TaskList, user: i64) -> Option<(&'a str, i64)> {
         (!self.whole).then_some((list.columns.assigned(), user))
     }
 }
 
-/// Reads items of a page again, one by one, whose values could not be read.
+/// Reads the items of a page whose values could not be read again, one by one.
 async fn read_again(
     client: &Client,
     list: &Arc<TaskList>,
@@ -435,8 +440,8 @@ async fn read_again(
     Ok(())
 }
 
-/// The id of the next item of a walk, asked for without its values, and whether it is the person's; `None` when there is
-/// none.
+/// Returns the id of a listing's next item, requested without its values, and whether the item is the
+/// person's; `None` if there is none.
 async fn step_over(
     client: &Client,
     list: &TaskList,
@@ -497,7 +502,7 @@ fn bad(list: &TaskList, reason: &str) -> Failure {
     unusable(list, Code::SharePointBadAnswer, reason)
 }
 
-/// The failure of an answer that is about something else than what was asked.
+/// Returns the failure of an answer about something other than what was asked.
 fn foreign(list: &TaskList, reason: &str) -> Failure {
     unusable(list, Code::SharePointForeignAnswer, reason)
 }

@@ -1,4 +1,4 @@
-//! What changed for a person in one site since a cursor.
+//! Reading what changed for a person in one site since a cursor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use super::{SharePointSource, Site};
 use crate::source::{Absence, Person, Presence};
 
 impl SharePointSource {
-    /// What changed for a person in a site since the cursor; everything of a site that the cursor never covered.
+    /// Returns what changed for a person in a site since the cursor, or everything if the cursor does not
+    /// cover the site.
     pub(super) async fn site_changes(
         &self,
         site: &Site,
@@ -82,8 +83,8 @@ impl SharePointSource {
         Ok(reading)
     }
 
-    /// Decides about lists with linked tasks that were deleted, are task lists no more, or could not be read before, and
-    /// that the last walk did not find. Returns those that are gone.
+    /// Decides about lists with linked tasks that the last walk did not find: lists that were deleted, are no
+    /// longer task lists, or could not be read before. Returns the lists that are gone.
     async fn lost_lists(
         &self,
         site: &Site,
@@ -129,7 +130,7 @@ impl SharePointSource {
         Ok(gone)
     }
 
-    /// Whether a list was found in another site than this one.
+    /// Returns whether a list was found in another site than this one.
     fn is_in_another_site(&self, site: &Site, list: Uuid) -> bool {
         self.sites
             .iter()
@@ -142,7 +143,7 @@ impl SharePointSource {
             })
     }
 
-    /// Reads the items the feed reports.
+    /// Reads the items that the feed reports.
     async fn read_changed(
         &self,
         site: &Site,
@@ -183,8 +184,8 @@ impl SharePointSource {
         self.sort_reads(site, found, reads, seen, reading).await
     }
 
-    /// Lists whose columns, content or permissions changed as a whole: the person's items in them are listed anew,
-    /// because a change of permissions is no change of items.
+    /// Lists the person's items again in lists whose columns, content or permissions changed as a whole: a
+    /// change of permissions does not appear as a change of items.
     #[expect(clippy::too_many_arguments, reason = "what is read, and where it goes")]
     pub(super) async fn look_again(
         &self,
@@ -214,7 +215,7 @@ impl SharePointSource {
     }
 }
 
-/// Lists to be listed anew.
+/// Returns the lists that have to be listed again.
 fn again(answered: &Answered, found: &Found) -> BTreeSet<Uuid> {
     let delta = &answered.delta;
     let touched = |list: &TaskList| {

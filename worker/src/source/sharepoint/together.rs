@@ -1,4 +1,5 @@
-//! Many reads at once, those of each web in batches of its own: a batch may ask about one web only.
+//! Sending many reads together, those of each web in batches of their own, because a batch may concern only
+//! one web.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,15 +21,15 @@ use crate::http::service::{Intent, busy};
 use crate::http::{Answer, Method, named_pause};
 use crate::session::{Finding, Judge, Judgement};
 
-/// Single requests in flight where a batch is not possible.
+/// Single requests in flight if a batch is not possible.
 const SINGLES_AT_ONCE: usize = 6;
 
 impl Client {
-    /// Sends reads together, as few requests as possible; the answers come in the order asked for. A web that refuses its
-    /// batch refuses the reads about it alone.
+    /// Sends reads together, in as few requests as possible. Returns the answers in the order of `asks`. A
+    /// web that refuses its batch fails only the reads of that web.
     ///
     /// # Errors
-    /// When the whole server or the account is the cause.
+    /// The whole server or the account is the cause.
     pub(super) async fn send_all(&self, asks: Vec<Ask>) -> Result<Vec<Result<Reply, Refusal>>, Failure> {
         let mut webs: BTreeMap<String, Vec<(usize, Ask)>> = BTreeMap::new();
         let count = asks.len();
@@ -59,7 +60,8 @@ impl Client {
         ))
     }
 
-    /// Sends reads of one web together, as few requests as possible; the answers come in the order asked for.
+    /// Sends reads of one web together, in as few requests as possible. Returns the answers in the order of
+    /// `asks`.
     pub(super) async fn send_to_web(
         &self,
         site: &str,
@@ -83,7 +85,7 @@ impl Client {
                         tracing::debug!(site, failure = %refusal.failure, "batch refused, single requests instead");
                         self.batch_refused.store(true, Ordering::Relaxed);
                     }
-                    // Together too large, perhaps not one by one.
+                    // The answer is too large in a batch, but perhaps not in single requests.
                     Err(refusal) if refusal.failure.code == Code::SharePointAnswerTooLarge => {}
                     Err(refusal) => return Err(refusal.failure),
                 }
@@ -149,7 +151,7 @@ impl Client {
     }
 }
 
-/// How the answer to a batch is judged.
+/// Judges the answer to a batch.
 struct Together {
     name: String,
     parts: Vec<Single>,
@@ -212,7 +214,7 @@ impl Judge for Together {
     }
 }
 
-/// The pause that a part of a batch asks for, with its length if it names one.
+/// Returns the pause that a part of a batch asks for, with its length if it names one.
 fn busy_part(answer: &PartAnswer, server_now: Timestamp) -> Option<Option<Duration>> {
     matches!(answer.status, 429 | 503).then(|| {
         answer
@@ -236,7 +238,7 @@ fn part(ask: &Single, answer: &PartAnswer) -> Result<Reply, Refusal> {
     reply(&ask.name, content_type, &answer.body, version, ask.intent).map_err(Into::into)
 }
 
-/// Whether a failure is that of the whole server or the account, whatever was asked for.
+/// Returns whether a failure concerns the whole server or the account, whatever was requested.
 pub(super) fn is_of_more(failure: &Failure) -> bool {
     matches!(
         failure.class,

@@ -1,4 +1,4 @@
-//! What could not be read, and how far that reaches. Pure.
+//! Failures of reads, and how far they reach. Pure.
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
@@ -7,18 +7,19 @@ use super::lists::TaskList;
 use super::together::is_of_more;
 use super::wire::Refusal;
 
-/// Why one item, list or web could not be read, while others perhaps can.
+/// Why one item, list or web could not be read, while others may be readable.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trouble {
     /// The failure.
     pub(super) failure: Failure,
-    /// Whether SharePoint itself said so about the very thing that was asked for. Otherwise (a timeout, a gateway's
-    /// page) the whole site may be the cause, and only another answer of the site tells.
+    /// Whether SharePoint itself reported the failure for exactly the object that was requested. Otherwise (a
+    /// timeout, a gateway's page) the whole site may be the cause, and only another answer of the site
+    /// decides.
     pub(super) certain: bool,
 }
 
 impl Trouble {
-    /// A trouble of exactly one thing.
+    /// Returns a failure of exactly one object.
     pub(super) fn certain(failure: Failure) -> Self {
         Self {
             failure,
@@ -26,7 +27,7 @@ impl Trouble {
         }
     }
 
-    /// A trouble that may be the whole site's.
+    /// Returns a failure that may be the whole site's.
     pub(super) fn uncertain(failure: Failure) -> Self {
         Self {
             failure,
@@ -35,10 +36,10 @@ impl Trouble {
     }
 }
 
-/// The trouble of the thing a refused request asked for, which was `subject` at most.
+/// Returns the failure of the object that a refused request asked for; `subject` is its widest scope.
 ///
 /// # Errors
-/// The failure, when it is the whole server's or the account's: a pause, a refused sign-in, no connection.
+/// The failure, if it concerns the whole server or the account: a pause, a refused sign-in, no connection.
 pub(super) fn trouble_of(refusal: Refusal, subject: Scope) -> Result<Trouble, Failure> {
     let failure = refusal.failure;
     if is_of_more(&failure) {
@@ -63,7 +64,7 @@ pub(super) fn trouble_of(refusal: Refusal, subject: Scope) -> Result<Trouble, Fa
     }
 }
 
-/// The failure of one item whose answer cannot be read.
+/// Returns the failure of one item whose answer cannot be read.
 pub(super) fn unreadable_item(list: &TaskList, item: i64, reason: &str) -> Failure {
     Failure::new(
         ErrorClass::Refused,

@@ -1,4 +1,4 @@
-//! A walk through the webs of a site: which task lists there are, and what could not be seen.
+//! Walking through the webs of a site: which task lists exist, and which could not be seen.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,35 +19,36 @@ use super::wire::{Ask, Refusal, Reply};
 use super::zone::Zone;
 use super::{SharePointSettings, odata};
 
-/// Templates of task lists: Tasks, Gantt tasks, tasks with timeline and hierarchy.
+/// The templates of task lists: Tasks, Gantt tasks, and tasks with timeline and hierarchy.
 const TEMPLATES: [i64; 3] = [107, 150, 171];
-/// Content type ids of tasks begin so.
+/// The prefix of the ids of task content types.
 const TASK: &str = "0x0108";
-/// Most pages of a web's lists or webs.
+/// Pages read of a web's lists or of its sub webs.
 const PAGES: usize = 20;
 
 struct Web {
     address: String,
     id: Uuid,
     title: String,
-    /// The zone, now or as last known; else why it cannot be read.
+    /// The zone, as read now or as last known; otherwise why it cannot be read.
     zone: Result<Zone, Failure>,
 }
 
-/// A walk on its way.
+/// The state of a walk.
 struct Walk<'a> {
     client: &'a Client,
     site: &'a str,
     settings: &'a SharePointSettings,
-    /// What the walk before found.
+    /// The result of the walk before.
     known: Option<&'a Found>,
     found: Found,
 }
 
-/// Walks the root web and its sub webs. A sub web or list that cannot be read is left out and noted.
+/// Walks through the root web and its sub webs. A sub web or list that cannot be read is left out and
+/// recorded.
 ///
 /// # Errors
-/// When the root web cannot be read, or the whole server or the account is the cause.
+/// The root web cannot be read, or the whole server or the account is the cause.
 pub(super) async fn walk(
     client: &Client,
     site: &str,
@@ -99,18 +100,18 @@ fn limit(site: &str, limit: usize, what: &str) -> Failure {
 }
 
 impl Walk<'_> {
-    /// Notes that the walk does not see everything.
+    /// Records that the walk does not see everything.
     fn leave_out(&mut self, failure: &Failure) {
         tracing::warn!(site = self.site, %failure, "not every task list of the site can be seen");
         self.found.incomplete.get_or_insert_with(|| failure.clone());
     }
 
-    /// Keeps the lists of a web that cannot be read: what cannot be seen is not gone.
+    /// Records the lists of a web that cannot be read as unread: a list that cannot be seen is not gone.
     fn lose_web(&mut self, address: &str, failure: &Failure) {
         self.leave_out(failure);
         let Some(known) = self.known else { return };
         let lists = known.lists.values().map(|list| (list.id, &list.web));
-        // Those that the walk before could not read either.
+        // The lists that the walk before could not read either.
         let unread = known.unread.iter().filter(|(_, list)| list.is_task_list);
         let unread = unread.map(|(id, list)| (*id, &list.web));
         for (id, web) in lists.chain(unread).filter(|(_, web)| *web == address) {
@@ -123,7 +124,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Keeps a list that cannot be read.
+    /// Records a list that cannot be read as unread.
     fn lose_list(&mut self, web: &str, list: Uuid, failure: Failure, is_task_list: bool) {
         tracing::warn!(site = self.site, %list, %failure, "a list cannot be read");
         let was = self.known.is_some_and(|known| {
@@ -140,7 +141,7 @@ impl Walk<'_> {
         );
     }
 
-    /// Walks one web.
+    /// Reads one web.
     async fn web(&mut self, address: &str, queue: &mut VecDeque<String>) -> Result<(), Refusal> {
         let web = self.read_web(address).await?;
         let lists = self.task_lists(&web).await?;
@@ -193,8 +194,8 @@ impl Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// The zone of a web. The answer does not say of which web it is, so a zone other than the last known one is believed
-    /// when two readings agree.
+    /// Reads the zone of a web. The answer does not name its web, so a zone other than the last known one
+    /// counts only if two readings agree.
     async fn zone_of(&self, address: &str, last: Option<&Zone>) -> Result<Result<Zone, Failure>, Refusal> {
         let first = match self.zone_once(address).await? {
             Ok(zone) if last == Some(&zone) => return Ok(Ok(zone)),
@@ -226,7 +227,7 @@ fn read_zone(reply: &Reply, now: Timestamp) -> Result<Zone, String> {
     Zone::read(&answer, now)
 }
 
-/// Whether an address is that of `web`, whatever host name the server has for itself.
+/// Returns whether an address is that of `web`, whatever host name the server uses for itself.
 fn is_at(address: &str, web: &str) -> bool {
     let path = |text: &str| {
         let url = Url::parse(text).ok()?;
@@ -235,7 +236,7 @@ fn is_at(address: &str, web: &str) -> bool {
     path(address).is_some_and(|address| Some(address) == path(web))
 }
 
-/// The addresses of the webs directly below a web.
+/// Returns the addresses of the webs directly below a web.
 async fn sub_webs(client: &Client, address: &str) -> Result<Vec<String>, Refusal> {
     let ask = Ask::get(address, "web/webs?$select=Id,Title,Url", Scope::Site);
     let entries = collection(client, ask, &["Url"]).await?;
@@ -244,19 +245,19 @@ async fn sub_webs(client: &Client, address: &str) -> Result<Vec<String>, Refusal
         .iter()
         .filter_map(|web| odata::text(web, "Url"))
         .filter_map(|url| own.as_ref()?.join(&url).ok())
-        // Credentials go to the server the tenant named and to no other.
+        // Credentials are sent only to the server that the tenant named.
         .filter(|url| own.as_ref().is_some_and(|own| is_below(own, url)))
         .map(|url| url.as_str().trim_end_matches('/').to_owned())
         .collect())
 }
 
-/// Whether a web lies below another one of the same server.
+/// Returns whether a web is below another one of the same server.
 fn is_below(parent: &Url, web: &Url) -> bool {
     let parent_path = format!("{}/", parent.path().trim_end_matches('/').to_lowercase());
     parent.origin() == web.origin() && web.path().to_lowercase().starts_with(&parent_path)
 }
 
-/// The properties `names` of every entry of a collection, page by page.
+/// Returns the properties `names` of every entry of a collection, page by page.
 async fn collection(client: &Client, mut ask: Ask, names: &[&str]) -> Result<Vec<Cell>, Refusal> {
     let mut all = Vec::new();
     for _ in 0..PAGES {
@@ -282,7 +283,7 @@ fn bad(address: &str, reason: &str) -> Failure {
     )
 }
 
-/// The properties of a list that are read.
+/// The properties that are read of each list.
 const OF_LISTS: [&str; 7] = [
     "Id",
     "Title",
@@ -294,7 +295,7 @@ const OF_LISTS: [&str; 7] = [
 ];
 
 impl Walk<'_> {
-    /// The task lists of a web.
+    /// Returns the task lists of a web.
     async fn task_lists(&mut self, web: &Web) -> Result<Vec<TaskList>, Refusal> {
         let path = format!(
             "web/lists?$select={}&$filter=Hidden%20eq%20false",
@@ -346,7 +347,7 @@ impl Walk<'_> {
         Ok(lists)
     }
 
-    /// Which of the lists are task lists: by their template, else by their default content type.
+    /// Returns which of the lists are task lists: by their template, otherwise by their default content type.
     async fn choose(&mut self, web: &Web, entries: &HashMap<Uuid, Cell>) -> Result<Vec<Uuid>, Refusal> {
         let (mut chosen, others): (Vec<Uuid>, Vec<Uuid>) = entries.keys().copied().partition(|id| {
             let template = entries
@@ -369,8 +370,8 @@ impl Walk<'_> {
         Ok(chosen)
     }
 
-    /// The answer about a list, of which each entry is known by `key`; `None` when it went away meanwhile or cannot be read, which
-    /// is noted.
+    /// Returns the answer about a list, in which each entry must have a `key`. Returns `None` if the list was
+    /// removed meanwhile, or cannot be read, which is recorded.
     fn present(
         &mut self,
         web: &str,
@@ -383,7 +384,7 @@ impl Walk<'_> {
         let failure = match reply {
             Ok(reply) => match reply.read(names) {
                 Ok(answer) => match odata::entries(&answer) {
-                    // Entries of something else: the answer to another question.
+                    // Entries without the key belong to the answer to another request.
                     Some(entries) if entries.iter().any(|entry| odata::text(entry, key).is_none()) => bad(
                         self.site,
                         &format!("list {list}: an entry of the answer has no {key}"),
@@ -409,13 +410,13 @@ fn of_list(web: &Web, list: Uuid, rest: &str) -> Ask {
     )
 }
 
-/// Whether a server-relative path is that of `web`.
+/// Returns whether a server-relative path is that of `web`.
 fn is_path_of(path: &str, web: &str) -> bool {
     let joined = Url::parse(web).ok().and_then(|base| base.join(path).ok());
     joined.is_some_and(|url| is_at(url.as_str(), web))
 }
 
-/// The first content type is the list's default.
+/// Returns whether the first content type, which is the list's default, is a task.
 fn default_is_task(answer: &Cell) -> bool {
     odata::entries(answer)
         .and_then(|types| types.first())

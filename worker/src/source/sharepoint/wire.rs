@@ -1,4 +1,4 @@
-//! What is asked and what comes back: requests, answers, and the forms of JSON the product's versions want. Pure.
+//! Requests, answers, and the forms of JSON that SharePoint's versions expect. Pure.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,23 +9,23 @@ use super::json::{self, Cell};
 use super::odata;
 use crate::http::service::Intent;
 
-/// How much OData metadata is asked for.
+/// The amount of OData metadata in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metadata {
-    /// None; the smallest answers.
+    /// None; this gives the smallest answers.
     None,
-    /// Entity tags of entries.
+    /// The entity tags of entries.
     Minimal,
 }
 
-/// What happens to a thing.
+/// The method of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verb {
     /// GET.
     Get,
     /// POST with a JSON body.
     Post(Value),
-    /// POST tunnelling MERGE, if the version still matches.
+    /// POST that tunnels MERGE, on the condition that the version still matches.
     Merge(Value, String),
 }
 
@@ -34,20 +34,20 @@ pub(super) enum Verb {
 pub(super) struct Ask {
     /// Address of the web, without a final slash.
     pub(super) web: String,
-    /// Path and query behind `/_api/`.
+    /// Path and query after `/_api/`.
     pub(super) path: String,
-    /// What happens.
+    /// Its method.
     pub(super) verb: Verb,
-    /// Metadata wanted.
+    /// The metadata to answer with.
     pub(super) metadata: Metadata,
-    /// What it is about.
+    /// Its subject.
     pub(super) scope: Scope,
-    /// Whether a lost answer leaves something open.
+    /// Whether it reads or writes.
     pub(super) intent: Intent,
 }
 
 impl Ask {
-    /// A GET about `scope`.
+    /// Returns a GET about `scope`.
     pub(super) fn get(web: &str, path: impl Into<String>, scope: Scope) -> Self {
         Self {
             web: web.to_owned(),
@@ -59,7 +59,7 @@ impl Ask {
         }
     }
 
-    /// A POST that changes nothing that matters: a query, or something that may be done twice.
+    /// Returns a POST that changes nothing: a query, or an operation that may be repeated without harm.
     pub(super) fn query(web: &str, path: impl Into<String>, body: Value, scope: Scope) -> Self {
         Self {
             verb: Verb::Post(body),
@@ -67,13 +67,13 @@ impl Ask {
         }
     }
 
-    /// The same with entity tags in the answer.
+    /// Returns the request with entity tags in its answer.
     pub(super) fn with_versions(mut self) -> Self {
         self.metadata = Metadata::Minimal;
         self
     }
 
-    /// The request in messages: without the query, which may name a person.
+    /// Returns the request's name for messages, without the query, which may name a person.
     pub(super) fn name(&self) -> String {
         let verb = match self.verb {
             Verb::Get => "GET",
@@ -88,27 +88,28 @@ impl Ask {
 /// A successful answer.
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
-    /// Entity tag of the header, as a version.
+    /// The entity tag in the header, as a version.
     pub(super) version: Option<String>,
-    /// The body; empty when there is none.
+    /// The body; empty if there is none.
     body: Bytes,
-    /// The request, for messages.
+    /// The request's name for messages.
     name: String,
 }
 
-/// Most entries of a list in an answer whose reader does not ask for fewer.
+/// Entries of a list in an answer, unless its reader sets another limit.
 const ENTRIES: usize = 5_000;
 
 impl Reply {
-    /// The properties `names` of the answer, `d` unwrapped; [`Cell::Null`] when it has no body.
+    /// Reads the properties `names` of the answer, with `d` unwrapped. Returns [`Cell::Null`] if there is no
+    /// body.
     ///
     /// # Errors
-    /// When the body is no JSON, or larger in memory than any answer of SharePoint.
+    /// The body is not JSON, or larger in memory than any answer of SharePoint.
     pub(super) fn read(&self, names: &[&str]) -> Result<Cell, Failure> {
         self.read_entries(names, ENTRIES)
     }
 
-    /// The same, with at most `entries` entries in each list.
+    /// Does the same, with at most `entries` entries in each list.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -127,30 +128,30 @@ impl Reply {
             })
     }
 
-    /// Bytes of the body.
+    /// Returns the number of bytes of the body.
     pub(super) fn bytes(&self) -> usize {
         self.body.len()
     }
 
-    /// Whether there is no body.
+    /// Returns whether there is no body.
     pub(super) fn is_empty(&self) -> bool {
         self.body.trim_ascii().is_empty()
     }
 }
 
-/// An answer that is no success, with what some callers need to choose another way.
+/// An unsuccessful answer, with the details by which some callers choose another way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// The sorted failure.
+    /// The classified failure.
     pub(super) failure: Failure,
-    /// HTTP status, when there was an answer.
+    /// The HTTP status, if there was an answer.
     pub(super) status: Option<u16>,
     /// SharePoint's code.
     pub(super) known: Known,
 }
 
 impl Refusal {
-    /// Whether the server understood the request and does not offer what was asked.
+    /// Returns whether the server understood the request and does not offer what was requested.
     pub(super) fn is_unsupported(&self) -> bool {
         matches!(self.status, Some(400 | 404 | 405 | 415 | 500 | 501)) && self.known != Known::TokenRefused
     }
@@ -172,7 +173,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Whether the server refused because it speaks `odata=verbose` only.
+/// Returns whether the server refused the request because it supports only `odata=verbose`.
 pub(super) fn wants_verbose(refusal: &Refusal) -> bool {
     match refusal.status {
         Some(406) => true,
@@ -186,7 +187,7 @@ pub(super) fn wants_verbose(refusal: &Refusal) -> bool {
     }
 }
 
-/// `Accept` for JSON.
+/// Returns the `Accept` header for JSON.
 pub(super) fn accept(metadata: Metadata, verbose: bool) -> &'static str {
     match (verbose, metadata) {
         (true, _) => "application/json;odata=verbose",
@@ -195,7 +196,7 @@ pub(super) fn accept(metadata: Metadata, verbose: bool) -> &'static str {
     }
 }
 
-/// `Content-Type` of a JSON body.
+/// Returns the `Content-Type` of a JSON body.
 pub(super) fn json_type(verbose: bool) -> &'static str {
     if verbose {
         "application/json;odata=verbose"
@@ -204,7 +205,8 @@ pub(super) fn json_type(verbose: bool) -> &'static str {
     }
 }
 
-/// The body as text. `__metadata` is written by every caller and taken out where the server does not want it.
+/// Returns the body as text. Every caller writes `__metadata`; it is removed if the server does not expect
+/// it.
 pub(super) fn json_body(value: &Value, verbose: bool) -> String {
     if value.is_null() {
         return String::new();
@@ -229,7 +231,7 @@ fn without_metadata(value: &Value) -> Value {
     }
 }
 
-/// Sorts an answer that is no success.
+/// Classifies an unsuccessful answer.
 pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
     let error: ErrorBody = errors::read_body(body);
     let (class, code) = errors::classify(status, &error, scope, intent);
@@ -248,11 +250,11 @@ pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent:
     }
 }
 
-/// A successful answer to the request `name`; its body is read by the caller. A write whose answer is no JSON may have
-/// happened, and its caller looks for a proof.
+/// Returns a successful answer to the request `name`, whose body the caller reads. A write whose answer is
+/// not JSON may have happened; its caller looks for proof.
 ///
 /// # Errors
-/// When the answer to a read is no JSON.
+/// The answer to a read is not JSON.
 pub(super) fn reply(
     name: &str,
     content_type: Option<&str>,

@@ -1,4 +1,4 @@
-//! Writing: fields of a task, and tasks into the recycle bin.
+//! Writing to SharePoint: fields of a task, and moving tasks to the recycle bin.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::http::service::Intent;
 use crate::source::{TaskChanges, Written};
 
 impl SharePointSource {
-    /// The list and id of a task; fails with class `Gone` when it is certain that the list is gone.
+    /// Returns the list and id of a task. Fails with class `Gone` if the list is certainly gone.
     async fn target(&self, key: &SourceKey) -> Result<(Arc<TaskList>, i64), Failure> {
         let gone = || {
             Failure::new(
@@ -87,10 +87,11 @@ impl SharePointSource {
         };
         let sent = self.client.now();
         let answer = self.client.send(&ask).await;
-        // Whatever the outcome, what was read before is not known to hold any more.
+        // Whatever the outcome, the cached item may no longer be valid.
         self.items.forget(list.id, item);
         let reply = answer.map_err(|refusal| refusal.failure.within(key))?;
-        // SharePoint answers a change with nothing but a new entity tag. A gateway that swallows writes can answer so, too.
+        // SharePoint answers a change with nothing but a new entity tag. A gateway that drops writes may
+        // answer in the same way.
         let told = if reply.is_empty() { reply.version } else { None };
         let told = told.filter(|new| new != version);
         let read = self
@@ -105,10 +106,11 @@ impl SharePointSource {
         })
     }
 
-    /// Returns the version that a write left, when a read of the item proves the write: `told` where the answer named it,
-    /// else the present one.
+    /// Returns the version that a write left, if a read of the item proves the write: `told` if the answer
+    /// named it, otherwise the present version.
     ///
     /// # Errors
+    /// Says which part of the proof is missing.
     /// Says what is missing for a proof.
     async fn read_back(
         &self,
@@ -136,7 +138,7 @@ impl SharePointSource {
         if let Some(column) = list.columns.first_difference(&cells, written, changes) {
             return Err(format!("{column} does not have the value that was written"));
         }
-        // Versions count the writes: somebody wrote again since, and the next reading is to notice it.
+        // Versions count the writes. If a user wrote again since, the next reading must notice that.
         Ok(match told.filter(|told| is_older(told, &now)) {
             Some(told) => ReadBack {
                 version: told,
@@ -149,10 +151,10 @@ impl SharePointSource {
         })
     }
 
-    /// Midnights only the server knows.
+    /// Returns the midnights that only the server knows.
     ///
     /// # Errors
-    /// When the server does not tell one: a date is not written by guess.
+    /// The server does not report one: a date is never written by a guess.
     async fn midnights(
         &self,
         list: &TaskList,
@@ -184,7 +186,7 @@ impl SharePointSource {
         Ok(midnights)
     }
 
-    /// The item's version now; `None` when it is gone.
+    /// Returns the item's present version; `None` if the item is gone.
     async fn version_of(&self, list: &TaskList, item: i64) -> Result<Option<String>, Failure> {
         let path = list.path(&format!("items({item})?$select=Id"));
         let ask = Ask::get(&list.web, path, Scope::Item).with_versions();
@@ -245,7 +247,7 @@ impl SharePointSource {
             Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(()),
             Err(refusal) => return Err(refusal.failure.within(key)),
         }
-        // A success is believed only when the item is gone.
+        // A success counts only if the item is gone.
         match self.version_of(&list, item).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(outcome_unknown(key, &list, "the item is still there")),
@@ -262,7 +264,7 @@ impl SharePointSource {
 struct ReadBack {
     /// The version that the write left.
     version: String,
-    /// The time the server gave to the write, where nobody wrote after it.
+    /// The time that the server gave to the write, if it was the last one.
     modified: Option<Timestamp>,
 }
 
@@ -283,7 +285,8 @@ fn outcome_unknown(key: &SourceKey, list: &TaskList, reason: &str) -> Failure {
     .about(error::Scope::Item)
 }
 
-/// Whether an instant can be midnight of a date somewhere: zones are up to 14 hours from UTC, rounded up here.
+/// Returns whether an instant can be midnight of a date in any zone. Zones are at most 14 hours from UTC; 16
+/// are allowed here.
 fn is_midnight_of(instant: Timestamp, date: Date) -> bool {
     let utc = date
         .to_datetime(jiff::civil::Time::midnight())

@@ -1,11 +1,11 @@
 //! The time zone of a web, and calendar dates in it.
 //!
-//! A date-only column holds midnight in the web's zone as a UTC instant. SharePoint names its zones by numbers of its
-//! own with a description in the site's language, so the number is looked up here and becomes a Windows zone, hence an
-//! IANA zone with right rules for every year. The number is believed only if today's rules of that zone have the
-//! biases the server tells; otherwise (an unknown number, or a server whose zone rules are older or newer than ours)
-//! the biases alone are used: reading takes the bias under which the instant is a midnight, and writing asks the
-//! server itself (`localtimetoutc`).
+//! A date-only column contains midnight in the web's zone, as a UTC instant. SharePoint names its zones by
+//! numbers of its own, with a description in the site's language. The number is looked up here and becomes a
+//! Windows zone, and thus an IANA zone with correct rules for every year. The number is used only if that
+//! zone's present rules have the biases that the server reports. Otherwise (an unknown number, or a server
+//! whose zone rules are older or newer than ours) only the biases are used: reading takes the bias under
+//! which the instant is a midnight, and writing asks the server itself (`localtimetoutc`).
 
 use jiff::civil::{Date, Time};
 use jiff::tz::{Offset, TimeZone};
@@ -20,11 +20,11 @@ use super::odata;
 pub(super) enum Zone {
     /// A zone with known rules.
     Known(TimeZone),
-    /// Only the server knows the rules: its standard and daylight offsets.
+    /// Only the server knows the rules; these are its standard and daylight offsets.
     Biased {
         /// Offset outside daylight saving time.
         standard: Offset,
-        /// Offset in daylight saving time; the same when there is none.
+        /// Offset in daylight saving time; equal to `standard` if there is none.
         daylight: Offset,
     },
 }
@@ -32,17 +32,17 @@ pub(super) enum Zone {
 /// Midnight of a date as an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Midnight {
-    /// It is this instant.
+    /// This instant is midnight.
     At(Timestamp),
-    /// The server has to be asked; this is right outside daylight saving time.
+    /// The server has to be asked; this instant is midnight outside daylight saving time.
     AskServer(Timestamp),
 }
 
 impl Zone {
-    /// Reads `regionalsettings/timezone`. `now` tells which year's rules are compared with the biases.
+    /// Reads `regionalsettings/timezone`. `now` decides which year's rules are compared with the biases.
     ///
     /// # Errors
-    /// When the answer names no zone.
+    /// The answer names no zone.
     pub(super) fn read(answer: &Cell, now: Timestamp) -> Result<Self, String> {
         let information = answer.get("Information").unwrap_or(answer);
         let minutes = |name: &str| -> Result<Option<i64>, String> {
@@ -77,8 +77,8 @@ impl Zone {
         }
     }
 
-    /// The calendar date of a value of a date-only column: the nearest midnight in the zone, which forgives writers
-    /// that were an hour off at a daylight saving change, or wrote UTC midnight.
+    /// Returns the calendar date of a value in a date-only column: the date of the nearest midnight in the
+    /// zone. This tolerates writers that were an hour off at a daylight saving change, or wrote UTC midnight.
     pub(super) fn date_of_midnight(&self, instant: Timestamp) -> Option<Date> {
         let half_day = SignedDuration::from_hours(12);
         match self {
@@ -99,7 +99,7 @@ impl Zone {
         }
     }
 
-    /// The calendar date on which an instant falls.
+    /// Returns the calendar date of an instant.
     pub(super) fn date_of_instant(&self, instant: Timestamp) -> Date {
         match self {
             Self::Known(zone) => zone.to_datetime(instant).date(),
@@ -107,7 +107,7 @@ impl Zone {
         }
     }
 
-    /// Midnight of a date: the first moment of the day where daylight saving time skips midnight.
+    /// Returns midnight of a date; the first moment of the day if daylight saving time skips midnight.
     pub(super) fn midnight(&self, date: Date) -> Option<Midnight> {
         let local = date.to_datetime(Time::midnight());
         match self {
@@ -129,8 +129,9 @@ fn offset(minutes: i64) -> Offset {
     Offset::from_seconds(seconds).unwrap_or(Offset::UTC)
 }
 
-/// Whether the zone's offsets within a year from `now` are the server's. A server that tells no daylight bias is
-/// believed to keep the zone's rules; one whose daylight bias is 0 has no daylight saving time.
+/// Returns whether the zone's offsets within a year from `now` are the server's. A server that reports no
+/// daylight bias is assumed to follow the zone's rules; a server whose daylight bias is 0 has no daylight
+/// saving time.
 fn agrees(zone: &TimeZone, standard: Offset, daylight: Option<Offset>, now: Timestamp) -> bool {
     let mut seen = Vec::new();
     for month in 0..12 {
@@ -143,7 +144,7 @@ fn agrees(zone: &TimeZone, standard: Offset, daylight: Option<Offset>, now: Time
         }
     }
     match (seen.as_slice(), daylight) {
-        // Some Windows zones keep a daylight bias without ever using it.
+        // Some Windows zones have a daylight bias that is never used.
         ([only], _) => *only == standard,
         ([_, _], Some(daylight)) => {
             standard != daylight && seen.contains(&standard) && seen.contains(&daylight)
@@ -153,7 +154,7 @@ fn agrees(zone: &TimeZone, standard: Offset, daylight: Option<Offset>, now: Time
     }
 }
 
-/// The Windows zone of SharePoint's zone number (TIMEZONE.XML).
+/// Returns the Windows zone of SharePoint's zone number (TIMEZONE.XML).
 fn windows_name(id: i64) -> Option<&'static str> {
     Some(match id {
         2 => "GMT Standard Time",
@@ -283,7 +284,7 @@ mod tests {
         let pacific = zone(13, 480, 0);
         assert_eq!(midnight(&pacific, "2026-07-11"), "2026-07-11T08:00:00Z");
         assert_eq!(midnight(&pacific, "2026-12-11"), "2026-12-11T08:00:00Z");
-        // A server that does not tell keeps the rules of the zone it names.
+        // A server that reports no biases follows the rules of the zone it names.
         for untold in [json!({"Id": 13}), json!({"Id": 13, "Information": {"Bias": 480}})] {
             let zone = Zone::read(&untold.into(), now()).unwrap();
             assert_eq!(midnight(&zone, "2026-07-11"), "2026-07-11T07:00:00Z");
@@ -359,7 +360,7 @@ mod tests {
             berlin.midnight(july),
             Some(Midnight::At("2026-07-03T22:00:00Z".parse().unwrap()))
         );
-        // Written an hour off, or as UTC midnight: still the same day.
+        // Written an hour off, or as UTC midnight: the date is the same.
         for text in [
             "2026-07-03T23:00:00Z",
             "2026-07-03T21:00:00Z",

@@ -68,7 +68,7 @@ fn the_table_says_what_each_answer_means() {
             C::Refused,
             Code::SharePointSiteMissing,
         ),
-        // A bare 404 is no word of SharePoint's about a list or an item.
+        // A bare 404 is not SharePoint's answer about a list or an item.
         (
             404,
             &none,
@@ -109,7 +109,7 @@ fn the_table_says_what_each_answer_means() {
             C::Gone,
             Code::SharePointListGone,
         ),
-        // What a list or an item is said to be belongs to requests about lists and items.
+        // SharePoint uses a code about a list or an item only for requests about lists and items.
         (
             404,
             &body(-2_130_575_322),
@@ -308,7 +308,8 @@ proptest! {
     }
 }
 
-/// One item never stops its list, and one list never its tenant, except where nobody looked at the request at all.
+/// A failure about one item never stops its list, and one about a list never its tenant, unless the request
+/// was not processed at all.
 #[test]
 fn no_row_stops_more_than_it_is_about() {
     use tasksync_common::error::Stops;

@@ -8,12 +8,12 @@ fn field(id: Uuid, name: &str, schema: &str) -> Value {
     json!({"Id": id.to_string().to_uppercase(), "InternalName": name, "SchemaXml": schema})
 }
 
-/// The columns of a list as they are read.
+/// Returns the columns of a list as they are read.
 fn read_columns(german: bool) -> Columns {
     Columns::read(&columns(german).into()).unwrap()
 }
 
-/// An item with every column `columns` reads; those not given are empty.
+/// Returns an item with every column that `columns` reads; those not given are empty.
 fn item(columns: &Columns, given: &Value) -> Cell {
     let mut item = given.clone();
     for property in columns.properties() {
@@ -24,7 +24,7 @@ fn item(columns: &Columns, given: &Value) -> Cell {
     item.into()
 }
 
-/// The columns of a list: built-in names and English, or renamed columns and German.
+/// Returns the columns of a list: built-in names in English, or renamed columns in German.
 pub(in super::super) fn columns(german: bool) -> Value {
     let (status, due, status_choices, priority_choices) = if german {
         (
@@ -251,7 +251,7 @@ fn a_value_that_cannot_be_read_is_a_problem_and_never_an_empty_value() {
             .unwrap_err();
         assert!(problem.contains(name), "{problem}");
     }
-    // SharePoint answers an empty column with null; one that is missing was lost on the way.
+    // SharePoint answers an empty column with null; a column that is missing was lost in transit.
     for name in columns.properties() {
         if matches!(
             name.as_str(),

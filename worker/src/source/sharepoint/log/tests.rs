@@ -97,7 +97,7 @@ fn trimming_forgets_the_oldest_and_says_so() {
     assert_eq!(log.locate(&token(2)), Some(2));
     assert_eq!(log.base(), token(2));
     assert_eq!(log.items.len(), 3);
-    // What was read before the forgotten changes is not known to be fresh any more.
+    // An item that was read before the forgotten changes does not count as fresh any more.
     assert!(!log.item_is_fresh(LIST, 99, 1));
     assert!(log.item_is_fresh(LIST, 99, 2));
     assert!(!log.item_is_fresh(LIST, 4, 3) && log.item_is_fresh(LIST, 4, 4));
@@ -114,7 +114,7 @@ fn tokens_between_are_found_only_by_proof() {
         log.locate("1;1;00000000-0000-4000-8000-000000000009;1015;15"),
         None
     );
-    // Only a time: at or before the change with this time.
+    // A token with only a time is at or before the change with this time.
     assert_eq!(
         log.locate("1;1;00000000-0000-4000-8000-000000000001;1020;-1"),
         Some(1)
@@ -145,7 +145,7 @@ fn older_changes_are_put_in_front() {
     assert_eq!(log.locate(&token(7)), Some(97));
     assert_eq!(log.since(97).items[&LIST].len(), 3);
     assert_eq!(log.locate(&token(10)), Some(100));
-    // The later change of item 5 still decides what is fresh.
+    // The later change of item 5 still decides whether it is fresh.
     assert!(!log.item_is_fresh(LIST, 5, 100));
     assert!(!log.prepend(&token(6), vec![item(7, 1)]));
 }
@@ -167,7 +167,7 @@ fn structure_and_roles_are_remembered_apart() {
 }
 
 proptest! {
-    /// Whatever the limit, a cursor that is found is answered with everything after it.
+    /// Whatever the limit, a cursor that the log locates is answered with every change after it.
     #[test]
     fn nothing_is_left_out(limit in 1_usize..30, numbers in proptest::collection::vec(1_i64..20, 1..60), from in 0_usize..60) {
         let mut log = Log::new(&token(0), 0, limit);

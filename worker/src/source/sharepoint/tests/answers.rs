@@ -1,8 +1,8 @@
-//! What the source makes of wrong, strange and unreadable answers.
+//! How the source handles wrong, strange and unreadable answers.
 
 use super::*;
 
-/// Half a character, a value of another kind or a column that was lost on the way is one item's matter.
+/// Half a character, a value of another type or a column lost in transit affects only its item.
 #[tokio::test]
 async fn one_item_that_cannot_be_read_is_that_items_matter() {
     let stage = stage(false).await;
@@ -62,7 +62,7 @@ async fn half_a_character_is_read_as_a_replacement_character() {
     assert_eq!(item.task.title, "emoji cut \u{fffd}");
 }
 
-/// A permission that cannot be read is neither "may see" nor "may not see".
+/// A permission that cannot be read neither grants nor denies a right.
 #[tokio::test]
 async fn an_unreadable_permission_leaves_the_task_as_it_is() {
     let stage = stage(false).await;
@@ -83,7 +83,7 @@ async fn an_unreadable_permission_leaves_the_task_as_it_is() {
     );
 }
 
-/// Gives `answer` to the first request whose path contains `part`; the server answers as ever afterwards.
+/// Gives `answer` to the first request whose path contains `part`; later requests are answered normally.
 fn lie_once(fake: &Fake, part: &'static str, status: u16, answer: Value) {
     let told = AtomicBool::new(false);
     fake.special(move |request| {
@@ -92,7 +92,7 @@ fn lie_once(fake: &Fake, part: &'static str, status: u16, answer: Value) {
     });
 }
 
-/// Every judgement about a person's tasks rests on their id in the site and on their permissions.
+/// Every decision about a person's tasks depends on their id in the site and on their permissions.
 #[tokio::test]
 async fn one_wrong_answer_about_a_person_takes_no_task_away() {
     let unknown = json!({"odata.error": {
@@ -119,7 +119,7 @@ async fn one_wrong_answer_about_a_person_takes_no_task_away() {
     }
 }
 
-/// A right that one answer denies would set a person's edit back.
+/// One answer that denies a right would set a person's edit back.
 #[tokio::test]
 async fn one_wrong_answer_about_rights_makes_no_task_read_only() {
     let stage = stage(false).await;
@@ -174,7 +174,7 @@ async fn an_answer_about_something_else_is_refused() {
     });
     let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
     assert!(matches!(told[0].1, Presence::Present(_)), "{told:?}");
-    // Another person's account.
+    // An answer about another person's account.
     stage.fake.special(|request| {
         request
             .path
@@ -183,7 +183,7 @@ async fn an_answer_about_something_else_is_refused() {
     });
     let failure = stage.source.everything(&person("cleo")).await.unwrap_err();
     assert_eq!(failure.code, Code::SharePointForeignAnswer);
-    // The feed of another site.
+    // An answer with the feed of another site.
     stage.later();
     stage.fake.special(|request| {
         let other = token(7).replace(SITE, "00000000-0000-4000-8000-00000000000a");
@@ -195,7 +195,8 @@ async fn an_answer_about_something_else_is_refused() {
     assert_eq!(failure.code, Code::SharePointForeignAnswer);
 }
 
-/// Without the zone of the site, no date is read or written, and the task counts as changed when it is known again.
+/// Without the site's zone no date is read or written, and the task counts as changed once the zone is known
+/// again.
 #[tokio::test]
 async fn a_zone_that_cannot_be_read_shifts_no_date() {
     let stage = stage(false).await;
@@ -242,7 +243,7 @@ async fn a_zone_that_cannot_be_read_shifts_no_date() {
     };
     assert_eq!(with.task.due, Some("2026-12-04".parse().unwrap()));
     assert_ne!(with.version, without.version);
-    // Once known, a zone holds although it cannot be read for a while.
+    // Once known, a zone stays in use while it cannot be read.
     stage.fake.special(|request| {
         request
             .path
@@ -302,6 +303,6 @@ async fn a_server_without_light_odata_is_spoken_to_in_its_own_way() {
     stage.source.update(&key(17), "5", &progress()).await.unwrap();
     let body: Value = serde_json::from_str(&stage.fake.last_write("items(17)").body).unwrap();
     assert_eq!(body["__metadata"]["type"], "SP.Data.TasksListItem");
-    // A POST without a body says so: some servers insist.
+    // A POST without a body has a content length of 0: some servers require it.
     assert_eq!(stage.fake.last("contextinfo").headers["content-length"], "0");
 }

@@ -1,4 +1,4 @@
-//! The change feed: who is told what, and how long a cursor counts.
+//! The change feed: which user gets which changes, and how long a cursor is valid.
 
 use super::*;
 
@@ -22,7 +22,7 @@ async fn everything_then_idle_then_changes_for_two_people() {
         let bo = stage.source.everything(&person("bo")).await.unwrap();
         assert_eq!(present(&bo), [(17, false), (18, false)]);
 
-        // Nothing happened: one request, the feed, for both.
+        // Nothing happened: one request for the feed serves both users.
         stage.later();
         let before = stage.fake.total();
         let idle = stage.changes("ana", &ana.cursor, &[17]).await;
@@ -30,7 +30,7 @@ async fn everything_then_idle_then_changes_for_two_people() {
         assert!(stage.changes("bo", &bo.cursor, &[17, 18]).await.tasks.is_empty());
         assert_eq!(stage.fake.total() - before, 1);
 
-        // One item is given from Bo to Ana, one deleted: the item is read once for both.
+        // One item is reassigned from Bo to Ana, one is deleted: the item is read once for both.
         stage.later();
         stage.fake.put(18, 2, &[12], "ana's now");
         stage.fake.change(2, Some(18));

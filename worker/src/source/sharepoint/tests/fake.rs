@@ -1,4 +1,4 @@
-//! A SharePoint site of canned answers: one list, a few items, a change feed.
+//! A SharePoint site with canned answers: one list, a few items, a change feed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ pub(super) enum Answer {
 
 pub(super) type Handler = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
 
-/// A site with one list and a few items; `special` answers first.
+/// A site with one list and a few items. `special` is asked for an answer first.
 pub(super) struct Fake {
     pub(super) requests: Mutex<Vec<Request>>,
     pub(super) items: Mutex<HashMap<i64, Value>>,
@@ -38,7 +38,7 @@ pub(super) struct Fake {
     pub(super) special: Mutex<Option<Box<Handler>>>,
     pub(super) batches: bool,
     pub(super) digests: AtomicUsize,
-    /// Only `odata=verbose` is spoken.
+    /// Whether the server supports only `odata=verbose`.
     pub(super) verbose: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ impl Fake {
         self.items.lock().unwrap().insert(id, item);
     }
 
-    /// Sets fields of an item that was put.
+    /// Sets fields of an item that exists.
     pub(super) fn set(&self, id: i64, fields: &[(&str, Value)]) {
         let mut items = self.items.lock().unwrap();
         let item = items.get_mut(&id).unwrap();
@@ -97,7 +97,7 @@ impl Fake {
             .unwrap()
     }
 
-    /// The last write to a path that contains `part`.
+    /// Returns the last write to a path that contains `part`.
     pub(super) fn last_write(&self, part: &str) -> Request {
         let requests = self.requests.lock().unwrap();
         requests
@@ -269,7 +269,7 @@ impl Fake {
         }
     }
 
-    /// Answers each request line of a batch by itself.
+    /// Answers each request line of a batch separately.
     fn batch_answer(&self, request: &Request) -> Answer {
         let mut inner: Vec<Request> = Vec::new();
         for line in request.body.lines() {
@@ -396,7 +396,7 @@ fn merge(item: &mut Value, body: &str) {
     item["odata.etag"] = json!("\"77\"");
 }
 
-/// An answer as servers without light OData give it.
+/// Converts an answer to the form of servers that support only `odata=verbose`.
 fn verbose(answer: Answer) -> Answer {
     match answer {
         Answer::Json(200, value) => {

@@ -1,9 +1,9 @@
-//! Answers that are about something else than what was asked: nothing in them is used.
+//! Answers about something other than what was asked: nothing in them is used.
 
 use super::*;
 
 impl Stage {
-    /// Whether an answer about item 17, however it is asked for, shows it.
+    /// Returns whether an answer about item 17 shows it.
     async fn shows_it(&self) -> bool {
         let told = self.source.tasks(&person("ana"), &[key(17)]).await;
         told.is_ok_and(|told| matches!(told[0].1, Presence::Present(_)))
@@ -108,7 +108,7 @@ async fn the_site_and_its_change_token_are_those_that_were_asked_about() {
     stage.fake.normal();
     stage.later();
     stage.source.everything(&person("ana")).await.unwrap();
-    // Its token is renewed after an hour. A site that was made anew answers so twice.
+    // The token is renewed after an hour. A site that was recreated gives this answer twice.
     stage.clock.advance(SignedDuration::from_hours(2));
     stage.fake.special(move |request| {
         let token = token(0).replace(SITE, other);
@@ -146,7 +146,7 @@ async fn a_web_and_its_lists_are_those_that_were_asked_about() {
         assert_eq!(code, Code::SharePointBadAnswer, "{part}");
         assert!(detail.contains("another web"), "{detail}");
     }
-    // A web elsewhere is not asked at all: it would get the tenant's credentials.
+    // A web on another server is not asked at all: it would receive the tenant's credentials.
     let stage = stage(false).await;
     stage.fake.special(|request| {
         let webs = ["/sites/pq", "/sites/p", "http://127.0.0.1:1/sites/p/sub"].map(|url| json!({"Url": url}));
@@ -166,7 +166,7 @@ async fn a_web_and_its_lists_are_those_that_were_asked_about() {
     );
 }
 
-/// The answer does not say of which web the time zone is.
+/// The answer does not say to which web the time zone belongs.
 #[tokio::test]
 async fn a_time_zone_is_believed_when_two_readings_agree() {
     let stage = stage(false).await;

@@ -1,4 +1,4 @@
-//! When a list that cannot be seen is gone, and when it is not.
+//! When a list that cannot be seen counts as gone, and when it does not.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ fn asks_for_lists(request: &fake::Request) -> bool {
     request.path.contains("/_api/web/lists?")
 }
 
-/// The question whether the site answers, beside the question for a list.
+/// Returns whether this is the check that the site answers, which accompanies a request for a list.
 fn asks_for_site(request: &fake::Request) -> bool {
     request.path.ends_with("/_api/web?$select=Id")
 }
 
-/// No walk shows the list, and by its id it does not exist.
+/// Answers as if no walk showed the list and it did not exist under its id.
 fn hidden_and_denied(request: &fake::Request) -> Option<Answer> {
     if asks_for_lists(request) {
         return Some(nothing());
@@ -34,7 +34,7 @@ fn hidden_and_denied(request: &fake::Request) -> Option<Answer> {
 }
 
 impl Stage {
-    /// A task was read by a walk of this process.
+    /// Returns a stage on which a walk of this process found the list and read a task.
     async fn seen() -> Self {
         let stage = stage(false).await;
         stage.fake.put(17, 5, &[12], "t");
@@ -67,7 +67,7 @@ async fn a_list_is_gone_five_minutes_after_it_was_missed_and_not_before() {
     assert!(stage.is_gone().await);
 }
 
-/// What happens between the two answers that a list is missing begins the five minutes anew.
+/// An event between the two answers that a list is missing starts the five minutes again.
 #[tokio::test]
 async fn a_list_that_was_seen_or_closed_meanwhile_is_missed_anew() {
     let closed: fn(&fake::Request) -> Option<Answer> = |request| {
@@ -98,7 +98,7 @@ async fn a_list_that_was_seen_or_closed_meanwhile_is_missed_anew() {
     }
 }
 
-/// While its site does not answer, or says something else, a list that is denied by its id proves nothing.
+/// While its site does not answer, or answers something else, a denied list proves nothing.
 #[tokio::test]
 async fn no_list_is_gone_while_its_site_does_not_answer() {
     type Reply = fn() -> Answer;
@@ -148,7 +148,7 @@ async fn no_list_is_gone_while_its_site_cannot_be_walked() {
     assert!(stage.is_gone().await);
 }
 
-/// An address that leads nowhere is no missing list of the root web, whatever stands behind the error.
+/// An address that leads nowhere is not a missing list of the root web, whatever code the error has.
 #[tokio::test]
 async fn a_list_of_the_root_web_is_gone_only_by_its_own_error() {
     for code in [
@@ -172,7 +172,7 @@ async fn a_list_of_the_root_web_is_gone_only_by_its_own_error() {
     }
 }
 
-/// Where the web lists it, an answer that denies a list by its id is wrong, however often it comes.
+/// While its web lists it, an answer that denies the list by its id is wrong, however often it comes.
 #[tokio::test]
 async fn a_list_that_its_web_shows_is_not_gone() {
     let stage = Stage::seen().await;
@@ -185,7 +185,7 @@ async fn a_list_that_its_web_shows_is_not_gone() {
         stage.later();
         assert!(!stage.is_gone().await);
     }
-    // Also when the web showed it again only after it was missed.
+    // The same applies if the web shows it again only after it was missed.
     stage.fake.special(hidden_and_denied);
     stage.later();
     assert!(!stage.is_gone().await);
@@ -197,7 +197,8 @@ async fn a_list_that_its_web_shows_is_not_gone() {
     assert!(!stage.is_gone().await);
 }
 
-/// A list of a web below the site, which `special` answers for once the list was read.
+/// Returns a stage with a list in a web below the site. `special` answers for that web after the list was
+/// read.
 async fn of_a_web(special: fn(&fake::Request) -> Option<Answer>) -> Stage {
     fn of_the_site(request: &fake::Request) -> Option<Answer> {
         if request.path.starts_with("/sites/p/_api/web/webs") {
@@ -261,14 +262,15 @@ async fn the_lists_of_a_missing_web_are_gone_after_one_full_check_and_those_of_a
     }
 }
 
-/// A cursor of an earlier process that does not cover the list, or covers it.
+/// Returns a cursor of an earlier process. It does not cover the lists in `unread`.
 fn cursor_of(stage: &Stage, unread: BTreeMap<uuid::Uuid, String>) -> String {
     let site = &stage.source.sites[0];
     let tokens = [(site.name.clone(), token(0))].into();
     cursor::Cursor::new("2026-11-22T13:00:00Z".parse().unwrap(), tokens, unread).to_text()
 }
 
-/// A process that was just started knows the web of an unread list from the cursor, and a deleted list from the feed.
+/// A process that was just started learns the web of an unread list from the cursor, and a deleted list from
+/// the feed.
 #[tokio::test]
 async fn after_a_restart_a_list_is_gone_that_its_web_denies_or_the_feed_calls_deleted() {
     for told_by_feed in [false, true] {
@@ -289,7 +291,7 @@ async fn after_a_restart_a_list_is_gone_that_its_web_denies_or_the_feed_calls_de
         let gone = (key(17), Presence::Absent(Absence::LocationGone));
         assert_eq!(second.tasks, [gone], "told by the feed: {told_by_feed}");
     }
-    // Where nothing names its web, it stays.
+    // If nothing names its web, it stays.
     let stage = stage(false).await;
     stage.fake.special(hidden_and_denied);
     let cursor = cursor_of(&stage, [(LIST.parse().unwrap(), String::new())].into());

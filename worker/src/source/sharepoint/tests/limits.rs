@@ -1,4 +1,4 @@
-//! What one server sends has a limit in pages, entries, lists and webs, and none of them is passed.
+//! The limits of what one server may send: pages, entries, lists and webs.
 
 use super::*;
 
@@ -120,7 +120,7 @@ async fn an_overlong_change_token_is_not_kept() {
     assert_eq!(stage.refusal().await.code, Code::SharePointBadAnswer);
 }
 
-/// The rest of a feed that has many pages is read by the next readings.
+/// The rest of a feed with many pages is read by the next readings.
 #[tokio::test]
 async fn a_feed_without_end_takes_a_few_pages_at_a_time() {
     let settings = SharePointSettings {
@@ -170,7 +170,7 @@ async fn a_collection_has_twenty_pages_and_its_pages_lie_in_its_web() {
     }
 }
 
-/// A walk that does not see everything says so: what it leaves out is not gone.
+/// A walk that does not see everything reports so: what it leaves out is not gone.
 #[tokio::test]
 async fn a_walk_reads_so_many_webs_and_lists_and_no_more() {
     let other = "3f1c2f0e-0000-4000-8000-000000000002";

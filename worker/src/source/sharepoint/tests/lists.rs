@@ -1,4 +1,4 @@
-//! Lists: which are there, which are closed, and whether one was read whole.
+//! Lists: which exist, which are closed to the account, and whether one was read completely.
 
 use super::*;
 
@@ -41,7 +41,7 @@ async fn a_deleted_list_takes_its_linked_tasks_along() {
             )
         })
     });
-    // Once is not enough: the list may only be hidden for a while.
+    // One answer is not enough: the list may only be hidden for a while.
     let second = stage.changes("ana", &first.cursor, &[17]).await;
     assert!(second.tasks.is_empty());
     assert_eq!(second.unread[0].key, key(17).location());
@@ -54,7 +54,7 @@ async fn a_deleted_list_takes_its_linked_tasks_along() {
     assert!(third.unread.is_empty());
 }
 
-/// What cannot be seen is not gone, however often it cannot be seen.
+/// A list that cannot be seen is not gone, however often that happens.
 #[tokio::test]
 async fn a_list_that_is_closed_or_answered_by_something_else_is_not_gone() {
     type Reply = fn() -> Answer;
@@ -102,7 +102,7 @@ async fn a_list_that_is_closed_or_answered_by_something_else_is_not_gone() {
     }
 }
 
-/// A process that has just been started knows no list of a closed web.
+/// A process that was just started knows no list of a closed web.
 #[tokio::test]
 async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
     let stage = stage(false).await;
@@ -119,7 +119,7 @@ async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
         })
     });
     let other = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-00000000000f").task(1);
-    // The web may even be hidden: the list is then missing in every web that can be seen.
+    // The web may even be hidden: the list is then missing in every web that is visible.
     let hidden = |request: &fake::Request| {
         request.path.contains("00000000000f").then(|| {
             error(
@@ -154,7 +154,7 @@ async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
     }
 }
 
-/// One list that cannot be read keeps neither the other lists nor other people waiting.
+/// One list that cannot be read delays neither the other lists nor other people.
 #[tokio::test]
 async fn a_list_that_cannot_be_read_is_named_and_read_once_it_can_be() {
     for code in [
@@ -174,7 +174,7 @@ async fn a_list_that_cannot_be_read_is_named_and_read_once_it_can_be() {
         assert!(first.tasks.is_empty() && first.complete);
         assert_eq!(first.unread[0].key, key(17).location());
         assert!(first.unread[0].failure.detail.contains(LIST));
-        // The cursor does not cover what was not read.
+        // The cursor does not cover the list that was not read.
         stage.later();
         let second = stage.changes("ana", &first.cursor, &[]).await;
         assert_eq!(second.unread.len(), 1);
@@ -216,7 +216,7 @@ async fn a_listing_is_complete_or_its_list_is_unread() {
         (ErrorClass::Transient, Code::SharePointError)
     );
     assert!(failure.detail.starts_with("contoso: "));
-    // A page of something before SharePoint, from every list of the site, is the site's failure.
+    // A page from something in front of SharePoint, for every list of the site, is the site's failure.
     stage.fake.special(|request| {
         let items = request.path.contains("getitems");
         items.then(|| {

@@ -1,4 +1,4 @@
-//! The whole source against a small server of canned answers: what is asked, how often, and what comes of it.
+//! The whole source against a small server with canned answers: its requests, their number, and the results.
 
 mod answers;
 mod cursors;
@@ -40,7 +40,7 @@ async fn stage(batches: bool) -> Stage {
     stage_with(batches, SharePointSettings::default()).await
 }
 
-/// A stage whose answers may have `bytes` bytes.
+/// Returns a stage whose answers may have `bytes` bytes.
 async fn stage_limited(bytes: usize) -> Stage {
     stage_within(false, SharePointSettings::default(), bytes).await
 }
@@ -110,7 +110,7 @@ fn key(id: i64) -> SourceKey {
     LocationKey::sharepoint_list(LIST).task(id)
 }
 
-/// A task that is done.
+/// Returns the changes that complete a task.
 fn progress() -> TaskChanges {
     TaskChanges {
         task: Task {

@@ -1,8 +1,8 @@
-//! How much is asked for at once.
+//! The size of requests.
 
 use super::*;
 
-/// Pages that are too large are asked for in halves; one item that is too large is refused alone.
+/// Pages that are too large are requested in halves; one item that is too large is refused alone.
 #[tokio::test]
 async fn a_page_that_is_too_large_is_asked_for_in_halves() {
     let stage = stage_limited(64 * 1024).await;

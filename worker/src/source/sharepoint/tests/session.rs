@@ -1,4 +1,5 @@
-//! What holds for every request, whatever it asks: whose answer it is, what may be shown, whose pause it is.
+//! Rules for every request: answers belong to their request, texts contain no secrets, pauses apply to their
+//! server.
 
 use super::fake::Request;
 use super::*;
@@ -28,7 +29,7 @@ async fn an_answer_to_another_request_is_refused() {
     assert_eq!(failure.class, ErrorClass::OutcomeUnknown, "{failure}");
 }
 
-/// A server, or a proxy in front of it, may repeat what was sent or what it gave before.
+/// A server, or a proxy in front of it, may repeat what was sent or what it issued earlier.
 #[tokio::test]
 async fn a_form_digest_comes_into_no_text() {
     let stage = stage(false).await;
@@ -90,7 +91,7 @@ async fn a_pause_without_a_length_grows_with_each_that_follows() {
         stage.clock.advance(SignedDuration::try_from(left).unwrap());
     }
     assert!(longest >= Duration::from_secs(8), "{longest:?}");
-    // A success ends the row.
+    // A success ends the series.
     stage.fake.normal();
     stage.source.everything(&person("ana")).await.unwrap();
     stage
@@ -105,7 +106,7 @@ async fn a_pause_without_a_length_grows_with_each_that_follows() {
     );
 }
 
-/// A part of a batch is refused as the whole batch would be.
+/// A part of a batch is refused like the whole batch.
 #[tokio::test]
 async fn a_pause_that_a_part_of_a_batch_names_is_the_servers() {
     let stage = stage(true).await;

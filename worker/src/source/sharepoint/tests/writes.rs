@@ -1,8 +1,8 @@
-//! Writes: conditional, proved, and looked up where the proof is missing.
+//! Writes: conditional, proved, and looked up if the proof is missing.
 
 use super::*;
 
-/// Fields of a task that was completed.
+/// Returns the fields of a task that was completed.
 fn completed() -> [(&'static str, Value); 2] {
     [("Status", json!("Completed")), ("PercentComplete", json!(1))]
 }
@@ -34,7 +34,7 @@ async fn a_success_without_a_new_version_is_read_back() {
             (open.class, open.code),
             (ErrorClass::OutcomeUnknown, Code::SharePointOutcomeUnknown)
         );
-        // The same answer after the write was carried out.
+        // The same answer, after the write was carried out.
         stage.fake.set(17, &[("odata.etag", json!("\"6\""))]);
         stage.fake.set(17, &completed());
         let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_success_without_a_new_version_is_read_back() {
     }
 }
 
-/// Another version than the write's shows that somebody wrote later; it does not show that the write was done.
+/// A later version than the write's shows that a user wrote later. It does not prove the write.
 #[tokio::test]
 async fn a_later_version_without_the_written_values_proves_no_write() {
     let stage = stage(false).await;
@@ -53,13 +53,13 @@ async fn a_later_version_without_the_written_values_proves_no_write() {
     });
     let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
-    // Written, and another column was edited since: that edit is the next reading's.
+    // The write happened, and another column was edited since: the next reading finds that edit.
     stage.fake.set(17, &completed());
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
     assert_eq!(written.version, "6");
 }
 
-/// The task shows what was to be written, and the version says that nothing was.
+/// The task shows the values to be written, and the version says that no write happened.
 #[tokio::test]
 async fn an_old_version_with_the_values_that_were_to_be_written_proves_no_write() {
     let stage = stage(false).await;
@@ -74,7 +74,7 @@ async fn an_old_version_with_the_values_that_were_to_be_written_proves_no_write(
     stage.fake.special(answer("\"6\"", ""));
     let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
-    // Beside a body, the entity tag is that of a page.
+    // An entity tag that comes with a body is that of a page.
     stage.fake.set(17, &[("odata.etag", json!("\"9\""))]);
     stage.fake.special(answer("\"6\"", "<html>"));
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_deletion_without_proof_is_looked_up() {
     });
     let open = stage.source.delete(&key(17), "5").await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
-    // Also when it names a place in the recycle bin.
+    // The same applies if the answer names an entry of the recycle bin.
     stage.fake.special(|request| {
         request
             .path
