@@ -1,4 +1,5 @@
-//! A process's side of the exchange: told and asked in turn, sooner when something cannot wait.
+//! A process's side of the exchange: it reports and learns at a fixed interval, and earlier if something
+//! cannot wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +11,29 @@ use tokio_util::sync::CancellationToken;
 use super::{Answer, Fleet, Member, Report};
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Two exchanges of one process are at least so far apart, when somebody waits and when it is enough to be told soon.
+/// Shortest time between two exchanges of one process after [`Nudge::now`], and after [`Nudge::soon`].
 const SPACING: Duration = Duration::from_millis(20);
 const SPACING_SOON: Duration = Duration::from_millis(200);
 
-/// The last exchange and the farewell may take this long.
+/// Timeout of the last exchange together with leaving the fleet.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A part of the process that has something to tell or to learn.
+/// A part of the process that has something to report or to learn.
 pub trait Part: Send + Sync + 'static {
-    /// Adds what it has to tell.
+    /// Adds what the part has to report.
     fn tell(&self, report: &mut Report);
-    /// Learns the answer to a report.
+    /// Takes the answer to a report.
     fn learn(&self, report: &Report, answer: &Answer);
-    /// The report was not answered: what must be told is told again.
+    /// Handles a report without an answer: what must not be lost is reported again.
     fn unanswered(&self, report: &Report);
-    /// The store was silent for longer than what it gave may be used; `workers` processes were known last.
+    /// Handles a silence of the store that is longer than its shares may be used; `workers` is the last known
+    /// number of processes that take jobs.
     fn apart(&self, workers: u32);
-    /// The process ends: with the last report everything is given back.
+    /// Ends the part with the process: the last report gives all shares back.
     fn end(&self);
 }
 
-/// Asks for an exchange before its turn.
+/// Requests an exchange before the interval is over.
 #[derive(Debug, Default)]
 pub struct Nudge {
     now: Notify,
@@ -39,18 +41,18 @@ pub struct Nudge {
 }
 
 impl Nudge {
-    /// Somebody waits for the answer, or others must know.
+    /// Requests an exchange now, because a task waits for the answer or other processes must know.
     pub fn now(&self) {
         self.now.notify_one();
     }
 
-    /// Something changed that others should know within a fraction of a second.
+    /// Requests an exchange within a fraction of a second, so that other processes learn of a change.
     pub fn soon(&self) {
         self.soon.notify_one();
     }
 }
 
-/// Keeps one process in the fleet.
+/// The task that keeps one process in the fleet.
 pub struct Heartbeat {
     /// The fleet.
     pub fleet: Arc<dyn Fleet>,
@@ -58,23 +60,24 @@ pub struct Heartbeat {
     pub member: Member,
     /// Its parts.
     pub parts: Vec<Arc<dyn Part>>,
-    /// An exchange is made this often.
+    /// Time between two exchanges.
     pub interval: Duration,
-    /// After so much silence the process counts as dead.
+    /// A process that is silent for this long counts as dead.
     pub lifetime: Duration,
-    /// Through which its parts ask for an exchange before its turn.
+    /// With it, parts request an exchange before the interval is over.
     pub nudge: Arc<Nudge>,
 }
 
 impl Heartbeat {
-    /// Runs until `stop` is cancelled, which is after the work has ended; gives everything back and says farewell.
+    /// Runs until `stop` is cancelled, which happens after the work has ended. Then it gives all shares back
+    /// and leaves the fleet.
     ///
-    /// Never fails: a store that does not answer is asked again in the next turn.
+    /// It never fails: if the store does not answer, the next exchange tries again.
     pub async fn run(&self, stop: CancellationToken) {
         let mut number = 0_u64;
         let mut known = 0_u64;
         let mut workers = 1_u32;
-        // What was given may be used until a sixth of the lifetime before the store takes it back.
+        // Shares may be used until a sixth of the lifetime before the store takes them back.
         let usable = self.lifetime - self.lifetime / 6;
         let mut until = Instant::now() + usable;
         let mut apart = false;
@@ -174,7 +177,7 @@ impl Heartbeat {
     }
 }
 
-/// Returns when it was notified, but not before `earliest`.
+/// Waits for a notification, and at least until `earliest`.
 async fn nudged(notify: &Notify, earliest: Instant) {
     notify.notified().await;
     sleep_until(earliest).await;

@@ -1,4 +1,5 @@
-//! The store's side of an exchange, as values: what the Redis script does, for a fleet in memory.
+//! The store's side of an exchange as plain values, for a fleet in memory. It does the same as the Redis
+//! script.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -30,14 +31,15 @@ struct Holding {
 struct Server {
     holdings: BTreeMap<String, Holding>,
     paused_until: u64,
-    /// When the last pause began, and why; `None` before the first pause and after an operator ended one.
+    /// Beginning and reason of the last pause; `None` before the first pause and after an operator ended one.
     note: Option<Note>,
-    /// When its pauses were ended last, and until when that must be remembered: as long as a process may still tell one of them.
+    /// When the server's pauses were last ended, and until when this is remembered: as long as a process may
+    /// still report one of them.
     ended: u64,
     ended_kept_until: u64,
 }
 
-/// When a pause began, whose request met it, and what the answer was.
+/// When a pause began, the tenant whose request received it, and the server's answer.
 #[derive(Debug)]
 struct Note {
     since: u64,
@@ -46,8 +48,8 @@ struct Note {
 }
 
 impl Server {
-    /// Counts a pause that a process told, unless it began before the pauses of the server were ended, or is over earlier than
-    /// the one that is known.
+    /// Takes a reported pause, unless it began before the server's pauses were last ended, or ends before the
+    /// known one.
     fn pause(&mut self, now: u64, told: &PauseTold) {
         let since = now.saturating_sub(told.ago_ms);
         let until = now.saturating_add(told.left_ms);
@@ -67,11 +69,11 @@ impl Server {
 #[derive(Debug)]
 struct Circuit {
     version: u64,
-    /// The failure, the number of failures, when opened and until when.
+    /// The failure, the number of failures, the time of opening, and the end.
     open: Option<(Failure, u32, u64, u64)>,
 }
 
-/// Everything a fleet knows. Times are milliseconds since 1970.
+/// The data of a fleet. Times are in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     members: BTreeMap<String, Alive>,
@@ -278,7 +280,7 @@ impl Ledger {
         self.members.remove(name);
     }
 
-    /// Names of those who hold anything, for tests.
+    /// Returns the names of the processes that hold a share, for tests.
     #[cfg(test)]
     pub(super) fn holders(&self) -> std::collections::BTreeSet<String> {
         self.servers
@@ -288,7 +290,7 @@ impl Ledger {
     }
 }
 
-/// Returns a time of the store.
+/// Returns a time of the store as a timestamp.
 pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
     i64::try_from(milliseconds)
         .ok()
@@ -296,7 +298,7 @@ pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Returns a report that was overtaken by a later one of the same process.
+/// Returns the failure of a report that arrived after a later one of the same process.
 pub(super) fn late(report: &Report) -> Failure {
     Failure::new(
         ErrorClass::Transient,
@@ -308,7 +310,7 @@ pub(super) fn late(report: &Report) -> Failure {
     )
 }
 
-/// No room for another process.
+/// Returns the failure of a process for which the fleet has no room.
 pub(super) fn crowded() -> Failure {
     Failure::new(
         ErrorClass::Transient,

@@ -1,4 +1,4 @@
-//! A fleet in one process's memory.
+//! A fleet in the memory of one process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct MemoryFleet {
 }
 
 impl MemoryFleet {
-    /// Returns the fleet of a process that is alone: every limit is its own.
+    /// Returns the fleet of a process that is alone, so that it has every limit to itself.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
         Self {
@@ -40,14 +40,14 @@ impl MemoryFleet {
         }
     }
 
-    /// Forgets everything, as a store that is restarted empty does.
+    /// Drops all data, like a store that is restarted empty.
     #[cfg(any(test, feature = "contract-tests"))]
     pub fn lose_everything(&self) {
         *self.ledger() = Ledger::default();
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Whole after every change, so a panic elsewhere does not spoil it.
+        // Consistent after every change, so a poisoned lock is safe to use.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

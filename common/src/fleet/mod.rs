@@ -1,18 +1,20 @@
-//! What all processes of one installation share while they work: who is alive, how many requests each may have in flight
-//! at a server, which pauses servers asked for, and which tenants cannot be synced.
+//! What all processes of one installation share while they work: which processes are alive, how many requests
+//! each may have in flight at a server, which pauses servers asked for, and which tenants cannot be synced.
 //!
-//! Every process makes one [`Fleet::exchange`] about once per second, and earlier when it has something to say that
-//! cannot wait: it tells what it has and wants, and is told what it may have. No request to a tenant's server waits for
-//! the store: a process spends the *share* of a server's limit it was given.
+//! Every process makes one [`Fleet::exchange`] about once per second, and earlier if something cannot wait.
+//! It reports what it holds and wants, and learns what it may have. No request to a tenant's server waits for
+//! the store: a process uses the *share* of a server's limit that it was given.
 //!
-//! The store keeps one promise: what all live processes hold of a server is never more than its limit. A share is
-//! given out of what nobody holds; one that shrinks goes to others only after the process that lost it has said with its
-//! next exchange that it let go, or was silent for its lifetime. Who should have how much is not the store's business:
-//! each exchange brings the demands of all, and every process computes by the same pure function ([`shares()`]) what it
-//! should want. So the store's script stays small, and an error in the sharing can be unfair but never too much.
+//! The store guarantees one thing: the live processes together never hold more of a server than its limit. A
+//! share is taken only from what no process holds. If a share shrinks, the freed part goes to others only
+//! after its holder has reported, with its next exchange, that it let go, or after the holder was silent for
+//! its lifetime. The store does not decide how large the shares should be. Each exchange returns the demands
+//! of all processes, and every process computes with the same pure function ([`shares()`]) how much it should
+//! want. So the store's script stays small, and an error in the sharing can be unfair but never exceeds the
+//! limit.
 //!
-//! A process that cannot reach the store keeps its shares for its lifetime and then, by itself, takes a small one: the
-//! limit divided by the last known number of workers, at least one request.
+//! A process that cannot reach the store keeps its shares for its lifetime. After that it takes a small one
+//! by itself: the limit divided by the last known number of workers, and at least one request.
 
 mod heartbeat;
 mod ledger;
@@ -39,16 +41,17 @@ pub use shares::{TURN_MS, shares};
 use crate::error::Failure;
 use crate::model::TenantId;
 
-/// Most processes of one fleet.
+/// Largest number of processes in one fleet.
 pub const MAXIMUM_MEMBERS: usize = 2_000;
-/// Most servers of one exchange.
+/// Largest number of servers in one exchange.
 pub const MAXIMUM_SERVERS: usize = 1_000;
-/// Most circuits told or learned in one exchange; what is left comes with the next.
+/// Largest number of circuits reported or learned in one exchange; the others follow in the next one.
 pub const MAXIMUM_CHANGES: usize = 500;
-/// Most tenants whose circuits are remembered; beyond it those that changed longest ago are forgotten.
+/// Largest number of tenants whose circuits are kept; beyond it, the circuits that changed longest ago are
+/// dropped.
 pub const MAXIMUM_CIRCUITS: usize = 10_000;
 
-/// What a process is for.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -71,21 +74,21 @@ impl Role {
     }
 }
 
-/// Batches a process works on at once.
+/// The permits of a process: the batches that it may work on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Permits {
-    /// All.
+    /// All permits.
     pub total: u32,
-    /// Those that wait for a job.
+    /// Permits that wait for a job.
     pub free: u32,
 }
 
-/// One process, as it last told.
+/// One process, as it last reported itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// A name no other process and no earlier start has.
+    /// A name that no other process and no earlier start has.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
     /// The program's version.
     pub version: String,
@@ -93,23 +96,24 @@ pub struct Member {
     pub started_at: Timestamp,
     /// Whether it leads.
     pub leads: bool,
-    /// Batches of scheduled work.
+    /// Permits for batches of scheduled work.
     pub background: Permits,
-    /// Batches somebody waits for.
+    /// Permits for batches that a person waits for.
     pub interactive: Permits,
-    /// Users it works on now.
+    /// Number of users it works on now.
     pub users_in_flight: u32,
-    /// Batches of scheduled work it has worked on to their end since it started; earlier builds do not tell.
+    /// Number of batches of scheduled work that it has completed since its start; earlier builds do not
+    /// report it.
     #[serde(default)]
     pub batches_done: u64,
-    /// Batches of scheduled work it works on now, by tenant.
+    /// Number of batches of scheduled work it works on now, by tenant.
     pub running: BTreeMap<TenantId, u32>,
-    /// Batches somebody waits for it works on now, by tenant.
+    /// Number of batches that a person waits for and it works on now, by tenant.
     pub running_interactive: BTreeMap<TenantId, u32>,
 }
 
 impl Member {
-    /// Returns a process that does nothing yet.
+    /// Returns a process without work.
     #[must_use]
     pub fn new(name: impl Into<String>, role: Role, started_at: Timestamp) -> Self {
         Self {
@@ -128,48 +132,50 @@ impl Member {
     }
 }
 
-/// What a process tells about one server it calls under one account.
+/// A process's report about one server that it calls under one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAsk {
-    /// Server and account.
+    /// Name of the service, with host and account.
     pub name: String,
-    /// Most requests all processes may have in flight.
+    /// Limit of requests in flight of all processes together.
     pub limit: u32,
-    /// Requests the process may have in flight now, and those still in flight beyond its share.
+    /// Requests the process may have in flight now, including those still in flight beyond its share.
     pub holds: u32,
     /// The share it wants.
     pub wants: u32,
-    /// Requests it would have in flight at once if nothing held it back.
+    /// Requests it would have in flight if there were no limit.
     pub demand: u32,
-    /// The pause that the server asked this process for. It is reported until it ends, so that a store that lost it learns it again.
+    /// The pause that the server asked this process for. It is reported until it ends, so that a store that
+    /// lost it learns it again.
     pub pause: Option<PauseTold>,
 }
 
-/// What a process is told about a server; in the order of [`Report::servers`].
+/// The answer about a server, in the order of [`Report::servers`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServerGiven {
-    /// The share it has from now on: at most what it wanted.
+    /// The share that the process has from now on: at most what it wanted.
     pub share: u32,
-    /// The demands of all processes that have one, ordered by their names.
+    /// The demands of all processes with a demand, ordered by the processes' names.
     #[serde(default)]
     pub demands: Vec<u32>,
-    /// Which of them is its own, if it has a demand.
+    /// The place of this process in `demands`, if it has a demand.
     #[serde(default)]
     pub place: Option<u32>,
-    /// Remaining time of the server's pause, in milliseconds; 0 for none. It replaces the pause that the process knew.
+    /// Remaining time of the server's pause, in milliseconds; 0 for none. It replaces the pause that the
+    /// process knew.
     pub pause_ms: u64,
 }
 
-/// A tenant that cannot be synced. Times are relative, because processes' clocks differ.
+/// The open circuit of a tenant that cannot be synced. Times are relative, because processes' clocks differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenCircuit {
-    /// Why.
+    /// The failure that opened it or keeps it open.
     pub failure: Failure,
-    /// Attempts that failed in a row.
+    /// Number of attempts that failed in a row.
     pub failures: u32,
-    /// How long ago the last one failed, in milliseconds.
+    /// Time since the last failure, in milliseconds.
     pub opened_ago_ms: u64,
-    /// After this time one user is tried, in milliseconds.
+    /// Time until one user probes, in milliseconds.
     pub left_ms: u64,
 }
 
@@ -178,9 +184,10 @@ pub struct OpenCircuit {
 pub struct CircuitTold {
     /// The tenant.
     pub tenant: TenantId,
-    /// The version the change was made on, 0 when none was known; the change is refused when there is another.
+    /// The version that was changed; 0 if none was known. The change is refused if the fleet has another
+    /// version.
     pub base: u64,
-    /// Open, or closed.
+    /// The open circuit; `None` if it is closed.
     pub circuit: Option<OpenCircuit>,
 }
 
@@ -191,57 +198,61 @@ pub struct CircuitLearned {
     pub tenant: TenantId,
     /// Its version.
     pub version: u64,
-    /// Open, or closed.
+    /// The open circuit; `None` if it is closed.
     pub circuit: Option<OpenCircuit>,
 }
 
-/// What a process tells.
+/// What a process reports in one exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Grows with each report of a process: one that arrives late changes nothing.
+    /// Grows with each report of a process, so that a late report changes nothing.
     pub number: u64,
-    /// After so much silence the process counts as dead and what it holds is free.
+    /// After this time without a report, the process counts as dead and its shares are free.
     pub lifetime: Duration,
-    /// Itself.
+    /// The process itself.
     pub member: Member,
     /// Servers it calls or holds a share of; at most [`MAXIMUM_SERVERS`].
     pub servers: Vec<ServerAsk>,
     /// Circuits it changed; at most [`MAXIMUM_CHANGES`].
     pub circuits: Vec<CircuitTold>,
-    /// Up to which change it knows the circuits; 0 at first.
+    /// Number of the last change of circuits it knows; 0 at first.
     pub known: u64,
 }
 
-/// What a process is told.
+/// What a process learns in one exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
     /// The store's time, in milliseconds since 1970.
     pub now_ms: u64,
-    /// Live processes that take jobs.
+    /// Number of live processes that take jobs.
     pub workers: u32,
-    /// Per server asked about.
+    /// The answers about the servers of the report.
     pub servers: Vec<ServerGiven>,
     /// Circuits that changed after [`Report::known`], oldest change first.
     pub circuits: Vec<CircuitLearned>,
-    /// Up to which change the process knows them now. Smaller than what it knew when the store was lost.
+    /// Number of the last change of circuits the process knows now. It is smaller than [`Report::known`] if
+    /// the store lost its data.
     pub known: u64,
 }
 
-/// The seam to what processes share. All methods fail with class `Transient` when the store does not answer.
+/// The seam to what processes share. All methods fail with class `Transient` if the store does not answer.
 #[async_trait]
 pub trait Fleet: Send + Sync + 'static {
-    /// Returns whether other processes can be in it. If not, a process need not ask for shares: every limit is its own.
+    /// Returns whether the fleet can have other processes. If not, a process need not ask for shares, because
+    /// it has every limit to itself.
     fn is_shared(&self) -> bool;
-    /// Tells and is told. One atomic change.
+    /// Reports and learns in one atomic change.
     async fn exchange(&self, report: &Report) -> Result<Answer, Failure>;
-    /// Takes the right to try one user of a tenant whose circuit is open; nobody else has it for `lasts`.
+    /// Takes the right to sync one user of a tenant whose circuit is open. Returns whether this process has
+    /// it; no other process gets it for `lasts`.
     async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure>;
     /// Returns the live processes, by name.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
     /// Returns the pauses of these servers, in their order; `None` for a server without one.
     async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure>;
-    /// Ends the pauses of these servers: every process sends to them again after its next exchange. Says how many were paused.
+    /// Ends the pauses of these servers and returns how many were paused. Every process sends to them again
+    /// after its next exchange.
     async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure>;
-    /// Returns a process ends: it is forgotten at once. What it holds it gives back before, with its last exchange.
+    /// Removes a process that ends. With its last exchange before, it gave its shares back.
     async fn leave(&self, name: &str) -> Result<(), Failure>;
 }

@@ -1,4 +1,4 @@
-//! The fleet that belongs to the order of work.
+//! Opens the fleet that belongs to the schedule.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::redis::{RedisOptions, RedisStore, is_redis_url};
 use crate::schedule::SUPPORTED;
 use crate::settings::{ScheduleSettings, unsupported_url};
 
-/// Opens what processes share, beside the order of work: both are where `schedule.url` says. An order of work in memory
-/// has one process, whose time is `clock`.
+/// Opens the fleet where the schedule is, as `schedule.url` says. A schedule in memory has one process;
+/// `clock` is its clock.
 ///
 /// # Errors
 /// The URL is not supported.
 pub fn open_fleet(settings: &ScheduleSettings, clock: SharedClock) -> Result<Arc<dyn Fleet>, Failure> {
     match settings.url.as_str() {
         "memory:" => Ok(Arc::new(MemoryFleet::new(clock))),
-        // Connects when first used: that Redis answers is checked for the order of work.
+        // It connects at the first use; opening the schedule has checked that Redis answers.
         url if is_redis_url(url) => {
             let store = RedisStore::new("schedule.url", url, RedisOptions::of(settings))?;
             Ok(Arc::new(RedisFleet::new(

@@ -11,12 +11,12 @@ use crate::metrics::record::Server;
 use crate::model::TenantId;
 use crate::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
 
-/// One service of one host under one account: what limits and pauses are kept for.
+/// One service of one host under one account. Limits and pauses are kept per service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerName {
     /// Host and port.
     pub host: String,
-    /// Whom the server counts requests for; see [`account`].
+    /// The account for which the server counts requests; see [`account`].
     pub account: String,
     service: &'static str,
 }
@@ -32,7 +32,7 @@ impl ServerName {
         }
     }
 
-    /// Returns the token endpoint of these credentials, if they need one. It counts requests for the application.
+    /// Returns the token endpoint of these credentials, if they need one. It counts requests per application.
     #[must_use]
     pub fn of_token_endpoint(credentials: &Credentials) -> Option<Self> {
         match credentials {
@@ -46,13 +46,13 @@ impl ServerName {
         }
     }
 
-    /// Returns the service, as metrics name it.
+    /// Returns the service by its name in metrics.
     #[must_use]
     pub fn service(&self) -> &'static str {
         self.service
     }
 
-    /// Returns every server that syncs of the tenant call, in order and once.
+    /// Returns every server that syncs of the tenant call, in order and without duplicates.
     #[must_use]
     pub fn of_tenant(tenant: &Tenant) -> Vec<Self> {
         let SourceConnection::SharePoint(source) = &tenant.source;
@@ -70,8 +70,8 @@ impl ServerName {
     }
 }
 
-/// The form in which processes and stores exchange it. A NUL is in no host name, so no two names have one form. Exchange has no
-/// third part: earlier builds knew no other service.
+/// Formats the name as processes and stores exchange it. A host name contains no NUL, so no two names have
+/// the same form. Exchange has no third part, because earlier builds knew no other service.
 impl fmt::Display for ServerName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}\0{}", self.host, self.account)?;
@@ -83,8 +83,8 @@ impl fmt::Display for ServerName {
     }
 }
 
-/// Returns whom a server counts requests of these credentials for: a company's server its service account, a cloud that
-/// serves many each tenant's application.
+/// Returns the account for which a server counts requests with these credentials: a company's own server
+/// counts per service account, a cloud with many tenants counts per tenant and application.
 #[must_use]
 pub fn account(tenant: &TenantId, credentials: &Credentials) -> String {
     match credentials {
@@ -105,31 +105,33 @@ pub fn host_of(url: &Url) -> String {
     }
 }
 
-/// A pause as reported by the process that received it from the server. Times are relative, because processes' clocks differ.
+/// A pause as reported by the process that received it from the server. Times are relative, because
+/// processes' clocks differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseTold {
     /// Remaining time, in milliseconds.
     pub left_ms: u64,
-    /// How long ago the server asked for it, in milliseconds. One that is older than the last time the server's pauses were ended
-    /// is over.
+    /// How long ago the server asked for it, in milliseconds. If the server's pauses were ended after that,
+    /// the pause is over.
     pub ago_ms: u64,
-    /// The tenant whose request was answered so; none where the answer is for many, as a token endpoint's.
+    /// The tenant whose request received the answer; `None` if the answer concerns many tenants, as that of a
+    /// token endpoint does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
-    /// The answer, in a few words of our own.
+    /// The answer in a few words of tasksync.
     pub why: String,
 }
 
 /// A server's pause as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerPause {
-    /// When the server asked for it; not known of a pause that an earlier build told.
+    /// When the server asked for it; `None` for a pause that an earlier build reported.
     pub since: Option<Timestamp>,
-    /// Nothing is sent before.
+    /// Nothing is sent to the server before this time.
     pub until: Timestamp,
-    /// The tenant whose request was answered so, as far as it is known.
+    /// The tenant whose request received the answer, if known.
     pub tenant: Option<TenantId>,
-    /// The answer, as far as it is known.
+    /// The answer, if known.
     pub why: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! A fleet in Redis: every exchange is one script, by Redis' own time. All keys have one hash tag, so they are together
-//! on one node of a cluster; no tenant's name has its underscore.
+//! A fleet in Redis. Every exchange is one script and uses Redis' clock. All keys have one hash tag, so they
+//! are on one node of a cluster. The tag has an underscore, which no tenant's name contains.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ end
 return members",
 );
 
-// KEYS of both: for each server its hash and what is known of its pause.
+// KEYS of both scripts: for each server its hash and the hash about its pause.
 static PAUSES: LazyScript = LazyScript::new(
     "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -81,7 +81,7 @@ pub struct RedisFleet {
     prefix: String,
 }
 
-/// As the script reads it.
+/// The report as the script reads it.
 #[derive(Serialize)]
 struct Told<'a> {
     name: &'a str,
@@ -96,7 +96,7 @@ struct Told<'a> {
     maximum_changes: usize,
 }
 
-/// The server's name is in its key.
+/// A server of the report; its name is in its key.
 #[derive(Serialize)]
 struct ServerTold {
     limit: u32,
@@ -114,7 +114,7 @@ struct Change<'a> {
     open: Option<Open>,
 }
 
-/// The failure travels as JSON, which the script need not understand.
+/// The failure is JSON text, which the script does not read.
 #[derive(Serialize, Deserialize)]
 struct Open {
     failure: String,
@@ -131,12 +131,12 @@ struct Learned {
     open: Option<Open>,
 }
 
-/// As the script about pauses answers.
+/// A pause as the script answers it.
 #[derive(Deserialize)]
 struct KnownPause {
     paused: bool,
     ends: u64,
-    /// 0 when it is not known.
+    /// 0 if it is not known.
     #[serde(default)]
     since: u64,
     #[serde(default)]
@@ -156,7 +156,7 @@ impl KnownPause {
     }
 }
 
-/// As the script answers.
+/// The answer of the script.
 #[derive(Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 enum Reply {
@@ -172,7 +172,7 @@ enum Reply {
 }
 
 fn milliseconds(duration: Duration) -> u64 {
-    // A year is for ever; larger numbers would lose digits on their way.
+    // Longer times are cut to a year; larger numbers would lose digits in Lua.
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .min(366 * 24 * 3600 * 1000)
@@ -187,7 +187,7 @@ fn unreadable(error: impl std::fmt::Display) -> Failure {
 }
 
 impl RedisFleet {
-    /// Returns a fleet whose keys begin with `prefix`, which holds no braces.
+    /// Returns a fleet whose keys begin with `prefix`, which must not contain braces.
     #[must_use]
     pub fn new(store: RedisStore, prefix: &str) -> Self {
         Self {
@@ -215,7 +215,7 @@ impl RedisFleet {
         self.key(&format!("pause:{name}"))
     }
 
-    /// Returns the keys of the scripts about pauses.
+    /// Returns the keys for the scripts about pauses.
     fn pause_keys(&self, servers: &[ServerName]) -> Vec<String> {
         servers
             .iter()
@@ -298,7 +298,7 @@ impl Fleet for RedisFleet {
         keys.extend([self.key("circuits"), self.key("changes")]);
         keys.extend(servers.iter().map(|ask| self.server_key(&ask.name)));
         keys.extend(servers.iter().map(|ask| self.pause_key(&ask.name)));
-        // Made again it would be answered "late".
+        // A repetition would be answered with "late".
         let bytes: Vec<u8> = self
             .store
             .script("telling the fleet", &EXCHANGE, &keys, &[told, member], Repeat::No)
@@ -316,7 +316,7 @@ impl Fleet for RedisFleet {
                 now_ms,
                 workers,
                 servers,
-                // One that another version of the program wrote and this one cannot read is left out.
+                // A circuit that another build wrote and this one cannot read is skipped.
                 circuits: circuits.into_iter().filter_map(|one| learned(one).ok()).collect(),
                 known,
             }),
@@ -349,7 +349,7 @@ impl Fleet for RedisFleet {
                 Repeat::Yes,
             )
             .await?;
-        // A member of another version of the program may tell what this one cannot read.
+        // A member that another build wrote and this one cannot read is skipped.
         let mut members: Vec<Member> = members
             .iter()
             .filter_map(|bytes| rmp_serde::from_slice(bytes).ok())

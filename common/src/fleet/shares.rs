@@ -1,13 +1,13 @@
-//! Who should have how much of a server's limit.
+//! Divides a server's limit among processes.
 
-/// With more processes than requests allowed they take turns; a turn lasts this long, in milliseconds: long enough for one
-/// process to let go, tell so, and another to ask again.
+/// Length of a turn, in milliseconds. If there are more processes than allowed requests, they take turns. A
+/// turn is long enough for one process to let go and report it, and for another to ask again.
 pub const TURN_MS: u64 = 10_000;
 
-/// Divides `limit` among processes by their demands (in the order of their names), as evenly as possible: nobody gets
-/// more than the demand, and what one does not need the others get. The sum is never above the limit. With at most
-/// `limit` demands above 0 everybody of them gets at least 1; with more, `turn` says whose turn it is, and everybody has
-/// one.
+/// Divides `limit` among processes by their demands (in the order of their names) as evenly as possible. No
+/// process gets more than its demand, and what one does not need goes to the others. The sum never exceeds
+/// the limit. If at most `limit` demands are above 0, each of these processes gets at least 1. If there are
+/// more, `turn` selects whose turn it is, and over the turns each process gets one.
 #[must_use]
 pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
     let mut given = vec![0_u32; demands.len()];
@@ -25,7 +25,8 @@ pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
         }
         return given;
     }
-    // Level by level: who needs no more than an even part gets it all, and leaves the rest to the others.
+    // Level by level: a process that needs at most an even part gets its demand, and the rest goes to the
+    // others.
     let mut left = limit;
     while !open.is_empty() {
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
@@ -78,7 +79,8 @@ mod tests {
             let wanting = demands.iter().filter(|&&demand| demand > 0).count() as u32;
             if wanting <= limit {
                 prop_assert!(given.iter().zip(&demands).all(|(share, demand)| *demand == 0 || *share > 0));
-                // As even as possible: who got less than wanted has at most one less than anybody.
+                // As even as possible: a process that got less than it wanted has at most one less than any
+                // other.
                 let most = given.iter().max().copied().unwrap_or(0);
                 for (share, demand) in given.iter().zip(&demands) {
                     prop_assert!(share == demand || share + 1 >= most, "{:?} of {:?}", given, demands);

@@ -1,21 +1,21 @@
-//! Where Redis is, read from the settings' URL.
+//! The Redis URL of the settings.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// The forms, for errors.
+/// The accepted forms, for errors.
 const FORMS: &str = "redis://HOST:PORT/DB (one server), redis+sentinel://H1:P,H2:P/MASTER/DB, redis+cluster://H1:P,H2:P; \
     rediss in place of redis for TLS, USER:PASSWORD@ before the hosts";
 
-/// Most hosts one URL may name.
+/// Largest number of hosts in one URL.
 const MOST_HOSTS: usize = 64;
 
-/// Redis' and Sentinel's own ports.
+/// Default ports of Redis and of Sentinel.
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// How the servers named are run.
+/// How the named servers are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One server.
@@ -37,34 +37,34 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Returns the password, to be passed on and never shown.
+    /// Returns the password. It may be passed on but never shown.
     pub(super) fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
 }
 
-/// A Redis URL, taken apart.
+/// The parts of a Redis URL.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     pub(super) kind: Kind,
     pub(super) tls: bool,
-    /// Host and port of each; never empty.
+    /// Host and port of each server; never empty.
     pub(super) hosts: Vec<(String, u16)>,
-    /// At the servers.
+    /// Login at the servers.
     pub(super) login: Login,
-    /// At the sentinels: `?sentinel_user=` and `?sentinel_password=`.
+    /// Login at the Sentinels: `?sentinel_user=` and `?sentinel_password=`.
     pub(super) sentinel_login: Login,
     pub(super) database: i64,
 }
 
-/// Returns whether the URL is for this module: its scheme is one of Redis'.
+/// Returns whether the URL has one of the schemes of Redis.
 #[must_use]
 pub fn is_redis_url(url: &str) -> bool {
     url.split_once(':')
         .is_some_and(|(scheme, _)| kind(scheme).is_some())
 }
 
-/// Returns the kind (of a sentinel without its master's name) and whether it is TLS.
+/// Returns the kind (for Sentinels without the name of the master), and whether it uses TLS.
 fn kind(scheme: &str) -> Option<(Kind, bool)> {
     let (base, form) = scheme
         .split_once('+')
@@ -88,10 +88,10 @@ fn kind(scheme: &str) -> Option<(Kind, bool)> {
 }
 
 impl Address {
-    /// Reads a URL; `setting` names where it stands.
+    /// Reads a URL; `setting` names the setting it comes from.
     ///
     /// # Errors
-    /// Says what is wrong with it, and never repeats the part that may hold a password.
+    /// Names what is wrong, and never repeats a part that may hold a password.
     pub(super) fn parse(setting: &str, url: &str) -> Result<Self, Failure> {
         parse(url).map_err(|wrong| {
             Failure::new(
@@ -102,7 +102,7 @@ impl Address {
         })
     }
 
-    /// Returns the servers in words, without user and password.
+    /// Returns the servers as text, without user and password.
     pub(super) fn place(&self) -> String {
         let hosts: Vec<String> = self
             .hosts
@@ -124,7 +124,7 @@ impl Address {
     }
 }
 
-/// Returns what is wrong, in words that hold no part of the URL after its scheme but the host and the path.
+/// Reads a URL. The error repeats no part of it except scheme, host and path.
 fn parse(url: &str) -> Result<Address, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no \"://\"")?;
     let (mut kind, tls) = kind(scheme).ok_or("its scheme is not one of Redis'")?;
@@ -134,7 +134,8 @@ fn parse(url: &str) -> Result<Address, String> {
     let (authority, path) = rest
         .split_once('/')
         .map_or((rest, ""), |(before, path)| (before, path));
-    // A password with an unescaped "@" would otherwise end up in a host's name, and in a log.
+    // Split at the last "@". Otherwise the rest of a password with an unescaped "@" would become a host's
+    // name and appear in a log.
     let (login, hosts) = match authority.rsplit_once('@') {
         Some((login, hosts)) => (login_of(login)?, hosts),
         None => (Login::default(), authority),
@@ -257,7 +258,7 @@ fn host_and_port(text: &str, port: u16) -> Result<(String, u16), String> {
     }
     let number = match number {
         None => port,
-        // The text is not repeated: with a forgotten "@" it is the password.
+        // The text is not repeated: if the "@" was forgotten, it is the password.
         Some(number) => match number.parse::<u16>() {
             Ok(number) if number > 0 => number,
             Ok(_) | Err(_) => return Err("a port is not a number from 1 to 65535".to_owned()),
@@ -266,7 +267,7 @@ fn host_and_port(text: &str, port: u16) -> Result<(String, u16), String> {
     Ok((host.to_owned(), number))
 }
 
-/// Percent-decodes.
+/// Returns the percent-decoded text.
 fn decoded(text: &str) -> Result<String, String> {
     const WRONG: &str = "a \"%\" in user, password or name is not followed by two hexadecimal digits, or the result is no text";
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Making connections, and making them again.
+//! Opens connections, and reopens them.
 
 use std::time::Duration;
 
@@ -18,21 +18,22 @@ use super::address::{Address, Kind, Login};
 use super::{RedisOptions, Repeat, trust};
 use crate::error::{Code, ErrorClass, Failure};
 
-/// After a connection could not be made, callers get the same error for so long instead of waiting in turn for another try.
+/// For this time after a failed attempt to connect, callers get the same error at once instead of trying in
+/// turn.
 const BREATHER: Duration = Duration::from_millis(250);
 
-/// Calls a connection holds in its queue before callers wait.
+/// Number of calls that a connection queues before callers wait.
 const CALLS_QUEUED: usize = 1_000;
 
-/// How often a cluster's client follows a moved slot or tries another node, and how long it waits between, in
-/// milliseconds. The whole call has its own limit.
+/// How often a cluster's client follows a moved slot or tries another node, and its shortest and longest wait
+/// in between, in milliseconds. The whole call has its own limit.
 const CLUSTER_RETRIES: u32 = 5;
 const CLUSTER_WAIT: (u64, u64) = (20, 500);
 
-/// Makes connections of one kind.
+/// Opens connections of one kind.
 enum Maker {
     Single(Client),
-    /// Changing: it learns which sentinels answer.
+    /// Mutable, because it learns which Sentinels answer.
     Sentinel(Mutex<SentinelClient>),
     Cluster(ClusterClient),
 }
@@ -43,9 +44,9 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
-/// The present connection, or why there is none.
+/// The present connection, or the reason why there is none.
 enum Slot {
-    /// None was asked for, or the last one broke.
+    /// No connection was needed yet, or the last one broke.
     Empty,
     Open {
         connection: Connection,
@@ -57,11 +58,11 @@ enum Slot {
     },
 }
 
-/// One shared connection, made when needed.
+/// One shared connection, opened when it is needed.
 pub(super) struct Connector {
-    /// The servers in words.
+    /// The servers as text.
     pub(super) place: String,
-    /// Whether its connections are TLS.
+    /// Whether the connections use TLS.
     pub(super) tls: bool,
     maker: Maker,
     options: RedisOptions,
@@ -97,7 +98,7 @@ impl Connector {
         matches!(self.maker, Maker::Cluster(_))
     }
 
-    /// Sends one command and waits for its answer; an error inside the answer is an error.
+    /// Sends one command and returns its answer. An error inside the answer becomes an error.
     pub(super) async fn send(&self, command: &Cmd, repeat: Repeat) -> Result<Value, RedisError> {
         let limit = self.options.response_timeout;
         let call = async {
@@ -110,7 +111,7 @@ impl Connector {
         match timeout(limit, call).await {
             Ok(answer) => answer,
             Err(_) => {
-                // The server may be gone without a word; what comes next starts afresh.
+                // The server may be gone without notice; the next call opens a new connection.
                 self.drop_connection(None).await;
                 Err(no_answer(limit))
             }
@@ -132,7 +133,7 @@ impl Connector {
         answer
     }
 
-    /// Returns the present connection, or a new one; callers wait for one who makes it.
+    /// Returns the present connection or opens one. Callers wait while another caller opens it.
     async fn connection(&self) -> Result<(Connection, u64), RedisError> {
         let mut slot = self.slot.lock().await;
         match &slot.0 {
@@ -140,7 +141,7 @@ impl Connector {
             Slot::Failed { error, until } if Instant::now() < *until => return Err(error.clone()),
             Slot::Failed { .. } | Slot::Empty => {}
         }
-        // Should the caller give up inside, the slot stays as it is and the next caller tries.
+        // If this caller is cancelled here, the slot stays as it is and the next caller tries.
         match self.make().await {
             Ok(connection) => {
                 let number = slot.1 + 1;
@@ -189,13 +190,13 @@ impl Connector {
             .unwrap_or_else(|_| Err(no_answer(limit)))
     }
 
-    /// Forgets the connection, unless a newer one than `number` was made meanwhile.
+    /// Drops the connection, unless a newer one than `number` was opened meanwhile.
     async fn drop_connection(&self, number: Option<u64>) {
-        // A cluster's connection mends itself, node by node, and its other nodes still answer.
+        // A cluster's connection repairs itself node by node, and its other nodes still answer.
         if self.is_cluster() {
             return;
         }
-        // Whoever holds the lock is making a new one already.
+        // If the lock is taken, its holder is already opening a new connection.
         if let Ok(mut slot) = self.slot.try_lock()
             && let Slot::Open { number: present, .. } = &slot.0
             && number.is_none_or(|number| number == *present)
@@ -213,15 +214,15 @@ fn no_answer(limit: Duration) -> RedisError {
     .into()
 }
 
-/// Returns whether the next call needs another connection.
+/// Returns whether the next call needs a new connection.
 fn breaks(error: &RedisError) -> bool {
-    // A master that became a replica keeps its connections: the sentinels know the new one.
+    // A master that became a replica keeps its connections, but the Sentinels know the new master.
     error.is_io_error()
         || error.is_unrecoverable_error()
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
-/// Returns whether the same call can be expected to work on a new connection.
+/// Returns whether the same call is likely to work on a new connection.
 fn is_worth_another_try(error: &RedisError) -> bool {
     breaks(error) && !error.is_timeout() && !error.is_connection_refusal()
 }

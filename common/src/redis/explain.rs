@@ -1,12 +1,12 @@
-//! What Redis' errors mean for whoever runs tasksync.
+//! Explanations of Redis errors for the operator.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::trust;
 use crate::tls;
 
-/// Returns what happened and what to do, without a secret: servers do not repeat passwords, and neither does this. `tls` says
-/// whether the connection is TLS.
+/// Returns what happened and what to do. It contains no secret, because servers do not repeat passwords.
+/// `tls` says whether the connection uses TLS.
 pub(super) fn explain(error: &RedisError, tls: bool) -> String {
     let said = error.to_string();
     match tls_advice(&said).or_else(|| advice(error, tls).map(str::to_owned)) {
@@ -15,7 +15,8 @@ pub(super) fn explain(error: &RedisError, tls: bool) -> String {
     }
 }
 
-/// Returns the server's own code, or the one its text starts with: errors inside a script are wrapped.
+/// Returns the server's error code and all words that look like one: errors inside a script are wrapped in
+/// other text.
 fn codes(error: &RedisError) -> Vec<String> {
     let text = error.to_string();
     error
@@ -77,7 +78,7 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
     }
 }
 
-/// Returns what an error code of the server means.
+/// Returns the meaning of a server's error code.
 fn by_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "NOAUTH" => "the server wants a password: put it into the URL",

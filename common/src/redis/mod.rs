@@ -1,10 +1,10 @@
-//! Connections to Redis, shared by everything that keeps something there.
+//! Connections to Redis, shared by everything that stores data there.
 //!
-//! One process holds one connection per server and sends everything over it, side by side: what is asked at the same
-//! time is written in one go, so a loop that wants many answers asks for them together. Every change is one Lua script on
-//! keys of one slot. The connection is made when it is needed, and made again after it broke; no call waits longer than
-//! [`RedisOptions::response_timeout`], connecting included, and nothing is tried behind the caller's back except what may
-//! be repeated.
+//! One process holds one connection per server and sends all calls over it concurrently. Calls that are made
+//! at the same time are written together, so a loop that needs many answers asks for all of them at once.
+//! Every change is one Lua script on keys of one slot. The connection is opened when it is needed, and
+//! reopened after it broke. No call takes longer than [`RedisOptions::response_timeout`], including
+//! connecting. Only calls that may be repeated are retried.
 
 mod address;
 mod connect;
@@ -25,19 +25,19 @@ use self::connect::Connector;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::ScheduleSettings;
 
-/// Limits of a connection, and whom it trusts.
+/// Limits of a connection, and the authorities that it trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisOptions {
-    /// Opening a connection may take this long.
+    /// Timeout for opening a connection.
     pub connect_timeout: Duration,
-    /// One call may take this long, with everything.
+    /// Timeout of one call, including everything.
     pub response_timeout: Duration,
-    /// Certificate authorities a TLS connection trusts beside the machine's, a PEM file.
+    /// Certificate authorities that a TLS connection trusts in addition to the machine's; a PEM file.
     pub authorities: Option<PathBuf>,
 }
 
 impl RedisOptions {
-    /// As the settings have them.
+    /// Returns the options of these settings.
     #[must_use]
     pub fn of(settings: &ScheduleSettings) -> Self {
         Self {
@@ -57,16 +57,16 @@ impl Default for RedisOptions {
     }
 }
 
-/// Whether a call may be made again when its connection broke and nobody knows whether it was carried out.
+/// Whether a call may be repeated if its connection broke and it is unknown whether the server executed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// It reads, or does the same when it is done twice.
+    /// It reads, or executing it twice has the same effect.
     Yes,
     /// Its second answer would differ.
     No,
 }
 
-/// A shared way to one Redis server, master or cluster. Clones share the connection.
+/// A shared connection to one Redis server, master or cluster. Clones share it.
 #[derive(Clone)]
 pub struct RedisStore {
     connector: Arc<Connector>,
@@ -79,10 +79,11 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Reads the URL and the authorities; connects when first used. `setting` names where the URL stands, for errors.
+    /// Reads the URL and the authorities, and connects at the first use. `setting` names the setting of the
+    /// URL in errors.
     ///
     /// # Errors
-    /// The URL or the authorities cannot be used; the password is never repeated.
+    /// The URL or the authorities cannot be used; the error never contains the password.
     pub fn new(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
         let address = Address::parse(setting, url)?;
         Ok(Self {
@@ -90,7 +91,7 @@ impl RedisStore {
         })
     }
 
-    /// As [`Self::new`], and checks that the server answers.
+    /// Does the same as [`Self::new`] and checks that the server answers.
     ///
     /// # Errors
     /// The URL or the authorities cannot be used, or the server does not answer.
@@ -100,19 +101,19 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Returns the servers in words, without user and password.
+    /// Returns the servers as text, without user and password.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.connector.place
     }
 
-    /// Returns whether keys of different slots are on different servers.
+    /// Returns whether keys of different slots may be on different servers.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.connector.is_cluster()
     }
 
-    /// Asks for a sign of life.
+    /// Checks that the server answers.
     ///
     /// # Errors
     /// The server does not answer.
@@ -126,7 +127,7 @@ impl RedisStore {
     /// Runs a command. On a cluster it goes to the server of its first key.
     ///
     /// # Errors
-    /// The server does not answer or refuses; `doing` says what was tried.
+    /// The server does not answer or refuses; `doing` names the attempt.
     pub async fn command<T: FromRedisValue>(
         &self,
         doing: &str,
@@ -139,11 +140,11 @@ impl RedisStore {
             .map_err(|error| self.failure(doing, &error))
     }
 
-    /// Runs a Lua script. `keys` are of one slot, and there is at least one: on a cluster it goes to the server of the
-    /// first. A server that does not know the script gets its text.
+    /// Runs a Lua script. `keys` holds at least one key, and all keys are in one slot: on a cluster the
+    /// script runs on the server of the first key. A server that does not know the script receives its text.
     ///
     /// # Errors
-    /// The server does not answer or refuses; `doing` says what was tried.
+    /// The server does not answer or refuses; `doing` names the attempt.
     pub async fn script<T: FromRedisValue>(
         &self,
         doing: &str,
@@ -176,7 +177,8 @@ impl RedisStore {
             .map_err(|error| self.failure(doing, &error))
     }
 
-    /// Names of all keys that match a pattern, on all nodes. It walks over everything and is for tests and repairs.
+    /// Returns the names of all keys that match a pattern, on all nodes. It reads all keys, so it is for
+    /// tests and repairs only.
     ///
     /// # Errors
     /// A server does not answer.
@@ -189,7 +191,8 @@ impl RedisStore {
     }
 
     fn failure(&self, doing: &str, error: &redis::RedisError) -> Failure {
-        // Transient whatever it is: a wrong password, too, heals without a restart when the operator corrects the server.
+        // Always transient: even a wrong password heals without a restart when the operator corrects the
+        // server.
         Failure::new(
             ErrorClass::Transient,
             Code::RedisUnavailable,
@@ -202,7 +205,7 @@ impl RedisStore {
     }
 }
 
-/// A Lua script as a constant; its digest is made when it is first used.
+/// A Lua script as a constant. Its digest is computed at the first use.
 #[derive(Debug)]
 pub struct LazyScript {
     text: &'static str,
@@ -210,7 +213,7 @@ pub struct LazyScript {
 }
 
 impl LazyScript {
-    /// Returns a script of this text.
+    /// Returns a script with this text.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self {

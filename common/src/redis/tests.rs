@@ -1,4 +1,4 @@
-//! Against real servers.
+//! Tests against real servers.
 
 use super::*;
 use crate::contract::redis::{CLUSTER, PrivateRedis, own_prefix, remove_prefix, url_in};
@@ -22,7 +22,7 @@ async fn count(store: &RedisStore, key: &str, repeat: Repeat) -> Result<i64, Fai
         .await
 }
 
-/// Returns the failure of a call that must fail.
+/// Returns the detail of the failure of a call that must fail.
 async fn refusal(store: &RedisStore) -> String {
     let failure = count(store, "n", Repeat::No).await.unwrap_err();
     assert_eq!(
@@ -65,7 +65,7 @@ async fn it_works_again_after_the_server_was_away() {
         "{detail}"
     );
     server.up();
-    // The first errors may still be those of the breather after a refused connection.
+    // The first errors may still be those cached after a refused connection.
     let mut answer = count(&store, "n", Repeat::No).await;
     for _ in 0..50 {
         if answer.is_ok() {
@@ -75,7 +75,7 @@ async fn it_works_again_after_the_server_was_away() {
         answer = count(&store, "n", Repeat::No).await;
     }
     assert_eq!(answer, Ok(1), "an empty server");
-    // A restart nobody noticed: a call that may be repeated does not even fail.
+    // A restart between two calls: a call that may be repeated does not fail at all.
     server.down();
     server.up();
     assert_eq!(count(&store, "n", Repeat::Yes).await, Ok(1));
@@ -89,7 +89,7 @@ async fn a_server_that_hangs_costs_the_response_timeout_and_works_when_it_goes_o
     let store = store(&server.url());
     assert_eq!(count(&store, "n", Repeat::No).await, Ok(1));
     server.freeze(true);
-    // Many at once: they do not wait in turn.
+    // Many calls at once do not wait in turn.
     let calls = (0..20).map(|_| refusal(&store));
     let details = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(calls))
         .await

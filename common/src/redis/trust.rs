@@ -1,4 +1,4 @@
-//! Whom a TLS connection to Redis trusts.
+//! The authorities that a TLS connection to Redis trusts.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use crate::settings::read_authorities;
 /// The setting that names the file.
 pub(super) const SETTING: &str = "schedule.authorities";
 
-/// Returns the machine's own authorities and those of the file.
+/// Returns the machine's authorities and those in the file.
 ///
 /// # Errors
-/// The file cannot be read or holds something else than certificates of authorities.
+/// The file cannot be read, or holds something other than certificates of authorities.
 pub(super) fn certificates(path: &Path) -> Result<TlsCertificates, Failure> {
     let further = read_authorities(SETTING, path)?;
-    // The client takes either the machine's authorities or those it is given. One of the machine's that cannot be read, or
-    // is none by today's rules, is left out.
+    // The client takes either the machine's authorities or given ones, so both are passed. Certificates of
+    // the machine that cannot be read, or that today's rules refuse, are skipped.
     let machine = rustls_native_certs::load_native_certs().certs;
     let usable = machine
         .into_iter()

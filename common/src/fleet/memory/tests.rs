@@ -50,16 +50,16 @@ async fn who_let_everything_go_leaves_nothing_behind() {
 const LIFETIME_MS: u64 = 10_000;
 const LIMIT: u32 = 5;
 
-/// A process as the worker's side is: it never has more in flight than its share, unless the share shrank under it.
+/// A process like a worker: it never has more in flight than its share, unless the share shrank meanwhile.
 struct Process {
     name: String,
     number: u64,
     demand: u32,
     share: u32,
     in_flight: u32,
-    /// What was told of the others.
+    /// What it learned of the others: the demands, its place in them, and the turn.
     table: Option<(Vec<u32>, usize, u64)>,
-    /// It may use its share until then, by its own reckoning.
+    /// Until when it may use its share, by its own clock.
     until: u64,
 }
 
@@ -128,13 +128,13 @@ impl Process {
 enum Step {
     /// A process makes an exchange.
     Exchange(usize),
-    /// Its answer is lost.
+    /// A process makes an exchange whose answer is lost.
     Lost(usize),
-    /// A report is sent, arrives and is answered only at a later [`Step::Arrives`].
+    /// A report is sent, and arrives only at a later [`Step::Arrives`].
     Sent(usize),
     Arrives(usize),
     Demand(usize, u32),
-    /// Requests end.
+    /// Some of its requests end.
     End(usize, u32),
     Passes(u64),
 }
@@ -155,7 +155,8 @@ fn step(processes: usize) -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// However exchanges interleave, get lost or come late: all who may use what they hold hold no more than the limit.
+    /// However exchanges interleave, get lost or come late: the processes that may use their shares hold no
+    /// more than the limit together.
     #[test]
     fn all_together_never_hold_more_than_the_limit(
         count in 2_usize..9,
@@ -178,7 +179,7 @@ proptest! {
                     under_way[index % count] = Some((now, report));
                 }
                 Step::Arrives(index) => {
-                    // The process gave up waiting for it long ago.
+                    // The process stopped waiting for the answer long ago.
                     if let Some((_, report)) = under_way[index % count].take() {
                         let _ = bench.fleet.ledger().exchange(now, &report);
                     }
@@ -192,7 +193,7 @@ proptest! {
             }
             for process in &mut processes {
                 if now >= process.until {
-                    // What it does on its own from here is another matter.
+                    // What it does without the store is not tested here.
                     process.share = 0;
                     process.in_flight = 0;
                 }
@@ -203,7 +204,7 @@ proptest! {
         }
     }
 
-    /// In turn, everybody who wants something gets something, however many they are.
+    /// In turn, each process with a demand gets a share, however many processes there are.
     #[test]
     fn nobody_starves(demands in prop::collection::vec(0_u32..9, 1..16), busy in 1_u64..3) {
         let bench = bench();
@@ -217,7 +218,7 @@ proptest! {
                 process.exchange(&bench.fleet, now);
                 process.in_flight = process.in_flight.max(process.share.min(process.demand));
                 served[index] += process.share;
-                // Requests last a while and end.
+                // Requests take a while and end.
                 if round % busy == 0 {
                     process.in_flight = process.share.min(process.demand);
                 }

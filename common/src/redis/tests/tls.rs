@@ -1,4 +1,4 @@
-//! TLS, against real servers whose certificates an authority of the test's own signed.
+//! TLS against real servers, with certificates signed by an authority of the test.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::certificates::PrivateAuthority;
 use crate::settings::ScheduleSettings;
 
-/// As the settings open it.
+/// Returns a store as the settings open it.
 fn opened(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> {
     let settings = ScheduleSettings {
         url: url.to_owned(),
@@ -16,7 +16,7 @@ fn opened(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> 
     RedisStore::new("schedule.url", &settings.url, RedisOptions::of(&settings))
 }
 
-/// Why a call failed that must.
+/// Returns the detail of the failure of a call that must fail.
 async fn refused(url: &str, authorities: Option<&Path>) -> String {
     let failure = opened(url, authorities).unwrap().ping().await.unwrap_err();
     assert_eq!(
@@ -26,7 +26,7 @@ async fn refused(url: &str, authorities: Option<&Path>) -> String {
     failure.detail
 }
 
-/// Why the settings cannot be used.
+/// Returns why these settings cannot be used.
 fn wrong(url: &str, authorities: &Path) -> String {
     let failure = opened(url, Some(authorities)).unwrap_err();
     assert_eq!(failure.code, Code::SettingsWrong);
@@ -71,7 +71,8 @@ async fn a_port_without_tls_is_told_as_such() {
     let url = server.url().replace("redis:", "rediss:");
     let authority = PrivateAuthority::new();
     let authority = authority.file();
-    // What a greeting looks like to a server that expects commands is chance: it is refused, or waited on.
+    // To a server that expects commands, a TLS greeting looks random: it is refused, or the server waits for
+    // more.
     let details = futures::future::join_all((0..10).map(|_| refused(&url, Some(&authority)))).await;
     for detail in details {
         assert!(
@@ -98,7 +99,8 @@ async fn a_server_that_wants_certificates_of_its_clients_is_told_as_such() {
     assert!(detail.contains("tls-auth-clients"), "{detail}");
 }
 
-/// Answers, before long, who trusts the authority of this file, and nobody else.
+/// Asserts that a client that trusts the authority of this file gets an answer before long, and that a client
+/// that trusts another one is refused.
 async fn trusts_the_named_authority_only(url: &str, file: &Path) {
     let store = opened(url, Some(file)).unwrap();
     let mut answer = count(&store, "n", Repeat::No).await;
@@ -125,7 +127,7 @@ async fn sentinels_and_their_master_are_trusted_alike() {
         return;
     };
     let url = format!("rediss+sentinel://127.0.0.1:{}/private", sentinel.port());
-    // The Sentinel may not have met its master yet.
+    // The Sentinel may not have found its master yet.
     trusts_the_named_authority_only(&url, &file).await;
 }
 
