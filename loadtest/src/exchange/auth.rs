@@ -1,4 +1,4 @@
-//! Who calls, as whom, and what they may open.
+//! Determines the caller of a request, the impersonated user, and the mailboxes that the request may open.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use super::tasks::zone_by_name;
 use super::xml::Element;
 use crate::accounts::{AccountRights, Scope, ServiceAccount};
 
-/// What the SOAP header and the credentials say.
+/// The contents of the SOAP header and the credentials.
 pub(crate) struct Session {
     pub(crate) account: Arc<ServiceAccount>,
     /// The caller's own mailbox.
     pub(crate) own: Option<Arc<Mailbox>>,
     pub(crate) impersonated: Option<Arc<Mailbox>>,
-    /// Zone of `TimeZoneContext`.
+    /// Time zone of `TimeZoneContext`.
     pub(crate) zone: Option<TimeZone>,
-    /// `DateTimePrecision` is `Milliseconds`.
+    /// Whether `DateTimePrecision` is `Milliseconds`.
     pub(crate) precise: bool,
 }
 
 impl Session {
-    /// Whether this request may open the mailbox.
+    /// Returns whether this request may open the mailbox.
     pub(crate) fn may_open(&self, mailbox: &Mailbox) -> bool {
         if let Some(person) = &self.impersonated {
             return person.number == mailbox.number;
@@ -38,7 +38,7 @@ impl Session {
             || self.account.rights.full_access.holds(&mailbox.smtp)
     }
 
-    /// Whose name goes into `LastModifiedName`.
+    /// Returns the name that is stored in `LastModifiedName`.
     pub(crate) fn name(&self) -> &str {
         self.impersonated
             .as_ref()
@@ -46,7 +46,7 @@ impl Session {
     }
 }
 
-/// The account the credentials belong to; `None` when they are missing or wrong.
+/// Returns the account that the credentials belong to, or `None` if they are missing or wrong.
 pub(crate) fn authenticate(exchange: &Exchange, headers: &HeaderMap) -> Option<Arc<ServiceAccount>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
@@ -68,10 +68,10 @@ pub(crate) fn authenticate(exchange: &Exchange, headers: &HeaderMap) -> Option<A
     (!password.is_empty() && account.password == password).then_some(account)
 }
 
-/// Reads the SOAP header on behalf of an account.
+/// Parses the SOAP header of a request made by `account`.
 ///
 /// # Errors
-/// The error that makes the whole request fail.
+/// The error with which the whole request fails.
 pub(crate) fn session(
     exchange: &Exchange,
     account: Arc<ServiceAccount>,
@@ -136,7 +136,7 @@ fn impersonate(
                 "The user principal name (UPN) is not valid.",
             )
         })?,
-        // Nobody here has a security identifier.
+        // No mailbox here has a security identifier.
         _ => return Err(EwsError::new("ErrorInvalidUserSid", "The SID is not valid.")),
     };
     if !account.rights.impersonate.holds(&mailbox.smtp) {

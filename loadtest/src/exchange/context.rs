@@ -1,4 +1,4 @@
-//! One request under way: who asks, for whom, in which zone, and which faults it meets.
+//! The state of one request: its session, the mailboxes it opens, and the errors that fault rules impose on it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -17,33 +17,33 @@ use super::store::Store;
 use super::tasks::DateZone;
 use super::xml::{Element, escape_into};
 
-/// Errors the faults in force put into the answer.
+/// The errors that active fault rules put into the answer.
 #[derive(Debug, Default)]
 pub(crate) struct ForcedErrors {
-    /// The first entry meets this one.
+    /// The error for the first entry.
     pub(crate) first: Option<EwsError>,
-    /// Every entry meets this one.
+    /// The error for every entry.
     pub(crate) every: Option<EwsError>,
-    /// Entries of these mailboxes meet these.
+    /// Errors for the entries of these mailboxes, by mailbox number.
     pub(crate) mailboxes: Vec<(u64, EwsError)>,
-    /// The sync state presented is refused.
+    /// Whether the sync state that the client sends is refused.
     pub(crate) expire_cursor: bool,
-    /// Changes of these fields are left out; of all when there are none.
+    /// Fields whose changes are ignored; empty for all fields.
     pub(crate) ignored_fields: Option<Vec<String>>,
 }
 
-/// One request under way.
+/// The state of one request.
 pub(crate) struct Context<'a> {
     pub(crate) exchange: &'a Exchange,
     pub(crate) session: &'a Session,
     forced: RefCell<ForcedErrors>,
     first_server: RefCell<Option<Arc<str>>>,
     touched: RefCell<Vec<u64>>,
-    /// Objects changed so far.
+    /// Number of objects changed so far.
     pub(crate) writes: Cell<u64>,
 }
 
-/// A folder of a mailbox; whether it exists is seen under the store's lock.
+/// A reference to a folder of a mailbox. Whether the folder exists can be checked only under the store's lock.
 pub(crate) struct FolderRef {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) number: u64,
@@ -61,7 +61,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The server's time, later than every earlier one.
+    /// Returns the server's time, which is later than every time returned before.
     pub(crate) fn now(&self) -> Timestamp {
         self.exchange.clock.unique()
     }
@@ -71,25 +71,25 @@ impl<'a> Context<'a> {
         self.writes.set(self.writes.get() + 1);
     }
 
-    /// Whether the sync state of this request is to be refused.
+    /// Returns whether the sync state of this request is to be refused.
     pub(crate) fn expires_cursor(&self) -> bool {
         self.forced.borrow().expire_cursor
     }
 
-    /// Whether a change of this field is left out without a word.
+    /// Returns whether a change of this field is silently ignored.
     pub(crate) fn ignores(&self, field: &str) -> bool {
         let forced = self.forced.borrow();
         let ignored = forced.ignored_fields.as_ref();
         ignored.is_some_and(|fields| fields.is_empty() || fields.iter().any(|name| name == field))
     }
 
-    /// Whether updates are left out altogether.
+    /// Returns whether updates are ignored entirely.
     pub(crate) fn ignores_updates(&self) -> bool {
         let forced = self.forced.borrow();
         forced.ignored_fields.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// How values of a mailbox are written in this answer.
+    /// Returns the formatting rules for values of a mailbox in this answer.
     pub(crate) fn style<'s>(&'s self, mailbox: &'s Mailbox) -> Style<'s> {
         Style {
             mailbox,
@@ -101,7 +101,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The zone in which a mailbox' task dates are kept.
+    /// Returns the time zone in which a mailbox's task dates are kept.
     pub(crate) fn date_zone(&self, mailbox: &Mailbox) -> TimeZone {
         match self.exchange.settings.date_zone {
             DateZone::Mailbox => mailbox.zone.clone(),
@@ -109,7 +109,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Opens a mailbox, when the caller may.
+    /// Opens a mailbox if the caller has the right to.
     fn open(&self, mailbox: Arc<Mailbox>) -> Result<Arc<Mailbox>, EwsError> {
         if let Some((_, error)) = self
             .forced
@@ -140,7 +140,7 @@ impl<'a> Context<'a> {
         Ok(mailbox)
     }
 
-    /// The mailbox requests mean that name none.
+    /// Opens the mailbox that is meant when a request names none.
     pub(crate) fn default_mailbox(&self) -> Result<Arc<Mailbox>, EwsError> {
         let mailbox = self.session.impersonated.as_ref().or(self.session.own.as_ref()).ok_or_else(|| {
             EwsError::new(
@@ -151,7 +151,7 @@ impl<'a> Context<'a> {
         self.open(Arc::clone(mailbox))
     }
 
-    /// Opens the mailbox an identifier is of.
+    /// Opens the mailbox that an identifier belongs to.
     pub(crate) fn mailbox_of(&self, id: ObjectId) -> Result<Arc<Mailbox>, EwsError> {
         let mailbox = self
             .exchange
@@ -160,7 +160,7 @@ impl<'a> Context<'a> {
         self.open(mailbox)
     }
 
-    /// The folder a `FolderId` or `DistinguishedFolderId` names.
+    /// Returns the folder that a `FolderId` or `DistinguishedFolderId` names.
     pub(crate) fn folder(&self, element: &Element) -> Result<FolderRef, EwsError> {
         let id = element.attribute("Id").unwrap_or_default();
         if element.name == "FolderId" {
@@ -187,7 +187,7 @@ impl<'a> Context<'a> {
         Ok(FolderRef { mailbox, number })
     }
 
-    /// The folder in the element of that name (`SyncFolderId`, `ParentFolderId`, …).
+    /// Returns the folder inside the element with this name (`SyncFolderId`, `ParentFolderId`, …).
     pub(crate) fn folder_in(&self, request: &Element, name: &str) -> Option<Result<FolderRef, EwsError>> {
         request
             .child(name)
@@ -195,7 +195,7 @@ impl<'a> Context<'a> {
             .map(|folder| self.folder(folder))
     }
 
-    /// The item an `ItemId` names.
+    /// Returns the item that an `ItemId` names.
     pub(crate) fn item(&self, element: &Element) -> Result<(Arc<Mailbox>, u64), EwsError> {
         let id = ObjectId::decode(element.attribute("Id").unwrap_or_default())?;
         if id.kind != Kind::Item {
@@ -208,11 +208,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The answer to one operation: one response message per entry, in the order of the request.
+/// The answer to one operation. It contains one response message per entry, in the order of the request.
 pub(crate) struct Answer<'c, 'a> {
     context: &'c Context<'a>,
     operation: &'static str,
-    /// What a message carries whose entry failed.
+    /// XML that the message of a failed entry contains in place of a result.
     empty: &'static str,
     out: String,
     stopped: bool,
@@ -232,7 +232,7 @@ impl<'c, 'a> Answer<'c, 'a> {
         }
     }
 
-    /// Adds the message of one entry: what `work` writes, or its error, or that the batch was stopped before it.
+    /// Adds the message of one entry: the output of `work`, its error, or a warning that the batch stopped earlier.
     pub(crate) fn entry(&mut self, work: impl FnOnce(&mut String) -> Result<(), EwsError>) {
         if self.stopped {
             let text = "The operation was stopped because an earlier entry of the batch failed.";
@@ -283,7 +283,7 @@ impl<'c, 'a> Answer<'c, 'a> {
         let _ = write!(out, "{}</m:{}ResponseMessage>", self.empty, self.operation);
     }
 
-    /// The body of the answer.
+    /// Returns the body of the answer.
     pub(crate) fn finish(mut self) -> String {
         let _ = write!(self.out, "</m:ResponseMessages></m:{}Response>", self.operation);
         self.out

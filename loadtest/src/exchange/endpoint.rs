@@ -1,4 +1,4 @@
-//! The HTTP side: paths, credentials, faults, SOAP envelopes.
+//! The HTTP layer: paths, credentials, faults and SOAP envelopes.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Handler for Exchange {
     }
 }
 
-/// Adds what each answer carries, and lets the faults in force change it.
+/// Adds the headers of every answer, and lets the active fault rules change it.
 fn finish(exchange: &Exchange, request: &Request<Bytes>, reply: Reply, tampers: &[Tamper]) -> Reply {
     let Reply::Answer(mut response) = reply else {
         return reply;
@@ -134,7 +134,7 @@ async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut
     reply
 }
 
-/// What faults mean for a request.
+/// The combined effect of the fault rules on one request.
 #[derive(Default)]
 struct Moods {
     wait: Duration,
@@ -299,7 +299,7 @@ fn apply(
         {
             moods.forced.expire_cursor = true;
         }
-        // This request presents no cursor: the rule waits for one that does.
+        // This request sends no cursor, so the rule is kept for the next one that does.
         Fault::ExpireCursor => exchange.faults.add(Rule {
             operation: Some(operation.name.clone()),
             subject: subject.map(str::to_owned),
@@ -309,7 +309,7 @@ fn apply(
     }
 }
 
-/// The mailboxes a request is about, each once, in the order in which they are named.
+/// Returns the mailboxes that a request concerns, each once, in the order in which they are named.
 fn named_mailboxes(exchange: &Exchange, session: &Session, operation: &Element) -> Vec<Arc<Mailbox>> {
     let mut found: Vec<Arc<Mailbox>> = Vec::new();
     if let Some(mailbox) = &session.impersonated {
@@ -330,7 +330,7 @@ fn named_mailboxes(exchange: &Exchange, session: &Session, operation: &Element) 
                 .attribute("Id")
                 .and_then(|id| ObjectId::decode(id).ok())
                 .and_then(|id| exchange.mailbox_by_number(id.mailbox)),
-            // Nothing in items and shapes names a mailbox.
+            // Nothing inside items and shapes names a mailbox.
             "Items" | "ItemShape" | "FolderShape" | "Restriction" | "Updates" => None,
             _ => {
                 queue.extend(element.children.iter().rev());
@@ -436,7 +436,7 @@ fn answer(status: StatusCode, content: &'static str, body: Bytes) -> Reply {
     Reply::Answer(response)
 }
 
-/// What every answer carries.
+/// Adds the headers that every answer has.
 fn usual_headers(exchange: &Exchange, request: &Request<Bytes>, headers: &mut HeaderMap) {
     if let Some(date) = exchange.clock.header() {
         headers.insert(DATE, date);
@@ -445,7 +445,7 @@ fn usual_headers(exchange: &Exchange, request: &Request<Bytes>, headers: &mut He
         headers.insert("request-id", value);
     }
     headers.insert("x-feserver", HeaderValue::from_static("SIM01"));
-    // Returned only to a client that asks for it.
+    // The client's id is returned only if the client asks for it.
     let wanted = request.headers().get("return-client-request-id");
     let id = request.headers().get("client-request-id");
     if let (Some(wanted), Some(id)) = (wanted, id)

@@ -1,21 +1,21 @@
-//! Errors as the protocol knows them.
+//! The errors of the protocol.
 
 use std::borrow::Cow;
 
 use super::xml::escape_into;
 
-/// A response code with its text and details; inside an answer or as the reason of a SOAP fault.
+/// A response code with its text and details. It is part of an answer or the reason of a SOAP fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EwsError {
     /// A value of `ResponseCodeType`.
     pub(crate) code: Cow<'static, str>,
     /// `MessageText`.
     pub(crate) text: String,
-    /// Content of `MessageXml`, ready to be written.
+    /// Content of `MessageXml`, already escaped.
     pub(crate) detail: String,
 }
 
-/// Codes after which the rest of a batch is not processed any more.
+/// Codes after which the rest of a batch is not processed.
 const STOPPING: &[&str] = &[
     "ErrorAccessDenied",
     "ErrorAccountDisabled",
@@ -31,7 +31,7 @@ const STOPPING: &[&str] = &[
 ];
 
 impl EwsError {
-    /// An error without details.
+    /// Returns an error without details.
     pub(crate) fn new(code: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
         Self {
             code: code.into(),
@@ -40,7 +40,7 @@ impl EwsError {
         }
     }
 
-    /// The error for a property that the operation does not know.
+    /// Returns the error for a property that the operation does not support.
     pub(crate) fn invalid_property(uri: &str) -> Self {
         let text = "The request specified a property that is not valid for this operation.";
         Self::new("ErrorInvalidPropertyRequest", text).field(uri)
@@ -56,13 +56,13 @@ impl EwsError {
         self
     }
 
-    /// Adds the path of the property that is wrong to `MessageXml`.
+    /// Adds the path of the invalid property to `MessageXml`.
     pub(crate) fn path(mut self, path: &str) -> Self {
         self.detail.push_str(path);
         self
     }
 
-    /// Names the property with this URI (or this written path) as the one that is wrong.
+    /// Marks the property with this URI, or with this XML path, as the invalid one.
     pub(crate) fn field(self, uri: &str) -> Self {
         if uri.starts_with("<t:") {
             return self.path(uri);
@@ -73,7 +73,7 @@ impl EwsError {
         self.path(&path)
     }
 
-    /// Whether the entries behind the one that met this error are left out.
+    /// Returns whether the entries after the failed one are not processed.
     pub(crate) fn stops_the_batch(&self) -> bool {
         STOPPING.contains(&self.code.as_ref())
     }

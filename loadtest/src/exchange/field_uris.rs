@@ -1,4 +1,4 @@
-//! Names of the properties a request may ask for (`UnindexedFieldURIType` of `types.xsd`).
+//! Names of the properties that a request may ask for (`UnindexedFieldURIType` of `types.xsd`).
 
 /// Properties of items, folders and tasks, sorted.
 const KNOWN: &[&str] = &[
@@ -112,7 +112,7 @@ const KNOWN: &[&str] = &[
     "task:TotalWork",
 ];
 
-/// Kinds of objects this server does not hold; their properties are accepted and have no value here.
+/// Kinds of objects that this server does not store. Their properties are accepted and have no value.
 const OTHER_KINDS: &[&str] = &[
     "abchperson",
     "booking",
@@ -130,7 +130,7 @@ const OTHER_KINDS: &[&str] = &[
     "sharingMessage",
 ];
 
-/// Whether the schema knows the property.
+/// Returns whether the schema contains the property.
 pub(crate) fn is_known(uri: &str) -> bool {
     KNOWN.binary_search(&uri).is_ok()
         || uri

@@ -1,4 +1,4 @@
-//! Setting and clearing the properties of a task.
+//! Sets and clears the properties of a task.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,16 @@ use super::store::{Body, Item};
 use super::tasks::{TaskStatus, date_of, instant_of};
 use super::xml::Element;
 
-/// What values are read with.
+/// The context in which values of a request are interpreted.
 pub(crate) struct Reading<'a> {
     pub(crate) now: Timestamp,
-    /// Zone of the request's `TimeZoneContext`.
+    /// Time zone of the request's `TimeZoneContext`.
     pub(crate) request_zone: Option<&'a TimeZone>,
-    /// Zone in which the store keeps a task's dates.
+    /// Time zone in which the store keeps a task's dates.
     pub(crate) date_zone: TimeZone,
 }
 
-/// Properties a client may set, by the name of their element.
+/// Properties that a client may set. The part after the colon is the name of the element.
 const SETTABLE: &[&str] = &[
     "item:ItemClass",
     "item:Subject",
@@ -48,10 +48,10 @@ const SETTABLE: &[&str] = &[
     "task:TotalWork",
 ];
 
-/// The URI of the property an element of `t:Task` holds; for an extended one, its path.
+/// Returns the URI of the property that a child of `t:Task` sets; for an extended property, its path.
 ///
 /// # Errors
-/// `ErrorInvalidPropertySet` for a read-only property, `ErrorInvalidExtendedProperty`.
+/// `ErrorInvalidPropertySet` for a read-only property, or `ErrorInvalidExtendedProperty`.
 pub(crate) fn uri_of(element: &Element) -> Result<String, EwsError> {
     if element.name == "ExtendedProperty" {
         return read_property(element).map(|(path, _)| path.text());
@@ -70,10 +70,10 @@ pub(crate) fn uri_of(element: &Element) -> Result<String, EwsError> {
     })
 }
 
-/// Sets the property an element of `t:Task` holds.
+/// Sets the property that a child of `t:Task` contains.
 ///
 /// # Errors
-/// The response code for a value the server refuses.
+/// The response code for a value that the server refuses.
 pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> Result<(), EwsError> {
     let text = element.text.as_str();
     let number = || text.trim().parse::<i32>().ok();
@@ -143,7 +143,8 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
     Ok(())
 }
 
-/// A value that is nearly always one of a few takes no memory of its own.
+/// Returns the static text if `text` is one of `values`. This saves memory for values that are nearly always one of a
+/// few.
 fn known(text: &str, values: &[&'static str]) -> Cow<'static, str> {
     match values.iter().find(|value| **value == text) {
         Some(value) => Cow::Borrowed(value),
@@ -154,7 +155,8 @@ fn known(text: &str, values: &[&'static str]) -> Cow<'static, str> {
 /// Clears a property.
 ///
 /// # Errors
-/// `ErrorInvalidPropertyDelete` for one that always has a value or is computed, `ErrorInvalidExtendedProperty`.
+/// `ErrorInvalidPropertyDelete` for a property that always has a value or is computed, or
+/// `ErrorInvalidExtendedProperty`.
 pub(crate) fn clear(item: &mut Item, path: &Element) -> Result<(), EwsError> {
     if path.name == "ExtendedFieldURI" {
         item.properties.remove(&PropertyPath::read(path)?.key);
@@ -186,10 +188,10 @@ pub(crate) fn clear(item: &mut Item, path: &Element) -> Result<(), EwsError> {
     Ok(())
 }
 
-/// Appends to the body, the only property that can be appended to.
+/// Appends to the body. No other property can be appended to.
 ///
 /// # Errors
-/// `ErrorInvalidPropertyAppend` for any other.
+/// `ErrorInvalidPropertyAppend` for any other property.
 pub(crate) fn append(item: &mut Item, element: &Element, reading: &Reading<'_>) -> Result<(), EwsError> {
     if element.name != "Body" {
         let text = "Append action is invalid for property.";

@@ -1,4 +1,4 @@
-//! Which properties of folders an answer carries, and how they are written.
+//! Selects the folder properties of an answer and writes them.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::shape::{Style, effective_rights, write_extended, write_folder_id, wri
 use super::store::{Folder, Place, Store};
 use super::xml::{Element, leaf};
 
-/// Properties of folders to be returned.
+/// The folder properties that a request asks for.
 #[derive(Debug)]
 pub(crate) struct FolderShape {
     fields: u64,
@@ -27,14 +27,15 @@ const FOLDER_FIELDS: &[Option<&str>] = &[
     Some("folder:DistinguishedFolderId"),
     Some("folder:UnreadCount"),
 ];
-/// Everything but `EffectiveRights`, `ParentFolderId` and the fixed name.
+/// The properties of base shape `Default`: display name, total count, child folder count and unread count, as bits of
+/// [`FOLDER_FIELDS`].
 const DEFAULT_FOLDER_FIELDS: u64 = 0b1_0001_1100;
 
 impl FolderShape {
-    /// Reads a `FolderShape`.
+    /// Parses a `FolderShape`.
     ///
     /// # Errors
-    /// `ErrorInvalidPropertyRequest` for a property of items, `ErrorInvalidExtendedProperty`.
+    /// `ErrorInvalidPropertyRequest` for a property of items, or `ErrorInvalidExtendedProperty`.
     pub(crate) fn read(element: Option<&Element>) -> Result<Self, EwsError> {
         let fields = match element.and_then(|shape| shape.child_text("BaseShape")) {
             Some("AllProperties") => u64::MAX,
@@ -62,7 +63,7 @@ impl FolderShape {
         Ok(shape)
     }
 
-    /// Writes `t:TasksFolder`, or the element of the folder's kind, with the wanted properties.
+    /// Writes `t:TasksFolder`, or the element for the folder's class, with the requested properties.
     pub(crate) fn write(&self, out: &mut String, style: &Style<'_>, store: &Store, folder: &Folder) {
         let element = match folder.class.split('.').nth(1) {
             Some("Task") => "TasksFolder",
@@ -123,7 +124,7 @@ fn write_folder_field(out: &mut String, style: &Style<'_>, store: &Store, folder
                 leaf(out, "DistinguishedFolderId", name);
             }
         }
-        // Only folders whose schema ends in it carry the count of unread items.
+        // Calendar and contacts folders have no unread count: their schema does not contain it.
         "folder:UnreadCount"
             if !folder.class.starts_with("IPF.Appointment") && !folder.class.starts_with("IPF.Contact") =>
         {

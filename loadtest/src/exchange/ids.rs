@@ -1,18 +1,18 @@
-//! Identifiers as clients see them: opaque, long, case-sensitive Base64, each carrying its mailbox.
+//! Identifiers as clients see them: opaque, long, case-sensitive Base64. Each one contains its mailbox.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::EwsError;
 
-/// What an identifier names.
+/// The kind of object that an identifier names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Folder,
     Item,
 }
 
-/// A folder or an item of a mailbox.
+/// The decoded identifier of a folder or an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ObjectId {
     pub(crate) mailbox: u64,
@@ -20,14 +20,14 @@ pub(crate) struct ObjectId {
     pub(crate) number: u64,
 }
 
-/// Gives identifiers the beginning that real ones have (`AAMk`).
+/// First bytes of every identifier. They give it the beginning of real ones (`AAMk`).
 const MARK: [u8; 3] = [0x00, 0x03, 0x24];
-/// Length in bytes of a real identifier's usual form; 152 characters.
+/// Length of a real identifier in its usual form, in bytes; its text has 152 characters.
 const LENGTH: usize = 114;
 const FILLING: u8 = 0x46;
 
 impl ObjectId {
-    /// The identifier's text.
+    /// Returns the text of the identifier.
     pub(crate) fn encode(self) -> String {
         let mut bytes = Vec::with_capacity(LENGTH);
         bytes.extend(MARK);
@@ -42,7 +42,7 @@ impl ObjectId {
         STANDARD.encode(bytes)
     }
 
-    /// Reads an identifier.
+    /// Parses an identifier.
     ///
     /// # Errors
     /// `ErrorInvalidIdEmpty` or `ErrorInvalidIdMalformed`.
@@ -69,7 +69,8 @@ impl ObjectId {
     }
 }
 
-/// The change key of an object at a change number; it tells the kind too, as real ones do (`AQ…`, `EQ…`).
+/// Returns the change key of an object at a change number. Its beginning depends on the kind (`AQ…`, `EQ…`), as in
+/// real ones.
 pub(crate) fn change_key(kind: Kind, change: u64) -> String {
     let mut bytes = Vec::with_capacity(24);
     bytes.push(match kind {
@@ -82,34 +83,34 @@ pub(crate) fn change_key(kind: Kind, change: u64) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The change number in a change key.
+/// Returns the change number that a change key contains.
 pub(crate) fn change_of_key(text: &str) -> Option<u64> {
     let bytes = STANDARD.decode(text).ok()?;
     let (body, sum) = bytes.split_last_chunk::<8>()?;
     (body.len() == 16 && check(body) == u64::from_be_bytes(*sum)).then(|| number_at(body, 8))
 }
 
-/// What a sync state remembers.
+/// The decoded sync state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyncState {
-    /// `Folder` for hierarchies, `Item` for the items of a folder.
+    /// `Folder` for a folder hierarchy, `Item` for the items of a folder.
     pub(crate) kind: Kind,
     pub(crate) mailbox: u64,
     pub(crate) folder: u64,
-    /// States of an older epoch of the mailbox are invalid.
+    /// A state of an earlier epoch of the mailbox is invalid.
     pub(crate) epoch: u64,
-    /// Everything up to this change number was delivered.
+    /// Changes up to this change number were delivered by earlier passes.
     pub(crate) base: u64,
-    /// The change number up to which the pass under way delivers.
+    /// The change number up to which the current pass delivers.
     pub(crate) top: u64,
-    /// 0: no pass under way; then arrivals, updates, deletions.
+    /// 0: no pass is under way. 1 to 3: the pass delivers arrivals, updates or deletions.
     pub(crate) phase: u64,
-    /// The change number delivered last in this phase.
+    /// The last change number delivered in this phase.
     pub(crate) cursor: u64,
 }
 
 impl SyncState {
-    /// The state's text.
+    /// Returns the text of the state.
     pub(crate) fn encode(self) -> String {
         let mut bytes = Vec::with_capacity(80);
         bytes.extend(b"H4sI");
@@ -133,7 +134,7 @@ impl SyncState {
         STANDARD.encode(bytes)
     }
 
-    /// Reads a state; `None` when it is none of ours.
+    /// Parses a state. Returns `None` if this server did not create it.
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text.trim()).ok()?;
         let (body, sum) = bytes.split_last_chunk::<8>()?;
@@ -166,7 +167,7 @@ fn number_at(bytes: &[u8], at: usize) -> u64 {
         .map_or(0, u64::from_be_bytes)
 }
 
-/// FNV-1a over words of eight bytes: finds damaged and made-up identifiers, no more.
+/// FNV-1a over words of eight bytes. It only detects damaged or invented identifiers.
 fn check(bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash, chunk| {
         let word = chunk

@@ -1,4 +1,4 @@
-//! One mailbox: who it belongs to, and its store behind a lock of its own.
+//! One mailbox: its owner and its store, which has its own lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,25 +8,25 @@ use jiff::tz::TimeZone;
 use super::store::Store;
 use crate::sim::conditions::GroupId;
 
-/// A mailbox to be added.
+/// The description of a mailbox to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxSpec {
-    /// Primary SMTP address; compares without case.
+    /// Primary SMTP address. Addresses compare without case.
     pub smtp: String,
-    /// Further SMTP addresses. They work for `SmtpAddress`, and give `ErrorNonPrimarySmtpAddress` elsewhere.
+    /// Other SMTP addresses. They are accepted for `SmtpAddress` and give `ErrorNonPrimarySmtpAddress` elsewhere.
     pub aliases: Vec<String>,
     /// Display name of the owner.
     pub display_name: String,
-    /// The owner's zone: a Windows id (`W. Europe Standard Time`) or an IANA name. An unknown one counts as UTC.
+    /// The owner's time zone: a Windows id (`W. Europe Standard Time`) or an IANA name. An unknown one counts as UTC.
     pub time_zone: String,
-    /// Name of the back-end server the mailbox is on.
+    /// Name of the back-end server that hosts the mailbox.
     pub server: String,
-    /// Group of tenants the mailbox belongs to.
+    /// Group of tenants that the mailbox belongs to.
     pub group: GroupId,
 }
 
 impl MailboxSpec {
-    /// A mailbox in UTC on back-end `EX01`, without further addresses.
+    /// Returns a mailbox in UTC on back-end `EX01`, without other addresses.
     #[must_use]
     pub fn new(smtp: &str, display_name: &str) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Mailbox {
         }
     }
 
-    /// The store.
+    /// Locks and returns the store.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.furnish();

@@ -1,8 +1,8 @@
-//! A simulated Exchange server: Exchange Web Services for tasks over a store of its own.
+//! A simulated Exchange server: Exchange Web Services for tasks, with its own store.
 //!
-//! Written from the protocol alone. Where documents leave a choice, the server takes the harder one for a client:
-//! HTML bodies come back as whole documents, instants are cut to the second unless `DateTimePrecision` asks for
-//! milliseconds (also in the property tags 0x670A), a batch stops behind an access error.
+//! It is written from the protocol alone. Where the documents leave a choice, the server takes the one that is harder
+//! for a client. HTML bodies come back as whole documents. Times are truncated to seconds unless `DateTimePrecision`
+//! asks for milliseconds (also in property tag 0x670A). A batch stops after an access error.
 
 mod auth;
 mod context;
@@ -52,32 +52,32 @@ pub struct ServerVersion {
     pub name: String,
 }
 
-/// How a simulated Exchange behaves.
+/// The behaviour of a simulated Exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeSettings {
-    /// Most changes in one `SyncFolderItems` answer (1 to 512), whatever the client asks for.
+    /// Maximum number of changes in one `SyncFolderItems` answer (1 to 512), whatever the client asks for.
     pub sync_page: usize,
-    /// Most entries in one `FindItem` or `FindFolder` answer.
+    /// Maximum number of entries in one `FindItem` or `FindFolder` answer.
     pub find_page: usize,
-    /// The same for a `FindItem` with a restriction.
+    /// Maximum number of entries in the answer to a `FindItem` with a restriction.
     pub restricted_find_page: usize,
-    /// What the server says it is.
+    /// The version that the server reports.
     pub version: ServerVersion,
-    /// Leaves the property tags 0x670A and 0x670B out of every answer.
+    /// Whether the property tags 0x670A and 0x670B are missing in every answer.
     pub omit_probe_tags: bool,
-    /// Accepts Basic credentials.
+    /// Whether Basic credentials are accepted.
     pub basic_enabled: bool,
-    /// When false, every request is answered with 403, as in an organisation where EWS is switched off.
+    /// If false, every request is answered with 403, as in an organisation that has switched EWS off.
     pub ews_enabled: bool,
-    /// With delegate access, mailboxes on another back-end than the first one of the request are refused.
+    /// Whether delegate access to a mailbox is refused if its back-end is not that of the request's first mailbox.
     pub refuse_cross_server: bool,
-    /// Zone in which task dates are kept.
+    /// Time zone in which task dates are kept.
     pub date_zone: DateZone,
-    /// HTML bodies come back as whole documents, as real servers rewrite them.
+    /// Whether HTML bodies come back as whole documents, as real servers rewrite them.
     pub rewrite_html: bool,
-    /// Requests above this many bytes get `ErrorRequestStreamTooBig`.
+    /// Largest request in bytes. A larger one gets `ErrorRequestStreamTooBig`.
     pub maximum_request_bytes: usize,
-    /// Time every request takes besides the work.
+    /// Time that every request takes beyond processing.
     pub latency: Duration,
 }
 
@@ -103,35 +103,36 @@ impl Default for ExchangeSettings {
     }
 }
 
-/// Answers a bearer token with the name of the account it belongs to.
+/// Returns the name of the account that a bearer token belongs to, or `None` if the token is not valid.
 pub type TokenValidator = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 #[derive(Default)]
 struct Directory {
     mailboxes: Vec<Arc<Mailbox>>,
-    /// Lower-case address: number of the mailbox, and whether it is the primary address.
+    /// By lower-case address: number of the mailbox, and whether the address is the primary one.
     addresses: HashMap<Box<str>, (u64, bool)>,
     /// Names of the back-end servers, each once.
     servers: Vec<Arc<str>>,
 }
 
-/// Told of every mailbox a request opened, by its number in the order in which mailboxes were added, from 1.
+/// Called with the number of every mailbox that a request opens. Mailboxes are numbered from 1 in the order of their
+/// creation.
 pub type Onlooker = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// A simulated Exchange server; serve it with [`crate::sim::http::Listener`].
+/// A simulated Exchange server. Serve it with [`crate::sim::http::Listener`].
 pub struct Exchange {
     /// The server's clock.
     pub clock: SimClock,
-    /// What goes wrong.
+    /// The fault rules.
     ///
-    /// Operations are named as in the protocol (`SyncFolderItems`); the subject is the primary SMTP address of the
-    /// mailbox. In a request about several mailboxes a rule with a subject hits the entries of that mailbox.
-    /// [`crate::sim::faults::Fault::Error`] puts the code into the first response message of a 200; a code that begins
+    /// Operations have their protocol names (`SyncFolderItems`); the subject is the primary SMTP address of the
+    /// mailbox. In a request about several mailboxes, a rule with a subject hits the entries of that mailbox.
+    /// [`crate::sim::faults::Fault::Error`] puts the code into the first response message of a 200. A code that begins
     /// with `soap:` becomes a SOAP fault with status 500.
     pub faults: Faults,
-    /// What was asked and done.
+    /// Counters of requests and their effects.
     pub stats: Stats,
-    /// How the servers of groups of tenants behave.
+    /// The behaviour of the servers, by group of tenants.
     pub groups: Groups,
     onlooker: OnceLock<Onlooker>,
     settings: ExchangeSettings,
@@ -141,7 +142,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A server without mailboxes and accounts.
+    /// Returns a server without mailboxes and accounts.
     #[must_use]
     pub fn new(settings: ExchangeSettings) -> Arc<Self> {
         Arc::new(Self {
@@ -157,7 +158,8 @@ impl Exchange {
         })
     }
 
-    /// Adds a mailbox; its folders are made when somebody first looks. An address that is taken is left as it is.
+    /// Adds a mailbox. Its folders are created on first access. If the primary address exists already, nothing
+    /// changes.
     pub fn add_mailbox(&self, spec: MailboxSpec) {
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
         let primary = spec.smtp.to_lowercase();
@@ -193,24 +195,24 @@ impl Exchange {
         accounts.insert(account.user.to_lowercase(), Arc::new(account));
     }
 
-    /// Accepts bearer tokens; the validator answers with the name of an account, whose rights count.
+    /// Accepts bearer tokens. The validator returns the name of an account, and the rights of that account apply.
     pub fn accept_tokens(&self, validator: TokenValidator) {
         *self.validator.write().unwrap_or_else(PoisonError::into_inner) = Some(validator);
     }
 
-    /// Lets somebody look on; the first one stays.
+    /// Registers the observer of opened mailboxes. Only the first call has an effect.
     pub fn observe(&self, onlooker: Onlooker) {
         self.onlooker.set(onlooker).ok();
     }
 
-    /// How many mailboxes there are.
+    /// Returns the number of mailboxes.
     #[must_use]
     pub fn mailboxes(&self) -> usize {
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         directory.mailboxes.len()
     }
 
-    /// Requests that concerned this mailbox.
+    /// Returns how many requests concerned this mailbox.
     #[must_use]
     pub fn mailbox_requests(&self, smtp: &str) -> u64 {
         self.mailbox(smtp).map_or(0, |mailbox| {
@@ -218,7 +220,7 @@ impl Exchange {
         })
     }
 
-    /// Makes every sync state handed out so far invalid, for one mailbox or for all.
+    /// Invalidates every sync state issued so far, for one mailbox or for all.
     pub fn expire_sync_states(&self, smtp: Option<&str>) {
         let hit: Vec<Arc<Mailbox>> = match smtp {
             Some(smtp) => self.mailbox(smtp).into_iter().collect(),
@@ -229,7 +231,7 @@ impl Exchange {
         }
     }
 
-    /// Takes a named property away from every folder and item of every mailbox, as if it had never been written.
+    /// Removes a named property from every folder and item of every mailbox, as if it had never been written.
     pub fn forget_property(&self, name: &str) {
         for mailbox in self.every_mailbox() {
             mailbox
@@ -264,14 +266,14 @@ impl Exchange {
             .is_some()
     }
 
-    /// The mailbox with this number.
+    /// Returns the mailbox with this number.
     pub(crate) fn mailbox_by_number(&self, number: u64) -> Option<Arc<Mailbox>> {
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
         directory.mailboxes.get(index).cloned()
     }
 
-    /// The mailbox with this address, primary or not.
+    /// Returns the mailbox with this address, primary or not.
     pub(crate) fn mailbox(&self, address: &str) -> Option<Arc<Mailbox>> {
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         let (number, _) = directory.addresses.get(address.to_lowercase().as_str())?;
@@ -281,7 +283,7 @@ impl Exchange {
             .cloned()
     }
 
-    /// The mailbox with this primary address.
+    /// Returns the mailbox with this primary address.
     pub(crate) fn primary_mailbox(&self, address: &str) -> Result<Arc<Mailbox>, EwsError> {
         let mailbox = self
             .mailbox(address)

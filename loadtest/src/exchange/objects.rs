@@ -1,4 +1,4 @@
-//! What a mailbox holds: folders, tasks, and what is left of those that went.
+//! The objects of a mailbox: folders, tasks, and tombstones.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use super::properties::Properties;
 use super::tasks::{Progress, TaskDates};
 use crate::sim::vec_map::VecMap;
 
-/// Numbers of the folders every mailbox has.
+/// Numbers of the folders that every mailbox has.
 pub(crate) const ROOT: u64 = 1;
 pub(crate) const TOP: u64 = 2;
 pub(crate) const TASKS: u64 = 4;
@@ -29,7 +29,7 @@ pub(crate) struct Body {
 pub(crate) struct Item {
     pub(crate) number: u64,
     pub(crate) folder: u64,
-    /// Change number with which it came into its folder.
+    /// Change number of its arrival in the folder.
     pub(crate) arrival: u64,
     /// Change number of the last change.
     pub(crate) change: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// A task with the values a new one has.
+    /// Returns a task with the default values.
     pub(crate) fn new(now: Timestamp, owner: &str) -> Self {
         Self {
             number: 0,
@@ -100,7 +100,7 @@ impl Item {
     }
 }
 
-/// An item that left a folder.
+/// The record of an item that left a folder.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tombstone {
     pub(crate) change: u64,
@@ -108,10 +108,10 @@ pub(crate) struct Tombstone {
     pub(crate) arrival: u64,
 }
 
-/// Where a folder is.
+/// The position of a folder in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Below no other folder: the root.
+    /// Below no other folder; this is the root.
     Nowhere,
     /// Below this folder.
     Under(u64),
@@ -129,27 +129,27 @@ pub(crate) struct Folder {
     pub(crate) properties: Properties,
     /// Change number of the last change of the folder itself.
     pub(crate) change: u64,
-    /// Every place it had, with the change number since when.
+    /// Every place that it had, with the change number from which it had it.
     pub(crate) places: Vec<(u64, Place)>,
     pub(crate) items: BTreeSet<u64>,
     /// Change number of the last change of its contents.
     pub(crate) contents_change: u64,
     pub(crate) tombstones: Vec<Tombstone>,
-    /// Deletions up to this change number are forgotten.
+    /// Tombstones up to this change number were dropped.
     pub(crate) forgotten: u64,
     /// Time of the last commit in the folder.
     pub(crate) committed: Timestamp,
-    /// Deletions so far.
+    /// Number of deletions so far.
     pub(crate) deletions: i32,
 }
 
 impl Folder {
-    /// Where it is now.
+    /// Returns its current place.
     pub(crate) fn place(&self) -> Place {
         self.places.last().map_or(Place::Gone, |(_, place)| *place)
     }
 
-    /// Where it was at a change number; `Gone` before it was made.
+    /// Returns its place at a change number; `Gone` before it was created.
     pub(crate) fn place_at(&self, change: u64) -> Place {
         self.places
             .iter()
@@ -158,7 +158,7 @@ impl Folder {
             .map_or(Place::Gone, |(_, place)| *place)
     }
 
-    /// Whether tasks may lie in it.
+    /// Returns whether it may contain tasks.
     pub(crate) fn holds_tasks(&self) -> bool {
         self.class == "IPF.Task" || self.class.starts_with("IPF.Task.") || self.number == DELETED_ITEMS
     }

@@ -1,4 +1,5 @@
-//! People acting in Outlook, and the oracle's view: the store without HTTP, with real change keys and numbers.
+//! Actions of people in Outlook, and the oracle's view of the store. Both work without HTTP, with real change keys and
+//! numbers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,53 +15,53 @@ use super::properties::{Properties, label};
 use super::store::{ARCHIVE_TOP, Body, DELETED_ITEMS, Item, Place, Store, TASKS};
 use super::tasks::TaskStatus;
 
-/// A folder as it is in the store.
+/// A folder as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderView {
-    /// Identifier as clients see it.
+    /// The identifier as clients see it.
     pub id: String,
-    /// Identifier of the folder above; `None` for the root.
+    /// Identifier of the parent folder; `None` for the root.
     pub parent: Option<String>,
-    /// Fixed name (`tasks`, `deleteditems`, …), for the folders every mailbox has.
+    /// Fixed name (`tasks`, `deleteditems`, …) of a folder that every mailbox has.
     pub distinguished: Option<&'static str>,
     /// Display name.
     pub display_name: String,
     /// Folder class (`IPF.Task`, …).
     pub class: String,
-    /// Whether it lies somewhere below Deleted Items.
+    /// Whether it is anywhere below Deleted Items.
     pub in_deleted_items: bool,
-    /// Items in it.
+    /// Number of its items.
     pub item_count: usize,
-    /// Extended properties by name; arrays joined with `;`.
+    /// Extended properties by name. The values of an array are joined with `;`.
     pub named: BTreeMap<String, String>,
 }
 
-/// A task as it is in the store.
+/// A task as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemView {
-    /// Identifier as clients see it.
+    /// The identifier as clients see it.
     pub id: String,
-    /// Change key as clients see it.
+    /// The change key as clients see it.
     pub change_key: String,
-    /// Change number behind the change key; grows with every change in the mailbox.
+    /// Change number of the change key. It increases with every change in the mailbox.
     pub change_number: u64,
     /// Identifier of its folder.
     pub folder_id: String,
-    /// Whether it lies somewhere below Deleted Items.
+    /// Whether it is anywhere below Deleted Items.
     pub in_deleted_items: bool,
-    /// Whether it lies in the archive mailbox.
+    /// Whether it is in the archive mailbox.
     pub in_archive: bool,
-    /// Subject; empty when there is none.
+    /// Subject; empty if there is none.
     pub subject: String,
-    /// Body as it was written.
+    /// Body in the form in which it was written.
     pub body: Option<String>,
-    /// Start, as a calendar date.
+    /// Start date.
     pub start: Option<Date>,
-    /// Due, as a calendar date.
+    /// Due date.
     pub due: Option<Date>,
     /// Status.
     pub status: TaskStatus,
-    /// Percentage, 0 to 100.
+    /// Percentage complete, 0 to 100.
     pub percent: f64,
     /// When it was completed.
     pub complete_date: Option<Timestamp>,
@@ -68,34 +69,35 @@ pub struct ItemView {
     pub importance: String,
     /// `Normal`, `Personal`, `Private` or `Confidential`.
     pub sensitivity: String,
-    /// Minutes.
+    /// Actual work in minutes.
     pub actual_work: Option<i32>,
-    /// Minutes.
+    /// Total work in minutes.
     pub total_work: Option<i32>,
     /// Categories.
     pub categories: Vec<String>,
-    /// Extended properties by name; arrays joined with `;`.
+    /// Extended properties by name. The values of an array are joined with `;`.
     pub named: BTreeMap<String, String>,
-    /// When it was made.
+    /// Time of creation.
     pub created: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub modified: Timestamp,
-    /// Who changed it last.
+    /// Name of the user or account that made the last change.
     pub modified_by: String,
     /// Whether it recurs.
     pub is_recurring: bool,
 }
 
-/// What a person changes; what is `None` stays. Applied in the order of the fields, with the server's coupling.
+/// A person's change of a task. `None` leaves a value as it is. The fields are applied in this order, with the
+/// server's coupling of values.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ItemEdit {
     /// New subject.
     pub subject: Option<String>,
-    /// New plain-text body, or none.
+    /// New plain-text body; `Some(None)` removes it.
     pub body: Option<Option<String>>,
-    /// New start, or none.
+    /// New start; `Some(None)` removes it.
     pub start: Option<Option<Date>>,
-    /// New due date, or none.
+    /// New due date; `Some(None)` removes it.
     pub due: Option<Option<Date>>,
     /// New percentage, 0 to 100.
     pub percent: Option<f64>,
@@ -105,23 +107,23 @@ pub struct ItemEdit {
     pub importance: Option<String>,
     /// New sensitivity.
     pub sensitivity: Option<String>,
-    /// New actual work in minutes, or none.
+    /// New actual work in minutes; `Some(None)` removes it.
     pub actual_work: Option<Option<i32>>,
-    /// New total work in minutes, or none.
+    /// New total work in minutes; `Some(None)` removes it.
     pub total_work: Option<Option<i32>>,
     /// New categories.
     pub categories: Option<Vec<String>>,
-    /// Makes it recur, or not.
+    /// Whether it is to recur.
     pub is_recurring: Option<bool>,
 }
 
-/// A person's action that was not possible.
+/// The refusal of a person's action.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {text}")]
 pub struct ActError {
-    /// The response code a client would have met.
+    /// The response code that a client would have received.
     pub code: String,
-    /// What is wrong.
+    /// Description of the problem.
     pub text: String,
 }
 
@@ -195,7 +197,7 @@ fn edit(item: &mut Item, edit: ItemEdit, now: Timestamp) -> Result<Vec<String>, 
 }
 
 impl Exchange {
-    /// Every folder of a mailbox; none when there is no such mailbox.
+    /// Returns every folder of a mailbox; empty if there is no such mailbox.
     #[must_use]
     pub fn folders(&self, smtp: &str) -> Vec<FolderView> {
         let Some(mailbox) = self.mailbox(smtp) else {
@@ -228,7 +230,7 @@ impl Exchange {
             .collect()
     }
 
-    /// Every item of a mailbox; none when there is no such mailbox.
+    /// Returns every item of a mailbox; empty if there is no such mailbox.
     #[must_use]
     pub fn items(&self, smtp: &str) -> Vec<ItemView> {
         let Some(mailbox) = self.mailbox(smtp) else {
@@ -238,10 +240,10 @@ impl Exchange {
         store.items().map(|item| view(&mailbox, &store, item)).collect()
     }
 
-    /// A person changes a task; answers its new state.
+    /// Changes a task as a person. Returns its new state.
     ///
     /// # Errors
-    /// When there is no such mailbox or item, or the server refuses a value.
+    /// If there is no such mailbox or item, or the server refuses a value.
     pub fn person_edits(&self, smtp: &str, item_id: &str, change: ItemEdit) -> Result<ItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
@@ -252,10 +254,10 @@ impl Exchange {
         found(&mailbox, &store, number)
     }
 
-    /// A person makes a task, in a folder or in Tasks.
+    /// Creates a task as a person, in the given folder or in Tasks.
     ///
     /// # Errors
-    /// When there is no such mailbox or folder, or the server refuses a value.
+    /// If there is no such mailbox or folder, or the server refuses a value.
     pub fn person_creates(
         &self,
         smtp: &str,
@@ -272,10 +274,10 @@ impl Exchange {
         found(&mailbox, &store, number)
     }
 
-    /// A person deletes a task: into Deleted Items (answers its new state there), or for good.
+    /// Deletes a task as a person: moves it to Deleted Items and returns its new state there, or deletes it for good.
     ///
     /// # Errors
-    /// When there is no such mailbox or item.
+    /// If there is no such mailbox or item.
     pub fn person_deletes(
         &self,
         smtp: &str,
@@ -295,10 +297,10 @@ impl Exchange {
         Ok(None)
     }
 
-    /// A person moves a task to another folder; its identifier changes.
+    /// Moves a task to another folder as a person. Its identifier changes.
     ///
     /// # Errors
-    /// When there is no such mailbox, item or folder.
+    /// If there is no such mailbox, item or folder.
     pub fn person_moves(&self, smtp: &str, item_id: &str, folder_id: &str) -> Result<ItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let folder = own_folder(&mailbox, folder_id)?;
@@ -311,16 +313,17 @@ impl Exchange {
     /// Gives a mailbox an archive mailbox (`archivemsgfolderroot`).
     ///
     /// # Errors
-    /// When there is no such mailbox.
+    /// If there is no such mailbox.
     pub fn give_archive(&self, smtp: &str) -> Result<(), ActError> {
         self.primary_mailbox(smtp)?.store().has_archive = true;
         Ok(())
     }
 
-    /// A retention policy moves a task into the archive, into a folder of the same name and class; its identifier changes.
+    /// Moves a task to the archive as a retention policy does, into a folder of the same name and class. Its
+    /// identifier changes.
     ///
     /// # Errors
-    /// When there is no such mailbox or item, or the mailbox has no archive.
+    /// If there is no such mailbox or item, or the mailbox has no archive.
     pub fn person_archives(&self, smtp: &str, item_id: &str) -> Result<ItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
@@ -340,10 +343,10 @@ impl Exchange {
         found(&mailbox, &store, moved)
     }
 
-    /// A person makes a folder below any other, of any class (`IPF.Task`, `IPF.Note`); its identifier.
+    /// Creates a folder of any class (`IPF.Task`, `IPF.Note`) below any other, as a person. Returns its identifier.
     ///
     /// # Errors
-    /// When there is no such mailbox or folder, or a sibling has the name.
+    /// If there is no such mailbox or folder, or a sibling has the same name.
     pub fn person_creates_folder(
         &self,
         smtp: &str,
@@ -365,10 +368,11 @@ impl Exchange {
         Ok(id.encode())
     }
 
-    /// A person copies a task into a folder, or beside itself; the copy keeps every property, named ones too.
+    /// Copies a task as a person, into the given folder or beside the original. The copy keeps every property, named
+    /// ones included.
     ///
     /// # Errors
-    /// When there is no such mailbox, item or folder.
+    /// If there is no such mailbox, item or folder.
     pub fn person_copies(
         &self,
         smtp: &str,
@@ -393,10 +397,11 @@ impl Exchange {
         found(&mailbox, &store, copy)
     }
 
-    /// A person deletes a folder with all in it; it goes to Deleted Items, or for good when it is there already.
+    /// Deletes a folder with all its contents as a person: moves it to Deleted Items, or deletes it for good if it is
+    /// there already.
     ///
     /// # Errors
-    /// When there is no such mailbox or folder, or it is one every mailbox has.
+    /// If there is no such mailbox or folder, or every mailbox has this folder.
     pub fn person_deletes_folder(&self, smtp: &str, folder_id: &str) -> Result<(), ActError> {
         let mailbox = self.primary_mailbox(smtp)?;
         let folder = own_folder(&mailbox, folder_id)?;
@@ -404,10 +409,10 @@ impl Exchange {
         Ok(mailbox.store().delete_folder(folder, true, now)?)
     }
 
-    /// A person renames a folder.
+    /// Renames a folder as a person.
     ///
     /// # Errors
-    /// When there is no such mailbox or folder, or a sibling has the name.
+    /// If there is no such mailbox or folder, or a sibling has the same name.
     pub fn person_renames_folder(&self, smtp: &str, folder_id: &str, name: &str) -> Result<(), ActError> {
         let mailbox = self.primary_mailbox(smtp)?;
         let number = own_folder(&mailbox, folder_id)?;

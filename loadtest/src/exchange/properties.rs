@@ -1,4 +1,4 @@
-//! Extended (MAPI) properties: paths, values and their types.
+//! Extended (MAPI) properties: their paths, types and values.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use crate::sim::vec_map::VecMap;
 
 /// `PidTagLocalCommitTimeMax`: time of the latest commit in a folder.
 pub(crate) const LOCAL_COMMIT_TIME_MAX: PropertyKey = PropertyKey::Tag(0x670A);
-/// `PidTagDeletedCountTotal`: deletions in a folder so far.
+/// `PidTagDeletedCountTotal`: number of deletions in a folder so far.
 pub(crate) const DELETED_COUNT_TOTAL: PropertyKey = PropertyKey::Tag(0x670B);
 
-/// Values longer than this are refused.
+/// Longest value that is accepted, in bytes.
 const MAXIMUM_VALUE_BYTES: usize = 1024 * 1024;
 
-/// Which property.
+/// The identity of a property.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PropertyKey {
     /// By property set (lower-case GUID) and name.
@@ -26,7 +26,7 @@ pub(crate) enum PropertyKey {
     Tag(u16),
 }
 
-/// A property and the type it is asked for or written with.
+/// A property with the type in which it is requested or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PropertyPath {
     pub(crate) key: PropertyKey,
@@ -38,14 +38,14 @@ pub(crate) struct PropertyPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PropertyValue {
     pub(crate) kind: String,
-    /// One value, or those of an array type.
+    /// The value, or all values of an array type.
     pub(crate) values: Vec<String>,
 }
 
 /// Properties of a folder or an item.
 pub(crate) type Properties = VecMap<PropertyKey, PropertyValue>;
 
-/// GUIDs of the property sets that have a name.
+/// GUIDs of the property sets that have a distinguished name.
 const DISTINGUISHED_SETS: &[(&str, &str)] = &[
     ("Meeting", "6ed8da90-450b-101b-98da-00aa003f1305"),
     ("Appointment", "00062002-0000-0000-c000-000000000046"),
@@ -59,7 +59,7 @@ const DISTINGUISHED_SETS: &[(&str, &str)] = &[
     ("Sharing", "00062040-0000-0000-c000-000000000046"),
 ];
 
-/// The paths a shape names besides its base.
+/// Returns the paths that a shape names in addition to its base shape.
 pub(crate) fn additional_properties(shape: Option<&Element>) -> impl Iterator<Item = &Element> {
     shape
         .and_then(|shape| shape.child("AdditionalProperties"))
@@ -68,10 +68,10 @@ pub(crate) fn additional_properties(shape: Option<&Element>) -> impl Iterator<It
 }
 
 impl PropertyPath {
-    /// Reads an `ExtendedFieldURI`.
+    /// Parses an `ExtendedFieldURI`.
     ///
     /// # Errors
-    /// `ErrorInvalidExtendedProperty` for a combination of attributes that names nothing.
+    /// `ErrorInvalidExtendedProperty` for a combination of attributes that identifies no property.
     pub(crate) fn read(element: &Element) -> Result<Self, EwsError> {
         let invalid = |text: &str| EwsError::new("ErrorInvalidExtendedProperty", text);
         let kind = element.attribute("PropertyType").unwrap_or_default().to_owned();
@@ -119,7 +119,7 @@ impl PropertyPath {
         Ok(Self { key, kind })
     }
 
-    /// Writes the path as the server does: lower-case GUIDs and tags, whatever the request wrote.
+    /// Writes the path in the server's form: GUIDs and tags in lower case, whatever the request contained.
     pub(crate) fn write(&self, out: &mut String) {
         out.push_str("<t:ExtendedFieldURI ");
         let set = |out: &mut String, guid: &str| match DISTINGUISHED_SETS
@@ -153,7 +153,7 @@ impl PropertyPath {
         out.push_str("\"/>");
     }
 
-    /// The path as text, for error details.
+    /// Returns the path as text, for error details.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -177,7 +177,7 @@ pub(crate) fn write_property(out: &mut String, path: &PropertyPath, values: &[St
     out.push_str("</t:ExtendedProperty>");
 }
 
-/// Reads `t:ExtendedProperty` of a request.
+/// Parses the `t:ExtendedProperty` of a request.
 ///
 /// # Errors
 /// `ErrorInvalidExtendedProperty` or `ErrorInvalidExtendedPropertyValue`.
@@ -231,7 +231,7 @@ fn fits(kind: &str, value: &str) -> bool {
     }
 }
 
-/// The name under which a property shows in views: its own name, `set/number`, or the tag.
+/// Returns the name of a property in views: its own name, `set/number`, or the tag.
 pub(crate) fn label(key: &PropertyKey) -> String {
     match key {
         PropertyKey::Named(_, name) => name.clone(),

@@ -1,4 +1,4 @@
-//! Restrictions of `FindItem` and `FindFolder`, and the order of what was found.
+//! Restrictions, sort order and paging of `FindItem` and `FindFolder`.
 
 use std::cmp::Ordering;
 
@@ -10,9 +10,9 @@ use super::store::{Folder, Item};
 use super::tasks::instant_of;
 use super::xml::Element;
 
-/// Something with properties that can be searched.
+/// An object whose properties can be searched.
 pub(crate) trait Searchable {
-    /// The value of a property by URI; `None` when it has none.
+    /// Returns the value of a property by URI, or `None` if it has no value.
     ///
     /// # Errors
     /// `ErrorUnsupportedPathForQuery` for a property that cannot be searched.
@@ -88,7 +88,7 @@ fn value(path: &Element, candidate: &impl Searchable, style: &Style<'_>) -> Resu
     }
 }
 
-/// Compares as instants, then as numbers, then as text.
+/// Compares two values as times, else as numbers, else as text.
 fn compare(left: &str, right: &str) -> Ordering {
     let instant = |text: &str| date_time(text).map(|value: XsDateTime| instant_of(value, None));
     if let (Some(left), Some(right)) = (instant(left), instant(right)) {
@@ -100,10 +100,10 @@ fn compare(left: &str, right: &str) -> Ordering {
     left.cmp(right)
 }
 
-/// Whether a candidate passes an expression (the child of `Restriction`).
+/// Returns whether a candidate satisfies an expression (the child of `Restriction`).
 ///
 /// # Errors
-/// The response code for an expression this server cannot evaluate.
+/// The response code for an expression that this server cannot evaluate.
 pub(crate) fn passes(
     expression: &Element,
     candidate: &impl Searchable,
@@ -146,7 +146,7 @@ pub(crate) fn passes(
                 _ => value(operand, candidate, style)?,
             };
             let (Some(left), Some(right)) = (value(path, candidate, style)?, right) else {
-                // A property without value is unequal to every value, and neither above nor below.
+                // A property without a value is unequal to every value, and neither greater nor less.
                 return Ok(expression.name == "IsNotEqualTo");
             };
             let order = compare(&left, &right);
@@ -197,9 +197,9 @@ fn contains(expression: &Element, candidate: &impl Searchable, style: &Style<'_>
 /// Sorts items by `SortOrder`.
 ///
 /// # Errors
-/// The response code for a property that cannot be sorted by.
+/// The response code for a property that cannot be used for sorting.
 pub(crate) fn sort(items: &mut [&Item], order: &Element, style: &Style<'_>) -> Result<(), EwsError> {
-    // Least important first: the sort is stable.
+    // Sort by the least important field first, because the sort is stable.
     for field in order.children.iter().rev() {
         let Some(path) = field.children.first() else {
             continue;
@@ -223,17 +223,17 @@ pub(crate) fn sort(items: &mut [&Item], order: &Element, style: &Style<'_>) -> R
     Ok(())
 }
 
-/// Offset and count of a page of `total` entries, and whether it reaches the end.
+/// One page of a list of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    /// Offset to continue at.
+    /// Offset of the next page.
     pub(crate) next: usize,
     pub(crate) last: bool,
 }
 
-/// The page a view asks for, at most `limit` entries.
+/// Returns the page that a view asks for, with at most `limit` entries.
 ///
 /// # Errors
 /// `ErrorInvalidIndexedPagingParameters` or `ErrorInvalidPagingMaxRows`.

@@ -1,7 +1,7 @@
-//! Checks requests against the element order, attributes and simple types of the EWS schema.
+//! Validates requests against the element order, attributes and simple types of the EWS schema.
 //!
-//! The tables are in [`super::schema_tables`]; they hold what a request about task folders and tasks may contain.
-//! Anything else is a violation, as it would be on a real server for unknown elements.
+//! The tables are in [`super::schema_tables`]. They contain what a request about task folders and tasks may contain.
+//! Anything else is a violation, as unknown elements are on a real server.
 
 use jiff::{Timestamp, civil::DateTime};
 
@@ -13,26 +13,26 @@ pub(crate) struct Type {
     pub(crate) content: Content,
 }
 
-/// An attribute an element may or must have.
+/// An attribute that an element may or must have.
 pub(crate) struct Attribute {
     pub(crate) name: &'static str,
     pub(crate) required: bool,
     pub(crate) kind: Simple,
 }
 
-/// What stands between start and end tag.
+/// The content between start tag and end tag.
 pub(crate) enum Content {
-    /// Child elements, particle after particle.
+    /// Child elements in the order of the particles.
     Elements(&'static [Particle]),
     /// Text of a simple type.
     Text(Simple),
     /// Nothing.
     Empty,
-    /// Anything (values that are stored as they are).
+    /// Any content; the value is stored as it is.
     Any,
 }
 
-/// One place in a sequence: a choice of elements and how often it may occur.
+/// One position in a sequence: a choice of elements, and how often one of them may occur.
 pub(crate) struct Particle {
     pub(crate) choice: &'static [(Ns, &'static str, &'static Type)],
     pub(crate) min: u32,
@@ -56,16 +56,16 @@ pub(crate) enum Simple {
     OneOf(&'static [&'static str]),
 }
 
-/// A request that breaks the schema.
+/// A request that violates the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// Byte offset of the place.
+    /// Byte offset of the violation.
     pub(crate) offset: usize,
-    /// What is wrong, in the words of an XML validator.
+    /// Description in the words of an XML validator.
     pub(crate) text: String,
 }
 
-/// Checks an element and everything in it.
+/// Validates an element and everything inside it.
 ///
 /// # Errors
 /// The first violation in document order.
@@ -228,14 +228,14 @@ fn simple(value: &str, kind: Simple) -> Result<(), String> {
     }
 }
 
-/// An `xs:dateTime`: an instant when it carries a zone, a wall-clock time when not.
+/// An `xs:dateTime`. With a time zone it is an instant, without one a local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum XsDateTime {
     Instant(Timestamp),
     Local(DateTime),
 }
 
-/// Reads an `xs:dateTime` (or an `xs:date`, which servers accept too).
+/// Parses an `xs:dateTime`.
 pub(crate) fn date_time(text: &str) -> Option<XsDateTime> {
     let text = text.trim();
     let time = text.find('T')?;
@@ -247,7 +247,7 @@ pub(crate) fn date_time(text: &str) -> Option<XsDateTime> {
     }
 }
 
-/// Reads a property tag, hexadecimal (`0x670A`) or decimal.
+/// Parses a property tag, hexadecimal (`0x670A`) or decimal.
 pub(crate) fn property_tag(text: &str) -> Option<u16> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) if (1..=4).contains(&hex.len()) => u16::from_str_radix(hex, 16).ok(),

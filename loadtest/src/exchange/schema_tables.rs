@@ -21,7 +21,7 @@ const fn optional(name: &'static str, kind: Simple) -> Attribute {
     }
 }
 
-/// A particle: `lowest, highest, namespace name type | …`.
+/// A particle: `min, max, namespace name type, …`.
 macro_rules! particle {
     ($min:expr, $max:expr, $($ns:ident $name:literal $kind:expr),+) => {
         Particle { choice: &[$(($ns, $name, &$kind)),+], min: $min, max: $max }
@@ -176,7 +176,7 @@ pub(crate) const DISTINGUISHED_FOLDERS: &[&str] = &[
     "archive",
 ];
 
-/// Server versions a client may ask for.
+/// Server versions that a client may request.
 pub(crate) const VERSIONS: &[&str] = &[
     "Exchange2007",
     "Exchange2007_SP1",
@@ -393,7 +393,7 @@ static TIME_ZONE_DEFINITION: Type = Type {
 elements! { TIME_ZONE_CONTEXT [] = particle!(1, 1, T "TimeZoneDefinition" TIME_ZONE_DEFINITION) }
 simple! { PRECISION = Simple::OneOf(&["Seconds", "Milliseconds"]); }
 elements! {
-/// The SOAP header; its parts come in any order.
+/// The SOAP header. Its parts may come in any order.
 pub(crate) HEADER [] = particle!(0, ANY, T "RequestServerVersion" SERVER_VERSION, T "ExchangeImpersonation" IMPERSONATION,
     T "TimeZoneContext" TIME_ZONE_CONTEXT, T "MailboxCulture" STRING, T "DateTimePrecision" PRECISION,
     T "ManagementRole" ANYTHING) }
@@ -403,10 +403,10 @@ M "UpdateFolder" UPDATE_FOLDER, M "DeleteFolder" DELETE_FOLDER, M "SyncFolderHie
 M "SyncFolderItems" SYNC_FOLDER_ITEMS, M "GetItem" GET_ITEM, M "FindItem" FIND_ITEM,
 M "CreateItem" CREATE_ITEM, M "UpdateItem" UPDATE_ITEM, M "DeleteItem" DELETE_ITEM) }
 elements! {
-/// A whole request.
+/// A complete request.
 pub(crate) ENVELOPE [] = particle!(0, 1, S "Header" HEADER); particle!(1, 1, S "Body" BODY_ELEMENT) }
 
-/// The type of an operation's element.
+/// Returns the type of an operation's element.
 #[cfg(test)]
 pub(crate) fn operation(name: &str) -> Option<&'static Type> {
     let Content::Elements([particle]) = &BODY_ELEMENT.content else {

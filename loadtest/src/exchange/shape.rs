@@ -1,4 +1,4 @@
-//! Which properties an answer carries, and how they are written.
+//! Selects the item properties of an answer and writes them.
 
 use std::fmt::Write as _;
 
@@ -13,22 +13,22 @@ use super::store::{Folder, Item};
 use super::tasks::{TaskStatus, date_text};
 use super::xml::{Element, escape_into, leaf};
 
-/// What is needed to write values besides the values.
+/// The formatting rules for the values of one mailbox in one answer.
 pub(crate) struct Style<'a> {
     pub(crate) mailbox: &'a Mailbox,
-    /// Zone of the request's `TimeZoneContext`.
+    /// Time zone of the request's `TimeZoneContext`.
     pub(crate) request_zone: Option<&'a TimeZone>,
-    /// Zone in which the store keeps a task's dates.
+    /// Time zone in which the store keeps a task's dates.
     pub(crate) date_zone: TimeZone,
-    /// `DateTimePrecision` is `Milliseconds`.
+    /// Whether `DateTimePrecision` is `Milliseconds`.
     pub(crate) precise: bool,
-    /// HTML bodies come back as a whole document.
+    /// Whether HTML bodies come back as whole documents.
     pub(crate) rewrite_html: bool,
     pub(crate) omit_probe_tags: bool,
 }
 
 impl Style<'_> {
-    /// An instant with `Z`, to the second or the millisecond.
+    /// Formats a time with `Z`, to the second or the millisecond.
     pub(crate) fn instant(&self, at: Timestamp) -> String {
         let format = if self.precise {
             "%Y-%m-%dT%H:%M:%S.%3fZ"
@@ -46,7 +46,7 @@ enum BodyShape {
     Text,
 }
 
-/// Properties of items to be returned.
+/// The item properties that a request asks for.
 #[derive(Debug)]
 pub(crate) struct ItemShape {
     fields: u64,
@@ -55,7 +55,8 @@ pub(crate) struct ItemShape {
     maximum_body: Option<usize>,
 }
 
-/// Item properties this server gives, in the order of the schema; `None` marks the place of extended properties.
+/// Item properties that this server returns, in the order of the schema. `None` is the position of the extended
+/// properties.
 const ITEM_FIELDS: &[Option<&str>] = &[
     Some("item:ParentFolderId"),
     Some("item:ItemClass"),
@@ -106,7 +107,7 @@ const ITEM_FIELDS: &[Option<&str>] = &[
     Some("task:TotalWork"),
 ];
 
-/// What base shape `Default` holds for tasks.
+/// The properties of base shape `Default` for tasks.
 const DEFAULT_ITEM_FIELDS: &[&str] = &[
     "item:Subject",
     "item:Sensitivity",
@@ -129,11 +130,11 @@ fn bit(uri: &str) -> u64 {
 }
 
 impl ItemShape {
-    /// Reads an `ItemShape`. `bodies` is false for operations that never return bodies.
+    /// Parses an `ItemShape`. `bodies` is false for operations that never return bodies.
     ///
     /// # Errors
-    /// `ErrorInvalidPropertyRequest` for a property of folders, `ErrorInternalServerError` for `UniqueBody` (which real
-    /// servers cannot compute for tasks), `ErrorInvalidExtendedProperty`.
+    /// `ErrorInvalidPropertyRequest` for a property of folders, `ErrorInternalServerError` for `UniqueBody` (which
+    /// real servers cannot compute for tasks), or `ErrorInvalidExtendedProperty`.
     pub(crate) fn read(element: Option<&Element>, bodies: bool) -> Result<Self, EwsError> {
         let body = match element.and_then(|shape| shape.child_text("BodyType")) {
             Some("HTML") => BodyShape::Html,
@@ -180,7 +181,7 @@ impl ItemShape {
         Ok(shape)
     }
 
-    /// Writes `t:Task` with the wanted properties.
+    /// Writes `t:Task` with the requested properties.
     pub(crate) fn write(&self, out: &mut String, style: &Style<'_>, item: &Item) {
         out.push_str("<t:Task>");
         write_item_id(out, style.mailbox, item);
@@ -342,7 +343,7 @@ fn status_description(status: TaskStatus) -> &'static str {
     }
 }
 
-/// Wraps a fragment into the document a real server answers with; a document stays as it is.
+/// Wraps a fragment into the document that a real server returns. A document stays as it is.
 fn html_document(fragment: &str) -> String {
     if fragment
         .trim_start()
@@ -356,7 +357,7 @@ fn html_document(fragment: &str) -> String {
     )
 }
 
-/// The text of an HTML fragment: tags dropped, the five XML entities and `&nbsp;` resolved.
+/// Returns the text of an HTML fragment. Tags are dropped; the five XML entities and `&nbsp;` are resolved.
 fn plain_text(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut rest = html;
@@ -396,12 +397,12 @@ fn strings(out: &mut String, name: &str, values: &[String]) {
     let _ = write!(out, "</t:{name}>");
 }
 
-/// Everything is allowed to whoever gets this far.
+/// Writes the rights. A caller that may open the mailbox has all of them.
 pub(crate) fn effective_rights(out: &mut String) {
     out.push_str("<t:EffectiveRights><t:CreateAssociated>true</t:CreateAssociated><t:CreateContents>true</t:CreateContents><t:CreateHierarchy>true</t:CreateHierarchy><t:Delete>true</t:Delete><t:Modify>true</t:Modify><t:Read>true</t:Read><t:ViewPrivateItems>true</t:ViewPrivateItems></t:EffectiveRights>");
 }
 
-/// Writes an identifier, with a change key when one is given.
+/// Writes an identifier, with a change key if one is given.
 pub(crate) fn write_id(
     out: &mut String,
     name: &str,
@@ -423,17 +424,17 @@ pub(crate) fn write_id(
     out.push_str("/>");
 }
 
-/// Writes `t:ItemId` with the change key of now.
+/// Writes `t:ItemId` with the current change key.
 pub(crate) fn write_item_id(out: &mut String, mailbox: &Mailbox, item: &Item) {
     write_id(out, "ItemId", mailbox, Kind::Item, item.number, Some(item.change));
 }
 
-/// Writes `t:ItemId` of an item that is gone.
+/// Writes `t:ItemId` of a deleted item.
 pub(crate) fn write_gone_item_id(out: &mut String, mailbox: &Mailbox, number: u64, change: u64) {
     write_id(out, "ItemId", mailbox, Kind::Item, number, Some(change));
 }
 
-/// Writes `t:FolderId`; the change key covers the folder and what lies in it.
+/// Writes `t:FolderId`. The change key covers the folder and its contents.
 pub(crate) fn write_folder_id(out: &mut String, mailbox: &Mailbox, folder: &Folder) {
     let change = folder.change.max(folder.contents_change);
     write_id(
@@ -446,7 +447,7 @@ pub(crate) fn write_folder_id(out: &mut String, mailbox: &Mailbox, folder: &Fold
     );
 }
 
-/// Writes the wanted extended properties that have a value, computed or stored, of the wanted type.
+/// Writes those requested extended properties that have a value of the requested type, computed or stored.
 pub(crate) fn write_extended(
     out: &mut String,
     wanted: &[PropertyPath],

@@ -1,9 +1,9 @@
-//! Counters of what a simulated Exchange was asked and did.
+//! Counters of the requests to a simulated Exchange and their effects.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The operations served.
+/// The operations that the server implements.
 pub(crate) const OPERATIONS: &[&str] = &[
     "GetFolder",
     "FindFolder",
@@ -35,24 +35,24 @@ pub struct Stats {
 /// The counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatsSnapshot {
-    /// Requests, whatever became of them.
+    /// All requests.
     pub total: u64,
-    /// Requests per operation; operations never called are there with 0.
+    /// Requests by operation. Operations that were never called are included with 0.
     pub operations: BTreeMap<&'static str, u64>,
-    /// Folders and items created, changed or deleted by requests (not by people acting in Outlook).
+    /// Folders and items created, changed or deleted by requests. Actions of people in Outlook do not count.
     pub writes: u64,
-    /// Requests refused for their credentials.
+    /// Requests refused because of their credentials.
     pub refused: u64,
     /// Requests that met a fault.
     pub faults: u64,
-    /// Most requests in flight at once.
+    /// Largest number of requests in flight at once.
     pub peak_in_flight: u64,
-    /// Most requests in flight at once for one mailbox.
+    /// Largest number of requests in flight at once for one mailbox.
     pub peak_in_flight_per_mailbox: u64,
 }
 
 impl StatsSnapshot {
-    /// Requests of one operation.
+    /// Returns the number of requests of one operation.
     #[must_use]
     pub fn of(&self, operation: &str) -> u64 {
         self.operations.get(operation).copied().unwrap_or(0)
@@ -60,7 +60,7 @@ impl StatsSnapshot {
 }
 
 impl Stats {
-    /// The counters now.
+    /// Returns the current counters.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The store of one mailbox: folders, items, change numbers and what was deleted.
+//! The store of one mailbox: folders, items, change numbers and tombstones.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,14 +13,14 @@ pub(crate) use super::objects::{
 use super::properties::{Properties, PropertyKey};
 use crate::sim::vec_map::VecMap;
 
-/// Deletions remembered per folder; a sync state from before the oldest of them is invalid.
+/// Largest number of tombstones per folder. A sync state older than the oldest of them is invalid.
 const MAXIMUM_TOMBSTONES: usize = 100_000;
-/// Items one folder may hold.
+/// Largest number of items in one folder.
 const MAXIMUM_ITEMS: usize = 1_000_000;
-/// Folders one mailbox may hold.
+/// Largest number of folders in one mailbox.
 const MAXIMUM_FOLDERS: usize = 10_000;
 
-/// Number, fixed name, parent, class and display name of the folders every mailbox has.
+/// Number, fixed name, parent, class and display name of the folders that every mailbox has.
 const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[
     (ROOT, "root", 0, "", ""),
     (TOP, "msgfolderroot", ROOT, "IPF.Note", "Top of Information Store"),
@@ -44,11 +44,11 @@ const WELL_KNOWN: &[(u64, &str, u64, &str, &str)] = &[
         "Top of Information Store",
     ),
 ];
-/// First number of an object that is not well-known.
+/// First number of an object that is not a well-known folder.
 const FIRST_FREE: u64 = 100;
 
-/// The folders every mailbox has, as they are until something happens in them. They are shared: a mailbox gets its own
-/// copy of a folder with the first change in it.
+/// The folders that every mailbox has, in their initial state. All mailboxes share them; the first change of a folder
+/// gives the mailbox its own copy.
 static FURNITURE: LazyLock<Vec<Folder>> = LazyLock::new(|| {
     let folder = |(number, distinguished, parent, class, name): &'static (u64, _, u64, _, _)| {
         let place = if *parent == 0 {
@@ -64,25 +64,25 @@ static FURNITURE: LazyLock<Vec<Folder>> = LazyLock::new(|| {
     };
     WELL_KNOWN.iter().map(folder).collect()
 });
-/// When the last commit in a folder was that nobody has used.
+/// Time of the last commit in a folder that was never used.
 const FURNISHED: Timestamp = Timestamp::constant(1_356_998_400, 0);
 
 /// Folders and items of one mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    /// Folders that differ from [`FURNITURE`], and those of the mailbox' own.
+    /// Folders that differ from [`FURNITURE`], and folders that the mailbox added.
     folders: VecMap<u64, Box<Folder>>,
     items: VecMap<u64, Box<Item>>,
     change: u64,
     last_number: u64,
-    /// Raised to make every sync state handed out so far invalid.
+    /// Increased to invalidate every sync state issued so far.
     pub(crate) epoch: u64,
-    /// Whether there is an archive mailbox; its folders are hidden without one.
+    /// Whether there is an archive mailbox. Without one, its folders are hidden.
     pub(crate) has_archive: bool,
 }
 
 impl Store {
-    /// Begins the numbering at the first visit.
+    /// Starts the numbering on first access.
     pub(crate) fn furnish(&mut self) {
         if self.change == 0 {
             self.change = 1;
@@ -115,12 +115,12 @@ impl Store {
         }
     }
 
-    /// The latest change number.
+    /// Returns the latest change number.
     pub(crate) fn change(&self) -> u64 {
         self.change
     }
 
-    /// The folder with this number, gone or not.
+    /// Returns the folder with this number, deleted or not.
     fn any_folder(&self, number: u64) -> Option<&Folder> {
         match self.folders.get(&number) {
             Some(folder) => Some(folder),
@@ -136,13 +136,13 @@ impl Store {
         self.folders.get_mut(&number).map(Box::as_mut)
     }
 
-    /// The folder with this number, unless it is gone.
+    /// Returns the folder with this number, unless it is deleted.
     pub(crate) fn folder(&self, number: u64) -> Option<&Folder> {
         self.any_folder(number)
             .filter(|folder| folder.place() != Place::Gone && self.shows(folder))
     }
 
-    /// Whether a folder is one of the mailbox: those of an archive are only when there is an archive.
+    /// Returns whether a folder belongs to the mailbox. The archive's folders do so only if there is an archive.
     fn shows(&self, folder: &Folder) -> bool {
         self.has_archive || !matches!(folder.number, ARCHIVE_ROOT | ARCHIVE_TOP)
     }
@@ -152,7 +152,7 @@ impl Store {
             .filter(|folder| folder.place() != Place::Gone)
     }
 
-    /// The well-known folder with this fixed name.
+    /// Returns the number of the well-known folder with this fixed name.
     pub(crate) fn distinguished(name: &str) -> Option<u64> {
         WELL_KNOWN
             .iter()
@@ -160,12 +160,12 @@ impl Store {
             .map(|(number, ..)| *number)
     }
 
-    /// Every folder there is, by number.
+    /// Returns every existing folder, by number.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
         self.folders_ever().filter(|folder| folder.place() != Place::Gone)
     }
 
-    /// Every folder there is or was.
+    /// Returns every folder that exists or existed.
     pub(crate) fn folders_ever(&self) -> impl Iterator<Item = &Folder> {
         let furniture = FURNITURE
             .iter()
@@ -179,16 +179,16 @@ impl Store {
         furniture.chain(own)
     }
 
-    /// Folders right below a folder.
+    /// Returns the direct subfolders of a folder.
     pub(crate) fn children(&self, number: u64) -> impl Iterator<Item = &Folder> {
         self.folders_ever()
             .filter(move |folder| folder.place() == Place::Under(number))
     }
 
-    /// Whether `number` lay somewhere below `ancestor` at a change number.
+    /// Returns whether `number` was anywhere below `ancestor` at a change number.
     pub(crate) fn was_below(&self, number: u64, ancestor: u64, change: u64) -> bool {
         let mut at = number;
-        // A chain cannot be longer than there are folders.
+        // A chain of parents cannot be longer than the number of folders.
         for _ in 0..=self.folders.len() + FURNITURE.len() {
             match self
                 .any_folder(at)
@@ -202,17 +202,17 @@ impl Store {
         false
     }
 
-    /// The item with this number.
+    /// Returns the item with this number.
     pub(crate) fn item(&self, number: u64) -> Option<&Item> {
         self.items.get(&number).map(Box::as_ref)
     }
 
-    /// Every item there is, by number.
+    /// Returns every item, by number.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
         self.items.values().map(Box::as_ref)
     }
 
-    /// Takes properties away from every folder and item. Nothing else changes, as if they had never been written.
+    /// Removes properties from every folder and item. Nothing else changes, as if they had never been written.
     pub(crate) fn forget_properties(&mut self, forgotten: impl Fn(&PropertyKey) -> bool) {
         let folders = self.folders.values_mut().map(|folder| &mut folder.properties);
         let items = self.items.values_mut().map(|item| &mut item.properties);
@@ -236,7 +236,7 @@ impl Store {
             .any(|child| child.number != but && child.name.eq_ignore_ascii_case(name))
     }
 
-    /// Makes a folder.
+    /// Creates a folder.
     ///
     /// # Errors
     /// `ErrorParentFolderNotFound`, `ErrorFolderExists`, or `ErrorQuotaExceeded` at the limit.
@@ -281,7 +281,7 @@ impl Store {
     /// Replaces name and properties of a folder.
     ///
     /// # Errors
-    /// `ErrorFolderNotFound`, or `ErrorFolderExists` when a sibling has the name.
+    /// `ErrorFolderNotFound`, or `ErrorFolderExists` if a sibling has the same name.
     pub(crate) fn update_folder(
         &mut self,
         number: u64,
@@ -303,7 +303,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a folder with all in it: into Deleted Items, or for good.
+    /// Deletes a folder with all its contents: moves it to Deleted Items, or deletes it for good.
     ///
     /// # Errors
     /// `ErrorFolderNotFound` or `ErrorDeleteDistinguishedFolder`.
@@ -322,7 +322,7 @@ impl Store {
         }
         if to_deleted_items && !self.was_below(number, DELETED_ITEMS, self.change) {
             let wanted = folder.name.clone();
-            // Two deleted folders of one name live side by side under numbered names.
+            // Deleted folders of the same name get numbered names.
             let name = (1..=MAXIMUM_FOLDERS)
                 .map(|copy| {
                     if copy == 1 {
@@ -364,7 +364,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an item into a folder; answers its number.
+    /// Puts an item into a folder. Returns its number.
     ///
     /// # Errors
     /// `ErrorFolderNotFound`, or `ErrorQuotaExceeded` at the limit.
@@ -391,7 +391,7 @@ impl Store {
         Ok(number)
     }
 
-    /// Stores a changed item; `fields` are the URIs of the properties that were set.
+    /// Stores a changed item. `fields` contains the URIs of the properties that were set.
     pub(crate) fn commit_item(&mut self, mut item: Item, fields: &[String], by: &str, now: Timestamp) {
         let change = self.next_change();
         item.change = change;
@@ -408,7 +408,7 @@ impl Store {
         self.items.insert(item.number, Box::new(item));
     }
 
-    /// Takes an item away for good; `None` when there is none.
+    /// Deletes an item for good. Returns it, or `None` if it does not exist.
     pub(crate) fn remove_item(&mut self, number: u64, now: Timestamp) -> Option<Item> {
         let item = *self.items.remove(&number)?;
         let change = self.next_change();
@@ -430,7 +430,7 @@ impl Store {
         Some(item)
     }
 
-    /// Moves an item; it gets a new number.
+    /// Moves an item. It gets a new number, which is returned.
     ///
     /// # Errors
     /// `ErrorItemNotFound` or `ErrorFolderNotFound`.

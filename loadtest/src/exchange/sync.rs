@@ -1,20 +1,21 @@
-//! What changed since a sync state: pure functions over a store.
+//! Computes the changes since a sync state. These are pure functions over a store.
 //!
-//! A *pass* delivers everything between the state's base and the change number at which the pass began: first the items
-//! that came (newest first), then those that changed, then those that went. The keys by which a pass is paged never
-//! change while it runs: an item that is edited meanwhile is delivered again by the next pass, and none is left out.
+//! A *pass* delivers everything between the state's base and the change number at which the pass began. It first
+//! delivers the items that arrived (newest first), then the changed ones, then the deleted ones. The keys by which a
+//! pass is paged do not change while it runs. An item that is edited in the meantime is delivered again by the next
+//! pass, and none is left out.
 
 use std::collections::BTreeSet;
 
 use super::ids::SyncState;
 use super::store::{Folder, Store};
 
-/// One change of a folder's items.
+/// A change of one item of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemChange {
     Create(u64),
     Update(u64),
-    /// Item and change number of its end.
+    /// The item, and the change number of its deletion.
     Delete(u64, u64),
 }
 
@@ -31,7 +32,7 @@ const ARRIVALS: u64 = 1;
 const UPDATES: u64 = 2;
 const DELETIONS: u64 = 3;
 
-/// The next at most `limit` changes of a folder. Items in `ignored` count as delivered.
+/// Returns the next changes of a folder, at most `limit`. Items in `ignored` count as delivered.
 pub(crate) fn item_page(
     store: &Store,
     folder: &Folder,
@@ -95,7 +96,7 @@ pub(crate) fn item_page(
     ItemPage { changes, state, last }
 }
 
-/// The changes of the state's phase that were not delivered yet, with their keys, in the order of delivery.
+/// Returns the undelivered changes of the state's phase with their keys, in the order of delivery.
 fn candidates(store: &Store, folder: &Folder, state: &SyncState) -> Vec<(u64, ItemChange)> {
     let pass = |change: u64| change > state.base && change <= state.top;
     let mut keyed: Vec<(u64, ItemChange)> = match state.phase {
@@ -127,7 +128,7 @@ fn candidates(store: &Store, folder: &Folder, state: &SyncState) -> Vec<(u64, It
     keyed
 }
 
-/// One change of a folder tree.
+/// A change of one folder of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FolderChange {
     Create(u64),
@@ -135,7 +136,7 @@ pub(crate) enum FolderChange {
     Delete(u64),
 }
 
-/// What changed below `root` since `base`; 0 means never seen.
+/// Returns the changes below `root` since `base`; 0 returns all folders.
 pub(crate) fn folder_changes(store: &Store, root: u64, base: u64) -> Vec<FolderChange> {
     let now = store.change();
     store
@@ -224,7 +225,7 @@ mod tests {
     fn edits_and_deletions_between_pages_are_not_lost() {
         let (mut store, numbers) = store(4);
         let first = next(&store, start(), 2);
-        // One item that was not delivered yet is edited, one that was delivered is deleted, one comes new.
+        // Edit an item that was not delivered yet, delete one that was, and add a new one.
         touch(&mut store, numbers[0]);
         store.remove_item(numbers[3], NOW);
         let fresh = store.add_item(Item::new(NOW, "a"), TASKS, NOW).unwrap();

@@ -1,4 +1,5 @@
-//! What the server does to the values of a task: coupling of status, percentage and completion, and dates.
+//! Rules that the server applies to the values of a task: the coupling of status, percentage and completion, and the
+//! dates.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,21 +11,21 @@ use super::schema::XsDateTime;
 /// Status of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TaskStatus {
-    /// Not begun.
+    /// Not started.
     #[default]
     NotStarted,
-    /// Begun.
+    /// In progress.
     InProgress,
-    /// Done.
+    /// Completed.
     Completed,
-    /// Waits for somebody.
+    /// Waiting on another person.
     WaitingOnOthers,
-    /// Put off.
+    /// Deferred.
     Deferred,
 }
 
 impl TaskStatus {
-    /// The protocol's name.
+    /// Returns the name in the protocol.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,7 +37,7 @@ impl TaskStatus {
         }
     }
 
-    /// The status with the protocol's name.
+    /// Returns the status with this name in the protocol.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [
@@ -51,7 +52,7 @@ impl TaskStatus {
     }
 }
 
-/// Status, percentage and completion, which the server keeps in step; of several set, the last one set wins.
+/// Status, percentage and completion. The server keeps them consistent; if several are set, the last one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Progress {
     pub(crate) status: TaskStatus,
@@ -60,9 +61,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Sets the status; the percentage is brought into the range the status allows.
+    /// Sets the status and moves the percentage into the range that the status allows.
     ///
-    /// `InProgress` wants a percentage strictly between 0 and 100 (MS-OXOTASK), so 0 and 100 become 1.
+    /// `InProgress` requires a percentage strictly between 0 and 100 (MS-OXOTASK), so 0 and 100 become 1.
     pub(crate) fn set_status(&mut self, status: TaskStatus, now: Timestamp) {
         match status {
             TaskStatus::Completed => return self.complete(now),
@@ -78,7 +79,7 @@ impl Progress {
     /// Sets the percentage.
     ///
     /// # Errors
-    /// `ErrorInvalidPercentCompleteValue` outside 0 to 100.
+    /// `ErrorInvalidPercentCompleteValue` if it is outside 0 to 100.
     pub(crate) fn set_percent(&mut self, percent: f64, now: Timestamp) -> Result<(), EwsError> {
         if !(0.0..=100.0).contains(&percent) {
             return Err(EwsError::new(
@@ -103,10 +104,10 @@ impl Progress {
         Ok(())
     }
 
-    /// Sets the completion date. The server keeps its own time, not the one sent.
+    /// Sets the completion date. The server stores its own time instead of the one sent.
     ///
     /// # Errors
-    /// `ErrorInvalidCompleteDate` for one in the future.
+    /// `ErrorInvalidCompleteDate` for a time in the future.
     pub(crate) fn set_completed(&mut self, at: Timestamp, now: Timestamp) -> Result<(), EwsError> {
         if at > now {
             return Err(EwsError::new(
@@ -119,7 +120,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Takes the completion date away: the task is open again.
+    /// Removes the completion date, which reopens the task.
     pub(crate) fn clear_completed(&mut self) {
         if self.status == TaskStatus::Completed {
             *self = Self::default();
@@ -136,7 +137,7 @@ impl Progress {
     }
 }
 
-/// Start and due of a task, as the calendar dates the store keeps.
+/// Start and due date of a task. The store keeps calendar dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TaskDates {
     pub(crate) start: Option<Date>,
@@ -144,7 +145,7 @@ pub(crate) struct TaskDates {
 }
 
 impl TaskDates {
-    /// Sets or clears the start; the due date follows when it is missing or earlier.
+    /// Sets or clears the start. If the due date is missing or earlier, it becomes the start.
     pub(crate) fn set_start(&mut self, start: Option<Date>) {
         self.start = start;
         if let Some(start) = start
@@ -154,8 +155,8 @@ impl TaskDates {
         }
     }
 
-    /// Sets or clears the due date. A due date before the start takes the start along; a start without a due date
-    /// gives its own day as due.
+    /// Sets or clears the due date. If it is before the start, the start becomes the due date. Clearing the due date
+    /// of a task with a start sets it to the start.
     pub(crate) fn set_due(&mut self, due: Option<Date>) {
         self.due = due.or(self.start);
         if let (Some(start), Some(due)) = (self.start, self.due)
@@ -166,25 +167,26 @@ impl TaskDates {
     }
 }
 
-/// Which zone turns a task's instants into its calendar dates and back.
+/// The time zone in which a task's times are converted to calendar dates and back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DateZone {
-    /// The mailbox owner's zone: an instant is the day on which it falls there, and an answer is that day's midnight
-    /// there. This is what the store documents (local midnight of the owner).
+    /// The mailbox owner's zone. A time becomes the day on which it falls there, and an answer contains that day's
+    /// midnight there. This is the documented form of storage (local midnight of the owner).
     #[default]
     Mailbox,
-    /// The zone of the request's `TimeZoneContext` (UTC without one), both ways, as some clients have seen it.
+    /// The zone of the request's `TimeZoneContext` (UTC without one) in both directions. Some clients have observed
+    /// this.
     Request,
 }
 
-/// The calendar date of a start or due value. The time of day is cut off.
+/// Returns the calendar date of a start or due value. The time of day is cut off.
 ///
-/// A value without zone is read in the zone of the request, `request`, or UTC when the request names none.
+/// A value without a zone is read in the zone of the request, `request`, or in UTC if the request names none.
 pub(crate) fn date_of(value: XsDateTime, request: Option<&TimeZone>, store: &TimeZone) -> Date {
     instant_of(value, request).to_zoned(store.clone()).date()
 }
 
-/// The instant of an `xs:dateTime` value, read as [`date_of`] does.
+/// Returns the instant of an `xs:dateTime` value, interpreted as in [`date_of`].
 pub(crate) fn instant_of(value: XsDateTime, request: Option<&TimeZone>) -> Timestamp {
     match value {
         XsDateTime::Instant(instant) => instant,
@@ -197,8 +199,8 @@ pub(crate) fn instant_of(value: XsDateTime, request: Option<&TimeZone>) -> Times
     }
 }
 
-/// A start or due date as answers carry it: midnight of the day in the store's zone, written as UTC with `Z`, or with
-/// the offset of the zone the request named.
+/// Formats a start or due date for an answer: midnight of the day in the store's zone, written in UTC with `Z`, or
+/// with the offset of the zone that the request named.
 pub(crate) fn date_text(date: Date, request: Option<&TimeZone>, store: &TimeZone) -> String {
     let Ok(midnight) = store.to_ambiguous_zoned(date.at(0, 0, 0, 0)).compatible() else {
         return format!("{date}T00:00:00Z");
@@ -212,7 +214,7 @@ pub(crate) fn date_text(date: Date, request: Option<&TimeZone>, store: &TimeZone
     }
 }
 
-/// A zone by Windows name (`W. Europe Standard Time`) or by its IANA name.
+/// Returns a time zone by its Windows name (`W. Europe Standard Time`) or its IANA name.
 pub(crate) fn zone_by_name(name: &str) -> Option<TimeZone> {
     if name == "UTC" {
         return Some(TimeZone::UTC);

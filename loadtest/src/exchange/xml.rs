@@ -1,18 +1,18 @@
-//! A small document tree for requests, and escaping for answers.
+//! A small document tree for requests, and the escaping of text for answers.
 
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
-/// Nesting beyond this is refused.
+/// Largest nesting depth of a request.
 const MAXIMUM_DEPTH: usize = 128;
-/// Attributes of one element beyond this are refused.
+/// Largest number of attributes of one element.
 const MAXIMUM_ATTRIBUTES: usize = 256;
-/// Elements of one document beyond this are refused.
+/// Largest number of elements in one document.
 const MAXIMUM_ELEMENTS: usize = 200_000;
 
-/// The namespaces a request may use.
+/// The namespaces that a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ns {
     Soap,
@@ -22,7 +22,7 @@ pub(crate) enum Ns {
 }
 
 impl Ns {
-    /// The namespace's name.
+    /// Returns the URI of the namespace.
     pub(crate) fn uri(self) -> &'static str {
         match self {
             Self::Soap => "http://schemas.xmlsoap.org/soap/envelope/",
@@ -41,12 +41,12 @@ pub(crate) struct Element {
     pub(crate) attributes: Vec<(String, String)>,
     pub(crate) children: Vec<Element>,
     pub(crate) text: String,
-    /// Byte offset behind the start tag, for the positions in schema errors.
+    /// Byte offset after the start tag, for the positions in schema errors.
     pub(crate) offset: usize,
 }
 
 impl Element {
-    /// The attribute without namespace of that name.
+    /// Returns the attribute with this name that has no namespace.
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
             .iter()
@@ -54,21 +54,21 @@ impl Element {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The first child of that name.
+    /// Returns the first child with this name.
     pub(crate) fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// The text of the first child of that name.
+    /// Returns the text of the first child with this name.
     pub(crate) fn child_text(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.as_str())
     }
 }
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
-/// Says what is wrong with it: not well-formed, a document type, or beyond one of the limits.
+/// Describes the problem: the document is not well-formed, has a document type, or exceeds one of the limits.
 pub(crate) fn parse(text: &str) -> Result<Element, String> {
     let mut reader = NsReader::from_str(text);
     let mut open: Vec<Element> = Vec::new();
@@ -154,7 +154,8 @@ fn element(ns: Ns, start: &BytesStart<'_>, offset: u64) -> Result<Element, Strin
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
         let key = attribute.key.0;
-        // Namespace declarations and attributes of other namespaces (xsi:type, soap:mustUnderstand) mean nothing here.
+        // Namespace declarations and attributes of other namespaces (xsi:type, soap:mustUnderstand) have no meaning
+        // here.
         if key == "xmlns" || key.contains(':') {
             continue;
         }
@@ -191,7 +192,7 @@ fn resolve(reference: &BytesRef<'_>) -> Result<char, String> {
     }
 }
 
-/// Line and column (both from 1) of a byte offset.
+/// Returns line and column of a byte offset, both counted from 1.
 pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -199,9 +200,9 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Appends text with the characters escaped that would end it; what XML cannot hold becomes `?`.
+/// Appends text with XML's special characters escaped. Characters that XML cannot contain become `?`.
 pub(crate) fn escape_into(out: &mut String, text: &str) {
-    // Identifiers and dates, the bulk of every answer, need nothing.
+    // Fast path: identifiers and dates, the bulk of every answer, need no escaping.
     let harmless = |byte: u8| (b' '..0x7f).contains(&byte) && !matches!(byte, b'&' | b'<' | b'>' | b'"');
     if text.bytes().all(harmless) {
         out.push_str(text);
@@ -222,7 +223,7 @@ pub(crate) fn escape_into(out: &mut String, text: &str) {
     }
 }
 
-/// `<t:name>text</t:name>`, escaped.
+/// Appends `<t:name>text</t:name>` with the text escaped.
 pub(crate) fn leaf(out: &mut String, name: &str, text: &str) {
     out.push_str("<t:");
     out.push_str(name);

@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     answer.finish()
 }
 
-/// The class the element implies; only the generic `Folder` may name one of its own.
+/// Returns the folder class that the element implies. Only the generic `Folder` may name a class of its own.
 fn class_of(wanted: &Element) -> Result<&str, EwsError> {
     let named = wanted.child_text("FolderClass");
     let implied = match wanted.name.as_str() {

@@ -39,7 +39,7 @@ fn create(
         date_zone: context.date_zone(mailbox),
     };
     let mut item = Item::new(now, context.session.name());
-    // The order of the elements is the order of the schema: CompleteDate, PercentComplete, Status.
+    // Apply the elements in the order of the schema: CompleteDate, PercentComplete, Status.
     for value in &wanted.children {
         set(&mut item, value, &reading)?;
     }

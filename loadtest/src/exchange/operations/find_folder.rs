@@ -1,4 +1,4 @@
-//! `FindFolder`: folders right below a folder, or anywhere below it.
+//! `FindFolder`: searches the direct subfolders of a folder, or all folders below it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `FindItem`: one response message per folder searched.
+//! `FindItem`: searches folders. The answer has one response message per folder.
 
 use std::fmt::Write as _;
 
@@ -53,7 +53,7 @@ fn find(
     let style = context.style(&target.mailbox);
     let mut found: Vec<&Item> = Vec::new();
     if request.attribute("Traversal") == Some("Shallow") {
-        // Newest first, as the store keeps its default order.
+        // Newest first, which is the store's default order.
         for item in folder.items.iter().rev().filter_map(|number| store.item(*number)) {
             if restriction.map_or(Ok(true), |expression| passes(expression, item, &style))? {
                 found.push(item);

@@ -1,4 +1,4 @@
-//! `GetFolder`: folders of any number of mailboxes.
+//! `GetFolder`: reads folders of any number of mailboxes.
 
 use super::entries;
 use crate::exchange::context::{Answer, Context};

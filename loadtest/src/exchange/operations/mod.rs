@@ -1,4 +1,4 @@
-//! The operations, each a function from a checked request to the body of its answer.
+//! The operations. Each is a function from a validated request to the body of its answer.
 
 mod create_folder;
 mod create_item;
@@ -17,7 +17,7 @@ use super::context::Context;
 use super::error::EwsError;
 use super::xml::Element;
 
-/// Carries out a request; the answer's body, or the error that makes the whole request fail.
+/// Carries out a request. Returns the body of the answer, or the error with which the whole request fails.
 pub(crate) fn run(context: &Context<'_>, request: &Element) -> Result<String, EwsError> {
     Ok(match request.name.as_str() {
         "GetFolder" => get_folder::run(context, request),
@@ -41,7 +41,7 @@ pub(crate) fn run(context: &Context<'_>, request: &Element) -> Result<String, Ew
     })
 }
 
-/// Children of the child of that name: the entries of a batch.
+/// Returns the entries of a batch: the children of the child with this name.
 fn entries<'r>(request: &'r Element, list: &str) -> &'r [Element] {
     request.child(list).map_or(&[], |list| list.children.as_slice())
 }

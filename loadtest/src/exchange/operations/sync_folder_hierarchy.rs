@@ -1,4 +1,4 @@
-//! `SyncFolderHierarchy`: what changed in the tree below a folder.
+//! `SyncFolderHierarchy`: returns the changes in the tree below a folder.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
 
 fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<(), EwsError> {
     let shape = FolderShape::read(request.child("FolderShape"))?;
-    // A state of "no folder" and one of the root do not fit each other, so "no folder" is remembered as 0.
+    // A sync state without a folder is not valid for the root and vice versa, so "no folder" is stored as 0.
     let (target, remembered) = match context.folder_in(request, "SyncFolderId") {
         Some(target) => {
             let target = target?;
@@ -67,7 +67,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
         }
     };
     let changes = folder_changes(&store, target.number, base);
-    // An unchanged tree keeps its state, so that a client sees at once that nothing happened.
+    // An unchanged tree keeps its sync state, so that a client sees at once that nothing has changed.
     let next = if changes.is_empty() && base != 0 {
         base
     } else {

@@ -1,4 +1,4 @@
-//! `SyncFolderItems`: what changed among the items of a folder.
+//! `SyncFolderItems`: returns the changes among the items of a folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::exchange::shape::{ItemShape, write_gone_item_id};
 use crate::exchange::sync::{ItemChange, item_page};
 use crate::exchange::xml::{Element, escape_into};
 
-/// The protocol's highest `MaxChangesReturned`.
+/// Largest `MaxChangesReturned` that the protocol allows.
 const MAXIMUM_PAGE: usize = 512;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {

@@ -1,4 +1,4 @@
-//! `UpdateFolder`: display name and extended properties.
+//! `UpdateFolder`: changes display name and extended properties.
 
 use super::entries;
 use crate::exchange::context::{Answer, Context};

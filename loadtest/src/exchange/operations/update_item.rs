@@ -1,4 +1,4 @@
-//! `UpdateItem` for tasks, with its check of change keys.
+//! `UpdateItem` for tasks. It checks change keys.
 
 use jiff::ToSpan as _;
 
@@ -67,7 +67,7 @@ fn update(
     Ok(())
 }
 
-/// The property an update is about. The element inside must be that property, alone.
+/// Returns the property that an update changes. The element inside must contain that property and no other.
 fn field_of(update: &Element) -> Result<String, EwsError> {
     let mismatch = |text: &str| EwsError::new("ErrorUpdatePropertyMismatch", text);
     let path = update
@@ -91,7 +91,7 @@ fn field_of(update: &Element) -> Result<String, EwsError> {
     };
     let short = named.split_once(':').map_or("", |(_, name)| name);
     if path.name != "ExtendedFieldURI" && value.name == short {
-        // The names agree, so a read-only property is refused as such.
+        // The names agree. If the property is read-only, `uri_of` reports that.
         return uri_of(value);
     }
     if uri_of(value)? != named {
@@ -100,7 +100,8 @@ fn field_of(update: &Element) -> Result<String, EwsError> {
     Ok(named)
 }
 
-/// Compares the version the client knows with the stored one; answers how many conflicts were overwritten.
+/// Compares the version that the client knows with the stored one. Returns the number of conflicting fields that are
+/// overwritten.
 fn check_version(
     before: &Item,
     key: Option<&str>,
@@ -151,8 +152,8 @@ fn apply(item: &mut Item, update: &Element, reading: &Reading<'_>) -> Result<(),
     }
 }
 
-/// Completing one occurrence leaves a completed one-off task under a new identifier; the recurring task itself stays,
-/// open again, a week on (the pattern is not kept).
+/// Completes one occurrence of a recurring task. This leaves a completed one-off task under a new identifier. The
+/// recurring task itself stays and is open again, a week later (the recurrence pattern is not stored).
 fn complete_occurrence(store: &mut Store, item: &mut Item, now: jiff::Timestamp) -> Result<(), EwsError> {
     let done = Item {
         is_recurring: false,
