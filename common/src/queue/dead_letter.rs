@@ -1,34 +1,34 @@
-//! Jobs that were given up on.
+//! Jobs that were given up.
 
 use super::{JobError, QueueName, SyncJob};
 
-/// Longest reason kept, in characters; the rest is cut off.
+/// Longest reason that is kept, in characters; the rest is cut off.
 const MAXIMUM_REASON: usize = 500;
 
-/// A job that was given up on.
+/// A job that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// What it is named by, the same in every listing: the job's id, or the message's own name when it is no job.
+    /// Its id, the same in every listing: the job's id, or the message's own id if it is not a readable job.
     pub id: String,
-    /// The job, when it can be read.
+    /// The job, or why it cannot be read.
     pub job: Result<SyncJob, JobError>,
-    /// Why.
+    /// Why it was given up.
     pub reason: String,
-    /// The queue it came from; `None` when it did not come from one of ours.
+    /// The queue it came from; `None` if that is not one of tasksync's queues.
     pub queue: Option<QueueName>,
 }
 
-/// Which dead letters.
+/// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Letters {
-    /// Every copy of the one with this id.
+    /// Every letter with this id.
     Id(String),
-    /// The oldest, at most so many.
+    /// The oldest letters, at most this many.
     Oldest(usize),
 }
 
 impl Letters {
-    /// Returns whether this letter is meant when `taken` were taken already.
+    /// Returns whether a letter belongs to the selection after `taken` letters were selected.
     #[must_use]
     pub(super) fn include(&self, id: &str, taken: u64) -> bool {
         match self {
@@ -38,7 +38,7 @@ impl Letters {
     }
 }
 
-/// Returns a reason that fits into a header and a line.
+/// Returns the reason, cut to a length that fits into a header and a line.
 pub(super) fn bounded_reason(reason: &str) -> String {
     reason.chars().take(MAXIMUM_REASON).collect()
 }

@@ -1,4 +1,4 @@
-//! The job message: MessagePack with named fields and a version; old versions stay readable for ever.
+//! The job message: MessagePack with named fields and a version. Old versions stay readable for ever.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 use crate::schedule::Token;
 
-/// Version written by this build.
+/// Version of the format that this build writes.
 pub const VERSION: u16 = 1;
 
-/// Most users one job may name.
+/// Largest number of users in one job.
 pub const MAXIMUM_USERS: usize = 100;
 
-/// What is to be synced.
+/// What a job syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Workload {
@@ -23,7 +23,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// Returns the name as it is written in messages.
+    /// Returns the name as written in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,20 +32,20 @@ impl Workload {
     }
 }
 
-/// Why a job was made.
+/// Why a job was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It was the users' turn.
+    /// The users were due.
     Scheduled,
-    /// Somebody asked for it.
+    /// A person asked for it.
     Requested,
-    /// A server said that something changed.
+    /// A server reported a change.
     Hint,
 }
 
 impl Reason {
-    /// Returns the name as it is written in messages.
+    /// Returns the name as written in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,58 +56,58 @@ impl Reason {
     }
 }
 
-/// Users of one tenant to be synced together under one claim.
+/// Users of one tenant that are synced together under one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncJob {
-    /// Version of this form.
+    /// Version of the format.
     pub version: u16,
-    /// Unique, ordered by time (UUIDv7).
+    /// Unique id, ordered by time (UUIDv7).
     pub id: Uuid,
     /// The tenant.
     pub tenant: TenantId,
-    /// What is to be synced.
+    /// What the job syncs.
     pub workload: Workload,
-    /// Why.
+    /// Why the job was created.
     pub reason: Reason,
     /// Fencing token of the users' claims.
     pub token: Token,
-    /// The users, those who waited longest first; at most [`MAXIMUM_USERS`].
+    /// The users, oldest stamp first; at most [`MAXIMUM_USERS`].
     pub users: Vec<UserId>,
-    /// When the claim was made.
+    /// Time of the claim.
     pub issued_at: Timestamp,
 }
 
 /// Why a job's bytes cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// Not a job, or damaged.
+    /// The bytes are not a job, or they are damaged.
     #[error("the message is not a sync job: {0}")]
     Unreadable(String),
-    /// Written by a newer build.
+    /// A newer build wrote the job.
     #[error("the job has version {found}; this build reads up to {VERSION}")]
     NewerVersion {
-        /// Version found.
+        /// The version that was found.
         found: u16,
     },
-    /// More users than a job may name, or none.
+    /// The job names no user, or more than [`MAXIMUM_USERS`].
     #[error("the job names {0} users; 1 to {MAXIMUM_USERS} are allowed")]
     UserCount(usize),
 }
 
 impl SyncJob {
-    /// Returns the job as bytes.
+    /// Returns the job in its stored form.
     ///
     /// # Errors
-    /// [`JobError::UserCount`] when it names no user or too many.
+    /// [`JobError::UserCount`] if it names no user or too many.
     pub fn encode(&self) -> Result<Vec<u8>, JobError> {
         self.check_users()?;
         rmp_serde::to_vec_named(self).map_err(|error| JobError::Unreadable(error.to_string()))
     }
 
-    /// Returns the job from bytes.
+    /// Returns the job from its stored form.
     ///
     /// # Errors
-    /// Says why the bytes cannot be used.
+    /// The reason why the bytes cannot be used.
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
         #[derive(Deserialize)]
         struct Version {
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Version 1 as it was first written: must be readable for ever.
+    /// Version 1 as first written; it must stay readable for ever.
     const VERSION_1: &[u8] = include_bytes!("fixtures/sync-job-v1.msgpack");
 
     #[test]

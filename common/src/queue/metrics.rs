@@ -1,24 +1,25 @@
-//! What happened between this process and its queue.
+//! Counts of what happened between this process and its queue.
 
-/// Numbers since the process began, and one state. Each is for a metric of its own.
+/// Counts since the start of the process, and the present state. Each field has a metric of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueMetrics {
-    /// Whether the broker takes no jobs at the moment because it runs out of memory or disk.
+    /// Whether the broker takes no jobs at present because memory or disk are short.
     pub blocked: bool,
-    /// Jobs handed to the broker whose confirmation is awaited now.
+    /// Number of jobs whose confirmation is awaited now.
     pub unconfirmed: u64,
-    /// Connections opened.
+    /// Number of connections opened.
     pub connections_opened: u64,
-    /// Attempts at opening a connection that failed.
+    /// Number of failed attempts to open a connection.
     pub connections_failed: u64,
-    /// Jobs the broker confirmed.
+    /// Number of jobs that the broker confirmed.
     pub published: u64,
-    /// Jobs refused because the queue was full.
+    /// Number of jobs refused because the queue was full.
     pub refused: u64,
-    /// Jobs that came back because their queue does not exist.
+    /// Number of jobs that came back because their queue does not exist.
     pub returned: u64,
-    /// Jobs whose confirmation did not come in time, or not before the connection ended.
+    /// Number of jobs whose confirmation did not arrive in time, or before the connection ended.
     pub unconfirmed_lost: u64,
-    /// Settlements dropped because the connection the job came over had ended; those jobs are delivered again.
+    /// Number of settlements that were dropped because the delivery's connection had ended. These jobs are
+    /// delivered again.
     pub late_settlements: u64,
 }

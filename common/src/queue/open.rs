@@ -1,4 +1,4 @@
-//! The queue named by the settings.
+//! Opens the queue named by the settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::{AmqpQueue, JobQueue, MemoryQueue};
 use crate::error::Failure;
 use crate::settings::{QueueSettings, unsupported_url};
 
-/// Opens the queue whose kind the URL's scheme names. A queue in memory is one process's own: scheduler and worker share
-/// what this returns. At a broker a job waits at most `claim_lifetime` (`schedule.claim_lifetime`), because then its
-/// claim is gone.
+/// Opens the queue named by the scheme of `queue.url`. A queue in memory belongs to one process, and
+/// scheduler and worker share the returned one. At a broker a job waits at most for `claim_lifetime`
+/// (`schedule.claim_lifetime`), because its claim has expired then.
 ///
 /// # Errors
-/// The scheme is not supported, or the broker cannot be used; class `Transient` when it may be later.
+/// The scheme is not supported, or the broker cannot be used; class `Transient` if it may be usable later.
 pub async fn open_queue(
     settings: &QueueSettings,
     claim_lifetime: Duration,
@@ -32,7 +32,7 @@ pub async fn open_queue(
     }
 }
 
-/// Returns the further authorities.
+/// Returns the further certificate authorities of the settings.
 pub(super) fn read_authorities(settings: &QueueSettings) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let Some(path) = &settings.authorities else {
         return Ok(Vec::new());

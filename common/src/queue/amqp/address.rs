@@ -1,7 +1,7 @@
-//! Where the broker is: `amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`.
+//! The broker's address: `amqp://USER:PASSWORD@HOST:PORT,HOST:PORT/VHOST`.
 //!
-//! The form is the one of RabbitMQ's URI specification, with several hosts added. No error ever repeats the part before
-//! the `@`, which holds the password.
+//! It has the form of RabbitMQ's URI specification, extended by several hosts. No error repeats the part
+//! before the `@`, which holds the password.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Most hosts of one URL.
+/// Largest number of hosts in one URL.
 const MAXIMUM_HOSTS: usize = 32;
 
 /// One node of the broker.
@@ -29,7 +29,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// A URL taken apart; its parts are decoded.
+/// The decoded parts of a URL.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     pub(super) tls: bool,
@@ -40,10 +40,10 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads a URL. Without user `guest` with password `guest`, without port 5672 (TLS: 5671), without vhost `/`.
+    /// Reads a URL. Defaults are user `guest` with password `guest`, port 5672 (TLS: 5671) and vhost `/`.
     ///
     /// # Errors
-    /// Says which part is wrong, never repeating user or password.
+    /// Names the wrong part and never repeats user or password.
     pub(super) fn parse(url: &str) -> Result<Self, Failure> {
         let (tls, rest) = if let Some(rest) = url.strip_prefix("amqp://") {
             (false, rest)

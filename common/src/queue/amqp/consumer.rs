@@ -1,4 +1,5 @@
-//! Taking jobs. A consumer has a connection of its own, which its deliveries keep open until the last is settled.
+//! Taking jobs. Each consumer has its own connection, which its deliveries keep open until the last one is
+//! settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,10 @@ use crate::error::Failure;
 use crate::queue::{Consumer, Delivery, JobError, SyncJob};
 use crate::trace::TraceContext;
 
-/// What was sent ahead to a consumer that is gone comes within this time or not at all.
+/// Longest wait for deliveries that the broker sent ahead to a consumer that ended.
 const SENT_AHEAD: Duration = Duration::from_secs(5);
 
-/// Back to the queue; counts as a delivery.
+/// Returns a job to the queue; the broker counts it as a delivery.
 const RETURN: BasicNackOptions = BasicNackOptions {
     multiple: false,
     requeue: true,
@@ -35,7 +36,7 @@ pub(super) struct AmqpConsumer {
     publisher: Arc<Publisher>,
     queue: String,
     link: Arc<Link>,
-    /// `None` when it ended.
+    /// `None` after the consumer has ended.
     stream: Option<lapin::Consumer>,
 }
 
@@ -117,7 +118,8 @@ impl Drop for AmqpConsumer {
             return;
         };
         let (core, link) = (Arc::clone(&self.core), Arc::clone(&self.link));
-        // Nothing more is sent, and what was sent ahead goes back. Deliveries that are out keep the connection open.
+        // The broker sends nothing more, and deliveries sent ahead go back. Deliveries in use keep the
+        // connection open.
         runtime.spawn(async move {
             let cancel = link
                 .channel
@@ -135,7 +137,7 @@ impl Drop for AmqpConsumer {
     }
 }
 
-/// What it takes to settle a delivery: the channel it came over, and no other.
+/// Settles one delivery, over the channel on which it came.
 struct Settlement {
     core: Arc<Core>,
     link: Arc<Link>,
@@ -153,7 +155,8 @@ impl Settlement {
         self.finish("giving a job back", settled).await
     }
 
-    /// Returns a settlement after the end of its epoch is dropped: on another channel the number would mean another job.
+    /// Settles the delivery. After the end of its epoch it sends nothing: on another channel the delivery's
+    /// number would mean another job.
     async fn finish(
         &self,
         doing: &str,
@@ -181,9 +184,9 @@ struct AmqpDelivery {
     body: Vec<u8>,
     properties: BasicProperties,
     publisher: Arc<Publisher>,
-    /// The broker's name of the queue it came from.
+    /// The broker's name of the delivery's queue.
     queue: String,
-    /// Taken when it is settled.
+    /// `None` after the delivery was settled.
     settlement: Option<Settlement>,
 }
 
@@ -212,8 +215,9 @@ impl Delivery for AmqpDelivery {
         let Some(settlement) = &self.settlement else {
             return Ok(());
         };
-        // First among the dead letters, then gone from the queue: in between it is in both, never in neither. The
-        // broker's own way (a rejection) would lose the reason. When it fails, dropping gives the job back.
+        // First added to the dead letters, then removed from the queue. In between the job is in both, never
+        // in neither. The broker's own rejection would lose the reason. If adding fails, dropping the
+        // delivery gives the job back.
         let dead = settlement.core.topology.dead().to_owned();
         let letter = message::rejected(&self.properties, &self.queue, reason);
         self.publisher.send(&dead, &self.body, letter).await?;

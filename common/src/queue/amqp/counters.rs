@@ -1,4 +1,4 @@
-//! The numbers behind [`QueueMetrics`].
+//! The counters behind [`QueueMetrics`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

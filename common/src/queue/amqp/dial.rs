@@ -1,8 +1,8 @@
-//! Opening one connection to one host, so that it can always be cut.
+//! Opens one connection to one host in a way that it can always be cut.
 //!
-//! The client runs each connection on a thread of its own, which ends only when the socket does. A second handle on the
-//! socket is kept here: whoever gives up waiting (a broker that accepts and then says nothing) shuts it down, so an
-//! abandoned attempt costs no thread.
+//! The client runs each connection on its own thread, which ends only with the socket. This module keeps a
+//! second handle on the socket. A task that stops waiting (for a broker that accepts and then says nothing)
+//! shuts the socket down, so an abandoned attempt leaves no thread behind.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use super::address::{Address, Host};
 use super::errors;
 use crate::error::Failure;
 
-/// The end in order may take this long before the socket is shut down.
+/// Time for the orderly end of a connection before the socket is shut down.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ enum State {
 pub(super) struct Socket(Arc<Mutex<State>>);
 
 impl Socket {
-    /// Keeps the handle; refused when the connection was given up meanwhile.
+    /// Keeps the handle. Fails if the connection was given up meanwhile.
     fn keep(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Cut) {
@@ -44,16 +44,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Ends the connection, whatever state it is in.
+    /// Ends the connection, whatever its state.
     pub(super) fn cut(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Open(stream) = std::mem::replace(&mut *state, State::Cut) {
-            // Already ended: nothing is left to be done.
+            // An error means that the socket has ended already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Ends the connection after the time an end in order may take.
+    /// Ends the connection after the time for an orderly end.
     pub(super) fn cut_later(&self) {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -68,7 +68,7 @@ impl Socket {
     }
 }
 
-/// Cuts the attempt when it is abandoned.
+/// A guard that cuts the connection if the attempt is abandoned.
 struct Attempt(Option<Socket>);
 
 impl Drop for Attempt {
@@ -79,18 +79,18 @@ impl Drop for Attempt {
     }
 }
 
-/// What every connection needs.
+/// The parameters of every connection.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) address: Address,
-    /// With `amqps://`.
+    /// Set for `amqps://`.
     pub(super) tls: Option<RustlsConnector>,
     pub(super) connect_timeout: Duration,
     pub(super) heartbeat: Duration,
 }
 
 impl Dialer {
-    /// Opens a connection to one host; `name` is what the broker's operator sees.
+    /// Opens a connection to one host; `name` is the connection's name at the broker.
     pub(super) async fn dial(&self, host: &Host, name: &str) -> Result<(Connection, Socket), Failure> {
         let doing = format!(
             "connecting to {} at {host}{}",

@@ -1,39 +1,40 @@
-//! What the broker's and the client's errors mean for us: one table.
+//! The meaning of the broker's and the client's errors, in one table.
 
 use lapin::ErrorKind;
 
 use super::tls;
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Reply codes of AMQP 0-9-1 that decide something (specification, section 1.2, and RabbitMQ's use of them).
+/// Reply codes of AMQP 0-9-1 with a meaning of their own (specification, section 1.2, and RabbitMQ's use of
+/// them).
 mod reply {
-    /// A wrong password, or a missing permission on a queue or exchange.
+    /// The password is wrong, or a permission for a queue or exchange is missing.
     pub(super) const ACCESS_REFUSED: u16 = 403;
-    /// No such queue.
+    /// The queue does not exist.
     pub(super) const NOT_FOUND: u16 = 404;
-    /// Declared with other arguments.
+    /// The queue was declared with other arguments.
     pub(super) const PRECONDITION_FAILED: u16 = 406;
-    /// The vhost does not exist, or the user may not enter it.
+    /// The vhost does not exist, or the user has no access to it.
     pub(super) const NOT_ALLOWED: u16 = 530;
 }
 
-/// Returns what an error of the client means; `doing` says what was tried, on which queue or host.
+/// Returns the failure for an error of the client; `doing` names the attempt and the queue or host.
 pub(super) fn failure(error: &lapin::Error, doing: &str) -> Failure {
     let (class, code) = classify(error.kind());
     Failure::new(class, code, format!("{doing}: {}", words(error.kind())))
 }
 
-/// Returns a call that got no answer in time.
+/// Returns the failure for a call without an answer in time.
 pub(super) fn timed_out(doing: &str, after: std::time::Duration) -> Failure {
     unavailable(format!("{doing}: no answer within {} ms", after.as_millis()))
 }
 
-/// Returns the broker cannot be used now, and may be later.
+/// Returns the failure for a broker that cannot be used now, but perhaps later.
 pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
     Failure::new(ErrorClass::Transient, Code::QueueUnavailable, detail)
 }
 
-/// It is not known whether the broker took a job.
+/// Returns the failure with an unknown outcome if it is transient: the broker may have taken the job.
 pub(super) fn unknown(mut failure: Failure) -> Failure {
     if failure.class == ErrorClass::Transient {
         failure.class = ErrorClass::OutcomeUnknown;
@@ -41,7 +42,7 @@ pub(super) fn unknown(mut failure: Failure) -> Failure {
     failure
 }
 
-/// Returns a job that came back because no queue of that name exists.
+/// Returns the failure for a job that came back because no queue of that name exists.
 pub(super) fn unroutable(queue: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
@@ -50,7 +51,7 @@ pub(super) fn unroutable(queue: &str) -> Failure {
     )
 }
 
-/// Returns the broker stopped taking jobs because of an alarm.
+/// Returns the failure for a broker that takes no jobs because of an alarm.
 pub(super) fn blocked(reason: &str) -> Failure {
     unavailable(format!(
         "the broker takes no jobs until its alarm ends: {}",
@@ -71,7 +72,7 @@ fn classify(kind: &ErrorKind) -> (ErrorClass, Code) {
             _ => (ErrorClass::Transient, Code::QueueUnavailable),
         },
         ErrorKind::AuthProviderError(_) => (ErrorClass::Refused, Code::QueueAccessRefused),
-        // The client's enumeration may grow; whatever it is, the connection is made anew.
+        // The client may add errors; for an unknown one the connection is reopened.
         _ => (ErrorClass::Transient, Code::QueueUnavailable),
     }
 }

@@ -1,6 +1,7 @@
-//! The dead letters: listing, replaying and discarding them. The broker has no way to look without taking, so they are
-//! lent out to a consumer that lives only as long as one look, and given back in the same order. It is always all of
-//! them: one that is given back goes behind those that were given back before, so a partial look would turn the order.
+//! Lists, replays and discards dead letters. The broker cannot show messages without delivering them. So they
+//! are delivered to a consumer that lives for one look, and given back in the same order. A look always takes
+//! all of them: a letter that is given back goes behind those given back before, so a partial look would
+//! change the order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +24,11 @@ use super::publisher::Publisher;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::queue::{DeadLetter, JobError, Letters, SyncJob};
 
-/// What was given back is there again within this time, unless somebody else took it.
+/// Time within which letters that were given back are in the queue again, unless another process took them.
 const BACK: Duration = Duration::from_secs(2);
 const BACK_STEP: Duration = Duration::from_millis(10);
 
-/// What becomes of a letter that is meant.
+/// What is done with a selected letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Replay,
@@ -37,11 +38,11 @@ enum Fate {
 #[derive(Debug)]
 pub(super) struct DeadLetters {
     core: Arc<Core>,
-    /// One at a time: two listings at once would each see what the other left.
+    /// Held by a look. Of two looks at once, each would see only what the other left.
     lending: Mutex<()>,
 }
 
-/// A letter that is lent out.
+/// A letter that is delivered to a look.
 struct Lent {
     job: Result<SyncJob, JobError>,
     id: String,
@@ -136,7 +137,7 @@ impl DeadLetters {
         }
     }
 
-    /// Confirmed by its queue before it leaves the dead letters.
+    /// Puts a letter back into its queue. It leaves the dead letters only after the queue has confirmed it.
     async fn put_back(&self, publisher: &Publisher, letter: &Lent) -> Result<(), Failure> {
         let properties = &letter.message.properties;
         let queue = message::letter_queue(properties)
@@ -161,14 +162,16 @@ impl DeadLetters {
     }
 }
 
-/// One look at the dead letters, over a channel of its own: whatever goes wrong, its end gives back what was lent.
+/// One look at the dead letters over its own channel. However it ends, the end of the channel gives the
+/// letters back.
 struct Look<'a> {
     core: &'a Core,
     channel: Channel,
     consumer: Option<lapin::Consumer>,
-    /// Letters there were at the start.
+    /// Number of letters at the start.
     count: u64,
-    /// Letters still to come; those that come in meanwhile are for the next look, so this ends.
+    /// Number of letters still to come. Letters that arrive meanwhile are left for the next look, so a look
+    /// always ends.
     left: u64,
 }
 
@@ -201,7 +204,7 @@ impl<'a> Look<'a> {
         Ok(look)
     }
 
-    /// Returns the next letter; `None` when all came, or the rest is with somebody else.
+    /// Returns the next letter; `None` if all came, or if another process holds the rest.
     async fn next(&mut self) -> Option<Lent> {
         if self.left == 0 {
             return None;
@@ -217,9 +220,9 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Settles what is done, and gives back what was lent in the order it came, so that the oldest stays first; returns
-    /// when it is there again. Nothing is settled earlier: it would make room for a further letter, which would then go
-    /// back behind the others.
+    /// Settles the finished letters, then gives the others back in the order in which they came, so that the
+    /// oldest stays first. Returns when they are in the queue again. No letter is settled earlier: that would
+    /// make room for a further delivery, which would then go back behind the others.
     async fn end(mut self, mut lent: Vec<Acker>, done: Vec<Acker>) -> Result<(), Failure> {
         if let Some(mut consumer) = self.consumer.take() {
             let cancel = self
@@ -264,7 +267,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Returns how many dead letters there are.
+/// Returns the number of dead letters.
 pub(super) async fn count(core: &Core, channel: &Channel) -> Result<u64, Failure> {
     let dead = core.topology.dead();
     let look = channel.queue_declare(

@@ -1,4 +1,5 @@
-//! A connection with its channel, which live and die together: an *epoch*. Nothing is ever carried over to the next one.
+//! A connection together with its channel; both live and die as one *epoch*. Nothing is carried over to the
+//! next epoch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,11 +18,11 @@ use super::errors;
 use super::topology::Topology;
 use crate::error::{ErrorClass, Failure};
 
-/// After a failed attempt nobody tries again for so long; they get the same failure.
+/// For this time after a failed attempt, callers get the same failure without another attempt.
 const REFRAIN: Duration = Duration::from_secs(1);
 
-/// What a connection is for. Jobs go out over their own one: a broker with an alarm stops reading from those who
-/// publish, and everything else must go on.
+/// The use of a connection. Jobs are published over their own connection: a broker with an alarm stops
+/// reading from connections that publish, and everything else must go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Publish,
@@ -39,14 +40,14 @@ impl Purpose {
     }
 }
 
-/// What all connections of one queue share.
+/// The parts that all connections of one queue share.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
     pub(super) counters: Counters,
     pub(super) request_timeout: Duration,
-    /// The host tried first.
+    /// Index of the host that is tried first.
     first: Arc<AtomicUsize>,
 }
 
@@ -61,7 +62,7 @@ impl Core {
         }
     }
 
-    /// Waits for an answer, as long as the settings allow.
+    /// Waits for an answer, at most for the request timeout of the settings.
     pub(super) async fn answer<T>(
         &self,
         doing: &str,
@@ -74,8 +75,9 @@ impl Core {
         }
     }
 
-    /// Opens a connection to the first host that takes it, with its channel and the queues. A host that accepts and then
-    /// cannot even show the queues (a node cut off from the others) is passed over like one that is down.
+    /// Opens a connection, with its channel and the queues, to the first host that works. A host that accepts
+    /// and then cannot even show the queues (a node cut off from the others) is skipped, like one that is
+    /// down.
     pub(super) async fn connect(self: &Arc<Self>, purpose: Purpose) -> Result<Arc<Link>, Failure> {
         let hosts = &self.dialer.address.hosts;
         let first = self.first.load(Ordering::Relaxed);
@@ -89,13 +91,14 @@ impl Core {
                     self.counters.connections_opened.add_one();
                     return Ok(Arc::new(link));
                 }
-                // Another host would say the same.
+                // Another host would give the same answer.
                 Err(failure) if failure.class != ErrorClass::Transient => {
                     self.counters.connections_failed.add_one();
                     return Err(failure);
                 }
                 Err(failure) => {
-                    // Whoever is cut off here by a deadline of its own does not begin with this host again.
+                    // If this caller's own deadline ends it here, its next attempt does not begin with this
+                    // host.
                     self.first.store((index + 1) % hosts.len(), Ordering::Relaxed);
                     failures.push(failure);
                 }
@@ -122,16 +125,16 @@ impl Core {
     }
 }
 
-/// One epoch.
+/// A connection with its channel: one epoch.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) channel: Channel,
     connection: Connection,
     socket: Socket,
-    /// Why the broker takes no jobs, while it takes none.
+    /// Why the broker takes no jobs; `None` while it takes them.
     blocked: watch::Receiver<Option<String>>,
     retired: AtomicBool,
-    /// Which host it goes to, and which is tried first.
+    /// Index of this connection's host, and of the host that is tried first.
     host: usize,
     first: Arc<AtomicUsize>,
     hosts: usize,
@@ -156,7 +159,7 @@ impl Link {
                 return Err(failure);
             }
         };
-        // From here on dropping it ends the connection.
+        // From here on, dropping the link ends the connection.
         let link = Self {
             channel,
             connection,
@@ -178,34 +181,35 @@ impl Link {
         Ok(link)
     }
 
-    /// Returns a further channel, for what may end it.
+    /// Returns another channel, for calls that may end their channel.
     pub(super) async fn another_channel(&self, core: &Core) -> Result<Channel, Failure> {
         core.answer("opening a channel", self.connection.create_channel())
             .await
     }
 
-    /// Returns whether the epoch goes on.
+    /// Returns whether the epoch still lasts.
     pub(super) fn is_alive(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
     }
 
-    /// Nobody else is given this link; who has it may still use it. The next connection begins with another host: a node
-    /// that is cut off from the others takes connections as ever and answers nothing.
+    /// Stops handing out this link; its present users may go on with it. The next connection begins with
+    /// another host, because a node that is cut off from the others still accepts connections but answers
+    /// nothing.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         let next = (self.host + 1) % self.hosts.max(1);
-        // Unless somebody already found another.
+        // Only if no other caller has found another host already.
         let _ = self
             .first
             .compare_exchange(self.host, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Why the broker takes no jobs now, if it takes none.
+    /// Returns why the broker takes no jobs now; `None` if it takes them.
     pub(super) fn alarm(&self) -> Option<String> {
         self.blocked.borrow().clone()
     }
 
-    /// Waits until the broker takes no jobs, and says why.
+    /// Waits until the broker takes no jobs, and returns why.
     pub(super) async fn alarmed(&self) -> String {
         let mut blocked = self.blocked.clone();
         let reason = blocked
@@ -215,7 +219,7 @@ impl Link {
             .ok();
         match reason {
             Some(reason) => reason,
-            // The connection ended: its own errors tell.
+            // The connection ended; its own errors say so.
             None => std::future::pending().await,
         }
     }
@@ -223,7 +227,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // The client says goodbye by itself; a broker that does not answer must not keep its thread.
+        // The client closes the connection itself. A broker that does not answer must not keep its thread.
         self.socket.cut_later();
     }
 }
@@ -262,7 +266,7 @@ fn watch_alarms(
             }
         }
         if alarmed {
-            // The alarm was this connection's; the next one is told anew.
+            // The alarm belonged to this connection; the next one receives it anew.
             core.counters.blocked.store(false, Ordering::Relaxed);
         }
     });
@@ -275,7 +279,7 @@ struct Slot {
     failed: Option<(Instant, Failure)>,
 }
 
-/// A link that is opened when it is needed and replaced when it ended.
+/// A link that is opened when it is needed and replaced after it has ended.
 #[derive(Debug)]
 pub(super) struct Lasting {
     core: Arc<Core>,
@@ -292,7 +296,7 @@ impl Lasting {
         }
     }
 
-    /// Returns the link, opened if need be. Who waits while another tries shares what comes of it.
+    /// Returns the link, and opens it if needed. Callers that wait during an attempt share its result.
     pub(super) async fn get(&self) -> Result<Arc<Link>, Failure> {
         let mut slot = self.slot.lock().await;
         if let Some(link) = &slot.link

@@ -1,5 +1,4 @@
-//! How a job looks as a message, and how a message is read back. Headers are for people and tools that look at the
-//! broker; the job itself is the body.
+//! A job as a message. Headers are for people and tools that look at the broker; the job itself is the body.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -9,7 +8,8 @@ use crate::queue::dead_letter::bounded_reason;
 use crate::queue::{JobError, SyncJob};
 use crate::trace::TraceContext;
 
-/// Written to disk before it is confirmed (AMQP 0-9-1, basic properties, delivery-mode).
+/// Makes the broker write the message to disk before it confirms (AMQP 0-9-1, basic properties,
+/// delivery-mode).
 const PERSISTENT: u8 = 2;
 const CONTENT_TYPE: &str = "application/msgpack";
 const KIND: &str = "tasksync.sync-job";
@@ -19,11 +19,11 @@ const WORKLOAD: &str = "tasksync-workload";
 const REASON: &str = "tasksync-reason";
 const TRACE_PARENT: &str = "traceparent";
 const TRACE_STATE: &str = "tracestate";
-/// Why a worker gave the job up, and the queue it came from.
+/// Set by tasksync: why a worker gave the job up, and the queue it came from.
 const REJECTED: &str = "tasksync-rejected";
 const REJECTED_FROM: &str = "tasksync-rejected-from";
 
-/// Set by the broker: returns so far, and why and from where it was given up.
+/// Set by the broker: number of returns, and why and from which queue the message was given up.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 const DEATH_REASON: &str = "x-first-death-reason";
 const DEATH_QUEUE: &str = "x-first-death-queue";
@@ -54,7 +54,7 @@ pub(super) fn properties(job: &SyncJob, trace: &TraceContext) -> BasicProperties
         .with_headers(headers)
 }
 
-/// Returns the same message as a dead letter: where it came from and why it was given up.
+/// Returns the properties of the same message as a dead letter, with the reason and the queue it came from.
 pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -> BasicProperties {
     let mut headers = carried(properties);
     headers.insert(
@@ -65,13 +65,13 @@ pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -
     again(properties, headers)
 }
 
-/// Returns the same message as a new one, without what it met before.
+/// Returns the properties of the same message as a new one, without traces of earlier deliveries.
 pub(super) fn replayed(properties: &BasicProperties) -> BasicProperties {
     again(properties, carried(properties))
 }
 
 fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
-    // A lifetime of its own or an address to answer to is not ours and is not carried on.
+    // Other properties, such as a lifetime or a reply address, are not tasksync's and are dropped.
     let mut new = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_headers(headers);
@@ -94,7 +94,7 @@ fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
     new
 }
 
-/// Returns the headers that belong to the job: neither the broker's nor those of an earlier rejection.
+/// Returns the headers that belong to the job, without those of the broker and of an earlier rejection.
 fn carried(properties: &BasicProperties) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
@@ -121,7 +121,7 @@ fn text(properties: &BasicProperties, name: &str) -> Option<String> {
     }
 }
 
-/// Returns the trace of whoever published it.
+/// Returns the trace of the publisher.
 pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
     TraceContext::from_headers(
         text(properties, TRACE_PARENT).as_deref(),
@@ -129,8 +129,8 @@ pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
     )
 }
 
-/// Returns how often it was delivered before. Quorum queues count; where the count is missing the broker's flag still tells
-/// whether it was delivered at all.
+/// Returns how often the message was delivered before. Quorum queues count; without a count, the broker's
+/// flag shows whether it was delivered at all.
 pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
     let count = match header(properties, DELIVERY_COUNT) {
         Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).ok(),
@@ -145,7 +145,7 @@ pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
     count.unwrap_or_else(|| u32::from(flag))
 }
 
-/// Returns what a dead letter is named by: the job's id, else the message's own, else a digest of its body.
+/// Returns the id of a dead letter: the job's id, else the message's id, else a digest of its body.
 pub(super) fn letter_id(
     job: &Result<SyncJob, JobError>,
     properties: &BasicProperties,
@@ -158,7 +158,7 @@ pub(super) fn letter_id(
     }
 }
 
-/// Why a dead letter was given up, in words.
+/// Returns in words why a dead letter was given up.
 pub(super) fn letter_reason(properties: &BasicProperties) -> String {
     if let Some(reason) = text(properties, REJECTED) {
         return bounded_reason(&reason);

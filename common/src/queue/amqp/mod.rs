@@ -1,13 +1,13 @@
 //! Jobs on RabbitMQ quorum queues.
 //!
-//! - `address`, `dial`, `link`: where the broker is, one connection, and a connection with its channel as one *epoch*.
-//!   Epochs are never repaired: when one ends, another is opened.
-//! - `tls`: whom to trust, and what a failed handshake means.
-//! - `topology`: the queues. `message`: how a job looks. `errors`: what goes wrong means.
-//! - `publisher`, `consumer`, `letters`: what is done with them.
+//! - `address`, `dial`, `link`: the broker's address, one connection, and a connection with its channel as
+//!   one *epoch*. Epochs are never repaired: when one ends, another is opened.
+//! - `tls`: the trusted authorities, and the meaning of failed handshakes.
+//! - `topology`: the queues. `message`: a job as a message. `errors`: the meaning of errors.
+//! - `publisher`, `consumer`, `letters`: the operations.
 //!
-//! Three kinds of connections: jobs go out over one, each consumer has its own, and questions go over a third. A broker
-//! with an alarm stops reading from connections that publish; the others go on.
+//! There are three kinds of connections: one publishes jobs, each consumer has its own, and one is for
+//! questions. A broker with an alarm stops reading from connections that publish; the others go on.
 
 mod address;
 mod consumer;
@@ -46,27 +46,27 @@ use link::{Core, Lasting, Purpose};
 use publisher::Publisher;
 use topology::Topology;
 
-/// The queues at a RabbitMQ broker. Whatever ends, the next call opens it again.
+/// The queues at a RabbitMQ broker. A connection that ended is reopened by the next call.
 #[derive(Debug)]
 pub struct AmqpQueue {
     core: Arc<Core>,
     publisher: Arc<Publisher>,
-    /// For questions; never blocked by an alarm.
+    /// For questions; an alarm never blocks it.
     ask: Lasting,
     letters: DeadLetters,
 }
 
 impl AmqpQueue {
-    /// Connects, and declares the queues or looks whether they exist. A job waits at most as long as its claim lives,
-    /// `claim_lifetime`.
+    /// Connects, and declares the queues or verifies that they exist. A job waits at most for
+    /// `claim_lifetime`, the lifetime of its claim.
     ///
     /// # Errors
-    /// The URL or the authorities cannot be used (`SettingsWrong`), the broker cannot be reached now (class `Transient`),
-    /// refuses access (`QueueAccessRefused`), or has other queues (`QueueMissing`, `QueueMismatch`). None holds the
-    /// password.
+    /// The URL or the authorities cannot be used (`SettingsWrong`), the broker cannot be reached now (class
+    /// `Transient`), refuses access (`QueueAccessRefused`), or has other queues (`QueueMissing`,
+    /// `QueueMismatch`). No failure contains the password.
     pub async fn open(settings: &QueueSettings, claim_lifetime: Duration) -> Result<Self, Failure> {
         let address = Address::parse(&settings.url)?;
-        // So that many processes do not all begin with the first host.
+        // A random start, so that not all processes begin with the first host.
         let first = Uuid::new_v4().as_u128() % address.hosts.len().max(1) as u128;
         let authorities = read_authorities(settings)?;
         let dialer = Dialer {

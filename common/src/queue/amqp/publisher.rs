@@ -1,4 +1,4 @@
-//! Handing messages to the broker: confirmed, mandatory, persistent; many at once over one channel.
+//! Publishes messages: confirmed, mandatory, persistent; many at once over one channel.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Publisher {
         }
     }
 
-    /// Messages whose confirmation is awaited now.
+    /// Returns the number of messages whose confirmation is awaited.
     pub(super) fn unconfirmed(&self) -> u64 {
         self.size.saturating_sub(self.window.available_permits()) as u64
     }
@@ -41,7 +41,8 @@ impl Publisher {
         self.link.get().await.map(drop)
     }
 
-    /// Puts a message into a queue and returns when the broker confirmed that a majority of its nodes have it on disk.
+    /// Puts a message into a queue. Returns when the broker has confirmed that a majority of its nodes have
+    /// it on disk.
     pub(super) async fn send(
         &self,
         queue: &str,
@@ -100,7 +101,7 @@ impl Publisher {
             publish.await?.await
         };
         tokio::select! {
-            // A confirmation that is there counts, even if an alarm came with it.
+            // A confirmation that has arrived counts, even if an alarm came with it.
             biased;
             confirmation = timeout_at(Instant::now() + patience, confirmation) => match confirmation {
                 Ok(Ok(Confirmation::Ack(None))) => Ok(()),
@@ -118,8 +119,9 @@ impl Publisher {
         }
     }
 
-    /// Why the broker refused a job. A full queue is one reason; the other is that the channel knows of no node to give it
-    /// to, and then it refuses every further one too, whoever leads the queue meanwhile.
+    /// Returns the failure of a job that the broker refused. Either the queue is full, or the channel knows
+    /// no node that could take the job; then it refuses every further one, too, even after the queue has a
+    /// new leader.
     async fn refused(&self, link: &Link, queue: &str) -> Failure {
         let look = link.channel.queue_declare(
             queue.into(),
@@ -130,7 +132,7 @@ impl Publisher {
         let maximum = self.core.topology.maximum_length();
         match looked {
             Err(failure) => failure,
-            // Once full, a queue refuses until a fifth of it is gone.
+            // A full queue refuses until a fifth of it is free.
             Ok(found) if u64::from(found.message_count()) >= maximum.div_ceil(2) => Failure::new(
                 ErrorClass::Throttled { retry_after: None },
                 Code::QueueFull,

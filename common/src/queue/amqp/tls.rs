@@ -1,4 +1,4 @@
-//! TLS to the broker: whom to trust, and what a handshake that failed means.
+//! TLS to the broker: the trusted authorities, and the meaning of failed handshakes.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use rustls_connector::{RustlsConnector, RustlsConnectorConfig};
 
 use crate::error::{Code, ErrorClass, Failure};
 
-/// Trusts the system's authorities and those named. Made once: reading the system's takes milliseconds, and sessions can
-/// be resumed.
+/// Returns a connector that trusts the system's authorities and `authorities`. It is created once, because
+/// reading the system's takes milliseconds, and because sessions can then be resumed.
 ///
 /// # Errors
-/// `SettingsWrong` when there is nobody to trust.
+/// `SettingsWrong` if there is no authority to trust.
 pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<RustlsConnector, Failure> {
     let wrong = |error: io::Error| {
         Failure::new(
@@ -26,7 +26,7 @@ pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<Rus
     };
     let config = match RustlsConnectorConfig::new_with_native_certs() {
         Ok(system) => system,
-        // A small image brings none; those named are enough.
+        // A small image brings no authorities; the named ones suffice.
         Err(_) if !authorities.is_empty() => RustlsConnectorConfig::default(),
         Err(error) => return Err(wrong(error)),
     };
@@ -36,11 +36,11 @@ pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<Rus
         .map_err(wrong)
 }
 
-/// Returns what a failed handshake means, where operators meet it often.
+/// Returns the meaning of a failed handshake that operators often meet.
 pub(super) fn words(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let words = match error {
-        // An authority that was made anew under its old name ends as a bad signature.
+        // An authority that was issued anew under its old name shows as a bad signature.
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "the broker's certificate comes from an authority that is not trusted (self-signed, or a company's own); name \
              a PEM file with that authority's certificate in queue.authorities"
@@ -74,7 +74,7 @@ pub(super) fn words(error: &io::Error) -> Option<String> {
             "what answers there does not speak TLS; give the port of the broker's TLS listener (5671 unless changed), or \
              write amqp:// if the way to it is safe"
         }
-        // Every other kind is told in the library's own words.
+        // All other kinds keep the library's words.
         _ => return None,
     };
     Some(words.to_owned())

@@ -1,8 +1,9 @@
-//! The queues: their names, their arguments, and how they are declared or looked for.
+//! The queues: their names, their arguments, and how they are declared or verified.
 //!
-//! All are quorum queues. A job that waits longer than its claim lives, or is delivered too often, goes to the dead
-//! letters *at least once* (RabbitMQ, "Quorum queues", dead lettering): that needs `reject-publish`, so a full queue
-//! refuses instead of dropping. The dead letters have limits of their own and drop the oldest.
+//! All are quorum queues. A job that waits longer than its claim lives, or is delivered too often, goes to
+//! the dead letters *at least once* (RabbitMQ, "Quorum queues", dead lettering). That requires
+//! `reject-publish`, so a full queue refuses jobs instead of dropping them. The queue of dead letters has its
+//! own limits and drops the oldest letter.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::error::{Code, Failure};
 use crate::queue::QueueName;
 use crate::settings::{DeclareQueues, QueueSettings};
 
-/// A listing of the dead letters lends each of them out once. Brokers from version 4.0 count that towards a limit of 20
-/// when none is named, so one is named that is never reached within a letter's life.
+/// Delivery limit of the dead letters. Each listing delivers every letter once, and brokers from version 4.0
+/// count that towards a limit of 20 if none is set. This limit is never reached within a letter's life.
 const DEAD_LETTER_DELIVERIES: u64 = 1_000_000;
 
 /// An argument of a queue.
@@ -27,7 +28,7 @@ enum Argument {
     Number(u64),
 }
 
-/// A queue as it has to be.
+/// A queue with its required name and arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Queue {
     name: String,
@@ -57,7 +58,7 @@ impl Topology {
             name: name.clone(),
             arguments: vec![
                 ("x-queue-type", Argument::Text("quorum".to_owned())),
-                // The broker counts returns, and the first delivery is none.
+                // The broker counts returns, so the first delivery does not count.
                 (
                     "x-delivery-limit",
                     Argument::Number(u64::from(settings.delivery_limit.max(1)) - 1),
@@ -90,7 +91,7 @@ impl Topology {
             ],
         };
         Self {
-            // The dead letters first: whoever points there finds them.
+            // The dead letters come first, because the other queues refer to them.
             queues: vec![letters, work(&background), work(&interactive)],
             background,
             interactive,
@@ -108,12 +109,12 @@ impl Topology {
         }
     }
 
-    /// Most jobs that wait in one queue.
+    /// Returns the largest number of jobs that wait in one queue.
     pub(super) fn maximum_length(&self) -> u64 {
         self.maximum_length
     }
 
-    /// Returns the broker's name of the dead letters.
+    /// Returns the broker's name of the queue of dead letters.
     pub(super) fn dead(&self) -> &str {
         &self.dead
     }
@@ -123,7 +124,7 @@ impl Topology {
         QueueName::ALL.into_iter().find(|queue| self.name(*queue) == name)
     }
 
-    /// Declares the queues, or looks whether they exist.
+    /// Declares the queues, or verifies that they exist.
     pub(super) async fn ensure(&self, channel: &Channel) -> Result<(), Failure> {
         for queue in &self.queues {
             let (options, doing) = match self.declare {
@@ -199,7 +200,8 @@ impl Queue {
     }
 }
 
-/// Returns the queues as RabbitMQ's definitions file names them, for an operator who makes them (`queue.declare = "check"`).
+/// Returns the queues in the form of RabbitMQ's definitions file, for an operator who creates them
+/// (`queue.declare = "check"`).
 #[must_use]
 pub fn definitions(settings: &QueueSettings, claim_lifetime: Duration, vhost: &str) -> Value {
     let topology = Topology::new(settings, claim_lifetime);

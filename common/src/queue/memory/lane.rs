@@ -1,4 +1,4 @@
-//! One queue: what waits, what is out, and who takes from it.
+//! One queue: its waiting messages, its unsettled deliveries and its consumers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::trace::TraceContext;
 pub(super) struct Message {
     pub(super) job: Arc<Result<SyncJob, JobError>>,
     pub(super) trace: TraceContext,
-    /// How often it was given to a consumer.
+    /// Number of deliveries so far.
     pub(super) deliveries: u32,
 }
 
 #[derive(Debug)]
 struct Taker {
     permits: usize,
-    /// Deliveries not yet settled.
+    /// Number of unsettled deliveries.
     held: usize,
     waiting: bool,
 }
@@ -39,13 +39,13 @@ impl Lane {
         self.ready.push_back(message);
     }
 
-    /// Puts a message that came back in front. It was counted when it was published, so the length limit does not
-    /// apply; what is out is bounded by the consumers' permits.
+    /// Puts a returned message in front. The length limit does not apply, because the message was counted
+    /// when it was published, and the consumers' permits bound the number of unsettled deliveries.
     pub(super) fn push_front(&mut self, message: Message) {
         self.ready.push_front(message);
     }
 
-    /// Returns a new consumer; its number.
+    /// Adds a consumer and returns its number.
     pub(super) fn open(&mut self, permits: usize) -> u64 {
         self.last_taker += 1;
         self.takers.insert(
@@ -82,7 +82,7 @@ impl Lane {
         Some(message)
     }
 
-    /// A delivery of this consumer (which may be gone) was settled.
+    /// Records that a delivery of this consumer was settled; the consumer may be gone.
     pub(super) fn settled(&mut self, id: u64) {
         self.unacknowledged = self.unacknowledged.saturating_sub(1);
         if let Some(taker) = self.takers.get_mut(&id) {

@@ -1,4 +1,4 @@
-//! Jobs in one process's memory. They are lost with it; the next run of the leader makes them again.
+//! Jobs in the memory of one process. They are lost with it; the leader's next run makes them again.
 
 mod lane;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::settings::QueueSettings;
 use crate::trace::TraceContext;
 use lane::{Lane, Message};
 
-/// A message that was given up on.
+/// A dead letter.
 #[derive(Debug)]
 struct Buried {
     id: String,
@@ -33,7 +33,7 @@ struct State {
     background: Lane,
     interactive: Lane,
     dead: VecDeque<Buried>,
-    /// Numbers the dead letters that are no job.
+    /// Last number given to a dead letter that is not a readable job.
     last_unreadable: u64,
     closed: bool,
 }
@@ -46,7 +46,7 @@ impl State {
         }
     }
 
-    /// Most dead letters are `maximum`; then the oldest makes room.
+    /// Adds a dead letter. If there are `maximum` of them already, the oldest is dropped.
     fn bury(&mut self, queue: QueueName, message: Message, reason: &str, maximum: usize) {
         let id = match message.job.as_ref() {
             Ok(job) => job.id.to_string(),
@@ -70,7 +70,8 @@ impl State {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Told whenever a message, a permit or the end may be there. All who wait look again, so no message is overlooked.
+    /// Notified when a message or a permit may be available, or after the end. All waiting consumers check
+    /// again, so no message is overlooked.
     changed: Notify,
     maximum_length: usize,
     delivery_limit: u32,
@@ -79,20 +80,21 @@ struct Shared {
 
 impl Shared {
     fn enter(&self) -> MutexGuard<'_, State> {
-        // Every change leaves the state whole before anything can fail, so a panic elsewhere does not spoil it.
+        // Every change leaves the state consistent before anything can panic, so a poisoned lock is safe to
+        // use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The queues of one process. Clones share them.
 ///
-/// A message comes back to the front of its queue when its delivery is requeued or dropped; after
+/// A message returns to the front of its queue when its delivery is requeued or dropped. After
 /// `queue.delivery_limit` deliveries it goes to the dead letters instead.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue(Arc<Shared>);
 
 impl MemoryQueue {
-    /// Empty queues.
+    /// Returns empty queues.
     #[must_use]
     pub fn new(settings: &QueueSettings) -> Self {
         Self(Arc::new(Shared {
@@ -110,13 +112,13 @@ impl MemoryQueue {
         }))
     }
 
-    /// Ends every consumer and refuses new jobs. Deliveries that are out can still be settled.
+    /// Ends every consumer and refuses new jobs. Unsettled deliveries can still be settled.
     pub fn close(&self) {
         self.0.enter().closed = true;
         self.0.changed.notify_waiters();
     }
 
-    /// Puts a job in as its bytes came, readable or not.
+    /// Publishes bytes as they are, readable or not.
     ///
     /// # Errors
     /// The queue is full or closed.
@@ -264,7 +266,7 @@ struct MemoryConsumer {
     id: u64,
 }
 
-/// Counts its consumer as waiting while it lives, also when the wait is abandoned.
+/// Marks its consumer as waiting while it lives, even if the wait is abandoned.
 struct Waiting<'a>(&'a MemoryConsumer);
 
 impl Drop for Waiting<'_> {
@@ -279,7 +281,7 @@ impl Consumer for MemoryConsumer {
     async fn next(&mut self) -> Option<Box<dyn Delivery>> {
         let waiting = Waiting(self);
         loop {
-            // Registered before looking: what changes after the look wakes it.
+            // Registered before the check, so that a change after the check wakes it.
             let changed = self.shared.changed.notified();
             {
                 let mut state = self.shared.enter();
@@ -318,11 +320,11 @@ struct MemoryDelivery {
     consumer: u64,
     job: Arc<Result<SyncJob, JobError>>,
     trace: TraceContext,
-    /// Taken when it is settled.
+    /// `None` after the delivery was settled.
     message: Option<Message>,
 }
 
-/// What becomes of a message.
+/// How a delivery is settled.
 enum Settlement<'a> {
     Done,
     Reject(&'a str),

@@ -52,7 +52,7 @@ fn number(delivery: &dyn Delivery) -> u128 {
     delivery.job().as_ref().unwrap().id.as_u128()
 }
 
-/// Polls once, as an executor would, and says whether it is ready.
+/// Polls once, like an executor, and returns whether the future is ready.
 async fn polled_once<F: Future + Unpin>(future: &mut F) -> bool {
     futures::poll!(future).is_ready()
 }

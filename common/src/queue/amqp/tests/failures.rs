@@ -1,4 +1,4 @@
-//! What a person is told when the broker cannot be used.
+//! The failures that are shown when the broker cannot be used.
 
 use super::*;
 use crate::error::{Code, ErrorClass};
@@ -77,7 +77,7 @@ async fn a_wrong_password_a_missing_vhost_and_a_missing_permission_need_the_oper
         url,
         ..QueueSettings::default()
     };
-    // May not enter the vhost yet.
+    // The user has no access to the vhost yet.
     let stranger = refused(&at(node.url_of(&user, "geheim"))).await;
     let wrong = refused(&at(node.url_of(&user, "falsch"))).await;
     let nowhere = refused(&at(format!("{}-not", node.url()))).await;

@@ -15,7 +15,7 @@ use node::Node;
 
 const CLAIM: Duration = Duration::from_secs(120);
 
-/// Every wait ends after this, as a failure.
+/// Every wait fails after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Bench {

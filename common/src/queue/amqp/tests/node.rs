@@ -1,4 +1,4 @@
-//! The broker the tests run against, named by the environment: a vhost of its own for each test, made and removed
+//! The broker for the tests, named by the environment. Each test has its own vhost, created and removed
 //! through the management API.
 
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::settings::QueueSettings;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A vhost; removed when dropped.
+/// A vhost; it is removed on drop.
 pub(super) struct Node {
     /// Scheme, user and hosts of the broker's URL.
     base: String,
@@ -28,7 +28,7 @@ struct Api {
 }
 
 impl Node {
-    /// Returns a fresh vhost; `None`, told on standard output, when the environment names no broker.
+    /// Returns a new vhost. If the environment names no broker, it prints so and returns `None`.
     pub(super) fn new() -> Option<Self> {
         let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
         let (Some(url), Some(api)) = (
@@ -58,7 +58,7 @@ impl Node {
         Some(node)
     }
 
-    /// Lets a user configure what the pattern matches, and read and write everything.
+    /// Allows a user to configure queues that match the pattern, and to read and write all.
     pub(super) fn allow(&self, user: &str, configure: &str) {
         self.api.call(
             "PUT",
@@ -71,18 +71,18 @@ impl Node {
         format!("{}/{}", self.base, self.vhost)
     }
 
-    /// Returns the URL with another account.
+    /// Returns the URL with another user.
     pub(super) fn url_of(&self, user: &str, password: &str) -> String {
         let (scheme, rest) = self.base.split_once("://").unwrap();
         let hosts = rest.rsplit('@').next().unwrap();
         format!("{scheme}://{user}:{password}@{hosts}/{}", self.vhost)
     }
 
-    /// Returns the settings with this vhost's URL.
+    /// Returns these settings with the URL of this vhost.
     pub(super) fn settings(&self, settings: QueueSettings) -> QueueSettings {
         QueueSettings {
             url: self.url(),
-            // Nothing depends on it, and a machine that tests is busy.
+            // Long, because no test depends on them and the machine is busy while it tests.
             request_timeout: PATIENCE,
             connect_timeout: PATIENCE,
             ..settings
@@ -121,7 +121,7 @@ impl Node {
         self.api.call("DELETE", &format!("/api/users/{user}"), None);
     }
 
-    /// Ends every connection into this vhost from the broker's side.
+    /// Ends all connections into this vhost from the broker's side, and returns how many there were.
     pub(super) fn close_connections(&self) -> usize {
         let connections = self
             .api

@@ -1,4 +1,4 @@
-//! What ends is opened again, and nothing of the past is carried over.
+//! Ended connections are reopened, and nothing of the old ones is carried over.
 
 use super::*;
 use crate::error::Code;
@@ -12,7 +12,7 @@ async fn a_settlement_after_the_end_of_its_connection_is_dropped_and_counted() {
     publish(queue, 1).await.unwrap();
     let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
     let late = next(&mut consumer).await;
-    // The broker's list of connections comes late.
+    // The broker lists connections with a delay.
     let closed = async {
         while bench.node.close_connections() < 2 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -31,8 +31,8 @@ async fn a_settlement_after_the_end_of_its_connection_is_dropped_and_counted() {
     let failure = late.acknowledge().await.unwrap_err();
     assert_eq!(failure.code, Code::QueueUnavailable);
     assert_eq!(queue.metrics().late_settlements, 1);
-    // The new channel still works: the old number was not sent over it.
-    // The publisher's connection was closed as well, and may notice only now.
+    // The new channel still works, because the old number was not sent over it. The publisher's connection
+    // was closed, too, and may notice only now.
     while publish(queue, 2).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
