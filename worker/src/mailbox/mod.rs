@@ -1,4 +1,4 @@
-//! The mailbox side: what the sync pass needs of a mailbox server, whatever its protocol.
+//! The mailbox side of the sync: what the sync pass needs from a mailbox server, whatever its protocol.
 
 pub mod ews;
 
@@ -12,57 +12,59 @@ use tasksync_common::facts::MailboxFacts;
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, MarkerOwner, SourceKey, Task};
 pub use tasksync_common::state::Signs;
 
-/// A mailbox and the zone its owner's dates are meant in.
+/// A mailbox, its owner's time zone, and the owner that its markers name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The mailbox.
     pub mailbox: MailboxAddress,
     /// The owner's time zone.
     pub zone: TimeZone,
-    /// Whom markers in this mailbox name as their owner.
+    /// The owner that markers in this mailbox name.
     pub marker: MarkerOwner,
 }
 
-/// Opaque, case-sensitive id of a folder; stable.
+/// A folder's id: opaque, case-sensitive and stable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FolderId(pub String);
 
-/// An item and its version: `id` changes when the item is moved, `change_key` with every change.
+/// An item and its version. `id` changes if the item is moved, `change_key` with every change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ItemRef {
-    /// Opaque, case-sensitive.
+    /// The id: opaque and case-sensitive.
     pub id: String,
     /// Opaque version.
     pub change_key: String,
 }
 
-/// What a mailbox server can do for tasksync. The pass has a right behaviour for each answer.
+/// The abilities of a mailbox server that tasksync depends on. The pass handles each combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is one independent ability of a server"
 )]
 pub struct MailboxCapabilities {
-    /// Fields an item can hold.
+    /// The fields that an item can hold.
     pub fields: FieldSet,
-    /// [`Mailbox::update`] compares the item's version and fails with class `Conflict`. Without it the pass reads the
-    /// item just before it writes.
+    /// Whether [`Mailbox::update`] compares the item's version and fails with class `Conflict`. Otherwise the
+    /// pass reads the item just before it writes.
     pub conditional_writes: bool,
-    /// [`Mailbox::probe`] can answer [`Probed::Signs`]. Without it every pass reads the changes of every folder.
+    /// Whether [`Mailbox::probe`] can answer [`Probed::Signs`]. Otherwise every pass reads the changes of
+    /// every folder.
     pub signs: bool,
-    /// [`Mailbox::ours`] searches by our key. Without it a copy counts as gone only by the listing and a read by id.
+    /// Whether [`Mailbox::ours`] searches by our key. Otherwise a copy counts as gone by the listing and a
+    /// read by id only.
     pub search_by_key: bool,
-    /// [`Mailbox::deleted`] and [`Whereabouts::Deleted`] tell what lies in the deleted items.
+    /// Whether [`Mailbox::deleted`] and [`Whereabouts::Deleted`] report what is in the deleted items.
     pub deleted_items: bool,
-    /// [`Mailbox::archived`] searches an archive mailbox.
+    /// Whether [`Mailbox::archived`] searches an archive mailbox.
     pub archive: bool,
-    /// Times of changes are exact to this duration.
+    /// The precision of the times of changes.
     pub time_precision: SignedDuration,
 }
 
 impl MailboxCapabilities {
-    /// Of a server that can do everything, with times exact to a second.
+    /// The capabilities of a server that can do everything, with times exact to a second.
     pub const ALL: Self = Self {
         fields: FieldSet::ALL,
         conditional_writes: true,
@@ -74,23 +76,23 @@ impl MailboxCapabilities {
     };
 }
 
-/// Whom a marker in a mailbox names as its owner.
+/// The owner that a marker in a mailbox names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MarkedFor {
-    /// Nobody: an earlier build wrote the marker.
+    /// None: an earlier build wrote the marker.
     Unnamed,
     /// This installation, tenant and person.
     Owner(MarkerOwner),
-    /// A text that names no owner. The marker is treated as a foreign one.
+    /// A text that names no owner. The marker counts as foreign.
     Unreadable(String),
 }
 
-/// A marker of tasksync on an item or a folder: what it stands for, and whose it is.
+/// A marker of tasksync on an item or a folder: its key and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker<T> {
     /// The task's or the location's key.
     pub key: T,
-    /// Whose marker it is.
+    /// The owner it names.
     pub marked_for: MarkedFor,
 }
 
@@ -103,7 +105,7 @@ impl<T> Marker<T> {
         }
     }
 
-    /// Whether the marker is `owner`'s, or of an earlier build, which named nobody.
+    /// Returns whether the marker names `owner`, or no owner as in earlier builds.
     pub fn may_be_of(&self, owner: &MarkerOwner) -> bool {
         match &self.marked_for {
             MarkedFor::Unnamed => true,
@@ -113,14 +115,14 @@ impl<T> Marker<T> {
     }
 }
 
-/// Where an item lies, by a read of its id: independent of any listing and of any search.
+/// The place of an item, by a read of its id: independent of any listing and of any search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// The server has no item of this id.
+    /// The server has no item with this id.
     NotFound,
-    /// In the deleted items or in a folder below them.
+    /// The item is in the deleted items or in a folder below them.
     Deleted,
-    /// In this folder, which is not below the deleted items.
+    /// The item is in this folder, which is not below the deleted items.
     In(FolderId),
 }
 
@@ -129,9 +131,9 @@ pub enum Whereabouts {
 pub enum FolderPresence {
     /// It exists outside the deleted items.
     Exists,
-    /// It lies in the deleted items or in a folder below them.
+    /// It is in the deleted items or in a folder below them.
     Deleted,
-    /// The server has no folder of this id.
+    /// The server has no folder with this id.
     NotFound,
 }
 
@@ -140,27 +142,27 @@ pub enum FolderPresence {
 pub struct Folder {
     /// Its id.
     pub id: FolderId,
-    /// Name people see.
+    /// The name that people see.
     pub name: String,
-    /// Our marker: which location it stands for; `None` for the person's own folders.
+    /// Our marker with the location of the folder; `None` for the person's own folders.
     pub marker: Option<Marker<LocationKey>>,
     /// Signs of the folder when it was listed, if the server gives them.
     pub signs: Option<Signs>,
 }
 
-/// What a probe of one folder says.
+/// The result of probing one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// Its present signs.
     Signs(Signs),
-    /// The folder is not there any more.
+    /// The folder no longer exists.
     Gone,
-    /// The server does not give the signs for this folder or mailbox: read the changes instead.
+    /// The server does not report the signs of this folder or mailbox; the changes must be read instead.
     Unknown,
 }
 
 impl Probed {
-    /// The folder's signs, where the server gave them.
+    /// Returns the folder's signs, if the server reported them.
     #[must_use]
     pub fn signs(&self) -> Option<Signs> {
         match self {
@@ -170,7 +172,7 @@ impl Probed {
     }
 }
 
-/// Folders of one mailbox to be probed.
+/// The folders of one mailbox that have to be probed.
 #[derive(Debug, Clone)]
 pub struct ProbeRequest {
     /// The mailbox.
@@ -184,25 +186,26 @@ pub struct ProbeRequest {
 pub struct MailboxItem {
     /// Id and version.
     pub item: ItemRef,
-    /// Our marker: which task it is a copy of; `None` for the person's own items.
+    /// Our marker with the task of the copy; `None` for the person's own items.
     pub marker: Option<Marker<SourceKey>>,
-    /// The folder it lies in; `None` where the server did not tell.
+    /// Its folder; `None` if the server did not report it.
     pub folder: Option<FolderId>,
-    /// Its values; what EWS cannot tell stays at its default.
+    /// Its values; fields that the server cannot report have their defaults.
     pub task: Task,
-    /// Last change by anybody, by the server's clock.
+    /// The last change by any user, by the server's clock.
     pub modified: Timestamp,
     /// When it was created, by the server's clock.
     pub created: Timestamp,
-    /// A recurring task: read, never written.
+    /// Whether it is a recurring task, which is read and never written.
     pub recurring: bool,
-    /// Private or confidential: its body and title edits are the person's own and never travel to the source.
+    /// Whether it is private or confidential. Edits of its body and title are the person's own and are never
+    /// written to the source.
     pub private: bool,
     /// The id of tasksync's last write into it.
     pub write_id: Option<String>,
 }
 
-/// An item of ours that lies in the deleted items.
+/// An item of ours in the deleted items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedItem {
     /// Our marker.
@@ -211,7 +214,7 @@ pub struct DeletedItem {
     pub write_id: String,
 }
 
-/// An item that carries a key of ours, and where it lies.
+/// An item with a key of ours, and its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacedItem {
     /// Id and version.
@@ -225,17 +228,17 @@ pub struct PlacedItem {
 /// One change of a folder since a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemChange {
-    /// Created or updated; read it with [`Mailbox::items`].
+    /// The item was created or updated; [`Mailbox::items`] reads it.
     Present(ItemRef),
-    /// No longer in this folder.
+    /// The item is no longer in this folder.
     Gone {
-        /// The id it had.
+        /// The item's id.
         id: String,
     },
 }
 
 impl ItemChange {
-    /// Bytes of its id and version.
+    /// Returns the bytes of its id and version.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -250,9 +253,9 @@ impl ItemChange {
 pub struct ChangePage {
     /// The changes.
     pub changes: Vec<ItemChange>,
-    /// Where the next page or the next sync begins.
+    /// The cursor from which the next page, or the next sync, reads.
     pub cursor: String,
-    /// Whether nothing more follows now.
+    /// Whether no more changes follow now.
     pub last: bool,
 }
 
@@ -263,45 +266,45 @@ pub struct NewItem<'a> {
     pub key: &'a SourceKey,
     /// The values.
     pub task: &'a Task,
-    /// Address of the task's page at the source.
+    /// The address of the task's page at the source.
     pub web_link: Option<&'a str>,
-    /// Stays with the item, so that it tells later whether this write was the last one.
+    /// An id that stays on the item and shows later whether this write was the last one.
     pub write_id: &'a str,
 }
 
-/// What is written into an item: only `fields` of `task`.
+/// The changes to write into an item: only `fields` of `task`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemChanges {
     /// The values.
     pub task: Task,
-    /// Which of them are written; others stay as they are.
+    /// The fields to write; the others stay as they are.
     pub fields: FieldSet,
-    /// Stays with the item, so that it tells later whether this write was the last one.
+    /// An id that stays on the item and shows later whether this write was the last one.
     pub write_id: String,
 }
 
-/// The seam to a mailbox server of one tenant.
+/// The connection to the mailbox server of one tenant.
 ///
-/// Failures carry their class; a write whose answer was lost fails with `OutcomeUnknown`.
+/// Failures carry their class. A write whose answer was lost fails with `OutcomeUnknown`.
 #[async_trait]
 pub trait Mailbox: Send + Sync + 'static {
-    /// What this server can do.
+    /// Returns what this server can do.
     fn capabilities(&self) -> MailboxCapabilities;
-    /// The task as this server shows it after it was written, in an item that had this start before. What the source's
-    /// tasks are compared with.
+    /// Returns the task as this server shows it after it was written into an item whose start was
+    /// `own_start`. The source's tasks are compared in this form.
     fn canonical(&self, task: &Task, own_start: Option<Date>) -> Task;
-    /// The server's clock minus ours, as last measured; `None` when it was never measured.
+    /// Returns the server's clock minus ours, as last measured; `None` if it was never measured.
     fn clock_offset(&self) -> Option<SignedDuration>;
-    /// An item that was written at `ours` by our clock bears the time `server`: where no answer tells the server's time, this is
-    /// how its clock is known.
+    /// Learns the server's clock from an item that was written at `ours` by our clock and has the time
+    /// `server`. This is used if no answer shows the server's time.
     fn learn_clock(&self, server: Timestamp, ours: Timestamp);
-    /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers stand in the order
-    /// of the requests, the folders' in their order.
+    /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers are in the
+    /// order of the requests and of their folders.
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>>;
-    /// Every task folder of the mailbox outside the deleted items, wherever it lies; complete. The mailbox's own task
-    /// folder need not be among them.
+    /// Returns every task folder of the mailbox outside the deleted items, at any place. The mailbox's own
+    /// task folder may be missing from the list.
     async fn folders(&self, owner: &Owner) -> Result<Vec<Folder>, Failure>;
-    /// Creates a task folder with our marker. If the name is taken by another folder, a number is added.
+    /// Creates a task folder with our marker. If another folder has the name, a number is appended.
     async fn create_folder(
         &self,
         owner: &Owner,
@@ -310,7 +313,7 @@ pub trait Mailbox: Send + Sync + 'static {
     ) -> Result<FolderId, Failure>;
     /// Renames a folder.
     async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure>;
-    /// Whether these folders exist, read by their ids, in the order asked for.
+    /// Returns whether these folders exist, read by their ids, in the order of `folders`.
     async fn folders_exist(
         &self,
         owner: &Owner,
@@ -322,53 +325,55 @@ pub trait Mailbox: Send + Sync + 'static {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<(), Failure>>, Failure>;
-    /// One page of changes of a folder; without a cursor, of everything in it.
+    /// Returns one page of a folder's changes since the cursor; without a cursor, of everything in the
+    /// folder.
     async fn changes(
         &self,
         owner: &Owner,
         folder: &FolderId,
         cursor: Option<&str>,
     ) -> Result<ChangePage, Failure>;
-    /// Reads whole items, in the order asked for; each may fail by itself (`Gone` when it is not there any more).
+    /// Reads whole items, in the order of `ids`. Each may fail separately, with `Gone` if it no longer
+    /// exists.
     async fn items(
         &self,
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<MailboxItem, Failure>>, Failure>;
-    /// Items that carry this key in any of these folders, oldest first.
+    /// Returns the items with this key in any of these folders, oldest first.
     async fn find(
         &self,
         owner: &Owner,
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, Failure>;
-    /// Every item that carries a key of ours in any of these folders or in the mailbox's own task folder, oldest first.
-    /// Complete: what is missing here is in none of them.
+    /// Returns every item with a key of ours in any of these folders or in the mailbox's own task folder,
+    /// oldest first. The answer is complete: an item that is missing is in none of them.
     async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure>;
-    /// Where these items lie, read by their ids, in the order asked for.
+    /// Returns where these items are, read by their ids, in the order of `ids`.
     async fn whereabouts(
         &self,
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<Whereabouts, Failure>>, Failure>;
-    /// Every item that carries a key of ours in the person's archive mailbox; empty where there is none.
+    /// Returns every item with a key of ours in the person's archive mailbox; none if there is no archive.
     async fn archived(&self, owner: &Owner) -> Result<Vec<PlacedItem>, Failure>;
-    /// Writes the owner into the markers of these items, in their order; returns their new versions.
+    /// Writes the owner into the markers of these items. Returns their new versions in the order of `items`.
     async fn complete_item_markers(
         &self,
         owner: &Owner,
         items: &[ItemRef],
     ) -> Result<Vec<Result<ItemRef, Failure>>, Failure>;
-    /// Every item that carries a key of ours in the mailbox's deleted items.
+    /// Returns every item with a key of ours in the mailbox's deleted items.
     async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure>;
     /// Creates a task with our key.
     async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure>;
     /// Writes fields of an item if its version is still `item.change_key`; fails with class `Conflict` otherwise.
     async fn update(&self, owner: &Owner, item: &ItemRef, changes: &ItemChanges) -> Result<ItemRef, Failure>;
-    /// Takes our key off an item, so that it is the person's own.
+    /// Removes our key from an item, which makes it the person's own.
     async fn disown(&self, owner: &Owner, item: &ItemRef) -> Result<ItemRef, Failure>;
-    /// Moves an item to the deleted items. An item that is gone already is a success.
+    /// Moves an item to the deleted items. An item that no longer exists is a success.
     async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure>;
-    /// Asks the server who it is and whether tasksync may use this mailbox; for the doctor.
+    /// Reads the server's version and checks that tasksync may use this mailbox; for the doctor.
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure>;
 }

@@ -1,4 +1,4 @@
-//! How a mailbox is opened: as a delegate, by impersonation, or by whichever of them works.
+//! The access mode of a mailbox: as a delegate, by impersonation, or by the one that works.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tasksync_common::registry::Access;
 use super::messages::{EwsError, Message};
 use super::response_code::{self, Meaning};
 
-/// One way to open a mailbox.
+/// An access mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// The service account's own rights; one request may name many mailboxes.
@@ -20,7 +20,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    /// Its name in facts and messages.
+    /// Returns its name in facts and messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Delegate => "delegate",
@@ -28,7 +28,7 @@ impl Mode {
         }
     }
 
-    /// Whether one request may name many mailboxes.
+    /// Returns whether one request may name many mailboxes.
     pub(super) fn shares_requests(self) -> bool {
         match self {
             Self::Delegate => true,
@@ -44,7 +44,7 @@ impl Mode {
     }
 }
 
-/// The tenant's choice and, where it is left open, what worked for which mailbox.
+/// The tenant's choice of access mode and, if it is left open, the mode that worked for each mailbox.
 #[derive(Debug)]
 pub(super) struct AccessMemory {
     choice: Access,
@@ -53,7 +53,7 @@ pub(super) struct AccessMemory {
 }
 
 impl AccessMemory {
-    /// Remembers at most `limit` mailboxes; a forgotten one is tried anew.
+    /// Remembers at most `limit` mailboxes; a forgotten one is tried again.
     pub(super) fn new(choice: Access, limit: usize) -> Self {
         Self {
             choice,
@@ -62,7 +62,8 @@ impl AccessMemory {
         }
     }
 
-    /// What worked for this mailbox; `None` when that is not known or not in question.
+    /// Returns the mode that worked for this mailbox; `None` if it is not known, or if the tenant chose a
+    /// mode.
     pub(super) fn known(&self, mailbox: &MailboxAddress) -> Option<Mode> {
         match self.choice {
             Access::Delegate | Access::Impersonation => None,
@@ -75,12 +76,13 @@ impl AccessMemory {
         }
     }
 
-    /// Whether it is known which way opens this mailbox. Until then "not found" may mean that the other way is needed.
+    /// Returns whether the mode for this mailbox is known. Until then "not found" may mean that the other
+    /// mode is needed.
     pub(super) fn is_settled(&self, mailbox: &MailboxAddress) -> bool {
         self.choice != Access::Auto || self.known(mailbox).is_some()
     }
 
-    /// The way to try first, and the one to try when it is refused.
+    /// Returns the mode to try first, and the mode to try if that is refused.
     pub(super) fn order(&self, mailbox: &MailboxAddress) -> (Mode, Option<Mode>) {
         match self.choice {
             Access::Delegate => (Mode::Delegate, None),
@@ -92,7 +94,7 @@ impl AccessMemory {
         }
     }
 
-    /// Notes that this way opened the mailbox.
+    /// Records that this mode opened the mailbox.
     pub(super) fn worked(&self, mailbox: &MailboxAddress, mode: Mode) {
         if self.choice != Access::Auto {
             return;
@@ -111,8 +113,8 @@ impl AccessMemory {
     }
 }
 
-/// Whether an error says that this way of access does not reach the mailbox. The mailbox's own task folder always
-/// exists, so when that is what was asked for, "not found" is a refusal too.
+/// Returns whether an error says that this mode does not reach the mailbox. The mailbox's own task folder
+/// always exists, so for that folder (`own_folder`) "not found" is a refusal, too.
 pub(super) fn is_refusal(code: &str, own_folder: bool) -> bool {
     response_code::refuses_access(code)
         || own_folder
@@ -122,7 +124,7 @@ pub(super) fn is_refusal(code: &str, own_folder: bool) -> bool {
             )
 }
 
-/// Whether a whole answer is a refusal: the first message is one, and nothing succeeded.
+/// Returns whether a whole answer is a refusal: its first message is one, and none succeeded.
 pub(super) fn all_refused<T>(messages: &[Message<T>], own_folder: bool) -> bool {
     messages.iter().all(Result::is_err)
         && messages
@@ -131,7 +133,8 @@ pub(super) fn all_refused<T>(messages: &[Message<T>], own_folder: bool) -> bool 
             .is_some_and(|error| is_refusal(&error.code, own_folder))
 }
 
-/// The failure when neither way reaches a mailbox: not the tenant's, since other mailboxes may be open to one of them.
+/// Returns the failure if neither mode reaches a mailbox. It is not the tenant's, because other mailboxes may
+/// be open to one of the modes.
 pub(super) fn both_refused(first: Mode, error: &EwsError, second: &EwsError) -> EwsError {
     let detail = format!(
         "{}: {}; {}: {}",

@@ -1,4 +1,4 @@
-//! One question about one mailbox: its way of access, and what its answer proves.
+//! Requests about one mailbox: their access mode, and what their answers prove.
 
 use bytes::Bytes;
 use tasksync_common::error::{Code, Failure};
@@ -17,8 +17,8 @@ use crate::http::service::interrupted;
 use crate::mailbox::{ItemRef, Owner};
 
 impl EwsMailbox {
-    /// Sends a request about one mailbox by the way of access that worked last, and by the other one if it is refused.
-    /// `build` writes its body.
+    /// Sends a request about one mailbox by the access mode that worked last, and by the other one if that is
+    /// refused. `build` writes its body.
     pub(super) async fn run<T, R>(
         &self,
         ask: Ask<'_, R>,
@@ -70,7 +70,7 @@ impl EwsMailbox {
         Err(error)
     }
 
-    /// Like [`Self::run`], for a request with one response message.
+    /// Does the same as [`Self::run`] for a request with one response message.
     pub(super) async fn run_one<T, R>(
         &self,
         ask: Ask<'_, R>,
@@ -86,15 +86,15 @@ impl EwsMailbox {
         message.map_err(|error| refused(operation, error))
     }
 
-    /// The failure of an answer that is about something else than what was asked for: another request's, or another
-    /// person's. Nothing in it is used, and the connection it came by is given up.
+    /// Returns the failure of an answer about something other than what was asked, because it is another
+    /// request's or another person's. Nothing in the answer is used, and its connection is given up.
     pub(super) fn foreign(&self, operation: &Operation, what: &str) -> EwsError {
         self.client
             .foreign(operation, &format!("the answer is about {what}"))
             .into()
     }
 
-    /// Sends an `UpdateItem` whose success needs the item's own id and a new version.
+    /// Sends an `UpdateItem`. A success must show the item's own id and a new version.
     pub(super) async fn write_item(
         &self,
         owner: &Owner,
@@ -125,13 +125,13 @@ impl EwsMailbox {
     }
 }
 
-/// A question about one mailbox.
+/// A request about one mailbox.
 pub(super) struct Ask<'a, R> {
     operation: &'static Operation,
     mailbox: &'a MailboxAddress,
-    /// The zone in which dates are meant.
+    /// The time zone of the dates.
     zone: Option<&'a str>,
-    /// The request names the mailbox's own task folder, which always exists.
+    /// Whether the request names the mailbox's own task folder, which always exists.
     own_folder: bool,
     /// Reads the answer.
     read: R,
@@ -162,14 +162,14 @@ impl<'a, R> Ask<'a, R> {
     }
 }
 
-/// What a response message's error means.
+/// Returns the error of a response message as a failure of the operation.
 pub(super) fn refused(operation: &Operation, error: ServerError) -> EwsError {
     let mut error = error.into_error(operation.intent);
     error.failure = error.failure.within(operation.name);
     error
 }
 
-/// The server did something, but not clearly what was asked for.
+/// Returns the failure of a success that does not clearly show what was asked for.
 pub(super) fn unclear(operation: &Operation, reason: &str) -> EwsError {
     let (class, _) = interrupted(Server::Ews, operation.intent, Code::ExchangeBadAnswer);
     Failure::new(

@@ -1,4 +1,5 @@
-//! A door for the benchmarks: whole answers through the same code as in [`super::client`], without a server.
+//! Entry points for benchmarks: they read whole answers with the same code as [`super::client`], without a
+//! server.
 
 use jiff::tz::TimeZone;
 
@@ -24,7 +25,7 @@ fn read<'a, T>(
 /// Reads an answer to `SyncFolderItems`.
 ///
 /// # Errors
-/// Says why it cannot be understood.
+/// The reason why the answer cannot be read.
 pub fn parse_sync_folder_items(answer: &[u8]) -> Result<ChangePage, String> {
     read(
         answer,
@@ -36,10 +37,10 @@ pub fn parse_sync_folder_items(answer: &[u8]) -> Result<ChangePage, String> {
     .map_err(|error| error.0)
 }
 
-/// Reads an answer to `GetItem` about these ids; dates in `zone`.
+/// Reads an answer to `GetItem` about these ids, with dates in `zone`.
 ///
 /// # Errors
-/// Says why it cannot be understood.
+/// The reason why the answer cannot be read.
 pub fn parse_get_item(answer: &[u8], ids: &[&str], zone: &TimeZone) -> Result<Vec<MailboxItem>, String> {
     let items = read(answer, get_item::OPERATION.response, |xml| {
         let messages = get_item::read(xml, ids.len(), zone)?;
@@ -59,10 +60,10 @@ pub fn parse_get_item(answer: &[u8], ids: &[&str], zone: &TimeZone) -> Result<Ve
         .collect()
 }
 
-/// Reads an answer to the survey's `GetFolder` about these folders: their signs of change.
+/// Reads the folders' signs from an answer to the survey's `GetFolder`.
 ///
 /// # Errors
-/// Says why it cannot be understood.
+/// The reason why the answer cannot be read.
 pub fn parse_get_folder(answer: &[u8], ids: &[&str]) -> Result<Vec<Option<Signs>>, String> {
     let folders = read(answer, get_folder::OPERATION.response, |xml| {
         let messages = get_folder::read(xml, ids.len())?;

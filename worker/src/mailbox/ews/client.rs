@@ -1,4 +1,4 @@
-//! EWS requests as the session sends them, and what their answers mean.
+//! EWS requests as the session sends them, and the meaning of their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,12 @@ use crate::throttle::{MailboxLocks, ServerLimits};
 const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 
-/// Sends requests for one tenant.
+/// Sends EWS requests for one tenant.
 pub(super) struct Client {
     session: Session,
     url: url::Url,
-    /// Whether the tenant's last request was served: tells a closed mailbox from a closed organisation.
+    /// Whether the tenant's last request was served. It distinguishes a closed mailbox from a closed
+    /// organisation.
     served: Arc<AtomicBool>,
     headers: HeaderMap,
 }
@@ -71,17 +72,17 @@ impl Client {
         }
     }
 
-    /// The server's clock minus ours; `None` while it is not known.
+    /// Returns the server's clock minus ours; `None` while it is not known.
     pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
         self.session.clock_offset()
     }
 
-    /// Learns the server's clock from an own write.
+    /// Learns the server's clock from a write of ours.
     pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
         self.session.learn_clock(server, ours);
     }
 
-    /// Returns the failure of an answer that is about something else than what was asked.
+    /// Returns the failure of an answer about something other than what was asked.
     pub(super) fn foreign(&self, operation: &Operation, what: &str) -> Failure {
         self.session.foreign(operation.name, operation.intent, what)
     }
@@ -120,7 +121,7 @@ impl Client {
     }
 }
 
-/// How the answer to one request is read.
+/// Reads the answer to one request.
 struct Reading<R> {
     operation: &'static Operation,
     read: R,
@@ -199,7 +200,7 @@ where
     }
 }
 
-/// The longest pause that the messages of an answer ask for; `None` when none asks for one.
+/// Returns the longest pause that the messages of an answer ask for; `None` if none asks for one.
 fn busy_message<T>(messages: &[Message<T>]) -> Option<Option<std::time::Duration>> {
     messages
         .iter()
@@ -209,7 +210,7 @@ fn busy_message<T>(messages: &[Message<T>]) -> Option<Option<std::time::Duration
         .max()
 }
 
-/// The first message that asks for a pause: it stands for the whole request.
+/// Returns the first message that asks for a pause, which fails the whole request.
 pub(super) fn throttled<T>(messages: &[Message<T>]) -> Option<EwsError> {
     messages
         .iter()

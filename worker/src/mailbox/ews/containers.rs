@@ -1,4 +1,4 @@
-//! Task folders: complete listings, names that are free, folders met again by their marker.
+//! Task folders: complete listings, finding a free name, and adopting folders by their marker.
 
 use std::collections::HashSet;
 
@@ -20,8 +20,8 @@ use crate::mailbox::{Folder, FolderId, Owner};
 const NAMES_TRIED: u32 = 20;
 
 impl EwsMailbox {
-    /// Every task folder of the mailbox outside the deleted items, wherever it lies, complete. The mailbox's own task folder is
-    /// not among them.
+    /// Returns every task folder of the mailbox outside the deleted items, at any place, without the
+    /// mailbox's own task folder.
     pub(super) async fn list_folders(&self, mailbox: &MailboxAddress) -> Result<Vec<Folder>, EwsError> {
         let own = self.roots(mailbox).await?;
         let listed = self.visible_task_folders(mailbox, &own).await?;
@@ -32,7 +32,7 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// Every folder that may hold tasks, without those in the deleted items.
+    /// Returns every folder that may hold tasks, except those in the deleted items.
     async fn visible_task_folders(
         &self,
         mailbox: &MailboxAddress,
@@ -46,13 +46,14 @@ impl EwsMailbox {
         let top = listings.next().unwrap_or_else(|| Ok(Vec::new()));
         let mut top = match top {
             Ok(top) => top,
-            // A delegate of the task folder alone sees what is below it.
+            // A delegate with access to the task folder only sees the folders below it.
             Err(error) if is_refused(&error) => {
                 return self.list_below_one(mailbox, Root::Tasks, Kind::Any).await;
             }
             Err(error) => return Err(error),
         };
-        // The mailbox's own task folder lies below the top. An answer without any folder is about nobody.
+        // The mailbox's own task folder is below the top, so an answer without it belongs to another mailbox.
+        // An answer without any folder cannot be checked.
         let is_of_this_mailbox =
             top.is_empty() || own.tasks.is_none() || top.iter().any(|folder| folder.id == own.tasks);
         if !is_of_this_mailbox {
@@ -71,7 +72,8 @@ impl EwsMailbox {
         Ok(top)
     }
 
-    /// Creates a folder, adopts the one with our marker, or takes another name.
+    /// Creates a folder. If the name is taken, adopts the folder with our marker, otherwise tries another
+    /// name.
     pub(super) async fn make_folder(
         &self,
         owner: &Owner,
@@ -115,8 +117,8 @@ impl EwsMailbox {
         Err(taken.unwrap_or_else(|| incomplete(create_folder::OPERATION.name)))
     }
 
-    /// Proves that a folder which was just created is there and lies below the mailbox's own task folder: tasks put into
-    /// another mailbox's folder would be another person's.
+    /// Proves that a folder that was just created exists below the mailbox's own task folder: tasks created
+    /// in another mailbox's folder would be another person's.
     ///
     /// # Errors
     /// The outcome of the creation is unknown.
@@ -148,7 +150,7 @@ impl EwsMailbox {
         }
     }
 
-    /// Renames a folder, numbering the name if it is taken.
+    /// Renames a folder. If the name is taken, appends a number.
     pub(super) async fn set_folder_name(
         &self,
         mailbox: &MailboxAddress,
@@ -181,7 +183,7 @@ impl EwsMailbox {
         Err(taken.unwrap_or_else(|| incomplete(update_folder::OPERATION.name)))
     }
 
-    /// Proves that a folder bears the name that was just written: the answer to the write does not show it.
+    /// Proves that a folder has the name that was just written; the answer to the write does not show it.
     ///
     /// # Errors
     /// The outcome of the write is unknown.

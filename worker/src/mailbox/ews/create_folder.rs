@@ -13,10 +13,11 @@ use super::xml::{Parsed, Xml, element};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("CreateFolder", writes: true);
 
-/// Longest folder name, in characters.
+/// Characters of the longest folder name.
 const MAXIMUM_NAME: usize = 200;
 
-/// Creates a folder of this name below the mailbox's task folder, marked for `owner`.
+/// Returns the request that creates a folder of this name below the mailbox's task folder, marked for
+/// `owner`.
 pub(super) fn request(header: &Header<'_>, name: &str, location: &LocationKey, owner: &str) -> Bytes {
     header.envelope(1_000 + name.len() + location.as_str().len(), |out| {
         out.push_str("<m:CreateFolder><m:ParentFolderId>");
@@ -34,8 +35,8 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ReadFolder>>>
     folders::read_messages(xml, &OPERATION, 1)
 }
 
-/// A name that Exchange takes: one line without control characters, not empty, not too long; numbered from the
-/// second try on.
+/// Returns a name that Exchange accepts: one line without control characters, not empty, at most 200
+/// characters. From the second attempt on a number is appended.
 pub(super) fn folder_name(name: &str, attempt: u32) -> String {
     let mut clean: String = name
         .split(|character: char| character.is_control() || character.is_whitespace() || character == '\\')

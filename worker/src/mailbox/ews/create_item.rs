@@ -1,4 +1,5 @@
-//! `CreateItem`: a new task. It is not idempotent: after a lost answer the task is looked for by its key.
+//! `CreateItem`: creates a task. It is not idempotent: after a lost answer the task is searched for by its
+//! key.
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::mailbox::{ItemRef, NewItem};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("CreateItem", writes: true);
 
-/// Creates a task in a folder, marked for `owner`.
+/// Returns the request that creates a task in a folder, marked for `owner`.
 pub(super) fn request(header: &Header<'_>, folder: &str, item: &NewItem<'_>, owner: &str) -> Bytes {
     let body = item.task.body.as_ref();
     let text = item.task.title.len() + body.map_or(0, |body| body.content.len() * 5 / 4);

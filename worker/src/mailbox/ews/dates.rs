@@ -1,6 +1,7 @@
-//! Dates on the wire. A task's days are calendar dates: written as midnight without zone, with the owner's zone in
-//! the header; read in the owner's zone and rounded to the nearest midnight, so that a value that is off by less
-//! than twelve hours (another zone, a changed rule) still gives the right day.
+//! Dates in requests and answers. A task's days are calendar dates. They are written as midnight without a
+//! zone, with the owner's zone in the header. They are read in the owner's zone and rounded to the nearest
+//! midnight, so that a value that is off by less than twelve hours (another zone, a changed rule) still gives
+//! the right day.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -9,7 +10,7 @@ use jiff::{Span, Timestamp};
 use super::xml::{BadAnswer, Parsed};
 use crate::http::for_message;
 
-/// An instant with zone, or one without, which EWS means as UTC.
+/// Reads an instant with a zone, or without one, which EWS means as UTC.
 pub(super) fn instant(text: &str) -> Parsed<Timestamp> {
     let text = text.trim();
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -20,7 +21,7 @@ pub(super) fn instant(text: &str) -> Parsed<Timestamp> {
         .ok_or_else(|| unreadable(text))
 }
 
-/// The day meant by a value of `StartDate` or `DueDate`.
+/// Reads the day of a value of `StartDate` or `DueDate`.
 pub(super) fn day(text: &str, zone: &TimeZone) -> Parsed<Date> {
     let text = text.trim();
     let local = match text.parse::<Timestamp>() {
@@ -32,7 +33,7 @@ pub(super) fn day(text: &str, zone: &TimeZone) -> Parsed<Date> {
         .map_or(local.date(), DateTime::date))
 }
 
-/// `xs:dateTime` without zone, or `xs:date` with or without one.
+/// Reads an `xs:dateTime` without a zone, or an `xs:date` with or without one.
 fn civil(text: &str) -> Option<DateTime> {
     text.parse::<DateTime>()
         .ok()
@@ -43,10 +44,10 @@ fn unreadable(text: &str) -> BadAnswer {
     BadAnswer(format!("\"{}\" is not a date", for_message(text, 40)))
 }
 
-/// Appends a day as EWS takes it: midnight, without zone.
+/// Appends a day in the form that EWS accepts: midnight, without a zone.
 pub(super) fn write_day(out: &mut String, day: Date) {
     use std::fmt::Write as _;
-    // Years before 1 cannot be written as xs:dateTime; nobody has such a task.
+    // Years before 1 cannot be written as xs:dateTime; no task has such a date.
     let _ = write!(
         out,
         "{:04}-{:02}-{:02}T00:00:00",
@@ -72,7 +73,7 @@ mod tests {
             ("2026-12-04T00:00:00+01:00", "Europe/Berlin", "2026-12-04"),
             ("2026-12-04T00:00:00.0000000+01:00", "Europe/Berlin", "2026-12-04"),
             ("2026-12-04T08:00:00.123Z", "America/Los_Angeles", "2026-12-04"),
-            // Written with UTC's midnight by another program.
+            // Written as midnight in UTC by another program.
             ("2026-12-04T00:00:00Z", "America/Los_Angeles", "2026-12-04"),
             ("2026-12-04T00:00:00Z", "Asia/Tokyo", "2026-12-04"),
             // A changed daylight rule.
@@ -125,7 +126,7 @@ mod tests {
             for _ in 0..365 {
                 let mut out = String::new();
                 write_day(&mut out, day_before);
-                // What a server makes of it: local midnight as an instant.
+                // A server stores local midnight as an instant.
                 let stored = zone(name).to_timestamp(out.parse::<DateTime>().unwrap()).unwrap();
                 assert_eq!(
                     day(&stored.to_string(), &zone(name)).unwrap(),

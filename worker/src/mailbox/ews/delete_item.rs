@@ -1,4 +1,4 @@
-//! `DeleteItem`: into the deleted items, where people can take it back.
+//! `DeleteItem`: moves an item to the deleted items, from where people can restore it.
 
 use bytes::Bytes;
 
@@ -11,7 +11,8 @@ use crate::mailbox::ItemRef;
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("DeleteItem", writes: true);
 
-/// Moves an item to the deleted items. The occurrences are named because Exchange demands it for tasks.
+/// Returns the request that moves an item to the deleted items. Exchange requires `AffectedTaskOccurrences`
+/// for tasks.
 pub(super) fn request(header: &Header<'_>, item: &ItemRef) -> Bytes {
     header.envelope(300 + item.id.len() + item.change_key.len(), |out| {
         out.push_str(
@@ -22,7 +23,7 @@ pub(super) fn request(header: &Header<'_>, item: &ItemRef) -> Bytes {
     })
 }
 
-/// Reads whether it was done.
+/// Reads whether the item was moved.
 pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<()>>> {
     operation::done(xml, &OPERATION)
 }

@@ -1,4 +1,4 @@
-//! The SOAP envelope: header out, header and fault in.
+//! The SOAP envelope: writes the header of requests, reads the header and faults of answers.
 
 use bytes::Bytes;
 use tasksync_common::model::MailboxAddress;
@@ -6,27 +6,28 @@ use tasksync_common::model::MailboxAddress;
 use super::messages::ServerError;
 use super::xml::{BadAnswer, Parsed, Xml, element, escape};
 
-/// Room for the envelope itself; bodies add their own estimate.
+/// Bytes reserved for the envelope itself; bodies add their own estimate.
 const ENVELOPE_BYTES: usize = 900;
 
-/// As whom, and in which zone, a request is made.
+/// The identity and the time zone of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Header<'a> {
-    /// Whose mailbox the request is about, when it is one.
+    /// The mailbox of the request, if it concerns one mailbox.
     pub(super) mailbox: Option<&'a MailboxAddress>,
     /// Whether to act as that mailbox's owner.
     pub(super) impersonate: bool,
-    /// Windows id of the zone in which dates without zone are meant.
+    /// The Windows id of the zone of dates without a zone.
     pub(super) zone: Option<&'a str>,
 }
 
 impl<'a> Header<'a> {
-    /// The mailbox that a distinguished folder id must name: with delegate access it is not the caller's own.
+    /// Returns the mailbox that a distinguished folder id must name: with delegate access it is not the
+    /// caller's own.
     pub(super) fn named_mailbox(&self) -> Option<&'a MailboxAddress> {
         if self.impersonate { None } else { self.mailbox }
     }
 
-    /// Writes a whole envelope around what `body` writes; `room` is an estimate of the body's bytes.
+    /// Returns a whole envelope around what `body` writes. `room` is an estimate of the body's bytes.
     pub(super) fn envelope(&self, room: usize, body: impl FnOnce(&mut String)) -> Bytes {
         let mut out = String::with_capacity(ENVELOPE_BYTES + room);
         out.push_str(concat!(
@@ -46,7 +47,8 @@ impl<'a> Header<'a> {
             escape(&mut out, zone);
             out.push_str("\"/></t:TimeZoneContext>");
         }
-        // Without it times are cut to whole seconds, and two changes within one second would look like one.
+        // Without this header times are cut to whole seconds, and two changes within one second would look
+        // like one.
         out.push_str("<t:DateTimePrecision>Milliseconds</t:DateTimePrecision></s:Header><s:Body>");
         body(&mut out);
         out.push_str("</s:Body></s:Envelope>");
@@ -54,7 +56,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Build of the server, from the answer's `t:ServerVersionInfo`.
+/// The server's build, from the answer's `t:ServerVersionInfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ServerVersion {
     major: u32,
@@ -64,7 +66,7 @@ pub(super) struct ServerVersion {
 }
 
 impl ServerVersion {
-    /// The build and the product name people know.
+    /// Returns the build and the product name that people know.
     pub(super) fn describe(self) -> String {
         let product = match (self.major, self.minor) {
             (8, _) => "Exchange Server 2007",
@@ -82,10 +84,10 @@ impl ServerVersion {
     }
 }
 
-/// An answer that is one.
+/// An answer with a SOAP envelope.
 #[derive(Debug)]
 pub(super) struct Reply<T> {
-    /// The server's build, if it tells.
+    /// The server's build, if the answer names it.
     pub(super) version: Option<ServerVersion>,
     /// The body, or the fault that refuses the whole request.
     pub(super) outcome: Result<T, ServerError>,
@@ -156,7 +158,7 @@ fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {
     Ok(version)
 }
 
-/// Reads a SOAP 1.1 fault (or the parts of a 1.2 one that have the same meaning).
+/// Reads a SOAP 1.1 fault, or the parts of a 1.2 fault that have the same meaning.
 fn fault(xml: &mut Xml<'_>) -> Parsed<ServerError> {
     let mut error = ServerError::default();
     let mut fault_code = String::new();

@@ -1,4 +1,4 @@
-//! `FindFolder`: every folder anywhere below the folders that each mailbox has, page by page.
+//! `FindFolder`: lists every folder below the folders that each mailbox has, page by page.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
 /// A folder that every mailbox has, below which others are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Root {
-    /// The top of what people see.
+    /// The top of the folders that people see.
     Top,
     /// The mailbox's own task folder.
     Tasks,
@@ -29,7 +29,7 @@ pub(super) enum Root {
 }
 
 impl Root {
-    /// Microsoft's `DistinguishedFolderId`.
+    /// Returns Microsoft's `DistinguishedFolderId`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Top => "msgfolderroot",
@@ -40,12 +40,12 @@ impl Root {
     }
 }
 
-/// Which folders are listed.
+/// The kind of folders that are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// All.
     Any,
-    /// Those of class `IPF.Task` and of the classes below it. The server may list others, too.
+    /// Folders of class `IPF.Task` and its subclasses. The server may list others, too.
     Tasks,
 }
 
@@ -54,11 +54,11 @@ pub(super) enum Kind {
 pub(super) struct Page {
     /// The folders.
     pub(super) folders: Vec<ReadFolder>,
-    /// What the server says about the page's end; `None` when it sent no page, which means no folders.
+    /// The page's end as the server reported it; `None` if it sent no page, which means no folders.
     pub(super) end: Option<PageEnd>,
 }
 
-/// Asks for a page of the folders below each of `roots`.
+/// Returns the request for a page of the folders below each of `roots`.
 pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: Paging) -> Bytes {
     header.envelope(1_150 + 160 * roots.len(), |out| {
         out.push_str(
@@ -91,7 +91,7 @@ pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: P
     })
 }
 
-/// Reads one page per root asked for, in that order.
+/// Reads one page for each requested root, in the order of the request.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
         let folders = &mut page.folders;

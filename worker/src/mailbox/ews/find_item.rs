@@ -1,4 +1,4 @@
-//! `FindItem`: items by our key, and every item that bears one.
+//! `FindItem`: finds items by our key, or every item that has one.
 
 use std::fmt::Write as _;
 
@@ -26,17 +26,17 @@ pub(super) const OPERATION: Operation = operation!("FindItem", writes: false);
 pub(super) struct Found {
     /// Its id and version.
     pub(super) item: ItemRef,
-    /// When it was created, if the server says so.
+    /// When it was created, if the server reports it.
     pub(super) created: Option<Timestamp>,
-    /// The marker it bears, if the server shows it.
+    /// Its marker, if the server shows it.
     pub(super) marker: Option<Marker<SourceKey>>,
     /// The id of tasksync's last write into it.
     pub(super) write_id: Option<String>,
-    /// The folder it lies in, if the server says so.
+    /// Its folder, if the server reports it.
     pub(super) parent: Option<String>,
 }
 
-/// Where items are looked for.
+/// A place in which items are searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     /// A folder by its id.
@@ -52,20 +52,20 @@ pub(super) enum Place<'a> {
 pub(super) struct Page {
     /// The items.
     pub(super) items: Vec<Found>,
-    /// What the server says about the page's end; `None` when it sent no page, which means no items.
+    /// The page's end as the server reported it; `None` if it sent no page, which means no items.
     pub(super) end: Option<PageEnd>,
 }
 
-/// Which items are looked for.
+/// The items that are searched for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// Those that bear this key.
+    /// Items with this key.
     Key(&'a SourceKey),
-    /// Those that bear any key of ours.
+    /// Items with any key of ours.
     AnyKey,
 }
 
-/// Asks for a page of the wanted items of each of these places.
+/// Returns the request for a page of the wanted items in each of these places.
 pub(super) fn request(
     header: &Header<'_>,
     places: &[Place<'_>],
@@ -113,7 +113,7 @@ pub(super) fn request(
     })
 }
 
-/// Reads one page per place asked for, in that order.
+/// Reads one page for each requested place, in the order of the request.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
         let items = &mut page.items;

@@ -1,4 +1,4 @@
-//! Folder elements as the folder operations answer them.
+//! Folder elements in the answers of the folder operations.
 
 use tasksync_common::model::{LocationKey, digest};
 
@@ -9,7 +9,7 @@ use super::properties::{self, Property};
 use super::xml::{Parsed, Xml, escape};
 use crate::mailbox::{Folder, FolderId, Marker, Signs};
 
-/// A folder as it is being read.
+/// A folder while it is read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadFolder {
     pub(super) id: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct ReadFolder {
 }
 
 impl ReadFolder {
-    /// The signs of change, if the server gave both and says of which folder they are.
+    /// Returns the signs of change, if the server reported both and the folder's id.
     pub(super) fn signs(&self) -> Option<Signs> {
         self.id.as_ref()?;
         Some(Signs {
@@ -34,7 +34,7 @@ impl ReadFolder {
         })
     }
 
-    /// The folder, if it is one that holds tasks.
+    /// Returns the folder, if it holds tasks or has our marker.
     pub(super) fn into_folder(self) -> Option<Folder> {
         let signs = self.signs();
         if !self.holds_tasks && self.location.is_none() {
@@ -52,7 +52,7 @@ impl ReadFolder {
     }
 }
 
-/// Reads an opened folder element of the kind `kind` (`TasksFolder`, `Folder`, …).
+/// Reads an opened folder element with the name `kind` (`TasksFolder`, `Folder`, …).
 pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
     let mut read = ReadFolder {
         holds_tasks: kind == "TasksFolder",
@@ -80,7 +80,7 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
                     read.location = Some(LocationKey::from_stored(&value));
                 }
                 Some((Property::Owner, value)) => read.owner = Some(value.into_owned()),
-                // A sign that cannot be read is no sign: the changes are read instead.
+                // A sign that cannot be read counts as missing; the changes are read instead.
                 Some((Property::LatestCommit, value)) => {
                     read.latest_commit_us = dates::instant(&value).ok().map(jiff::Timestamp::as_microsecond);
                 }
@@ -93,8 +93,8 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>) -> Parsed<ReadFolder> {
     Ok(read)
 }
 
-/// Reads the `expected` response messages of `operation`: one folder each, as far as the server shows it, in the order
-/// asked.
+/// Reads the `expected` response messages of `operation`, in the order of the request: one folder each, if
+/// the server shows it.
 pub(super) fn read_messages(
     xml: &mut Xml<'_>,
     operation: &Operation,
@@ -123,7 +123,7 @@ pub(super) fn write_tasks_folder(out: &mut String, header: &super::envelope::Hea
     write_distinguished(out, header, "tasks");
 }
 
-/// Appends the id of a folder every mailbox has, by its fixed name.
+/// Appends the id of a folder that every mailbox has, by its fixed name.
 pub(super) fn write_distinguished(out: &mut String, header: &super::envelope::Header<'_>, name: &str) {
     out.push_str("<t:DistinguishedFolderId Id=\"");
     out.push_str(name);

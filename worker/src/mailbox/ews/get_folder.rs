@@ -1,4 +1,4 @@
-//! `GetFolder`: the cheap question whether folders changed, for many folders and mailboxes at once.
+//! `GetFolder`: checks cheaply whether folders changed, for many folders and mailboxes with one request.
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::xml::{Parsed, Xml};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("GetFolder", writes: false);
 
-/// What a folder id adds to a request at most, as an estimate.
+/// Estimated bytes that one folder id adds to a request.
 const BYTES_PER_FOLDER: usize = 200;
 
 fn write(header: &Header<'_>, count: usize, ids: impl FnOnce(&mut String)) -> Bytes {
@@ -40,7 +40,7 @@ fn write_fields(
     })
 }
 
-/// Asks for the signs of change of these folders; at least one.
+/// Returns the request for the signs of change of these folders; at least one.
 pub(super) fn request(header: &Header<'_>, folders: &[&str]) -> Bytes {
     write(header, folders.len(), |out| {
         for folder in folders {
@@ -49,7 +49,7 @@ pub(super) fn request(header: &Header<'_>, folders: &[&str]) -> Bytes {
     })
 }
 
-/// Asks for the name of a folder.
+/// Returns the request for the name of a folder.
 pub(super) fn request_name(header: &Header<'_>, folder: &str) -> Bytes {
     write_fields(
         header,
@@ -59,15 +59,15 @@ pub(super) fn request_name(header: &Header<'_>, folder: &str) -> Bytes {
     )
 }
 
-/// Asks for the mailbox's own task folder.
+/// Returns the request for the mailbox's own task folder.
 pub(super) fn request_tasks_folder(header: &Header<'_>) -> Bytes {
     write(header, 1, |out| folders::write_tasks_folder(out, header))
 }
 
-/// How many folders [`request_roots`] names.
+/// The number of folders that [`request_roots`] names.
 pub(super) const ROOTS: usize = 2;
 
-/// Asks for the mailbox's own task folder and its deleted items, in this order.
+/// Returns the request for the mailbox's own task folder and its deleted items, in this order.
 pub(super) fn request_roots(header: &Header<'_>) -> Bytes {
     write(header, ROOTS, |out| {
         folders::write_tasks_folder(out, header);
@@ -75,12 +75,12 @@ pub(super) fn request_roots(header: &Header<'_>) -> Bytes {
     })
 }
 
-/// Reads one message per folder asked for, in that order.
+/// Reads one message for each requested folder, in the order of the request.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
     folders::read_messages(xml, &OPERATION, expected)
 }
 
-/// Whether the answer shows a folder other than the one asked for at its place.
+/// Returns whether the answer shows, at any place, another folder than the requested one.
 pub(super) fn is_foreign(messages: &[Message<Option<ReadFolder>>], asked: &[&str]) -> bool {
     messages.iter().zip(asked).any(|(message, asked)| {
         let shown = message.as_ref().ok().and_then(Option::as_ref);

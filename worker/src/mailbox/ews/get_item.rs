@@ -1,4 +1,4 @@
-//! `GetItem`: whole tasks.
+//! `GetItem`: reads whole tasks, or the folders of items.
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
@@ -13,7 +13,8 @@ use super::xml::{Parsed, Xml};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("GetItem", writes: false);
 
-/// Everything of a task that tasksync reads. `item:UniqueBody` makes Exchange Online fail on tasks: never ask for it.
+/// The fields of a task that tasksync reads. Never add `item:UniqueBody`: Exchange Online fails on it for
+/// tasks.
 const FIELDS: [&str; 17] = [
     "item:Subject",
     "item:Sensitivity",
@@ -34,7 +35,7 @@ const FIELDS: [&str; 17] = [
     "task:TotalWork",
 ];
 
-/// Asks for these items; at least one.
+/// Returns the request for these items; at least one.
 pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
     header.envelope(1_700 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
         out.push_str(
@@ -54,7 +55,7 @@ pub(super) fn request(header: &Header<'_>, ids: &[&str]) -> Bytes {
     })
 }
 
-/// Asks in which folders these items lie; at least one.
+/// Returns the request for the folders of these items; at least one.
 pub(super) fn request_parents(header: &Header<'_>, ids: &[&str]) -> Bytes {
     header.envelope(500 + ids.iter().map(|id| id.len() + 30).sum::<usize>(), |out| {
         out.push_str("<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>");
@@ -67,7 +68,7 @@ pub(super) fn request_parents(header: &Header<'_>, ids: &[&str]) -> Bytes {
     })
 }
 
-/// Reads one message per item asked for, in that order; dates in the owner's zone.
+/// Reads one message for each requested item, in the order of the request, with dates in the owner's zone.
 pub(super) fn read(
     xml: &mut Xml<'_>,
     expected: usize,
@@ -84,7 +85,7 @@ pub(super) fn read(
     })
 }
 
-/// Whether the answer shows an item other than the one asked for at its place.
+/// Returns whether the answer shows, at any place, another item than the requested one.
 pub(super) fn is_foreign(messages: &[Message<Option<ReadItem>>], asked: &[&str]) -> bool {
     messages.iter().zip(asked).any(|(message, asked)| {
         let shown = message.as_ref().ok().and_then(Option::as_ref);

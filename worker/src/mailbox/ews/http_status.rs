@@ -1,4 +1,4 @@
-//! HTTP statuses without SOAP: what they mean for an EWS request.
+//! The meaning of HTTP statuses without a SOAP body for an EWS request.
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::metrics::record::Server;
@@ -9,14 +9,14 @@ use crate::http::{Answer, for_message};
 /// Characters of an unexpected body that are shown.
 const BEGINNING_SHOWN: usize = 80;
 
-/// What a status other than 200 means when its body is no SOAP fault. `works` says whether the server served other
-/// requests of the tenant just before.
+/// Returns the failure of a status other than 200 whose body is not a SOAP fault. `works` says whether the
+/// server served the tenant's previous request.
 pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
     let interrupted = |code| interrupted(Server::Ews, intent, code);
     let status = answer.status;
     let location = answer.header(crate::http::header::LOCATION).unwrap_or_default();
     let (class, code) = match status {
-        // Exchange redirects to its own error page when it stumbles.
+        // Exchange redirects to its own error page after an internal error.
         301..=308 if location.to_ascii_lowercase().contains("genericerrorpage") => {
             interrupted(Code::ExchangeError)
         }
@@ -24,7 +24,7 @@ pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
         401 => (ErrorClass::Refused, Code::ExchangeSignInRefused),
         403 | 456 => (ErrorClass::Refused, Code::ExchangeForbidden),
         404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
-        // A write carries one task's values; a read carries none, so it is no task that is refused.
+        // A write carries one task's values. A read carries none, so no task is refused.
         400 | 413 => match intent {
             Intent::Write => (ErrorClass::Refused, Code::ExchangeItemRefused),
             Intent::Read => (ErrorClass::Transient, Code::ExchangeError),
@@ -34,10 +34,10 @@ pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
         _ => interrupted(Code::ExchangeError),
     };
     let subject = match status {
-        // Web services can be closed for one mailbox or for the organisation; the others tell which.
+        // Web services may be closed for one mailbox or for the organisation; other requests show which.
         403 | 456 if works => Scope::Mailbox,
         300..=399 | 401 | 403 | 404 | 405 | 410 | 456 if class == ErrorClass::Refused => Scope::Server,
-        // The server itself did not answer, which says nothing about the item that was to be written.
+        // The server did not answer its gateway, which says nothing about the item that was to be written.
         408 | 502 | 504 => Scope::Mailbox,
         _ => subject(intent),
     };
@@ -61,11 +61,11 @@ pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
     Failure::new(class, code, detail).about(subject)
 }
 
-/// Exchange's front end names its own errors here.
+/// The header in which Exchange's front end names its own errors.
 const CAS_ERROR: crate::http::header::HeaderName =
     crate::http::header::HeaderName::from_static("x-caserrorcode");
 
-/// What an answer is that cannot be understood, because of `reason`.
+/// Returns the failure of an answer that cannot be read because of `reason`.
 pub(super) fn bad_answer(answer: &Answer, intent: Intent, reason: &str) -> Failure {
     let (class, _) = interrupted(Server::Ews, intent, Code::ExchangeBadAnswer);
     Failure::new(
@@ -76,7 +76,7 @@ pub(super) fn bad_answer(answer: &Answer, intent: Intent, reason: &str) -> Failu
     .about(subject(intent))
 }
 
-/// What a request is about whose failure names nothing.
+/// Returns the scope of a request whose failure names nothing more specific.
 fn subject(intent: Intent) -> Scope {
     match intent {
         Intent::Read => Scope::Mailbox,
@@ -88,7 +88,7 @@ fn beginning(answer: &Answer) -> String {
     let kind = answer
         .header(crate::http::header::CONTENT_TYPE)
         .map_or_else(|| "no content type".to_owned(), |text| for_message(text, 60));
-    // Four bytes make a character at most.
+    // A character has at most four bytes.
     let head = answer.body.get(..BEGINNING_SHOWN * 8).unwrap_or(&answer.body);
     let text = for_message(&String::from_utf8_lossy(head), BEGINNING_SHOWN);
     format!(
@@ -159,7 +159,7 @@ mod tests {
         ] {
             assert_eq!(of(status, Intent::Read, false).scope, scope, "{status}");
         }
-        // What is refused or fails while one task is written is that task's.
+        // A refusal or failure while one task is written concerns that task.
         for status in [400, 413, 500] {
             assert_eq!(of(status, Intent::Write, false).scope, Scope::Item, "{status}");
         }

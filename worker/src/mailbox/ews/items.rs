@@ -1,4 +1,4 @@
-//! Reading and finding items in batches that shrink when the server is too slow for them.
+//! Reading and finding items, in batches that shrink if the server is too slow or its answer too large.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,17 +16,17 @@ use super::{EwsMailbox, find_item, get_item};
 use crate::http::service::Intent;
 use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
 
-/// The server took too long for the batch; a smaller one may pass.
+/// The code of a server that took too long for the batch; a smaller batch may succeed.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
-/// Items asked for at once when looking for a key; more than one is rare.
+/// Items requested per page when searching for one key; more than one is rare.
 const FOUND_PER_PAGE: u32 = 50;
-/// Items asked for at once when looking for everything of ours.
+/// Items requested per page when searching for every key of ours.
 const KEYED_PER_PAGE: u32 = 500;
 /// Folders that one search may name.
 const MAXIMUM_FOLDERS: usize = 20;
 
 impl EwsMailbox {
-    /// See [`crate::mailbox::Mailbox::items`].
+    /// Implements [`crate::mailbox::Mailbox::items`].
     pub(super) async fn read_items(
         &self,
         owner: &Owner,
@@ -38,8 +38,8 @@ impl EwsMailbox {
             .chunks(self.limits.items_per_request.max(1))
             .map(<[usize]>::to_vec)
             .collect();
-        // Halving a batch down to single items takes fewer than twice its size in requests, and each item alone may be asked for
-        // twice.
+        // Halving a batch down to single items takes fewer requests than twice its size, and each item alone
+        // may be requested twice.
         let mut requests_left = 3 * ids.len() + batches.len();
         let mut too_large = HashSet::new();
         let mut denied: Option<EwsError> = None;
@@ -69,7 +69,7 @@ impl EwsMailbox {
                     }
                 }
                 Err(error) if is_too_much(&error) && batch.len() > 1 => push_halves(&mut batches, &batch),
-                // The batch is one item, which is asked for once more: one answer may be a mistake.
+                // The batch is one item, which is requested once more: one answer may be a mistake.
                 Err(error) if is_too_large(&error) => {
                     let is_first = batch.iter().all(|&position| too_large.insert(position));
                     if is_first {
@@ -80,8 +80,9 @@ impl EwsMailbox {
                         }
                     }
                 }
-                // One item may be closed to us while the mailbox is open: the first of the batch is the one that was
-                // refused, the others were not looked at. A second refusal in a row without any success is the mailbox's.
+                // One item may be closed to us while the mailbox is open. The first item of the batch was
+                // refused and the others were not read. A second refusal without any success concerns the
+                // mailbox.
                 Err(error) if is_denied(&error) => {
                     let nothing_read = !results.iter().flatten().any(Result::is_ok);
                     if denied.is_some() && nothing_read || ids.len() == 1 {
@@ -112,8 +113,8 @@ impl EwsMailbox {
         batch: &[usize],
     ) -> Result<Vec<Entry>, EwsError> {
         let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
-        // Named when reading too: a server that keeps dates in the request's zone answers in it, and beyond UTC+12 no
-        // rounding would find the day again.
+        // The zone is named for reading, too: a server that keeps dates in the request's zone answers in it,
+        // and beyond UTC+12 rounding would not find the day again.
         let zone = crate::zones::owner_zone(&owner.zone);
         let (count, dates) = (asked.len(), zone.zone.clone());
         let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
@@ -136,7 +137,7 @@ impl EwsMailbox {
                 Err(error) => {
                     let again = error.is_stop() || error.code == TOO_SLOW;
                     let error = error.into_error(Intent::Read);
-                    // The other messages of the answer say how the other items are.
+                    // The other messages of the answer report on the other items.
                     let failure = error
                         .failure
                         .clone()
@@ -154,7 +155,7 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// See [`crate::mailbox::Mailbox::find`].
+    /// Implements [`crate::mailbox::Mailbox::find`].
     pub(super) async fn find_items(
         &self,
         owner: &Owner,
@@ -165,12 +166,12 @@ impl EwsMailbox {
         let mut found = self
             .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
             .await?;
-        // A server may compare without case; keys differ only as written.
+        // A server may compare keys without case; ours are case-sensitive.
         found.retain(|(_, item)| item.marker.as_ref().is_none_or(|found| found.key == *key));
         Ok(found.into_iter().map(|(_, found)| found.item).collect())
     }
 
-    /// See [`crate::mailbox::Mailbox::ours`].
+    /// Implements [`crate::mailbox::Mailbox::ours`].
     pub(super) async fn keyed_items(
         &self,
         owner: &Owner,
@@ -182,7 +183,7 @@ impl EwsMailbox {
         self.placed(owner, &places).await
     }
 
-    /// See [`crate::mailbox::Mailbox::deleted`].
+    /// Implements [`crate::mailbox::Mailbox::deleted`].
     pub(super) async fn deleted_items(&self, owner: &Owner) -> Result<Vec<DeletedItem>, EwsError> {
         let places = [Place::DeletedItems];
         let found = self
@@ -199,7 +200,7 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// See [`crate::mailbox::Mailbox::archived`].
+    /// Implements [`crate::mailbox::Mailbox::archived`].
     pub(super) async fn archived_items(&self, owner: &Owner) -> Result<Vec<PlacedItem>, EwsError> {
         let listed = self
             .list_below_one(&owner.mailbox, Root::Archive, Kind::Tasks)
@@ -210,7 +211,7 @@ impl EwsMailbox {
                 .filter_map(|folder| folder.id)
                 .map(FolderId)
                 .collect(),
-            // No archive, or none that tasksync may look into.
+            // There is no archive, or tasksync may not read it.
             Err(error) if is_refused(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -218,7 +219,7 @@ impl EwsMailbox {
         self.placed(owner, &places).await
     }
 
-    /// Every item with a marker in these places.
+    /// Returns every item with a marker in these places.
     async fn placed(&self, owner: &Owner, places: &[Place<'_>]) -> Result<Vec<PlacedItem>, EwsError> {
         let found = self.search(owner, places, Wanted::AnyKey, KEYED_PER_PAGE).await?;
         Ok(found
@@ -236,7 +237,8 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// The wanted items of these places with the place each is in, oldest first; complete or an error.
+    /// Returns the wanted items of these places, each with its place, oldest first. The result is complete,
+    /// or an error.
     async fn search<'a>(
         &self,
         owner: &Owner,
@@ -299,7 +301,7 @@ impl EwsMailbox {
         Ok(found)
     }
 
-    /// One page of each place; `None` for a folder that is gone, in which nothing can be found.
+    /// Returns one page for each place; `None` for a folder that is gone.
     async fn find_pages(
         &self,
         owner: &Owner,
@@ -334,20 +336,21 @@ impl EwsMailbox {
     }
 }
 
-/// One item of a batch.
+/// The result of one item of a batch.
 enum Entry {
-    /// Read, or refused for good.
+    /// The item was read, or refused for good.
     Done(Box<Result<MailboxItem, Failure>>),
-    /// Not looked at, or not in time.
+    /// The item was not read, or not in time.
     Again(Failure),
 }
 
-/// Whether the server took too long for the batch, or its answer was too large: a smaller batch may pass.
+/// Returns whether the server took too long for the batch or its answer was too large: a smaller batch may
+/// succeed.
 fn is_too_much(error: &EwsError) -> bool {
     error.code.as_deref() == Some(TOO_SLOW) || is_too_large(error)
 }
 
-/// The refusal of one item whose answer alone is above the limit.
+/// Returns the refusal of one item whose answer alone exceeds the limit.
 fn does_not_fit(failure: &Failure) -> Failure {
     Failure::new(
         ErrorClass::Refused,

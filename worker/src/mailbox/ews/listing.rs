@@ -13,10 +13,10 @@ use super::folders::ReadFolder;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
 
-/// Folders asked for per page.
+/// Folders requested per page.
 const FOLDERS_PER_PAGE: u32 = 250;
 
-/// One listing as far as it was read.
+/// The part of one listing that was read.
 #[derive(Default)]
 struct Listing {
     folders: Vec<ReadFolder>,
@@ -24,7 +24,8 @@ struct Listing {
 }
 
 impl Listing {
-    /// Adds a page's folders; returns whether any of them is new. A folder made meanwhile moves others onto the next page.
+    /// Adds a page's folders. Returns whether any of them is new: a folder created meanwhile moves others
+    /// onto the next page.
     fn add(&mut self, folders: Vec<ReadFolder>) -> bool {
         let before = self.seen.len();
         for folder in folders {
@@ -38,7 +39,8 @@ impl Listing {
 }
 
 impl EwsMailbox {
-    /// Returns every folder anywhere below each of `roots`, in their order; each listing is complete or failed by itself.
+    /// Returns every folder below each of `roots`, at any depth, in their order. Each listing is complete or
+    /// failed separately.
     pub(super) async fn list_below(
         &self,
         mailbox: &MailboxAddress,
@@ -46,7 +48,7 @@ impl EwsMailbox {
         kind: Kind,
     ) -> Result<Vec<Result<Vec<ReadFolder>, EwsError>>, EwsError> {
         let operation = &find_folder::OPERATION;
-        // Every mailbox has these folders, so "not found" is a refusal; an archive may be missing.
+        // Every mailbox has these folders, so "not found" is a refusal. An archive may be missing.
         let always_there = !roots.contains(&Root::Archive);
         let mut listings: Vec<Result<Listing, EwsError>> =
             roots.iter().map(|_| Ok(Listing::default())).collect();
@@ -95,7 +97,7 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// Returns every folder anywhere below `root`, complete.
+    /// Returns every folder below `root`, at any depth.
     pub(super) async fn list_below_one(
         &self,
         mailbox: &MailboxAddress,
@@ -109,8 +111,8 @@ impl EwsMailbox {
     }
 }
 
-/// Returns whether the server will not list these folders for us, or not with this restriction; another question may be
-/// answered.
+/// Returns whether the server refuses to list these folders for us, or with this restriction. It may still
+/// answer another request.
 pub(super) fn is_refused(error: &EwsError) -> bool {
     let by_name = |code: &str| code.starts_with("ErrorUnsupported") || code == "ErrorInvalidRestriction";
     error.code.as_deref().is_some_and(by_name)

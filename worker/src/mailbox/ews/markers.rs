@@ -1,4 +1,4 @@
-//! Completing markers of earlier builds, which name no owner.
+//! Adding the owner to markers of earlier builds, which name none.
 
 use tasksync_common::error::Failure;
 
@@ -9,11 +9,11 @@ use super::operation::Operation;
 use super::{EwsMailbox, update_folder, update_item};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 
-/// Items or folders written in one request.
+/// Items or folders written per request.
 const WRITTEN_PER_REQUEST: usize = 50;
 
 impl EwsMailbox {
-    /// Writes the owner into the markers of these items; returns their new versions, in the order asked for.
+    /// Writes the owner into the markers of these items. Returns their new versions in the order of `items`.
     pub(super) async fn name_owner_of_items(
         &self,
         owner: &Owner,
@@ -47,7 +47,7 @@ impl EwsMailbox {
         Ok(written)
     }
 
-    /// Writes the owner into the markers of these folders, in the order asked for.
+    /// Writes the owner into the markers of these folders. Returns the results in the order of `folders`.
     pub(super) async fn name_owner_of_folders(
         &self,
         owner: &Owner,
@@ -83,7 +83,7 @@ impl EwsMailbox {
     }
 }
 
-/// A success that does not show what was written.
+/// Returns the failure of a success that does not show what was written.
 fn without_proof(operation: &Operation) -> Failure {
     unclear(operation, "a success that does not show what was written").failure
 }

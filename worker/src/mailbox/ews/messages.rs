@@ -1,4 +1,4 @@
-//! Response messages: one per thing asked for, each a success with a payload or an error of its own.
+//! Response messages: one for each requested object, each a success with a payload or an error of its own.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use super::xml::{BadAnswer, Element, Parsed, Xml};
 use crate::http::service::Intent;
 use crate::http::{for_message, pause_in_milliseconds};
 
-/// Most response messages of one answer; no request asks for more.
+/// Response messages for which space is reserved in advance; no request expects more.
 const MAXIMUM_MESSAGES: usize = 1_000;
-/// Longest part of a server's own words in a failure's detail, in characters.
+/// Characters of a server's own words that a failure's detail shows.
 const WORDS_SHOWN: usize = 200;
 
-/// What a server says went wrong: a fault, or an error of one response message.
+/// An error that a server reports: a fault, or the error of one response message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ServerError {
     /// Microsoft's `ResponseCode`.
     pub(super) code: String,
-    /// The server's words; may be in any language.
+    /// The server's words, in any language.
     pub(super) text: String,
-    /// `BackOffMilliseconds`; `None` when missing or 0, so that the caller's floor applies.
+    /// `BackOffMilliseconds`; `None` if it is missing or 0, so that the caller's shortest pause applies.
     pub(super) back_off: Option<Duration>,
-    /// The property or rule that is to blame, if the server names one.
+    /// The property or rule that caused the error, if the server names one.
     pub(super) about: Option<String>,
 }
 
-/// An error together with the server's code, which decides about another way of access or a smaller batch.
+/// An error with the server's code, which decides about another access mode or a smaller batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EwsError {
-    /// Microsoft's code; `None` when no server spoke.
+    /// Microsoft's code; `None` if the error is not the server's.
     pub(super) code: Option<String>,
-    /// What it means.
+    /// The failure it means.
     pub(super) failure: Failure,
 }
 
@@ -81,7 +81,7 @@ impl ServerError {
         Ok(())
     }
 
-    /// What the error means for a request with this intent.
+    /// Returns what the error means for a request with this intent.
     pub(super) fn into_error(self, intent: Intent) -> EwsError {
         let writes = intent == Intent::Write;
         let words = for_message(&self.text, WORDS_SHOWN);
@@ -98,7 +98,7 @@ impl ServerError {
         if let ErrorClass::Throttled { retry_after } = &mut class {
             *retry_after = self.back_off;
         } else if let Some(pause) = self.back_off {
-            // Any code may come with a pause; the pause is what the server wants.
+            // Any code may come with a pause, which takes precedence.
             (class, code) = (
                 ErrorClass::Throttled {
                     retry_after: Some(pause),
@@ -108,10 +108,10 @@ impl ServerError {
         } else if writes && response_code::leaves_outcome_open(&self.code) {
             (class, code) = (ErrorClass::OutcomeUnknown, Code::ExchangeOutcomeUnknown);
         } else if !writes && meaning == Meaning::RequestRefused {
-            // A read carries no task's values: it is no task that is refused.
+            // A read carries no task's values, so no task is refused.
             (class, code) = (ErrorClass::Transient, Code::ExchangeError);
         }
-        // What fails while one item is written is the item's, unless the code says that it is more.
+        // A failure while one item is written concerns the item, unless the code has a wider scope.
         let subject = match meaning {
             Meaning::ServerRefused(_) => Scope::Server,
             _ if writes => Scope::Item,
@@ -123,29 +123,29 @@ impl ServerError {
         }
     }
 
-    /// The texts of the server.
+    /// Returns the texts that came from the server.
     pub(super) fn words(&mut self) -> impl Iterator<Item = &mut String> {
         [&mut self.code, &mut self.text]
             .into_iter()
             .chain(&mut self.about)
     }
 
-    /// What the code means.
+    /// Returns what the code means.
     pub(super) fn meaning(&self) -> Meaning {
         response_code::meaning(&self.code)
     }
 
-    /// The rest of a batch was not looked at because of an earlier entry.
+    /// Returns whether the rest of a batch was not processed because of an earlier entry.
     pub(super) fn is_stop(&self) -> bool {
         self.code == "ErrorBatchProcessingStopped"
     }
 }
 
-/// What one response message says.
+/// The content of one response message.
 pub(super) type Message<T> = Result<T, ServerError>;
 
-/// Reads the `ResponseMessages` of an opened response element. There must be `expected` messages named `message`, as
-/// many as things were asked for. `payload` reads one element of a message and must consume it.
+/// Reads the `ResponseMessages` of an opened response element. There must be `expected` messages named
+/// `message`, one for each requested object. `payload` reads one element of a message and must consume it.
 pub(super) fn read<'a, T: Default>(
     xml: &mut Xml<'a>,
     message: &str,
@@ -209,7 +209,7 @@ fn one<'a, T: Default>(
             "MessageText" => error.text = xml.text()?.into_owned(),
             "DescriptiveLinkKey" => xml.skip()?,
             "MessageXml" => error.message_xml(xml)?,
-            // The payload of an error is an empty shell.
+            // The payload of an error is an empty element.
             _ if succeeded == Some(false) && no_error != Some(true) => xml.skip()?,
             _ => payload(&part, xml, &mut value)?,
         }

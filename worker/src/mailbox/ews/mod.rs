@@ -1,7 +1,8 @@
 //! Exchange Web Services: task folders and tasks of many mailboxes of one tenant.
 //!
-//! Every operation has a file that writes its request and reads its answer; [`client`] sends it; this file says in
-//! which order they are used. Facts of the wire are Microsoft's (Exchange 2013 SP1 and later, Exchange Online).
+//! Each operation has a file that writes its request and reads its answer, and [`client`] sends it. This file
+//! uses the operations. Facts about the protocol are Microsoft's (Exchange 2013 SP1 and later, Exchange
+//! Online).
 
 mod access;
 mod ask;
@@ -67,23 +68,23 @@ use crate::http::service::Intent;
 use crate::session::Shared;
 use crate::throttle::{MailboxLocks, ServerLimits};
 
-/// How a tenant's Exchange is reached.
+/// The connection settings of a tenant's Exchange.
 #[derive(Debug, Clone)]
 pub struct EwsConnection {
-    /// Whose it is; for messages.
+    /// The tenant, for messages.
     pub tenant: TenantId,
     /// Endpoint, usually `https://host/EWS/Exchange.asmx`.
     pub url: Url,
     /// How tasksync signs in.
     pub credentials: Credentials,
-    /// How mailboxes are opened.
+    /// The access mode for mailboxes.
     pub access: Access,
 }
 
 /// Limits of the requests.
 #[derive(Debug, Clone)]
 pub struct EwsLimits {
-    /// One request may take this long, and so may waiting for a free place.
+    /// Timeout of one request, and of waiting for its permits.
     pub request_timeout: Duration,
     /// Folders per probing request.
     pub folders_per_probe: usize,
@@ -93,7 +94,7 @@ pub struct EwsLimits {
     pub changes_per_page: u32,
     /// Pages of one listing.
     pub pages: u32,
-    /// Mailboxes for which the way of access that worked is remembered.
+    /// Mailboxes whose working access mode is remembered.
     pub mailboxes_remembered: usize,
 }
 
@@ -119,8 +120,8 @@ pub struct EwsMailbox {
 }
 
 impl EwsMailbox {
-    /// A client for one tenant. `server` is shared by all tenants whose `connection.url` names the same server, and
-    /// `mailboxes` by everything in the process.
+    /// Returns a client for one tenant. `server` is shared by all tenants whose `connection.url` names the
+    /// same server, and `mailboxes` by all tenants of the process.
     #[must_use]
     pub fn new(
         http: Http,
@@ -146,7 +147,7 @@ impl EwsMailbox {
     }
 }
 
-/// Something that is gone already needs no deletion.
+/// Treats a deletion of an item that no longer exists as done.
 fn gone_is_done(result: Result<(), EwsError>) -> Result<(), EwsError> {
     match result {
         Err(error) if error.failure.class == ErrorClass::Gone => Ok(()),
@@ -246,7 +247,7 @@ impl Mailbox for EwsMailbox {
             page.into_page()
                 .map_err(|reason| unclear(&sync_folder_items::OPERATION, &reason.0))
         });
-        // What is not found when a folder is read is the folder.
+        // "Not found" while a folder is read means that the folder is gone.
         let page = page.map_err(|mut error| {
             if error.code.as_deref().is_some_and(response_code::names_nothing) {
                 error.failure.class = ErrorClass::Gone;

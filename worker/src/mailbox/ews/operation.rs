@@ -1,4 +1,4 @@
-//! What all operations have in common.
+//! The parts that all operations share.
 
 use tasksync_common::model::SourceKey;
 
@@ -8,18 +8,18 @@ use super::xml::{BadAnswer, Element, Parsed, Xml, escape};
 use crate::http::service::Intent;
 use crate::mailbox::ItemRef;
 
-/// An operation of EWS and the names its answer must bear.
+/// An operation of EWS, and the element names of its answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operation {
     /// Its name, for messages.
     pub(super) name: &'static str,
-    /// Element of the answer's body.
+    /// The element in the answer's body.
     pub(super) response: &'static str,
-    /// Element of each response message.
+    /// The element of each response message.
     pub(super) message: &'static str,
     /// The `SOAPAction` header.
     pub(super) action: &'static str,
-    /// Whether it changes anything.
+    /// Whether it reads or writes.
     pub(super) intent: Intent,
 }
 
@@ -44,7 +44,7 @@ macro_rules! operation {
 }
 pub(super) use operation;
 
-/// Appends a `t:ItemId`; the version is left out when it is not known.
+/// Appends a `t:ItemId`; the version is omitted if it is empty.
 pub(super) fn write_item_id(out: &mut String, id: &str, change_key: &str) {
     out.push_str("<t:ItemId Id=\"");
     escape(out, id);
@@ -62,7 +62,8 @@ pub(super) fn write_field(out: &mut String, uri: &str) {
     out.push_str("\"/>");
 }
 
-/// Reads the response messages of an operation that writes `expected` items: each item's new reference.
+/// Reads the response messages of an operation that writes `expected` items. Returns each item's new
+/// reference.
 pub(super) fn written_items(
     xml: &mut Xml<'_>,
     operation: &Operation,
@@ -96,7 +97,7 @@ pub(super) fn done(xml: &mut Xml<'_>, operation: &Operation) -> Parsed<Vec<Messa
     })
 }
 
-/// The one message of an answer to a request that asked for one thing.
+/// Returns the single message of an answer to a request for one object.
 pub(super) fn only<T>(messages: Vec<T>) -> Parsed<T> {
     let mut messages = messages.into_iter();
     match (messages.next(), messages.next()) {
@@ -105,7 +106,8 @@ pub(super) fn only<T>(messages: Vec<T>) -> Parsed<T> {
     }
 }
 
-/// The `TaskSyncSourceKey` restriction; the same shape everywhere, since each shape makes an index on the server.
+/// Appends the `TaskSyncSourceKey` restriction. Its form is always the same, because the server makes an
+/// index for each form.
 pub(super) fn write_key_restriction(out: &mut String, key: &SourceKey) {
     out.push_str("<m:Restriction><t:IsEqualTo>");
     super::properties::Property::SourceKey.write_uri(out);

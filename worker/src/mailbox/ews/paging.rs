@@ -1,11 +1,12 @@
-//! Indexed paging: where a listing goes on, whether it is complete, and how it shrinks when its answers are too large.
+//! Indexed paging: where a listing continues, whether it is complete, and how its pages shrink if answers are
+//! too large.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
 use super::messages::EwsError;
 use super::xml::{Element, Parsed, Xml, boolean};
 
-/// What a `RootFolder` element says about the end of its page. Every part is optional in Microsoft's schema.
+/// The end of a page as its `RootFolder` element reports it. Every part is optional in Microsoft's schema.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageEnd {
     /// `IncludesLastItemInRange`.
@@ -30,8 +31,8 @@ fn page_end(root: &Element<'_>) -> Parsed<PageEnd> {
     })
 }
 
-/// Reads one part of a response message: when it is the page's `RootFolder`, hands each child of its list `list` to
-/// `entry`. Returns the page's end; `None` when the part is no page.
+/// Reads one part of a response message. If it is the page's `RootFolder`, passes each child of its list
+/// `list` to `entry` and returns the page's end. Returns `None` for another part.
 pub(super) fn read_page<'a>(
     part: &Element<'_>,
     xml: &mut Xml<'a>,
@@ -55,18 +56,18 @@ pub(super) fn read_page<'a>(
     Ok(Some(end))
 }
 
-/// The place of a listing at which the next page begins, and the size asked for.
+/// The position of a page in a listing, and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Paging {
     /// Entries before the page.
     pub(super) offset: u32,
-    /// Entries of one page at most.
+    /// The most entries of one page.
     pub(super) size: u32,
     pages_left: u32,
 }
 
 impl Paging {
-    /// The beginning of a listing of at most `pages` pages of `size` entries.
+    /// Returns the first page of a listing of at most `pages` pages of `size` entries.
     pub(super) fn new(size: u32, pages: u32) -> Self {
         Self {
             offset: 0,
@@ -75,8 +76,9 @@ impl Paging {
         }
     }
 
-    /// Returns where the page after this one begins, or `None` when the listing is complete. The page had `count` entries, at
-    /// least one of them new (`any_new`) or none. `end` is `None` when the server sent no page at all, which means no entries.
+    /// Returns the position of the page after this one, or `None` if the listing is complete. The page had
+    /// `count` entries; `any_new` says whether at least one was new. `end` is `None` if the server sent no
+    /// page, which means no entries.
     pub(super) fn after(
         self,
         end: Option<PageEnd>,
@@ -96,19 +98,19 @@ impl Paging {
         if complete {
             return Ok(None);
         }
-        // Half a listing is none: what it does not show would count as missing.
+        // An incomplete listing is useless: entries that it does not show would count as missing.
         if count == 0 || self.pages_left <= 1 {
             return Err(incomplete(operation));
         }
         Ok(Some(Self {
-            // Where the server says, if that is further on.
+            // Continue where the server says, if that is further on.
             offset: end.next.filter(|&next| next > self.offset).unwrap_or(counted),
             size: self.size,
             pages_left: self.pages_left - 1,
         }))
     }
 
-    /// Returns the same place with pages of half the size, or `None` when one entry is asked for already.
+    /// Returns the same position with pages of half the size, or `None` if a page has only one entry already.
     pub(super) fn smaller(self) -> Option<Self> {
         (self.size > 1).then(|| Self {
             offset: self.offset,
@@ -118,12 +120,12 @@ impl Paging {
     }
 }
 
-/// Returns whether the server's answer was larger than the limit, so that asking for less may fit.
+/// Returns whether the server's answer exceeded the limit, so that a smaller request may succeed.
 pub(super) fn is_too_large(error: &EwsError) -> bool {
     error.failure.code == Code::ExchangeAnswerTooLarge
 }
 
-/// A listing that ends before its end.
+/// Returns the failure of a listing that does not end.
 pub(super) fn incomplete(operation: &str) -> EwsError {
     Failure::new(
         ErrorClass::Transient,

@@ -1,4 +1,4 @@
-//! Probing: did anything change in these folders? With delegate access one request answers for many mailboxes.
+//! Probing folders for changes. With delegate access one request covers many mailboxes.
 
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
@@ -13,13 +13,13 @@ use super::{EwsMailbox, get_folder};
 use crate::http::service::Intent;
 use crate::mailbox::{ProbeRequest, Probed};
 
-/// Mailboxes probed at the same time when each needs its own request.
+/// Mailboxes probed at the same time if each needs its own request.
 const ALONE_AT_ONCE: usize = 8;
 
-/// A folder among the requests: which request, which of its folders.
+/// A folder among the requests: the index of its request, and its index there.
 type Place = (usize, usize);
 
-/// What is known so far about each request.
+/// The results of each request so far.
 struct Board<'a> {
     requests: &'a [ProbeRequest],
     probed: Vec<Vec<Option<Probed>>>,
@@ -38,7 +38,7 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The places of these requests that still need an answer.
+    /// Returns the places of these requests' folders.
     fn open(&self, requests: &[usize]) -> Vec<Place> {
         requests
             .iter()
@@ -46,7 +46,8 @@ impl<'a> Board<'a> {
             .collect()
     }
 
-    /// Whether a request found nothing but missing folders; with the wrong access that is what it looks like.
+    /// Returns whether all folders of a request are missing, which is also the result of the wrong access
+    /// mode.
     fn all_gone(&self, request: usize) -> bool {
         let probed = &self.probed[request];
         self.failed[request].is_none()
@@ -54,7 +55,7 @@ impl<'a> Board<'a> {
             && probed.iter().all(|found| *found == Some(Probed::Gone))
     }
 
-    /// Whether at least one folder was seen.
+    /// Returns whether at least one folder of a request was seen.
     fn any_seen(&self, request: usize) -> bool {
         self.probed[request]
             .iter()
@@ -73,7 +74,7 @@ impl<'a> Board<'a> {
 }
 
 impl EwsMailbox {
-    /// See [`crate::mailbox::Mailbox::probe`].
+    /// Implements [`crate::mailbox::Mailbox::probe`].
     pub(super) async fn probe_folders(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
         let mut board = Board::new(requests);
         let (mut together, mut alone) = (Vec::new(), Vec::new());
@@ -86,7 +87,7 @@ impl EwsMailbox {
         }
         let open = board.open(&together);
         let apart = self.probe_together(&mut board, open).await;
-        // What delegate access did not reach is asked for mailbox by mailbox.
+        // Mailboxes that delegate access did not reach are probed one by one.
         for &index in &together {
             let (_, second) = self.access.order(&requests[index].mailbox);
             let refused = board.failed[index]
@@ -130,11 +131,12 @@ impl EwsMailbox {
             .collect()
     }
 
-    /// Probes folders of many mailboxes as a delegate. Returns the requests that must be asked alone, because the
-    /// server refused a whole request without saying whose fault it was.
+    /// Probes folders of many mailboxes as a delegate. Returns the requests that must be probed alone,
+    /// because the server refused a whole request without naming the mailbox that caused it.
     async fn probe_together(&self, board: &mut Board<'_>, mut open: Vec<Place>) -> Vec<usize> {
         let mut apart = Vec::new();
-        // Every round settles something or gives a mailbox up; the limit is for servers that settle one at a time.
+        // Every round settles a folder or gives up a mailbox; the limit allows for servers that settle one at
+        // a time.
         let mut rounds = 10 + board.requests.len() + open.len() / self.limits.folders_per_probe.max(1);
         while !open.is_empty() {
             let count = open.len().min(self.limits.folders_per_probe.max(1));
@@ -187,7 +189,8 @@ impl EwsMailbox {
         apart
     }
 
-    /// Probes one mailbox by each way that is open to it; `tried` is what delegate access has said already.
+    /// Probes one mailbox by each access mode that may be used; `tried` is the result of delegate access, if
+    /// that was tried.
     async fn probe_alone(
         &self,
         index: usize,
@@ -292,7 +295,7 @@ impl EwsMailbox {
     }
 }
 
-/// Enters an answer; returns the places the server did not look at.
+/// Records an answer. Returns the places that the server did not process.
 fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<ReadFolder>>>) -> Vec<Place> {
     let mut stopped = Vec::new();
     for (&(request, folder), message) in asked.iter().zip(messages) {

@@ -1,4 +1,4 @@
-//! Extended properties: ours, and the two tags that tell cheaply whether a folder changed.
+//! Extended properties: our own, and the two tags that show cheaply whether a folder changed.
 
 use std::borrow::Cow;
 
@@ -6,25 +6,25 @@ use super::xml::{Element, Parsed, Xml, element};
 use crate::http::for_message;
 use crate::mailbox::MarkedFor;
 
-/// The property set of everything tasksync writes; a stored format, it never changes.
+/// The property set of everything that tasksync writes. This is a stored format and never changes.
 const OUR_SET: &str = "7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41";
 
-/// A property tasksync reads or writes.
+/// A property that tasksync reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Property {
-    /// On folders: which location they stand for.
+    /// On folders: the key of their location.
     Location,
-    /// On items: which source task they stand for.
+    /// On items: the key of their source task.
     SourceKey,
-    /// On items and folders: for whom the marker was written.
+    /// On items and folders: the owner for whom the marker was written.
     Owner,
     /// On items: the address of the source task's page.
     WebLink,
-    /// On items: which write of tasksync was the last one.
+    /// On items: the id of tasksync's last write.
     WriteId,
-    /// Tag 0x670A: latest commit in a folder.
+    /// Tag 0x670A: the time of the latest commit in a folder.
     LatestCommit,
-    /// Tag 0x670B: deletions in a folder so far.
+    /// Tag 0x670B: the number of deletions in a folder so far.
     Deletions,
 }
 
@@ -94,7 +94,7 @@ impl Property {
     }
 }
 
-/// Whose marker it is, by the text of [`Property::Owner`].
+/// Returns the owner of a marker, from the text of [`Property::Owner`].
 pub(super) fn marked_for(owner: Option<&str>) -> MarkedFor {
     match owner {
         None => MarkedFor::Unnamed,
@@ -105,7 +105,8 @@ pub(super) fn marked_for(owner: Option<&str>) -> MarkedFor {
     }
 }
 
-/// Reads an opened `t:ExtendedProperty`; `None` for a property that is not ours or has no single value.
+/// Reads an opened `t:ExtendedProperty`. Returns `None` for a property that is not ours or has no single
+/// value.
 pub(super) fn read<'a>(xml: &mut Xml<'a>) -> Parsed<Option<(Property, Cow<'a, str>)>> {
     let (mut property, mut value) = (None, None);
     while let Some(part) = xml.child()? {

@@ -1,7 +1,8 @@
-//! Every EWS response code that a sync can meet, and what it means: the one table from which retry or fail follows.
+//! The EWS response codes that a sync can meet, and their meaning: the one table that decides between retry
+//! and failure.
 //!
-//! The names are those of Microsoft's XSD (`ResponseCodeType`). A code that is not listed is tried again and shown
-//! with the server's own name.
+//! The names are those of Microsoft's XSD (`ResponseCodeType`). A code that is not listed is retried and
+//! shown with the server's own name.
 
 use tasksync_common::error::{Code, ErrorClass, Scope};
 
@@ -10,34 +11,34 @@ use tasksync_common::error::{Code, ErrorClass, Scope};
 pub(super) enum Meaning {
     /// The server asks for a pause.
     Throttled,
-    /// It may pass.
+    /// The error is transient.
     Transient(Code),
     /// The item or folder changed since it was read.
     Conflict,
-    /// The item is not there.
+    /// The item does not exist.
     ItemGone,
     /// This one item is refused.
     ItemRefused,
-    /// The request itself is refused: when it writes, for the values it carries.
+    /// The request itself is refused; if it writes, because of the values it carries.
     RequestRefused,
-    /// The folder is not there.
+    /// The folder does not exist.
     FolderLost,
     /// The name is taken in the parent folder.
     FolderExists,
     /// The `SyncState` is refused.
     SyncStateInvalid,
-    /// A subscription ended; tasksync polls, so this is a passing error.
+    /// A subscription ended. tasksync polls, so this is a transient error.
     SubscriptionLost,
-    /// This mailbox cannot be used until somebody acts.
+    /// This mailbox cannot be used until a person acts.
     MailboxRefused(Code),
-    /// The tenant's Exchange cannot be used until somebody acts.
+    /// The tenant's Exchange cannot be used until a person acts.
     ServerRefused(Code),
     /// Not in the table.
     Unknown,
 }
 
 impl Meaning {
-    /// The class that decides what happens next, and the code people look up.
+    /// Returns the class, which decides what happens next, and the code that people look up.
     pub(super) fn class_and_code(self) -> (ErrorClass, Code) {
         match self {
             Self::Throttled => (ErrorClass::Throttled { retry_after: None }, Code::ExchangeBusy),
@@ -54,7 +55,7 @@ impl Meaning {
         }
     }
 
-    /// The least that the code says about, whatever the request was about.
+    /// Returns the narrowest scope of the code, whatever the request was about.
     pub(super) fn subject(self) -> Scope {
         match self {
             Self::ItemGone | Self::ItemRefused | Self::Conflict => Scope::Item,
@@ -70,7 +71,7 @@ impl Meaning {
     }
 }
 
-/// Looks a code up.
+/// Returns the meaning of a code.
 pub(super) fn meaning(code: &str) -> Meaning {
     match code {
         "ErrorServerBusy"
@@ -98,7 +99,8 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorRequestAborted"
         | "ErrorContentConversionFailed"
         | "ErrorBatchProcessingStopped"
-        // Some servers answer so for ever about one item: `plan::Pass` refuses the item after three passes.
+        // Some servers answer this permanently about one item; `plan::Pass` parks the item after three
+        // passes.
         | "ErrorInternalServerError" => Meaning::Transient(Code::ExchangeError),
 
         "ErrorIrresolvableConflict"
@@ -159,7 +161,7 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorReadEventsFailed"
         | "ErrorMissedNotificationEvents"
         | "ErrorSubscriptionUnsubscribed"
-        // Microsoft's documentation spells it so.
+        // Microsoft's documentation uses this spelling.
         | "ErrorSubscriptionUnsubsribed"
         | "ErrorNewEventStreamConnectionOpened"
         | "ErrorProxyRequestNotAllowed"
@@ -183,7 +185,8 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorCreateItemAccessDenied"
         | "ErrorCreateSubfolderAccessDenied"
         | "ErrorUserNotAllowedByPolicy"
-        // Of the account that owns the mailbox; if it is the service account's, every mailbox says so.
+        // These concern the account that owns the mailbox. If it is the service account's, every mailbox
+        // answers so.
         | "ErrorPasswordExpired"
         | "ErrorPasswordChangeRequired" => Meaning::MailboxRefused(Code::ExchangeMailboxDenied),
 
@@ -206,8 +209,8 @@ pub(super) fn meaning(code: &str) -> Meaning {
     }
 }
 
-/// Whether a write that ended with this code may have been carried out all the same: the server gave up waiting for
-/// a part of itself, or for another server.
+/// Returns whether a write that ended with this code may still have been carried out: the server gave up
+/// waiting for a part of itself, or for another server.
 pub(super) fn leaves_outcome_open(code: &str) -> bool {
     matches!(
         code,
@@ -220,7 +223,7 @@ pub(super) fn leaves_outcome_open(code: &str) -> bool {
     )
 }
 
-/// Whether the code says that an id is none that the server ever gives: nothing is there under it.
+/// Returns whether the code says that the server never issues such an id, so that nothing exists under it.
 pub(super) fn names_nothing(code: &str) -> bool {
     matches!(
         code,
@@ -228,7 +231,8 @@ pub(super) fn names_nothing(code: &str) -> bool {
     )
 }
 
-/// Whether the code says that this way of access does not reach this mailbox, so that the other way may.
+/// Returns whether the code says that this access mode does not reach the mailbox, so that the other mode
+/// may.
 pub(super) fn refuses_access(code: &str) -> bool {
     matches!(
         code,
@@ -243,7 +247,7 @@ pub(super) fn refuses_access(code: &str) -> bool {
             | "ErrorUserNotAllowedByPolicy"
             | "ErrorCreateItemAccessDenied"
             | "ErrorCreateSubfolderAccessDenied"
-            // Mailboxes of another server or site.
+            // For mailboxes on another server or site.
             | "ErrorProxyRequestNotAllowed"
             | "ErrorNoRespondingCASInDestinationSite"
             | "ErrorProxyServiceDiscoveryFailed"
@@ -256,7 +260,7 @@ pub(super) fn refuses_access(code: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The classification as it is written down for people: class, code people see, the server's codes.
+    /// The classification as documented for people: class, code that people see, the server's codes.
     const CLASSIFICATION: &[(&str, Code, &str)] = &[
         (
             "throttled",
@@ -388,7 +392,8 @@ mod tests {
         }
     }
 
-    /// One item never stops its mailbox, one mailbox never its tenant, except where the code itself says that it is more.
+    /// A failure about one item never stops its mailbox, and one about a mailbox never its tenant, unless the
+    /// code has a wider scope.
     #[test]
     fn no_row_stops_more_than_it_is_about() {
         use crate::http::service::Intent;

@@ -1,5 +1,5 @@
-//! The folders every mailbox has. Their ids are stable and differ between mailboxes, so they tell whether a listing is about
-//! the mailbox that was asked for.
+//! The folders that every mailbox has. Their ids are stable and differ between mailboxes, so they show
+//! whether a listing is about the requested mailbox.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::client::throttled;
 use super::messages::EwsError;
 use super::{EwsMailbox, get_folder};
 
-/// The ids of a mailbox's own folders, as far as the server gave them.
+/// The ids of a mailbox's own folders, as far as the server reported them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Roots {
     /// The task folder.
@@ -20,7 +20,7 @@ pub(super) struct Roots {
     pub(super) deleted_items: Option<String>,
 }
 
-/// What is known of mailboxes; bounded, a forgotten mailbox is asked about again.
+/// The known folders of mailboxes. A forgotten mailbox is asked about again.
 #[derive(Debug)]
 pub(super) struct RootsMemory {
     known: Mutex<HashMap<MailboxAddress, Roots>>,
@@ -36,13 +36,13 @@ impl RootsMemory {
         }
     }
 
-    /// Returns what is known of the mailbox, without asking.
+    /// Returns what is known about the mailbox, without a request.
     pub(super) fn known(&self, mailbox: &MailboxAddress) -> Roots {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(mailbox).cloned().unwrap_or_default()
     }
 
-    /// Forgets a mailbox whose answers contradict each other.
+    /// Forgets a mailbox whose answers disagree.
     pub(super) fn forget(&self, mailbox: &MailboxAddress) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(mailbox);
@@ -61,7 +61,7 @@ impl RootsMemory {
 }
 
 impl EwsMailbox {
-    /// Returns the ids of the mailbox's own folders; asks for them once per mailbox and process.
+    /// Returns the ids of the mailbox's own folders. They are requested once per mailbox and process.
     pub(super) async fn roots(&self, mailbox: &MailboxAddress) -> Result<Roots, EwsError> {
         let known = self.roots.known(mailbox);
         if known.tasks.is_some() && known.deleted_items.is_some() && self.access.is_settled(mailbox) {
@@ -83,7 +83,7 @@ impl EwsMailbox {
             Err(error) => Err(refused(operation, error)),
         });
         let tasks = ids.next().transpose()?.flatten();
-        // A delegate of the task folder alone may not see the deleted items.
+        // A delegate with access to the task folder only may not see the deleted items.
         let deleted_items = ids.next().and_then(Result::ok).flatten();
         if tasks.is_some() && tasks == deleted_items {
             return Err(self.foreign(operation, "two folders with one id"));

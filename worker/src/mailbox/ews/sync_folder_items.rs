@@ -1,4 +1,4 @@
-//! `SyncFolderItems`: what changed in a folder since a `SyncState`.
+//! `SyncFolderItems`: reads what changed in a folder since a `SyncState`.
 
 use std::fmt::Write as _;
 
@@ -15,13 +15,13 @@ use crate::mailbox::{ChangePage, ItemChange};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("SyncFolderItems", writes: false);
 
-/// Most changes of one page; the schema's own limit.
+/// The most changes of one page; the schema's own limit.
 pub(super) const MAXIMUM_CHANGES: u32 = 512;
 
-/// Longest `SyncState` that is read, in bytes; those of large folders have some 10,000.
+/// Bytes of the longest `SyncState` that is read; large folders have some 10,000.
 const LONGEST_CURSOR: usize = 256 * 1_024;
 
-/// Asks for at most `most` changes.
+/// Returns the request for at most `most` changes.
 pub(super) fn request(header: &Header<'_>, folder: &str, cursor: Option<&str>, most: u32) -> Bytes {
     header.envelope(600 + folder.len() + cursor.map_or(0, str::len), |out| {
         out.push_str(
@@ -42,23 +42,23 @@ pub(super) fn request(header: &Header<'_>, folder: &str, cursor: Option<&str>, m
     })
 }
 
-/// A page as it is being read.
+/// A page while it is read.
 #[derive(Debug, Default)]
 pub(super) struct ReadPage {
     cursor: Option<String>,
     last: Option<bool>,
     changes: Vec<ItemChange>,
-    /// Folders the items lie in, as far as the server says so; each once.
+    /// The folders of the items, as far as the server reports them; each once.
     parents: Vec<String>,
 }
 
 impl ReadPage {
-    /// Whether the page shows an item that lies in another folder.
+    /// Returns whether the page shows an item of another folder.
     pub(super) fn is_about_another(&self, folder: &str) -> bool {
         self.parents.iter().any(|parent| parent != folder)
     }
 
-    /// The page, if it is whole.
+    /// Returns the page, if it has a cursor.
     pub(super) fn into_page(self) -> Parsed<ChangePage> {
         let cursor = self
             .cursor
@@ -96,7 +96,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
                     match change.name() {
                         "Create" | "Update" => present(xml, page)?,
                         "Delete" => gone(xml, &mut page.changes)?,
-                        // Read flags say nothing about a task; the version they bring is met again at the next write.
+                        // Read flags do not concern a task; the version they bring shows at the next write.
                         _ => xml.skip()?,
                     }
                 }
@@ -109,7 +109,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
 
 fn present(xml: &mut Xml<'_>, page: &mut ReadPage) -> Parsed<()> {
     while let Some(item) = xml.child()? {
-        // Other kinds of items may lie in a task folder; they are not ours to touch.
+        // Items of other kinds in a task folder are not ours.
         if item.name() != "Task" {
             xml.skip()?;
             continue;

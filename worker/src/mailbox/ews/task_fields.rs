@@ -1,4 +1,4 @@
-//! The canonical task as Microsoft's `t:Task` and back.
+//! Converting between the canonical task and Microsoft's `t:Task`.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use crate::http::for_message;
 use crate::mailbox::{FolderId, ItemRef, MailboxItem, Marker, NewItem};
 use crate::sanitise::{clean_html, text_of_html};
 
-/// Longest subject Exchange keeps, in UTF-16 units.
+/// UTF-16 units of the longest subject that Exchange keeps.
 const MAXIMUM_SUBJECT: usize = 255;
 
 fn status_name(status: Status) -> &'static str {
@@ -38,18 +38,19 @@ fn importance_name(importance: Importance) -> &'static str {
     }
 }
 
-/// How 0 % of work in progress is written; read back, both count as the same (see `plan::changed`).
+/// The value written for 0 % of work in progress. When read back, both count as the same (see
+/// `plan::changed`).
 const BARELY_BEGUN: Percent = Percent::ONE;
 
-/// Which of the coupled properties are sent. `CompleteDate` never is: the server sets it.
+/// The coupled properties to send. `CompleteDate` is never sent: the server sets it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Progress {
     percent: Option<Percent>,
     status: Option<Status>,
 }
 
-/// For a new item, which begins as not started with 0 %: one property is enough unless the state leaves the
-/// percentage free.
+/// Returns the properties for a new item, which starts as not started with 0 %. One property is enough unless
+/// the status does not determine the percentage.
 fn progress_of_new(status: Status, percent: Percent) -> Progress {
     let part = percent > Percent::ZERO && percent < Percent::DONE;
     match status {
@@ -69,7 +70,8 @@ fn progress_of_new(status: Status, percent: Percent) -> Progress {
             percent: Some(percent),
             status: None,
         },
-        // Work in progress has a percentage above 0 (MS-OXOTASK); the state alone would leave an old one standing.
+        // Work in progress has a percentage above 0 (MS-OXOTASK); with the status alone an old percentage
+        // would stay.
         Status::InProgress => Progress {
             percent: Some(BARELY_BEGUN),
             status: None,
@@ -81,7 +83,8 @@ fn progress_of_new(status: Status, percent: Percent) -> Progress {
     }
 }
 
-/// Start and due as they are written: a task is due on its first day at the earliest, and one with a start is due.
+/// Returns start and due date as they are written: a task is due on its start date at the earliest, and a
+/// task with a start has a due date.
 fn days(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) {
     match (start, due) {
         (Some(start), Some(due)) => (Some(start), Some(due.max(start))),
@@ -90,8 +93,9 @@ fn days(start: Option<Date>, due: Option<Date>) -> (Option<Date>, Option<Date>) 
     }
 }
 
-/// Returns the task as Exchange shows it after it was written: a start without a due date is due on the same day, and
-/// nothing is due before it starts (MS-OXOTASK). `own_start` is the item's start where the source holds none.
+/// Returns the task as Exchange shows it after it was written: a start without a due date is due on the same
+/// day, and nothing is due before it starts (MS-OXOTASK). `own_start` is the item's start if the source has
+/// none.
 pub(super) fn canonical(task: &Task, own_start: Option<Date>) -> Task {
     let (start, due) = days(task.start.or(own_start.filter(|_| task.due.is_none())), task.due);
     Task {
@@ -101,7 +105,7 @@ pub(super) fn canonical(task: &Task, own_start: Option<Date>) -> Task {
     }
 }
 
-/// Appends a whole new `t:Task`, its elements in the order of the schema.
+/// Appends a whole new `t:Task`, with its elements in the order of the schema.
 pub(super) fn write_new(out: &mut String, item: &NewItem<'_>, owner: &str) {
     let task = item.task;
     out.push_str("<t:Task>");
@@ -142,7 +146,8 @@ pub(super) fn write_new(out: &mut String, item: &NewItem<'_>, owner: &str) {
     out.push_str("</t:Task>");
 }
 
-/// Appends one change description per property, those that influence each other in the order that ends right.
+/// Appends one change description per property. Properties that influence each other come in the order that
+/// gives the right result.
 pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
     let days = days(task.start, task.due);
     for field in fields.iter() {
@@ -150,19 +155,19 @@ pub(super) fn write_updates(out: &mut String, task: &Task, fields: FieldSet) {
             Field::Title => set(out, "item:Subject", |out| write_title(out, task)),
             Field::Body => match &task.body {
                 Some(body) => set(out, "item:Body", |out| write_body(out, body)),
-                // Set, not deleted: servers are known to accept the deletion of a body and keep it.
+                // Set instead of deleted: servers are known to accept the deletion of a body and keep it.
                 None => set(out, "item:Body", |out| {
                     out.push_str("<t:Body BodyType=\"Text\"></t:Body>");
                 }),
             },
             Field::Start => {
                 update_day(out, "task:StartDate", "t:StartDate", days.0);
-                // The due day follows a start that moves beyond it.
+                // If the start moves beyond the due date, the due date follows.
                 if !fields.contains(Field::Due) && task.due.is_some() && days.1 != task.due {
                     update_day(out, "task:DueDate", "t:DueDate", days.1);
                 }
             }
-            // After the start: Exchange may move the due day when the start is set.
+            // After the start, because Exchange may move the due date when the start is set.
             Field::Due => {
                 let due = if fields.contains(Field::Start) {
                     days.1
@@ -192,8 +197,9 @@ pub(super) fn write_property(out: &mut String, property: Property, value: &str) 
     out.push_str("</t:Task></t:SetItemField>");
 }
 
-/// Exchange applies changes one after the other, and of status and percentage the last one wins. The present state of
-/// the item is not known here, so both are sent where one alone could leave the other as it was.
+/// Appends the changes of status and percentage. Exchange applies changes one after the other, and the last
+/// of the two wins. The item's present state is not known here, so both are sent if one alone could leave the
+/// other unchanged.
 fn update_progress(out: &mut String, task: &Task) {
     let progress = progress_of_new(task.status, task.percent);
     let set_percent =
@@ -204,12 +210,12 @@ fn update_progress(out: &mut String, task: &Task) {
         });
     };
     match (progress.percent, progress.status) {
-        // Waiting and deferred leave the percentage free: it goes first, the state has the last word.
+        // Waiting and deferred do not determine the percentage: it is sent first and the status last.
         (Some(percent), Some(status)) => {
             set_percent(out, percent);
             set_status(out, status);
         }
-        // A percentage alone would leave a waiting or deferred task waiting.
+        // A percentage alone would leave the status of a waiting or deferred task unchanged.
         (Some(percent), None) => {
             set_status(out, Status::InProgress);
             set_percent(out, percent);
@@ -286,10 +292,10 @@ fn write_percent(out: &mut String, percent: Percent) {
     );
 }
 
-/// An item as it is being read.
+/// An item while it is read.
 #[derive(Debug, Default)]
 pub(super) struct ReadItem {
-    /// Kind of element: `Task`, or something else that lies in the folder.
+    /// The element's name: `Task`, or another kind of item in the folder.
     kind: String,
     item: Option<ItemRef>,
     key: Option<SourceKey>,
@@ -301,22 +307,22 @@ pub(super) struct ReadItem {
     recurring: bool,
     private: bool,
     write_id: Option<String>,
-    /// What could not be read.
+    /// The reason why the item cannot be synced.
     problem: Option<String>,
 }
 
 impl ReadItem {
-    /// The item's id and version.
+    /// Returns the item's id and version.
     pub(super) fn reference(&self) -> Option<&ItemRef> {
         self.item.as_ref()
     }
 
-    /// The folder it lies in.
+    /// Returns its folder.
     pub(super) fn parent(&self) -> Option<&FolderId> {
         self.parent.as_ref()
     }
 
-    /// The whole item, or why it cannot be synced.
+    /// Returns the whole item, or why it cannot be synced.
     pub(super) fn into_item(self) -> Result<MailboxItem, Failure> {
         let refuse = |reason: String| Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, reason);
         if self.kind != "Task" {
@@ -356,7 +362,7 @@ pub(super) fn item_ref(element: &super::xml::Element<'_>) -> Parsed<ItemRef> {
     })
 }
 
-/// Reads an opened item element of the kind `kind`.
+/// Reads an opened item element with the name `kind`.
 pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<ReadItem> {
     let mut read = ReadItem {
         kind: kind.to_owned(),
@@ -463,13 +469,13 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
     Ok(read)
 }
 
-/// Text in the form in which both sides are compared.
+/// Reads text in the form in which both sides are compared.
 fn text(xml: &mut Xml<'_>) -> Parsed<String> {
     Ok(normal_text(&xml.text()?).into_owned())
 }
 
-/// Says that the item's `what` has a value the schema does not know. Taking it for a default would write the default to the
-/// source.
+/// Returns the problem of an item whose `what` has a value that the schema does not define. Reading it as a
+/// default would write the default to the source.
 fn unknown_value(what: &str, value: &str) -> String {
     format!("the {what} \"{}\" is not known", for_message(value, 40))
 }
@@ -489,7 +495,7 @@ fn not_a_number(text: &str) -> BadAnswer {
     BadAnswer(format!("\"{}\" is not a number", for_message(text, 40)))
 }
 
-/// The body, cleaned; one without text and pictures is none.
+/// Returns the body, cleaned; `None` if it has neither text nor pictures.
 fn body(html: bool, content: &str) -> Option<Body> {
     if content.trim().is_empty() {
         return None;
@@ -510,8 +516,8 @@ fn body(html: bool, content: &str) -> Option<Body> {
     })
 }
 
-/// Returns the parsed value of the present element, or `None` where it is empty. A value that cannot be parsed makes the item a
-/// problem: taking it for "none" would clear it at the source.
+/// Returns the parsed value of the current element, or `None` if it is empty. A value that cannot be parsed
+/// is a problem of the item: reading it as `None` would clear it at the source.
 fn value<T>(
     xml: &mut Xml<'_>,
     what: &str,

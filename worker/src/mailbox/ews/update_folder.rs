@@ -1,4 +1,4 @@
-//! `UpdateFolder`: a new name.
+//! `UpdateFolder`: renames a folder, or writes the owner of its marker.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::xml::{Parsed, Xml, element};
 /// The operation.
 pub(super) const OPERATION: Operation = operation!("UpdateFolder", writes: true);
 
-/// Renames a task folder.
+/// Returns the request that renames a task folder.
 pub(super) fn request(header: &Header<'_>, folder: &str, name: &str) -> Bytes {
     header.envelope(500 + folder.len() + name.len(), |out| {
         out.push_str("<m:UpdateFolder><m:FolderChanges><t:FolderChange>");
@@ -27,7 +27,7 @@ pub(super) fn request(header: &Header<'_>, folder: &str, name: &str) -> Bytes {
     })
 }
 
-/// Writes the owner of our marker into each of these folders; at least one.
+/// Returns the request that writes the owner of our marker into each of these folders; at least one.
 pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) -> Bytes {
     let room = folders.iter().map(|folder| 550 + folder.len() + owner.len());
     header.envelope(200 + room.sum::<usize>(), |out| {
@@ -45,7 +45,7 @@ pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) 
     })
 }
 
-/// Reads each of the `expected` changed folders, as far as the server shows it.
+/// Reads each of the `expected` changed folders, if the server shows it.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
     folders::read_messages(xml, &OPERATION, expected)
 }

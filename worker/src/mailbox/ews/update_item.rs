@@ -1,4 +1,5 @@
-//! `UpdateItem`: one change description per property, only if the item's version is still the one that was read.
+//! `UpdateItem`: writes one change description per property, only if the item's version is still the one that
+//! was read.
 
 use bytes::Bytes;
 
@@ -27,7 +28,7 @@ fn write(header: &Header<'_>, item: &ItemRef, room: usize, updates: impl FnOnce(
     })
 }
 
-/// Writes fields of a task; at least one.
+/// Returns the request that writes fields of a task; at least one.
 pub(super) fn request(header: &Header<'_>, item: &ItemRef, changes: &ItemChanges) -> Bytes {
     let task = &changes.task;
     let text = task.title.len() + task.body.as_ref().map_or(0, |body| body.content.len() * 5 / 4);
@@ -37,7 +38,7 @@ pub(super) fn request(header: &Header<'_>, item: &ItemRef, changes: &ItemChanges
     })
 }
 
-/// Takes our key off.
+/// Returns the request that removes our key.
 pub(super) fn request_disown(header: &Header<'_>, item: &ItemRef) -> Bytes {
     write(header, item, 300, |out| {
         out.push_str("<t:DeleteItemField>");
@@ -46,7 +47,7 @@ pub(super) fn request_disown(header: &Header<'_>, item: &ItemRef) -> Bytes {
     })
 }
 
-/// Writes the owner of our marker into each of these items; at least one.
+/// Returns the request that writes the owner of our marker into each of these items; at least one.
 pub(super) fn request_owner(header: &Header<'_>, items: &[ItemRef], owner: &str) -> Bytes {
     let room = items
         .iter()
@@ -64,7 +65,7 @@ pub(super) fn request_owner(header: &Header<'_>, items: &[ItemRef], owner: &str)
     })
 }
 
-/// Reads the new version of each of `expected` items.
+/// Reads the new version of each of the `expected` items.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ItemRef>>>> {
     operation::written_items(xml, &OPERATION, expected)
 }

@@ -1,4 +1,4 @@
-//! Where items and folders lie, read by their ids: evidence that depends on no listing and on no search.
+//! The places of items and folders, read by their ids: evidence that is independent of listings and searches.
 
 use std::collections::HashSet;
 
@@ -13,11 +13,11 @@ use super::{EwsMailbox, get_folder, get_item, response_code};
 use crate::http::service::Intent;
 use crate::mailbox::{FolderId, FolderPresence, Owner, Whereabouts};
 
-/// Items or folders asked for in one request. Answers hold ids only.
+/// Items or folders requested at once. Answers contain only ids.
 const IDS_PER_REQUEST: usize = 100;
 
 impl EwsMailbox {
-    /// See [`crate::mailbox::Mailbox::whereabouts`].
+    /// Implements [`crate::mailbox::Mailbox::whereabouts`].
     pub(super) async fn item_whereabouts(
         &self,
         owner: &Owner,
@@ -57,7 +57,7 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// See [`crate::mailbox::Mailbox::folders_exist`].
+    /// Implements [`crate::mailbox::Mailbox::folders_exist`].
     pub(super) async fn folder_presence(
         &self,
         owner: &Owner,
@@ -97,7 +97,8 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// Returns those of the folders above that are the deleted items or lie below them; complete or an error.
+    /// Returns which of the parent folders are the deleted items or below them. The result is complete, or an
+    /// error.
     async fn deleted_among(
         &self,
         owner: &Owner,
@@ -128,8 +129,8 @@ impl EwsMailbox {
     }
 }
 
-/// The folder above; `None` when the server says that there is no such item or folder. An answer without the folder above
-/// says neither.
+/// Returns the parent folder; `None` if the server says that the item or folder does not exist. An answer
+/// without the parent folder is a failure, because it says neither.
 fn parent_of<T>(
     message: Message<T>,
     operation: &'static super::operation::Operation,

@@ -1,7 +1,8 @@
-//! Reading and writing the XML of EWS: one pass over events, no tree, every limit explicit.
+//! Reading and writing the XML of EWS, in one pass over events, without a tree, and with explicit limits.
 //!
-//! Elements are matched by local name: servers and proxies choose their own prefixes. Who opens an element with
-//! [`Xml::child`] must consume it: by its children up to `None`, by [`Xml::text`] or by [`Xml::skip`].
+//! Elements are matched by local name, because servers and proxies choose their own prefixes. The caller that
+//! opens an element with [`Xml::child`] must consume it: by reading its children until `None`, by
+//! [`Xml::text`] or by [`Xml::skip`].
 
 use std::borrow::Cow;
 
@@ -12,41 +13,42 @@ use quick_xml::reader::Reader;
 
 use crate::http::for_message;
 
-/// Deepest nesting read.
+/// The deepest nesting that is read.
 pub(super) const MAXIMUM_DEPTH: usize = 128;
-/// Most attributes of one element.
+/// The most attributes of one element.
 pub(super) const MAXIMUM_ATTRIBUTES: usize = 256;
-/// Longest id or version that is read, in bytes. Microsoft's clients reserve 512; real ones have fewer than 250.
+/// Bytes of the longest id or version that is read. Microsoft's clients reserve 512; real ids have fewer than
+/// 250.
 const LONGEST_ID: usize = 2_048;
-/// An attribute takes at least this many bytes (` a=""`), so shorter lists need not be counted.
+/// Bytes of the shortest attribute (` a=""`); shorter attribute lists need not be counted.
 const BYTES_OF_SHORTEST_ATTRIBUTE: usize = 5;
 
-/// Why an answer cannot be understood, in words.
+/// The reason why an answer cannot be read, as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadAnswer(pub(super) String);
 
-/// What reading gives.
+/// The result of reading.
 pub(super) type Parsed<T> = Result<T, BadAnswer>;
 
 /// A reader over one whole answer.
 pub(super) struct Xml<'a> {
     reader: Reader<&'a [u8]>,
     depth: usize,
-    /// An element without content was opened; its end is still to be told.
+    /// Whether an element without content was opened, whose end is the next event.
     ends: bool,
 }
 
 /// An opened element.
 pub(super) struct Element<'a> {
     start: BytesStart<'a>,
-    /// Bytes of the name's prefix, colon included.
+    /// Bytes of the name's prefix, including the colon.
     prefix: usize,
 }
 
 impl<'a> From<BytesStart<'a>> for Element<'a> {
     fn from(start: BytesStart<'a>) -> Self {
-        // Names are short: looking at each byte is faster than a vectorised search.
+        // Names are short: checking each byte is faster than a vectorised search.
         let colon = start.name().into_inner().bytes().position(|byte| byte == b':');
         Self {
             start,
@@ -56,7 +58,7 @@ impl<'a> From<BytesStart<'a>> for Element<'a> {
 }
 
 impl Element<'_> {
-    /// Its name without prefix.
+    /// Returns its name without prefix.
     pub(super) fn name(&self) -> &str {
         self.start
             .name()
@@ -65,13 +67,14 @@ impl Element<'_> {
             .unwrap_or_default()
     }
 
-    /// The value of an attribute by its name without prefix.
+    /// Returns the value of an attribute by its name without prefix.
     pub(super) fn attribute(&self, name: &str) -> Parsed<Option<Cow<'_, str>>> {
         let [value] = self.attributes([name])?;
         Ok(value)
     }
 
-    /// The values of attributes by their names without prefix, in one pass that ends when all are found.
+    /// Returns the values of attributes by their names without prefix, in one pass that ends when all are
+    /// found.
     pub(super) fn attributes<const N: usize>(&self, names: [&str; N]) -> Parsed<[Option<Cow<'_, str>>; N]> {
         let mut values = [const { None }; N];
         let mut missing = N;
@@ -91,13 +94,13 @@ impl Element<'_> {
         Ok(values)
     }
 
-    /// The id in the attribute `name`, which must be there.
+    /// Returns the id in the attribute `name`; fails if it is missing.
     pub(super) fn required(&self, name: &str) -> Parsed<String> {
         let value = self.attribute(name)?;
         self.present(name, value)
     }
 
-    /// Refuses a missing, empty or overlong id, the value of the attribute `name`.
+    /// Returns the id in the attribute `name`; fails if it is missing, empty or longer than [`LONGEST_ID`].
     pub(super) fn present(&self, name: &str, value: Option<Cow<'_, str>>) -> Parsed<String> {
         match self.short(name, value)? {
             Some(value) if !value.is_empty() => Ok(value),
@@ -105,7 +108,7 @@ impl Element<'_> {
         }
     }
 
-    /// Refuses an overlong id or version, the value of the attribute `name`.
+    /// Returns the id or version in the attribute `name`; fails if it is longer than [`LONGEST_ID`].
     pub(super) fn short(&self, name: &str, value: Option<Cow<'_, str>>) -> Parsed<Option<String>> {
         match value {
             Some(value) if value.len() > LONGEST_ID => Err(BadAnswer(format!(
@@ -118,15 +121,15 @@ impl Element<'_> {
     }
 }
 
-/// Takes the first attribute off a list: its name without prefix, its value as written, and what follows. The library's
-/// own iterator looks at every byte of a value alone, and Exchange's ids are long.
+/// Splits the first attribute off a list. Returns its name without prefix, its value as written, and the
+/// rest. The library's own iterator checks every byte of a value separately, and Exchange's ids are long.
 fn next_attribute(list: &str) -> Parsed<Option<(&str, &str, &str)>> {
     let list = list.trim_ascii_start();
     if list.is_empty() {
         return Ok(None);
     }
     let malformed = || BadAnswer(format!("a malformed attribute: {}", for_message(list, 40)));
-    // Names are short: each byte is looked at alone.
+    // Names are short, so each byte is checked separately.
     let end = list.bytes().position(|byte| byte == b'=').ok_or_else(malformed)?;
     let (name, value) = (list[..end].trim_ascii_end(), &list[end + 1..]);
     let strange = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
@@ -140,9 +143,9 @@ fn next_attribute(list: &str) -> Parsed<Option<(&str, &str, &str)>> {
     Ok(Some((name, value, after)))
 }
 
-/// An attribute's value as XML means it: references resolved, line breaks made blanks.
+/// Returns an attribute's value as XML defines it: references resolved, line breaks replaced by spaces.
 fn normal(value: &str) -> Parsed<Cow<'_, str>> {
-    // No early end, so that many bytes are looked at together.
+    // The loop has no early end, so that the compiler can check many bytes at once.
     let special = value.bytes().fold(false, |special, byte| {
         special | matches!(byte, b'&' | b'\t' | b'\n' | b'\r')
     });
@@ -158,7 +161,7 @@ fn normal(value: &str) -> Parsed<Cow<'_, str>> {
 }
 
 impl<'a> Xml<'a> {
-    /// A reader over `body`, which must be UTF-8.
+    /// Returns a reader over `body`, which must be UTF-8.
     pub(super) fn new(body: &'a [u8]) -> Parsed<Self> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         let text = std::str::from_utf8(body).map_err(|error| BadAnswer(format!("not UTF-8: {error}")))?;
@@ -169,8 +172,8 @@ impl<'a> Xml<'a> {
         })
     }
 
-    /// The next event; an element without content comes as a start and an end. (The library does the same if asked, but
-    /// allocates the name of each.)
+    /// Returns the next event. An element without content gives a start and an end. (The library can do the
+    /// same, but allocates the name of each.)
     fn event(&mut self) -> Parsed<Event<'a>> {
         if std::mem::take(&mut self.ends) {
             self.depth = self.depth.saturating_sub(1);
@@ -237,7 +240,8 @@ impl<'a> Xml<'a> {
         }
     }
 
-    /// Opens the next child of the present element; `None` when the present element ends here, and closes it.
+    /// Opens the next child of the current element. Returns `None` if the current element ends here, and
+    /// closes it.
     pub(super) fn child(&mut self) -> Parsed<Option<Element<'a>>> {
         loop {
             match self.event()? {
@@ -248,7 +252,7 @@ impl<'a> Xml<'a> {
         }
     }
 
-    /// The text of the present element up to its end; elements inside are passed over.
+    /// Returns the text of the current element up to its end, without the elements inside.
     pub(super) fn text(&mut self) -> Parsed<Cow<'a, str>> {
         let mut whole: Cow<'a, str> = Cow::Borrowed("");
         let mut add = |part: Cow<'a, str>| {
@@ -263,7 +267,8 @@ impl<'a> Xml<'a> {
                 Event::Text(text) => add(text.xml10_content()),
                 Event::CData(text) => add(text.xml10_content()),
                 Event::GeneralRef(reference) => match reference.resolve_char_ref() {
-                    // Exchange is known to send references to characters that XML does not allow; they carry nothing.
+                    // Exchange is known to send references to characters that XML does not allow; they are
+                    // dropped.
                     Ok(Some(character)) if !is_xml_character(character) => {}
                     Ok(Some(character)) => add(Cow::Owned(character.to_string())),
                     Ok(None) => match quick_xml::escape::resolve_predefined_entity(&reference) {
@@ -279,7 +284,7 @@ impl<'a> Xml<'a> {
         }
     }
 
-    /// Passes over the rest of the present element.
+    /// Skips the rest of the current element.
     pub(super) fn skip(&mut self) -> Parsed<()> {
         let outside = self.depth.saturating_sub(1);
         while self.depth > outside {
@@ -289,7 +294,7 @@ impl<'a> Xml<'a> {
     }
 }
 
-/// XML's own truth values.
+/// Reads a Boolean value of XML.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text.trim() {
         "true" | "1" => Ok(true),
@@ -300,16 +305,18 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-/// Whether XML 1.0 allows the character at all, escaped or not.
+/// Returns whether XML 1.0 allows the character at all, escaped or not.
 fn is_xml_character(character: char) -> bool {
     matches!(character,
         '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
 }
 
-/// Appends `text` escaped, for element content and for attribute values in double quotes. Characters that XML does
-/// not allow are left out; line breaks and tabs survive normalisation as references.
+/// Appends `text` escaped, for element content and for attribute values in double quotes. Characters that XML
+/// does not allow are dropped. Line breaks and tabs are written as references, so that they survive
+/// normalisation.
 pub(super) fn escape(out: &mut String, text: &str) {
-    // Nearly everything is plain: ids most of all. No early end, so that many bytes are looked at together.
+    // Most texts are plain, ids above all. The loop has no early end, so that the compiler can check many
+    // bytes at once.
     let plain = text.bytes().fold(true, |plain, byte| {
         plain & matches!(byte, b' '..=b'~') & !matches!(byte, b'&' | b'<' | b'>' | b'"')
     });
@@ -410,7 +417,7 @@ mod tests {
             both("'", "=>")
         );
         assert_eq!(values("<a Id='&lt;&#65;\t\n' Key=''/>"), both("<A  ", ""));
-        // Of two with one local name the first counts.
+        // If two attributes have the same local name, the first counts.
         assert_eq!(values("<a p:Id='1' Id='2' Key='3'/>"), both("1", "3"));
         assert_eq!(values("<a Id2='1' id='2'>"), Ok([None, None]));
         for wrong in [

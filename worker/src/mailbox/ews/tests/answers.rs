@@ -1,4 +1,4 @@
-//! Answers as servers give them, in their many forms, and answers that are none.
+//! Answers in the many forms that servers use, and texts that are not answers.
 
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -344,7 +344,7 @@ fn signs_of_change_are_read_and_missing_ones_are_no_signs() {
         None
     );
     assert!(read(&folder("b", 7)).is_err());
-    // A success without folder, or without its id, is no sign either.
+    // A success without a folder, or without its id, gives no signs.
     assert_eq!(read("").unwrap(), None);
     let nameless = folder("a", 7).replace("<t:FolderId Id=\"a\" ChangeKey=\"AQAA\"/>", "");
     assert_eq!(read(&nameless).unwrap(), None);

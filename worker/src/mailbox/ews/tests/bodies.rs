@@ -19,7 +19,7 @@ use crate::mailbox::{ItemChanges, ItemRef, NewItem};
 
 const OWNER: &str = "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana@contoso.example";
 
-/// Every request the client can send, with poor and rich values.
+/// Every request that the client can send, with minimal and rich values.
 fn requests() -> Vec<Bytes> {
     let mailbox = ana();
     let item = ItemRef {
@@ -165,7 +165,7 @@ fn parts(request: &Bytes) -> Vec<String> {
     parts
 }
 
-/// The folder of Microsoft's schema; says so where it is not there.
+/// Returns the folder of Microsoft's schema; reports if it does not exist.
 pub(super) fn schema_folder() -> Option<PathBuf> {
     let folder = std::env::var_os("TASKSYNC_EWS_XSD").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/ews-xsd")),
@@ -226,7 +226,7 @@ fn update(task: Task, fields: &[Field]) -> String {
     String::from_utf8(request.to_vec()).unwrap()
 }
 
-/// The properties an update touches, in order; deletions with a minus.
+/// Returns the properties that an update touches, in order; deletions with a minus.
 fn touched(request: &str) -> Vec<String> {
     request
         .split("<t:")

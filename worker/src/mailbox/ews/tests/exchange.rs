@@ -1,4 +1,4 @@
-//! The request loop and the operations against a server that gives prepared answers.
+//! The request loop and the operations against a server with prepared answers.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn when_neither_way_is_open_it_is_the_mailbox_not_the_tenant() {
 #[tokio::test]
 async fn a_pause_is_kept_to_the_millisecond_and_shared() {
     let rig = Rig::new(Access::Impersonation, |request| {
-        // With its quotes: a request's own random id may hold the letters too.
+        // With quotes, because a request's random id may contain the letters.
         if request.contains("\"f0\"") {
             let busy =
                 "<t:MessageXml xmlns:t='t'><t:Value Name='BackOffMilliseconds'>5000</t:Value></t:MessageXml>";
@@ -194,7 +194,8 @@ async fn a_listing_without_end_is_refused() {
     .await;
     let failure = rig.mailbox.folders(&owner("ana")).await.unwrap_err();
     assert_eq!(failure.class, ErrorClass::Transient);
-    // The mailbox's own folders, the first page of both listings, and 39 more of each.
+    // One request for the mailbox's own folders, one for the first page of both listings, and 39 more for
+    // each.
     assert_eq!(rig.count(), 80);
 }
 

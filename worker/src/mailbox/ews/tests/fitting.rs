@@ -1,4 +1,4 @@
-//! Answers that are too large, too long or without end.
+//! Answers that are too large, too long or endless.
 
 use tasksync_common::error::{Code, ErrorClass, Scope};
 use tasksync_common::registry::Access;
@@ -7,10 +7,10 @@ use super::rig::{Canned, Rig, ok, owner};
 use super::{key, response, success};
 use crate::mailbox::{FolderId, Mailbox as _};
 
-/// The most bytes of an answer that the client reads here.
+/// The most bytes of an answer that the client reads in these tests.
 const LIMIT: usize = 20_000;
 
-/// The ids a request names, in order.
+/// Returns the ids that a request names, in order.
 fn ids<'a>(request: &'a str, element: &str) -> Vec<&'a str> {
     request
         .split(&format!("<t:{element} Id=\""))
@@ -28,7 +28,7 @@ fn number_in(request: &str, attribute: &str) -> usize {
     digits[..end].parse().unwrap()
 }
 
-/// A server whose items have bodies of as many bytes as their id ends with.
+/// Answers with items whose bodies have the number of bytes with which their id ends.
 fn bodies(request: &str) -> Canned {
     let messages: Vec<String> = ids(request, "ItemId")
         .into_iter()

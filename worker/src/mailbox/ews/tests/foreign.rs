@@ -13,7 +13,7 @@ use crate::mailbox::{
 
 const PAGE: &str = "IncludesLastItemInRange=\"true\"";
 
-/// The answer that another person's mailbox gives to the same operation. Everything in it bears the mark `ben`.
+/// Returns the answer of another person's mailbox to the same operation. Everything in it has the mark `ben`.
 fn of_ben(request: &str) -> String {
     let folders = format!("<m:Folders>{}</m:Folders>", folder("ben", 2));
     let item = task("ben", 22).replace("folder-a", "folder-ben");
@@ -75,10 +75,10 @@ async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
             .await,
     );
     is_refused(mailbox.deleted(&ana).await);
-    // The mailbox's own folders were forgotten, and are asked for again.
+    // The mailbox's own folders were forgotten, and are requested again.
     is_refused(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
     is_refused(mailbox.ours(&ana, &[]).await);
-    // What a write's answer says about another item leaves open what became of ours.
+    // If a write's answer is about another item, the outcome for ours is unknown.
     let item = ItemRef {
         id,
         change_key: "c".to_owned(),
@@ -116,7 +116,8 @@ async fn two_folders_of_a_mailbox_with_one_id_are_another_requests() {
     is_refused(rig.mailbox.folders(&owner("ana")).await);
 }
 
-/// A folder's id that the server never gave names nothing: the folder is looked for by its marker, or made again.
+/// A folder id that the server never issued names nothing: the folder is found by its marker, or created
+/// again.
 #[tokio::test]
 async fn what_an_invented_id_names_is_gone_by_every_reading() {
     let rig = Rig::new(Access::Impersonation, |request| {
@@ -180,7 +181,7 @@ async fn an_update_that_leaves_the_version_as_it_was_is_not_done() {
     );
 }
 
-/// A text of the owner's property of a marker.
+/// Returns an owner property with this text.
 fn owned_by(text: &str) -> String {
     format!(
         "<t:ExtendedProperty><t:ExtendedFieldURI PropertySetId=\"7d0c8f4e-53b1-4b6e-9f0a-2c5a1e8b9d41\" \
@@ -294,7 +295,7 @@ async fn markers_of_earlier_builds_are_completed_together_and_each_on_proof() {
     assert_eq!(written[1].as_ref().unwrap_err().class, ErrorClass::OutcomeUnknown);
 }
 
-/// A server that answers `GetFolder` with this folder, and other requests with `written`.
+/// Returns a server that answers `GetFolder` with this folder, and other requests with `written`.
 async fn showing(folder: String, operation: &'static str, written: String) -> Rig {
     Rig::new(Access::Delegate, move |request| {
         if request.contains("<t:DistinguishedFolderId") && request.contains("<m:GetFolder>") {
@@ -424,7 +425,7 @@ async fn a_folder_with_our_name_and_somebody_elses_marker_is_not_adopted() {
     assert_eq!(made.unwrap().0, "new");
 }
 
-/// An answer that does not name what it is about tells neither that it is there nor that it is gone.
+/// An answer without an id says neither that the object exists nor that it is gone.
 #[tokio::test]
 async fn what_bears_no_id_is_neither_there_nor_gone() {
     let rig = Rig::new(Access::Delegate, |request| {

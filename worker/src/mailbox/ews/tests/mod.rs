@@ -1,4 +1,5 @@
-//! Requests against Microsoft's schema, answers as servers give them, and the request loop against a canned server.
+//! Requests against Microsoft's schema, answers in the forms that servers use, and the request loop against a
+//! prepared server.
 
 mod answers;
 mod bodies;
@@ -51,7 +52,7 @@ pub(super) fn rich_task() -> Task {
     }
 }
 
-/// The headers requests are written with.
+/// Returns the headers with which requests are written.
 pub(super) fn headers(mailbox: &MailboxAddress) -> Vec<Header<'_>> {
     vec![
         Header::default(),
@@ -68,7 +69,7 @@ pub(super) fn headers(mailbox: &MailboxAddress) -> Vec<Header<'_>> {
     ]
 }
 
-/// An envelope around a body as servers write it.
+/// Returns an envelope around a body, in the form that servers use.
 pub(super) fn envelope(body: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">\
@@ -78,7 +79,7 @@ pub(super) fn envelope(body: &str) -> String {
     )
 }
 
-/// A response with these messages.
+/// Returns a response with these messages.
 pub(super) fn response(operation: &str, messages: &[String]) -> String {
     envelope(&format!(
         "<m:{operation}Response xmlns:m=\"m\" xmlns:t=\"t\"><m:ResponseMessages>{}</m:ResponseMessages></m:{operation}Response>",
@@ -86,14 +87,14 @@ pub(super) fn response(operation: &str, messages: &[String]) -> String {
     ))
 }
 
-/// A message of success.
+/// Returns a message of success.
 pub(super) fn success(operation: &str, payload: &str) -> String {
     format!(
         "<m:{operation}ResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>{payload}</m:{operation}ResponseMessage>"
     )
 }
 
-/// A message of an error.
+/// Returns a message of an error.
 pub(super) fn refusal(operation: &str, code: &str) -> String {
     let class = if code == "ErrorBatchProcessingStopped" {
         "Warning"
@@ -106,7 +107,7 @@ pub(super) fn refusal(operation: &str, code: &str) -> String {
     )
 }
 
-/// A fault of the whole request.
+/// Returns a fault of the whole request.
 pub(super) fn fault(code: &str, extra: &str) -> String {
     envelope(&format!(
         "<s:Fault><faultcode xmlns:a=\"t\">a:{code}</faultcode><faultstring xml:lang=\"en-US\">words</faultstring>\
@@ -114,7 +115,7 @@ pub(super) fn fault(code: &str, extra: &str) -> String {
     ))
 }
 
-/// A folder with signs of change.
+/// Returns a folder with signs of change.
 pub(super) fn folder(id: &str, deletions: u32) -> String {
     format!(
         "<m:Folders><t:TasksFolder><t:FolderId Id=\"{id}\" ChangeKey=\"AQAA\"/>\
@@ -124,7 +125,7 @@ pub(super) fn folder(id: &str, deletions: u32) -> String {
     )
 }
 
-/// The answer to the question for the mailbox's own folders: `tasks` and `deleted`.
+/// Returns the answer to the request for the mailbox's own folders: `tasks` and `deleted`.
 pub(super) fn own_folders() -> String {
     response(
         "GetFolder",
@@ -132,7 +133,8 @@ pub(super) fn own_folders() -> String {
     )
 }
 
-/// A listing of the task folders: these below the top beside the mailbox's own, none below the deleted items.
+/// Returns a listing of the task folders: these below the top, beside the mailbox's own, and none below the
+/// deleted items.
 pub(super) fn listing(folders: &str, attributes: &str) -> String {
     let page = |folders: &str| {
         success(

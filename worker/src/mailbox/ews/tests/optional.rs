@@ -1,5 +1,5 @@
-//! Everything that Microsoft's schema calls optional may be missing in an answer: each optional element and attribute of a good
-//! answer of each operation is left out once.
+//! Every element and attribute that Microsoft's schema calls optional may be missing in an answer. The test
+//! omits each of them once from a good answer of each operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::rig::{Rig, ask, ok, owner};
 use super::{envelope, key, location, own_folders};
 use crate::mailbox::{FolderId, ItemChange, ItemChanges, ItemRef, Mailbox as _, NewItem};
 
-/// Requests that one call may make at most, however its answers are crippled.
+/// The most requests that one call may make, whatever its answers lack.
 const MOST_REQUESTS: usize = 60;
 
-/// An element as it was parsed; `name` without prefix.
+/// A parsed element; `name` is without prefix.
 #[derive(Debug, Clone, Default)]
 struct Node {
     tag: String,
@@ -92,7 +92,7 @@ fn local(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
-/// What the schema says about one child or attribute of a type.
+/// One child or attribute of a type, according to the schema.
 #[derive(Debug, Clone)]
 struct Part<'a> {
     optional: bool,
@@ -119,7 +119,7 @@ impl Schema {
             .find(|node| node.attribute("name") == Some(local(name)))
     }
 
-    /// The type of an element's declaration: named, or written inside.
+    /// Returns the type of an element's declaration: named, or written inside.
     fn kind<'a>(&'a self, element: &'a Node) -> Option<&'a Node> {
         match element.attribute("type") {
             Some(name) => self.named("complexType", name),
@@ -127,7 +127,7 @@ impl Schema {
         }
     }
 
-    /// Every child element and attribute (`@name`) of a type.
+    /// Returns every child element and attribute (`@name`) of a type.
     fn parts<'a>(&'a self, kind: &'a Node) -> BTreeMap<String, Part<'a>> {
         let mut parts = BTreeMap::new();
         self.collect(kind, false, false, &mut parts);
@@ -193,7 +193,7 @@ impl Schema {
         }
     }
 
-    /// Every way to leave one optional thing out of `node`: where it was, and the element without it.
+    /// Adds every way to omit one optional part of `node`: its path, and the element without it.
     fn without_one(&self, node: &Node, kind: &Node, path: &str, out: &mut Vec<(String, Node)>) {
         let parts = self.parts(kind);
         for (at, (name, _)) in node.attributes.iter().enumerate() {
@@ -245,7 +245,7 @@ fn tag(tag: &str, kind: &str, value: &str) -> String {
     )
 }
 
-/// A folder; everything in it ends with its mark.
+/// Returns a folder; every value in it ends with its mark.
 pub(super) fn folder(mark: &str, number: u32) -> String {
     format!(
         "<t:TasksFolder><t:FolderId Id=\"folder-{mark}\" ChangeKey=\"change-{mark}\"/>\
@@ -257,7 +257,7 @@ pub(super) fn folder(mark: &str, number: u32) -> String {
     )
 }
 
-/// A task; everything in it ends with its mark.
+/// Returns a task; every value in it ends with its mark.
 pub(super) fn task(mark: &str, minutes: u32) -> String {
     format!(
         "<t:Task><t:ItemId Id=\"item-{mark}\" ChangeKey=\"change-{mark}\"/>\
@@ -293,7 +293,7 @@ pub(super) fn answer(operation: &str, payloads: &[String]) -> String {
 
 const PAGE: &str = "IndexedPagingOffset=\"2\" TotalItemsInView=\"2\" IncludesLastItemInRange=\"true\"";
 
-/// A good answer of each operation that is asked about `a` and `b`, or about `a` where it takes one thing.
+/// Returns a good answer of each operation about `a` and `b`, or about `a` if the operation takes one object.
 fn recorded() -> Vec<(&'static str, String)> {
     let folders = |marks: &str| format!("<m:Folders>{marks}</m:Folders>");
     let items = |items: &str| format!("<m:Items>{items}</m:Items>");
@@ -357,7 +357,7 @@ fn recorded() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Calls the operation; returns what is known about each thing afterwards, or why nothing is, as text.
+/// Calls the operation. Returns the result for each object, or the failure, as text.
 async fn call(rig: &Rig, operation: &str) -> Vec<(String, String)> {
     let owner = owner("ana");
     let folder = FolderId("folder-a".to_owned());
@@ -454,7 +454,7 @@ async fn call(rig: &Rig, operation: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Whether something in the text ends with this mark.
+/// Returns whether a value in the text ends with this mark.
 fn bears(text: &str, mark: &str) -> bool {
     let mark = format!("-{mark}");
     text.match_indices(&mark).any(|(at, _)| {
@@ -514,7 +514,7 @@ async fn every_optional_part_of_every_answer_may_be_missing() {
     assert!(tried > 100, "{tried}");
 }
 
-/// Foreign servers leave `RootFolder` out where there is no folder and no item.
+/// Other servers omit `RootFolder` if there is no folder or item.
 #[tokio::test]
 async fn a_page_without_root_folder_has_nothing_on_it() {
     let rig = Rig::new(Access::Delegate, |request| {

@@ -1,4 +1,4 @@
-//! Probing many mailboxes: batches, what they leave out, and the ways of access.
+//! Probing many mailboxes: batches, entries they do not process, and access modes.
 
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass};
@@ -8,7 +8,7 @@ use super::rig::{Canned, Rig, ask, impersonates, ok};
 use super::{fault, folder, refusal, response, success};
 use crate::mailbox::{Mailbox as _, Probed, Signs};
 
-/// The folder ids a GetFolder request asks for.
+/// Returns the folder ids that a GetFolder request names.
 pub(super) fn asked(request: &str) -> Vec<String> {
     request
         .split("<t:FolderId Id=\"")
@@ -155,7 +155,8 @@ async fn auto_falls_back_per_mailbox_and_remembers() {
         let answers = rig.mailbox.probe(&requests).await;
         assert_eq!(answers[0].as_ref().unwrap(), &[signs(7)]);
         assert_eq!(answers[1].as_ref().unwrap(), &[signs(7)], "round {round}");
-        // Delegate for both and one alone; then one each, since what worked is remembered.
+        // First delegate for both together, then one alone; later one request each, because the working mode
+        // is remembered.
         assert_eq!(rig.count(), 2 * round);
         assert_eq!(asked(&rig.last()), ["ben1"]);
         assert!(rig.last().contains("x-anchormailbox: ben@contoso.example"));

@@ -1,4 +1,4 @@
-//! A client together with a server that gives prepared answers and remembers what it was asked.
+//! A client with a server that gives prepared answers and records its requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,12 +33,13 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// A client and a server that answers each request with `answer`; an empty status closes the connection.
+    /// Returns a client and a server that answers each request with `answer`; a status of 0 closes the
+    /// connection.
     pub(super) async fn new(access: Access, answer: impl Fn(&str) -> Canned + Send + Sync + 'static) -> Self {
         Self::limited(access, OutboundSettings::default().maximum_answer_bytes, answer).await
     }
 
-    /// The same; the client reads at most `maximum_answer_bytes` of an answer.
+    /// As [`Self::new`], with a client that reads at most `maximum_answer_bytes` of an answer.
     pub(super) async fn limited(
         access: Access,
         maximum_answer_bytes: usize,

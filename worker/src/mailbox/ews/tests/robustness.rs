@@ -1,4 +1,4 @@
-//! Any task gives a well-formed request; no answer, however broken, gives a panic.
+//! Any task gives a well-formed request, and no answer, however broken, causes a panic.
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ fn well_formed(document: &[u8]) -> Parsed<()> {
     inside(&mut xml)
 }
 
-/// Reads the `t:Task` of a request as if a server had sent it back.
+/// Reads the `t:Task` of a request as if a server had returned it.
 fn read_back(request: &[u8]) -> Task {
     let text = std::str::from_utf8(request).unwrap();
     let start = text.find("<t:Task>").unwrap();
@@ -91,7 +91,7 @@ fn read_back(request: &[u8]) -> Task {
         .task
 }
 
-/// Everything that reads an answer.
+/// Runs every reader on an answer.
 fn read_by_all(answer: &[u8]) {
     let zone = TimeZone::UTC;
     let _ = envelope::read(answer, "GetItemResponse", |xml| get_item::read(xml, 1, &zone));
@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn an_answer_cut_anywhere_is_refused(at in 0_usize..2_000) {
         let whole = super::response("GetFolder", &[super::success("GetFolder", &super::folder("a", 1))]);
-        // Without the last tag everything is there; the cut must be seen all the same.
+        // Without the last tag all content is present; the cut must still be noticed.
         let cut = whole.get(..at.min(whole.len() - 1)).unwrap_or_default();
         let read = envelope::read(cut.as_bytes(), "GetFolderResponse", |xml| get_folder::read(xml, 1));
         prop_assert!(read.is_err());

@@ -1,4 +1,5 @@
-//! What holds for every request, whatever it asks: whose answer it is, whose fault a refusal is, what may be shown.
+//! Rules for every request: answers belong to their request, refusals have the right scope, texts contain no
+//! secrets.
 
 use std::time::Duration;
 
@@ -235,7 +236,7 @@ async fn a_busy_status_stops_everybody_for_the_pause_it_names() {
     }
 }
 
-/// The file of a password is looked at once a second, and at once when the password was refused.
+/// The file of a password is read at most once a second, and at once after the password was refused.
 #[tokio::test]
 async fn a_changed_password_is_used_at_once_when_the_old_one_is_refused() {
     let rig = answering(|request| {
