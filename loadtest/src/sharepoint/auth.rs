@@ -1,4 +1,5 @@
-//! Who calls: Basic accounts, bearer tokens, and the form digest that guards writes without a bearer token.
+//! Identifies the caller: Basic accounts, bearer tokens, and the form digest that protects writes without a bearer
+//! token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,19 +32,19 @@ impl Identity {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) user: i32,
-    /// A service account or app, whose rights are not those of a person.
+    /// Whether it is a service account or app with full control, as opposed to a person.
     pub(crate) full: bool,
 }
 
-/// Why credentials were refused.
+/// A refusal of the credentials.
 pub(crate) struct Refusal {
-    /// Values for `WWW-Authenticate`.
+    /// Values of `WWW-Authenticate`.
     pub(crate) challenges: Vec<String>,
     pub(crate) diagnostics: Option<&'static str>,
 }
 
 impl SharePoint {
-    /// Checks the `Authorization` header.
+    /// Checks the `Authorization` header. Returns the identity of the caller.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         let mut diagnostics = None;
         let header = headers
@@ -93,13 +94,13 @@ impl SharePoint {
         })
     }
 
-    /// Makes a form digest for a caller: `0x<mac>,<time>`.
+    /// Returns a form digest for a caller, in the form `0x<mac>,<time>`.
     pub(crate) fn digest(&self, caller: &str, now: Timestamp) -> String {
         let time = now.strftime("%d %b %Y %H:%M:%S -0000").to_string();
         format!("0x{},{time}", self.digest_mac(caller, &time))
     }
 
-    /// Checks the digest a write brought along.
+    /// Checks the digest that a write sent.
     pub(crate) fn check_digest(
         &self,
         digest: Option<&str>,
@@ -131,8 +132,8 @@ impl SharePoint {
 }
 
 impl Site {
-    /// Whom a caller is on this site. An account with the login of a person of the site acts as that person; any other
-    /// account, and every app, has full control.
+    /// Returns the role of a caller on this site. An account with the login of one of the site's people acts as that
+    /// person. Any other account, and every app, has full control.
     pub(crate) fn caller(&mut self, identity: &Identity) -> Result<Caller, SpError> {
         if self.refused.contains(&identity.name().to_lowercase()) {
             return Err(SpError::access_denied());

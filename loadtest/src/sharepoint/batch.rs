@@ -1,4 +1,4 @@
-//! `$batch`: several requests in one, each with its own answer.
+//! `$batch`: several requests in one. Each gets its own answer.
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -157,7 +157,7 @@ impl SharePoint {
             Ok(_) if part.method != "GET" && !part.in_changeset => {
                 SpError::query("Operations that change something must be in a change set.")
             }
-            // The digest was checked on the batch itself.
+            // The digest was already checked on the batch itself.
             Ok(address) => return self.serve_part(&incoming, &address, identity, host, false).await,
             Err(error) => error,
         };
@@ -180,7 +180,7 @@ fn boundary(content_type: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= 200).then(|| text.to_owned())
 }
 
-/// The sections between the boundaries; `None` when the last boundary is missing.
+/// Returns the sections between the boundaries, or `None` if the last boundary is missing.
 fn sections<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<&'a [u8]>> {
     let opening = format!("--{boundary}");
     let mut sections = Vec::new();
@@ -209,7 +209,7 @@ fn sections<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<&'a [u8]>> {
     None
 }
 
-/// Headers and what follows the first empty line.
+/// Returns the headers, and the content after the first empty line.
 fn head_and_body(section: &[u8]) -> Option<(HeaderMap, &[u8])> {
     let mut headers = HeaderMap::new();
     let mut rest = section;

@@ -1,4 +1,4 @@
-//! CAML: the `ViewXml` of `getitems`.
+//! Parses CAML, the `ViewXml` of `getitems`.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -7,18 +7,18 @@ use super::errors::SpError;
 use super::filter::{Cell, Comparison, MAXIMUM_DEPTH, Test};
 use super::zones::{SiteZone, parse_instant};
 
-/// Most elements of a view.
+/// Largest number of elements in a view.
 const MAXIMUM_ELEMENTS: usize = 4000;
-/// Most values of an `In` condition (SharePoint's own limit).
+/// Largest number of values in an `In` condition (SharePoint's own limit).
 const MAXIMUM_IN_VALUES: usize = 500;
 
-/// A view that was read.
+/// A parsed view.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) test: Option<Test>,
-    /// Field name and whether ascending.
+    /// Names of the fields to sort by, and whether each is ascending.
     pub(crate) order: Vec<(String, bool)>,
-    /// Names of `ViewFields`.
+    /// Field names in `ViewFields`.
     pub(crate) fields: Vec<String>,
     pub(crate) row_limit: Option<usize>,
 }
@@ -57,7 +57,7 @@ fn invalid() -> SpError {
     )
 }
 
-/// Reads a view; an empty text is a view of everything. `me` is the caller's user id.
+/// Parses a view. An empty text selects everything. `me` is the caller's user id.
 pub(crate) fn parse(xml: &str, zone: &SiteZone, me: i32) -> Result<View, SpError> {
     let mut view = View {
         test: None,
@@ -115,7 +115,7 @@ fn test(element: &Element, zone: &SiteZone, me: i32) -> Result<Test, SpError> {
                 Test::Or(left, right)
             });
         }
-        // Membership in groups: the callers served here are in none.
+        // Membership in groups. The callers of this server belong to no group.
         "Membership" => return Ok(Test::Always(false)),
         "In" => {
             let values = element.child("Values").ok_or_else(invalid)?;
@@ -152,7 +152,7 @@ fn test(element: &Element, zone: &SiteZone, me: i32) -> Result<Test, SpError> {
     Ok(Test::Compare(field(element)?, comparison, value))
 }
 
-/// The field a condition names; a person column compared by id is `Name/Id`, by name `Name/Title`.
+/// Returns the field that a condition names. A person column compared by id is `Name/Id`, by name `Name/Title`.
 fn field(element: &Element) -> Result<String, SpError> {
     let reference = element.child("FieldRef").ok_or_else(invalid)?;
     let name = reference.attribute("Name").ok_or_else(invalid)?;
@@ -183,7 +183,8 @@ fn cell(value: &Element, zone: &SiteZone, me: i32) -> Result<Cell, SpError> {
         "Boolean" => Cell::Flag(matches!(text, "1" | "TRUE" | "true")),
         "DateTime" => {
             let instant = parse_instant(text, zone).ok_or_else(invalid)?;
-            // Without IncludeTimeValue only the dates are compared; the columns of tasks hold midnights anyway.
+            // Without IncludeTimeValue only the dates are compared. The date columns of tasks contain midnights
+            // anyway.
             let whole = value.flag("IncludeTimeValue");
             Cell::Time(if whole { instant } else { zone.truncate(instant) })
         }
@@ -191,7 +192,7 @@ fn cell(value: &Element, zone: &SiteZone, me: i32) -> Result<Cell, SpError> {
     })
 }
 
-/// Reads XML into a tree; `None` for anything that is not well formed, too deep, too long, or has a DTD.
+/// Parses XML into a tree. Returns `None` if it is not well formed, too deep, too long, or has a DTD.
 fn tree(xml: &str) -> Option<Element> {
     let mut reader = Reader::from_str(xml);
     let mut open: Vec<Element> = Vec::new();

@@ -1,4 +1,4 @@
-//! The change log of a site collection and its tokens.
+//! The change log of a site collection, and its change tokens.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use super::errors::SpError;
 use super::shape::{Entity, Node, Properties};
 use super::zones::format_instant;
 
-/// Most entries one call returns, whatever `FetchLimit` says.
+/// Largest number of entries that one call returns, whatever `FetchLimit` says.
 const MAXIMUM_FETCH: usize = 1000;
-/// .NET ticks (100 ns since the year 1) of the Unix epoch.
+/// The Unix epoch in .NET ticks (100 ns since the year 1).
 const UNIX_EPOCH_TICKS: i64 = 621_355_968_000_000_000;
 
-/// The number of a change type on the wire.
+/// A type of change. Its value is the number used by the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeType {
     Add = 1,
@@ -43,7 +43,7 @@ pub(crate) struct Change {
     list: Uuid,
 }
 
-/// What a log is asked for: one object and the objects inside it.
+/// The object whose changes are requested. Changes of the objects inside it are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     Site(Uuid),
@@ -81,7 +81,7 @@ struct Token {
     number: i64,
 }
 
-/// The log: entries in order, and the point before which nothing is known any more.
+/// The log. It has its entries in order, and the time up to which entries have been dropped.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeLog {
     entries: VecDeque<Change>,
@@ -98,7 +98,7 @@ impl ChangeLog {
         }
     }
 
-    /// Adds an entry; the oldest leaves when the log is full, and tokens from before it become too old.
+    /// Adds an entry. If the log is full, the oldest entry is dropped, and tokens from before it become too old.
     pub(crate) fn push(
         &mut self,
         kind: ChangeKind,
@@ -124,18 +124,18 @@ impl ChangeLog {
         }
     }
 
-    /// Makes every token issued up to now too old.
+    /// Makes every token issued so far too old.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         self.expired_up_to = ticks(now);
         self.entries.clear();
     }
 
-    /// The token that stands for "everything up to now".
+    /// Returns the token that covers everything up to now.
     pub(crate) fn current_token(&self, scope: Scope, now: Timestamp) -> String {
         token_text(scope, ticks(now), self.last_number)
     }
 
-    /// The entries after the query's token that the query asks for.
+    /// Returns the entries after the query's token that match the query.
     pub(crate) fn read(
         &self,
         scope: Scope,
@@ -164,7 +164,7 @@ impl ChangeLog {
                 change.ticks > token.ticks
             }
         };
-        // Numbers follow one another, so the place to begin is known and not looked for.
+        // The numbers are consecutive, so the first entry to return can be computed.
         let skip = match (start, self.entries.front()) {
             (Some(token), Some(first)) if token.number >= 0 => {
                 usize::try_from(token.number - first.number + 1).unwrap_or(0)
@@ -217,7 +217,7 @@ fn parse_token(text: &str, scope: Scope) -> Result<Token, SpError> {
     Ok(Token { ticks, number })
 }
 
-/// The members of `SP.ChangeQuery` that are understood.
+/// The members of `SP.ChangeQuery` that this server supports.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeQuery {
     item: bool,
@@ -235,7 +235,7 @@ pub(crate) struct ChangeQuery {
 }
 
 impl ChangeQuery {
-    /// Reads the `query` member of a `getchanges` body.
+    /// Parses the `query` member of a `getchanges` body.
     pub(crate) fn parse(body: &Value) -> Result<Self, SpError> {
         let query = body.get("query").unwrap_or(body);
         let map = query
@@ -330,13 +330,13 @@ fn token_value(value: &Value) -> Result<Option<String>, SpError> {
     }
 }
 
-/// A token as a value.
+/// Returns a token as a value of an answer.
 pub(crate) fn token_node(text: String) -> Node {
     Node::Complex("SP.ChangeToken", vec![("StringValue".into(), text.into())])
 }
 
 impl Change {
-    /// The entry as a resource; `scope` is the object that was asked, whose token it carries.
+    /// Returns the entry as a resource. `scope` is the requested object, which the entry's token names.
     pub(crate) fn entity(&self, scope: Scope, site: Uuid, service: &str) -> Entity {
         let token = token_text(scope, self.ticks, self.number);
         let mut properties: Properties = vec![

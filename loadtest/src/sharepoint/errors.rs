@@ -1,6 +1,6 @@
-//! SharePoint's errors: an HTTP status, an HRESULT with the .NET type beside it, and a message.
+//! SharePoint's errors: an HTTP status, an HRESULT with its .NET type, and a message.
 
-/// An error answer; its shape is chosen by the `Accept` header of the request.
+/// An error answer. The `Accept` header of the request determines its form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpError {
     pub(crate) status: u16,
@@ -8,11 +8,11 @@ pub(crate) struct SpError {
     pub(crate) message: String,
 }
 
-/// HRESULT of a change token that cannot be read or is older than the change log.
+/// HRESULT for a change token that cannot be parsed or is older than the change log.
 pub(crate) const INVALID_CHANGE_TOKEN: i64 = -2_130_575_172;
-/// HRESULT of a change token that belongs to another object.
+/// HRESULT for a change token of another object.
 pub(crate) const FOREIGN_CHANGE_TOKEN: i64 = -2_130_575_173;
-/// HRESULT of a missing right.
+/// HRESULT for a missing right.
 pub(crate) const ACCESS_DENIED: i64 = -2_147_024_891;
 
 const SP_EXCEPTION: &str = "Microsoft.SharePoint.SPException";
@@ -27,12 +27,12 @@ impl SpError {
         }
     }
 
-    /// 500 with an `SPException`: what the object model throws and the REST layer does not know.
+    /// Returns an `SPException`, which the object model throws and the REST layer passes on.
     pub(crate) fn exception(status: u16, code: i64, message: impl Into<String>) -> Self {
         Self::new(status, code, SP_EXCEPTION, message)
     }
 
-    /// 400: the REST layer could not understand the request.
+    /// Returns 400: the REST layer could not parse the request.
     pub(crate) fn query(message: impl Into<String>) -> Self {
         Self::new(400, -1, INVALID_QUERY, message)
     }
@@ -84,7 +84,7 @@ impl SpError {
         Self::query(format!("The field or property '{name}' does not exist."))
     }
 
-    /// A CAML query that names a field the list does not have.
+    /// Returns the error for a CAML query with a field that the list does not have.
     pub(crate) fn no_caml_field() -> Self {
         Self::exception(
             400,
@@ -184,7 +184,7 @@ impl SpError {
         )
     }
 
-    /// The error a test asked for by its code alone; the status is the one SharePoint sends with it.
+    /// Returns the error for a code set by a fault rule, with the status that SharePoint sends with it.
     pub(crate) fn by_code(code: &str) -> Self {
         let number = code
             .split(',')

@@ -1,4 +1,4 @@
-//! What the simulator's faults do to a request and to its answer.
+//! Applies the simulator's faults to a request and to its answer.
 
 use bytes::Bytes;
 
@@ -9,23 +9,23 @@ use super::shape::Mode;
 use crate::sim::answers::Tamper;
 use crate::sim::faults::Fault;
 
-/// How a request is carried out.
+/// How a request is carried out and answered.
 pub(crate) enum Fate {
-    /// As asked.
+    /// Without any fault.
     Whole,
     /// With its change token refused as too old.
     Expired,
-    /// As asked; the answer does not arrive.
+    /// Normally, but the answer is lost.
     Lost,
-    /// As asked; the answer is changed.
+    /// Normally, but the answer is changed.
     Changed(Tamper),
 }
 
 impl SharePoint {
-    /// How the request is carried out, after the wait that the fault asks for.
+    /// Waits as the fault demands. Returns how the request is to be carried out.
     ///
     /// # Errors
-    /// The answer instead: the request is not carried out.
+    /// The answer to send without carrying out the request.
     pub(crate) async fn meet(&self, fault: Option<Fault>, mode: Mode) -> Result<Fate, Turn> {
         let Some(fault) = fault else {
             return Ok(Fate::Whole);
@@ -63,7 +63,7 @@ impl SharePoint {
             Fault::Instead(answer) => Turn::Sent(answer),
             Fault::Afterwards(answer) => return Ok(Fate::Changed(Tamper::new(move |_| answer.clone()))),
             Fault::Tamper(tamper) => return Ok(Fate::Changed(tamper)),
-            // Exchange's alone.
+            // This fault exists for Exchange only.
             Fault::IgnoreFields(_) => return Ok(Fate::Whole),
             Fault::Status(status) => text(status, vec![html()], "The request could not be carried out."),
             Fault::Error(code) => Turn::Answer(error_message(&SpError::by_code(&code), mode)),
@@ -77,7 +77,7 @@ impl SharePoint {
         })
     }
 
-    /// What arrives of the answer to a request that was carried out.
+    /// Returns what the client receives of the answer to a request that was carried out.
     pub(crate) fn answered(&self, fate: Fate, turn: Turn, incoming: &Incoming<'_>) -> Turn {
         match fate {
             Fate::Whole | Fate::Expired => turn,

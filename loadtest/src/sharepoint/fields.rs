@@ -1,10 +1,10 @@
-//! The columns of task lists: names, GUIDs, types and schema text.
+//! The columns of task lists: names, GUIDs, types and schemas.
 
 use serde_json::Value;
 
 use super::shape::{Node, Properties};
 
-/// The site's language, which decides the texts of choice columns.
+/// The language of a site. It determines the texts of choice columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Language {
     /// English (United States), LCID 1033.
@@ -15,7 +15,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The locale's number.
+    /// Returns the number of the locale.
     pub(crate) fn lcid(self) -> u16 {
         match self {
             Self::English => 1033,
@@ -23,7 +23,7 @@ impl Language {
         }
     }
 
-    /// The five status texts in canonical order.
+    /// Returns the five status texts in canonical order.
     #[must_use]
     pub fn statuses(self) -> [&'static str; 5] {
         match self {
@@ -44,7 +44,7 @@ impl Language {
         }
     }
 
-    /// The three priorities, from high to low.
+    /// Returns the three priorities, from high to low.
     #[must_use]
     pub fn priorities(self) -> [&'static str; 3] {
         match self {
@@ -54,7 +54,7 @@ impl Language {
     }
 }
 
-/// What a column means, whatever its name.
+/// The meaning of a column, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Column {
     Title,
@@ -90,10 +90,10 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
 }
 
-/// The name of a column as OData sees it, where it differs from the internal name.
+/// OData name of the version column; it differs from the internal name.
 pub(crate) const UI_VERSION: &str = "OData__UIVersionString";
 
-/// What decides the columns and texts of a list.
+/// The properties of a list that determine its columns and texts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schema {
     pub(crate) template: u16,
@@ -106,7 +106,7 @@ pub(crate) struct Schema {
     pub(crate) language: Language,
 }
 
-/// How a rich text column treats HTML.
+/// The HTML that a rich text column accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RichText {
     /// Any HTML, wrapped in `<div class="ExternalClass…">`.
@@ -126,7 +126,7 @@ impl Schema {
         }
     }
 
-    /// All columns, in the order `fields` lists them.
+    /// Returns all columns in the order of the `fields` collection.
     pub(crate) fn fields(&self) -> Vec<Field> {
         use Column as C;
         let mut fields = vec![Field {
@@ -242,7 +242,7 @@ impl Schema {
 }
 
 impl Column {
-    /// The column's GUID. Those of the task columns are the ones every SharePoint has.
+    /// Returns the column's GUID. The task columns have the same GUIDs on every SharePoint.
     pub(crate) fn guid(self) -> &'static str {
         match self {
             Self::Title => "fa564e0f-0c70-4ab9-b863-0177e6ddd247",
@@ -349,7 +349,7 @@ impl Column {
 }
 
 impl Field {
-    /// The choices of a choice column, in their order.
+    /// Returns the choices of a choice column in their order.
     pub(crate) fn choices(&self, schema: &Schema) -> Option<Vec<&'static str>> {
         match self.column {
             Column::Status => Some(schema.language.statuses().to_vec()),
@@ -362,7 +362,7 @@ impl Field {
         matches!(self.column, Column::Start | Column::Due | Column::Completed)
     }
 
-    /// The column's schema as SharePoint writes it.
+    /// Returns the column's schema as SharePoint writes it.
     pub(crate) fn schema_xml(&self, schema: &Schema, list: &str) -> String {
         let column = self.column;
         let mut xml = format!(
@@ -422,7 +422,7 @@ impl Field {
         xml
     }
 
-    /// The column as a resource of `fields`.
+    /// Returns the column as a resource of `fields`.
     pub(crate) fn properties(&self, schema: &Schema, list: &str) -> (&'static str, Properties) {
         let type_name = self.column.type_name(schema);
         let (kind, number) = match type_name {
@@ -485,7 +485,7 @@ impl Field {
         (kind, properties)
     }
 
-    /// The name of the column in items' JSON.
+    /// Returns the name of the column in the JSON of items.
     pub(crate) fn entity_name(&self) -> &'static str {
         match self.column {
             Column::UiVersion => UI_VERSION,

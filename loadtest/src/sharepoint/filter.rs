@@ -1,4 +1,4 @@
-//! Conditions on rows, shared by OData `$filter` and CAML, and the parser of the former.
+//! Conditions on rows, used by OData `$filter` and by CAML, and the parser of `$filter`.
 
 use std::cmp::Ordering;
 
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::errors::SpError;
 
-/// Deepest nesting of a condition.
+/// Largest nesting depth of a condition.
 pub(crate) const MAXIMUM_DEPTH: usize = 64;
-/// Most characters of a `$filter`.
+/// Largest length of a `$filter` in bytes.
 const MAXIMUM_LENGTH: usize = 8 * 1024;
 
-/// A value a row has or a condition names.
+/// A value of a row or of a condition.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell {
     Null,
@@ -46,7 +46,7 @@ pub(crate) enum Test {
 }
 
 impl Test {
-    /// Whether a row, given as a look-up from field name to value, fulfils the condition.
+    /// Returns whether a row satisfies the condition. The row is a look-up from field name to value.
     pub(crate) fn holds(&self, row: &dyn Fn(&str) -> Cell) -> bool {
         match self {
             Self::Always(answer) => *answer,
@@ -69,7 +69,7 @@ impl Test {
         }
     }
 
-    /// Calls `visit` for every field the condition names.
+    /// Calls `visit` for every field that the condition names.
     pub(crate) fn fields(&self, visit: &mut dyn FnMut(&str)) {
         match self {
             Self::Always(_) => {}
@@ -87,7 +87,7 @@ impl Test {
         }
     }
 
-    /// Whether every row that fulfils the condition is found through one of the indexed fields.
+    /// Returns whether the indexed fields suffice to find every row that satisfies the condition.
     pub(crate) fn uses_index(&self, indexed: &dyn Fn(&str) -> bool) -> bool {
         match self {
             Self::Always(answer) => !answer,
@@ -107,7 +107,7 @@ fn text_of(cell: &Cell) -> Option<String> {
     }
 }
 
-/// Orders two values as SharePoint's database does: text without regard to case, null first.
+/// Compares two values as SharePoint's database does: text ignoring case, and null first.
 pub(crate) fn order(left: &Cell, right: &Cell) -> Option<Ordering> {
     match (left, right) {
         (Cell::Null, Cell::Null) => Some(Ordering::Equal),
@@ -142,7 +142,7 @@ fn compare(cell: &Cell, comparison: Comparison, wanted: &Cell) -> bool {
             _ => cells.iter().any(|cell| compare(cell, comparison, wanted)),
         };
     }
-    // As in SQL, null is equal to null only, and neither greater nor less than anything.
+    // Null is equal only to null, and neither greater nor less than any value, as in SQL.
     if matches!(cell, Cell::Null) != matches!(wanted, Cell::Null) {
         return comparison == Comparison::NotEqual;
     }
@@ -168,7 +168,7 @@ enum Word {
     Literal(Cell),
 }
 
-/// Reads an OData `$filter`.
+/// Parses an OData `$filter`.
 pub(crate) fn parse(text: &str) -> Result<Test, SpError> {
     let invalid = || SpError::query(format!("The expression \"{text}\" is not valid."));
     if text.len() > MAXIMUM_LENGTH {
@@ -265,7 +265,7 @@ impl Parser<'_> {
         self.expect(&Word::Comma)?;
         let second = self.next()?;
         self.expect(&Word::Close)?;
-        // `substringof('a',Title) eq true` means the same as the call alone.
+        // `substringof('a',Title) eq true` means the same as the call without `eq true`.
         if self.keyword("eq") {
             self.expect(&Word::Literal(Cell::Flag(true)))?;
         }
@@ -351,7 +351,7 @@ fn bare(word: &str) -> Option<Word> {
     })
 }
 
-/// Reads a quoted text, where two quotes stand for one; gives the rest behind it.
+/// Parses a quoted text, in which two quotes stand for one. Returns it with the rest of the input.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices().skip(1).peekable();

@@ -9,7 +9,7 @@ use super::model::{Access, FULL_MASK, Item, List, Site, User};
 use super::shape::{Entity, Node, Properties};
 use super::zones::format_instant;
 
-/// What `$select` may name without `$expand`.
+/// A property that `$select` may name without `$expand`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Property {
     Field(Column),
@@ -21,7 +21,7 @@ enum Property {
     EffectiveBasePermissions,
 }
 
-/// The names an item has when nothing was selected, besides the list's own columns.
+/// Names that are returned without `$select`, in addition to the list's own columns.
 const DEFAULT_NAMES: &[&str] = &[
     "FileSystemObjectType",
     "Id",
@@ -46,7 +46,7 @@ fn property(list: &List, name: &str) -> Option<Property> {
         "EffectiveBasePermissions" => return Some(Property::EffectiveBasePermissions),
         _ => {}
     }
-    // Property names of items are case-sensitive, unlike names of resources.
+    // The property names of items are case-sensitive, unlike those of other resources.
     if let Some(field) = list.fields.iter().find(|field| field.entity_name() == name) {
         return (!is_person(field.column)).then_some(Property::Field(field.column));
     }
@@ -67,16 +67,16 @@ fn is_person(column: Column) -> bool {
     matches!(column, Column::AssignedTo | Column::Author | Column::Editor)
 }
 
-/// A checked `$select`/`$expand` on items.
+/// A validated `$select`/`$expand` on items.
 #[derive(Debug)]
 pub(crate) struct Selection {
     names: Vec<(String, Property)>,
-    /// Expanded person columns with the properties wanted of each.
+    /// Expanded person columns, each with the requested properties.
     people: Vec<(String, Column, Vec<String>)>,
 }
 
 impl Selection {
-    /// Checks the names against the list's columns.
+    /// Validates the names against the list's columns.
     pub(crate) fn new(list: &List, select: &[String], expand: &[String]) -> Result<Self, SpError> {
         let mut selection = Self {
             names: Vec::new(),
@@ -149,7 +149,7 @@ impl Selection {
     }
 }
 
-/// Properties of an expanded person.
+/// The properties that can be selected of an expanded person.
 const PERSON_NAMES: &[&str] = &["Id", "ID", "Title", "Name", "EMail", "UserName", "GUID"];
 
 fn bad_lookup(field: &str) -> SpError {
@@ -163,7 +163,7 @@ fn bad_lookup(field: &str) -> SpError {
     )
 }
 
-/// The surroundings of an item.
+/// The context of an item.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) site: &'a Site,
@@ -175,7 +175,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The item as a resource.
+    /// Returns the item as a resource.
     pub(crate) fn entity(&self, item: &Item, selection: &Selection) -> Entity {
         let mut properties = Properties::with_capacity(selection.names.len() + selection.people.len());
         for (name, property) in &selection.names {
@@ -283,7 +283,7 @@ impl Place<'_> {
         people.next().map_or(Value::Null.into(), Node::Entity)
     }
 
-    /// The value of a column for a condition or an order; `None` when the list has no such column.
+    /// Returns the value of a column for a condition or a sort order, or `None` if the list has no such column.
     pub(crate) fn cell(&self, item: &Item, name: &str) -> Option<Cell> {
         let (head, tail) = match name.split_once('/') {
             Some((head, tail)) => (head, tail),
@@ -353,13 +353,13 @@ impl Place<'_> {
         self.site.access(self.list, Some(item), user)
     }
 
-    /// Whether the caller may see the item.
+    /// Returns whether the caller may see the item.
     pub(crate) fn visible(&self, item: &Item) -> bool {
         self.me.1 || self.access(item, self.me.0) >= Access::Read
     }
 }
 
-/// A permission mask as SharePoint writes it: two numbers as text.
+/// Returns a permission mask as SharePoint writes it: two numbers as text.
 pub(crate) fn permissions_node((high, low): (u32, u32)) -> Node {
     Node::Complex(
         "SP.BasePermissions",
@@ -370,12 +370,12 @@ pub(crate) fn permissions_node((high, low): (u32, u32)) -> Node {
     )
 }
 
-/// The `GUID` column: another number than `UniqueId`, made from it.
+/// Returns the value of the `GUID` column. It differs from `UniqueId` and is derived from it.
 fn other_guid(item: &Item) -> uuid::Uuid {
     uuid::Uuid::from_u128(item.unique_id.as_u128() ^ 0x0055_5555_0000_0000_0000_5555_5555_5555)
 }
 
-/// The id of a list's content type: the parent's id, `00`, and a number of the list.
+/// Returns the id of a list's content type: the parent's id, `00`, and a number of the list.
 pub(crate) fn content_type_id(list: &List, at: usize) -> String {
     let prefix = list.content_types.get(at).map_or("0x01", |(prefix, _)| prefix);
     format!("{prefix}00{}", list.id.simple().to_string().to_uppercase())

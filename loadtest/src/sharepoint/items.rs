@@ -1,4 +1,4 @@
-//! Items over HTTP: listing, reading, creating, changing, recycling, and CAML queries.
+//! Items over HTTP: list, read, create, update, recycle, and CAML queries.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -19,16 +19,16 @@ use super::shape::Answer;
 use super::webs::{permissions, select_or_property};
 use super::write;
 
-/// Rows of a page when `$top` says nothing.
+/// Rows per page without `$top`.
 const DEFAULT_PAGE: usize = 100;
-/// Most rows of a page.
+/// Largest number of rows per page.
 const MAXIMUM_PAGE: usize = 5000;
 
-/// Fields to sort by, each ascending or not; the item's id decides between equals.
+/// Fields to sort by, and whether each is ascending. The item's id decides between equal values.
 type SortOrder = Vec<(String, bool)>;
 
 impl SharePoint {
-    /// `items` of a list and what is below it; `rest` begins at `items`.
+    /// Serves `items` of a list and the addresses below it. `rest` begins at `items`.
     pub(crate) fn items_resource(
         &self,
         site: &mut Site,
@@ -92,7 +92,7 @@ impl SharePoint {
                     location: None,
                 })
             }
-            // A POST to one item without X-HTTP-Method is an update too.
+            // A POST to one item without X-HTTP-Method is also an update.
             ("MERGE" | "POST", None) => {
                 self.may_edit_item(site, list_id, id, call)?;
                 let patch = write::parse(site.list(list_id)?, &site.zone, call.body, call.verbose_body)?;
@@ -107,7 +107,7 @@ impl SharePoint {
     fn visible_item(&self, site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
         let list = site.list(list_id)?;
         let item = list.item(id)?;
-        // An item one may not see does not exist.
+        // To a caller, an item that the caller may not see does not exist.
         if place(site, list, call).visible(item) {
             Ok(())
         } else {
@@ -221,7 +221,7 @@ impl SharePoint {
         problem.map_or(Ok(()), Err)
     }
 
-    /// `getitems`: a CAML query.
+    /// Serves `getitems`, a CAML query.
     pub(crate) fn items_by_caml(
         &self,
         site: &Site,
@@ -306,7 +306,7 @@ fn item_property(
 ) -> Result<Outcome, SpError> {
     let name = single_name(tail).ok_or_else(|| call.nothing_here())?;
     let list = site.list(list_id)?;
-    // Addresses know no case, but names of properties do: look for the one that is meant.
+    // Addresses ignore case, but property names do not: find the name that is meant.
     let known = list
         .fields
         .iter()
@@ -331,14 +331,14 @@ fn item_property(
         .ok_or_else(|| call.nothing_here())
 }
 
-/// Where a page begins: behind the item with this id and these values of the sorted fields.
+/// The start of a page: after the item with this id and these values of the sort fields.
 #[derive(Debug)]
 struct Position {
     id: i32,
     values: Vec<(String, String)>,
 }
 
-/// Reads `Paged=TRUE&p_ID=100&p_Modified=…`.
+/// Parses `Paged=TRUE&p_ID=100&p_Modified=…`.
 fn page_position(text: &str) -> Result<Position, SpError> {
     let mut position = Position {
         id: 0,
@@ -371,7 +371,7 @@ struct Query {
 }
 
 impl Query {
-    /// Runs the query; gives at most `limit` items and whether there are more.
+    /// Runs the query. Returns at most `limit` items, and whether there are more.
     fn run<'a>(
         &self,
         place: &Place<'a>,
@@ -445,7 +445,7 @@ impl Query {
         left.id.cmp(&right.id)
     }
 
-    /// Whether an item comes after the position the page begins behind.
+    /// Returns whether an item comes after the position at which the page starts.
     fn behind(&self, place: &Place<'_>, item: &Item) -> bool {
         let Some(after) = &self.after else { return true };
         for (name, ascending) in &self.order {
@@ -467,7 +467,7 @@ impl Query {
         item.id > after.id
     }
 
-    /// The position behind an item, as text.
+    /// Returns the position after an item as text.
     fn token(&self, place: &Place<'_>, last: &Item) -> String {
         let mut token = "Paged=TRUE".to_owned();
         for (name, _) in self
@@ -488,7 +488,8 @@ impl Query {
     }
 }
 
-/// Ids of the only items that can fulfil a condition, in order, when an index tells; every one of them is still tested.
+/// Returns the ids of the only items that can satisfy a condition, in order, if an index provides them. Each must
+/// still be tested.
 fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
     let id = |cell: &Cell| match cell {
         Cell::Number(number) if number.fract() == 0.0 && number.abs() < 2e9 => {
@@ -517,7 +518,7 @@ fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
     }
 }
 
-/// The value a field sorts by; of several people the first.
+/// Returns the value by which a field sorts. Of several people it is the first.
 fn sort_cell(place: &Place<'_>, item: &Item, name: &str) -> Cell {
     match place.cell(item, name) {
         Some(Cell::Many(cells)) => cells.into_iter().next().unwrap_or(Cell::Null),

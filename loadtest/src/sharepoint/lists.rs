@@ -21,7 +21,7 @@ use super::zones::{format_instant, whole_second};
 use super::{SharePoint, people::ListSpec};
 
 impl SharePoint {
-    /// `web/lists` and what is below it; `rest` begins at `lists`.
+    /// Serves `web/lists` and the addresses below it. `rest` begins at `lists`.
     pub(crate) fn lists_resource(
         &self,
         site: &mut Site,
@@ -47,7 +47,7 @@ impl SharePoint {
         }
         let step = tail.first();
         match (call.method, step.map(|segment| segment.name.as_str())) {
-            // `getitembyid(17)` is another way to write `items(17)`.
+            // `getitembyid(17)` means the same as `items(17)`.
             (_, Some("items" | "getitembyid")) => self.items_resource(site, id, call, tail),
             ("POST", Some("getitems")) => self.items_by_caml(site, id, call),
             ("POST", Some("getchanges")) => self.changes(site, call, Scope::List(id)),
@@ -92,7 +92,7 @@ impl SharePoint {
             .filter(|list| !call.caller.full || list.closed.is_none())
             .filter(|list| call.caller.full || site.access(list, None, call.caller.user) > Access::None)
             .collect();
-        // SharePoint lists them by title.
+        // SharePoint sorts lists by title.
         lists.sort_by(
             |left, right| match left.title.to_lowercase().cmp(&right.title.to_lowercase()) {
                 Ordering::Equal => left.id.cmp(&right.id),
@@ -120,7 +120,7 @@ impl SharePoint {
         Ok(Outcome::ok(Answer::Feed { entries, next: None }))
     }
 
-    /// A list as a resource.
+    /// Returns a list as a resource.
     pub(crate) fn list_entity(&self, site: &Site, list: &List, call: &Call<'_>) -> Entity {
         let web = site.webs.get(list.web).map_or("", |web| web.path.as_str());
         let folder = format!("{web}/Lists/{}", list.url_name);
@@ -210,7 +210,7 @@ impl SharePoint {
                  site. Please choose another title.",
             ));
         }
-        // A list made by hand from template 100 holds plain items.
+        // A list created manually from template 100 contains generic items.
         let spec = ListSpec {
             task_content_type: template != 100,
             ..ListSpec::new(title, template)
@@ -251,7 +251,7 @@ impl SharePoint {
         Ok(Outcome::no_content(None))
     }
 
-    /// Adds a list and notes it in the change log.
+    /// Adds a list and records it in the change log.
     pub(crate) fn insert_list(&self, site: &mut Site, web: usize, spec: &ListSpec) -> Uuid {
         let now = self.clock.unique();
         let schema = Schema {
@@ -270,7 +270,7 @@ impl SharePoint {
         id
     }
 
-    /// Takes a list away with everything in it.
+    /// Removes a list with all its items.
     pub(crate) fn remove_list(&self, site: &mut Site, id: Uuid) {
         if let Some(list) = site.lists.remove(&id) {
             site.log_list(ChangeType::DeleteObject, id, list.web, self.clock.unique());
@@ -316,7 +316,7 @@ fn new_list(id: Uuid, web: usize, spec: &ListSpec, schema: Schema, now: Timestam
     }
 }
 
-/// The list an address names and what stands behind it; `None` for the collection itself.
+/// Returns the list that an address names and the rest of the address; `None` for the collection itself.
 fn find_list<'a>(
     site: &Site,
     call: &Call<'_>,
@@ -360,7 +360,7 @@ fn find_list<'a>(
     }
 }
 
-/// Refuses callers that may only read.
+/// Returns an error if the caller may only read.
 pub(crate) fn need_edit(site: &Site, list: &List, call: &Call<'_>) -> Result<(), SpError> {
     if call.caller.full || site.access(list, None, call.caller.user) == Access::Edit {
         Ok(())
@@ -369,7 +369,7 @@ pub(crate) fn need_edit(site: &Site, list: &List, call: &Call<'_>) -> Result<(),
     }
 }
 
-/// A property of a resource as a value for conditions.
+/// Returns a property of a resource as a value for conditions.
 fn cell(entity: &Entity, name: &str) -> Option<Cell> {
     let (_, node) = entity.properties.iter().find(|(known, _)| known == name)?;
     let Node::Plain(value) = node else { return None };
@@ -431,7 +431,8 @@ fn fields_resource(list: &List, call: &Call<'_>, tail: &[Segment]) -> Result<Out
     }
     let test = call.address.option("$filter").map(filter::parse).transpose()?;
     let (select, expand) = (call.select(), call.expand());
-    // A property some kinds of columns lack (Choices, DisplayFormat) is left out of their entries, as the product does.
+    // A property that some kinds of columns lack (Choices, DisplayFormat) is absent from their entries, as in the
+    // product.
     let all: Vec<Entity> = list.fields.iter().map(&entity).collect();
     if let Some(unknown) = select.iter().find(|name| {
         *name != "*"

@@ -1,9 +1,9 @@
-//! A simulated SharePoint: site collections with task lists behind the `_api` REST interface.
+//! A simulated SharePoint: site collections with task lists, served through the `_api` REST interface.
 //!
-//! People act on it through [`SharePoint`]'s own methods ([`people`]), clients through HTTP. Every site collection has
-//! its own lock, so ten thousand of them do not wait for one another.
+//! People use it through the methods of [`SharePoint`] ([`people`]), clients through HTTP. Every site collection has
+//! its own lock, so that ten thousand of them do not block each other.
 //!
-//! Left out: Atom answers, `GetListItemChangesSinceToken`, webhooks, folders, attachments and groups.
+//! Not implemented: Atom answers, `GetListItemChangesSinceToken`, webhooks, folders, attachments and groups.
 
 mod auth;
 mod batch;
@@ -47,22 +47,22 @@ use crate::sim::tls::SimTls;
 use crate::sim::token::TokenValidator;
 use model::Site;
 
-/// How the simulated farm behaves.
+/// The behaviour of the simulated farm.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a form digest is good; 30 minutes as in the product.
+    /// How long a form digest is valid; 30 minutes as in the product.
     pub digest_lifetime: SignedDuration,
-    /// How long the change log reaches back; 60 days as in the product.
+    /// How far back the change log reaches; 60 days as in the product.
     pub change_log_retention: SignedDuration,
-    /// Most entries of one site's change log; older ones leave it and their tokens become too old.
+    /// Largest number of entries in one site's change log. Older ones are dropped, and their tokens become too old.
     pub maximum_changes_per_site: usize,
-    /// Most rows a query may look at without an index; 5000 as in the product.
+    /// Largest number of rows that a query may scan without an index; 5000 as in the product.
     pub list_view_threshold: usize,
-    /// Most parts of a `$batch`.
+    /// Largest number of parts of a `$batch`.
     pub batch_limit: usize,
-    /// Whether OData may filter a person column with several people; the product's documentation says no.
+    /// Whether OData may filter a person column with several values. The product's documentation says no.
     pub filter_multi_person: bool,
-    /// Seed of all ids, so that two runs make the same ones.
+    /// Seed of all ids, so that two runs create the same ones.
     pub seed: u64,
 }
 
@@ -82,13 +82,13 @@ impl Default for Settings {
 
 /// The simulated server.
 pub struct SharePoint {
-    /// The server's clock; it stamps items, the change log and the `Date` header.
+    /// The server's clock. Its time is used for items, the change log and the `Date` header.
     pub clock: SimClock,
-    /// Faults on demand. Operations are named as [`Operation::name`] says; the subject is the site collection's path.
+    /// Fault rules. Operations have the names of [`Operation::name`]; the subject is the site collection's path.
     pub faults: Faults,
-    /// What was asked of this server.
+    /// Counters of requests.
     pub stats: Stats,
-    /// How the servers of groups of tenants behave.
+    /// The behaviour of the servers, by group of tenants.
     pub groups: Groups,
     settings: Settings,
     sites: RwLock<HashMap<String, Arc<Mutex<Site>>>>,
@@ -101,7 +101,7 @@ pub struct SharePoint {
 }
 
 impl SharePoint {
-    /// A farm without sites.
+    /// Returns a farm without sites.
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -120,31 +120,31 @@ impl SharePoint {
         })
     }
 
-    /// Starts listening on a free loopback port and takes its address as the farm's public one.
+    /// Starts listening on a free loopback port and uses its address as the farm's public one.
     ///
     /// # Errors
-    /// The operating system's error when no port can be opened.
+    /// The operating system's error if no port can be opened.
     pub async fn serve(self: &Arc<Self>, tls: Option<&SimTls>) -> std::io::Result<Listener> {
         let listener = Listener::start(Arc::clone(self), tls).await?;
         self.set_base_url(&listener.base_url());
         Ok(listener)
     }
 
-    /// Sets the address (`https://host`) that links in answers begin with. Until then it is `http://` and the request's
-    /// `Host`.
+    /// Sets the address (`https://host`) with which links in answers begin. Until then it is `http://` with the
+    /// request's `Host`.
     pub fn set_base_url(&self, url: &str) {
         *self.base_url.write().unwrap_or_else(PoisonError::into_inner) =
             Some(url.trim_end_matches('/').to_owned());
     }
 
-    /// Lets an account in with a password. An account named like a person's login (`contoso\ana`) acts as that person;
-    /// any other is a service account with full control.
+    /// Adds an account with a password. An account with the name of a person's login (`contoso\ana`) acts as that
+    /// person. Any other account is a service account with full control.
     pub fn add_account(&self, user: &str, password: &str) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         accounts.insert(user.to_lowercase(), password.to_owned());
     }
 
-    /// Lets bearer tokens in that `validator` knows the owner of.
+    /// Accepts bearer tokens for which `validator` returns an owner.
     pub fn accept_tokens(&self, validator: TokenValidator) {
         self.validators
             .write()
@@ -152,18 +152,18 @@ impl SharePoint {
             .push(validator);
     }
 
-    /// The value of `X-SharePointHealthScore`, 0 (idle) to 10 (overloaded).
+    /// Sets the value of `X-SharePointHealthScore`, 0 (idle) to 10 (overloaded).
     pub fn set_health_score(&self, score: u8) {
         self.health_score.store(score.min(10), Ordering::Relaxed);
     }
 
-    /// Whether a change token that is too old is answered with no error and no changes, as SharePoint Online was seen
-    /// to do, instead of an error.
+    /// Sets whether a change token that is too old gets an answer without changes instead of an error. SharePoint
+    /// Online was observed to do this.
     pub fn set_silent_expiry(&self, silent: bool) {
         self.silent_expiry.store(silent, Ordering::Relaxed);
     }
 
-    /// The group of tenants that the site at this path belongs to.
+    /// Returns the group of tenants of the site at this path.
     pub(crate) fn group_of(&self, web: &str) -> crate::sim::conditions::GroupId {
         self.site_of(web).map_or(0, |site| lock(&site).group)
     }
@@ -192,7 +192,7 @@ impl SharePoint {
     }
 
     pub(crate) fn token_owner(&self, token: &str) -> Option<String> {
-        // Cloned, so that a validator may take its time without holding the lock.
+        // Cloned, so that a slow validator does not hold the lock.
         let validators = self
             .validators
             .read()
@@ -208,7 +208,7 @@ impl SharePoint {
             .clone()
     }
 
-    /// The site collection a web's path lies in: the longest path that is a prefix.
+    /// Returns the site collection of a web's path: the longest site path that is a prefix.
     pub(crate) fn site_of(&self, web: &str) -> Option<Arc<Mutex<Site>>> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let mut path = web.to_lowercase();
@@ -221,7 +221,7 @@ impl SharePoint {
         }
     }
 
-    /// A new id, the same for the same seed and order of calls.
+    /// Returns a new id. It is the same for the same seed and order of calls.
     pub(crate) fn new_id(&self) -> Uuid {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
         let high = mix(self
@@ -234,7 +234,7 @@ impl SharePoint {
     }
 }
 
-/// What a request asks for, the web it is sent to, and its address, decoded.
+/// Returns the operation of a request, the web it is sent to, and its decoded address.
 pub(crate) fn what_is_asked(request: &hyper::Request<bytes::Bytes>) -> Option<(Operation, String, String)> {
     let uri = request.uri();
     let address = path::Address::parse(uri.path(), uri.query()).ok()?;
@@ -244,7 +244,7 @@ pub(crate) fn what_is_asked(request: &hyper::Request<bytes::Bytes>) -> Option<(O
     Some((operation, address.web, path::percent_decode(&text)))
 }
 
-/// Locks a site; a panic elsewhere does not make it unusable.
+/// Locks a site, even if the lock is poisoned.
 pub(crate) fn lock(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
     site.lock().unwrap_or_else(PoisonError::into_inner)
 }

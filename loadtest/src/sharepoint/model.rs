@@ -13,24 +13,24 @@ use super::fields::{Field, Schema};
 use super::zones::SiteZone;
 use crate::sim::conditions::GroupId;
 
-/// First id handed to a person of a site; the ones below belong to the system.
+/// First id for a person of a site. Smaller ids belong to the system.
 const FIRST_USER_ID: i32 = 7;
-/// Id of the account behind app-only tokens, on every site.
+/// Id of the account that represents app-only tokens on every site.
 pub(crate) const APP_USER_ID: i32 = 1_073_741_822;
 
-/// What a person may do.
+/// The rights of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Nothing: the object does not exist for this person.
+    /// None. For this person the object does not exist.
     None,
-    /// See it.
+    /// May see it.
     Read,
-    /// See, add, change and delete.
+    /// May see, add, change and delete.
     Edit,
 }
 
 impl Access {
-    /// SharePoint's permission mask, high and low 32 bits.
+    /// Returns SharePoint's permission mask, high and low 32 bits.
     pub(crate) fn mask(self) -> (u32, u32) {
         match self {
             Self::None => (0, 0),
@@ -40,7 +40,7 @@ impl Access {
     }
 }
 
-/// Full control.
+/// The permission mask of full control.
 pub(crate) const FULL_MASK: (u32, u32) = (2_147_483_647, 4_294_967_295);
 
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub(crate) struct User {
     pub(crate) email: String,
 }
 
-/// What a service account or app meets at a web or list that is closed to it.
+/// The answer to service accounts and apps at a web or list that is closed to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// 403, access denied.
@@ -67,11 +67,11 @@ pub(crate) struct Web {
     pub(crate) path: String,
     pub(crate) title: String,
     pub(crate) created: Timestamp,
-    /// Whether service accounts and apps are turned away.
+    /// Whether and how service accounts and apps are refused.
     pub(crate) closed: Option<Closed>,
 }
 
-/// Who may do less than everybody: an absent person may edit.
+/// The rights of people who have less than full access. Absent people may edit.
 pub(crate) type Restrictions = BTreeMap<i32, Access>;
 
 #[derive(Debug, Clone)]
@@ -95,12 +95,12 @@ pub(crate) struct Item {
     pub(crate) author: i32,
     pub(crate) editor: i32,
     pub(crate) recycled: bool,
-    /// Own rights instead of the list's.
+    /// The item's own rights, which replace the list's.
     pub(crate) rights: Option<Restrictions>,
 }
 
 impl Item {
-    /// The version as an HTTP entity tag.
+    /// Returns the version as an HTTP entity tag.
     pub(crate) fn etag(&self) -> String {
         format!("\"{}\"", self.version)
     }
@@ -112,28 +112,28 @@ pub(crate) struct List {
     pub(crate) web: usize,
     pub(crate) title: String,
     pub(crate) description: String,
-    /// Last part of the list's address; made from the first title and kept.
+    /// Last part of the list's address. It is derived from the first title and never changes.
     pub(crate) url_name: String,
     pub(crate) hidden: bool,
     pub(crate) schema: Schema,
     pub(crate) fields: Arc<[Field]>,
-    /// Id prefix and name of each content type; the first is the default.
+    /// Id prefix and name of each content type. The first one is the default.
     pub(crate) content_types: Vec<(&'static str, &'static str)>,
     pub(crate) index_assigned_to: bool,
     pub(crate) items: BTreeMap<i32, Box<Item>>,
-    /// Items that are or were assigned to a person, in order of id: where a query about one person looks.
+    /// Items that are or were assigned to a person, in order of id. Queries about one person use this index.
     pub(crate) by_person: HashMap<i32, Vec<i32>>,
     pub(crate) next_item: i32,
     pub(crate) created: Timestamp,
     pub(crate) last_item_modified: Timestamp,
     pub(crate) last_item_deleted: Timestamp,
     pub(crate) rights: Option<Restrictions>,
-    /// Whether service accounts and apps are turned away.
+    /// Whether and how service accounts and apps are refused.
     pub(crate) closed: Option<Closed>,
 }
 
 impl List {
-    /// Type name of the list's items, such as `SP.Data.TasksListItem`.
+    /// Returns the type name of the list's items, such as `SP.Data.TasksListItem`.
     pub(crate) fn item_kind(&self) -> String {
         format!("SP.Data.{}ListItem", encode_name(&self.url_name))
     }
@@ -146,7 +146,7 @@ impl List {
         self.items.values().map(Box::as_ref).filter(|item| !item.recycled)
     }
 
-    /// Remembers to whom an item is assigned.
+    /// Adds an item to the index of the people it is assigned to.
     pub(crate) fn index_item(&mut self, id: i32) {
         let Some(item) = self.items.get(&id) else { return };
         for person in &item.assigned_to {
@@ -176,7 +176,8 @@ impl List {
     }
 }
 
-/// Letters and digits stay, everything else becomes `_x….._` as in SharePoint's type names; the first letter is upper case.
+/// Encodes a name as in SharePoint's type names: letters and digits stay, and other characters become `_x…_`. The
+/// first letter becomes upper case.
 fn encode_name(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for (at, character) in name.chars().enumerate() {
@@ -194,24 +195,24 @@ pub(crate) struct Site {
     pub(crate) id: Uuid,
     pub(crate) language: super::fields::Language,
     pub(crate) zone: SiteZone,
-    /// The root web first.
+    /// The webs; the first is the root web.
     pub(crate) webs: Vec<Web>,
     pub(crate) lists: BTreeMap<Uuid, List>,
     pub(crate) users: BTreeMap<i32, User>,
-    /// People who can be found by `ensureuser` but were never on the site: login, title, e-mail.
+    /// People whom `ensureuser` can find but who were never on the site: login, title, e-mail.
     pub(crate) directory: Vec<(String, String, String)>,
     pub(crate) next_user: i32,
-    /// Ids of people by the hash of every name they can be found under; a hint that is checked.
+    /// Ids of people by the hash of each name under which they can be found. Hits must be verified.
     pub(crate) names: HashMap<u64, i32>,
-    /// Group of tenants the site belongs to.
+    /// Group of tenants that the site belongs to.
     pub(crate) group: GroupId,
-    /// Callers that are refused on this site, in lower case.
+    /// Names of callers that are refused on this site, in lower case.
     pub(crate) refused: HashSet<String>,
     pub(crate) log: ChangeLog,
 }
 
 impl Site {
-    /// The site collection's path.
+    /// Returns the site collection's path.
     pub(crate) fn path(&self) -> &str {
         self.webs.first().map_or("", |web| web.path.as_str())
     }
@@ -230,7 +231,7 @@ impl Site {
         self.lists.get_mut(&id).ok_or_else(SpError::no_list)
     }
 
-    /// Finds a person by claims login, plain login or e-mail, in any case.
+    /// Returns the person with this claims login, plain login or e-mail, ignoring case.
     pub(crate) fn find_user(&self, name: &str) -> Option<&User> {
         let matches = |user: &&User| login_matches(&user.login, &user.email, name);
         let hint = self
@@ -238,7 +239,7 @@ impl Site {
             .get(&name_hash(name))
             .and_then(|id| self.users.get(id))
             .filter(matches);
-        // Two names with one hash, or one that belonged to somebody else before: all are looked at.
+        // Two names may share a hash, or the name may have belonged to another person before. Then check all people.
         match hint {
             Some(user) => Some(user),
             None if self.names.contains_key(&name_hash(name)) => self.users.values().find(matches),
@@ -246,7 +247,7 @@ impl Site {
         }
     }
 
-    /// Adds a person, or gives the one with that login.
+    /// Adds a person, or updates the person with that login. Returns the id.
     pub(crate) fn add_user(&mut self, login: &str, title: &str, email: &str) -> i32 {
         let known = self
             .find_user(login)
@@ -277,7 +278,7 @@ impl Site {
         id
     }
 
-    /// What a person may do with a list, or with one of its items.
+    /// Returns a person's rights on a list, or on one of its items.
     pub(crate) fn access(&self, list: &List, item: Option<&Item>, user: i32) -> Access {
         if !self.users.contains_key(&user) {
             return Access::None;
@@ -291,7 +292,7 @@ impl Site {
             .unwrap_or(Access::Edit)
     }
 
-    /// Notes a change of an item in the site's log.
+    /// Records a change of an item in the site's log.
     pub(crate) fn log_item(&mut self, kind: ChangeType, list: Uuid, item: (i32, Uuid), at: Timestamp) {
         let web = self
             .lists
@@ -310,13 +311,13 @@ impl Site {
         );
     }
 
-    /// Notes a change of a list itself.
+    /// Records a change of a list itself.
     pub(crate) fn log_list(&mut self, kind: ChangeType, list: Uuid, web: usize, at: Timestamp) {
         let web = self.webs.get(web).map_or(Uuid::nil(), |web| web.id);
         self.log.push(ChangeKind::List, kind, web, list, at);
     }
 
-    /// Ids of people that exist, without repetition; an unknown one is an error.
+    /// Returns the ids without repetition, or an error if one of them is unknown.
     pub(crate) fn known_users(&self, ids: &[i32]) -> Result<Vec<i32>, SpError> {
         let mut seen = BTreeSet::new();
         for id in ids {
@@ -329,7 +330,7 @@ impl Site {
     }
 }
 
-/// The hash of a name without its case.
+/// Returns the hash of a name, ignoring case.
 fn name_hash(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     for byte in name.bytes() {
@@ -338,7 +339,7 @@ fn name_hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-/// Whether `name` means the person with this claims login and address.
+/// Returns whether `name` refers to the person with this claims login and address.
 pub(crate) fn login_matches(login: &str, email: &str, name: &str) -> bool {
     let bare = login.rsplit('|').next().unwrap_or(login);
     login.eq_ignore_ascii_case(name)

@@ -1,4 +1,4 @@
-//! The operations, as faults and counters know them.
+//! The operations, with the names used in fault rules and counters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use super::path::Address;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
-        /// What a request asks for.
+        /// The operation of a request.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Operation { $($(#[$doc])* $name,)* }
 
@@ -14,7 +14,7 @@ macro_rules! operations {
             /// Every operation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The name used in fault rules and reports.
+            /// Returns the name used in fault rules and reports.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -34,9 +34,9 @@ operations! {
     Site => "site",
     /// Regional settings and time zone.
     TimeZone => "timezone",
-    /// The caller.
+    /// Properties of the caller.
     CurrentUser => "currentuser",
-    /// Looks a person up and adds it to the site.
+    /// Finds a person and adds them to the site.
     EnsureUser => "ensureuser",
     /// People of the site.
     SiteUsers => "siteusers",
@@ -54,7 +54,7 @@ operations! {
     ContentTypes => "contenttypes",
     /// Columns of a list.
     Fields => "fields",
-    /// Many items by OData.
+    /// Many items through OData.
     ItemsList => "items.list",
     /// One item.
     ItemsGet => "items.get",
@@ -64,18 +64,18 @@ operations! {
     ItemsUpdate => "items.update",
     /// Recycles or deletes an item.
     ItemsRecycle => "items.recycle",
-    /// Items by CAML.
+    /// Items through CAML.
     GetItems => "getitems",
-    /// The change log.
+    /// Reads the change log.
     GetChanges => "getchanges",
-    /// Several requests in one; its parts are counted by themselves as well.
+    /// Several requests in one. Its parts are counted as well.
     Batch => "batch",
     /// Anything else.
     Other => "other",
 }
 
 impl Operation {
-    /// What an address and a method ask for.
+    /// Returns the operation that an address and a method mean.
     pub(crate) fn of(address: &Address, method: &str) -> Self {
         let steps = address.steps();
         let Some(&last) = steps.last() else {
@@ -139,7 +139,7 @@ impl Operation {
     }
 }
 
-/// Counters of one server, since it started.
+/// Counters of one server since its start.
 #[derive(Debug)]
 pub struct Stats {
     by_operation: Vec<AtomicU64>,
@@ -178,7 +178,7 @@ impl Stats {
         self.faults.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often an operation was asked for, parts of batches included.
+    /// Returns the number of requests for an operation, parts of batches included.
     #[must_use]
     pub fn operations(&self, operation: Operation) -> u64 {
         self.by_operation
@@ -186,25 +186,25 @@ impl Stats {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// HTTP requests; a batch is one.
+    /// Returns the number of HTTP requests. A batch counts as one.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Requests refused for their credentials.
+    /// Returns the number of requests refused because of their credentials.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Requests and batch parts that met a fault.
+    /// Returns the number of requests and batch parts that met a fault.
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
     }
 
-    /// Creates, updates and deletions of items that were asked for.
+    /// Returns the number of requests to create, update or delete items.
     #[must_use]
     pub fn item_writes(&self) -> u64 {
         [
@@ -217,7 +217,7 @@ impl Stats {
         .sum()
     }
 
-    /// Every counter with its operation's name, without the zeros.
+    /// Returns every counter with its operation's name, without the zeros.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, u64)> {
         let counted = Operation::ALL

@@ -1,18 +1,18 @@
-//! Addresses: the web before `/_api/`, the segments behind it, and the OData query options.
+//! Parses addresses: the web before `/_api/`, the segments after it, and the OData query options.
 
 use super::errors::SpError;
 
-/// Longest address that is read.
+/// Longest address that is accepted, in bytes.
 const MAXIMUM_ADDRESS: usize = 16 * 1024;
-/// Most segments behind `_api`.
+/// Largest number of segments after `_api`.
 const MAXIMUM_SEGMENTS: usize = 12;
 
-/// One step of an address, such as `lists(guid'…')`.
+/// One segment of an address, such as `lists(guid'…')`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
     /// Name in lower case, without arguments.
     pub(crate) name: String,
-    /// What stands between the parentheses, unquoted; `None` without parentheses.
+    /// The text between the parentheses, unquoted; `None` without parentheses.
     pub(crate) argument: Option<String>,
 }
 
@@ -21,14 +21,14 @@ pub(crate) struct Segment {
 pub(crate) struct Address {
     /// Server-relative path of the web, without a final slash; empty for the root.
     pub(crate) web: String,
-    /// The segments behind `_api`.
+    /// The segments after `_api`.
     pub(crate) segments: Vec<Segment>,
     /// The query options, decoded, in order.
     pub(crate) query: Vec<(String, String)>,
 }
 
 impl Address {
-    /// Reads the path and query of a request.
+    /// Parses the path and query of a request.
     pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Self, SpError> {
         if path.len() + query.map_or(0, str::len) > MAXIMUM_ADDRESS {
             return Err(SpError::query("The request address is too long."));
@@ -104,7 +104,7 @@ impl Address {
         })
     }
 
-    /// The value of one query option; names are matched without regard to case.
+    /// Returns the value of one query option. Names are compared ignoring case.
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -112,7 +112,7 @@ impl Address {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A comma-separated query option as names.
+    /// Returns the names in a comma-separated query option.
     pub(crate) fn names(&self, option: &str) -> Vec<String> {
         self.option(option)
             .map(|text| {
@@ -125,7 +125,7 @@ impl Address {
             .unwrap_or_default()
     }
 
-    /// The segments' names, for matching.
+    /// Returns the names of the segments, for matching.
     pub(crate) fn steps(&self) -> Vec<&str> {
         self.segments
             .iter()
@@ -134,7 +134,7 @@ impl Address {
     }
 }
 
-/// `'it''s'`, `guid'…'`, `datetime'…'` and bare words without their wrapping.
+/// Removes the wrapping of `'it''s'`, `guid'…'` and `datetime'…'`. Bare words stay as they are.
 fn unquote(text: &str) -> String {
     let text = text.trim();
     let quoted = text
@@ -146,7 +146,7 @@ fn unquote(text: &str) -> String {
     quoted.map_or_else(|| text.to_owned(), |inner| inner.replace("''", "'"))
 }
 
-/// Splits at `separator`, but not inside single quotes.
+/// Splits at `separator`, except inside single quotes.
 pub(crate) fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -163,7 +163,7 @@ pub(crate) fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// Undoes percent encoding; bytes that are no UTF-8 become replacement characters.
+/// Decodes percent-encoding. Bytes that are not UTF-8 become replacement characters.
 pub(crate) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -189,7 +189,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Percent-encodes everything but letters, digits and `-_.~`.
+/// Percent-encodes every character except letters, digits and `-_.~`.
 pub(crate) fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

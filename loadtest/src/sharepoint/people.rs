@@ -1,4 +1,4 @@
-//! What people do in SharePoint, and what an onlooker sees, without HTTP.
+//! Actions of people in SharePoint, and an observer's view of it, both without HTTP.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +33,7 @@ impl SharePoint {
     /// Adds a site collection with its root web.
     ///
     /// # Errors
-    /// Says that the path is taken or that SharePoint does not know the time zone.
+    /// If the path is taken or SharePoint does not know the time zone.
     pub fn add_site(&self, spec: &SiteSpec) -> Result<(), String> {
         let path = spec.path.trim_end_matches('/').to_owned();
         let zone = SiteZone::by_iana(&spec.time_zone)?;
@@ -70,10 +70,10 @@ impl SharePoint {
         }
     }
 
-    /// Adds a web below a site's root web; `path` is its whole server-relative path.
+    /// Adds a web below a site's root web. `path` is its complete server-relative path.
     ///
     /// # Errors
-    /// Says that there is no such site, that the path is outside it, or that it is taken.
+    /// If there is no such site, or the path is outside the site or taken.
     pub fn add_web(&self, site: &str, path: &str, title: &str) -> Result<(), String> {
         let path = path.trim_end_matches('/').to_owned();
         let (id, created) = (self.new_id(), self.clock.now());
@@ -100,19 +100,19 @@ impl SharePoint {
         }
     }
 
-    /// Adds a person to a site, or renames the one with that login; `login` is a claims login such as
+    /// Adds a person to a site, or updates the person with that login. `login` is a claims login such as
     /// `i:0#.w|contoso\ana`.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn add_user(&self, site: &str, login: &str, title: &str, email: &str) -> Result<UserId, String> {
         self.with_site(site, |site| Ok(site.add_user(login, title, email)))
     }
 
-    /// Adds a person that `ensureuser` can find but who was never on the site.
+    /// Adds a person whom `ensureuser` can find but who was never on the site.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn add_to_directory(&self, site: &str, login: &str, title: &str, email: &str) -> Result<(), String> {
         self.with_site(site, |site| {
             site.directory
@@ -121,18 +121,18 @@ impl SharePoint {
         })
     }
 
-    /// The person with this claims login, plain login or e-mail address.
+    /// Returns the person with this claims login, plain login or e-mail address.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn find_user(&self, site: &str, name: &str) -> Result<Option<UserId>, String> {
         self.with_site(site, |site| Ok(site.find_user(name).map(|user| user.id)))
     }
 
-    /// Refuses a caller (account name or token owner) on a site with 403, or lets it in again.
+    /// Refuses a caller (account name or token owner) on a site with 403, or accepts the caller again.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn refuse_caller(&self, site: &str, caller: &str, refuse: bool) -> Result<(), String> {
         self.with_site(site, |site| {
             let name = caller.to_lowercase();
@@ -145,11 +145,11 @@ impl SharePoint {
         })
     }
 
-    /// Closes a web to service accounts and apps, or opens it again; `path` is its whole server-relative path. A closed web
-    /// is not among the webs of its parent.
+    /// Closes a web to service accounts and apps, or opens it again. `path` is its complete server-relative path. A
+    /// closed web does not appear among the webs of its parent.
     ///
     /// # Errors
-    /// Says that there is no such web.
+    /// If there is no such web.
     pub fn close_web(&self, path: &str, closed: Option<Closed>) -> Result<(), String> {
         let path = path.trim_end_matches('/');
         self.with_site(path, |site| {
@@ -161,10 +161,11 @@ impl SharePoint {
         })
     }
 
-    /// Closes a list to service accounts and apps, or opens it again. A closed list is not among the lists of its web.
+    /// Closes a list to service accounts and apps, or opens it again. A closed list does not appear among the lists of
+    /// its web.
     ///
     /// # Errors
-    /// Says that there is no such site or list.
+    /// If there is no such site or list.
     pub fn close_list(&self, site: &str, list: ListId, closed: Option<Closed>) -> Result<(), String> {
         self.with_site(site, |site| {
             site.list_mut(list)?.closed = closed;
@@ -175,7 +176,7 @@ impl SharePoint {
     /// Adds a list to the web at `web`.
     ///
     /// # Errors
-    /// Says that there is no such web.
+    /// If there is no such web.
     pub fn add_list(&self, web: &str, spec: &ListSpec) -> Result<ListId, String> {
         let path = web.trim_end_matches('/');
         self.with_site(web, |site| {
@@ -184,10 +185,10 @@ impl SharePoint {
         })
     }
 
-    /// Deletes a list with everything in it.
+    /// Deletes a list with all its items.
     ///
     /// # Errors
-    /// Says that there is no such site or list.
+    /// If there is no such site or list.
     pub fn delete_list(&self, site: &str, list: ListId) -> Result<(), String> {
         self.with_site(site, |site| {
             site.list(list)?;
@@ -196,10 +197,10 @@ impl SharePoint {
         })
     }
 
-    /// The lists of a site collection.
+    /// Returns the lists of a site collection.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn lists(&self, site: &str) -> Result<Vec<ListView>, String> {
         self.with_site(site, |site| {
             let view = |list: &List| ListView {
@@ -216,10 +217,10 @@ impl SharePoint {
         })
     }
 
-    /// All items of a list, those in the recycle bin included.
+    /// Returns all items of a list, including those in the recycle bin.
     ///
     /// # Errors
-    /// Says that there is no such site or list.
+    /// If there is no such site or list.
     pub fn items(&self, site: &str, list: ListId) -> Result<Vec<ItemView>, String> {
         self.with_site(site, |site| {
             let list = site.list(list)?;
@@ -227,7 +228,7 @@ impl SharePoint {
         })
     }
 
-    /// One item, also from the recycle bin; `None` when there is no such site, list or item.
+    /// Returns one item, also from the recycle bin, or `None` if there is no such site, list or item.
     #[must_use]
     pub fn item(&self, site: &str, list: ListId, item: ItemId) -> Option<ItemView> {
         self.with_site(site, |site| {
@@ -237,7 +238,8 @@ impl SharePoint {
         .ok()
     }
 
-    /// The first live item with this id or a higher one, or else the first of all: a way to pick one by chance.
+    /// Returns the first live item with this id or a higher one, or else the first live item. Callers use it to pick a
+    /// random item.
     #[must_use]
     pub fn item_from(&self, site: &str, list: ListId, from: ItemId) -> Option<ItemView> {
         self.with_site(site, |site| {
@@ -252,7 +254,7 @@ impl SharePoint {
         .flatten()
     }
 
-    /// The highest id an item of the list was given.
+    /// Returns the highest id that an item of the list was given.
     #[must_use]
     pub fn last_item(&self, site: &str, list: ListId) -> ItemId {
         self.with_site(site, |site| Ok(site.list(list)?.next_item - 1))
@@ -262,7 +264,7 @@ impl SharePoint {
     /// Puts a site into a group of tenants.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn set_group(&self, site: &str, group: GroupId) -> Result<(), String> {
         self.with_site(site, |site| {
             site.group = group;
@@ -270,10 +272,10 @@ impl SharePoint {
         })
     }
 
-    /// A person creates a task.
+    /// Creates a task as a person.
     ///
     /// # Errors
-    /// Says that the site, list or a person is unknown, or a value not allowed.
+    /// If the site, list or a person is unknown, or a value is not allowed.
     pub fn person_creates(
         &self,
         site: &str,
@@ -287,10 +289,10 @@ impl SharePoint {
         })
     }
 
-    /// A person changes a task, whatever its version.
+    /// Changes a task as a person, whatever its version.
     ///
     /// # Errors
-    /// Says that the site, list, item or a person is unknown, or a value not allowed.
+    /// If the site, list, item or a person is unknown, or a value is not allowed.
     pub fn person_edits(
         &self,
         site: &str,
@@ -306,10 +308,10 @@ impl SharePoint {
         })
     }
 
-    /// A person assigns a task to others (or to nobody).
+    /// Assigns a task to other people, or to no one, as a person.
     ///
     /// # Errors
-    /// Says that the site, list, item or a person is unknown.
+    /// If the site, list, item or a person is unknown.
     pub fn person_assigns(
         &self,
         site: &str,
@@ -325,28 +327,28 @@ impl SharePoint {
         self.person_edits(site, list, item, edit, by)
     }
 
-    /// A person deletes a task: it goes to the recycle bin.
+    /// Deletes a task as a person: moves it to the recycle bin.
     ///
     /// # Errors
-    /// Says that the site, list or item is unknown.
+    /// If the site, list or item is unknown.
     pub fn person_deletes(&self, site: &str, list: ListId, item: ItemId) -> Result<(), String> {
         self.with_site(site, |site| {
             site.recycle_item(list, item, None, self.clock.unique())
         })
     }
 
-    /// A person takes a task out of the recycle bin.
+    /// Restores a task from the recycle bin as a person.
     ///
     /// # Errors
-    /// Says that the site or list is unknown or the item not in the recycle bin.
+    /// If the site or list is unknown or the item is not in the recycle bin.
     pub fn person_restores(&self, site: &str, list: ListId, item: ItemId) -> Result<(), String> {
         self.with_site(site, |site| site.restore_item(list, item, self.clock.unique()))
     }
 
-    /// Gives a person rights on a list or an item; the change log notes it.
+    /// Sets a person's rights on a list or an item. The change log records it.
     ///
     /// # Errors
-    /// Says that the site, list, item or person is unknown.
+    /// If the site, list, item or person is unknown.
     pub fn set_access(&self, site: &str, target: Target, user: UserId, access: Access) -> Result<(), String> {
         let now = self.clock.unique();
         let kind = if access == Access::None {
@@ -377,7 +379,7 @@ impl SharePoint {
         })
     }
 
-    /// Lets a person see and edit a list or an item.
+    /// Gives a person the right to see and edit a list or an item.
     ///
     /// # Errors
     /// As [`SharePoint::set_access`].
@@ -385,7 +387,7 @@ impl SharePoint {
         self.set_access(site, target, user, Access::Edit)
     }
 
-    /// Takes every right on a list or an item from a person.
+    /// Takes all rights on a list or an item from a person.
     ///
     /// # Errors
     /// As [`SharePoint::set_access`].
@@ -393,10 +395,10 @@ impl SharePoint {
         self.set_access(site, target, user, Access::None)
     }
 
-    /// Moves a site to another time zone; stored instants stay what they are, as in the product.
+    /// Changes a site's time zone. Stored times stay the same instants, as in the product.
     ///
     /// # Errors
-    /// Says that the site or the zone is unknown.
+    /// If the site or the zone is unknown.
     pub fn set_time_zone(&self, site: &str, iana: &str) -> Result<(), String> {
         let zone = SiteZone::by_iana(iana)?;
         self.with_site(site, |site| {
@@ -405,10 +407,10 @@ impl SharePoint {
         })
     }
 
-    /// Makes every change token of a site that was issued so far too old.
+    /// Makes every change token issued so far for a site too old.
     ///
     /// # Errors
-    /// Says that there is no such site.
+    /// If there is no such site.
     pub fn expire_change_tokens(&self, site: &str) -> Result<(), String> {
         self.with_site(site, |site| {
             site.log.expire(self.clock.unique());

@@ -1,4 +1,4 @@
-//! From an HTTP request to an answer: credentials, faults, digest, dispatch, rendering.
+//! Processes an HTTP request: credentials, faults, digest, dispatch and rendering.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,42 +17,42 @@ use super::{SharePoint, lock};
 use crate::sim::answers::Answer as Sent;
 use crate::sim::http::{Handler, Reply, ReplyFuture};
 
-/// A request that was read, with everything an operation needs to know about it.
+/// A parsed request with everything that an operation needs to know about it.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
     pub(crate) address: &'a Address,
     pub(crate) if_match: Option<&'a str>,
     pub(crate) body: &'a [u8],
-    /// Whether the body is in the verbose shape.
+    /// Whether the body has the verbose form.
     pub(crate) verbose_body: bool,
     /// Address of the web's `_api`.
     pub(crate) service: String,
-    /// The caller's name, as digests know it.
+    /// The caller's name, as used in digests.
     pub(crate) name: &'a str,
     pub(crate) caller: Caller,
     /// Whether the next change token is refused as too old.
     pub(crate) expire_cursor: bool,
-    /// Index of the web the address begins with.
+    /// Index of the web with which the address begins.
     pub(crate) web: usize,
 }
 
 impl Call<'_> {
-    /// The names in `$select`.
+    /// Returns the names in `$select`.
     pub(crate) fn select(&self) -> Vec<String> {
         self.address.names("$select")
     }
 
-    /// The names in `$expand`.
+    /// Returns the names in `$expand`.
     pub(crate) fn expand(&self) -> Vec<String> {
         self.address.names("$expand")
     }
 
-    /// The error for an address nothing is at.
+    /// Returns the error for an address that names no resource.
     pub(crate) fn nothing_here(&self) -> SpError {
         SpError::no_resource(&self.address.steps().join("/"))
     }
 
-    /// The body as JSON; an empty body is null.
+    /// Returns the body as JSON. An empty body is null.
     pub(crate) fn json(&self) -> Result<serde_json::Value, SpError> {
         if self.body.is_empty() {
             return Ok(serde_json::Value::Null);
@@ -61,7 +61,7 @@ impl Call<'_> {
     }
 }
 
-/// What an operation gives back.
+/// The result of an operation.
 pub(crate) struct Outcome {
     pub(crate) status: u16,
     pub(crate) answer: Option<Answer>,
@@ -101,16 +101,16 @@ pub(crate) struct Message {
     pub(crate) body: Bytes,
 }
 
-/// What becomes of a request or of a part of a batch.
+/// The outcome for a request or for a part of a batch.
 pub(crate) enum Turn {
     Answer(Message),
-    /// Sent as it is; the usual headers come with it unless it is bare.
+    /// An answer in its final form. The server's usual headers are added unless it is bare.
     Sent(Sent),
     Cut,
     Huge(u64),
 }
 
-/// One request inside the server; parts of a batch are such requests too.
+/// One request inside the server. Parts of a batch are such requests too.
 pub(crate) struct Incoming<'a> {
     pub(crate) method: String,
     pub(crate) path: &'a str,
@@ -124,7 +124,7 @@ impl Incoming<'_> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Address, decoded, and body.
+    /// Returns the method, the decoded address and the body as text.
     pub(crate) fn text(&self) -> String {
         let query = self.query.unwrap_or_default();
         let address = percent_decode(&format!("{}?{query}", self.path));
@@ -169,7 +169,7 @@ impl Handler for SharePoint {
     }
 }
 
-/// `POST` with `X-HTTP-Method` counts as the method named there; `PATCH` and `PUT` as `MERGE`.
+/// Returns the method to use: for `POST`, the one in `X-HTTP-Method` if present. `PATCH` and `PUT` count as `MERGE`.
 pub(crate) fn effective_method(method: &str, headers: &HeaderMap) -> String {
     let tunnelled = headers.get("x-http-method").and_then(|value| value.to_str().ok());
     let method = if method == "POST" {
@@ -229,7 +229,7 @@ impl SharePoint {
         self.answered(fate, turn, incoming)
     }
 
-    /// Serves one request, a batch or not, whose caller is known.
+    /// Serves one request of a known caller, a batch or not.
     async fn serve_request(
         &self,
         incoming: &Incoming<'_>,
@@ -251,7 +251,7 @@ impl SharePoint {
         self.serve_part(incoming, address, identity, host, guarded).await
     }
 
-    /// Serves one request whose caller is known; `guarded` demands a form digest.
+    /// Serves one request of a known caller. With `guarded`, a write needs a form digest.
     pub(crate) async fn serve_part(
         &self,
         incoming: &Incoming<'_>,
@@ -354,7 +354,7 @@ impl SharePoint {
         }
     }
 
-    /// An answer with the headers the server adds to each.
+    /// Returns an answer with the headers that the server adds to each.
     pub(crate) fn sent(&self, message: Message, incoming: &Incoming<'_>) -> Sent {
         let headers = message
             .headers
@@ -385,7 +385,7 @@ impl SharePoint {
         answer
             .headers
             .extend(usual.map(|(name, value)| (name.to_owned(), value)));
-        // Returned only to a client that asks for it.
+        // The client's id is returned only if the client asks for it.
         let wanted = incoming.header("return-client-request-id").unwrap_or_default();
         if let Some(id) = incoming.header("client-request-id")
             && wanted.eq_ignore_ascii_case("true")
@@ -398,12 +398,12 @@ impl SharePoint {
     }
 }
 
-/// Address of a web's `_api`.
+/// Returns the address of a web's `_api`.
 pub(crate) fn service_url(host: &str, web: &str) -> String {
     format!("{host}{web}/_api")
 }
 
-/// The rest of an address as one property name, when exactly one bare segment is left.
+/// Returns the rest of an address as a property name, if exactly one segment without argument is left.
 pub(crate) fn single_name(rest: &[Segment]) -> Option<&str> {
     match rest {
         [Segment { name, argument: None }] => Some(name.as_str()),
@@ -411,7 +411,7 @@ pub(crate) fn single_name(rest: &[Segment]) -> Option<&str> {
     }
 }
 
-/// An error as an answer.
+/// Returns the answer that reports an error.
 pub(crate) fn error_message(error: &SpError, mode: Mode) -> Message {
     Message {
         status: error.status,

@@ -1,4 +1,4 @@
-//! The two shapes of SharePoint's JSON: verbose (`d`, `results`, `__metadata`) and light (`value`, `odata.*`).
+//! The two forms of SharePoint's JSON: verbose (`d`, `results`, `__metadata`) and light (`value`, `odata.*`).
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors::SpError;
 
-/// How much metadata the caller asked for.
+/// The amount of metadata that the caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Verbose,
@@ -15,8 +15,8 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// Reads an `Accept` header. Plain `application/json` means minimal metadata; without JSON SharePoint would answer
-    /// with Atom, which is not served here.
+    /// Parses an `Accept` header. Plain `application/json` means minimal metadata. For a header without JSON,
+    /// SharePoint answers with Atom, which this server does not implement.
     pub(crate) fn accepted(accept: Option<&str>) -> Option<Self> {
         let accept = accept?.to_ascii_lowercase();
         if accept.contains("odata=verbose") {
@@ -30,7 +30,7 @@ impl Mode {
         }
     }
 
-    /// The `Content-Type` of an answer.
+    /// Returns the `Content-Type` of an answer.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Verbose => "application/json;odata=verbose;charset=utf-8",
@@ -40,23 +40,23 @@ impl Mode {
     }
 }
 
-/// Named properties in the order they were made.
+/// Named properties in the order of their creation.
 pub(crate) type Properties = Vec<(Cow<'static, str>, Node)>;
 
 /// One value inside an answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
-    /// A number, text, flag or null.
+    /// A number, text, boolean or null.
     Plain(Value),
-    /// A collection of primitives with its Edm type.
+    /// A collection of primitive values with its Edm type.
     Primitives(&'static str, Vec<Value>),
-    /// A complex value with its type.
+    /// A complex value with its type name.
     Complex(&'static str, Properties),
     /// An expanded entity.
     Entity(Entity),
     /// An expanded set of entities.
     Set(Vec<Entity>),
-    /// A related resource that was not expanded.
+    /// A related resource that is not expanded.
     Deferred(String),
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Entity {
     pub(crate) properties: Properties,
 }
 
-/// What an answer carries.
+/// The content of an answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Entity(Entity),
@@ -88,8 +88,8 @@ pub(crate) enum Answer {
 }
 
 impl Entity {
-    /// Keeps what `$select` names; expanded parts are narrowed by `Part/Name` paths. Names in `hidden` only come when
-    /// they are asked for.
+    /// Keeps the properties that `$select` names. Paths of the form `Part/Name` select inside expanded parts. Names in
+    /// `hidden` are returned only on request.
     pub(crate) fn select(
         mut self,
         select: &[String],
@@ -157,7 +157,7 @@ impl Entity {
         Ok(self)
     }
 
-    /// Takes one property out, by name in any case.
+    /// Returns one property by name, ignoring case.
     pub(crate) fn property(self, name: &str) -> Option<Answer> {
         let (name, node) = self
             .properties
@@ -172,7 +172,7 @@ impl Entity {
 }
 
 impl Answer {
-    /// The answer's body in the shape asked for; `service` is the address of `_api`.
+    /// Returns the answer's body in the requested form. `service` is the address of `_api`.
     pub(crate) fn render(self, mode: Mode, service: &str) -> Value {
         match mode {
             Mode::Verbose => json!({ "d": self.verbose() }),
@@ -307,7 +307,7 @@ impl Node {
     }
 }
 
-/// An error's body in the shape asked for.
+/// Returns an error's body in the requested form.
 pub(crate) fn error_body(error: &SpError, mode: Mode) -> Value {
     let inner = json!({ "code": error.code, "message": { "lang": "en-US", "value": error.message } });
     match mode {

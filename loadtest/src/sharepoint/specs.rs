@@ -1,4 +1,4 @@
-//! Plain data: what people ask of SharePoint and what an onlooker sees.
+//! Plain data types: the input of people's actions, and an observer's view.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -29,7 +29,7 @@ pub struct SiteSpec {
 /// A new list.
 #[derive(Debug, Clone)]
 pub struct ListSpec {
-    /// Title; it also makes the list's address and type name.
+    /// Title. The list's address and type name are derived from it.
     pub title: String,
     /// Base template: 171 (tasks with timeline), 107 (tasks), 150 (Gantt tasks) or 100 (custom).
     pub template: u16,
@@ -54,7 +54,7 @@ pub struct ListSpec {
 }
 
 impl ListSpec {
-    /// A list as the template makes it; a custom list (100) gets the Task content type.
+    /// Returns a list with the template's defaults. A custom list (100) gets the Task content type.
     #[must_use]
     pub fn new(title: &str, template: u16) -> Self {
         Self {
@@ -73,41 +73,41 @@ impl ListSpec {
     }
 }
 
-/// What a person changes in a task; `None` leaves a value alone.
+/// A person's change of a task. `None` leaves a value as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemEdit {
     /// Title, at most 255 characters.
     pub title: Option<String>,
     /// Body as HTML.
     pub body: Option<String>,
-    /// Start date, or its removal.
+    /// New start date; `Some(None)` removes it.
     pub start: Option<Option<Date>>,
-    /// Due date, or its removal.
+    /// New due date; `Some(None)` removes it.
     pub due: Option<Option<Date>>,
     /// Status, 1 (not started) to 5 (waiting).
     pub status: Option<u8>,
-    /// Part done, 0 to 1.
+    /// Fraction complete, 0 to 1.
     pub percent: Option<f64>,
     /// Priority, 1 (high) to 3 (low).
     pub priority: Option<u8>,
     /// People the task is assigned to.
     pub assigned_to: Option<Vec<UserId>>,
-    /// Actual work in minutes, or its removal.
+    /// New actual work in minutes; `Some(None)` removes it.
     pub actual_work: Option<Option<f64>>,
-    /// Total work in minutes, or its removal.
+    /// New total work in minutes; `Some(None)` removes it.
     pub total_work: Option<Option<f64>>,
-    /// Date completed, or its removal.
+    /// New completion date; `Some(None)` removes it.
     pub date_completed: Option<Option<Date>>,
 }
 
-/// A task as an onlooker sees it.
+/// A task as an observer sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemView {
     /// Id in the list.
     pub id: ItemId,
-    /// Id in the farm.
+    /// Id that is unique in the farm.
     pub unique_id: Uuid,
-    /// Version, counted from 1; the number in the ETag.
+    /// Version, counted from 1. It is the number in the ETag.
     pub version: u32,
     /// Title.
     pub title: String,
@@ -117,11 +117,11 @@ pub struct ItemView {
     pub start: Option<Date>,
     /// Due date in the site's time zone.
     pub due: Option<Date>,
-    /// Status, 1 (not started) to 5 (waiting); 0 for a text that is no choice, or none.
+    /// Status, 1 (not started) to 5 (waiting); 0 for none or for a text that is not a choice.
     pub status: u8,
-    /// Part done, 0 to 1.
+    /// Fraction complete, 0 to 1.
     pub percent: f64,
-    /// Priority, 1 (high) to 3 (low); 0 for a text that is no choice, or none.
+    /// Priority, 1 (high) to 3 (low); 0 for none or for a text that is not a choice.
     pub priority: u8,
     /// People the task is assigned to.
     pub assigned_to: Vec<UserId>,
@@ -131,17 +131,17 @@ pub struct ItemView {
     pub total_work: Option<f64>,
     /// Date completed in the site's time zone.
     pub date_completed: Option<Date>,
-    /// When it was created, to the second.
+    /// Time of creation, to the second.
     pub created: Timestamp,
-    /// When it was last changed, to the second.
+    /// Time of the last change, to the second.
     pub modified: Timestamp,
-    /// Who changed it last.
+    /// Person who made the last change.
     pub editor: UserId,
     /// Whether it is in the recycle bin.
     pub recycled: bool,
 }
 
-/// A list as an onlooker sees it.
+/// A list as an observer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListView {
     /// Id.
@@ -152,15 +152,15 @@ pub struct ListView {
     pub template: u16,
     /// Path of the web it is in.
     pub web: String,
-    /// Items that are not in the recycle bin.
+    /// Number of items that are not in the recycle bin.
     pub items: usize,
 }
 
-/// What rights are given for.
+/// The object on which rights are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// A whole list.
     List(ListId),
-    /// One item, which then has rights of its own.
+    /// One item, which then has its own rights.
     Item(ListId, ItemId),
 }

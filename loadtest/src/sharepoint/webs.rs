@@ -1,4 +1,4 @@
-//! The web, the site collection, people and permissions.
+//! Resources for webs, the site collection, people and permissions.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use super::server::{Call, Outcome, single_name};
 use super::shape::{Answer, Entity, Node};
 use super::zones::{format_instant, parse_instant};
 
-/// Properties of resources that only come when they are asked for.
+/// Properties that resources contain only if they are requested.
 pub(crate) const ONLY_ON_REQUEST: &[&str] = &[
     "RegionalSettings",
     "EffectiveBasePermissions",
@@ -23,7 +23,7 @@ pub(crate) const ONLY_ON_REQUEST: &[&str] = &[
 ];
 
 impl SharePoint {
-    /// `contextinfo`.
+    /// Serves `contextinfo`.
     pub(crate) fn context_info(&self, site: &Site, call: &Call<'_>) -> Outcome {
         let lifetime = self.settings.digest_lifetime.as_secs();
         let root = call.service.trim_end_matches("/_api");
@@ -49,7 +49,7 @@ impl SharePoint {
         )
     }
 
-    /// `site` and what is below it.
+    /// Serves `site` and the addresses below it.
     pub(crate) fn site_resource(
         &self,
         site: &Site,
@@ -86,7 +86,7 @@ impl SharePoint {
         }
     }
 
-    /// `web` and what is below it, lists excepted.
+    /// Serves `web` and the addresses below it, except lists.
     pub(crate) fn web_resource(
         &self,
         site: &mut Site,
@@ -126,7 +126,7 @@ impl SharePoint {
                 let prefix = format!("{}/", site.webs.get(call.web).map_or("", |web| web.path.as_str()));
                 let mut entries = Vec::new();
                 for (at, web) in site.webs.iter().enumerate() {
-                    // Direct children only.
+                    // Only direct children.
                     if at != call.web
                         && !(call.caller.full && web.closed.is_some())
                         && web
@@ -234,7 +234,7 @@ impl SharePoint {
         let argument = tail.first().and_then(|segment| segment.argument.as_deref());
         match (tail.first().map(|segment| segment.name.as_str()), argument) {
             (Some("utctolocaltime"), Some(text)) => {
-                // The argument is UTC whether or not it says so.
+                // The argument is UTC, with or without `Z`.
                 let text = text.trim_end_matches('Z');
                 let instant = format!("{text}Z")
                     .parse()
@@ -251,7 +251,7 @@ impl SharePoint {
         }
     }
 
-    /// `getchanges` of a site, web or list.
+    /// Serves `getchanges` of a site, web or list.
     pub(crate) fn changes(&self, site: &Site, call: &Call<'_>, scope: Scope) -> Result<Outcome, SpError> {
         let query = ChangeQuery::parse(&call.json()?)?;
         let oldest = self
@@ -275,13 +275,13 @@ impl SharePoint {
         self.silent_expiry.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The current token of a list.
+    /// Returns the current change token of a list.
     pub(crate) fn list_token(&self, site: &Site, list: Uuid) -> String {
         site.log.current_token(Scope::List(list), self.clock.unique())
     }
 }
 
-/// An entity with `$select` and `$expand`, or the one property a further segment names.
+/// Returns an entity with `$select` and `$expand` applied, or the one property that a further segment names.
 pub(crate) fn select_or_property(
     entity: Entity,
     rest: &[Segment],
@@ -305,7 +305,7 @@ pub(crate) fn select_or_property(
     }))
 }
 
-/// The result of `getusereffectivepermissions`.
+/// Returns the result of `getusereffectivepermissions`.
 pub(crate) fn permissions(access: Access) -> Outcome {
     Outcome::named("GetUserEffectivePermissions", permissions_node(access.mask()))
 }

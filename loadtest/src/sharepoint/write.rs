@@ -1,4 +1,4 @@
-//! Changing items: reading the values of a request, and applying them with version, time and change log.
+//! Changes items: parses the values of a request and applies them with version, time and change log.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -10,12 +10,12 @@ use super::fields::{Column, RichText};
 use super::model::{Item, List, Site};
 use super::zones::{SiteZone, parse_instant, whole_second};
 
-/// Most characters (UTF-16 units) of a single line of text.
+/// Largest length of a single line of text, in UTF-16 units.
 const MAXIMUM_TITLE: usize = 255;
-/// Most bytes of a body.
+/// Largest length of a body, in bytes.
 const MAXIMUM_BODY: usize = 4 * 1024 * 1024;
 
-/// New values for some columns of an item; `None` leaves the column alone.
+/// New values for some columns of an item. `None` leaves a column as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Patch {
     pub(crate) title: Option<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Patch {
     pub(crate) completed: Option<Option<Timestamp>>,
 }
 
-/// Reads the values of a create or update; `verbose` is the shape of the request's body.
+/// Parses the values of a create or update. `verbose` is the form of the request's body.
 pub(crate) fn parse(list: &List, zone: &SiteZone, body: &[u8], verbose: bool) -> Result<Patch, SpError> {
     let value: Value =
         serde_json::from_slice(body).map_err(|error| SpError::query(format!("Invalid JSON. {error}")))?;
@@ -69,7 +69,7 @@ pub(crate) fn parse(list: &List, zone: &SiteZone, body: &[u8], verbose: bool) ->
             Column::Percent => patch.percent = Some(number(value, name, 1.0)?),
             Column::ActualWork => patch.actual_work = Some(number(value, name, f64::MAX)?),
             Column::TotalWork => patch.total_work = Some(number(value, name, f64::MAX)?),
-            // The content type is fixed here; naming the current one changes nothing.
+            // The content type cannot be changed here. A request may repeat it; the value is ignored.
             Column::ContentTypeId => {}
             _ => return Err(SpError::query(format!("The property '{name}' is read-only."))),
         }
@@ -177,7 +177,7 @@ fn person_ids(value: &Value, multi: bool, verbose: bool) -> Result<Vec<i32>, SpE
     ids.iter().map(|value| id(value).ok_or_else(bad)).collect()
 }
 
-/// What SharePoint makes of HTML it stores.
+/// Returns the form in which SharePoint stores HTML.
 fn stored_body(mode: RichText, html: &str, unique_id: Uuid) -> String {
     if html.is_empty() {
         return String::new();
@@ -188,7 +188,7 @@ fn stored_body(mode: RichText, html: &str, unique_id: Uuid) -> String {
         RichText::Compatible => format!("<div>{html}</div>"),
         RichText::Full => {
             let class = format!("ExternalClass{}", unique_id.simple().to_string().to_uppercase());
-            // A wrapper that comes back with the text is replaced, not nested.
+            // A wrapper that is sent back with the text is replaced instead of nested.
             let inner = html
                 .trim()
                 .strip_prefix("<div class=\"ExternalClass")
@@ -238,7 +238,7 @@ fn apply(item: &mut Item, patch: Patch, mode: RichText) {
 }
 
 impl Site {
-    /// Adds an item with the column defaults under `patch`; gives its id.
+    /// Adds an item with the column defaults, overridden by `patch`. Returns its id.
     pub(crate) fn create_item(
         &mut self,
         list_id: Uuid,
@@ -285,7 +285,7 @@ impl Site {
         Ok(id)
     }
 
-    /// Changes an item if `if_match` allows it; every accepted change counts the version up, whether or not a value
+    /// Changes an item if `if_match` allows it. Every accepted change increments the version, whether or not a value
     /// differs.
     pub(crate) fn update_item(
         &mut self,
@@ -332,7 +332,7 @@ impl Site {
         Ok(())
     }
 
-    /// Brings an item back from the recycle bin.
+    /// Restores an item from the recycle bin.
     pub(crate) fn restore_item(&mut self, list_id: Uuid, id: i32, now: Timestamp) -> Result<(), SpError> {
         let list = self.list_mut(list_id)?;
         let item = list

@@ -1,10 +1,10 @@
-//! SharePoint's own list of time zones and the conversion of date-only values.
+//! SharePoint's list of time zones, and the conversion of date-only values.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-/// SharePoint's number, name and the IANA name of a zone.
+/// SharePoint's number, its name and the IANA name of each zone.
 const ZONES: &[(u16, &str, &str)] = &[
     (2, "(UTC) Dublin, Edinburgh, Lisbon, London", "Europe/London"),
     (2, "(UTC) Dublin, Edinburgh, Lisbon, London", "Europe/Dublin"),
@@ -100,7 +100,7 @@ pub(crate) struct SiteZone {
 }
 
 impl SiteZone {
-    /// Looks an IANA name up among the zones SharePoint knows.
+    /// Returns the zone with this IANA name, if SharePoint knows it.
     pub(crate) fn by_iana(name: &str) -> Result<Self, String> {
         let (id, description, iana) = ZONES
             .iter()
@@ -114,12 +114,13 @@ impl SiteZone {
         })
     }
 
-    /// Local midnight of a calendar date, as the instant SharePoint stores.
+    /// Returns the local midnight of a calendar date as the instant that SharePoint stores.
     pub(crate) fn midnight(&self, date: Date) -> Timestamp {
         self.instant(date.to_datetime(jiff::civil::Time::midnight()))
     }
 
-    /// The instant of a local date and time; in a gap the later, in a fold the earlier offset's.
+    /// Returns the instant of a local date and time. In a gap the offset before it applies, in a fold the earlier
+    /// offset.
     pub(crate) fn instant(&self, local: DateTime) -> Timestamp {
         self.zone
             .to_ambiguous_timestamp(local)
@@ -127,22 +128,23 @@ impl SiteZone {
             .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// The local date and time of an instant.
+    /// Returns the local date and time of an instant.
     pub(crate) fn local(&self, instant: Timestamp) -> DateTime {
         self.zone.to_datetime(instant)
     }
 
-    /// The calendar date of an instant in this zone.
+    /// Returns the calendar date of an instant in this zone.
     pub(crate) fn date(&self, instant: Timestamp) -> Date {
         self.local(instant).date()
     }
 
-    /// What a date-only column makes of an instant: the local midnight before or at it.
+    /// Returns the value that a date-only column stores for an instant: the local midnight at or before it.
     pub(crate) fn truncate(&self, instant: Timestamp) -> Timestamp {
         self.midnight(self.date(instant))
     }
 
-    /// `Information` of the zone: `Bias`, `StandardBias`, `DaylightBias` in minutes, where UTC = local time + bias.
+    /// Returns `Information` of the zone: `Bias`, `StandardBias` and `DaylightBias` in minutes, where UTC = local time
+    /// + bias.
     pub(crate) fn biases(&self, now: Timestamp) -> (i32, i32, i32) {
         let year = self.date(now).year();
         let offset = |month: i8| {
@@ -155,7 +157,7 @@ impl SiteZone {
     }
 }
 
-/// Reads a date-time as a client may send it: with a zone it is an instant, without one it is site-local time.
+/// Parses a date-time as sent by a client. With a zone it is an instant, without one it is local time of the site.
 pub(crate) fn parse_instant(text: &str, zone: &SiteZone) -> Option<Timestamp> {
     let text = text.trim();
     text.parse::<Timestamp>()
@@ -164,12 +166,12 @@ pub(crate) fn parse_instant(text: &str, zone: &SiteZone) -> Option<Timestamp> {
         .or_else(|| text.parse::<Date>().ok().map(|date| zone.midnight(date)))
 }
 
-/// `2026-12-03T23:00:00Z`.
+/// Formats an instant as `2026-12-03T23:00:00Z`.
 pub(crate) fn format_instant(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The whole second at or before an instant: what `Modified` and `Created` hold.
+/// Returns the whole second at or before an instant, as stored in `Modified` and `Created`.
 pub(crate) fn whole_second(instant: Timestamp) -> Timestamp {
     Timestamp::from_second(instant.as_millisecond().div_euclid(1000)).unwrap_or(instant)
 }
