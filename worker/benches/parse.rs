@@ -1,7 +1,8 @@
-//! What reading Exchange's answers costs, against a bare quick-xml event loop over the same bytes.
+//! The CPU time of reading Exchange's answers, compared with a bare quick-xml event loop over the same bytes.
 //!
-//! Both sides check that the bytes are UTF-8, meet every event and stop at the end. The client's own parser also compares
-//! names, keeps ids and versions, and enforces its limits. Rounds of both alternate; the middle of all rounds counts.
+//! Both sides check that the bytes are UTF-8, process every event and stop at the end. The client's own
+//! parser also compares names, keeps ids and versions, and enforces its limits. Rounds of both alternate; the
+//! median of all rounds is reported.
 
 #[path = "../../common/benches/support/mod.rs"]
 mod ending;
@@ -19,14 +20,14 @@ use quick_xml::reader::Reader;
 use support::{median, verdict};
 use tasksync_worker::mailbox::ews::bench::{parse_get_folder, parse_get_item, parse_sync_folder_items};
 
-/// Rounds of each side; a debug build rehearses, and its figures mean nothing.
+/// Rounds of each side. A debug build only rehearses, and its figures mean nothing.
 const ROUNDS: usize = if cfg!(debug_assertions) { 1 } else { 101 };
-/// A round repeats until it takes at least so long.
+/// Shortest duration of a round; the work is repeated until then.
 const ROUND: Duration = Duration::from_millis(4);
-/// The parser costs at most so many times the bare loop.
+/// The aim: the parser takes at most this many times as long as the bare loop.
 const AIM: f64 = 1.5;
 
-/// Reads an answer with the client's parser; how many things were read.
+/// Reads an answer with the client's parser. Returns the number of objects that were read.
 type Parse = Box<dyn Fn(&[u8]) -> Result<usize, String>>;
 
 /// One kind of answer.
@@ -77,7 +78,7 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// How often `work` is done to fill a round.
+/// Returns how often `work` must be repeated to fill a round.
 fn repetitions(work: impl Fn() -> Result<(), String>) -> Result<u32, String> {
     let mut repeat = 1;
     loop {
@@ -92,7 +93,7 @@ fn repetitions(work: impl Fn() -> Result<(), String>) -> Result<u32, String> {
     }
 }
 
-/// Seconds for one.
+/// Returns the seconds of one repetition.
 fn timed(repeat: u32, work: impl Fn() -> Result<usize, String>) -> Result<f64, String> {
     let started = Instant::now();
     for _ in 0..repeat {
@@ -101,7 +102,7 @@ fn timed(repeat: u32, work: impl Fn() -> Result<usize, String>) -> Result<f64, S
     Ok(started.elapsed().as_secs_f64() / f64::from(repeat))
 }
 
-/// The baseline: how many events.
+/// Runs the baseline. Returns the number of events.
 fn bare(bytes: &[u8]) -> Result<usize, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let mut reader = Reader::from_str(text);
@@ -170,7 +171,7 @@ fn exactly(expected: usize, found: usize) -> Result<usize, String> {
     }
 }
 
-/// An id in a real one's length, 152 characters.
+/// Returns an id of realistic length, 152 characters.
 fn id(kind: &str, number: usize) -> String {
     format!("{kind:A<140}{number:012}")
 }
@@ -179,7 +180,7 @@ fn change_key(number: usize) -> String {
     format!("EQAAABYAAAB{number:021}AAAA====")
 }
 
-/// An answer with the header and the namespaces Exchange writes.
+/// Returns an answer with the header and namespaces that Exchange writes.
 fn envelope(operation: &str, messages: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\

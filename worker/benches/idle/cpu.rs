@@ -1,16 +1,18 @@
-//! How much CPU time this process has used.
+//! The CPU time that this process has used.
 
 /// Ticks per second in `/proc`: `USER_HZ`, 100 on every Linux architecture in use.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU seconds used so far, in user and in system mode, ended threads included; steps of 10 ms.
+/// Returns the CPU seconds used so far, in user and in system mode, including ended threads, in steps of 10
+/// ms.
 ///
 /// # Errors
-/// Where there is no `/proc/self/stat`.
+/// There is no readable `/proc/self/stat`.
 pub(crate) fn seconds() -> Result<f64, String> {
     let path = "/proc/self/stat";
     let stat = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    // The second field, the program's name in parentheses, may hold anything; utime and stime are fields 14 and 15.
+    // The second field, the program's name in parentheses, may contain any character. utime and stime are
+    // fields 14 and 15.
     let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
         let mut fields = rest.split_ascii_whitespace().skip(11);
         let user: u64 = fields.next()?.parse().ok()?;

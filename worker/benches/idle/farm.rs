@@ -1,4 +1,4 @@
-//! Simulated servers in a process of their own, and the sync engine connected to them as the executable connects it.
+//! Simulated servers in a separate process, and the sync engine connected to them as in the executable.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,15 @@ pub(crate) const TENANTS: usize = 4;
 pub(crate) const USERS: usize = if REHEARSAL { 5 } else { 100 };
 /// Tasks of each person, on average.
 pub(crate) const TASKS: usize = 10;
-/// The farm is up after this time, or never.
+/// Time within which the simulated servers must be up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the servers are reached.
+/// The access mode and protocol with which the servers are reached.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
-    /// Delegate access to every mailbox; otherwise impersonation only.
+    /// Whether delegate access to every mailbox is allowed; otherwise impersonation only.
     pub(crate) delegate: bool,
-    /// HTTPS.
+    /// Whether HTTPS is used.
     pub(crate) tls: bool,
 }
 
@@ -57,7 +57,7 @@ impl Setting {
 
 type Output = Lines<BufReader<ChildStdout>>;
 
-/// What the farm says of itself.
+/// The farm's report about itself.
 #[derive(Deserialize)]
 struct Facts {
     ews: Url,
@@ -80,7 +80,7 @@ struct PersonFacts {
     time_zone: String,
 }
 
-/// The engine, and what is behind it.
+/// The sync engine with the registry and servers behind it.
 pub(crate) struct Bed {
     pub(crate) setting: Setting,
     pub(crate) engine: SyncEngine,
@@ -93,9 +93,9 @@ pub(crate) struct Bed {
     /// The service account's `Authorization` header.
     pub(crate) authorization: String,
     connector: Arc<ServerConnector>,
-    /// For whom the servers count requests: all tenants have one service account.
+    /// The account for which the servers count requests: all tenants have one service account.
     account: String,
-    // Both end with the bed; a program that cannot print any more ends too early.
+    // Both end with the bed; a program that cannot print any more would end too early.
     _farm: Child,
     _output: Output,
     _folder: tempfile::TempDir,
@@ -179,7 +179,7 @@ impl Bed {
         })
     }
 
-    /// Requests sent so far: to Exchange, to SharePoint.
+    /// Returns the number of requests sent so far: to Exchange, to SharePoint.
     pub(crate) fn requests(&self) -> (u64, u64) {
         let servers = self.connector.servers();
         let sent = |url: &Url, kind| servers.of(url, kind, &self.account).counts().requests;
@@ -193,7 +193,7 @@ impl Bed {
         (sent(&self.exchange, Server::Ews), sharepoint)
     }
 
-    /// A client with the settings of tasksync's own, but for the checks of addresses.
+    /// Returns a client with the settings of tasksync's own, without its checks of addresses.
     pub(crate) fn bare_client(&self) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
@@ -215,11 +215,11 @@ impl Bed {
     }
 }
 
-/// Starts the servers as a child process that ends with its handle.
+/// Starts the servers as a child process that ends when its handle is dropped.
 async fn simulate(setting: Setting, folder: PathBuf) -> Result<(Child, Output, Facts), String> {
     let executable = match std::env::var_os("TASKSYNC_LOADTEST") {
         Some(path) => PathBuf::from(path),
-        // Benchmarks lie in `deps`, programs beside it.
+        // Benchmarks are built into `deps`, programs beside it.
         None => std::env::current_exe()
             .ok()
             .and_then(|path| Some(path.parent()?.parent()?.join("tasksync-loadtest")))

@@ -1,11 +1,11 @@
-//! What syncing people costs when nobody edited anything: client CPU per idle user, against a bare keep-alive loop.
+//! The client's CPU time per idle user, compared with a bare keep-alive loop.
 //!
-//! The simulated servers run in a process of their own (`tasksync-loadtest simulate`), so the CPU time of this process is
-//! the client's alone. The baseline uses the same HTTP library, client settings, runtime and requests in flight, and
-//! sends for every user one SharePoint GET and one EWS `GetFolder` about the same folders; it reads the answers and
-//! parses nothing. tasksync sends fewer requests than that: the tenant's change feed is read once for everybody, and with
-//! delegate access one `GetFolder` serves ten mailboxes. So the cost per request is shown too, as the stricter baseline of
-//! one EWS call per user and no SharePoint call at all.
+//! The simulated servers run in a separate process (`tasksync-loadtest simulate`), so the CPU time of this
+//! process is the client's alone. The baseline uses the same HTTP library, client settings, runtime and
+//! number of requests in flight. For every user it sends one SharePoint GET and one EWS `GetFolder` about the
+//! same folders; it reads the answers and parses nothing. tasksync sends fewer requests than that: the
+//! tenant's change feed is read once for all users, and with delegate access one `GetFolder` serves ten
+//! mailboxes. So a stricter baseline is reported, too: one EWS call per user and no SharePoint call at all.
 
 mod cpu;
 #[path = "../../../common/benches/support/mod.rs"]
@@ -30,23 +30,24 @@ use tasksync_common::state::Fingerprint;
 use tasksync_worker::sync::Work;
 use tasksync_worker::work::{Survey, UserSync as _};
 
-/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+/// A debug build rehearses, as the gate does: every step is done once with few users, and the figures mean
+/// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
 /// Rounds of each side, alternating.
 const ROUNDS: usize = if REHEARSAL { 1 } else { 7 };
-/// A round repeats whole passes over everybody for at least this time.
+/// Shortest duration of a round, which repeats whole passes over all users.
 const ROUND: Duration = Duration::from_millis(if REHEARSAL { 50 } else { 1_200 });
 /// Users surveyed together, as `worker.users_at_once`.
 const GROUP: usize = 10;
-/// Users looked up together, as a job holds them.
+/// Users looked up together, as many as in a job.
 const BATCH: usize = 100;
-/// Groups in flight: enough to use every place of the server's limit.
+/// Groups in flight: enough to use every request that the server's limit allows.
 const GROUPS_AT_ONCE: usize = 8;
-/// Passes of whole syncs until everybody must be idle.
+/// Passes of whole syncs after which all users must be idle.
 const PASSES: usize = 10;
-/// With impersonation an idle user costs at most so many times the bare loop.
+/// The aim with impersonation: an idle user costs at most this many times the bare loop.
 const AIM_IMPERSONATION: f64 = 1.3;
-/// With delegate access an idle user costs at most so many EWS requests.
+/// The aim with delegate access: at most this many EWS requests per idle user.
 const AIM_REQUESTS: f64 = 0.1;
 
 fn main() -> ExitCode {
@@ -72,7 +73,7 @@ async fn run() -> Result<(), String> {
     say(
         "                             EWS  SharePoint    tasksync  bare 1+1  bare 0+1   bare 1+1   bare 0+1  aim",
     );
-    // As `cargo bench … -- delegate`; cargo adds options of its own.
+    // The filter, as in `cargo bench … -- delegate`; cargo adds options of its own.
     let only: Vec<String> = std::env::args()
         .skip(1)
         .filter(|part| !part.starts_with('-'))
@@ -168,7 +169,8 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     })
 }
 
-/// Repeats `pass`, which says how many users it served, for a round: users served, and CPU seconds for each.
+/// Repeats `pass`, which returns the number of users it served, for a round. Returns the users served and the
+/// CPU seconds per user.
 async fn timed<F: Future<Output = Result<usize, String>>>(
     pass: impl Fn() -> F,
 ) -> Result<(usize, f64), String> {
@@ -180,7 +182,7 @@ async fn timed<F: Future<Output = Result<usize, String>>>(
     Ok((users, (cpu::seconds()? - cpu) / users as f64))
 }
 
-/// Syncs until nobody has anything to do.
+/// Syncs until all users are idle.
 async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
     for _ in 0..PASSES {
         let busy: usize = groups(bed, GROUP)
@@ -204,7 +206,7 @@ async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
         if busy == 0 {
             return Ok(());
         }
-        // Our own writes come back once, when the feed is read anew.
+        // Our own writes are reported once, at the next reading of the feed.
         tokio::time::sleep(Duration::from_millis(2_100)).await;
     }
     Err(format!(
@@ -221,7 +223,7 @@ fn groups(bed: &Bed, size: usize) -> futures::stream::Iter<std::vec::IntoIter<(&
     futures::stream::iter(groups)
 }
 
-/// Looks users up and surveys them in groups, so many at once.
+/// Looks users up and surveys them in groups, `at_once` groups at the same time.
 async fn survey(
     bed: &Bed,
     tenant: &TenantId,
@@ -256,16 +258,16 @@ async fn survey(
         .collect()
 }
 
-/// One survey of everybody, so many looked up together; how many.
+/// Surveys all users once, with `together` users per look-up. Returns the number of users.
 async fn survey_everybody(bed: &Arc<Bed>, together: usize) -> Result<usize, String> {
     let owned: Vec<(TenantId, Vec<UserId>)> = groups(bed, together)
         .map(|(tenant, users)| (tenant.clone(), users.to_vec()))
         .collect()
         .await;
-    // However they are looked up, equally many groups are in flight.
+    // The number of groups in flight is the same for every size of look-up.
     let batches_at_once = owned.len().clamp(1, GROUPS_AT_ONCE);
     let at_once = (GROUPS_AT_ONCE / batches_at_once).max(1);
-    // Tasks of their own, as the worker's batches are.
+    // Each runs in a task of its own, like the worker's batches.
     futures::stream::iter(owned)
         .map(|(tenant, users)| {
             let bed = Arc::clone(bed);
@@ -285,7 +287,7 @@ async fn survey_everybody(bed: &Arc<Bed>, together: usize) -> Result<usize, Stri
         .await
 }
 
-/// What the bare loop sends.
+/// The requests of the bare loop.
 struct Calls {
     http: reqwest::Client,
     exchange: reqwest::Url,
@@ -344,7 +346,7 @@ impl Calls {
         Ok(Arc::new(calls))
     }
 
-    /// Sends the first user's calls and looks at the answers once.
+    /// Sends the first user's calls and checks the answers.
     async fn try_one(&self) -> Result<(), String> {
         let (site, body) = self.users.first().ok_or("nobody is there")?;
         let answer = self.sharepoint(site).await?;
@@ -377,7 +379,8 @@ impl Calls {
         read(request).await
     }
 
-    /// The calls of everybody once, by as many loops as the server takes requests; how many users.
+    /// Sends the calls of all users once, with as many loops as the server takes requests. Returns the number
+    /// of users.
     async fn everybody(self: &Arc<Self>, sharepoint: bool) -> Result<usize, String> {
         let loops: Vec<_> = (0..self.at_once)
             .map(|first| {
@@ -408,7 +411,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Bytes, String> {
     answer.bytes().await.map_err(|error| error.to_string())
 }
 
-/// The survey's request for one mailbox.
+/// Returns the survey's request for one mailbox.
 fn get_folder(owner: Option<&str>, folders: &[&str]) -> Bytes {
     let owner = owner.map_or_else(String::new, |owner| {
         format!(

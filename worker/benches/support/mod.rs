@@ -1,6 +1,6 @@
-//! What the benchmarks of this crate share.
+//! The parts that this crate's benchmarks share.
 
-/// The middle value; NaN when there is none.
+/// Returns the median; NaN if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -11,7 +11,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// How a figure stands to its aim.
+/// Returns the text that says whether a figure meets its aim.
 pub(crate) fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "NOT MET" }
 }

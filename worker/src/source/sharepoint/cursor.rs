@@ -1,11 +1,14 @@
 //! A user's cursor over the change feeds of the tenant's sites, and change tokens. Pure.
 //!
-//! The stored form is compact JSON of version 1: `{"v":1,"b":<unix
-//! seconds>,"s":{"<site>":"<token>"},"u":{"<list>":"<web>"}}`. `<site>` is the 64-bit FNV-1a hash of the
-//! site's address in hexadecimal. An empty token means that the site was never read. `u`, omitted when empty,
-//! names the lists that could not be read up to the tokens, each with the address of its web if it is known.
-//! The cursor does not cover these lists, and the next reading lists them from the start. This is a stored
-//! format: old versions must stay readable.
+//! The stored form is compact JSON of version 1:
+//! `{"v":1,"b":<unix seconds>,"s":{"<site>":"<token>"},"u":{"<list>":"<web>"}}`.
+//!
+//! - `<site>` is the 64-bit FNV-1a hash of the site's address in hexadecimal.
+//! - An empty token means that the site was never read.
+//! - `u`, omitted when empty, names the lists that could not be read up to the tokens, each with the address of
+//!   its web if it is known. The cursor does not cover these lists, and the next reading lists them from the start.
+//!
+//! This is a stored format: old versions must stay readable.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! A person's identity in the tenant's sites, as saved with their sync state. Pure.
 //!
-//! The stored form is compact JSON: `{"login":"<asked for>","at":<unix
-//! seconds>,"users":{"<site>":[<id>,"<login name>"]}}`, where `<site>` is the site's name in a
-//! [cursor](super::cursor). This is a stored format: what cannot be read counts as unknown, and the sites are
-//! asked.
+//! The stored form is compact JSON:
+//! `{"login":"<asked for>","at":<unix seconds>,"users":{"<site>":[<id>,"<login name>"]}}`, where `<site>` is the
+//! site's name in a [cursor](super::cursor). This is a stored format: what cannot be read counts as unknown, and
+//! the sites are asked.
 
 use std::collections::BTreeMap;
 
