@@ -1,8 +1,8 @@
-//! Numbers that a process counts and reads itself, beside the metrics made from them.
+//! Counters that the process reads itself; metrics are made from them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A growing number, or a gauge.
+/// A counter or gauge.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -17,12 +17,12 @@ impl Counter {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Adds the length of something.
+    /// Adds a length.
     pub fn add_len(&self, length: usize) {
         self.add(u64::try_from(length).unwrap_or(u64::MAX));
     }
 
-    /// Takes one away; for gauges.
+    /// Subtracts one from a gauge.
     pub fn take_one(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -32,14 +32,14 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Returns the number now.
+    /// Returns the present number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Makes a set of counters and the type of their numbers at one moment.
+/// Declares a set of counters, and the type of a snapshot of their numbers.
 #[macro_export]
 macro_rules! counters {
     (
@@ -60,7 +60,7 @@ macro_rules! counters {
         }
 
         impl $counters {
-            /// Returns the numbers now.
+            /// Returns the present numbers.
             #[must_use]
             pub fn snapshot(&self) -> $snapshot {
                 $snapshot { $($name: self.$name.get(),)* }

@@ -1,7 +1,7 @@
-//! Metrics: defined once in the [`catalogue`], read by Prometheus and sent by OTLP from the same instruments.
+//! Metrics: defined once in the [`catalogue`]; Prometheus reads, and OTLP sends, the same instruments.
 //!
-//! Counters that live in atomics are read when somebody asks ([`Metrics::observe`]); durations are recorded where they are
-//! measured ([`record`]). Before [`Metrics::new`] was called recording does nothing.
+//! Counters live in atomics and are read on demand ([`Metrics::observe`]). Durations are recorded where they
+//! are measured ([`record`]). Recording does nothing before the first [`Metrics::new`].
 
 mod buckets;
 pub mod catalogue;
@@ -20,15 +20,15 @@ use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
 pub use catalogue::{Kind, Spec, markdown};
 pub use counters::Counter;
 
-/// Why metrics cannot be made or shown.
+/// Why metrics cannot be created or rendered.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics: {0}")]
 pub struct MetricsError(String);
 
-/// One number of an owner: the metric, the values of its labels, and where the number is.
+/// A number of an owner: the metric, the values of its labels, and the function that reads the number.
 pub type Row<T> = (&'static Spec, &'static [&'static str], fn(&T) -> u64);
 
-/// The process's instruments, and what reads them. Clones share them.
+/// The process's instruments and their readers. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: prometheus::Registry,
@@ -37,18 +37,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Instruments that Prometheus can read, and `push` sends, if there is one. From now on [`record`] records into the
-    /// first one made in a process.
+    /// Returns instruments that Prometheus can read, and that `push` sends, if given. From now on [`record`]
+    /// records into the first ones created in a process.
     ///
     /// # Errors
-    /// The exporter's own.
+    /// The error of the exporter.
     pub fn new<R: MetricReader>(
         role: &'static str,
         resource: Resource,
         push: Option<R>,
     ) -> Result<Self, MetricsError> {
         let registry = prometheus::Registry::new();
-        // Units are part of the names already; who we are is in tasksync_build_info.
+        // Units are part of the names already, and tasksync_build_info identifies the process.
         let pull = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_units()
@@ -76,8 +76,8 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Lets `read` tell a counter's or gauge's values whenever somebody asks. It must be quick and must not wait. A gauge
-    /// about which `read` says nothing is not exported.
+    /// Registers `read`, which reports the values of a counter or gauge whenever they are read. It must be
+    /// quick and must not block. A gauge for which `read` reports no value is not exported.
     pub fn observe(&self, spec: &'static Spec, read: impl Fn(&Sink<'_>) + Send + Sync + 'static) {
         let callback = move |instrument: &dyn AsyncInstrument<f64>| read(&Sink { spec, instrument });
         match spec.kind {
@@ -102,16 +102,16 @@ impl Metrics {
         }
     }
 
-    /// One number without labels.
+    /// Registers a number without labels.
     pub fn observe_value(&self, spec: &'static Spec, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.observe(spec, move |sink| sink.value(as_f64(read())));
     }
 
-    /// Several numbers that share one owner, each with its catalogue entry and the values of its labels.
+    /// Registers several numbers of one owner, each with its catalogue entry and the values of its labels.
     pub fn observe_all<T: Send + Sync + 'static>(&self, owner: &Arc<T>, table: &[Row<T>]) {
         let mut rest = table;
         while let Some((spec, _, _)) = rest.first() {
-            // Rows of one metric stand together: an instrument is made once.
+            // The rows of one metric are adjacent, because an instrument is created once.
             let length = rest
                 .iter()
                 .take_while(|(other, _, _)| other.name == spec.name)
@@ -141,10 +141,10 @@ impl Metrics {
             .build()
     }
 
-    /// Everything in the Prometheus text format, version 0.0.4.
+    /// Returns all metrics in the Prometheus text format, version 0.0.4.
     ///
     /// # Errors
-    /// The text cannot be written.
+    /// The text cannot be rendered.
     pub fn render(&self) -> Result<String, MetricsError> {
         prometheus::TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -159,19 +159,19 @@ impl Metrics {
 /// Media type of [`Metrics::render`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Where a callback tells its values.
+/// Receives the values that a callback reports.
 pub struct Sink<'a> {
     spec: &'static Spec,
     instrument: &'a dyn AsyncInstrument<f64>,
 }
 
 impl Sink<'_> {
-    /// The value of a metric without labels.
+    /// Reports the value of a metric without labels.
     pub fn value(&self, value: f64) {
         self.labelled(&[], value);
     }
 
-    /// The value under these labels, in the order of the catalogue.
+    /// Reports the value under these labels, in the order of the catalogue.
     pub fn labelled(&self, values: &[&'static str], value: f64) {
         let labels: Vec<KeyValue> = self
             .spec
@@ -184,7 +184,7 @@ impl Sink<'_> {
     }
 }
 
-/// Returns a count as the exporters want it; exact up to 2⁵³.
+/// Returns a count as a floating-point number, as exporters need it; exact up to 2⁵³.
 #[must_use]
 pub fn as_f64(count: u64) -> f64 {
     count as f64

@@ -1,11 +1,12 @@
-//! What the operating system says about this process (Linux; elsewhere these metrics are missing).
+//! The operating system's numbers about this process. They are read on Linux only; elsewhere these metrics
+//! are missing.
 
 use super::{Metrics, as_f64, catalogue};
 
-/// Clock ticks per second in `/proc`: fixed at 100 towards programs on every platform Linux runs on here.
+/// Clock ticks per second in `/proc`. Linux reports 100 to programs on every platform that tasksync supports.
 const TICKS: f64 = 100.0;
 
-/// What `/proc/self/stat` and its neighbours tell.
+/// Values of `/proc/self/stat`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
@@ -44,8 +45,9 @@ pub(super) fn register(metrics: &Metrics) {
     });
 }
 
-/// Returns the fields after the command in parentheses, which may itself hold spaces and parentheses (proc_pid_stat(5)): `utime`
-/// is the 14th of all, `stime` the 15th, `num_threads` the 20th.
+/// Reads CPU time and threads. The command in parentheses may itself contain spaces and parentheses
+/// (proc_pid_stat(5)), so the fields are counted after it: `utime` is the 14th of all, `stime` the 15th,
+/// `num_threads` the 20th.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

@@ -1,11 +1,11 @@
-//! What the queue's adapter counts by itself.
+//! Metrics that the queue's adapter counts itself.
 
 use std::sync::Arc;
 
 use super::{Metrics, Row, catalogue};
 use crate::queue::JobQueue;
 
-/// Rows of one metric stand together.
+/// Rows of one metric are adjacent.
 const TABLE: &[Row<Arc<dyn JobQueue>>] = &[
     (&catalogue::QUEUE_BLOCKED, &[], |queue| {
         u64::from(queue.metrics().blocked)
@@ -37,7 +37,7 @@ const TABLE: &[Row<Arc<dyn JobQueue>>] = &[
 ];
 
 impl Metrics {
-    /// Shows what happens between this process and its queue.
+    /// Registers the metrics of what happens between this process and its queue.
     pub fn observe_queue(&self, queue: &Arc<dyn JobQueue>) {
         self.observe_all(&Arc::new(Arc::clone(queue)), TABLE);
     }

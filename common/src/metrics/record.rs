@@ -1,4 +1,5 @@
-//! Recording what is measured where it happens. Does nothing until the process has made its [`super::Metrics`].
+//! Records measurements where they are made. It does nothing until the process has created its
+//! [`super::Metrics`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +33,7 @@ macro_rules! labels {
                 }
             }
 
-            /// Place in [`Self::ALL`].
+            /// Returns the place in [`Self::ALL`].
             #[must_use]
             pub fn index(self) -> usize {
                 self as usize
@@ -42,7 +43,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// Kinds of servers that requests go to.
+    /// Kinds of servers that receive requests.
     Server {
         /// Exchange Web Services.
         Ews = "ews",
@@ -54,19 +55,19 @@ labels! {
 }
 
 labels! {
-    /// What a request was for.
+    /// The purpose of a request.
     Purpose {
-        /// The cheap question for a group of users.
+        /// The survey of a group of users.
         Survey = "survey",
         /// The sync of one user.
         Sync = "sync",
-        /// Checks and previews that people asked for.
+        /// Checks and previews that a person asked for.
         Other = "other",
     }
 }
 
 labels! {
-    /// How a request ended.
+    /// The outcome of a request.
     Outcome {
         /// 2xx or 3xx.
         Ok = "ok",
@@ -78,9 +79,9 @@ labels! {
         ClientError = "client_error",
         /// Another 5xx.
         ServerError = "server_error",
-        /// No connection.
+        /// There was no connection.
         NotConnected = "not_connected",
-        /// The time ran out.
+        /// The request timed out.
         TimedOut = "timed_out",
         /// The connection broke.
         Broken = "broken",
@@ -92,7 +93,7 @@ labels! {
 }
 
 impl Outcome {
-    /// Returns the outcome an HTTP status stands for.
+    /// Returns the outcome for an HTTP status.
     #[must_use]
     pub fn of_status(status: u16) -> Self {
         match status {
@@ -106,15 +107,15 @@ impl Outcome {
 }
 
 labels! {
-    /// Parts of a sync.
+    /// The phases of a sync.
     Phase {
-        /// The cheap question for a group of users.
+        /// The survey of a group of users.
         Survey = "survey",
         /// Reading the source.
         SourceRead = "source_read",
         /// Reading the mailbox.
         MailboxRead = "mailbox_read",
-        /// Deciding, the guard included.
+        /// Planning, including the guard.
         Plan = "plan",
         /// Writing to both sides.
         Apply = "apply",
@@ -126,7 +127,7 @@ labels! {
 labels! {
     /// The two sides of a sync.
     Side {
-        /// Where tasks come from.
+        /// The source of the tasks.
         Source = "source",
         /// The mailbox.
         Mailbox = "mailbox",
@@ -134,11 +135,11 @@ labels! {
 }
 
 labels! {
-    /// The seams to the stores.
+    /// The stores.
     Store {
         /// The registry.
         Registry = "registry",
-        /// The order of work.
+        /// The schedule.
         Schedule = "schedule",
         /// The queue.
         Queue = "queue",
@@ -146,17 +147,17 @@ labels! {
 }
 
 labels! {
-    /// Looks of the leader.
+    /// The kinds of selections by the leader.
     Dispatch {
         /// A run.
         Run = "run",
-        /// A look between two runs.
+        /// A top-up between two runs.
         TopUp = "top_up",
     }
 }
 
 labels! {
-    /// What is sent by OTLP.
+    /// The signals sent by OTLP.
     Signal {
         /// Spans.
         Traces = "traces",
@@ -187,7 +188,7 @@ struct Instruments {
     call_failures: opentelemetry::metrics::Counter<u64>,
 }
 
-/// Counters with few label values, there from the start: one atomic each.
+/// Counters with few label values, one atomic each; they exist from the start.
 static REQUESTS: [[AtomicU64; 3]; 3] = [const { [const { AtomicU64::new(0) }; 3] }; 3];
 static PAUSES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static PAUSED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -234,7 +235,7 @@ pub(super) fn install(metrics: &Metrics) {
             sink.labelled(&[signal.name(), "failed"], get(failed));
         }
     });
-    // In one process the first serves: a second set of instruments exists in tests only.
+    // The first instruments of a process are used. Only tests create a second set.
     let _ = INSTRUMENTS.set(Instruments {
         dispatch: metrics.histogram(&catalogue::DISPATCH_DURATION),
         delay: metrics.histogram(&catalogue::DISPATCH_DELAY),
@@ -260,7 +261,7 @@ fn count(counter: Option<&AtomicU64>, number: u64) {
     }
 }
 
-/// A run or top-up of the leader ended.
+/// Records that a run or top-up of the leader ended.
 pub fn dispatch(kind: Dispatch, took: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         let labels = [KeyValue::new("kind", kind.name())];
@@ -268,21 +269,21 @@ pub fn dispatch(kind: Dispatch, took: Duration) {
     }
 }
 
-/// A user was claimed so long after becoming due.
+/// Records that a user was claimed, and how long after becoming due.
 pub fn delay(waited: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         instruments.delay.record(waited.as_secs_f64(), &[]);
     }
 }
 
-/// A job was settled.
+/// Records that a job was settled, and the time since its delivery.
 pub fn job(took: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         instruments.job.record(took.as_secs_f64(), &[]);
     }
 }
 
-/// A part of a sync ended.
+/// Records that a phase of a sync ended.
 pub fn phase(phase: Phase, took: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         let labels = [KeyValue::new("phase", phase.name())];
@@ -290,7 +291,7 @@ pub fn phase(phase: Phase, took: Duration) {
     }
 }
 
-/// Runs a part of a sync and records how long it took, if it came to its end.
+/// Runs a phase of a sync and records its duration if it ends.
 pub async fn timed<F: Future>(which: Phase, work: F) -> F::Output {
     let began = Instant::now();
     let output = work.await;
@@ -298,12 +299,12 @@ pub async fn timed<F: Future>(which: Phase, work: F) -> F::Output {
     output
 }
 
-/// So many users were asked about in a survey.
+/// Records that a survey covered this many users.
 pub fn surveyed(users: usize) {
     count(Some(&SURVEYED), users as u64);
 }
 
-/// A sync of one user ended, with so many writes at the source and in the mailbox.
+/// Records that the sync of a user ended, with its numbers of writes at the source and in the mailbox.
 pub fn sync(took: Duration, source_writes: u32, mailbox_writes: u32) {
     if let Some(instruments) = INSTRUMENTS.get() {
         instruments.sync.record(took.as_secs_f64(), &[]);
@@ -314,7 +315,7 @@ pub fn sync(took: Duration, source_writes: u32, mailbox_writes: u32) {
     }
 }
 
-/// A request to a tenant's server ended.
+/// Records that a request to a tenant's server ended.
 pub fn request(server: Server, outcome: Outcome, took: Duration) {
     let purpose = PURPOSE.try_with(|purpose| *purpose).unwrap_or(Purpose::Other);
     count(
@@ -332,7 +333,7 @@ pub fn request(server: Server, outcome: Outcome, took: Duration) {
     }
 }
 
-/// A request waited for a place at its server.
+/// Records that a request waited for its server's limit.
 pub fn throttle_wait(server: Server, waited: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         let labels = [KeyValue::new("server", server.name())];
@@ -340,32 +341,32 @@ pub fn throttle_wait(server: Server, waited: Duration) {
     }
 }
 
-/// A server asked for a pause.
+/// Records that a server asked for a pause.
 pub fn pause(server: Server) {
     count(PAUSES.get(server.index()), 1);
 }
 
-/// A request was not sent because its server wants a pause.
+/// Records that a request was not sent because of its server's pause.
 pub fn paused(server: Server) {
     count(PAUSED.get(server.index()), 1);
 }
 
-/// An answer was refused: it belongs to another request.
+/// Records that an answer was refused because it belongs to another request.
 pub fn foreign_answer(server: Server) {
     count(FOREIGN.get(server.index()), 1);
 }
 
-/// The guard held back deletions on a side.
+/// Records that the guard held back deletions on a side.
 pub fn held(side: Side, deletions: usize) {
     count(HELD.get(side.index()), deletions as u64);
 }
 
-/// The guard refused a plan in part.
+/// Records that the guard held back a part of a plan.
 pub fn refusal() {
     count(Some(&REFUSALS), 1);
 }
 
-/// A call of a store ended.
+/// Records that a call of a store ended.
 pub fn call(store: Store, operation: &'static str, worked: bool, took: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         let labels = [
@@ -373,7 +374,7 @@ pub fn call(store: Store, operation: &'static str, worked: bool, took: Duration)
             KeyValue::new("operation", operation),
         ];
         instruments.call.record(took.as_secs_f64(), &labels);
-        // Added without a failure, too, so that the series exists.
+        // Added even without a failure, so that the series exists.
         instruments.call_failures.add(u64::from(!worked), &labels);
     }
 }

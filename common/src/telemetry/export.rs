@@ -1,7 +1,7 @@
-//! Sending spans and metrics by OTLP (HTTP, protobuf), from threads of their own.
+//! Sends spans and metrics by OTLP (HTTP with protobuf) from separate threads.
 //!
-//! A receiver that does not answer is told once, and once that it answers again; the service never waits for it. Queues are
-//! bounded: what does not fit is dropped.
+//! The service never waits for the receiver. If the receiver does not answer, that is logged once, and its
+//! return is logged once. Queues are bounded; what does not fit is dropped.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,25 +22,26 @@ use super::TelemetryError;
 use crate::metrics::record::{self, Signal};
 use crate::settings::TelemetrySettings;
 
-/// One export may take this long, its repetitions included.
+/// Timeout of one export, including its retries.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Spans that wait at most; further ones are dropped.
+/// Largest number of waiting spans; further ones are dropped.
 const SPANS_WAITING: usize = 8_192;
-/// Spans sent in one request, and how long the first of them waits at most.
+/// Number of spans in one request, and the longest wait of the first of them.
 const SPANS_AT_ONCE: usize = 512;
 const SPANS_EVERY: Duration = Duration::from_secs(2);
 
 /// The reader that pushes metrics, and the source of tracers.
 pub(super) type Exporting = (PeriodicReader<Told<MetricExporter>>, SdkTracerProvider);
 
-/// Makes both exporters for the receiver at `endpoint`.
+/// Returns both exporters for the receiver at `endpoint`.
 pub(super) fn exporting(
     endpoint: &str,
     settings: &TelemetrySettings,
     resource: &Resource,
 ) -> Result<Exporting, TelemetryError> {
     let (traces, metrics) = addresses(endpoint)?;
-    // The exporters' HTTP client takes the process's default; a second installation is refused, and the first serves.
+    // The exporters' HTTP client uses the process's default provider. A second installation is refused and
+    // does no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let refused = |error: &dyn std::fmt::Display| TelemetryError::Endpoint {
         endpoint: shown(endpoint),
@@ -90,7 +91,7 @@ pub(super) fn exporting(
     Ok((reader, tracer))
 }
 
-/// Returns the addresses of the two signals below a receiver's base address.
+/// Returns the addresses of traces and metrics below a receiver's base address.
 fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
     let refused = |error: String| TelemetryError::Endpoint {
         endpoint: shown(endpoint),
@@ -126,14 +127,14 @@ fn shown(endpoint: &str) -> String {
     }
 }
 
-/// What is known of the receiver: which signals it does not take at the moment.
+/// The receiver, and the signals that it does not accept at present.
 #[derive(Debug)]
 struct Receiver {
     endpoint: String,
     failing: Mutex<[bool; 2]>,
 }
 
-/// What is to be said after an export.
+/// The log line after an export.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     None,
@@ -141,7 +142,7 @@ enum News {
     WorksAgain,
 }
 
-/// One warning when the first signal fails, one line when all work again.
+/// Returns the log line after an export: one when the first signal fails, and one when all work again.
 fn news(failing: &mut [bool; 2], signal: Signal, sent: bool) -> News {
     let before = failing.contains(&true);
     match signal {
@@ -182,7 +183,7 @@ impl Receiver {
     }
 }
 
-/// An exporter whose failures are told once.
+/// An exporter whose failures are logged once.
 #[derive(Debug)]
 pub(super) struct Told<E> {
     exporter: E,

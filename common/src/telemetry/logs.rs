@@ -1,4 +1,4 @@
-//! Log lines: to standard error, as text for people or as one JSON object per line.
+//! Log lines on standard error: text for people, or one JSON object per line.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub(super) fn layer<S>(settings: &LogSettings) -> Result<Box<dyn Layer<S> + Send
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    // The spans of the trace are no part of log lines, and are not even made when nobody else wants them.
+    // Log lines do not show the spans of traces. Without a receiver these spans are not even created.
     let filter = filter(&settings.filter)?.and(filter_fn(|metadata| metadata.target() != spans::TARGET));
     Ok(match settings.format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
@@ -42,7 +42,7 @@ where
     })
 }
 
-/// JSON lines that begin with the ids of the trace they belong to, when that trace is kept.
+/// Writes JSON lines that begin with the ids of their trace, if that trace is kept.
 struct WithTrace(Format<Json>);
 
 impl<S, N> FormatEvent<S, N> for WithTrace
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// Puts the ids in front of a JSON object's first field.
+/// Returns the line of a JSON object with the ids as its first fields.
 fn with_ids(line: &str, trace: &str, span: &str) -> String {
     match line.strip_prefix('{') {
         Some(rest) => format!("{{\"trace_id\":\"{trace}\",\"span_id\":\"{span}\",{rest}"),
@@ -80,8 +80,8 @@ fn with_ids(line: &str, trace: &str, span: &str) -> String {
     }
 }
 
-/// The AMQP library calls every closed connection an error, an orderly end included. What matters of it the queue's adapter
-/// reports itself, with host and reason.
+/// Silences the AMQP library, which logs every closed connection as an error, even after an orderly end. The
+/// queue's adapter itself logs the relevant errors, with host and reason.
 const QUIET: &str = "lapin=off";
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {

@@ -1,4 +1,4 @@
-//! What a process says about itself: log lines, metrics and traces.
+//! The output of a process for its operator: log lines, metrics and traces.
 
 mod export;
 mod logs;
@@ -24,9 +24,9 @@ pub enum TelemetryError {
         "log.filter \"{filter}\" cannot be used: {error}; write for example info or info,tasksync_worker=debug"
     )]
     Filter {
-        /// What was written.
+        /// The text of the setting.
         filter: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         error: String,
     },
     /// `telemetry.otlp_endpoint` is not an address.
@@ -34,12 +34,12 @@ pub enum TelemetryError {
         "telemetry.otlp_endpoint \"{endpoint}\" cannot be used: {error}; write for example https://collector.example:4318"
     )]
     Endpoint {
-        /// What was written, without user name and password.
+        /// The address, without user name and password.
         endpoint: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         error: String,
     },
-    /// Metrics cannot be made.
+    /// Metrics cannot be created.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// Logging was set up before in this process.
@@ -47,19 +47,19 @@ pub enum TelemetryError {
     SetUp(String),
 }
 
-/// The process's metrics, and what sends metrics and traces.
+/// The process's metrics, and the exporters of metrics and traces.
 pub struct Telemetry {
     metrics: Metrics,
     tracer: Option<SdkTracerProvider>,
 }
 
-/// Sets logs, metrics and traces up for the whole process; called once, first thing after the settings were read. `role`
-/// names the process in what it sends.
+/// Sets up logs, metrics and traces for the whole process. Called once, right after the settings were read.
+/// `role` identifies the process in its metrics and traces.
 ///
-/// Without `telemetry.otlp_endpoint` nothing is sent and spans cost nothing.
+/// Without `telemetry.otlp_endpoint` nothing is sent, and spans cost nothing.
 ///
 /// # Errors
-/// A setting that cannot be used, or logging was set up already.
+/// A setting cannot be used, or logging was set up already.
 pub fn init(
     log: &LogSettings,
     telemetry: &TelemetrySettings,
@@ -76,7 +76,7 @@ pub fn init(
     let spans = tracer.as_ref().map(|tracer| {
         tracing_opentelemetry::layer()
             .with_tracer(tracer.tracer("tasksync"))
-            // Neither places in the source nor threads help an operator; log lines stay out of traces.
+            // Places in the source and threads do not help an operator. Log lines stay out of traces.
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
@@ -103,17 +103,17 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Sends what waits and ends sending, within `time` altogether; to be called last, when everything else has ended.
-    /// What could not be sent by then is lost.
+    /// Sends the remaining data and ends the exporters, within `time` in total. Called last, after everything
+    /// else has ended. Data that could not be sent by then are lost.
     pub async fn shut_down(self, time: Duration) {
         let (told, ended) = tokio::sync::oneshot::channel();
-        // The exporters block their thread, the one of metrics for 5 seconds whatever it is told. A thread of its own is
-        // not waited for when the runtime ends.
+        // The exporters block their thread; that of metrics blocks for 5 seconds, whatever timeout it gets.
+        // So they run in a thread of their own, for which the end of the runtime does not wait.
         let ending = std::thread::Builder::new()
             .name("telemetry-end".to_owned())
             .spawn(move || {
                 if let Some(tracer) = &self.tracer {
-                    // Failures were logged by the exporter.
+                    // The exporter has logged its failures.
                     tracer.shutdown_with_timeout(time / 2).ok();
                 }
                 self.metrics.provider().shutdown_with_timeout(time / 2).ok();
@@ -130,7 +130,7 @@ impl Telemetry {
 }
 
 fn resource(role: &'static str) -> Resource {
-    // `OTEL_RESOURCE_ATTRIBUTES` of the environment is part of the builder's own detectors.
+    // The builder's own detectors read `OTEL_RESOURCE_ATTRIBUTES` from the environment.
     Resource::builder()
         .with_service_name("tasksync")
         .with_attributes([

@@ -1,7 +1,9 @@
-//! The spans of one trace, from the leader's run to a request at a tenant's server, and how they cross processes.
+//! The spans of a trace, from the leader's run to a request at a tenant's server, and how they cross
+//! processes.
 //!
-//! Spans of the trace carry the target [`TARGET`]. Without a receiver nobody is interested in that target, so such a span
-//! costs one look at a cached flag. Spans name tenants and users as logs do; titles, addresses and query strings never.
+//! Spans of the trace have the target [`TARGET`]. Without a receiver that target is disabled, and such a span
+//! costs one check of a cached flag. Like logs, spans name tenants and users; they never contain titles,
+//! addresses or query strings.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId};
 use tracing::Span;
@@ -9,10 +11,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::trace::TraceContext;
 
-/// Target of every span that belongs to the trace; log lines do not show them.
+/// Target of every span that belongs to the trace. Log lines do not show these spans.
 pub const TARGET: &str = "tasksync::trace";
 
-/// Returns the context of a span for the message it sends; empty when nobody traces.
+/// Returns the context of a span for the message that it sends; empty without a tracer.
 #[must_use]
 pub fn context_of(span: &Span) -> TraceContext {
     if span.is_disabled() {
@@ -33,34 +35,35 @@ pub fn context_of(span: &Span) -> TraceContext {
     TraceContext::from_headers(Some(&traceparent), Some(&context.trace_state().header()))
 }
 
-/// Makes the span that created a message the parent of `span`, so that all is one trace, and links to it, as the
-/// OpenTelemetry conventions for messaging ask. To be called before `span` is entered.
+/// Makes the span that created a message the parent of `span`, so that both are in one trace, and links to
+/// it, as the OpenTelemetry conventions for messaging require. Call it before `span` is entered.
 pub fn continue_from(span: &Span, created: &TraceContext) {
     if span.is_disabled() {
         return;
     }
     if let Some(remote) = remote(created) {
         let parent = opentelemetry::Context::new().with_remote_span_context(remote.clone());
-        // Refused only when nobody traces.
+        // Refused only without a tracer.
         span.set_parent(parent).ok();
         span.add_link(remote);
     }
 }
 
-/// Marks a span that has the fields `otel.status_code` and `error.type` as failed. `kind` is a stable code, never a text
-/// from outside.
+/// Marks a span with the fields `otel.status_code` and `error.type` as failed. `kind` is a stable code, never
+/// text from outside.
 pub fn failed(span: &Span, kind: &str) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", kind);
 }
 
-/// Returns a number as a span's field: traces know signed numbers only, and show others as text.
+/// Returns a number as a field of a span. Traces have signed numbers only; unsigned ones would become text.
 #[must_use]
 pub fn number(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// Returns the fields are at fixed places: [`TraceContext`] holds valid ones only.
+/// Returns the span that a context names. Its fields are at fixed places, because a [`TraceContext`] is
+/// always valid.
 fn remote(context: &TraceContext) -> Option<SpanContext> {
     let mut parts = context.traceparent()?.split('-').skip(1);
     let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
