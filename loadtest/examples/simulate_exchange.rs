@@ -1,7 +1,7 @@
-//! Starts a simulated Exchange with a few mailboxes and prints how to reach it as one line of JSON on standard output.
+//! Starts a simulated Exchange with a few mailboxes, and prints its address and accounts as one line of JSON.
 //!
-//! `simulate_exchange` serves plain HTTP; `simulate_exchange ca.pem` serves TLS and writes the certificate of the
-//! authority a client has to trust to that file. Runs until it is interrupted.
+//! `simulate_exchange` serves plain HTTP. `simulate_exchange ca.pem` serves TLS and writes the certificate of the
+//! authority that a client has to trust to that file. It runs until it is interrupted.
 
 use std::error::Error;
 use std::io::Write as _;

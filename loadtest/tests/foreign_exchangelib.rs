@@ -1,4 +1,4 @@
-//! A foreign client, exchangelib for Python, lives a task's life against the simulated Exchange.
+//! A foreign client, exchangelib for Python, takes a task through its life on the simulated Exchange.
 #![expect(
     clippy::expect_used,
     clippy::panic,

@@ -1,4 +1,4 @@
-//! A foreign client, Office365-REST-Python-Client, leads a task through its life on the simulated SharePoint over TLS.
+//! A foreign client, Office365-REST-Python-Client, takes a task through its life on the simulated SharePoint over TLS.
 
 #![expect(
     clippy::panic,

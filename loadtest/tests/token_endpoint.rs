@@ -71,7 +71,7 @@ impl Endpoint {
     }
 }
 
-/// A key and its certificate, made by the `openssl` program.
+/// A key and its certificate, created with the `openssl` program.
 struct Key {
     pair: signature::RsaKeyPair,
     certificate: String,

@@ -1,4 +1,4 @@
-//! A bare EWS client for the tests of the simulated server: hand-written envelopes over real HTTP.
+//! A minimal EWS client for the tests of the simulated server. It sends handwritten envelopes over real HTTP.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,7 +22,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// What stands between the first `open` and the `close` behind it.
+    /// Returns the text between the first `open` and the next `close`.
     pub(crate) fn between(&self, open: &str, close: &str) -> String {
         self.all(open, close)
             .into_iter()
@@ -30,7 +30,7 @@ impl Reply {
             .unwrap_or_else(|| panic!("no {open} in {}", self.text))
     }
 
-    /// Everything that stands between an `open` and the `close` behind it.
+    /// Returns every text between an `open` and the next `close`.
     pub(crate) fn all(&self, open: &str, close: &str) -> Vec<String> {
         self.text
             .split(open)
@@ -68,7 +68,8 @@ impl Reply {
     }
 }
 
-/// A running server and a client for it. Call [`Bench::finish`] at the end: it checks every answer against the schema.
+/// A running server and a client for it. Call [`Bench::finish`] at the end: it validates every answer against the
+/// schema.
 pub(crate) struct Bench {
     pub(crate) exchange: Arc<Exchange>,
     listener: Listener,
@@ -78,7 +79,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(settings: ExchangeSettings) -> Self {
-        // Another test of the process may have been first.
+        // Another test of the process may have installed it already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let exchange = Exchange::new(settings);
         for (smtp, name, zone, server) in [
@@ -122,7 +123,7 @@ impl Bench {
         format!("{}/EWS/Exchange.asmx", self.listener.base_url())
     }
 
-    /// A request of this text, to which a test may add headers.
+    /// Builds a request with this text. A test may add headers.
     pub(crate) fn request(&self, user: &str, text: String) -> reqwest::RequestBuilder {
         self.client
             .post(self.url())
@@ -130,7 +131,7 @@ impl Bench {
             .body(text)
     }
 
-    /// Posts a text as it is.
+    /// Posts a text unchanged.
     pub(crate) async fn raw(&self, user: &str, text: String) -> Result<Reply, reqwest::Error> {
         let request = self.request(user, text);
         let response = request
@@ -159,12 +160,12 @@ impl Bench {
         self.raw(user, envelope(header, body)).await.unwrap()
     }
 
-    /// Sends an operation as the service account impersonating Ana.
+    /// Sends an operation as the service account that impersonates Ana.
     pub(crate) async fn ana(&self, body: &str) -> Reply {
         self.send("svc", &impersonating(ANA), body).await
     }
 
-    /// Creates a task in Ana's Tasks; answers `Id="…" ChangeKey="…"`.
+    /// Creates a task in Ana's Tasks. Returns `Id="…" ChangeKey="…"`.
     pub(crate) async fn create(&self, inner: &str) -> String {
         let reply = self.ana(&create_item("", inner)).await;
         assert_eq!(reply.codes(), ["NoError"], "{}", reply.text);
@@ -190,7 +191,7 @@ impl Bench {
         self.ana(&format!("<m:SyncFolderItems><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI=\"item:Subject\"/><t:FieldURI FieldURI=\"item:Body\"/></t:AdditionalProperties></m:ItemShape><m:SyncFolderId>{folder}</m:SyncFolderId>{state}<m:MaxChangesReturned>{maximum}</m:MaxChangesReturned></m:SyncFolderItems>")).await
     }
 
-    /// Checks every answer so far against the schema, when there is one, and stops the server.
+    /// Stops the server and validates every answer against the schema, if the schema is available.
     pub(crate) async fn finish(self) {
         self.listener.stop().await;
         let bodies = self.bodies.into_inner().unwrap();

@@ -1,4 +1,4 @@
-//! The simulated Exchange over real HTTP, with every answer checked against the schema when there is one.
+//! The simulated Exchange over real HTTP. Every answer is validated against the schema if the schema is available.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,

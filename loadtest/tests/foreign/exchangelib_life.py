@@ -1,7 +1,8 @@
-"""The life of a task and its folder, as a client that knows nothing of the simulator lives it.
+"""Takes a task and its folder through their life with exchangelib, a client that is independent of the simulator.
 
 Reads its settings as JSON from standard input: url, user, password, smtp, person (a name to impersonate),
-ca (path of the authority's certificate, or null). Every step is asserted; the exit status is 0 when all held.
+ca (path of the authority's certificate, or null). Every step is asserted; the exit status is 0 if all
+assertions hold.
 """
 
 import json
@@ -143,7 +144,7 @@ def live(mine):
         pass
     read.move_to_trash(affected_task_occurrences="AllOccurrences")
     assert [kind for kind, _ in folder.sync_items(sync_state=state)] == ["delete", "delete"]
-    # Asked for everything, the client would ask for the unique body too, which no server has for a task.
+    # When asked for all properties, the client would also request the unique body, which no server has for a task.
     trash = list(mine.trash.all().only("subject", "source_key"))
     assert [item.source_key for item in trash] == ["sp|1|18"], trash
     assert trash[0].id != task.id

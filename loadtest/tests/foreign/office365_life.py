@@ -1,7 +1,7 @@
-"""Life of a task in SharePoint, led by Office365-REST-Python-Client, a client that knows nothing of this project.
+"""Takes a task through its life in SharePoint with Office365-REST-Python-Client, a client that is independent of this project.
 
 Reads from the environment: SITE_URL, TOKEN_URL, CLIENT_ID, CLIENT_SECRET, and REQUESTS_CA_BUNDLE for TLS.
-Prints one line per step and ends with status 0 when every step went as expected.
+Prints one line per step. The exit status is 0 if every step went as expected.
 """
 
 import os
@@ -37,7 +37,7 @@ def step(text):
 
 
 def refused(status, work):
-    """Runs `work` and demands that the server refuses it with `status`."""
+    """Runs `work` and asserts that the server refuses it with `status`."""
     try:
         work()
     except ClientRequestException as error:
@@ -101,7 +101,7 @@ def main():
         task = inner.web.lists.get_by_title("Tasks").get_item_by_id(number)
         task.set_property("Title", title)
         task.update()
-        # The library sends IF-MATCH: * unless told otherwise.
+        # By default the library sends IF-MATCH: *.
         inner.before_execute(lambda request: request.set_header("IF-MATCH", version))
         inner.execute_query()
 

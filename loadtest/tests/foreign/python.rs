@@ -1,13 +1,15 @@
-//! A Python environment with the foreign clients, made once in the user's cache folder and used by every test run.
+//! A Python environment with the foreign clients. It is created once in the user's cache folder and shared by all test
+//! runs.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The interpreter of the environment; makes the environment when the pinned versions changed or it is missing.
+/// Returns the interpreter of the environment. Creates the environment if it is missing or the pinned versions have
+/// changed.
 ///
 /// # Panics
-/// Says what is missing when no environment can be made.
+/// If the environment cannot be created. The message names the cause.
 pub(crate) fn interpreter() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -16,10 +18,10 @@ pub(crate) fn interpreter() -> PathBuf {
     let home = cache.join("tasksync/python");
     fs::create_dir_all(&home).unwrap_or_else(|error| panic!("{}: {error}", home.display()));
     let lock = File::create(home.join("lock")).unwrap_or_else(|error| panic!("{}: {error}", home.display()));
-    // Held until it is dropped: test processes run side by side.
+    // Held until it is dropped, because test processes run in parallel.
     lock.lock()
         .unwrap_or_else(|error| panic!("the lock of {}: {error}", home.display()));
-    // Beside this file, whichever crate's tests include it.
+    // Relative to this file, whichever crate's tests include it.
     let wanted = include_str!("requirements.txt");
     let list = home.join("requirements.txt");
     fs::write(&list, wanted).unwrap_or_else(|error| panic!("{}: {error}", list.display()));

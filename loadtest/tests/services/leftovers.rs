@@ -1,4 +1,4 @@
-//! Nothing is left behind, however the owner ends.
+//! However the owner ends, no process and no file is left behind.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -113,12 +113,12 @@ fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tasksync-loadtest"))
 }
 
-/// Whether the programs of all servers are here.
+/// Checks that the programs of all servers are installed.
 fn installed() -> Result<(), tasksync_loadtest::services::ServiceError> {
     tasksync_loadtest::services::Binaries::default().check(&ServicesPlan::all())
 }
 
-/// Every process below `root`.
+/// Returns every process below `root`.
 fn descendants(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;

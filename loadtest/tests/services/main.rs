@@ -1,4 +1,4 @@
-//! Private servers: they answer, survive a kill with their data, are empty after a wipe, and leave nothing behind.
+//! Private servers: they answer, keep their data over a kill, are empty after a wipe, and leave nothing behind.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,14 +22,14 @@ fn folder() -> Arc<ServiceFolder> {
     Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap())
 }
 
-/// State letter of a process; nothing when it is gone or only waits for somebody to ask how it ended.
+/// Returns the state letter of a process, or `None` if it does not exist or is a zombie.
 fn state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
     (state != 'Z' && state != 'X').then_some(state)
 }
 
-/// Waits until `condition` holds, at most a minute.
+/// Waits at most a minute until `condition` holds.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {

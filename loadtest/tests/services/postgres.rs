@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! The private PostgreSQL.
 
 use sqlx::{Connection as _, PgConnection};
 use tasksync_loadtest::services::Postgres;
@@ -52,7 +52,7 @@ async fn keeps_what_was_committed_over_a_kill_and_loses_it_in_a_wipe() {
     assert_eq!(server.url(), url);
     assert_eq!(rows(&mut connect(&server).await).await.unwrap(), 1);
 
-    // In order, although a client is connected.
+    // The restart is graceful although a client is connected.
     let _client = connect(&server).await;
     server.restart().await.unwrap();
     assert_eq!(rows(&mut connect(&server).await).await.unwrap(), 1);
@@ -67,7 +67,7 @@ async fn keeps_what_was_committed_over_a_kill_and_loses_it_in_a_wipe() {
     assert!(!owns_shared_memory(pid));
 }
 
-/// Whether a System V segment made by `pid` is left.
+/// Returns whether a System V segment created by `pid` still exists.
 fn owns_shared_memory(pid: u32) -> bool {
     std::fs::read_to_string("/proc/sysvipc/shm")
         .unwrap_or_default()

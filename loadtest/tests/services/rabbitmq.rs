@@ -1,4 +1,4 @@
-//! RabbitMQ.
+//! The private RabbitMQ.
 
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -75,7 +75,7 @@ async fn keeps_durable_messages_over_a_kill_and_loses_them_in_a_wipe() {
     let (_connection, channel) = connect(&server).await;
     assert!(declare(&channel, true).await.is_err(), "the queue is gone");
 
-    // The user may make virtual hosts, as the tests do.
+    // The user may create virtual hosts, as the tests do.
     rustls::crypto::ring::default_provider().install_default().ok();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http

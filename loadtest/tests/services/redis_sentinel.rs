@@ -1,4 +1,4 @@
-//! Redis behind Sentinels.
+//! The private Redis with Sentinels.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tasksync_loadtest::services::{Persistence, Redis, RedisSentinel};
 
 use super::{folder, started};
 
-/// The connection to whom the Sentinels call the primary, as soon as there is one.
+/// Connects to the server that the Sentinels report as the primary, once there is one.
 async fn primary(set: &RedisSentinel) -> MultiplexedConnection {
     let url = set.url();
     let hosts = url
@@ -33,7 +33,7 @@ async fn role(node: &Redis) -> String {
     let client = redis::Client::open(node.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let answer: redis::Value = redis::cmd("ROLE").query_async(&mut connection).await.unwrap();
-    // The role, and then what differs from role to role.
+    // The first part is the role; the other parts depend on the role.
     let redis::Value::Array(parts) = answer else {
         panic!("{answer:?}")
     };
@@ -66,7 +66,7 @@ async fn the_replica_takes_over_from_a_killed_primary_which_comes_back_beside_it
 
     first.restart().await.unwrap();
     set.wait_until_whole().await.unwrap();
-    // On a machine that stands still for a second, the Sentinels may promote the first one again.
+    // If the machine stalls for a second, the Sentinels may promote the first node again.
     let mut roles = [role(first).await, role(second).await];
     roles.sort();
     assert_eq!(roles, ["master", "slave"]);

@@ -1,4 +1,4 @@
-//! Redis, alone and as a cluster.
+//! The private Redis, as a single node and as a cluster.
 
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -78,7 +78,7 @@ async fn stands_still_while_paused_and_goes_on_afterwards() {
     server.resume();
     eventually("it stays frozen", || state(pid).is_some_and(|state| state != 'T')).await;
     let () = redis.set("answer", 42).await.unwrap();
-    // A frozen server can be stopped in order.
+    // A frozen server can be stopped gracefully.
     server.pause();
     server.stop().await.unwrap();
     assert_eq!(state(pid), None);

@@ -1,4 +1,4 @@
-//! A run that is ended from outside leaves nothing running, whether it was asked or killed.
+//! A run that is terminated or killed from outside leaves no process running.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use super::{eventually, state};
 const RUN: &[&str] = &["run", "smoke"];
 const DEMO: &[&str] = &["demo", "--tenants", "1", "--users", "1"];
 
-/// A program in tasksync's place that writes down its process id, never becomes ready and does not end when asked.
+/// Creates a program that takes tasksync's place. It writes down its process id, never becomes ready and ignores
+/// signals.
 fn stubborn(folder: &Path) -> PathBuf {
     let path = folder.join("stubborn");
     let script = "#!/bin/sh\ntrap '' INT TERM HUP\necho $$ >\"$0.new\" && mv \"$0.new\" \"$0.pid\"\nwhile :; do sleep 1; done\n";
@@ -18,14 +19,15 @@ fn stubborn(folder: &Path) -> PathBuf {
     path
 }
 
-/// Starts a command over such a program, ends it with this signal once the program runs, waits until that has ended, too, and
-/// says how the command ended and whether it left anything in the folder for temporary files.
+/// Starts a command with such a program and sends it this signal once the program runs. Waits until the program has
+/// ended, too. Returns the command's exit status, and whether it left anything in the folder for temporary files.
 async fn ended(command: &[&str], signal: &str) -> (ExitStatus, bool) {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let program = stubborn(folder.path());
-    // What the tests ignore the command would ignore as well: SIGHUP under `nohup`, SIGINT as a shell's job in the background.
+    // The command would inherit the signals that the tests ignore: SIGHUP under `nohup`, SIGINT in a background job of
+    // a shell.
     let mut owner = Command::new("env")
         .arg("--default-signal=INT,TERM,HUP")
         .arg(env!("CARGO_BIN_EXE_tasksync-loadtest"))

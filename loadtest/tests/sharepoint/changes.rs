@@ -202,7 +202,7 @@ async fn tokens_that_do_not_fit_are_refused() {
     }
 }
 
-/// The status and JSON body of each part of a batch's answer.
+/// Returns the status and JSON body of each part of a batch answer.
 fn parts(answer: &Answer) -> Vec<(u16, Value)> {
     let kind = answer.headers["content-type"].to_str().unwrap();
     let boundary = kind.split_once("boundary=\"").unwrap().1.trim_end_matches('"');

@@ -1,4 +1,4 @@
-//! A simulated farm with one site and a client that speaks both shapes of JSON.
+//! A simulated farm with one site, and a client that supports both forms of JSON.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// The site of the tests.
 pub(crate) const SITE: &str = "/sites/contoso";
 
-/// The shape a client asks for and writes.
+/// The form of JSON that a client requests and sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// `odata=verbose`.
@@ -21,35 +21,35 @@ pub(crate) enum Shape {
     Light,
 }
 
-/// Both shapes, for tests that hold in both.
+/// Both forms, for tests that must pass with each.
 pub(crate) const SHAPES: [Shape; 2] = [Shape::Verbose, Shape::Light];
 
-/// How a client shows who it is.
+/// How a client identifies itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
     /// User and password.
     Basic(String, String),
-    /// A token.
+    /// A bearer token.
     Bearer(String),
-    /// None at all.
+    /// No credentials.
     Nobody,
 }
 
 /// A running farm.
 pub(crate) struct Farm {
-    /// The server's inside.
+    /// The simulated server.
     pub(crate) sharepoint: Arc<SharePoint>,
     listener: Listener,
     client: reqwest::Client,
-    /// A list made from template 171.
+    /// A list created from template 171.
     pub(crate) list: Uuid,
-    /// Two people of the site.
+    /// A person of the site.
     pub(crate) ana: i32,
-    /// The other one.
+    /// Another person of the site.
     pub(crate) ben: i32,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// HTTP status.
@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body without the wrapper of its shape.
+    /// Returns the body without the wrapper of its form.
     pub(crate) fn value(&self) -> Value {
         let body: Value = serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"));
         match self.shape {
@@ -74,7 +74,7 @@ impl Answer {
         }
     }
 
-    /// The entries of a feed.
+    /// Returns the entries of a feed.
     pub(crate) fn entries(&self) -> Vec<Value> {
         let name = if self.shape == Shape::Verbose {
             "results"
@@ -87,7 +87,7 @@ impl Answer {
             .clone()
     }
 
-    /// The address of the next page.
+    /// Returns the address of the next page.
     pub(crate) fn next(&self) -> Option<String> {
         let name = if self.shape == Shape::Verbose {
             "__next"
@@ -97,7 +97,7 @@ impl Answer {
         self.value()[name].as_str().map(str::to_owned)
     }
 
-    /// The result of a method.
+    /// Returns the result of a method.
     pub(crate) fn result(&self, name: &str) -> Value {
         let value = self.value();
         match self.shape {
@@ -106,7 +106,7 @@ impl Answer {
         }
     }
 
-    /// The number in front of an error's code, and its message.
+    /// Returns the number at the beginning of an error's code, and the error's message.
     pub(crate) fn error(&self) -> (i64, String) {
         let body: Value = serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"));
         let name = if self.shape == Shape::Verbose {
@@ -126,7 +126,7 @@ impl Answer {
         (code, error["message"]["value"].as_str().unwrap().to_owned())
     }
 
-    /// The `ETag` header.
+    /// Returns the `ETag` header.
     pub(crate) fn etag(&self) -> String {
         self.headers
             .get("etag")
@@ -137,7 +137,7 @@ impl Answer {
     }
 }
 
-/// One request in the making.
+/// A request that is being built.
 pub(crate) struct Ask<'a> {
     farm: &'a Farm,
     shape: Shape,
@@ -146,14 +146,14 @@ pub(crate) struct Ask<'a> {
 }
 
 impl Farm {
-    /// Starts a farm whose site is in Berlin and English.
+    /// Starts a farm with an English site in Berlin's time zone.
     pub(crate) async fn start() -> Self {
         Self::with(Settings::default(), Language::English).await
     }
 
-    /// Starts a farm with settings and a language.
+    /// Starts a farm with these settings and this language.
     pub(crate) async fn with(settings: Settings, language: Language) -> Self {
-        // A second installation in one process fails, which is what is wanted.
+        // A second installation in one process fails; that does no harm.
         rustls::crypto::ring::default_provider().install_default().ok();
         let sharepoint = SharePoint::new(settings);
         let spec = SiteSpec {
@@ -188,7 +188,7 @@ impl Farm {
         }
     }
 
-    /// A request with a good token.
+    /// Returns a request with a valid token.
     pub(crate) fn ask(&self, shape: Shape) -> Ask<'_> {
         Ask {
             farm: self,
@@ -198,52 +198,52 @@ impl Farm {
         }
     }
 
-    /// Address of the site's `_api`.
+    /// Returns the address of the site's `_api`.
     pub(crate) fn api(&self) -> String {
         format!("{}{SITE}/_api", self.listener.base_url())
     }
 
-    /// Path of the list below `_api`.
+    /// Returns the path of the list below `_api`, followed by `rest`.
     pub(crate) fn list_path(&self, rest: &str) -> String {
         format!("web/lists(guid'{}'){rest}", self.list)
     }
 }
 
 impl Ask<'_> {
-    /// With other credentials.
+    /// Uses other credentials.
     pub(crate) fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
         self
     }
 
-    /// As an account with a password.
+    /// Uses an account with a password.
     pub(crate) fn account(self, user: &str) -> Self {
         self.credentials(Credentials::Basic(user.to_owned(), "pass".to_owned()))
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    /// Reads.
+    /// Sends a GET.
     pub(crate) async fn get(self, path: &str) -> Answer {
         self.try_send("GET", path, None).await.unwrap()
     }
 
-    /// Posts a value; members of verbose requests are up to the caller.
+    /// Posts a value. In the verbose form, the caller provides the type members.
     pub(crate) async fn post(self, path: &str, body: Value) -> Answer {
         self.try_send("POST", path, Some(body.to_string())).await.unwrap()
     }
 
-    /// Posts an item, with type name in the verbose shape.
+    /// Posts an item. In the verbose form, the type name is added.
     pub(crate) async fn post_item(self, path: &str, body: Value) -> Answer {
         let body = typed(self.shape, body);
         self.post(path, body).await
     }
 
-    /// Updates an item under a version.
+    /// Updates an item if it has this version.
     pub(crate) async fn merge(self, path: &str, version: &str, body: Value) -> Answer {
         self.header("X-HTTP-Method", "MERGE")
             .header("IF-MATCH", version)
@@ -251,7 +251,7 @@ impl Ask<'_> {
             .await
     }
 
-    /// Sends; `Err` when no answer came.
+    /// Sends the request. Returns `Err` if no answer came.
     pub(crate) async fn try_send(
         self,
         method: &str,
@@ -282,7 +282,7 @@ impl Ask<'_> {
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        // A POST without a body still says how long it is.
+        // A POST without a body still has a `Content-Length`.
         request = request.body(body.unwrap_or_default());
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -295,7 +295,7 @@ impl Ask<'_> {
     }
 }
 
-/// An item's values as its shape wants them: a type name and wrapped arrays in the verbose one.
+/// Returns an item's values in the given form: the verbose form has a type name and wraps arrays.
 pub(crate) fn typed(shape: Shape, mut body: Value) -> Value {
     if shape == Shape::Verbose {
         if let Some(ids) = body.get("AssignedToId").filter(|ids| ids.is_array()).cloned() {

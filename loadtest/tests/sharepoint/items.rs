@@ -1,4 +1,4 @@
-//! Items of the simulated SharePoint over HTTP, in both shapes of JSON.
+//! Items of the simulated SharePoint over HTTP, in both forms of JSON.
 
 use crate::farm::{Farm, SHAPES, SITE, Shape};
 use jiff::civil::date;

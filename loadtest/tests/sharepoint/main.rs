@@ -1,4 +1,4 @@
-//! The simulated SharePoint over real HTTP, in both shapes of JSON.
+//! The simulated SharePoint over real HTTP, in both forms of JSON.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 

@@ -8,7 +8,7 @@ use tasksync_loadtest::sharepoint::people::ListSpec;
 use tasksync_loadtest::sharepoint::{Language, Settings};
 use tasksync_loadtest::sim::faults::{Fault, Rule};
 
-/// The digest out of a `contextinfo` answer.
+/// Returns the digest in a `contextinfo` answer.
 fn digest(answer: &Answer, shape: Shape) -> String {
     let value = answer.value();
     let inner = if shape == Shape::Verbose {
