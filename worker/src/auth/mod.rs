@@ -170,7 +170,7 @@ impl Authenticator {
     /// - `SecretUnavailable`, `TokenRefused`, `AddressRefused`: permanent for the tenant.
     /// - `TokenUnreachable`: transient, or throttled if the endpoint asks for a pause.
     ///
-    /// A failure is repeated for a while (2 s to 1 min, or the named pause) before the endpoint is asked
+    /// A failure is returned again for 2 s to 1 min, or for the named pause, before the endpoint is asked
     /// again.
     pub async fn header(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
         match Grant::of(credentials) {

@@ -18,7 +18,7 @@ impl MailboxReader<'_> {
         if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
-        // Looks a second time for what one answer leaves out or refuses.
+        // Ask a second time for what one answer leaves out or refuses.
         for _ in 0..2 {
             match self.mailbox.deleted(self.owner).await {
                 Ok(found) => self.note_deleted(found, &missed),
@@ -51,8 +51,7 @@ impl MailboxReader<'_> {
     }
 
     /// Returns the tasks whose write into the mailbox was interrupted and whose item is not where it should
-    /// be. A parked task is skipped until it is looked at again: in a full check, or when either side reports
-    /// it.
+    /// be. A parked task is skipped, except in a full check or when either side reports it.
     fn missed(&self) -> BTreeSet<&SourceKey> {
         let (state, reading) = (&*self.state, &self.reading);
         let is_there = |key: &SourceKey| {

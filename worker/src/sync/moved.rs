@@ -15,8 +15,8 @@ const TASKS_FOLDER: &str = "tasks";
 
 impl MailboxReader<'_> {
     /// Searches every task folder for items whose place is unknown: items reported as gone, items moved
-    /// earlier, and copies of unlinked tasks that are pending or, in a full check, any unlinked tasks. The
-    /// search does not cover the deleted items.
+    /// earlier, and copies of unlinked tasks (of pending ones; in a full check, of all). The search does not
+    /// cover the deleted items.
     pub(super) async fn find_moved(&mut self) -> Result<(), Failure> {
         let missing = self.missing();
         if (missing.is_empty() && !self.full) || !self.mailbox.capabilities().search_by_key {

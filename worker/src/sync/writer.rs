@@ -17,7 +17,7 @@ use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
 use crate::source::{Location, Person, Presence, Source, TaskChanges};
 use crate::work::SyncReport;
 
-/// Writes after which progress is saved, so that little is read again after a crash.
+/// Number of writes after which progress is saved, so that little is read again after a crash.
 const SAVE_EVERY: u32 = 25;
 
 const PROGRESS: FieldSet = FieldSet::EMPTY.with(Field::Progress);

@@ -28,9 +28,9 @@ const MOST_REQUESTS: u32 = 100_000;
 
 /// The limits of every server, shared by all parts of the process. Cheap to clone.
 ///
-/// At most 10,000 are remembered. To make room, the one whose limits were requested longest ago
-/// is removed among those that are not in use, unpaused ones first. If all are in use, further servers share
-/// one entry, and so one limit and one pause, until there is room.
+/// At most 10,000 servers are remembered. To make room, the one whose limits were requested longest ago is
+/// removed among those that are not in use, unpaused ones first. If all are in use, further servers share one
+/// entry, and so one limit and one pause, until there is room.
 #[derive(Clone)]
 pub struct Servers {
     shared: Arc<Shared>,
@@ -215,7 +215,7 @@ pub struct ServerLimits {
     sharing: Option<Arc<Sharing>>,
     /// The other processes' demands, as the store last answered.
     table: Table,
-    /// Whether the fleet was told that permits are held or wanted here; it must then be told when that ends.
+    /// Whether the last report said that permits are held or wanted here; the end of that must be reported, too.
     told: AtomicBool,
 }
 

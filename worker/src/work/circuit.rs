@@ -27,8 +27,8 @@ const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
 /// changes of further circuits are not reported.
 const MOST_TENANTS: usize = 100_000;
 
-/// Users who must fail in a row, without a success between them, before the failure counts as the server's: a
-/// server in trouble fails in more than one way.
+/// Number of different users who must fail in a row, without a success between them, before the failure counts
+/// as the server's. Their failures may differ: a server in trouble fails in more than one way.
 const SEVERAL: usize = 3;
 
 /// Users of one tenant who failed in a row with codes that the evidence widens to the same scope.

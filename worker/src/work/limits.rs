@@ -5,15 +5,15 @@ use std::time::Duration;
 use tasksync_common::schedule::postpone::Pace;
 use tasksync_common::settings::Settings;
 
-/// Results that may wait before they are reported. It is the largest number of users of a job: idle users end
-/// within moments of each other, and one report of a hundred costs little more than one of ten.
+/// Number of waiting results at which they are reported. It is the largest number of users of a job: idle users
+/// end within moments of each other, and one report of a hundred costs little more than one of ten.
 /// [`REPORT_INTERVAL`] bounds what a crash can lose.
 pub(super) const REPORT_GROUP: usize = 100;
 
 /// Time after which waiting results are reported.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Earlier deliveries of a job from which on its users are synced one at a time.
+/// Number of earlier deliveries of a job from which on its users are synced one at a time.
 pub(super) const SERIAL_AFTER: u32 = 2;
 
 /// First pause before a call is repeated, or before a consumer that ended at once is opened again.
