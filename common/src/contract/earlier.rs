@@ -1,7 +1,7 @@
-//! Saved states as the build before owners of markers reads and writes them, for tests of an upgrade.
+//! Sync states as the build before markers had owners reads and writes them, for tests of an upgrade.
 //!
-//! The types are that build's; what has the same form in both is taken from this one. The files in `data` were written by that
-//! build.
+//! The types are copies of that build's types; types with the same form in both builds are those of this
+//! build. That build wrote the files in `data`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::model::{FieldSet, LocationKey, SourceKey};
 use crate::plan::{Agreed, Progress};
 use crate::state::Signs;
 
-/// A state that the earlier build wrote: every field is filled.
+/// A state that the earlier build wrote, with every field filled.
 pub const STATE: &[u8] = include_bytes!("data/earlier-state.msgpack");
-/// The fingerprint of [`STATE`], written by the earlier build.
+/// The fingerprint of [`STATE`], which the earlier build wrote.
 pub const FINGERPRINT: &[u8] = include_bytes!("data/earlier-fingerprint.msgpack");
 
 const VERSION: u16 = 1;
@@ -62,7 +62,7 @@ enum Class {
     OutcomeUnknown,
 }
 
-/// The codes of the earlier build; it refuses a document with any other.
+/// The codes of the earlier build. It refuses a document with any other code.
 const CODES: &str = "exchange-unreachable exchange-timeout exchange-busy exchange-sign-in-refused exchange-forbidden \
     exchange-impersonation-denied exchange-mailbox-missing exchange-mailbox-denied exchange-mailbox-unavailable \
     exchange-mailbox-full exchange-item-refused exchange-item-gone exchange-conflict exchange-folder-gone \
@@ -148,7 +148,7 @@ fn through<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<Vec
 /// Returns the bytes of a state as the earlier build saves them after it has read `bytes`.
 ///
 /// # Errors
-/// Why the earlier build cannot read them.
+/// The reason why the earlier build cannot read them.
 pub fn state(bytes: &[u8]) -> Result<Vec<u8>, String> {
     through::<SyncState>(bytes)
 }
@@ -156,7 +156,7 @@ pub fn state(bytes: &[u8]) -> Result<Vec<u8>, String> {
 /// Returns the bytes of a fingerprint as the earlier build saves them after it has read `bytes`.
 ///
 /// # Errors
-/// Why the earlier build cannot read them.
+/// The reason why the earlier build cannot read them.
 pub fn fingerprint(bytes: &[u8]) -> Result<Vec<u8>, String> {
     through::<Fingerprint>(bytes)
 }
@@ -164,7 +164,7 @@ pub fn fingerprint(bytes: &[u8]) -> Result<Vec<u8>, String> {
 /// Checks that the earlier build can read a failure of the registry, a JSON document.
 ///
 /// # Errors
-/// Why it cannot.
+/// The reason why it cannot.
 pub fn failure(document: &str) -> Result<(), String> {
     serde_json::from_str::<Failure>(document)
         .map(drop)
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_earlier_build_reads_what_this_one_saves_and_loses_only_what_it_does_not_know() {
-        // The types above are the earlier build's: they make its bytes.
+        // The types above are those of the earlier build, because they produce its bytes.
         assert_eq!(super::state(STATE).unwrap(), STATE);
         assert_eq!(fingerprint(FINGERPRINT).unwrap(), FINGERPRINT);
         let plain = state::SyncState::decode(STATE).unwrap();

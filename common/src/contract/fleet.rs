@@ -1,4 +1,4 @@
-//! The fleet's suite.
+//! The suite of the fleet.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::fleet::{
 };
 use crate::metrics::record::Server;
 
-/// Long enough to hold for a whole test.
+/// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn started() -> Timestamp {
@@ -54,7 +54,7 @@ fn ask(holds: u32, wants: u32) -> ServerAsk {
     }
 }
 
-/// Returns a report of a pause that began `ago_ms` ago and ends in `left_ms`.
+/// Returns a request about a server with a pause that began `ago_ms` ago and ends in `left_ms`.
 fn paused(left_ms: u64, ago_ms: u64) -> ServerAsk {
     ServerAsk {
         pause: Some(PauseTold {
@@ -113,7 +113,8 @@ async fn tell_circuit(
     fleet.exchange(&report).await.unwrap()
 }
 
-/// What they tell is shown; who is silent for the lifetime is gone; schedulers take no jobs.
+/// Members are shown as they reported themselves. One that is silent for its lifetime is removed. Schedulers
+/// do not count as workers.
 pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert!(fleet.members().await.unwrap().is_empty());
@@ -142,7 +143,7 @@ pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
     assert_eq!(fleet.exchange(&report("w2", 2, &[])).await.unwrap().workers, 1);
 }
 
-/// Given out of what nobody holds.
+/// A share is taken from what no process holds.
 pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 1, 0, 20).await.share, 20);
@@ -162,11 +163,11 @@ pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
     assert_eq!(shares, [25, 0]);
 }
 
-/// The requests beyond the new share are still in flight until the process says otherwise.
+/// Requests beyond a smaller share count as in flight until the process reports that they ended.
 pub async fn what_is_let_go_is_free_when_it_is_told(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
-    // It wants less, but has all in flight.
+    // It wants less, but all its requests are in flight.
     assert_eq!(tell(fleet, "a", 2, 25, 10).await.share, 10);
     assert_eq!(tell(fleet, "b", 1, 0, 15).await.share, 0);
     assert_eq!(tell(fleet, "a", 3, 14, 10).await.share, 10);
@@ -175,12 +176,12 @@ pub async fn what_is_let_go_is_free_when_it_is_told(bench: &dyn FleetBench) {
     assert_eq!(tell(fleet, "b", 3, 11, 15).await.share, 15);
     assert_eq!(tell(fleet, "a", 5, 0, 0).await.share, 0);
     assert_eq!(tell(fleet, "b", 4, 15, 25).await.share, 25);
-    // Who comes back holding what was given to another is cut down to what is left.
+    // A process that returns holding what was given to another one is cut down to the rest.
     assert_eq!(tell(fleet, "a", 6, 10, 10).await.share, 0);
     assert_eq!(tell(fleet, "b", 5, 25, 25).await.share, 15);
 }
 
-/// After the lifetime, not before.
+/// What a process held is free after its lifetime, and not before.
 pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let dying = Report {
@@ -194,7 +195,7 @@ pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
     assert_eq!((given.share, given.demands, given.place), (25, vec![25], Some(0)));
 }
 
-/// So that everybody computes the same.
+/// All demands are returned in the order of names, so that all processes compute the same shares.
 pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     for (name, demand) in [("w10", 3), ("w2", 7), ("idle", 0), ("w1", 5)] {
@@ -204,13 +205,13 @@ pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench
     assert_eq!((given.demands, given.place), (vec![5, 3, 8], Some(2)));
     let given = tell(fleet, "idle", 2, 0, 0).await;
     assert_eq!((given.demands, given.place), (vec![5, 3, 8], None));
-    // Who wants nothing any more is not counted.
+    // A process without demand is left out.
     tell(fleet, "w10", 2, 0, 0).await;
     let given = tell(fleet, "w1", 2, 5, 5).await;
     assert_eq!((given.demands, given.place), (vec![5, 8], Some(0)));
 }
 
-/// One is told, all wait; a longer pause stays, a shorter one changes nothing.
+/// One process reports a pause and all processes wait. A shorter pause does not replace a longer one.
 pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
@@ -239,7 +240,7 @@ pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
     assert!((3_500_000..=3_600_000).contains(&learned), "{learned}");
 }
 
-/// Also when nobody holds anything of the server meanwhile; and it ends.
+/// A pause outlives its reporter, even if no process holds a share of the server meanwhile, and it ends.
 pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let unit = u64::try_from(bench.unit().as_millis()).unwrap();
@@ -263,7 +264,8 @@ pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn Fle
     assert_eq!((given.pause_ms, given.share), (0, 1));
 }
 
-/// Which tenant met it, since when, until when and why; another server of the host has none.
+/// A pause is shown with the tenant that received it, its beginning, end and reason. Another server of the
+/// host has none.
 pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let url = "https://mail.contoso.example/sites/a".parse().unwrap();
@@ -282,7 +284,7 @@ pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     assert_eq!(first.until.as_millisecond(), now + 60_000);
     assert_eq!(first.tenant, Some(tenant_id("contoso")));
     assert_eq!(first.why.as_deref(), Some("GetFolder: \u{201e}busy\u{201c}"));
-    // Made longer, it began when it began; told again, it stays as it is.
+    // A longer pause keeps the beginning; a repeated report changes nothing.
     fleet
         .exchange(&report("b", 1, &[paused(90_000, 0)]))
         .await
@@ -297,7 +299,7 @@ pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     assert!(fleet.pauses(&[]).await.unwrap().is_empty());
 }
 
-/// A late report of an ended pause does not bring it back; a pause that the server asks for later counts.
+/// A late report of an ended pause does not restore it. A pause that the server asks for later counts.
 pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let other = ServerName::new(&"https://other.example".parse().unwrap(), Server::Ews, "svc");
@@ -334,7 +336,8 @@ pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
     assert!((1..=5_000).contains(&given.pause_ms), "{}", given.pause_ms);
 }
 
-/// With its failure, its age and its end; each change is told once to who knows the others.
+/// Other processes learn the circuit with its failure, age and end. A process that knows the other circuits
+/// learns each change once.
 pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let told_both = vec![
@@ -367,7 +370,7 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     };
     let learned = tell_circuit(fleet, "a", 2, first.known, Vec::new()).await;
     assert_eq!(learned.circuits, closed.circuits);
-    // A newcomer knows nothing yet and is told everything; so is one who remembers more than there is.
+    // A new process learns everything, and so does one that remembers more than the store has.
     for known in [0, closed.known + 1_000] {
         let name = format!("new{known}");
         assert_eq!(
@@ -380,7 +383,7 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     }
 }
 
-/// Of two who changed the same version one wins, and the other learns it.
+/// If two processes change the same version, one change wins, and the other process learns it.
 pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let first = tell_circuit(fleet, "a", 1, 0, vec![told("contoso", 0, Some(open(1)))]).await;
@@ -411,7 +414,7 @@ pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBen
     assert_eq!(again.circuits, closed.circuits);
 }
 
-/// It was overtaken by a newer one of the same process.
+/// A report that arrives after a later one of the same process changes nothing.
 pub async fn a_report_that_comes_late_changes_nothing(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 2, 0, 10).await.share, 10);
@@ -425,7 +428,7 @@ pub async fn a_report_that_comes_late_changes_nothing(bench: &dyn FleetBench) {
     assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 15);
 }
 
-/// One at a time, over all processes; the next after its time.
+/// One process at a time probes a tenant; the next may when the time is over.
 pub async fn one_probes_at_a_time(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let contoso = tenant_id("contoso");
@@ -437,7 +440,7 @@ pub async fn one_probes_at_a_time(bench: &dyn FleetBench) {
     assert!(!fleet.probe(&contoso, LONG).await.unwrap());
 }
 
-/// It is forgotten at once.
+/// A process that leaves is removed at once.
 pub async fn who_leaves_is_no_member_any_more(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
@@ -448,7 +451,7 @@ pub async fn who_leaves_is_no_member_any_more(bench: &dyn FleetBench) {
     assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 25);
 }
 
-/// Hundreds of servers in one exchange.
+/// One exchange handles the largest number of servers.
 pub async fn many_servers_are_asked_about_at_once(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let servers: Vec<ServerAsk> = (0..crate::fleet::MAXIMUM_SERVERS)

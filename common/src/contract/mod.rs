@@ -1,10 +1,11 @@
-//! The contract suites: what every adapter of a seam must do, as one set of tests per seam.
+//! The contract suites: the required behaviour of every adapter, as one set of tests per seam.
 //!
-//! An adapter's own tests instantiate its suite with an expression that makes a fresh, empty, isolated store, for example
-//! `registry_contract!(bench())` where `bench` is an async function that returns a [`RegistryBench`]. The macro emits one
-//! `#[tokio::test]` per function of the suite. A new behaviour is first a function here.
+//! An adapter's tests instantiate its suite with an expression that creates a fresh, empty, isolated store,
+//! for example `registry_contract!(bench())` where `bench` is an async function that returns a
+//! [`RegistryBench`]. The macro emits one `#[tokio::test]` per function of the suite. A new behaviour begins
+//! with a new function here.
 //!
-//! Nothing is asserted on how long something takes; where time matters the bench moves it.
+//! No test asserts how long something takes. Where time matters, the bench moves it.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,7 +33,7 @@ use crate::queue::{JobQueue, QueueName};
 use crate::registry::Registry;
 use crate::schedule::Schedule;
 
-/// A registry under test, and what must live as long as it.
+/// A registry under test, together with everything that must live as long.
 pub trait RegistryBench: Send + Sync {
     /// Returns the registry, empty at first.
     fn registry(&self) -> Arc<dyn Registry>;
@@ -43,14 +44,14 @@ pub trait RegistryBench: Send + Sync {
 pub trait ScheduleBench: Send + Sync {
     /// Returns the schedule, empty at first.
     fn schedule(&self) -> Arc<dyn Schedule>;
-    /// Its minimum time between syncs.
+    /// Returns its minimum time between syncs.
     fn minimum(&self) -> Duration;
-    /// Returns a time that is short for this schedule, but long enough for a handful of calls. A schedule whose time can be moved
-    /// has a minute; one that must really wait has some 100 ms.
+    /// Returns a time that is short for this schedule and long enough for some calls: a minute if its clock
+    /// can be moved, about 100 ms if the test must really wait.
     fn unit(&self) -> Duration;
-    /// Lets so much of the schedule's time pass: moves its clock, or waits.
+    /// Lets this time pass for the schedule, by moving its clock or by waiting.
     async fn pass_time(&self, by: Duration);
-    /// Removes what the test left in a shared store.
+    /// Removes the test's data from a shared store.
     async fn end(&self) {}
 }
 
@@ -59,11 +60,11 @@ pub trait ScheduleBench: Send + Sync {
 pub trait FleetBench: Send + Sync {
     /// Returns the fleet, empty at first.
     fn fleet(&self) -> Arc<dyn Fleet>;
-    /// As [`ScheduleBench::unit`].
+    /// Returns a short time, as [`ScheduleBench::unit`] does.
     fn unit(&self) -> Duration;
-    /// Lets so much of the store's time pass: moves its clock, or waits.
+    /// Lets this time pass for the store, by moving its clock or by waiting.
     async fn pass_time(&self, by: Duration);
-    /// Removes what the test left in a shared store.
+    /// Removes the test's data from a shared store.
     async fn clean(&self) {}
 }
 
@@ -72,32 +73,34 @@ pub trait FleetBench: Send + Sync {
 pub trait QueueBench: Send + Sync {
     /// Returns the queue, empty at first.
     fn queue(&self) -> Arc<dyn JobQueue>;
-    /// Puts bytes in that may be no job.
+    /// Publishes bytes that need not be a job.
     async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]);
-    /// Jobs that are out, where [`crate::queue::Depth::unacknowledged`] is not told.
+    /// Returns the number of unsettled deliveries, for queues that leave
+    /// [`crate::queue::Depth::unacknowledged`] empty.
     async fn unacknowledged(&self, queue: QueueName) -> u64;
 }
 
-/// Returns the tenant of this name.
+/// Returns the tenant with this name.
 #[must_use]
 pub fn tenant_id(name: &str) -> TenantId {
     name.parse().unwrap()
 }
 
-/// Returns the user of this name.
+/// Returns the user with this name.
 #[must_use]
 pub fn user_id(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-/// Returns the user of this name in that tenant.
+/// Returns the user with this name in that tenant.
 #[must_use]
 pub fn key(tenant: &str, user: &str) -> UserKey {
     UserKey::new(tenant_id(tenant), user_id(user))
 }
 
-/// Emits one test per function of the registry's suite. The argument is a future of a [`RegistryBench`]. With `loops` in
-/// front, emits the tests of what the scheduler's and the worker's loops need: for a fake that serves nothing else.
+/// Emits one test per function of the registry's suite. The argument is a future of a [`RegistryBench`]. With
+/// `loops` in front, it emits only the tests of what the loops of scheduler and worker need, for a fake that
+/// supports nothing else.
 #[macro_export]
 macro_rules! registry_contract {
     (loops $make:expr) => {
@@ -159,8 +162,8 @@ macro_rules! registry_contract {
     };
 }
 
-/// Emits one test per function of the schedule's suite. The argument is a future of a [`ScheduleBench`]; with
-/// `if available` in front, of an optional one: tests without a bench are skipped.
+/// Emits one test per function of the schedule's suite. The argument is a future of a [`ScheduleBench`]. With
+/// `if available` in front it is a future of an optional one, and tests without a bench are skipped.
 #[macro_export]
 macro_rules! schedule_contract {
     (if available $make:expr) => {
@@ -206,8 +209,8 @@ macro_rules! schedule_contract {
     };
 }
 
-/// Emits one test per function of the fleet's suite. The argument is a future of a
-/// [`FleetBench`], or of `None` when its store is not there and the tests are skipped.
+/// Emits one test per function of the fleet's suite. The argument is a future of a [`FleetBench`], or of
+/// `None` if its store is not available and the tests are skipped.
 #[macro_export]
 macro_rules! fleet_contract {
     ($make:expr) => {
@@ -233,7 +236,7 @@ macro_rules! fleet_contract {
         $(
             #[tokio::test]
             async fn $name() {
-                // Nothing: the store it needs is not there, and the test is skipped.
+                // `None`: the store is not available, and the test is skipped.
                 let Some(bench) = $make.await else { return };
                 $crate::contract::fleet::$name(&bench).await;
                 $crate::contract::FleetBench::clean(&bench).await;
@@ -242,8 +245,8 @@ macro_rules! fleet_contract {
     };
 }
 
-/// Emits one test per function of the queue's suite. The argument is an async function (or closure) from the
-/// [`crate::settings::QueueSettings`] to use to a [`QueueBench`], or to `None` when there is nothing to run against.
+/// Emits one test per function of the queue's suite. The argument is an async function (or closure) that
+/// takes [`crate::settings::QueueSettings`] and returns a [`QueueBench`], or `None` if no queue is available.
 #[macro_export]
 macro_rules! queue_contract {
     ($make:expr) => {

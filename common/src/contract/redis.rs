@@ -1,4 +1,4 @@
-//! Redis for tests: the servers the environment names, and private ones that may be stopped and broken.
+//! Redis for tests: the servers named by the environment, and private ones that tests may stop and break.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::redis::{RedisOptions, RedisStore, Repeat};
 
-/// One server, shared by all tests.
+/// Variable with the URL of one server that all tests share.
 pub const SINGLE: &str = "TASKSYNC_TEST_REDIS_URL";
-/// A cluster, shared by all tests.
+/// Variable with the URL of a cluster that all tests share.
 pub const CLUSTER: &str = "TASKSYNC_TEST_REDIS_CLUSTER_URL";
-/// A primary with a replica, by its Sentinels, shared by all tests.
+/// Variable with the URL of Sentinels, with a primary and a replica, that all tests share.
 pub const SENTINEL: &str = "TASKSYNC_TEST_REDIS_SENTINEL_URL";
 
-/// Returns whether a missing service is a failure and not a reason to skip.
+/// Returns whether a missing service is a failure instead of a reason to skip.
 fn required() -> bool {
     variable("TASKSYNC_TEST_SERVICES").as_deref() == Some("required")
 }
@@ -32,7 +32,8 @@ fn skipped(what: &str) {
     eprintln!("skipped: {what}; run make test");
 }
 
-/// Returns the URL in a variable; without it the test is skipped (`None`), or fails when services are required.
+/// Returns the URL in a variable. Without it, the test is skipped (`None`), or fails if services are
+/// required.
 #[must_use]
 pub fn url_in(name: &str) -> Option<String> {
     let url = variable(name);
@@ -42,7 +43,7 @@ pub fn url_in(name: &str) -> Option<String> {
     url
 }
 
-/// Returns a prefix no other test has.
+/// Returns a prefix that no other test has.
 #[must_use]
 pub fn own_prefix() -> String {
     format!("t{}", uuid::Uuid::new_v4().simple())
@@ -51,7 +52,7 @@ pub fn own_prefix() -> String {
 /// Removes every key that begins with the prefix, on all nodes.
 ///
 /// # Panics
-/// When Redis does not answer.
+/// Redis does not answer.
 pub async fn remove_prefix(url: &str, prefix: &str) {
     let store = RedisStore::new("test", url, RedisOptions::default()).unwrap();
     let keys = store.keys_of_all_nodes(&format!("{prefix}*")).await.unwrap();
@@ -63,11 +64,11 @@ pub async fn remove_prefix(url: &str, prefix: &str) {
     .await;
 }
 
-/// A server of the test's own, without persistence, ended with it.
+/// A server of one test, without persistence, which ends with the test.
 pub struct PrivateRedis {
     port: u16,
     tls: bool,
-    /// Its settings file, which a Sentinel must have.
+    /// The settings file, which a Sentinel requires.
     sentinel: Option<PathBuf>,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -75,15 +76,16 @@ pub struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts `redis-server` with these further arguments; `None` (skipped) when the machine has none.
+    /// Starts `redis-server` with these further arguments. Returns `None` (skipped) if the machine has no
+    /// `redis-server`.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Option<Self> {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Self::start_in(own_folder(), free_port(), false, None, arguments)
     }
 
-    /// As [`Self::start`], but it speaks TLS only, with the certificate and key of this PEM file, and asks for none of its
-    /// clients.
+    /// Does the same as [`Self::start`] for a server that speaks TLS only, with the certificate and key in
+    /// this PEM file. It requires no certificates of its clients.
     #[must_use]
     pub fn start_tls(certificate: &Path, arguments: &[&str]) -> Option<Self> {
         let port = free_port();
@@ -92,11 +94,11 @@ impl PrivateRedis {
         Self::start_in(own_folder(), port, true, None, all)
     }
 
-    /// Starts a Sentinel that speaks TLS only, also to the server on port `watched` of this machine, which it watches alone
-    /// under the name `private`.
+    /// Starts a Sentinel that speaks TLS only, even to the server it watches. It watches only the server on
+    /// port `watched` of this machine, under the name `private`.
     ///
     /// # Panics
-    /// When its settings cannot be written.
+    /// The settings cannot be written.
     #[must_use]
     pub fn start_tls_sentinel(certificate: &Path, authority: &Path, watched: u16) -> Option<Self> {
         let port = free_port();
@@ -132,26 +134,26 @@ impl PrivateRedis {
         }
     }
 
-    /// Its URL.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.tls { "rediss" } else { "redis" };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Starts it (again, empty, on the same port); `false` when there is no such program.
+    /// Starts the server, empty and on the same port. Returns `false` if the machine has no `redis-server`.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// The server does not start.
     pub fn up(&mut self) -> bool {
         let mut command = Command::new("redis-server");
-        // A settings file goes before everything else; what a Sentinel does not know is left out.
+        // A settings file comes first. Arguments that a Sentinel does not know are left out.
         match &self.sentinel {
             Some(file) => command.arg(file).arg("--sentinel"),
             None => command.args(["--save", "", "--appendonly", "no"]),
@@ -177,7 +179,7 @@ impl PrivateRedis {
         panic!("redis-server did not come up on port {}", self.port)
     }
 
-    /// Ends it at once, as a crash does.
+    /// Kills the server, like a crash.
     pub fn down(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
@@ -185,10 +187,10 @@ impl PrivateRedis {
         }
     }
 
-    /// Stops its process without ending it, or lets it go on: connections stay open and nothing answers.
+    /// Stops the process without ending it, or continues it: connections stay open, but nothing answers.
     ///
     /// # Panics
-    /// When the signal cannot be sent.
+    /// The signal cannot be sent.
     pub fn freeze(&self, frozen: bool) {
         let pid = self.child.as_ref().map(Child::id).unwrap();
         let signal = if frozen { "-STOP" } else { "-CONT" };
@@ -204,7 +206,7 @@ fn own_folder() -> tempfile_folder::Folder {
     tempfile_folder::Folder::new(&own_prefix())
 }
 
-/// Switches of a server that speaks TLS only.
+/// Returns the arguments of a server that speaks TLS only.
 fn tls_arguments(port: u16, certificate: &Path) -> Vec<String> {
     let (port, certificate) = (port.to_string(), certificate.display().to_string());
     [
@@ -225,13 +227,13 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// Returns a port nobody listens on now.
+/// Returns a port that is free now.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// A folder that goes with its owner; `tempfile` is no dependency of the library itself.
+/// A folder that is removed with its owner. The library itself does not depend on `tempfile`.
 mod tempfile_folder {
     use std::path::{Path, PathBuf};
 

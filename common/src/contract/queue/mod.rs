@@ -1,4 +1,4 @@
-//! The queue's suite.
+//! The suite of the queue.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use crate::trace::TraceContext;
 
 use QueueName::{Background, Interactive};
 
-/// Every wait of the suite ends after this, as a failure.
+/// Every wait of the suite fails after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Settings of the queue under test (the URL is the adapter's own matter): little room, few deliveries.
+/// Returns settings for the queue under test, with little room and few deliveries. The adapter sets the URL
+/// itself.
 #[must_use]
 pub fn settings() -> QueueSettings {
     QueueSettings {
@@ -68,7 +69,8 @@ pub fn number(delivery: &dyn Delivery) -> u128 {
     delivery.job().as_ref().unwrap().id.as_u128()
 }
 
-/// Waits until so many jobs wait and so many are out. What the queue itself does not tell the bench finds out.
+/// Waits until the queue has these numbers of waiting and unsettled jobs. The bench counts the unsettled ones
+/// if the queue does not report them.
 async fn settles(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowledged: u64) {
     let queue = bench.queue();
     let mut last = (0, 0);
@@ -87,7 +89,7 @@ async fn settles(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowle
     panic!("{ready} ready and {unacknowledged} unacknowledged expected, found {last:?}");
 }
 
-/// Waits until there are so many dead letters.
+/// Waits until the queue has this number of dead letters.
 async fn dead_letters_are(queue: &dyn JobQueue, count: usize) {
     let mut last = 0;
     for _ in 0..200 {
@@ -100,14 +102,15 @@ async fn dead_letters_are(queue: &dyn JobQueue, count: usize) {
     panic!("{count} dead letters expected, found {last}");
 }
 
-/// `true` when nothing comes for a moment. Can only be wrongly satisfied, never wrongly fail.
+/// Returns whether no delivery arrives within 50 ms. If the broker is slow it may wrongly return true, but
+/// never wrongly false.
 async fn nothing_comes(consumer: &mut Box<dyn Consumer>) -> bool {
     tokio::time::timeout(Duration::from_millis(50), consumer.next())
         .await
         .is_err()
 }
 
-/// As it was published; after the acknowledgement nothing is left.
+/// A job arrives as it was published. After the acknowledgement nothing is left of it.
 pub async fn a_job_is_delivered_once_and_gone_when_acknowledged(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let empty = queue.depth(Background).await.unwrap();
@@ -128,7 +131,7 @@ pub async fn a_job_is_delivered_once_and_gone_when_acknowledged(bench: &dyn Queu
     assert!(queue.dead_letters(10).await.unwrap().is_empty());
 }
 
-/// First in, first out, and what somebody waits for does not wait behind what is scheduled.
+/// Jobs are delivered first in, first out. Work that a person waits for does not wait behind scheduled work.
 pub async fn jobs_come_in_order_and_the_two_queues_are_apart(bench: &dyn QueueBench) {
     let queue = bench.queue();
     publish(&*queue, Background, 0..5).await;
@@ -150,7 +153,7 @@ pub async fn jobs_come_in_order_and_the_two_queues_are_apart(bench: &dyn QueueBe
     assert!(nothing_comes(&mut interactive).await);
 }
 
-/// Who waits before the job is there gets it; also after a wait that was given up.
+/// A consumer that waits before the job exists receives it, even after an earlier wait was given up.
 pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
@@ -170,7 +173,7 @@ pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
     settles(bench, Background, 0, 0).await;
 }
 
-/// A settled delivery makes room for the next; the others stay for other consumers.
+/// A settled delivery makes room for the next one; the remaining jobs go to other consumers.
 pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     let queue = bench.queue();
     publish(&*queue, Background, 0..4).await;
@@ -191,7 +194,7 @@ pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     settles(bench, Background, 0, 0).await;
 }
 
-/// Every job is worked on once, although two take at the same time while jobs are being put in.
+/// Every job is delivered once, although two consumers take jobs while others are published.
 pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
     const JOBS: usize = 60;
     let queue = bench.queue();
@@ -240,7 +243,8 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
     }
 }
 
-/// By the same consumer or another, counted, and never before it was let go.
+/// The job goes to the same consumer or another, with its count of deliveries, and never before it was let
+/// go.
 pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBench) {
     let queue = bench.queue();
     queue
@@ -262,7 +266,7 @@ pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBen
     settles(bench, Background, 0, 0).await;
 }
 
-/// A job that ends every worker does not go round for ever.
+/// A job that every worker fails to finish is not delivered for ever.
 pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
@@ -276,7 +280,8 @@ pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBenc
         if !letters.is_empty() {
             break letters;
         }
-        // Brokers count the first delivery or do not; more than one beyond the limit is wrong in either case.
+        // Brokers may or may not count the first delivery; more than one delivery beyond the limit is wrong
+        // in either case.
         if let Ok(delivery) = tokio::time::timeout(Duration::from_millis(100), consumer.next()).await {
             deliveries += 1;
             assert!(
@@ -293,7 +298,7 @@ pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBenc
     settles(bench, Background, 0, 0).await;
 }
 
-/// Oldest first, each with a number of its own, as many as asked for; the others go on.
+/// Dead letters are listed oldest first, up to the limit, each with its own id. The other jobs go on.
 pub async fn a_rejected_job_is_a_dead_letter_with_its_reason(bench: &dyn QueueBench) {
     let queue = bench.queue();
     publish(&*queue, Background, 0..2).await;
@@ -331,7 +336,7 @@ fn number_of(reason: &str) -> u64 {
     reason.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// The worker sees why they cannot be used, and can give them to the dead letters.
+/// The worker sees why the bytes cannot be used, and can move them to the dead letters.
 pub async fn bytes_that_are_no_job_are_delivered_as_such(bench: &dyn QueueBench) {
     let queue = bench.queue();
     bench.publish_bytes(Background, b"hello").await;
@@ -353,7 +358,7 @@ pub async fn bytes_that_are_no_job_are_delivered_as_such(bench: &dyn QueueBench)
     dead_letters_are(&*queue, 0).await;
 }
 
-/// The trace travels with the job, and a job of no trace belongs to none.
+/// The trace travels with the job. A job published without a trace has none.
 pub async fn a_job_carries_its_trace(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let trace = TraceContext::from_headers(
@@ -376,14 +381,14 @@ pub async fn a_job_carries_its_trace(bench: &dyn QueueBench) {
     again.acknowledge().await.unwrap();
 }
 
-/// A worker that stops drops its consumer first and settles what it holds afterwards.
+/// A worker that stops drops its consumer first and settles its deliveries afterwards.
 pub async fn deliveries_are_settled_after_their_consumer_is_gone(bench: &dyn QueueBench) {
     let queue = bench.queue();
     publish(&*queue, Background, 0..3).await;
     let mut consumer = queue.consume(Background, 3).await.unwrap();
     let first = next(&mut consumer).await;
     let second = next(&mut consumer).await;
-    // The third may have been sent ahead; it must come back.
+    // The broker may have sent the third job ahead; it must go back.
     drop(consumer);
     settles(bench, Background, 1, 2).await;
     first.acknowledge().await.unwrap();
@@ -403,7 +408,7 @@ async fn bury(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u1
     }
 }
 
-/// By id or the oldest; each to the queue it came from, as if it were new.
+/// They are selected by id, or as the oldest. Each returns to its own queue with a new count of deliveries.
 pub async fn dead_letters_are_replayed_to_where_they_came_from(bench: &dyn QueueBench) {
     let queue = bench.queue();
     bury(&*queue, Background, 0..3, 0).await;
@@ -428,14 +433,14 @@ pub async fn dead_letters_are_replayed_to_where_they_came_from(bench: &dyn Queue
         .map(|letter| letter.job.as_ref().unwrap().id.as_u128())
         .collect();
     assert_eq!(left, [2, 3]);
-    // Who waits is sent jobs ahead; nobody shall.
+    // A waiting consumer would be sent jobs ahead, so no consumer is left.
     drop((interactive, background));
     assert_eq!(queue.replay_dead_letters(&Letters::Oldest(100)).await.unwrap(), 2);
     dead_letters_are(&*queue, 0).await;
     settles(bench, Background, 1, 0).await;
 }
 
-/// What finds no room stays a dead letter.
+/// A letter for which there is no room stays a dead letter.
 pub async fn a_replay_into_a_full_queue_loses_nothing(bench: &dyn QueueBench) {
     let queue = bench.queue();
     bury(&*queue, Background, 0..2, 0).await;
@@ -461,7 +466,7 @@ pub async fn a_replay_into_a_full_queue_loses_nothing(bench: &dyn QueueBench) {
     assert_eq!(queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap(), 2);
 }
 
-/// By id or the oldest; nobody is given them again.
+/// They are selected by id, or as the oldest. No consumer receives them again.
 pub async fn dead_letters_are_discarded(bench: &dyn QueueBench) {
     let queue = bench.queue();
     bury(&*queue, Background, 0..4, 0).await;
@@ -478,13 +483,13 @@ pub async fn dead_letters_are_discarded(bench: &dyn QueueBench) {
     settles(bench, Background, 0, 0).await;
 }
 
-/// The publisher is told and nothing is lost or overwritten.
+/// The publisher gets a failure, and no job is lost or overwritten.
 pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let room = settings().maximum_length as u128;
     publish(&*queue, Background, 0..room).await;
     settles(bench, Background, settings().maximum_length as u64, 0).await;
-    // A broker may let a few more in before it notices; it must not do so without end.
+    // A broker may accept a few more jobs before it notices the limit, but not any number.
     let mut published = room;
     let failure = loop {
         match queue
@@ -528,7 +533,7 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
     delivery.acknowledge().await.unwrap();
 }
 
-/// No user, or too many: nothing is put in.
+/// A job with no user or too many is not published.
 pub async fn a_job_that_breaks_the_rules_is_refused(bench: &dyn QueueBench) {
     let queue = bench.queue();
     for users in [0, 101] {

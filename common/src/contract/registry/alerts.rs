@@ -17,7 +17,8 @@ fn alert(tenant: &str, user: Option<&str>, seconds: i64, code: Code) -> Alert {
     }
 }
 
-/// The first time stays, the evidence is the newest; ended twice is ended once; then it may be raised again.
+/// A repeated alert keeps the first time and takes the newest evidence. Ending it twice ends it once, and
+/// then it may be raised again.
 pub async fn an_alert_is_raised_once_refreshed_and_ended(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let first = alert("a", Some("ana"), 10, Code::GuardHeld);
@@ -43,7 +44,7 @@ pub async fn an_alert_is_raised_once_refreshed_and_ended(registry: Arc<dyn Regis
     assert!(registry.raise_alert(&second).await.unwrap());
 }
 
-/// One code of a tenant, of two of its users and of another tenant: four alerts.
+/// The same code for a tenant, two of its users and another tenant makes four alerts.
 pub async fn alerts_of_users_and_of_the_tenant_are_apart(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana", "ben"]).await;
     let code = Code::ExchangeMailboxMissing;
@@ -70,7 +71,7 @@ pub async fn alerts_of_users_and_of_the_tenant_are_apart(registry: Arc<dyn Regis
             .is_empty()
     );
     assert_eq!(registry.end_alert(&a, Some(&ana), code).await.unwrap(), 1);
-    // Ending the tenant's alert leaves the users' alerts open.
+    // Ending the tenant's alert leaves those of the users open.
     assert_eq!(registry.end_alert(&a, None, code).await.unwrap(), 1);
     let left: Vec<i64> = registry
         .alerts(None, 10)
@@ -82,8 +83,8 @@ pub async fn alerts_of_users_and_of_the_tenant_are_apart(registry: Arc<dyn Regis
     assert_eq!(left, [1, 3, 5]);
 }
 
-/// However many people raise it, a list has one alert; it stands beside the others in order of time, and ends by the list or
-/// when nobody confirms it.
+/// However many users raise it, a list has one alert. It is listed with the others in order of time. It ends
+/// for its list, or if it is not confirmed for long.
 pub async fn a_list_that_cannot_be_read_has_one_alert(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let (a, b) = (tenant_id("a"), tenant_id("b"));
@@ -107,14 +108,14 @@ pub async fn a_list_that_cannot_be_read_has_one_alert(registry: Arc<dyn Registry
     assert_eq!(registry.alerts(None, 10).await.unwrap(), all);
     assert_eq!(registry.alerts(None, 2).await.unwrap(), all[..2]);
     assert_eq!(registry.alerts(Some(&a), 10).await.unwrap(), all[..3]);
-    // Another code's end does not end it.
+    // Ending the tenant's alert of the same code does not end the list's.
     assert_eq!(
         registry.end_alert(&a, None, Code::ListUnreadable).await.unwrap(),
         0
     );
     assert!(registry.end_location_alert(&b, &list("one")).await.unwrap());
     assert!(!registry.end_location_alert(&b, &list("one")).await.unwrap());
-    // The first was confirmed at 20.
+    // The alert of the first list was confirmed at 20.
     assert_eq!(registry.end_stale_location_alerts(at(15)).await.unwrap(), 1);
     assert_eq!(
         registry.alerts(None, 10).await.unwrap(),
@@ -129,7 +130,7 @@ pub async fn a_list_that_cannot_be_read_has_one_alert(registry: Arc<dyn Registry
     assert!(registry.alerts(None, 10).await.unwrap().is_empty());
 }
 
-/// Of nobody there is no alert, and none stays of a user who left.
+/// An unknown user or tenant has no alert, and the alerts of a withdrawn user are removed.
 pub async fn an_alert_needs_its_subject_and_ends_with_it(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let unknown_user = registry

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::UserId;
 
-/// Enrolled twice is enrolled once, with the newer names; withdrawn twice is withdrawn once.
+/// A second enrolment updates the first one. A second withdrawal changes nothing.
 pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>) {
     let ana = enrolment("a", "ana");
     registry.put_tenant(&tenant("a")).await.unwrap();
@@ -34,7 +34,7 @@ pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>)
     assert!(!registry.set_enrolment_state(&ana.key, &disabled()).await.unwrap());
 }
 
-/// Enrolled together, each is answered as if alone, and one who is refused leaves the others enrolled.
+/// Each user of a joint enrolment gets the same answer as alone. A refused one does not affect the others.
 pub async fn many_are_enrolled_together_and_each_is_answered(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let thief = Enrolment {
@@ -69,7 +69,7 @@ pub async fn many_are_enrolled_together_and_each_is_answered(registry: Arc<dyn R
     assert_eq!(registry.enrol_many(&[]).await.unwrap(), []);
 }
 
-/// Whatever the case of its letters, and in whichever tenant; a refused enrolment changes nothing.
+/// The case of the address and the tenant do not matter. A refused enrolment changes nothing.
 pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let taken = Enrolment {
@@ -101,7 +101,7 @@ pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn
     );
 }
 
-/// Opting out frees the mailbox for somebody else.
+/// Opting out frees the mailbox for another user.
 pub async fn a_withdrawn_user_s_mailbox_is_free_again(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     registry.withdraw(&key("a", "ana")).await.unwrap();
@@ -112,7 +112,7 @@ pub async fn a_withdrawn_user_s_mailbox_is_free_again(registry: Arc<dyn Registry
     assert_eq!(registry.enrol(&heir).await.unwrap(), Enrolled::Added);
 }
 
-/// The failure says so, and nothing is stored.
+/// The failure names the tenant, and nothing is stored.
 pub async fn an_unknown_tenant_s_user_cannot_enrol(registry: Arc<dyn Registry>) {
     let failure = registry.enrol(&enrolment("ghost", "ana")).await.unwrap_err();
     assert_eq!(failure.code, Code::TenantUnknown);
@@ -120,7 +120,7 @@ pub async fn an_unknown_tenant_s_user_cannot_enrol(registry: Arc<dyn Registry>) 
     assert_eq!(registry.enrolment(&key("ghost", "ana")).await.unwrap(), None);
 }
 
-/// Enabling clears the reason; opting in again does not enable by the back door.
+/// Enabling clears the reason. Opting in again does not enable a disabled user.
 pub async fn disabling_keeps_the_reason_and_survives_another_opt_in(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
@@ -170,7 +170,7 @@ pub async fn enrolments_of_names_only_those_asked_for(registry: Arc<dyn Registry
     );
 }
 
-/// More users than any database takes in one list, in queries and in pages.
+/// The number of users exceeds what a database takes in one list, in queries and in pages.
 pub async fn long_lists_of_users_are_answered_whole(registry: Arc<dyn Registry>) {
     const USERS: usize = 1_203;
     registry.put_tenant(&tenant("a")).await.unwrap();
@@ -202,7 +202,7 @@ pub async fn long_lists_of_users_are_answered_whole(registry: Arc<dyn Registry>)
     assert_eq!(walked, users.iter().step_by(3).cloned().collect::<Vec<_>>());
 }
 
-/// Nothing done to one is seen in the other.
+/// Changes of one user do not affect the other.
 pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let (one, other) = (key("a", "ana"), key("b", "ana"));
@@ -247,7 +247,7 @@ pub async fn the_same_name_in_two_tenants_is_two_users(registry: Arc<dyn Registr
     assert_eq!(registry.enrolments(&one.tenant, None, 9).await.unwrap().len(), 1);
 }
 
-/// A permit is for one plan, is taken once, ends, and is replaced by the next one.
+/// A permit holds for one plan, can be taken once, expires, and is replaced by the next one.
 pub async fn a_deletion_permit_is_taken_once_and_for_its_plan(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana", "ben"]).await;
     let ana = key("a", "ana");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::InstallationId;
 use crate::registry::Registry;
 
-/// Of several callers that are first at the same time, all get one id, and it stays.
+/// If several callers are first at the same time, all get the same id, and it stays.
 pub async fn the_installation_s_id_is_made_once(registry: Arc<dyn Registry>) {
     let asked: Vec<_> = (0..8)
         .map(|_| {
@@ -22,7 +22,7 @@ pub async fn the_installation_s_id_is_made_once(registry: Arc<dyn Registry>) {
     assert_eq!(Some(&registry.installation().await.unwrap()), ids.first());
 }
 
-/// An operator replaces the id, whether one was made before or not.
+/// An operator can replace the id, whether one existed or not.
 pub async fn the_installation_s_id_can_be_replaced(registry: Arc<dyn Registry>) {
     for _ in 0..2 {
         let id = InstallationId::random();

@@ -21,7 +21,8 @@ fn kinds(entries: &[JournalEntry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.kind.name()).collect()
 }
 
-/// By time, and of the same time the one written last; whole as they were written.
+/// Entries are ordered by time, and those of the same time by the order of writing. They are returned
+/// unchanged.
 pub async fn the_newest_entries_come_first_and_only_the_user_s(registry: Arc<dyn Registry>) {
     registry
         .journal(&[
@@ -48,7 +49,7 @@ pub async fn the_newest_entries_come_first_and_only_the_user_s(registry: Arc<dyn
     );
 }
 
-/// The oldest first, never those that are younger.
+/// The oldest entries are dropped first, and younger ones never.
 pub async fn old_entries_are_dropped_a_few_at_a_time(registry: Arc<dyn Registry>) {
     let entries: Vec<_> = (0..10)
         .map(|n| entry("a", "ana", n, &format!("entry {n}")))

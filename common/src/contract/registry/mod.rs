@@ -1,4 +1,4 @@
-//! The registry's suite.
+//! The suite of the registry.
 
 pub mod alerts;
 pub mod enrolments;
@@ -19,7 +19,8 @@ use crate::registry::{
 
 use super::{key, tenant_id, user_id};
 
-/// Returns a time so many seconds (and a few microseconds, which must not be lost) after the start of the tests' day.
+/// Returns a time this many seconds after the beginning of the tests, plus some microseconds, which must not
+/// be lost.
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_microsecond(1_795_000_000_000_123 + seconds * 1_000_000).unwrap()
 }

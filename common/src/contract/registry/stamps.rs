@@ -15,7 +15,7 @@ fn stamp(user: &str, stamp: i64, last_success: Option<i64>) -> SavedStamp {
     }
 }
 
-/// A newer stamp replaces an older one; a failure does not forget the last success.
+/// A newer stamp replaces an older one. A failure keeps the last success.
 pub async fn stamps_are_kept_and_start_with_the_opt_in(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana", "ben", "cem"]).await;
     let a = tenant_id("a");
@@ -51,7 +51,7 @@ pub async fn stamps_are_kept_and_start_with_the_opt_in(registry: Arc<dyn Registr
     );
 }
 
-/// Only who is to be synced is put back into the order.
+/// Only users who are to be synced are put back into the schedule.
 pub async fn disabled_withdrawn_and_foreign_users_have_no_stamp(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana", "ben", "cem"]).await;
     let a = tenant_id("a");
@@ -78,7 +78,7 @@ pub async fn disabled_withdrawn_and_foreign_users_have_no_stamp(registry: Arc<dy
     );
 }
 
-/// Since when, how often and why stand from the first failure on; a success ends them.
+/// Beginning, number and reason of the failures are kept from the first one on; a success clears them.
 pub async fn failures_in_a_row_are_kept_until_a_success(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let a = tenant_id("a");
@@ -107,7 +107,7 @@ pub async fn failures_in_a_row_are_kept_until_a_success(registry: Arc<dyn Regist
     assert_eq!(read().await, stamp("ana", 40, Some(40)));
 }
 
-/// Of people never synced the opt-in counts; disabled people and tenants do not.
+/// For users who were never synced, the time of the opt-in counts. Disabled users and tenants do not count.
 pub async fn who_was_not_synced_for_long_is_counted_by_tenant(registry: Arc<dyn Registry>) {
     assert_eq!(registry.oldest_success(None).await.unwrap(), None);
     with_users(&*registry, &["a", "b", "off"], &["ana", "ben", "cem"]).await;

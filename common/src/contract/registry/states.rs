@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::registry::{Saved, StoredState};
 
-/// First over nothing, then over each version in turn, never over another.
+/// The first state is saved over nothing, the next ones over the present version, and none over another
+/// version.
 pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
@@ -37,7 +38,7 @@ pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn R
     );
 }
 
-/// A worker that ends after the opt-out leaves nothing behind.
+/// A worker that finishes after the opt-out leaves nothing behind.
 pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
@@ -66,7 +67,7 @@ pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dy
     );
 }
 
-/// Makes the registry forget a state: another mailbox, and back.
+/// Makes the registry drop a state by a change to another mailbox and back.
 async fn forget(registry: &dyn Registry, of: &Enrolment) {
     let elsewhere = Enrolment {
         mailbox: "elsewhere@elsewhere.example".parse().unwrap(),
@@ -77,7 +78,7 @@ async fn forget(registry: &dyn Registry, of: &Enrolment) {
     }
 }
 
-/// A worker that still holds the state of before cannot store it over the new one.
+/// A worker that still holds the dropped state cannot save it over the new one.
 pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");
@@ -106,7 +107,7 @@ pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: A
     assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().version, 2);
 }
 
-/// Links into the old mailbox mean nothing in the new one.
+/// Links into the old mailbox have no meaning in the new one.
 pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = enrolment("a", "ana");
@@ -125,7 +126,8 @@ pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
     );
 }
 
-/// A worker that read the enrolment before the mailbox changed has nothing to compare yet, and still saves nothing.
+/// A worker that read the enrolment before the mailbox changed has no version to compare, and still must not
+/// save.
 pub async fn a_first_state_of_another_mailbox_is_not_saved(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let before = enrolment("a", "ana");
@@ -144,7 +146,7 @@ pub async fn a_first_state_of_another_mailbox_is_not_saved(registry: Arc<dyn Reg
     assert_eq!(save(&moved, 1).await.unwrap(), Saved::Stored(2));
 }
 
-/// Versions begin anew with an opt-in; what was begun under the one before is not taken for it.
+/// Versions begin anew with an opt-in, so a state under an earlier opt-in must not match one.
 pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let before = enrolment("a", "ana");
@@ -159,7 +161,7 @@ pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registr
     assert_eq!(save(&before, 0).await.unwrap(), Saved::VersionConflict);
     assert_eq!(save(&again, 0).await.unwrap(), Saved::Stored(1));
     assert_eq!(save(&before, 1).await.unwrap(), Saved::VersionConflict);
-    // Opted in once more with nothing but another name at the source, the enrolment stays the same.
+    // Another opt-in that changes only the name at the source leaves the enrolment the same.
     let renamed = Enrolment {
         source_login: "renamed".to_owned(),
         opted_in_at: at(9),
@@ -169,7 +171,8 @@ pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registr
     assert_eq!(save(&again, 1).await.unwrap(), Saved::Stored(2));
 }
 
-/// A mailbox changed while its first state is being saved: whoever comes first, the new mailbox begins without a state.
+/// The mailbox changes while its first state is being saved. Whichever comes first, the new mailbox begins
+/// without a state.
 pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let mut known = enrolment("a", "ana");
@@ -199,7 +202,7 @@ pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(r
     }
 }
 
-/// The enrolment comes with its own state, never with the one of another mailbox.
+/// An enrolment is read with its own state, never with that of another mailbox.
 pub async fn an_enrolment_comes_with_its_state(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = enrolment("a", "ana");
@@ -222,7 +225,7 @@ pub async fn an_enrolment_comes_with_its_state(registry: Arc<dyn Registry>) {
     );
 }
 
-/// A blob of a megabyte stays where it is; users without a state are left out.
+/// A blob of a megabyte is not read. Users without a state are left out.
 pub async fn fingerprints_come_without_blobs(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana", "ben", "cem"]).await;
     let blob: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -267,7 +270,7 @@ pub async fn fingerprints_come_without_blobs(registry: Arc<dyn Registry>) {
     );
 }
 
-/// Saved by many at once over one version, exactly one is stored.
+/// If many save at once over the same version, exactly one state is stored.
 pub async fn of_many_savers_one_wins(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
     let ana = key("a", "ana");

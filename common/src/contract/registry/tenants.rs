@@ -7,7 +7,7 @@ use crate::model::SourceKey;
 use crate::registry::{Alert, JournalEntry, JournalKind};
 use crate::schedule::{Members, SavedStamp, digest_of, digest_of_all};
 
-/// Added once, replaced after, read as stored, removed once.
+/// A tenant is added once, replaced after that, read as stored, and removed once.
 pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Registry>) {
     let mut contoso = tenant("contoso");
     assert_eq!(registry.tenant(&contoso.id).await.unwrap(), None);
@@ -22,7 +22,7 @@ pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Regis
     assert_eq!(registry.tenant(&contoso.id).await.unwrap(), None);
 }
 
-/// Pages are in order, begin after the name given and are as long as asked for.
+/// Pages are ordered, begin after the given name and have the requested length.
 pub async fn tenants_come_in_pages_in_order_of_name(registry: Arc<dyn Registry>) {
     for name in ["d", "b", "a-1", "a", "c", "10", "9"] {
         registry.put_tenant(&tenant(name)).await.unwrap();
@@ -41,7 +41,7 @@ pub async fn tenants_come_in_pages_in_order_of_name(registry: Arc<dyn Registry>)
     assert!(registry.tenants(Some(&beyond), 3).await.unwrap().is_empty());
 }
 
-/// A tenant without users, or disabled, costs nothing.
+/// Tenants without users, and disabled ones, are left out.
 pub async fn only_enabled_tenants_with_users_are_active(registry: Arc<dyn Registry>) {
     registry.put_tenant(&tenant("nobody")).await.unwrap();
     with_users(&*registry, &["b", "a", "off"], &["ana", "ben"]).await;
@@ -71,7 +71,8 @@ pub async fn only_enabled_tenants_with_users_are_active(registry: Arc<dyn Regist
     assert_eq!(registry.digest_names(&after, 10).await.unwrap(), 0);
 }
 
-/// Everything about a removed tenant goes, but people can still see what happened to their tasks.
+/// All data of a removed tenant are removed except the journal, so that people can still see what happened to
+/// their tasks.
 pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     for name in ["a", "b"] {
@@ -123,7 +124,7 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
         registry.stamps(&stays.tenant, None, 10).await.unwrap()[0].stamp,
         at(5)
     );
-    // A new tenant of that name inherits nothing.
+    // A new tenant with that name inherits nothing.
     with_users(&*registry, &["a"], &["ana"]).await;
     assert_eq!(registry.sync_state(&gone).await.unwrap(), None);
     assert_eq!(
@@ -132,7 +133,7 @@ pub async fn a_removed_tenant_takes_everything_but_the_journal(registry: Arc<dyn
     );
 }
 
-/// The check passes again and again and leaves nothing behind.
+/// The check succeeds repeatedly and leaves nothing behind.
 pub async fn it_can_be_written(registry: Arc<dyn Registry>) {
     for _ in 0..3 {
         registry.check_writable().await.unwrap();

@@ -1,8 +1,8 @@
-//! Claims: taken, renewed, finished, released, reclaimed; and everything that must not.
+//! Claims are taken, renewed, finished, released and reclaimed, and no other way changes them.
 
 use super::*;
 
-/// Out of the order while claimed, with the in-flight count told; released with the original stamp.
+/// Claimed users are out of the order and counted as in flight. They are released with their original stamps.
 pub async fn claimed_users_leave_the_order_and_come_back_with_their_stamp(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     for (user, seconds) in [("ana", 1), ("ben", 2), ("cem", 3)] {
@@ -40,7 +40,7 @@ pub async fn claimed_users_leave_the_order_and_come_back_with_their_stamp(bench:
     assert_eq!(schedule.heads(9).await.unwrap()[0].in_flight, 0);
 }
 
-/// Named twice, or claimed before: left out. Tokens grow.
+/// A user who is named twice or is claimed already is left out. Tokens grow.
 pub async fn a_user_is_claimed_once_at_a_time(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -58,7 +58,7 @@ pub async fn a_user_is_claimed_once_at_a_time(bench: &dyn ScheduleBench) {
     assert!(third > second);
 }
 
-/// A claim takes only the tenant's own users that are in.
+/// A claim takes only users of its tenant that are in the schedule.
 pub async fn unknown_and_foreign_users_are_left_out_of_a_claim(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -73,7 +73,7 @@ pub async fn unknown_and_foreign_users_are_left_out_of_a_claim(bench: &dyn Sched
     assert_eq!(schedule.status(&key("ghost", "ana")).await.unwrap(), None);
 }
 
-/// Neither renewing, finishing nor releasing under another token touches the claim.
+/// Renewing, finishing and releasing under another token do not touch the claim.
 pub async fn an_old_token_changes_nothing(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     enrol(schedule, "a", "ana", stamp(schedule, 0).await).await;
@@ -93,7 +93,7 @@ pub async fn an_old_token_changes_nothing(bench: &dyn ScheduleBench) {
     assert_eq!(held(schedule, &a, new, &ana).await.len(), 1);
 }
 
-/// What was ended once cannot be ended again, and of a group those who are left are ended.
+/// An ended claim cannot be ended again. Of a group, those that are still claimed are ended.
 pub async fn a_lost_claim_cannot_be_renewed_finished_or_released(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -122,7 +122,7 @@ pub async fn a_lost_claim_cannot_be_renewed_finished_or_released(bench: &dyn Sch
     assert_eq!((status.stamp, status.last_failure), (stamp_after, None));
 }
 
-/// The dead worker's users lead again; its late report changes nothing.
+/// The dead worker's users are first in the order again. Its late report changes nothing.
 pub async fn expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let names = ["ana", "ben", "cem", "dora", "eve"];
@@ -162,8 +162,8 @@ pub async fn expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time(benc
     );
 }
 
-/// A renewal extends the batch, also those it does not name; the answer carries the history of those it names. They expire
-/// together, but for who ended before.
+/// A renewal extends the whole batch, including users it does not name. The answer has the history of the
+/// named ones. The users of a batch expire together, except those that ended before.
 pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -211,7 +211,7 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     );
 }
 
-/// The old worker's report must not end the new user's claim or move the new stamp.
+/// The old worker's report must neither end the new claim nor move the new stamp.
 pub async fn a_withdrawn_user_s_claim_is_void_even_when_enrolled_again(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -230,7 +230,8 @@ pub async fn a_withdrawn_user_s_claim_is_void_even_when_enrolled_again(bench: &d
     assert_eq!((status.stamp, status.last_attempt), (at, None));
 }
 
-/// Of users claimed together one is withdrawn and one is asked for: each of the others keeps the claim and the own stamp.
+/// Of the users of one batch, one is withdrawn and one is requested. The others keep their claim and their
+/// stamps.
 pub async fn the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let names = ["ana", "ben", "cem", "dora"];
@@ -269,7 +270,8 @@ pub async fn the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn(benc
     );
 }
 
-/// The stamp is the end of the attempt, moved so that the user is due after the wait; the success is noted.
+/// The new stamp is the end of the attempt, moved so that the user is due after the wait. The success is
+/// recorded.
 pub async fn a_finished_user_is_due_again_after_the_wait(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     enrol(schedule, "a", "ana", stamp(schedule, 0).await).await;
@@ -293,7 +295,7 @@ pub async fn a_finished_user_is_due_again_after_the_wait(bench: &dyn ScheduleBen
     assert_eq!(schedule.heads(9).await.unwrap()[0].stamp, status.stamp);
 }
 
-/// Two stamps: the attempt orders, the success is shown. The next success clears the failure.
+/// The attempt determines the order, and the last success is shown. The next success clears the failure.
 pub async fn a_failure_keeps_the_last_success(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let long_ago = stamp(schedule, 0).await;
@@ -320,7 +322,7 @@ pub async fn a_failure_keeps_the_last_success(bench: &dyn ScheduleBench) {
     assert!(status.last_failure.is_none() && status.last_success > Some(long_ago));
 }
 
-/// The request is neither lost nor does it disturb the running attempt; it is served once.
+/// The request is not lost, does not disturb the running attempt, and is served once.
 pub async fn a_user_made_due_while_claimed_is_due_when_the_attempt_ends(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     enrol(schedule, "a", "ana", stamp(schedule, 0).await).await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::schedule::Summary;
 
-/// Due are those who wait and are old enough; of an unknown tenant there is nothing.
+/// Waiting users whose stamps are old enough are due. An unknown tenant has an empty summary.
 pub async fn a_summary_counts_everybody_or_one_tenant(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     assert_eq!(schedule.summary(None).await.unwrap(), Summary::default());
@@ -35,7 +35,7 @@ pub async fn a_summary_counts_everybody_or_one_tenant(bench: &dyn ScheduleBench)
     assert_eq!(count(schedule.summary(None).await.unwrap()), (2, 4, 2, 1));
 }
 
-/// The interval is from one attempt to the next, whatever their results; the oldest success ages.
+/// An interval lasts from one attempt to the next, whatever their results. The oldest success ages.
 pub async fn intervals_and_ages_follow_the_attempts(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let day_ago = stamp(schedule, 0).await;

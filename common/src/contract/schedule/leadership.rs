@@ -1,15 +1,15 @@
-//! Who leads.
+//! The leadership.
 
 use super::*;
 
-/// Renewed by the holder with the same epoch, refused to others, free after the end.
+/// The holder renews the lease with the same epoch, others are refused, and the lease is free after its end.
 pub async fn one_leads_until_the_lease_ends(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     assert_eq!(schedule.leader().await.unwrap(), None);
     let first = schedule.lead("one", LONG).await.unwrap().unwrap();
     assert_eq!(schedule.lead("other", LONG).await.unwrap(), None);
     assert_eq!(schedule.leader().await.unwrap().as_deref(), Some("one"));
-    // Renewed for a short time only: a renewal sets the end, it does not add to it.
+    // A renewal sets the end of the lease; it does not add to it.
     assert_eq!(schedule.lead("one", bench.unit()).await.unwrap(), Some(first));
     bench.pass_time(bench.unit() * 2).await;
     assert_eq!(schedule.leader().await.unwrap(), None);
@@ -32,7 +32,7 @@ pub async fn who_resigns_lets_the_next_lead_with_a_newer_epoch(bench: &dyn Sched
     assert_eq!(schedule.lead("one", LONG).await.unwrap(), None);
 }
 
-/// A leader that slept through its lease claims nothing; neither does an epoch that was never given.
+/// A leader whose lease has expired claims no users, and neither does an epoch that was never given.
 pub async fn a_stale_epoch_claims_nothing(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     enrol(schedule, "a", "ana", stamp(schedule, 0).await).await;
@@ -49,7 +49,7 @@ pub async fn a_stale_epoch_claims_nothing(bench: &dyn ScheduleBench) {
     assert_eq!(waiting(schedule, "a").await, ["ana"]);
     let (token, claimed) = claim(schedule, new, "a", &["ana"], LONG).await;
     assert_eq!(claimed, ["ana"]);
-    // Work under way when the leader changes is finished under its token.
+    // Work that is running when the leader changes is finished under its token.
     schedule.resign("other").await.unwrap();
     schedule.lead("third", LONG).await.unwrap().unwrap();
     let finish = [success("ana", bench.minimum())];

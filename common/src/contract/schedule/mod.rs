@@ -1,4 +1,4 @@
-//! The schedule's suite.
+//! The suite of the schedule.
 
 pub mod claims;
 pub mod freshness;
@@ -14,13 +14,13 @@ use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Renewed, Schedule, Token};
 
-/// Long enough to hold for a whole test.
+/// Longer than any test.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns a stamp so long before the schedule's present time that it is due, and so many seconds after the oldest.
+/// Returns a stamp that is a day old, and therefore due, plus this many seconds.
 async fn stamp(schedule: &dyn Schedule, seconds: i64) -> Timestamp {
     let hour = SignedDuration::from_hours(24);
-    // Whole seconds, so that an adapter that counts in milliseconds or microseconds keeps it.
+    // Whole seconds, so that adapters that count in milliseconds or microseconds keep the stamp.
     let start = Timestamp::from_second(schedule.now().await.unwrap().as_second()).unwrap() - hour;
     start + SignedDuration::from_secs(seconds)
 }
@@ -33,7 +33,7 @@ async fn leader(schedule: &dyn Schedule) -> Epoch {
     schedule.lead("leader", LONG).await.unwrap().unwrap()
 }
 
-/// Claims and says who was claimed.
+/// Claims users and returns the token and the claimed users.
 async fn claim(
     schedule: &dyn Schedule,
     epoch: Epoch,
@@ -55,12 +55,12 @@ async fn claim(
     }
 }
 
-/// Renews and says whose claim still holds.
+/// Renews the claim and returns the users who still hold it.
 async fn held(schedule: &dyn Schedule, tenant: &TenantId, token: Token, users: &[UserId]) -> Vec<Held> {
     schedule.renew(tenant, token, users, LONG).await.unwrap().held
 }
 
-/// Names of the tenant's waiting users, oldest first.
+/// Returns the names of the tenant's waiting users, oldest first.
 async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
     schedule
         .oldest(&tenant_id(tenant), Timestamp::MAX, 1_000)
@@ -71,7 +71,7 @@ async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns a first success of each of these users.
+/// Returns a success for each of these users, as their first attempt.
 #[must_use]
 pub fn successes(users: &[UserId], due_after: Duration) -> Vec<Finish> {
     users

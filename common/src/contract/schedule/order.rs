@@ -1,4 +1,4 @@
-//! Who is in, and in which order.
+//! The users in the schedule, and their order.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use super::*;
 use crate::schedule::SavedStamp;
 use crate::schedule::UserStatus;
 
-/// By stamp, ties by name; limits and the youngest stamp asked for are kept; tenants by their oldest.
+/// Users are ordered by stamp, ties by name, and tenants by their oldest user. The limit and the youngest
+/// stamp are respected.
 pub async fn users_and_tenants_come_oldest_first(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let base = stamp(schedule, 0).await;
@@ -45,7 +46,7 @@ pub async fn users_and_tenants_come_oldest_first(bench: &dyn ScheduleBench) {
     assert_eq!(schedule.heads(2).await.unwrap(), expected[..2]);
 }
 
-/// Neither a waiting nor a claimed user is moved.
+/// Enrolling again moves neither a waiting nor a claimed user.
 pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let (old, new) = (stamp(schedule, 0).await, stamp(schedule, 60).await);
@@ -72,7 +73,8 @@ pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
     assert!(waiting(schedule, "a").await.is_empty());
 }
 
-/// Who is in, waiting or claimed, is not moved, and a name that comes twice counts once.
+/// Users who are in the schedule already, waiting or claimed, are not moved. A name that occurs twice counts
+/// once.
 pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let base = stamp(schedule, 0).await;
@@ -90,7 +92,7 @@ pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench)
     enrol(schedule, "a", "ben", at(0)).await;
     let epoch = leader(schedule).await;
     claim(schedule, epoch, "a", &["ben"], LONG).await;
-    // More than an adapter may send at once.
+    // More users than an adapter may send at once.
     let mut many: Vec<SavedStamp> = (100..1_300)
         .map(|number| saved(&format!("u{number:04}"), number, None))
         .collect();
@@ -109,7 +111,7 @@ pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench)
     assert_eq!(schedule.summary(None).await.unwrap().users, 1_203);
 }
 
-/// Nothing done to one is seen in the other.
+/// Changes of one user do not affect the other.
 pub async fn the_same_name_in_two_tenants_is_two_users(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -142,7 +144,8 @@ pub async fn the_same_name_in_two_tenants_is_two_users(bench: &dyn ScheduleBench
     );
 }
 
-/// Claimed or not; the number of a tenant's users is told; unknown ones are not in.
+/// Claimed and waiting users are withdrawn. The number of a tenant's users is returned; unknown users are not
+/// in the schedule.
 pub async fn withdrawn_users_and_tenants_are_gone(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
@@ -167,7 +170,8 @@ pub async fn withdrawn_users_and_tenants_are_gone(bench: &dyn ScheduleBench) {
     assert_eq!((summary.tenants, summary.users, summary.claimed), (0, 0, 0));
 }
 
-/// Ahead of everybody younger than an hour; a user who has waited longer keeps the older stamp.
+/// A requested user goes ahead of all users whose stamps are younger than an hour. A user with an older stamp
+/// keeps it.
 pub async fn a_user_made_due_goes_ahead_but_not_behind(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let now = schedule.now().await.unwrap();
@@ -183,7 +187,7 @@ pub async fn a_user_made_due_goes_ahead_but_not_behind(bench: &dyn ScheduleBench
     assert!(!schedule.make_due(&key("ghost", "ana")).await.unwrap());
 }
 
-/// In pages; every tenant and user that is in, each tenant's own.
+/// A walk returns every tenant, and every user of a tenant, in pages.
 pub async fn a_walk_names_everybody_in_claimed_or_not(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
