@@ -1,6 +1,7 @@
-//! Jobs per second through our queue at RabbitMQ, against the bare client with the same guarantees, in the same run, in
-//! alternating rounds: quorum queue with the same limits, lifetime and dead lettering, persistent, mandatory, confirmed in
-//! a window, acknowledged one by one.
+//! Jobs per second through tasksync's queue at RabbitMQ, compared with the bare client.
+//!
+//! Both give the same guarantees and run in alternating rounds: a quorum queue with the same limits, lifetime
+//! and dead lettering; persistent and mandatory messages, confirmed in a window and acknowledged one by one.
 //!
 //! `TASKSYNC_TEST_AMQP_URL=amqp://… cargo bench -p tasksync-common --bench amqp_queue`
 
@@ -29,13 +30,14 @@ use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
 use uuid::Uuid;
 
-/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+/// A debug build only rehearses, as the gate does: everything runs once and small, and the figures mean
+/// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
 const JOBS: usize = if REHEARSAL { 50 } else { 5_000 };
 const ROUNDS: usize = if REHEARSAL { 1 } else { 5 };
 const WINDOW: usize = 100;
 const PREFETCH: u16 = 100;
-/// How long a job may wait.
+/// Longest wait of a job in the queue.
 const LIFETIME: Duration = Duration::from_secs(3_600);
 
 fn job(number: usize) -> SyncJob {
@@ -92,7 +94,7 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
     let begin = Instant::now();
     let publish = stream::iter(jobs)
         .map(|job| async move {
-            // The work both have to do: without it the client would carry nothing.
+            // Work that both must do; without it, the client would transport nothing.
             let body = job.encode().unwrap();
             let properties = BasicProperties::default().with_delivery_mode(2);
             let sent = publisher.basic_publish("".into(), queue.into(), options, &body, properties);
@@ -109,7 +111,7 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
     };
     tokio::join!(publish, take);
     let elapsed = begin.elapsed();
-    // Ours is gone as well when its round ends.
+    // At this point tasksync's consumer has ended, too.
     taker
         .basic_cancel(consumer.tag(), BasicCancelOptions::default())
         .await
@@ -117,7 +119,7 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
     elapsed
 }
 
-/// Returns the arguments our queue is declared with.
+/// Returns the arguments with which tasksync declares its queue.
 fn arguments(settings: &QueueSettings) -> FieldTable {
     let all = definitions(settings, LIFETIME, "/");
     let name = format!("{}.tasks.background", settings.name_prefix);
@@ -178,7 +180,7 @@ async fn main() {
     for round in 0..=ROUNDS {
         let our = JOBS as f64 / ours(&*queue, &jobs).await.as_secs_f64();
         let bare = JOBS as f64 / bare(&publisher, &taker, &name, &jobs).await.as_secs_f64();
-        // The first round warms both up.
+        // The first round warms up both.
         if round > 0 {
             our_rates.push(our);
             bare_rates.push(bare);

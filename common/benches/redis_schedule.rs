@@ -1,8 +1,9 @@
-//! What one dispatch costs in Redis, and what a user costs there, as the number of users grows.
+//! The cost of one dispatch in Redis, and the memory of one user, as the number of users grows.
 //!
-//! A dispatch chooses and claims 5,000 users in batches of 100: heads, the oldest of the leading tenants, one claim per
-//! batch. The aim: at most 1.5 times the cost at 10,000 users, and at most 200 bytes per user. Needs
-//! `TASKSYNC_TEST_REDIS_URL`, a server with nothing else to do; uses a prefix of its own and removes it.
+//! A dispatch chooses and claims 5,000 users in batches of 100: heads, the oldest users of the leading
+//! tenants, one claim per batch. The aim is at most 1.5 times the cost at 10,000 users, and at most 200 bytes
+//! per user. The benchmark requires `TASKSYNC_TEST_REDIS_URL`, an otherwise idle server. It uses a prefix of
+//! its own and removes it.
 
 mod support;
 
@@ -20,9 +21,10 @@ use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, Epoch, RedisSchedule, Token};
 
 const URL: &str = "TASKSYNC_TEST_REDIS_URL";
-/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+/// A debug build only rehearses, as the gate does: everything runs once and small, and the figures mean
+/// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
-/// Users of one dispatch, in batches.
+/// Users of one dispatch, and of one batch.
 const DISPATCH: usize = if REHEARSAL { 500 } else { 5_000 };
 const BATCH: usize = 100;
 /// Users of an ordinary tenant.
@@ -32,17 +34,17 @@ const SIZES: &[usize] = if REHEARSAL {
 } else {
     &[10_000, 100_000, 1_000_000]
 };
-/// Dispatches measured at each size; the first is not counted.
+/// Number of dispatches measured at each size; the first one does not count.
 const ROUNDS: usize = if REHEARSAL { 2 } else { 7 };
 const MINIMUM: Duration = Duration::from_secs(300);
 const LEASE: Duration = Duration::from_secs(3_600);
-/// Calls in flight while users are put in.
+/// Number of calls in flight while users are enrolled.
 const AT_ONCE: usize = 256;
 
-/// How users are spread over tenants.
+/// The distribution of users over tenants.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// All tenants have the same number.
+    /// All tenants have the same number of users.
     Even,
     /// One tenant has half of all users.
     OneHalf,
@@ -104,7 +106,7 @@ async fn run(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Milliseconds per dispatch, and bytes per user.
+/// The cost of a dispatch in milliseconds, and the memory of a user in bytes.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
@@ -115,7 +117,7 @@ struct Cost {
     bytes: f64,
 }
 
-/// What the server says of itself: CPU milliseconds, milliseconds inside commands, bytes.
+/// What the server reports about itself: CPU milliseconds, milliseconds inside commands, bytes.
 #[derive(Clone, Copy)]
 struct Server {
     cpu: f64,
@@ -179,14 +181,14 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
     })
 }
 
-/// Puts everybody in, so that tenants' users have stamps near each other, as batches leave them.
+/// Enrols all users so that those of a tenant have neighbouring stamps, as batches leave them.
 async fn load(schedule: &RedisSchedule, shape: Shape, users: usize) -> Result<(), String> {
     let start = schedule.now().await.map_err(text)? - SignedDuration::from_hours(24);
     let keys = (0..users).map(|place| {
         let batch = place / TENANT;
         let tenant = match shape {
             Shape::Even => batch + 1,
-            // Every other batch is the large tenant's.
+            // Every other batch belongs to the large tenant.
             Shape::OneHalf if batch.is_multiple_of(2) => 0,
             Shape::OneHalf => batch + 1,
         };
@@ -249,7 +251,7 @@ async fn finish(
     claimed: Vec<(TenantId, Token, Vec<UserId>)>,
 ) -> Result<(), String> {
     for (tenant, token, users) in claimed {
-        // As the worker reports users who end together.
+        // Reported like a worker reports users that end together.
         for group in users.chunks(BATCH) {
             let results = successes(group, MINIMUM);
             let finished = schedule.finish(&tenant, token, &results).await.map_err(text)?;
@@ -281,7 +283,7 @@ async fn server(store: &RedisStore) -> Result<Server, String> {
     };
     let commands: f64 = info
         .lines()
-        // Commands inside scripts are counted on their own as well as in the script's time.
+        // Commands inside scripts have counts of their own and are also part of the script's time.
         .filter(|line| {
             ["cmdstat_evalsha:", "cmdstat_eval:", "cmdstat_zrangebyscore:"]
                 .iter()
@@ -296,7 +298,7 @@ async fn server(store: &RedisStore) -> Result<Server, String> {
     })
 }
 
-/// Removes the keys of one prefix, a page at a time.
+/// Removes the keys of one prefix, page by page.
 async fn remove(url: &str, prefix: &str) -> Result<(), String> {
     let store = RedisStore::new(URL, url, RedisOptions::default()).map_err(text)?;
     let mut cursor = "0".to_owned();

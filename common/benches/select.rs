@@ -1,7 +1,9 @@
-//! What choosing the next users costs in the memory index, against a bare ordered set of the same stamps.
+//! The cost of choosing the next users in the memory index, compared with a bare ordered set of the same
+//! stamps.
 //!
-//! The baseline takes the oldest entry out of one `BTreeSet` of (stamp, number) and puts it in again at the end: the least
-//! any exact order by waiting time can cost, without tenants, claims, tokens or history.
+//! The baseline takes the oldest entry out of one `BTreeSet` of (stamp, number) and puts it in again at the
+//! end. That is the least that any exact order by waiting time can cost, without tenants, claims, tokens or
+//! history.
 
 mod support;
 
@@ -18,23 +20,24 @@ use tasksync_common::schedule::select::{Limits, select};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule};
 
-/// A debug build rehearses, as the gate does: everything is done once and small, and the figures mean nothing.
+/// A debug build only rehearses, as the gate does: everything runs once and small, and the figures mean
+/// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
-/// Users and tenants.
+/// Numbers of users and tenants.
 const SIZES: &[(usize, usize)] = if REHEARSAL {
     &[(1_000, 10)]
 } else {
     &[(10_000, 100), (100_000, 1_000), (1_000_000, 10_000)]
 };
-/// Rounds of each kind, alternating.
+/// Number of rounds of each kind, alternating.
 const ROUNDS: usize = if REHEARSAL { 1 } else { 7 };
-/// Users chosen in one round.
+/// Number of users chosen in one round.
 const USERS_PER_ROUND: usize = if REHEARSAL { 200 } else { 20_000 };
-/// One selection takes so many users: 16 batches of 100.
+/// Number of users that one selection takes: 16 batches of 100.
 const CAPACITY: usize = 1_600;
-/// `schedule.tenants_per_run` when nothing else is set.
+/// The default of `schedule.tenants_per_run`.
 const TENANTS_PER_RUN: usize = 50;
-/// Everybody's stamp is this old or older.
+/// Every stamp is at least this old.
 const MINIMUM: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
@@ -62,14 +65,14 @@ async fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Everything about one size, as a line.
+/// Returns the results for one size, as a line.
 async fn measure(users: usize, tenants: usize) -> Result<String, String> {
     let clock = ManualClock::at(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56));
     let start = clock_now(&clock);
     let before = resident_bytes()?;
     let schedule = MemorySchedule::new(clock.clone(), MINIMUM);
     let mut numbers = Numbers(users as u64);
-    // Waited for between 10 minutes and 4 hours, in no order.
+    // Waiting times between 10 minutes and 4 hours, in random order.
     let stamps: Vec<Timestamp> = (0..users)
         .map(|_| {
             let waited = 600_000_000 + numbers.below(13_800_000_000);
@@ -120,7 +123,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
     ))
 }
 
-/// Returns what the dispatch loop asks with.
+/// Returns the limits that the dispatch loop uses.
 fn dispatch_limits() -> Limits {
     Limits {
         minimum: MINIMUM,
@@ -132,7 +135,7 @@ fn dispatch_limits() -> Limits {
     }
 }
 
-/// Selects again and again and claims nobody; nanoseconds per user.
+/// Selects repeatedly and claims no users. Returns nanoseconds per user.
 async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: &Limits) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
@@ -145,7 +148,7 @@ async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: &Li
     Ok(started.elapsed().as_nanos() as f64 / users as f64)
 }
 
-/// Selects, claims and finishes, so that everybody gets their turn; nanoseconds per user.
+/// Selects, claims and finishes, so that all users have their turns. Returns nanoseconds per user.
 async fn rotate(
     schedule: &MemorySchedule,
     clock: &ManualClock,
@@ -176,7 +179,7 @@ async fn rotate(
                     user: claimed.user,
                     result: Ok(()),
                     history: History::default(),
-                    // Due at once again, behind everybody: the order turns and never runs dry.
+                    // Due again at once, behind all others: the order rotates and never runs dry.
                     due_after: Duration::ZERO,
                 })
                 .collect();
@@ -185,7 +188,7 @@ async fn rotate(
                 .await
                 .map_err(text)?
                 .len();
-            // So that no two stamps are the same.
+            // No two stamps are the same.
             clock.advance(SignedDuration::from_micros(1));
         }
     }
@@ -222,7 +225,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Memory of this process that is in RAM.
+/// Returns the resident memory of this process, in bytes.
 fn resident_bytes() -> Result<f64, String> {
     let path = "/proc/self/status";
     let status = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
@@ -240,7 +243,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Numbers that look random and are the same in every run (SplitMix64).
+/// Pseudo-random numbers that are the same in every run (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {

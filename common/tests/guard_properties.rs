@@ -1,4 +1,4 @@
-//! The brake before deletions: what it lets through, for any plan.
+//! The guard against mass deletions: what it lets through, for any plan.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use tasksync_common::plan::{
 };
 use tasksync_common::state::Link;
 
-/// What a plan wants of one task.
+/// What a plan does with one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     DeleteAtSource,
@@ -125,7 +125,8 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
     }
 }
 
-/// Returns the plan that passes, and what is held. Released, it is the whole plan again.
+/// Returns the plan that passes and the deletions that are held. Asserts that both together are the whole
+/// plan.
 fn guard(plan: &Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
     let guarded = plan.clone().guarded(links, limits);
     let (passed, held) = (guarded.plan.clone(), guarded.held.clone());
@@ -164,7 +165,7 @@ fn deletions(plan: &Plan, on: Side) -> Vec<&Action> {
     actions.filter(|action| side(action) == Some(on)).collect()
 }
 
-/// Returns a deletion nobody said task by task: it follows from what a folder or list does not show.
+/// Returns whether the deletion was concluded from what a folder or list does not show.
 fn follows(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
@@ -173,7 +174,7 @@ fn follows(action: &Action) -> bool {
     }
 }
 
-/// Linked and unlinked tasks the guard counts on one side.
+/// Returns the number of tasks that the guard counts on one side, linked or not.
 fn tasks_on(plan: &Plan, links: &BTreeMap<SourceKey, Link>, on: Side) -> usize {
     let unlinked = deletions(plan, on)
         .iter()
@@ -218,7 +219,7 @@ proptest! {
             plan.actions.iter().filter(|(_, action)| side(action).is_none()).cloned().collect()
         };
         prop_assert_eq!(others(&passed), others(&plan));
-        // What passed stands in the order it stood in.
+        // The passed actions keep their order.
         let mut rest = plan.actions.iter();
         for action in &passed.actions {
             prop_assert!(rest.any(|planned| planned == action));
@@ -275,7 +276,7 @@ proptest! {
         let (plan, links) = plan_of(&planned);
         let (passed, _) = guard(&plan, &links, limits);
         let unlinked = passed.actions.iter().any(|(_, action)| !links.contains_key(action.key()));
-        // Without unlinked tasks, the number of tasks is the same and so is the answer.
+        // Without unlinked tasks, the number of tasks is the same, and so is the result.
         if !unlinked {
             prop_assert_eq!(guard(&passed, &links, limits), (passed, vec![]));
         }
@@ -303,7 +304,7 @@ fn a_first_sync_creates_what_it_likes_and_removes_little() {
     let creating: Vec<Planned> = vec![(0, false, Some(Wish::Create)); 500];
     let (plan, links) = plan_of(&creating);
     assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
-    // Nothing remembered, and the source shows nothing of what is in the mailbox.
+    // The state is empty, and the source shows none of the tasks in the mailbox.
     let removing: Vec<Planned> = vec![(0, false, Some(Wish::Remove(Absence::Deleted))); 50];
     let (plan, links) = plan_of(&removing);
     let (passed, held) = guard(&plan, &links, USUAL);
@@ -325,7 +326,7 @@ fn ten_pass_and_eleven_do_not_unless_they_are_a_fifth() {
         (21, 79, false),
     ] {
         let mut tasks: Vec<Planned> = Vec::new();
-        // Spread over locations with a task that stays, so that none is emptied.
+        // Spread over locations with a task that stays, so that no location is emptied.
         for number in 0..deleted {
             tasks.push((
                 u8::try_from(number % 4).unwrap(),
@@ -360,7 +361,8 @@ fn an_emptied_folder_is_held_and_others_pass() {
 
 #[test]
 fn a_few_tasks_deleted_one_by_one_are_no_accident() {
-    // Two tasks are too few to be called a folder; three that the source itself calls deleted are no accident.
+    // Two tasks are below `emptied_from`. Three tasks that the source itself reports as deleted do not empty
+    // a container by accident.
     for tasks in [
         many(2, 0, Some(Wish::DeleteAtSource)),
         many(3, 0, Some(Wish::Remove(Absence::Deleted))),
@@ -381,7 +383,8 @@ fn sides_are_counted_apart() {
     assert_eq!(guard(&plan, &links, USUAL), (plan, vec![]));
 }
 
-/// Completing the tasks of a folder is what deleting them is: both follow from copies that a folder does not show.
+/// Completing all tasks of a folder is held like deleting them: both follow from copies that the folder does
+/// not show.
 #[test]
 fn a_folder_whose_tasks_would_all_be_completed_is_held() {
     let (plan, links) = plan_of(&many(3, 0, Some(Wish::Complete)));
@@ -389,7 +392,7 @@ fn a_folder_whose_tasks_would_all_be_completed_is_held() {
     assert_eq!((passed.actions.len(), held[0].keys.len()), (0, 3));
 }
 
-/// A permit names what was shown: the same tasks on the same side, in whatever order.
+/// A permit names the same tasks on the same side, in any order.
 #[test]
 fn the_name_of_held_deletions_tells_side_and_tasks() {
     let of = |side: Side, numbers: &[usize]| {

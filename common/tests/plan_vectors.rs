@@ -1,4 +1,4 @@
-//! What is decided about one task: a table, one sentence a row.
+//! Decisions about one task, as a table with one sentence per row.
 
 #![expect(
     clippy::unwrap_used,
@@ -35,17 +35,17 @@ struct Row {
     deep: bool,
     holds: Option<Vec<Field>>,
     policy: Option<ConflictPolicy>,
-    /// Seconds by which the servers' clocks may differ without anybody knowing.
+    /// Unknown difference between the servers' clocks, in seconds.
     #[serde(default)]
     uncertainty: i64,
-    /// Seconds within which two edits are of the same time; 1 where it is left out.
+    /// Two edits within this many seconds count as simultaneous; the default is 1.
     precision: Option<i64>,
     #[serde(default)]
     mailbox_deletions: DeletionPolicy,
     #[serde(default)]
     source_deletions: DeletionPolicy,
     let_go: Option<Value>,
-    /// Days between 1970 and now.
+    /// The present day, in days since 1970.
     #[serde(default)]
     today: i64,
     removal: Option<String>,
@@ -81,7 +81,7 @@ fn task(value: &Value) -> Task {
     }
 }
 
-/// Returns the named fields; none where nothing is named.
+/// Returns the named fields; the empty set if the value names none.
 fn fields(value: &Value) -> FieldSet {
     serde_json::from_value::<Vec<Field>>(value.clone())
         .map_or(FieldSet::EMPTY, |fields| FieldSet::of(&fields))
@@ -115,10 +115,10 @@ fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
     }
 }
 
-/// The id of the write that was cut off.
+/// The id of the interrupted write.
 const WRITE: &str = "4f0c";
 
-/// Returns a write that was cut off: the side, and the values it meant to leave there.
+/// Returns an interrupted write: the side, and the values that it meant to leave there.
 fn writing(value: &Value, link: Option<&Link>) -> Writing {
     let after = |version: &str, change_key: &str| Link {
         version: version.to_owned(),
@@ -152,7 +152,7 @@ fn pair(row: &Row) -> Pair {
             let raw: Option<(Status, f64)> = serde_json::from_value(value["raw"].clone()).ok();
             Link {
                 item: value["item"].as_str().unwrap_or("item").to_owned(),
-                // A mailbox value without "changed" is our own write coming back under another change key.
+                // A mailbox value without "changed" is tasksync's own write under another change key.
                 change_key: "ck-before".to_owned(),
                 version: version(value, "etag"),
                 agreed: Agreed::of(&agreed),
@@ -228,7 +228,8 @@ fn pair(row: &Row) -> Pair {
     }
 }
 
-/// Dates as Exchange keeps them: a start without a due date is due on the same day, and nothing is due before it starts.
+/// Returns the task with its dates as Exchange keeps them: a task with a start and no due date is due on that
+/// day, and no task is due before it starts.
 fn canonical(task: &Task, own_start: Option<jiff::civil::Date>) -> Task {
     let start = task.start.or(own_start.filter(|_| task.due.is_none()));
     Task {

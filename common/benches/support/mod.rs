@@ -1,16 +1,16 @@
-//! How the benchmarks of all crates print and end.
+//! Output and exit codes of the benchmarks of all crates.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Prints a line at once.
+/// Prints a line and flushes it.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A reader that has closed the pipe is no fault of the benchmark.
+    // A closed pipe is not a failure of the benchmark.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Exit code of the benchmark `name`; prints why it could not measure.
+/// Returns the exit code of the benchmark `name`, and prints why it could not measure.
 pub(crate) fn end(name: &str, measured: Result<(), String>) -> ExitCode {
     match measured {
         Ok(()) => ExitCode::SUCCESS,

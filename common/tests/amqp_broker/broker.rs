@@ -1,4 +1,4 @@
-//! A RabbitMQ node of the test's own, which it may kill, pause and start again.
+//! A RabbitMQ node of one test, which may kill, pause and restart it.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A node boots in 5 to 7 seconds on a quiet machine.
+/// Longest wait for the boot of a node, which takes 5 to 7 seconds on an idle machine.
 const BOOT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Broker {
@@ -27,13 +27,13 @@ fn installed() -> Option<PathBuf> {
 }
 
 fn free_ports() -> [u16; 3] {
-    // All held at once, so that they differ.
+    // All are held at once, so that they differ.
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 impl Broker {
-    /// Returns a running node; `None`, told on standard output, where RabbitMQ is not installed.
+    /// Returns a running node. If RabbitMQ is not installed, it prints so and returns `None`.
     pub(crate) async fn start() -> Option<Self> {
         let Some(server) = installed() else {
             assert_ne!(
@@ -62,7 +62,7 @@ impl Broker {
         self.folder.path().join(name)
     }
 
-    /// Starts the node with the data of the last time and waits until it takes connections.
+    /// Starts the node with its earlier data, and waits until it accepts connections.
     pub(crate) async fn boot(&mut self) {
         let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
         write(&self.path("environment"), "");
@@ -87,7 +87,7 @@ impl Broker {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
-            // A group of its own: signals reach the node and its helpers together.
+            // A process group of its own, so that signals reach the node and its helpers together.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -114,7 +114,7 @@ impl Broker {
         assert!(sent.success() || signal == "KILL");
     }
 
-    /// The power fails.
+    /// Kills the node, like a power failure.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         if let Some(mut child) = self.child.take() {
@@ -122,7 +122,7 @@ impl Broker {
         }
     }
 
-    /// It accepts and says nothing.
+    /// Pauses the node: it accepts connections and says nothing.
     pub(crate) fn pause(&self) {
         self.signal("STOP");
     }
@@ -131,7 +131,7 @@ impl Broker {
         self.signal("CONT");
     }
 
-    /// Runs the broker's own tool against the node.
+    /// Runs the broker's own command-line tool against the node.
     pub(crate) fn control(&self, arguments: &[&str]) {
         let tool = self.server.with_file_name("rabbitmqctl");
         let output = Command::new(tool)
@@ -145,7 +145,7 @@ impl Broker {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// The port mapper goes on by itself when its node ends.
+    /// Ends the port mapper, which outlives its node.
     fn end_port_mapper(&self) {
         let _ = Command::new("epmd")
             .env("ERL_EPMD_PORT", self.ports[2].to_string())

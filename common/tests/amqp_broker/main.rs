@@ -1,4 +1,4 @@
-//! A broker that is killed, paused and runs out of memory while jobs go through it.
+//! A broker that is killed, paused and short of memory while jobs go through it.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ use tasksync_common::trace::TraceContext;
 
 use broker::Broker;
 
-/// Every wait ends after this, as a failure.
+/// Every wait fails after this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CLAIM: Duration = Duration::from_secs(3600);
 const QUEUE: QueueName = QueueName::Background;
@@ -29,7 +29,7 @@ async fn publish(queue: &dyn JobQueue, number: u128) -> Result<(), Failure> {
     queue.publish(QUEUE, &job(number), &TraceContext::default()).await
 }
 
-/// Tries until the broker takes it.
+/// Publishes the job again until the broker takes it.
 async fn publish_at_last(queue: &dyn JobQueue, number: u128) {
     let published = async {
         while publish(queue, number).await.is_err() {
@@ -55,7 +55,7 @@ async fn consume(queue: &dyn JobQueue) -> Box<dyn Consumer> {
         .expect("a consumer in time")
 }
 
-/// Takes jobs, opening consumers again as they end, until all these came.
+/// Takes jobs until all of these have arrived. It opens a new consumer whenever one ends.
 async fn take_all(queue: &dyn JobQueue, mut wanted: BTreeSet<u128>) {
     let taken = async {
         let mut consumer = consume(queue).await;
@@ -102,7 +102,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     };
     let queue = open(&broker).await;
 
-    // Killed while jobs wait, are out, and are being published.
+    // Killed while jobs wait, are unsettled, and are being published.
     let mut confirmed: BTreeSet<u128> = BTreeSet::new();
     for number in 0..50 {
         publish(&*queue, number).await.unwrap();
@@ -142,7 +142,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     confirmed.insert(10_000);
     take_all(&*queue, confirmed).await;
 
-    // Paused: a publisher is told in time, a consumer notices, and both go on afterwards.
+    // Paused: publishing fails in time, the consumer notices, and both go on afterwards.
     let mut consumer = consume(&*queue).await;
     broker.pause();
     let told = tokio::time::timeout(PATIENCE, publish(&*queue, 11_000)).await;
@@ -158,7 +158,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     publish_at_last(&*queue, 11_001).await;
     take_all(&*queue, BTreeSet::from([11_001])).await;
 
-    // Out of memory: publishing fails and says so, consuming goes on.
+    // Short of memory: publishing fails and says so, and consuming goes on.
     publish_at_last(&*queue, 12_000).await;
     let mut consumer = consume(&*queue).await;
     broker.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]);

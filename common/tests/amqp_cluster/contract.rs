@@ -1,4 +1,4 @@
-//! What every queue must do, at the cluster.
+//! The contract of queues, at the cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn bench(settings: QueueSettings) -> Option<Bench> {
     let vhost = shared().await?;
     let queue = vhost
         .open(QueueSettings {
-            // Nothing depends on it, and a machine that tests is busy.
+            // Long, because no test depends on them and the machine is busy while it tests.
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(30),
             ..settings

@@ -1,4 +1,5 @@
-//! Nodes that are killed, frozen and cut off under load: nothing confirmed is lost, and work goes on with two of three.
+//! Nodes that are killed, frozen and cut off under load: no confirmed job is lost, and work goes on with two
+//! of three nodes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::traffic::Traffic;
 
 type Alone = Vhost<RwLockWriteGuard<'static, ()>>;
 
-/// Short, so that a node that says nothing is given up soon.
+/// Returns settings with short timeouts, so that a silent node is given up soon.
 fn settings() -> QueueSettings {
     QueueSettings {
         connect_timeout: Duration::from_secs(3),
@@ -41,13 +42,13 @@ impl Alone {
         self.node(&name)
     }
 
-    /// Returns the node a connection goes to; `purpose` as in its name, `tasksync PURPOSE`.
+    /// Returns the node of the connection named `tasksync PURPOSE`.
     async fn node_of(&self, purpose: &str) -> &'static RabbitMq {
         let path = format!("/api/vhosts/{}/connections", self.name);
         let node = in_time("the connection to be listed", async || {
             let connections = self.ask("GET", &path, None).await;
             let name = format!("tasksync {purpose}");
-            // Those that just ended are listed for a while, and so are those of nodes that were killed.
+            // Connections that just ended, and those of killed nodes, are listed for a while.
             let found: Vec<&Value> = connections
                 .as_array()
                 .into_iter()
@@ -77,7 +78,7 @@ impl Alone {
         nodes.filter(|other| other.node() != node.node()).collect()
     }
 
-    /// Starts what was killed, and waits until every queue has all its members again.
+    /// Restarts the killed nodes, and waits until every queue has all its members again.
     async fn mend(&self) {
         self.cluster.restart().await.unwrap();
         for name in ["background", "interactive", "dead"] {
@@ -103,7 +104,7 @@ async fn what_was_confirmed_survives_the_loss_of_any_node() {
     let traffic = Traffic::start(&queue);
     traffic.goes_on("the start").await;
 
-    // The node jobs come from; they go to the same one, because both began with it.
+    // The node from which jobs are consumed. Publishing uses the same one, because both began with it.
     let node = vhost.node_of("consume").await;
     assert_eq!(vhost.node_of("publish").await.node(), node.node());
     let epochs = traffic.epochs();
@@ -132,7 +133,7 @@ async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are
     let traffic = Traffic::start(&queue);
     traffic.goes_on("the start").await;
 
-    // Frozen: the one that is left does not know yet, takes jobs and gets no majority for them.
+    // Frozen: the remaining node does not know it yet. It takes jobs and gets no majority for them.
     let connected = vhost.node_of("publish").await;
     let others = vhost.others(connected);
     others.iter().for_each(|node| node.pause());
@@ -142,7 +143,7 @@ async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are
     others.iter().for_each(|node| node.resume());
     traffic.goes_on("the thaw").await;
 
-    // Killed: the one that is left stops by itself.
+    // Killed: the remaining node stops by itself.
     let others = vhost.others(vhost.node_of("publish").await);
     others.iter().for_each(|node| node.kill());
     in_time("every node to be refused by name", async || {
@@ -174,7 +175,7 @@ async fn a_publisher_leaves_a_node_that_is_cut_off() {
     let node = vhost.node_of("publish").await;
     vhost.cluster.cut_off(node).await.unwrap();
     traffic.confirms("its node was cut off").await;
-    // Now its consumers are told, as by a node that stops itself.
+    // The kill ends its consumers, as a node does that stops itself.
     node.kill();
     traffic.goes_on("the end of the node that was cut off").await;
     assert!(traffic.end().await > 10);

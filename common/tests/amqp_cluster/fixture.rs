@@ -1,5 +1,5 @@
-//! One cluster for all tests of this program, with a virtual host for each. It ends with the program: the watchdog of its
-//! folder sees to that.
+//! One cluster for all tests of this program, with a virtual host for each test. The watchdog of its folder
+//! ends it with the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tasksync_loadtest::services::{Binaries, RabbitMq, RabbitMqCluster, ServiceFo
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
-/// Every wait ends after this, as a failure.
+/// Every wait fails after this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const CLAIM: Duration = Duration::from_secs(3600);
 
 static CLUSTER: OnceCell<Option<RabbitMqCluster>> = OnceCell::const_new();
 
-/// Who only uses the cluster reads; who breaks it writes.
+/// Tests that only use the cluster hold it for reading; tests that break it hold it for writing.
 static USE: RwLock<()> = RwLock::const_new(());
 
 async fn cluster() -> Option<&'static RabbitMqCluster> {
@@ -36,20 +36,20 @@ pub(crate) struct Vhost<G> {
     _use: G,
 }
 
-/// Returns a virtual host beside others; nothing when RabbitMQ is not installed.
+/// Returns a virtual host beside those of other tests; `None` if RabbitMQ is not installed.
 pub(crate) async fn shared() -> Option<Vhost<RwLockReadGuard<'static, ()>>> {
     let cluster = cluster().await?;
     Some(Vhost::new(cluster, USE.read().await).await)
 }
 
-/// Returns a virtual host of a whole cluster while nobody else uses it; it may be broken.
+/// Returns a virtual host while no other test uses the cluster. The test may break the cluster.
 pub(crate) async fn alone() -> Option<Vhost<RwLockWriteGuard<'static, ()>>> {
     let cluster = cluster().await?;
     let guard = USE.write().await;
     if cluster.nodes().iter().any(|node| node.pid().is_none()) {
         cluster.restart().await.unwrap();
     } else if !cluster.is_whole().await {
-        // What a test that failed has left.
+        // A failed test left the cluster like this.
         cluster.kill();
         cluster.restart().await.unwrap();
     }
@@ -72,12 +72,12 @@ impl<G> Vhost<G> {
         vhost
     }
 
-    /// Returns the URL the product is given: every node, and the virtual host.
+    /// Returns the URL for the product: every node, and the virtual host.
     pub(crate) fn url(&self) -> String {
         format!("{}/{}", self.cluster.url(), self.name)
     }
 
-    /// Opens the queue, as soon as the cluster lets it.
+    /// Opens the queue as soon as the cluster allows it.
     pub(crate) async fn open(&self, settings: QueueSettings) -> Arc<dyn JobQueue> {
         let settings = QueueSettings {
             url: self.url(),
@@ -91,13 +91,13 @@ impl<G> Vhost<G> {
         .await
     }
 
-    /// Returns what the management API of a node that runs says about a queue.
+    /// Returns what the management API of a running node reports about a queue.
     pub(crate) async fn queue(&self, name: &str) -> Value {
         let path = format!("/api/queues/{}/tasksync.tasks.{name}", self.name);
         self.ask("GET", &path, None).await
     }
 
-    /// One call of the management API, at whichever node answers.
+    /// Calls the management API of any node that answers.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let started = tokio::time::Instant::now();
         loop {
@@ -113,14 +113,14 @@ impl<G> Vhost<G> {
         }
     }
 
-    /// Returns the node of this name.
+    /// Returns the node with this name.
     pub(crate) fn node(&self, name: &str) -> &'static RabbitMq {
         let mut nodes = self.cluster.nodes().iter();
         nodes.find(|node| node.node() == name).unwrap()
     }
 }
 
-/// Tries until it works.
+/// Repeats the attempt until it succeeds, or panics when the time is over.
 pub(crate) async fn in_time<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = tokio::time::Instant::now();
     let mut problems: Vec<String> = Vec::new();

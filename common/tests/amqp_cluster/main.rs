@@ -1,5 +1,5 @@
-//! The queue at a RabbitMQ cluster of three nodes of the test's own: the contract, and nodes that are killed, frozen and
-//! cut off while jobs go through them.
+//! The queue at a RabbitMQ cluster of three nodes that belongs to these tests: the contract, and nodes that
+//! are killed, frozen and cut off while jobs go through them.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"

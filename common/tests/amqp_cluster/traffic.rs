@@ -1,5 +1,5 @@
-//! Jobs on their way while nodes come and go: one who publishes without end, one who takes without end, and what both
-//! remember.
+//! Jobs in flight while nodes come and go: one task publishes without end, one consumes without end, and both
+//! keep records.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,10 +16,10 @@ use super::fixture::in_time;
 
 const QUEUE: QueueName = QueueName::Background;
 
-/// Between two jobs: the broker's machine has other work.
+/// Pause between two jobs, because the broker's machine has other work.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A consumer that waits for a job looks this often whether the traffic ended.
+/// How often a waiting consumer checks whether the traffic has ended.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
@@ -27,9 +27,9 @@ struct Book {
     next: AtomicU64,
     confirmed: Mutex<BTreeSet<u64>>,
     delivered: Mutex<BTreeSet<u64>>,
-    /// Why jobs were not confirmed.
+    /// The failures of jobs that were not confirmed.
     failures: Mutex<Vec<Failure>>,
-    /// Times a consumer was opened.
+    /// Number of consumers opened.
     epochs: AtomicU64,
     publishes_no_more: AtomicBool,
     takes_no_more: AtomicBool,
@@ -73,7 +73,7 @@ impl Book {
                     Ok(Some(delivery)) => {
                         let number = delivery.job().as_ref().unwrap().id.as_u128();
                         self.delivered.lock().unwrap().insert(number.try_into().unwrap());
-                        // If it does not reach the broker, the job comes again.
+                        // If the acknowledgement does not reach the broker, the job is delivered again.
                         delivery.acknowledge().await.ok();
                     }
                 }
@@ -108,7 +108,7 @@ impl Traffic {
         }
     }
 
-    /// Waits until a job that is first published now has been confirmed; its number.
+    /// Waits until a job that is first published now has been confirmed, and returns its number.
     pub(crate) async fn confirms(&self, after: &str) -> u64 {
         in_time(&format!("a job to be confirmed after {after}"), async || {
             self.book
@@ -131,12 +131,12 @@ impl Traffic {
         .await;
     }
 
-    /// Times a consumer was opened.
+    /// Returns the number of consumers opened so far.
     pub(crate) fn epochs(&self) -> u64 {
         self.book.epochs.load(Ordering::Relaxed)
     }
 
-    /// Publishing that fails, with what it says.
+    /// Publishes until a job fails, and returns the failure.
     pub(crate) async fn failure(&self, because: &str) -> Failure {
         in_time(&format!("a failure because {because}"), async || {
             match self.book.publish(&*self.queue).await {
@@ -147,7 +147,7 @@ impl Traffic {
         .await
     }
 
-    /// Publishes no more, waits until everything that was confirmed is delivered, and says how many that were.
+    /// Stops publishing, waits until every confirmed job has been delivered, and returns their number.
     pub(crate) async fn end(self) -> usize {
         self.book.publishes_no_more.store(true, Ordering::Relaxed);
         self.publishing.await.unwrap();

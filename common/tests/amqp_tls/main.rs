@@ -1,4 +1,4 @@
-//! The queue over TLS, at a RabbitMQ of the test's own whose certificate a private authority signed.
+//! The queue over TLS, at a RabbitMQ node of these tests with a certificate from a private authority.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,11 +26,11 @@ use uuid::Uuid;
 
 use relay::Relay;
 
-/// Every wait ends after this, as a failure.
+/// Every wait fails after this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CLAIM: Duration = Duration::from_secs(3600);
 
-/// A name of somebody whose job goes over the line.
+/// Name of a user whose job goes over the connection.
 const PERSON: &str = "anastasia-with-a-long-name";
 
 struct Bench {
@@ -48,7 +48,7 @@ async fn bench() -> Option<&'static Bench> {
         let certificate = authority.certify(&["localhost"]).unwrap();
         let servers = Arc::new(ServiceFolder::new(None, Binaries::default()).unwrap());
         let broker = started_or_skipped(RabbitMq::start_with_tls(&servers, &certificate).await)?;
-        // In the servers' folder, which is removed when the program has ended.
+        // In the servers' folder, which is removed after the end of the program.
         let folder = tempfile::tempdir_in(servers.path()).unwrap();
         let file = folder.path().join("authority.pem");
         std::fs::write(&file, authority.pem()).unwrap();
@@ -77,7 +77,7 @@ impl Bench {
         self.broker.tls_port().unwrap()
     }
 
-    /// Why the queue does not open; never with the password.
+    /// Returns why the queue does not open, and asserts that the text does not contain the password.
     async fn refused(&self, settings: &QueueSettings) -> Failure {
         let Err(failure) = open_queue(settings, CLAIM).await else {
             panic!("opened")
@@ -87,7 +87,7 @@ impl Bench {
     }
 }
 
-/// Queues of its own for each test, or one would take the job of another.
+/// Returns a prefix for the queues of one test, so that no test takes the job of another.
 fn prefix() -> String {
     format!("test-{}", Uuid::new_v4())
 }
@@ -105,7 +105,7 @@ fn job() -> SyncJob {
     }
 }
 
-/// A job there and back.
+/// Publishes a job and takes it again.
 async fn works(settings: &QueueSettings) {
     let queue = open_queue(settings, CLAIM).await.unwrap();
     let job = job();
@@ -123,7 +123,7 @@ async fn works(settings: &QueueSettings) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them() {
     let Some(bench) = bench().await else { return };
-    // The recording is tried where there is something to be read.
+    // First without TLS, to prove that the recording finds readable text.
     let plain = Relay::start(bench.broker.port()).await;
     works(&bench.settings("amqp", "127.0.0.1", plain.port())).await;
     let secrets = [bench.broker.password(), PERSON, "AMQP", ".tasks.background"];
@@ -142,7 +142,7 @@ async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them(
 async fn an_authority_that_is_not_trusted_is_told_with_the_setting() {
     let Some(bench) = bench().await else { return };
     let settings = bench.settings("amqps", "localhost", bench.tls_port());
-    // Another one, which calls itself the same: as after a company's authority was made anew.
+    // Another authority with the same name, as after a company's authority was issued anew.
     let other = bench.folder.path().join("other.pem");
     std::fs::write(&other, PrivateAuthority::generate().unwrap().pem()).unwrap();
     for authorities in [None, Some(other)] {
@@ -195,7 +195,7 @@ async fn tls_at_the_plain_port_and_no_tls_at_the_other_are_told_and_give_nothing
     }
 }
 
-/// Set for the child that the next test starts: the URL and the file with the authority.
+/// Variable of the child that the next test starts: the URL and the file with the authority.
 const CHILD: &str = "TASKSYNC_TEST_AMQP_TLS_CHILD";
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
     let empty = bench.folder.path().join("nobody.pem");
     std::fs::write(&empty, "").unwrap();
     let settings = bench.settings("amqps", "localhost", bench.tls_port());
-    // The system's authorities are read as the environment says, which only another process can have different.
+    // The environment names the system's authorities, so only another process can have different ones.
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
         .args([

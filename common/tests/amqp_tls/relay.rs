@@ -1,4 +1,4 @@
-//! Somebody on the way: passes connections on to the broker and keeps everything that was said.
+//! A relay that forwards connections to the broker and records everything sent over them.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Returns a relay to a port of this machine.
+    /// Starts a relay to a port of this machine.
     pub(crate) async fn start(to: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -38,7 +38,7 @@ impl Relay {
         self.port
     }
 
-    /// Returns whether a text went over the relay in a readable form.
+    /// Returns whether the text went over the relay in readable form.
     pub(crate) fn saw(&self, text: &str) -> bool {
         let heard = self.heard.lock().unwrap();
         let mut directions = heard.iter();
