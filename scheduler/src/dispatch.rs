@@ -56,7 +56,7 @@ pub(crate) struct Dispatcher {
 pub(crate) enum Filled {
     /// This many users were sent.
     Users(usize),
-    /// Nobody is due.
+    /// No user is due.
     Nobody,
     /// A newer leader exists.
     StaleEpoch,
