@@ -25,7 +25,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity scenario test bench format lint docs unit deploy-files setup docs-generated
+.PHONY: demo calamity scenario test bench format lint docs doc-links unit deploy-files setup docs-generated
 
 demo:
 	cargo build --locked --quiet --bin tasksync --bin tasksync-loadtest
@@ -39,7 +39,7 @@ scenario: setup
 calamity:
 	$(MAKE) scenario NAME=calamity
 
-test: setup format lint docs unit deploy-files
+test: setup format doc-links lint docs unit deploy-files
 
 # Of the whole workspace, so that dependencies are built once for all of them.
 BENCH := cargo bench --locked --quiet --workspace --all-features
@@ -65,6 +65,10 @@ lint:
 
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+
+# Every relative link of the Markdown pages, and the tests, types and paths that they name.
+doc-links:
+	@python3 deploy/check/links.py
 
 # With private Redis, RabbitMQ and PostgreSQL, which run as long as the tests do. The benchmarks rehearse, so that none is
 # found broken on the day its figure is wanted.

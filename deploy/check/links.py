@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs/decisions"
-# Pages whose backticked test names and paths must exist.
+# Pages whose backticked test names, types and paths must exist.
 NAMING = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "docs/glossary.md"]
 SKIPPED = {".git", "target", "reports", "node_modules", ".venv"}
 RECORD_LINES = 10
@@ -19,6 +19,8 @@ LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\
 EXPLICIT_ANCHOR = re.compile(r"<a\s+(?:id|name)=\"([^\"]+)\"")
 # A test's name: at least three words. Shorter names are checked as paths only.
 TEST_NAME = re.compile(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+){3,})`")
+# A type by its crate and path, such as `common::state::Link`.
+TYPE = re.compile(r"`(common|scheduler|worker|loadtest)::(?:[a-z_]+::)*([A-Z][A-Za-z]*)`")
 PATH = re.compile(r"`((?:common|scheduler|worker|loadtest|deploy|docs|\.ci)/[A-Za-z0-9_./-]+)`")
 
 problems: list[str] = []
@@ -85,9 +87,13 @@ def check_links(pages: list[Path]) -> int:
 
 
 def check_names(pages: list[Path]) -> None:
-    functions = set()
+    functions: set[str] = set()
+    types: set[tuple[str, str]] = set()
     for source in files(".rs"):
-        functions.update(re.findall(r"\bfn ([a-z][a-z0-9_]*)", source.read_text(encoding="utf-8")))
+        text = source.read_text(encoding="utf-8")
+        functions.update(re.findall(r"\bfn ([a-z][a-z0-9_]*)", text))
+        crate = source.relative_to(ROOT).parts[0]
+        types.update((crate, name) for name in re.findall(r"\b(?:struct|enum|trait|type) ([A-Z][A-Za-z]*)", text))
     # Settings and metrics have names of the same form.
     other = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("settings.md", "metrics.md"))
     for page in pages:
@@ -96,6 +102,9 @@ def check_names(pages: list[Path]) -> None:
             for name in TEST_NAME.findall(line):
                 if name not in functions and name not in other:
                     problems.append(f"{where}: there is no test or function {name}")
+            for crate, name in TYPE.findall(line):
+                if (crate, name) not in types:
+                    problems.append(f"{where}: {crate} has no type {name}")
             for path in PATH.findall(line):
                 if not (ROOT / path).exists():
                     problems.append(f"{where}: there is no {path}")
