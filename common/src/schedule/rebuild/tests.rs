@@ -57,7 +57,8 @@ fn disabled() -> EnrolmentState {
     }
 }
 
-/// Tenant `a` with many, `b` with Ana only, `off` disabled; Zoe of `a` is disabled, Ben of `a` was synced.
+/// Returns stores in which tenant `a` has many users, `b` has Ana only, and `off` is disabled. Zoe of `a` is
+/// disabled, and Ben of `a` was synced.
 async fn stores() -> (SqlRegistry, MemorySchedule, Arc<ManualClock>) {
     let registry = SqlRegistry::open_sqlite("sqlite::memory:").await.unwrap();
     for (name, enabled) in [("a", true), ("b", true), ("off", false)] {
@@ -107,7 +108,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
         users.len(),
         "no two users of a tenant have one stamp"
     );
-    // Who was never synced is due since the opt-in.
+    // A user who was never synced is due since the opt-in.
     let opt_in = OPT_IN.parse::<Timestamp>().unwrap() - MINIMUM;
     for (user, stamp) in &users[..users.len() - 1] {
         assert!(
@@ -115,7 +116,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
             "{user}: {stamp}"
         );
     }
-    // The other tenant's only user is not behind all of them, though all opted in at one moment.
+    // The other tenant's only user is not behind all of them, although all opted in at the same moment.
     let heads = schedule.heads(9).await.unwrap();
     let ana = heads.iter().find(|head| head.tenant.as_str() == "b").unwrap();
     assert!(ana.stamp < users[601].1);
@@ -129,7 +130,7 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
     let (registry, schedule, _) = stores().await;
     rebuild(&registry, &schedule, MINIMUM).await.unwrap();
     let untouched = schedule.status(&key("a", "ben")).await.unwrap();
-    // Left, arrived, disabled and removed behind the schedule's back.
+    // Users and a tenant left, arrived, were disabled and removed without notice to the schedule.
     registry.withdraw(&key("a", "u007")).await.unwrap();
     enrol(&registry, "a", "new").await;
     registry
@@ -165,7 +166,7 @@ async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
     assert_eq!(reconcile(&registry, &schedule, MINIMUM).await.unwrap().added, 601);
 }
 
-/// A person who never succeeded goes on where the failures stood, and is not forgotten by a restart.
+/// A user who never succeeded continues with the stored failures, and a restart does not lose them.
 #[tokio::test]
 async fn failures_in_a_row_and_their_reason_survive_a_rebuild() {
     let (registry, _, clock) = stores().await;
@@ -194,7 +195,7 @@ async fn failures_in_a_row_and_their_reason_survive_a_rebuild() {
     let waiting = MemorySchedule::new(clock.clone(), MINIMUM);
     rebuild(&registry, &waiting, MINIMUM).await.unwrap();
     expected(waiting.status(&who).await.unwrap().unwrap());
-    // The same where the places were lost and are claimed for a while.
+    // The same if the places were lost and are claimed for a while.
     let claimed = MemorySchedule::new(clock, MINIMUM);
     let lifetime = Duration::from_secs(60);
     reconcile_tenant(&registry, &claimed, &a, 0, lifetime, MINIMUM)
