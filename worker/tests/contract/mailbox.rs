@@ -1,4 +1,4 @@
-//! What a mailbox has to do.
+//! The contract of a `Mailbox`.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_worker::mailbox::{Mailbox, Owner};
 
-/// A mailbox server with one person, and what that person does there.
+/// A mailbox server with one person, and that person's actions.
 #[async_trait]
 pub(crate) trait MailboxBench: Sync {
     fn mailbox(&self) -> Arc<dyn Mailbox>;
     fn owner(&self) -> Owner;
-    /// The person gives an item another title.
+    /// Gives an item another title, as the person.
     async fn retitle(&self, item: &str, title: &str);
-    /// The person deletes an item.
+    /// Deletes an item, as the person.
     async fn delete(&self, item: &str);
 }
 

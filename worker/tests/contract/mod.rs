@@ -1,5 +1,5 @@
-//! What every `Mailbox` and every `Source` has to do. A back end passes with one line: `mailbox_contract!(bench)` and
-//! `source_contract!(bench)`, where `bench` makes a fresh server with one person.
+//! The contract that every `Mailbox` and every `Source` must satisfy. A back end runs it with one line,
+//! `mailbox_contract!(bench)` or `source_contract!(bench)`, where `bench` creates a new server with one person.
 
 mod mailbox;
 mod source;
@@ -7,7 +7,8 @@ mod source;
 pub(crate) use mailbox::{MailboxBench, checks as mailbox_checks};
 pub(crate) use source::{SourceBench, checks as source_checks};
 
-/// One test for each thing a mailbox has to do. `$bench` is an async function that returns a fresh [`MailboxBench`].
+/// Defines one test for each rule of the mailbox contract. `$bench` is an async function that returns a new
+/// [`MailboxBench`].
 macro_rules! mailbox_contract {
     ($bench:path) => {
         $crate::contract::mailbox_contract!($bench;
@@ -29,7 +30,8 @@ macro_rules! mailbox_contract {
     };
 }
 
-/// One test for each thing a source has to do. `$bench` is an async function that returns a fresh [`SourceBench`].
+/// Defines one test for each rule of the source contract. `$bench` is an async function that returns a new
+/// [`SourceBench`].
 macro_rules! source_contract {
     ($bench:path) => {
         $crate::contract::source_contract!($bench;

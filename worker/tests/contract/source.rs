@@ -1,4 +1,4 @@
-//! What a source has to do.
+//! The contract of a `Source`.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use async_trait::async_trait;
 use tasksync_common::model::SourceKey;
 use tasksync_worker::source::{Person, Source};
 
-/// A source with one person, and what people do there.
+/// A source with one person, and the actions of people there.
 #[async_trait]
 pub(crate) trait SourceBench: Sync {
     fn source(&self) -> Arc<dyn Source>;
     fn person(&self) -> Person;
-    /// A new task of the person.
+    /// Creates a task of the person.
     async fn create(&self, title: &str) -> SourceKey;
-    /// The person gives a task another title.
+    /// Gives a task another title, as the person.
     async fn retitle(&self, key: &SourceKey, title: &str);
-    /// The person deletes a task.
+    /// Deletes a task, as the person.
     async fn delete(&self, key: &SourceKey);
 }
 
@@ -86,7 +86,7 @@ pub(crate) mod checks {
         let told = since(bench, &cursor, &[&one, &two]).await;
         assert_eq!(told.tasks, [(one.clone(), Presence::Absent(Absence::Deleted))]);
         assert_eq!(read(bench, &one).await, Presence::Absent(Absence::Deleted));
-        // Gone already is as good as deleted.
+        // Deleting a task that is already gone succeeds.
         bench.source().delete(&one, "1").await.unwrap();
         let all = bench.source().everything(&bench.person()).await.unwrap();
         assert!(all.tasks.iter().all(|(key, _)| *key == two));

@@ -45,7 +45,7 @@ fn granted(number: usize) -> Reply {
     )
 }
 
-/// Fifty callers at once, each in a task of its own.
+/// Requests the header fifty times at once, each time in a separate task.
 async fn at_once(
     authenticator: &Authenticator,
     credentials: &Credentials,
@@ -91,7 +91,7 @@ async fn many_callers_cost_one_request_until_the_token_is_due() {
         ),
         "{request}"
     );
-    // Five minutes before its end; the secret was rotated meanwhile.
+    // Renewal is due five minutes before the token expires; the secret was rotated in the meantime.
     secret(folder.path(), "secret", "the second secret");
     clock.advance(SignedDuration::from_secs(3300));
     at_once(&authenticator, &credentials).await;
@@ -153,7 +153,7 @@ async fn many_callers_share_one_failure() {
     );
 }
 
-/// The endpoint's pause is kept with those of other servers, and is over when the operator ends it.
+/// The endpoint's pause is shared like those of other servers, and ends when the operator ends it.
 #[tokio::test]
 async fn a_pause_of_the_endpoint_is_told_to_all_workers_and_can_be_ended() {
     let folder = tempfile::tempdir().unwrap();
@@ -315,7 +315,7 @@ async fn a_certificate_signs_an_assertion() {
     let (_, assertion) = request.split_once("&client_assertion=").unwrap();
     assert_eq!(assertion.split('.').count(), 3, "{assertion}");
     assert!(!request.contains("PRIVATE"));
-    // A key that cannot be used is the operator's matter, not the endpoint's.
+    // An unusable key is for the operator to replace and not a failure of the endpoint.
     let (fresh, _) = self::authenticator();
     let failure = fresh.header(&with("not a key")).await.unwrap_err();
     assert_eq!(failure.code, Code::SecretUnavailable);

@@ -1,4 +1,4 @@
-//! Large answers, many at once.
+//! Many large answers at once.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const MOST_KIB: usize = 512 * 1024;
 const MIB: usize = 1024 * 1024;
 const LENGTH: usize = 15 * MIB;
 
-/// An answer of this type that announces 15 MiB and has as many bytes as `sent` says: `first`, and `again` as often as it fits.
+/// Returns an answer of this type that announces 15 MiB and contains `sent` bytes: `first`, then `again` repeated.
 fn bomb(kind: &str, first: &str, again: &str, sent: usize) -> bytes::Bytes {
     let mut answer =
         format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
@@ -37,7 +37,7 @@ fn bomb(kind: &str, first: &str, again: &str, sent: usize) -> bytes::Bytes {
     answer.into()
 }
 
-/// An answer of this type that is small on the wire and inflates to 15 MiB: `first`, and `again` as often as it fits.
+/// Returns an answer of this type that is small on the wire and inflates to 15 MiB: `first`, then `again` repeated.
 fn packed_bomb(kind: &str, first: &str, again: &str) -> bytes::Bytes {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(first.as_bytes()).unwrap();
@@ -53,14 +53,14 @@ fn packed_bomb(kind: &str, first: &str, again: &str) -> bytes::Bytes {
     [head.into_bytes(), body].concat().into()
 }
 
-/// Most memory that this process has used, in KiB.
+/// Returns the peak memory of this process in KiB.
 fn peak_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// What a process has for all its tenants.
+/// The parts of a process that all its tenants share.
 struct Rig {
     http: Http,
     servers: Servers,
@@ -136,7 +136,7 @@ fn owner(number: usize) -> Owner {
     }
 }
 
-/// Memory is measured in a process of its own.
+/// The measurement needs a process of its own, because it reads the peak memory of the whole process.
 #[test]
 fn a_worker_survives_many_bombs_at_once() {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -158,7 +158,7 @@ async fn many_bombs_at_once() {
     println!("{} KiB at most", many_at_once(page, tree).await);
 }
 
-/// Exchange answers each request with `page`, SharePoint with `tree`; the most memory that was used, in KiB.
+/// Lets Exchange answer each request with `page` and SharePoint with `tree`. Returns the peak memory in KiB.
 async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) -> usize {
     let hostile = Server::plain(move |_, request| {
         Reply::Share(if request.contains("/_api/") {
@@ -178,13 +178,13 @@ async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) -> usize {
             let mailbox = Arc::clone(&mailbox);
             bombs.spawn(async move { mailbox.folders(&owner(number)).await.map(drop) });
         } else {
-            // A source asks its site once for all people, so each is a tenant of its own.
+            // A source queries its site once for all people, so each source is a separate tenant.
             let source = rig.source(&format!("contoso-{number}"), &hostile);
             let person = Person::new("ana");
             bombs.spawn(async move { source.everything(&person).await.map(drop) });
         }
     }
-    // Others are served meanwhile.
+    // Other tenants are served in the meantime.
     let others = rig.mailbox("fabrikam", &honest);
     for number in 0..20 {
         let failure = others.folders(&owner(number)).await.unwrap_err();

@@ -93,7 +93,7 @@ async fn refused_addresses_are_never_connected_to() {
         let reason = refused(http.send(get(url)).await);
         assert!(reason.contains("outbound.allowed_networks"), "{host}: {reason}");
     }
-    // Names whose owner points them inwards.
+    // Names whose owner points them to internal addresses.
     for answer in ["127.0.0.1", "::1", "10.0.0.1", "::ffff:7f00:1", "fd00::1"] {
         let http = named(strict.clone(), &Names::new(&[&[answer]]));
         let reason = refused(
@@ -107,7 +107,7 @@ async fn refused_addresses_are_never_connected_to() {
             "{answer}: {reason}"
         );
     }
-    // A metadata address spoils even a name that also has an allowed one.
+    // A metadata address blocks even a name that also has an allowed address.
     let http = named(settings(), &Names::new(&[&["127.0.0.1", "169.254.169.254"]]));
     let reason = refused(
         http.send(get(format!("http://mail.contoso.example:{port}/")
@@ -117,7 +117,7 @@ async fn refused_addresses_are_never_connected_to() {
     );
     assert!(reason.contains("never connects there"), "{reason}");
     assert_eq!(server.connections(), 0);
-    // The same address, allowed.
+    // The same address is allowed by these settings.
     assert!(client(settings()).send(get(server.url("/"))).await.is_ok());
 }
 
@@ -172,7 +172,8 @@ async fn redirects_are_answers() {
     assert_eq!(target.connections(), 0);
 }
 
-/// A gzip file of `megabytes` zero bytes: one literal, then matches of 258 bytes at distance 1, in fixed Huffman codes.
+/// Returns a gzip file of `megabytes` zero bytes: one literal, then matches of 258 bytes at distance 1, in fixed
+/// Huffman codes.
 fn bomb(megabytes: usize) -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let (mut buffer, mut filled) = (0_u32, 0);
@@ -186,14 +187,14 @@ fn bomb(megabytes: usize) -> Vec<u8> {
             }
         }
     };
-    // The last block, fixed codes; then the literal 0.
+    // Header of the last block with fixed codes; then the literal 0.
     put(&[1, 1, 0]);
     put(&[0, 0, 1, 1, 0, 0, 0, 0]);
     for _ in 0..megabytes * 1024 * 1024 / 258 {
         // Length code 285, distance code 0.
         put(&[1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
     }
-    // End of block, filled up.
+    // End of block, padded.
     put(&[0; 15]);
     bytes
 }
@@ -364,7 +365,7 @@ async fn certificates_are_checked_and_the_reason_is_told() {
         expect(call(trusting.clone(), server.address.port()).await, words);
         assert_eq!(server.requests().len(), 0);
     }
-    // Nothing in a TLS greeting ends a request head, so this server speaks first.
+    // Nothing in a TLS greeting ends the head of a request, so this server sends first.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let speaking = tokio::spawn(async move {
@@ -393,7 +394,7 @@ async fn distrusted_connections_serve_no_further_request() {
     assert!(http.distrust());
     send().await;
     assert_eq!(server.connections(), 2);
-    // Too soon: kept in mind.
+    // Too soon: the request is remembered and takes effect later.
     assert!(!http.distrust());
     send().await;
     assert_eq!(server.connections(), 2);
@@ -441,7 +442,7 @@ fn settings_that_cannot_be_used_are_named_at_start() {
     }
 }
 
-/// Does its work in a process of its own, which the test below starts with proxies in its environment.
+/// Runs in a child process, which the test below starts with proxies in its environment.
 #[tokio::test]
 async fn child_with_proxies_in_its_environment() {
     #[expect(

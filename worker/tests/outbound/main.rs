@@ -1,4 +1,4 @@
-//! Calls to tenants' servers and token endpoints, against small servers of this test's own.
+//! Calls to tenants' servers and token endpoints, against small servers of these tests.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Secrets are sent in every way that can fail, with every log line switched on; none may show up anywhere.
+//! Sends secrets in every way that can fail, with every log line enabled. No secret may appear anywhere.
 
 use std::fmt::Write as _;
 use std::io;
@@ -58,7 +58,7 @@ fn reply(request: &str) -> Reply {
     }
 }
 
-/// A server that repeats what it was sent in confidence, in every form an answer may have.
+/// A server that repeats the secrets it received, in every form that an answer can have.
 fn repeat(number: usize, request: &str) -> Reply {
     let said = request
         .lines()
@@ -84,7 +84,7 @@ fn repeat(number: usize, request: &str) -> Reply {
     }
 }
 
-/// Calls both servers through the adapters and returns what they say.
+/// Calls both servers through the adapters and returns the texts of their failures.
 async fn through_the_adapters(
     http: &Http,
     authenticator: &Authenticator,
@@ -186,7 +186,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
 
     let mut seen = String::new();
     for target in &targets {
-        // As a password, in a body, in a query.
+        // As a password, in a body and in a query.
         let basic = Credentials::Basic {
             user: "svc".to_owned(),
             password: secret.clone(),
@@ -211,7 +211,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
             Ok(answer) => writeln!(seen, "{answer:?}").unwrap(),
             Err(error) => writeln!(seen, "{error} {error:?}").unwrap(),
         }
-        // As a client secret; the address with a password in it would be printed as what the administrator wrote.
+        // As a client secret. An address with a password in it would be printed as the administrator wrote it.
         let oauth = Credentials::OauthSecret {
             token_url: target.clone(),
             client_id: "app".to_owned(),
@@ -222,7 +222,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
             Ok(header) => writeln!(seen, "{header:?}").unwrap(),
             Err(failure) => writeln!(seen, "{failure} {failure:?}").unwrap(),
         }
-        // As a private key that is none.
+        // As a private key that is not valid.
         let certificate = Credentials::OauthCertificate {
             token_url: target.clone(),
             client_id: "app".to_owned(),
@@ -246,7 +246,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
     for credentials in [basic, oauth] {
         seen.push_str(&through_the_adapters(&http, &authenticator, credentials).await);
     }
-    // The servers did get it.
+    // Check that the servers did receive the secret.
     assert!(plain.requests().iter().any(|request| request.contains(CANARY)));
 
     let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();

@@ -1,4 +1,4 @@
-//! A server that answers each request with what the test says.
+//! A server whose answers the test determines.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,21 +16,21 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// What happens after a request was read.
+/// The reaction to a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    /// These bytes; the connection stays open.
+    /// Sends these bytes; the connection stays open.
     Send(Vec<u8>),
-    /// These bytes, which many answers share; the connection stays open.
+    /// Sends these bytes, which many answers share; the connection stays open.
     Share(bytes::Bytes),
-    /// These bytes, then the connection is closed.
+    /// Sends these bytes, then closes the connection.
     SendAndClose(Vec<u8>),
-    /// Nothing, for ever.
+    /// Never answers.
     Hang,
 }
 
 impl Reply {
-    /// A complete answer.
+    /// Returns a complete answer.
     pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Self {
         Self::Send(
             format!(
@@ -42,7 +42,7 @@ impl Reply {
     }
 }
 
-/// A running server; it stops when dropped.
+/// A running server. It stops when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
@@ -59,12 +59,12 @@ impl Drop for Server {
 type Answers = Arc<dyn Fn(usize, &str) -> Reply + Send + Sync>;
 
 impl Server {
-    /// Over plain TCP. `reply` gets the number of the request (from 0) and its text.
+    /// Starts a server over plain TCP. `reply` receives the number of the request (from 0) and its text.
     pub(crate) async fn plain(reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(None, Arc::new(reply)).await
     }
 
-    /// Over TLS.
+    /// Starts a server over TLS.
     pub(crate) async fn tls(
         identity: &Identity,
         reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
@@ -185,7 +185,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A certificate authority made for one test.
+/// A certificate authority for one test.
 pub(crate) struct Authority {
     pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -204,10 +204,10 @@ impl Authority {
         }
     }
 
-    /// A certificate for this host name.
+    /// Issues a certificate for this host name.
     pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        // The system's verifiers refuse server certificates that live too long.
+        // The system's verifiers reject server certificates with a very long validity.
         params.not_before = rcgen::date_time_ymd(2024, 1, 1);
         params.not_after = rcgen::date_time_ymd(2099, 1, 1);
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
@@ -226,7 +226,7 @@ pub(crate) struct Identity {
     key: KeyPair,
 }
 
-/// Answers every name with the next of these lists, the last one for ever.
+/// Resolves every name to the next of these lists. The last list is used for all further look-ups.
 pub(crate) struct Names {
     answers: Vec<Vec<IpAddr>>,
     asked: AtomicUsize,
@@ -257,7 +257,7 @@ impl Lookup for Names {
     }
 }
 
-/// Settings under which this test's servers may be called.
+/// Returns settings that allow calls to the servers of these tests.
 pub(crate) fn settings() -> OutboundSettings {
     OutboundSettings {
         allowed_networks: vec!["127.0.0.0/8".to_owned()],

@@ -1,4 +1,4 @@
-//! A schedule that can be made to fail.
+//! A schedule that can be switched to fail.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Hook for Switch {
     }
 }
 
-/// A schedule that fails for those who use it through this value, and for nobody else.
+/// A schedule that fails only for callers that use it through this value.
 pub(crate) struct FaultySchedule {
     store: Arc<dyn Schedule>,
     down: Arc<Switch>,
@@ -46,7 +46,7 @@ impl FaultySchedule {
         })
     }
 
-    /// The schedule as a store.
+    /// Returns the schedule as a store.
     pub(crate) fn store(&self) -> Arc<dyn Schedule> {
         Arc::clone(&self.store)
     }

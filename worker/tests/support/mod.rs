@@ -1,5 +1,5 @@
-//! What the tests of the worker's and the scheduler's loops share: a clock that follows the runtime's paused time, a
-//! registry in memory, a schedule and a queue that can be made to fail, and a sync that does what it is told.
+//! Shared by the tests of the worker's and the scheduler's loops: a clock that follows the runtime's paused time, a
+//! registry in memory, a schedule and a queue that can be made to fail, and a sync with prescribed behaviour.
 
 mod faulty;
 mod queue;
@@ -16,7 +16,7 @@ pub(crate) use registry::MemoryRegistry;
 pub(crate) use sync::{Act, FakeSync};
 pub(crate) use tasksync_common::contract::{key, tenant_id, user_id};
 
-/// A clock that moves with the runtime's time, paused or not.
+/// A clock that moves with the runtime's time, whether it is paused or not.
 pub(crate) struct TokioClock {
     start: Timestamp,
     began: Instant,

@@ -1,4 +1,4 @@
-//! A queue whose publishing and consuming can be made to fail.
+//! A queue whose publish and consume calls can be made to fail.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use tasksync_common::queue::{
 };
 use tasksync_common::trace::TraceContext;
 
-/// What happens to the calls of a queue.
+/// The faults of a queue.
 pub(crate) trait QueueFaults: Send + Sync + 'static {
-    /// Runs before a job is published. An error is the call's answer; the job is not published.
+    /// Runs before a job is published. An error is returned to the caller, and the job is not published.
     fn before_publish(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Runs after a job was published.
+    /// Runs after a job is published.
     fn after_publish(&self, queue: QueueName, job: &SyncJob) {
         let _ = (queue, job);
     }
 
-    /// Runs when a consumer is opened. A consumer that is returned takes the place of the queue's.
+    /// Runs when a consumer is opened. A returned consumer replaces the queue's own.
     fn consume(&self) -> Option<Box<dyn Consumer>> {
         None
     }

@@ -1,4 +1,4 @@
-//! A registry in memory, for tests on paused time: a database's threads would not stand still with it.
+//! A registry in memory for tests on paused time. A database's threads would not pause.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -23,13 +23,13 @@ struct Rows {
     enrolments: BTreeMap<UserKey, Enrolment>,
     stamps: BTreeMap<UserKey, SavedStamp>,
     alerts: Vec<Alert>,
-    /// When somebody last met what an alert about a list is about.
+    /// The last time that a person confirmed an alert about a list.
     confirmed: BTreeMap<(TenantId, LocationKey), Timestamp>,
     mark: Option<Mark>,
 }
 
 impl Rows {
-    /// The last success of everybody who is synced, or the opt-in.
+    /// Returns the last success, or else the time of the opt-in, of every user who is synced.
     fn successes(&self) -> impl Iterator<Item = (&UserKey, Timestamp)> {
         self.enrolments
             .values()
@@ -53,7 +53,7 @@ pub(crate) struct MemoryRegistry {
 }
 
 impl MemoryRegistry {
-    /// Adds a tenant with these users, opted in at `at`.
+    /// Adds a tenant with these users, who opted in at `at`.
     pub(crate) fn add(&self, tenant: &str, users: &[UserId], at: Timestamp) {
         let credentials = Credentials::Basic {
             user: "svc".to_owned(),
@@ -94,7 +94,7 @@ impl MemoryRegistry {
         }
     }
 
-    /// Every call fails until it is up again.
+    /// With `down`, makes every call fail until it is set to false again.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }

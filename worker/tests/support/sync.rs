@@ -1,4 +1,4 @@
-//! A sync that does what it is told, and remembers what it was asked.
+//! A sync with prescribed behaviour that records its calls.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_worker::work::{Survey, SyncReport, UserSync};
 use tokio::time::{Instant, sleep};
 
-/// What happens to a user.
+/// The behaviour for one user.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// The survey finds nothing.
+    /// The survey finds nothing to do.
     Idle,
-    /// The sync takes this long and writes once.
+    /// The sync takes this time and makes one write.
     Work(Duration),
     /// The survey fails.
     SurveyFails(Failure),
@@ -24,7 +24,7 @@ pub(crate) enum Act {
     SyncFails(Duration, Failure),
     SurveyPanics,
     SyncPanics,
-    /// The sync never ends by itself.
+    /// The sync never ends.
     Hangs,
 }
 
@@ -35,7 +35,7 @@ struct Log {
     ended: Vec<(UserKey, Instant)>,
 }
 
-/// Users idle unless told otherwise.
+/// By default every user is idle.
 pub(crate) struct FakeSync {
     otherwise: Mutex<Act>,
     acts: Mutex<HashMap<UserKey, Act>>,
@@ -81,22 +81,22 @@ impl FakeSync {
             .unwrap_or_else(|| self.otherwise.lock().unwrap().clone())
     }
 
-    /// Every survey's users.
+    /// Returns the users of every survey.
     pub(crate) fn surveys(&self) -> Vec<Vec<UserKey>> {
         self.log.lock().unwrap().surveys.clone()
     }
 
-    /// Syncs in the order they started.
+    /// Returns the syncs in the order in which they started.
     pub(crate) fn started(&self) -> Vec<(UserKey, Instant)> {
         self.log.lock().unwrap().started.clone()
     }
 
-    /// Syncs that ended, and users found idle, in the order they ended.
+    /// Returns the syncs that ended, and the users found idle, in the order in which they ended.
     pub(crate) fn ended(&self) -> Vec<(UserKey, Instant)> {
         self.log.lock().unwrap().ended.clone()
     }
 
-    /// Syncs running now, and the most that ran at once.
+    /// Returns the number of syncs running now, and the largest number that ran at once.
     pub(crate) fn running(&self) -> (usize, usize) {
         (
             self.running.load(Ordering::SeqCst),

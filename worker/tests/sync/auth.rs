@@ -1,4 +1,4 @@
-//! Signing in to both sides with tokens.
+//! Sign-in with tokens on both sides.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
 const EXCHANGE: &str = "https://outlook.example";
 const SHAREPOINT: &str = "https://contoso.sharepoint.example";
 
-/// Lets a client in on both servers, with tokens for each audience and with nothing else.
+/// Gives a client access to both servers, with a token for each audience and no other credentials.
 fn admit(farm: &Farm, tokens: &Arc<TokenServer>, certificate_only: bool) {
     farm.exchange.add_account(ServiceAccount {
         user: CLIENT.to_owned(),
@@ -42,8 +42,8 @@ async fn works(rig: &mut Rig, tokens: &TokenServer) {
     rig.cycle(0).await.report();
     rig.calm().await;
     assert_eq!(tokens.issued(), 2, "one token for each side, kept");
-    // Every token is worthless from now on: the servers refuse it, a new one is fetched, and nobody notices. One that is
-    // refused within a minute would not be fetched again, so that nobody's token endpoint is hammered.
+    // Revoke all tokens: the servers refuse the old ones, and new ones are fetched without a failure. A token that is
+    // refused within a minute is not renewed again, which protects the token endpoint from a flood of requests.
     rig.pass_time(jiff::SignedDuration::from_mins(2));
     tokens.revoke_all();
     rig.retitle_original(list, item, "By a colleague");
@@ -57,7 +57,7 @@ async fn works(rig: &mut Rig, tokens: &TokenServer) {
     assert_eq!(tokens.issued(), 6);
 }
 
-/// A secret fetches tokens for both sides; revoked ones are renewed on the spot.
+/// A secret is enough to get tokens for both sides. Revoked tokens are renewed at once.
 #[tokio::test]
 async fn a_secret_signs_in_on_both_sides() {
     let tokens = TokenServer::new();
@@ -80,7 +80,7 @@ async fn a_secret_signs_in_on_both_sides() {
     works(&mut rig, &tokens).await;
 }
 
-/// SharePoint Online takes only tokens that were got with a certificate.
+/// SharePoint Online accepts only tokens that were issued for a certificate.
 #[tokio::test]
 async fn a_certificate_signs_in_on_both_sides() {
     let tokens = TokenServer::new();

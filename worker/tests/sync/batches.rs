@@ -1,4 +1,4 @@
-//! Whole batches through the worker's loop, and what is known of a user growing old inside one.
+//! Whole batches through the worker's loop, and information about a user that becomes outdated within a batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,14 +27,14 @@ use crate::rig::{BUDGET, Rig, Spec};
 
 const PEOPLE: usize = 25;
 
-/// Runs one job about everybody, as a worker does, and nobody fails; how many were idle and how many synced.
+/// Runs one job about all users, as a worker does; none may fail. Returns how many were idle and how many were synced.
 async fn batch(rig: &Rig) -> (u64, u64) {
     let (counted, _) = job_about_everybody(rig).await;
     assert_eq!(counted.users_failed, 0);
     (counted.users_idle, counted.users_synced)
 }
 
-/// Runs one job about everybody, as a worker does; what was counted, and how each person's attempt ended.
+/// Runs one job about all users, as a worker does. Returns the counters, and how each user's attempt ended.
 async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
     let people = rig.everybody().len();
     let settings = Settings::default();
@@ -106,7 +106,7 @@ async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
     (metrics.snapshot(), ended)
 }
 
-/// A page of changes that is never the last one: this many new items with long ids, then white space.
+/// Returns a page of changes that is never the last one: `items` new items with long ids, followed by white space.
 fn endless(number: usize, items: usize, padding: usize) -> String {
     let change = |item: usize| {
         let id = format!("{number:08}{item:08}").repeat(120);
@@ -125,11 +125,12 @@ fn endless(number: usize, items: usize, padding: usize) -> String {
     )
 }
 
-/// What one person's server sends has a limit in ids and in bytes, also where each page is a good one with something new.
+/// The answers of one person's server are limited in ids and in bytes, even if each page is valid and brings something
+/// new.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_without_an_end_cost_one_person_one_attempt_and_a_bounded_number_of_bytes() {
     const MIB: usize = 1024 * 1024;
-    // 16 MiB of ids; 256 MiB of answers.
+    // The limits are 16 MiB of ids and 256 MiB of answers.
     for (items, padding, most_pages) in [(512, 0, 20), (1, 8 * MIB, 40)] {
         let (rig, list, tasks) = Rig::with_tasks(1).await;
         rig.retitle_copy(0, list, tasks[0], "Edited");
@@ -160,8 +161,8 @@ async fn changes_without_an_end_cost_one_person_one_attempt_and_a_bounded_number
     }
 }
 
-/// Idle users of a batch are looked up with one query, whatever the groups they are surveyed in; who has work costs one
-/// more reading.
+/// The idle users of a batch are read with one query, whatever groups they are surveyed in. A user with work costs one
+/// more read.
 #[tokio::test]
 async fn a_batch_reads_the_registry_once_and_each_sync_once_more() {
     let mut rig = Rig::new(Spec {
@@ -203,12 +204,12 @@ async fn two() -> Rig {
     }
     rig.cycle_all().await;
     rig.calm().await;
-    // Something to do, so that the survey does not end the user's turn.
+    // Create work, so that the survey does not end the user's turn.
     rig.add_task(list, 0, "Meanwhile");
     rig
 }
 
-/// Everything a mailbox holds, to see that nothing touched it.
+/// Returns everything in a mailbox, to check that nothing changed.
 fn contents(rig: &Rig, mailbox: &str) -> String {
     format!(
         "{:?} {:?}",
@@ -217,7 +218,7 @@ fn contents(rig: &Rig, mailbox: &str) -> String {
     )
 }
 
-/// Who opts out while the batch waits for their turn is not synced any more.
+/// A user who opts out while the batch waits for their turn is not synced any more.
 #[tokio::test]
 async fn who_opts_out_after_the_look_up_is_left_alone() {
     let rig = two().await;
@@ -245,8 +246,8 @@ async fn who_opts_out_after_the_look_up_is_left_alone() {
     assert_eq!(rig.registry.sync_state(&user).await.unwrap(), None);
 }
 
-/// Who changes the mailbox between look-up and survey, or between survey and sync, is synced with the new one, whole; the
-/// old one is not touched, and nothing is deleted because it is not in the new one.
+/// If a user's mailbox is replaced between look-up and survey, or between survey and sync, the new mailbox gets a
+/// complete sync. The old one is not touched, and nothing is deleted because it is missing in the new one.
 #[tokio::test]
 async fn who_changes_the_mailbox_after_the_look_up_is_synced_with_the_new_one() {
     for before_survey in [true, false] {

@@ -1,4 +1,4 @@
-//! A sync that is dropped at any await point loses and doubles nothing.
+//! A sync that is dropped at any await point neither loses nor duplicates anything.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ async fn prepared() -> (Rig, ListId, Vec<ItemId>) {
     (rig, list, items)
 }
 
-/// Some of everything there is to do; now and then a new list.
+/// Creates work of every kind. Every eighth round also adds a list.
 fn stir(rig: &mut Rig, list: ListId, items: &[ItemId], round: usize) {
     if round.is_multiple_of(8) {
         let new = rig.tasks_list(&format!("List {round}"));
@@ -36,7 +36,7 @@ fn stir(rig: &mut Rig, list: ListId, items: &[ItemId], round: usize) {
     }
 }
 
-/// Polls a sync `polls` times and drops it. `true` when it ended by itself.
+/// Polls a sync at most `polls` times and drops it. Returns `true` if it ended by itself.
 async fn cut(rig: &Rig, polls: usize) -> bool {
     let user = rig.user(0);
     let Survey::Work(work) = rig.survey(0).await.unwrap() else {
@@ -61,8 +61,8 @@ async fn cut(rig: &Rig, polls: usize) -> bool {
 async fn a_sync_may_be_dropped_anywhere() {
     let (mut rig, list, items) = prepared().await;
     let mut dropped = 0;
-    // Small passes dropped after 1, 2, 3, … polls, so that every await point is met; then larger ones, dropped among
-    // their many writes.
+    // Small passes are dropped after 1, 2, 3, … polls, so that every await point is reached. Then larger ones are
+    // dropped among their many writes.
     let large = (1..150).step_by(9);
     for (round, polls) in (1..30).chain(1..30).chain(large).enumerate() {
         stir(&mut rig, list, &items, round);

@@ -1,4 +1,4 @@
-//! Both sides changed between two syncs.
+//! Edits on both sides between two syncs.
 
 use jiff::SignedDuration;
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
@@ -17,7 +17,8 @@ async fn one(source_skew: SignedDuration, mailbox_skew: SignedDuration) -> (Rig,
     (rig, list, item)
 }
 
-/// The later edit wins the whole task, also when a server's clock is wrong by minutes; the loser is in the journal.
+/// The later edit wins the whole task, even if a server's clock is wrong by minutes. The losing edit is in the
+/// journal.
 #[tokio::test]
 async fn the_later_edit_wins_whatever_the_clocks_say() {
     let minutes = SignedDuration::from_mins;
@@ -70,7 +71,7 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
                 if source_last { "By a colleague" } else { "By me" },
                 "{case}"
             );
-            // Per task, not per field: the loser's other fields are gone too.
+            // The decision is per task and not per field: the loser's other fields are lost too.
             let high = rig.original(list, item).priority == 1;
             assert_eq!(high, !source_last, "{case}");
             let kind = if source_last {
@@ -84,7 +85,8 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
     }
 }
 
-/// Behind a proxy that drops the `Date` header, a server's clock is known from the times that it gives to own writes.
+/// If a proxy drops the `Date` header, the server's clock is known from the times that the server gives to our own
+/// writes.
 #[tokio::test]
 async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
     let minutes = SignedDuration::from_mins;
@@ -95,7 +97,7 @@ async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
     rig.calm().await;
-    // The mailbox's edit bears the later time, and was made first.
+    // The mailbox's edit has the later timestamp although it was made first.
     rig.retitle_copy(0, list, item, "By me");
     rig.clock.advance(minutes(2));
     rig.farm.sharepoint.clock.set_skew(minutes(2));
@@ -106,8 +108,8 @@ async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
     rig.calm().await;
 }
 
-/// Neither server tells a time and a new process has written nothing yet: edits within five minutes of each other are a tie,
-/// which the source wins.
+/// If neither server reports a time and a new process has written nothing yet, edits within five minutes of each other
+/// are a tie, which the source wins.
 #[tokio::test]
 async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes() {
     let seconds = SignedDuration::from_secs;
@@ -137,7 +139,7 @@ async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes
     }
 }
 
-/// One clock that is not known is enough: the other one says nothing about it.
+/// One unknown clock is enough for that rule: the other clock does not help to compare the times.
 #[tokio::test]
 async fn where_one_clock_is_not_known_the_mailbox_wins_only_by_more_than_five_minutes() {
     let mut rig = Rig::plain().await;
@@ -159,7 +161,7 @@ async fn where_one_clock_is_not_known_the_mailbox_wins_only_by_more_than_five_mi
     }
 }
 
-/// The same edit on both sides is no conflict.
+/// The same edit on both sides is not a conflict.
 #[tokio::test]
 async fn the_same_edit_on_both_sides_writes_nothing() {
     let (rig, list, item) = one(SignedDuration::ZERO, SignedDuration::ZERO).await;

@@ -1,4 +1,4 @@
-//! EWS over the simulated Exchange and SharePoint over the simulated SharePoint do what every back end has to do.
+//! Runs the back-end contracts for EWS over the simulated Exchange and for SharePoint over the simulated SharePoint.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tasksync_worker::sync::TenantContext;
 use crate::contract::{MailboxBench, SourceBench, mailbox_contract, source_contract};
 use crate::rig::Rig;
 
-/// A farm, a list, and the connections of the tenant.
+/// A farm, a list, and the tenant's connections.
 struct Bench {
     rig: Rig,
     list: ListId,
@@ -102,7 +102,7 @@ impl SourceBench for Bench {
     }
 }
 
-/// Every kind of connection has its suite below: a new kind needs an arm here, and a module.
+/// Every kind of connection has its contract tests below. A new kind needs an arm here and a module.
 #[tokio::test]
 async fn each_kind_of_connection_has_its_suite() {
     let rig = Rig::plain().await;

@@ -1,4 +1,4 @@
-//! Deletions on either side, deletions against edits, and the guard.
+//! Deletions on either side, deletions that compete with edits, and the guard.
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock as _;
@@ -9,7 +9,7 @@ use tasksync_loadtest::sharepoint::people::ItemId;
 
 use crate::rig::{Rig, Spec};
 
-/// A deletion travels, and both products keep the thing where people look for it.
+/// A deletion is carried over, and both products keep the deleted object where people look for it.
 #[tokio::test]
 async fn a_deletion_travels_and_can_be_undone() {
     let mut rig = Rig::plain().await;
@@ -34,7 +34,7 @@ async fn a_deletion_travels_and_can_be_undone() {
             .any(|item| item.in_deleted_items && item.named.get("TaskSyncSourceKey") == Some(&key))
     );
     rig.calm().await;
-    // Restored from the recycle bin: it is a task like any other again.
+    // After a restore from the recycle bin, it is an ordinary task again.
     rig.farm
         .sharepoint
         .person_restores(rig.site(), list, items[1])
@@ -42,7 +42,7 @@ async fn a_deletion_travels_and_can_be_undone() {
     rig.cycle(0).await.report();
     assert_eq!(rig.copies(0, list, items[1]).len(), 1);
     rig.calm().await;
-    // Deleted on both sides meanwhile.
+    // Deleted on both sides between two syncs.
     rig.delete_original(list, items[2]);
     rig.delete_copy(0, list, items[2]);
     rig.cycle(0).await;
@@ -50,7 +50,7 @@ async fn a_deletion_travels_and_can_be_undone() {
     assert!(rig.journal(0).await.contains(&"deleted_at_source".to_owned()));
 }
 
-/// Deleted for good, without a stop in the deleted items, is deleted as well.
+/// A permanent deletion, which bypasses Deleted Items, counts as a deletion as well.
 #[tokio::test]
 async fn a_deletion_for_good_travels() {
     let mut rig = Rig::plain().await;
@@ -68,7 +68,8 @@ async fn a_deletion_for_good_travels() {
     rig.calm().await;
 }
 
-/// Deleted in the mailbox but edited by a colleague: the edit wins, the copy comes back, and the journal says so.
+/// A copy is deleted in the mailbox, and a colleague edits the task: the edit wins, the copy returns, and the journal
+/// has it.
 #[tokio::test]
 async fn an_edit_at_the_source_outlives_a_deletion_in_the_mailbox() {
     let mut rig = Rig::plain().await;
@@ -84,7 +85,8 @@ async fn an_edit_at_the_source_outlives_a_deletion_in_the_mailbox() {
     rig.calm().await;
 }
 
-/// Deleted at the source but edited in the mailbox: the source says what exists; the lost edit is in the journal.
+/// A task is deleted at the source, and its copy is edited: the source decides that it is gone, and the journal has
+/// the edit.
 #[tokio::test]
 async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
     let mut rig = Rig::plain().await;
@@ -104,7 +106,7 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
     rig.calm().await;
 }
 
-/// More than ten deletions at once are somebody's accident until somebody says otherwise; nothing else waits for that.
+/// More than ten deletions at once count as an accident until a permit is given. Nothing else waits for the permit.
 #[tokio::test]
 async fn many_deletions_wait_for_a_yes() {
     let mut rig = Rig::new(Spec::default()).await;
@@ -130,7 +132,7 @@ async fn many_deletions_wait_for_a_yes() {
             "{alerts:#?}"
         );
     }
-    // A new edit passes as well while the deletions are held.
+    // A new edit is also carried over while the deletions are held.
     rig.retitle_original(list, items[12], "Also not held up");
     rig.cycle(0).await;
     assert_eq!(rig.copy(0, list, items[12]).subject, "Also not held up");
@@ -141,7 +143,7 @@ async fn many_deletions_wait_for_a_yes() {
     rig.calm().await;
 }
 
-/// Permits the deletions that the alert shows.
+/// Permits the deletions that the alert lists.
 async fn allow_what_is_held(rig: &Rig) {
     allow_until(rig, Timestamp::MAX).await;
 }
@@ -156,7 +158,7 @@ async fn allow_until(rig: &Rig, until: Timestamp) {
     assert!(rig.registry.allow_deletions(&rig.user(0), &permit).await.unwrap());
 }
 
-/// A permit is for the deletions that were shown: when another one joins them, all are held again.
+/// A permit covers only the deletions that were shown. If another one joins them, all are held again.
 #[tokio::test]
 async fn a_permit_does_not_release_another_plan() {
     let mut rig = Rig::plain().await;
@@ -198,7 +200,7 @@ async fn a_permit_that_ended_releases_nothing() {
     assert_eq!(rig.cycle(0).await.report().held, 0);
 }
 
-/// A permission counts once: the next accident is held again.
+/// A permit is valid once: the next accident is held again.
 #[tokio::test]
 async fn a_yes_counts_once() {
     let mut rig = Rig::plain().await;
@@ -218,7 +220,8 @@ async fn a_yes_counts_once() {
     rig.calm().await;
 }
 
-/// A folder that is suddenly empty is held back, however few tasks were in it; put back, all is well again.
+/// The deletions that empty a folder are held, however few tasks were in it. If the items are put back, the alert
+/// ends.
 #[tokio::test]
 async fn an_emptied_folder_is_held() {
     let mut rig = Rig::plain().await;
@@ -233,7 +236,7 @@ async fn an_emptied_folder_is_held() {
     }
     assert_eq!(rig.cycle(0).await.report().held, 4);
     assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
-    // Taken out of the deleted items again.
+    // Moved out of Deleted Items again.
     let folder = rig.our_folders(0).pop().unwrap().id;
     for item in rig.farm.exchange.items(rig.smtp(0)) {
         rig.farm

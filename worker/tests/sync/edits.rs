@@ -1,4 +1,4 @@
-//! Every field travels both ways, in every zone.
+//! Every field is carried over in both directions, in every time zone.
 
 use jiff::civil::Date;
 use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, ItemEdit as CopyEdit, TaskStatus};
@@ -7,14 +7,14 @@ use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId, ListSpec};
 
 use crate::rig::{Rig, Spec, day};
 
-/// One edit for each `{ field: value, .. }`; what it does not name stays as it is.
+/// Returns one edit for each `{ field: value, .. }`. Fields that it does not name stay as they are.
 macro_rules! edits {
     ($edit:ident: $({ $($field:ident: $value:expr),+ })+) => {
         [$($edit { $($field: Some($value),)+ ..$edit::default() }),+]
     };
 }
 
-/// A list with every column there is, and a task in it that was synced.
+/// Returns a rig, a list with all supported columns, and a synced task in it.
 async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
     let mut rig = Rig::new(spec).await;
     let list = rig.add_list(&ListSpec {
@@ -28,8 +28,8 @@ async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
     (rig, list, item)
 }
 
-/// SharePoint holds characters that Exchange cannot. They are no edit of the mailbox's: only what a person changed is written, and
-/// the title stays byte for byte.
+/// SharePoint accepts characters that Exchange cannot store. Their loss is not an edit in the mailbox: only fields
+/// that a person changed are written back, and the title stays the same byte for byte.
 #[tokio::test]
 async fn characters_that_only_one_side_can_hold_are_no_edit() {
     let (rig, list, item) = full_list(Spec::default()).await;
@@ -66,7 +66,7 @@ async fn characters_that_only_one_side_can_hold_are_no_edit() {
     }
 }
 
-/// Whatever a colleague changes in SharePoint is in the mailbox after one sync.
+/// An edit in SharePoint is in the mailbox after one sync.
 #[tokio::test]
 async fn edits_at_the_source_reach_the_mailbox() {
     let (rig, list, item) = full_list(Spec::default()).await;
@@ -117,7 +117,7 @@ fn minutes(work: Option<f64>) -> i32 {
     work.unwrap_or(0.0) as i32
 }
 
-/// Whatever the person changes in Outlook is in SharePoint after one sync.
+/// An edit in Outlook is in SharePoint after one sync.
 #[tokio::test]
 async fn edits_in_the_mailbox_reach_the_source() {
     let (rig, list, item) = full_list(Spec::default()).await;
@@ -161,7 +161,8 @@ async fn edits_in_the_mailbox_reach_the_source() {
     rig.calm().await;
 }
 
-/// The person's own labels and a list's missing columns are nobody else's business: they stay, and cause no write.
+/// The person's own categories, and columns that a list lacks, do not matter to the other side: they stay and cause no
+/// write.
 #[tokio::test]
 async fn what_one_side_cannot_hold_stays_on_the_other() {
     let mut rig = Rig::plain().await;
@@ -191,7 +192,8 @@ async fn what_one_side_cannot_hold_stays_on_the_other() {
     rig.calm().await;
 }
 
-/// A due date is a day, not an instant: it is the same day in every pair of zones, on the days the clocks change too.
+/// A due date is a day and not an instant. It is the same day for every pair of time zones, even on days of clock
+/// changes.
 #[tokio::test]
 async fn dates_are_days_in_every_zone() {
     for date_zone in [DateZone::Mailbox, DateZone::Request] {
@@ -230,7 +232,7 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
     })
     .await;
     let list = rig.tasks_list("Plan");
-    // Days on which clocks change somewhere, and the edges of a year.
+    // Days on which clocks change somewhere, and the first and last days of a year.
     let days: Vec<Date> = [
         (1, 1),
         (3, 8),
@@ -262,7 +264,7 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
         .collect();
     rig.cycle_all().await;
     rig.calm().await;
-    // Each person moves one task's due date by a day; everybody else must see that day.
+    // Each person moves the due date of one task by a day. All other people must see that day.
     for (person, zone) in zones.iter().enumerate() {
         let (item, date) = (items[person * 2], days[person * 2 + 1]);
         rig.edit_copy(
@@ -286,7 +288,7 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
     rig.calm().await;
 }
 
-/// A German site has German choices, and columns may be renamed: the meaning stays.
+/// A German site has German choices, and columns may be renamed. The meaning stays the same.
 #[tokio::test]
 async fn a_german_site_with_renamed_columns_means_the_same() {
     let mut rig = Rig::new(Spec {
@@ -341,8 +343,8 @@ async fn a_german_site_with_renamed_columns_means_the_same() {
     rig.calm().await;
 }
 
-/// Work in progress that goes back to 0 % at the source shows barely begun in the mailbox, and an edit of another field
-/// there does not bring the old percentage back.
+/// A task in progress that is set back to 0 % at the source shows as just begun in the mailbox. An edit of another
+/// field there must not restore the old percentage.
 #[tokio::test]
 async fn progress_that_went_back_to_zero_stays_there() {
     let mut rig = Rig::plain().await;

@@ -1,4 +1,4 @@
-//! Servers in their worst moods. Whatever they do, both sides agree afterwards and nothing is lost or doubled.
+//! Faulty servers. Whatever they do, both sides agree afterwards, and nothing is lost or duplicated.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tasksync_loadtest::trial::Farm;
 
 use crate::rig::{Rig, Spec};
 
-/// One task waits for every kind of write: a new folder, a new item, an update and a deletion in the mailbox, an update and
-/// a deletion at the source.
+/// Prepares one task for every kind of write: a new folder, a new item, an update and a deletion in the mailbox, and
+/// an update and a deletion at the source.
 async fn every_write(request_timeout: Duration) -> (Rig, ListId, Vec<ItemId>) {
     let mut rig = Rig::new(Spec {
         request_timeout,
@@ -35,7 +35,7 @@ async fn every_write(request_timeout: Duration) -> (Rig, ListId, Vec<ItemId>) {
     (rig, list, items)
 }
 
-/// Cycles until both sides agree; a failed cycle is the worker's to repeat later.
+/// Removes all faults and runs cycles until both sides agree.
 async fn converge(rig: &Rig, what: &str) {
     rig.farm.exchange.faults.clear();
     rig.farm.sharepoint.faults.clear();
@@ -73,7 +73,7 @@ fn done(rig: &Rig, list: ListId, items: &[ItemId], what: &str) {
 const MAILBOX_WRITES: [&str; 4] = ["CreateFolder", "CreateItem", "UpdateItem", "DeleteItem"];
 const SOURCE_WRITES: [&str; 2] = ["items.update", "items.recycle"];
 
-/// A write whose answer is lost may have happened: it is looked for, never blindly repeated.
+/// A write whose answer is lost may have been carried out. It is looked for and never blindly repeated.
 #[tokio::test]
 async fn lost_answers_double_nothing() {
     for operation in MAILBOX_WRITES {
@@ -100,7 +100,7 @@ async fn lost_answers_double_nothing() {
     }
 }
 
-/// Every other way a request can go wrong, on every operation there is.
+/// Every other fault of a request, on every operation.
 #[tokio::test]
 async fn no_fault_of_any_operation_loses_or_doubles_a_task() {
     let faults = [
@@ -148,7 +148,8 @@ async fn no_fault_of_any_operation_loses_or_doubles_a_task() {
     }
 }
 
-/// A busy server names its pause; until it is over no request is sent, and afterwards work goes on where it was.
+/// A busy server states a pause. No request is sent before it ends, and afterwards the work continues where it
+/// stopped.
 #[tokio::test]
 async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
     let pause = Some(Duration::from_secs(120));
@@ -200,7 +201,7 @@ async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
     }
 }
 
-/// Somebody edits at the very moment of writing: the write is refused, read again, and decided again.
+/// A person edits at the moment of a write: the write is refused, the item is read again, and a new decision is made.
 #[tokio::test]
 async fn an_edit_at_the_moment_of_writing_is_not_overwritten() {
     let (rig, list, items) = every_write(Duration::from_secs(10)).await;
@@ -223,7 +224,7 @@ async fn an_edit_at_the_moment_of_writing_is_not_overwritten() {
     done(&rig, list, &items, "conflict");
 }
 
-/// One damaged item is set aside and the others go on; it is tried again when it changes.
+/// A damaged item is set aside, and the others continue. It is tried again when it changes.
 #[tokio::test]
 async fn a_damaged_item_holds_up_nobody() {
     let (rig, list, items) = every_write(Duration::from_secs(10)).await;
@@ -257,7 +258,7 @@ async fn a_damaged_item_holds_up_nobody() {
     done(&rig, list, &items, "damaged");
 }
 
-/// An item that cannot be read is left out, the others go on; when it changes it is read again.
+/// An item that cannot be read is left out, and the others continue. It is read again when it changes.
 #[tokio::test]
 async fn an_unreadable_item_holds_up_nobody() {
     let (rig, list, items) = every_write(Duration::from_secs(10)).await;
@@ -290,7 +291,8 @@ async fn an_unreadable_item_holds_up_nobody() {
     assert_eq!(rig.original(list, items[4]).title, "Edited as well");
 }
 
-/// A server that answers success and keeps the old description: it never travels back, and the task is shown as refused.
+/// A server reports success but keeps the old description. That description never travels back, and the task is shown
+/// as refused.
 #[tokio::test]
 async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_the_source() {
     let mut rig = Rig::plain().await;
@@ -319,7 +321,7 @@ async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_t
     assert_eq!((state.pending.len(), state.parked.len()), (0, 1), "{state:?}");
     let refusal = &state.parked.values().next().unwrap().failure;
     assert!(refusal.detail.contains("body"), "{refusal}");
-    // The person's next edit carries only what the person edited.
+    // The person's next edit carries over only the fields that the person edited.
     rig.retitle_copy(0, list, item, "Report of May");
     rig.cycle(0).await;
     let original = rig.original(list, item);
@@ -332,7 +334,7 @@ async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_t
     assert_eq!(rig.copy(0, list, item).body.unwrap_or_default(), "");
 }
 
-/// Whether nothing is decided about this task: it is pending, or refused, and shown with its reason.
+/// Returns whether the decision about this task is open: the task is pending or refused, and is shown with its reason.
 async fn is_left_open(rig: &Rig, list: ListId, item: ItemId) -> bool {
     let key = Farm::key(list, item);
     let state = rig.state(0).await;
@@ -340,8 +342,8 @@ async fn is_left_open(rig: &Rig, list: ListId, item: ItemId) -> bool {
         || state.parked.keys().any(|refused| refused.as_str() == key)
 }
 
-/// The folder's changes and the search by key show the copy, and a read by its id does not find it: nothing is deleted, and the
-/// edit arrives once the read finds it.
+/// The folder's changes and the search by key show the copy, but a read by its id does not find it. Nothing is
+/// deleted, and the edit arrives once the read finds the copy.
 #[tokio::test]
 async fn a_copy_that_one_kind_of_read_calls_missing_keeps_its_task_and_its_edit() {
     for times in [Some(2), None] {
@@ -369,7 +371,7 @@ async fn a_copy_that_one_kind_of_read_calls_missing_keeps_its_task_and_its_edit(
     }
 }
 
-/// One edit, and the first read of the item fails: the edit arrives later without a further one.
+/// There is one edit, and the first read of the item fails. The edit arrives later without another edit.
 #[tokio::test]
 async fn an_edit_that_could_not_be_read_once_arrives_without_a_further_edit() {
     let percent = Tamper::replace(

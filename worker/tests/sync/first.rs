@@ -1,10 +1,10 @@
-//! First sync, idle passes and what they cost.
+//! The first sync, idle passes and their costs.
 
 use tasksync_loadtest::trial::TenantPlan;
 
 use crate::rig::{Rig, Spec};
 
-/// A person who opts in finds every task of theirs in the mailbox, in a folder per list, once.
+/// After the opt-in, each task of a person is in the mailbox exactly once, in one folder per list.
 #[tokio::test]
 async fn a_first_sync_brings_every_task_once() {
     let mut rig = Rig::new(Spec {
@@ -26,13 +26,14 @@ async fn a_first_sync_brings_every_task_once() {
     rig.calm().await;
 }
 
-/// Idle is the common case and must stay cheap: one request for ten mailboxes, and no saved state is touched.
+/// Idle users are the common case and must be cheap: one request for ten mailboxes, and no read or write of a saved
+/// state.
 #[tokio::test]
 async fn an_idle_user_costs_a_tenth_of_a_request_as_delegate() {
     idle_costs(TenantPlan::Delegate, 1).await;
 }
 
-/// With impersonation a request opens one mailbox, so idle users cost one each, and no more.
+/// With impersonation a request opens one mailbox, so each idle user costs exactly one request.
 #[tokio::test]
 async fn an_idle_user_costs_one_request_with_impersonation() {
     idle_costs(TenantPlan::Impersonation, 10).await;

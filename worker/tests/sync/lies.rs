@@ -1,6 +1,7 @@
-//! Servers that give wrong answers and are honest afterwards: nothing is lost, doubled, shifted or deleted.
+//! Servers that give wrong answers for a while and are honest afterwards: nothing is lost, duplicated, shifted or
+//! deleted.
 //!
-//! Each history draws its edits and its wrong answers from a seed. `TASKSYNC_LIES_SEED` names the first seed,
+//! Each history derives its edits and its wrong answers from a seed. `TASKSYNC_LIES_SEED` sets the first seed,
 //! `TASKSYNC_LIES_RUNS` the number of histories, `TASKSYNC_LIES_PER_MILLE` the share of wrong answers, and
 //! `TASKSYNC_LIES_KINDS` their kinds, separated by commas (`all` for all).
 
@@ -18,7 +19,7 @@ use tasksync_loadtest::trial::{Edit, Editor, Habits, Kind, Ledger, Oracle, Truth
 
 use crate::rig::{Rig, Spec, day};
 
-/// Kinds of wrong answers that are tried where none is named: what can be mistaken for an honest answer.
+/// The default kinds of wrong answers: those that can be mistaken for an honest answer.
 const KINDS: [&str; 8] = [
     "others-answer",
     "earlier-answer",
@@ -30,10 +31,10 @@ const KINDS: [&str; 8] = [
     "empty",
 ];
 
-/// People of a history.
+/// Number of people in a history.
 const PEOPLE: usize = 2;
 
-/// A farm behind a liar, and what its people did.
+/// A farm behind a proxy that gives wrong answers, and the edits of its people.
 struct Trial {
     rig: Rig,
     liar: Arc<Liar>,
@@ -58,7 +59,7 @@ fn spec(kinds: &[Lie], seed: u64) -> LiarSpec {
 }
 
 impl Trial {
-    /// Two synced people with tasks in two lists.
+    /// Starts with two synced people who have tasks in two lists.
     async fn start(liar: LiarSpec) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("lies.jsonl");
@@ -126,11 +127,12 @@ impl Trial {
         ));
     }
 
-    /// Both servers are honest; every person has full and deep checks. Returns what is wrong afterwards.
+    /// Makes both servers honest and gives every person full and deep checks. Returns what is wrong afterwards.
     async fn settle(&mut self) -> Result<(), String> {
         self.liar.lie(false);
         for round in 0..4 {
-            // Longer than pauses, circuits, the rule of two errors and the deep check's interval.
+            // Longer than pauses, circuits, the time between two errors that disable a user, and the deep check's
+            // interval.
             self.rig.pass_time(SignedDuration::from_hours(8 * 24));
             for person in 0..PEOPLE {
                 self.cycle(person, round > 0).await;
@@ -177,8 +179,8 @@ impl Trial {
         ))
     }
 
-    /// One edit of each kind for this person: in the mailbox, at the source, deletions on both sides, a new task and a new
-    /// folder.
+    /// Makes one edit of each kind for this person: in the mailbox, at the source, deletions on both sides, a new task
+    /// and a new folder.
     fn every_kind_of_edit(&mut self, person: usize) {
         let list = self.lists[0];
         let first = i32::try_from(person).unwrap() * 3 + 1;
@@ -238,7 +240,7 @@ impl Trial {
     }
 }
 
-/// A setting of the histories, from the environment.
+/// Returns a setting of the histories from the environment.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 fn set(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -260,7 +262,7 @@ fn kinds() -> Vec<Lie> {
         .collect()
 }
 
-/// Both people made the same kinds of edits, and the second person's syncs are done.
+/// Returns a trial in which both people made the same kinds of edits and the second person's syncs are done.
 async fn with_edits(liar: LiarSpec, restart: bool) -> Trial {
     let mut trial = Trial::start(liar).await;
     trial.rig.pass_time(SignedDuration::from_mins(10));
@@ -273,14 +275,14 @@ async fn with_edits(liar: LiarSpec, restart: bool) -> Trial {
     trial.cycle(1, false).await;
     trial.cycle(1, true).await;
     trial.rig.pass_time(SignedDuration::from_hours(4));
-    // Some of the answers are asked for by a new process only.
+    // Some requests are made only by a new process.
     if restart {
         trial.rig.restart();
     }
     trial
 }
 
-/// The same edits in each history, and one answer of the first person's syncs is wrong.
+/// Runs a history with the same edits each time, in which one answer to the first person's syncs is wrong.
 async fn one_wrong_answer(kind: Lie, only: Only, seed: u64, restart: bool) -> Result<Trial, String> {
     let only = Some(only);
     let mut trial = with_edits(
@@ -299,7 +301,7 @@ async fn one_wrong_answer(kind: Lie, only: Only, seed: u64, restart: bool) -> Re
     trial.settle().await.map(|()| trial)
 }
 
-/// A trial in which the first answer to `operation` is a success for what is not done.
+/// Returns a trial in which the first answer to `operation` reports success for a write that is not carried out.
 async fn one_false_success(operation: &str) -> Trial {
     let trial = Trial::start(LiarSpec {
         only: Some(Only::FirstOf(operation.to_owned())),
@@ -342,8 +344,8 @@ async fn a_copy_that_was_not_deleted_in_spite_of_the_answer_is_deleted_in_the_ne
     assert!(verdict.agrees(), "{:#?}", verdict.lines(20));
 }
 
-/// One wrong answer of each kind at one place; with `TASKSYNC_LIES_STEP`, at every place that many answers apart, with and
-/// without a new process.
+/// Tests one wrong answer of each kind at one place. With `TASKSYNC_LIES_STEP`, tests every place at intervals of that
+/// many answers, with and without a new process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_single_wrong_answer_loses_anything() {
     let step = number("TASKSYNC_LIES_STEP", 0);
@@ -373,7 +375,7 @@ async fn no_single_wrong_answer_loses_anything() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// People edit on both sides while a share of the answers is wrong.
+/// Runs a history in which people edit on both sides while a share of the answers is wrong.
 async fn history(kinds: &[Lie], per_mille: u16, seed: u64) -> Result<(), String> {
     let mut trial = Trial::start(LiarSpec {
         per_mille,

@@ -1,4 +1,4 @@
-//! Which lists count, and what happens to lists as a whole.
+//! Which lists are synced, and what happens to lists as a whole.
 
 use serde_json::{Value, json};
 use tasksync_common::model::LocationKey;
@@ -9,7 +9,7 @@ use tasksync_loadtest::sharepoint::people::{ListSpec, Target};
 
 use crate::rig::{Cycle, Rig, Spec};
 
-/// Task lists of every template count, and custom lists whose default content type is Task; nothing else does.
+/// Task lists of every template are synced, and custom lists whose default content type is Task. No other lists are.
 #[tokio::test]
 async fn lists_count_by_template_or_default_content_type() {
     let mut rig = Rig::plain().await;
@@ -17,7 +17,7 @@ async fn lists_count_by_template_or_default_content_type() {
         let list = rig.add_list(&ListSpec::new(title, template));
         rig.add_task(list, 0, title);
     }
-    // Not in the oracle's lists: nothing of these may be in the mailbox.
+    // The oracle does not know these lists, so nothing of them may be in the mailbox.
     let other = ListSpec {
         task_not_default: true,
         ..ListSpec::new("Issues", 100)
@@ -40,7 +40,7 @@ async fn lists_count_by_template_or_default_content_type() {
     rig.calm().await;
 }
 
-/// A new list is reported by the change feed: nobody waits for the next walk over the site.
+/// The change feed reports a new list, so that it is found before the next walk over the site.
 #[tokio::test]
 async fn a_new_list_is_found_by_the_feed() {
     let mut rig = Rig::plain().await;
@@ -55,7 +55,7 @@ async fn a_new_list_is_found_by_the_feed() {
     rig.calm().await;
 }
 
-/// People know a folder by its list's name.
+/// A folder has the name of its list, by which people know it.
 #[tokio::test]
 async fn a_renamed_list_renames_its_folder() {
     let mut rig = Rig::plain().await;
@@ -84,7 +84,8 @@ async fn a_folder_follows_its_list_out_of_a_name_that_ends_in_brackets() {
     rig.calm().await;
 }
 
-/// A folder whose name was taken keeps the number behind it while its list keeps its name, and follows its list all the same.
+/// If a folder's name was taken, the folder keeps its number as long as its list keeps its name. It still follows a
+/// rename.
 #[tokio::test]
 async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_renamed() {
     let mut rig = Rig::plain().await;
@@ -106,7 +107,7 @@ async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_rename
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
     rig.calm().await;
-    // Found again by its marker, with nothing remembered of how it got its name, which nobody has any more.
+    // The folder is found again by its marker. The state that recorded the reason for its name is lost.
     let mail = &rig.farm.exchange;
     mail.person_renames_folder(rig.smtp(0), &made, "Mine").unwrap();
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
@@ -126,7 +127,7 @@ fn folder_names(rig: &Rig) -> Vec<String> {
         .collect()
 }
 
-/// Renames a list over the product's own interface, as a site owner's browser would.
+/// Renames a list through SharePoint's own interface, as a site owner's browser does.
 pub(crate) async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let site = rig.farm.site_url(&rig.farm.population.tenants[0]);
@@ -159,7 +160,8 @@ pub(crate) async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
     assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
 }
 
-/// A deleted list takes its copies along once SharePoint said twice, five minutes apart, that it does not exist.
+/// The copies of a deleted list are removed once SharePoint has reported twice, five minutes apart, that the list does
+/// not exist.
 #[tokio::test]
 async fn a_deleted_list_takes_its_copies_along() {
     let mut rig = Rig::plain().await;
@@ -185,7 +187,7 @@ async fn a_deleted_list_takes_its_copies_along() {
     rig.calm().await;
 }
 
-/// A task given to somebody else moves from one mailbox to the other, and back.
+/// A task that is reassigned to another person moves from one mailbox to the other, and back.
 #[tokio::test]
 async fn a_reassigned_task_moves_and_comes_back() {
     let mut rig = Rig::new(Spec {
@@ -210,7 +212,8 @@ async fn a_reassigned_task_moves_and_comes_back() {
     assert!(!rig.original(list, item).recycled);
 }
 
-/// Who may no longer see a task loses the copy; who may see it again gets it, without any edit of the task.
+/// A person who loses the right to see a task loses the copy, and gets it again with the right, without an edit of the
+/// task.
 #[tokio::test]
 async fn access_decides_and_may_come_later() {
     let mut rig = Rig::plain().await;
@@ -220,7 +223,7 @@ async fn access_decides_and_may_come_later() {
     rig.cycle(0).await;
     rig.calm().await;
     let user = rig.site_user(0);
-    // The item second: from then on it has rights of its own and does not follow the list.
+    // The item comes second: from then on it has its own rights and does not follow the list's.
     for target in [Target::List(list), Target::Item(list, item)] {
         rig.farm.sharepoint.revoke(rig.site(), target, user).unwrap();
         rig.cycle(0).await.report();
@@ -234,7 +237,8 @@ async fn access_decides_and_may_come_later() {
     }
 }
 
-/// What who may only read a task does to its copy is set back, and reaches the source once the right is there again.
+/// Changes that a person with read access makes to a copy are reverted. Once the person may edit again, new
+/// changes reach the source.
 #[tokio::test]
 async fn who_may_only_read_a_task_neither_edits_nor_deletes_it_from_the_mailbox() {
     let mut rig = Rig::plain().await;
@@ -305,7 +309,7 @@ async fn who_may_only_read_a_task_neither_edits_nor_deletes_it_from_the_mailbox(
     assert!(rig.original(list, deleted).recycled);
 }
 
-/// A task somebody makes in the mailbox is their own, in our folders too: it never reaches the source.
+/// An item that a person creates in the mailbox is private, even in our folders. It never reaches the source.
 #[tokio::test]
 async fn what_the_person_makes_in_the_mailbox_is_their_own() {
     let mut rig = Rig::plain().await;

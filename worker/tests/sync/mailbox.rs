@@ -1,10 +1,10 @@
-//! What people do to folders and items in Outlook besides editing them.
+//! Actions of people in Outlook on folders and items, apart from edits.
 
 use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 
 use crate::rig::Rig;
 
-/// Somebody who deletes our folder tidies up; the tasks are not theirs to delete that way, and come back.
+/// A person who deletes our folder only tidies up. This must not delete the tasks, so the folder comes back.
 #[tokio::test]
 async fn a_deleted_folder_comes_back_and_deletes_nothing() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -19,7 +19,7 @@ async fn a_deleted_folder_comes_back_and_deletes_nothing() {
     rig.calm().await;
 }
 
-/// A folder's name is the person's to choose until the list is renamed.
+/// A person may choose the name of a folder. It stays until the list is renamed.
 #[tokio::test]
 async fn a_renamed_folder_stays_ours() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -34,7 +34,7 @@ async fn a_renamed_folder_stays_ours() {
     assert_eq!(rig.our_folders(0).pop().unwrap().display_name, "My work");
 }
 
-/// An item moved into another of our folders is still the same task, there and when it is deleted there.
+/// An item that is moved to another of our folders still represents the same task, for edits and deletions there.
 #[tokio::test]
 async fn an_item_moved_between_our_folders_stays_the_task() {
     let (mut rig, list, items) = Rig::with_tasks(3).await;
@@ -61,7 +61,7 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
     rig.retitle_original(list, items[0], "Edited at home");
     rig.cycle(0).await;
     rig.calm().await;
-    // The folder it came from goes: the moved one is not made a second time.
+    // The folder that it came from is deleted: the moved item is not created a second time.
     rig.farm
         .exchange
         .person_deletes_folder(rig.smtp(0), &home)
@@ -75,7 +75,8 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
     rig.calm().await;
 }
 
-/// An item moved to the person's own tasks is not deleted: it stays linked wherever it lies, until it is deleted.
+/// An item that is moved to the person's own tasks is not deleted. It stays linked wherever it is, until it is
+/// deleted.
 #[tokio::test]
 async fn an_item_moved_to_the_own_tasks_stays_linked() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -93,7 +94,7 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     assert_eq!((report.source_writes, report.mailbox_writes), (0, 0));
     assert!(!rig.original(list, items[0]).recycled);
     rig.agrees();
-    // Its folder's signs are not watched, so it is never idle; edits travel both ways all the same.
+    // The signs of that folder are not watched, so the user is never idle. Edits still travel in both directions.
     rig.retitle_copy(0, list, items[0], "Edited in my tasks");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Edited in my tasks");
@@ -103,16 +104,16 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     let before = rig.writes();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
-    // The saved state is lost: it is found there again, not made anew.
+    // The saved state is lost: the item is found there again and not created anew.
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
     rig.agrees();
-    // Back home: idle again.
+    // Moved back: idle again.
     moved(&home);
     rig.cycle(0).await;
     rig.calm().await;
-    // Away again, and deleted there.
+    // Moved away again, and deleted there.
     moved(&own);
     rig.cycle(0).await;
     rig.delete_copy(0, list, items[0]);
@@ -122,8 +123,8 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     rig.calm().await;
 }
 
-/// A task folder need not lie below the mailbox's own one: wherever a person puts a copy, it stays linked. A folder in the
-/// deleted items is none.
+/// A task folder may be anywhere in the mailbox. A copy that a person moves to one stays linked. A folder in Deleted
+/// Items does not count.
 #[tokio::test]
 async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -162,7 +163,7 @@ async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
     rig.agrees();
 }
 
-/// A moved item whose task goes at the source goes with it; moved and edited in one go is an edit.
+/// A moved item is removed if its task is removed at the source. A move together with an edit is an edit.
 #[tokio::test]
 async fn a_moved_item_follows_its_task() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -183,7 +184,8 @@ async fn a_moved_item_follows_its_task() {
     rig.calm().await;
 }
 
-/// A copy of a task is the person's own once it differs, and goes when it does not: one task, one linked item.
+/// A second copy of a task becomes the person's own if it differs, and is removed if it does not: one task has one
+/// linked item.
 #[tokio::test]
 async fn of_copies_one_is_the_task() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -213,7 +215,7 @@ async fn of_copies_one_is_the_task() {
     assert!(!own.in_deleted_items && !own.named.contains_key("TaskSyncSourceKey"));
 }
 
-/// A private copy keeps its words; a recurring one its dates and progress.
+/// A private copy keeps its text. A recurring copy keeps its dates and progress.
 #[tokio::test]
 async fn private_and_recurring_items_keep_what_is_their_own() {
     let (rig, list, items) = Rig::with_tasks(3).await;

@@ -1,4 +1,5 @@
-//! The sync pass over real HTTP against simulated servers; an oracle of its own compares both sides after each scenario.
+//! The sync pass over real HTTP against simulated servers. An independent oracle compares both sides after each
+//! scenario.
 
 #[cfg(test)]
 mod auth;

@@ -1,4 +1,4 @@
-//! Answers that belong to another request, as a proxy gives them that mixes up its connections.
+//! Answers that belong to another request, as from a proxy that mixes up its connections.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -11,10 +11,11 @@ use tasksync_loadtest::sim::faults::Fault;
 
 use crate::rig::Rig;
 
-/// The process's metrics.
+/// The metrics of the process.
 static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
 
-/// Returns how many answers of this server were refused so far in this process as another request's.
+/// Returns how many answers of this server were refused in this process so far because they belonged to another
+/// request.
 pub(crate) fn foreign_answers(server: &str) -> u64 {
     let telemetry = TELEMETRY.get_or_init(|| {
         let log = LogSettings {
@@ -29,7 +30,7 @@ pub(crate) fn foreign_answers(server: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
-/// Sends the kept answer, with the request's own id where `right_id` says so.
+/// Returns a fault that sends the kept answer. With `right_id` it has the id of the current request.
 fn replay(tape: &Tape, right_id: bool) -> Fault {
     let tape = tape.clone();
     Fault::Tamper(Tamper::new(move |honest| {
@@ -44,7 +45,7 @@ fn replay(tape: &Tape, right_id: bool) -> Fault {
     }))
 }
 
-/// A creation is answered with the item of an earlier one, in the same pass and in a later one.
+/// The answer to a creation contains the item of an earlier creation, in the same pass and in a later one.
 #[tokio::test]
 async fn a_creation_that_is_answered_with_another_tasks_item_is_linked_to_its_own() {
     for (right_id, in_one_pass) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -83,7 +84,8 @@ async fn a_creation_that_is_answered_with_another_tasks_item_is_linked_to_its_ow
     }
 }
 
-/// An answer of another request shows that a connection is mixed up: it is counted, and no further request goes by that connection.
+/// An answer to another request shows that a connection is mixed up. It is counted, and the connection is not used
+/// again.
 #[tokio::test]
 async fn a_connection_that_gave_another_requests_answer_is_given_up_and_the_answer_is_counted() {
     let (rig, list, items) = Rig::with_tasks(2).await;
@@ -99,7 +101,7 @@ async fn a_connection_that_gave_another_requests_answer_is_given_up_and_the_answ
         edit += 1;
         rig.retitle_original(list, item, &format!("Edit {edit}"));
         let (opened, counted) = (rig.farm.connections().0, foreign_answers("ews"));
-        // The first cycle may end with the answer; the second one asks again.
+        // The first cycle may end with the answer; the second one sends the request again.
         rig.cycle(0).await.report();
         rig.cycle(0).await;
         (
@@ -117,7 +119,8 @@ async fn a_connection_that_gave_another_requests_answer_is_given_up_and_the_answ
     rig.calm().await;
 }
 
-/// A new process asks for the columns of lists and is answered with items: the lists cannot be read, and are not without columns.
+/// A new process requests the columns of lists and receives items. The lists count as unreadable and not as lists
+/// without columns.
 #[tokio::test]
 async fn items_where_columns_were_asked_for_hide_no_list() {
     let (mut rig, list, items) = Rig::with_tasks(2).await;
@@ -133,7 +136,7 @@ async fn items_where_columns_were_asked_for_hide_no_list() {
     faults(replay(&tape, true));
     rig.restart();
     rig.retitle_original(list, items[0], "Edited");
-    // However this sync ends, the next one of honest servers is right.
+    // However this sync ends, the next one with honest servers is right.
     let _ = rig.try_cycle(0).await;
     assert_eq!(rig.farm.sharepoint.stats.faults(), 2);
     rig.pass_time(SignedDuration::from_mins(10));

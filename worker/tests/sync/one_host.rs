@@ -1,4 +1,4 @@
-//! Exchange and SharePoint behind one host name, as behind one reverse proxy.
+//! Exchange and SharePoint behind one host name, as behind a shared reverse proxy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{Rig, Spec};
 
-/// What the proxy knows of Exchange.
+/// The state of Exchange in the proxy.
 #[derive(Default)]
 struct Exchange {
-    /// Every request is answered with 503 and a pause of ten minutes.
+    /// Whether every request is answered with 503 and a pause of ten minutes.
     busy: AtomicBool,
     requests: AtomicUsize,
 }
@@ -25,7 +25,7 @@ fn authority(url: &str) -> String {
     url.split('/').nth(2).unwrap().to_owned()
 }
 
-/// Puts one listener before both servers; returns the tenant's settings with its address.
+/// Puts one listener in front of both servers. Returns the tenant's settings with its address.
 fn behind_one_host(exchange: &Arc<Exchange>, farm: &Farm, mut settings: Value) -> Value {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -125,7 +125,7 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
         })
         .collect();
     assert_eq!(titles, ["Report of May"]);
-    // Exchange is left alone meanwhile.
+    // No request is sent to Exchange in the meantime.
     rig.try_cycle(0).await.unwrap_err();
     assert_eq!(exchange.requests.load(Ordering::SeqCst), asked);
 

@@ -1,4 +1,4 @@
-//! A tenant's policies for deletions, the archive, and the journal of what a sync overwrites.
+//! A tenant's policies for deletions and the archive, and the journal of overwritten values.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
 
 use crate::rig::{Rig, Spec};
 
-/// A tenant with this policy, and two synced tasks.
+/// Returns a tenant with this policy and two synced tasks.
 async fn synced(policy: Value) -> (Rig, ListId, Vec<ItemId>) {
     let mut rig = Rig::with_settings(Spec::default(), |_, mut settings| {
         settings["policy"] = policy;
@@ -22,7 +22,8 @@ async fn synced(policy: Value) -> (Rig, ListId, Vec<ItemId>) {
     (rig, list, items)
 }
 
-/// Every item of the first person with this subject, wherever it lies: whether it was deleted, and whether it is marked.
+/// Returns for every item of the first person with this subject, anywhere: whether it was deleted, and whether it has
+/// a marker.
 fn items_named(rig: &Rig, subject: &str) -> Vec<(bool, bool)> {
     let all = rig.farm.exchange.items(rig.smtp(0));
     all.iter()
@@ -57,7 +58,7 @@ async fn a_copy_that_a_person_deletes_completes_its_task_where_the_tenant_says_s
     assert_eq!(rig.journal(0).await, ["completed_at_source"]);
     rig.silent().await;
     assert!(rig.copies(0, list, items[0]).is_empty());
-    // Opened again by a colleague: the person has it again.
+    // A colleague reopens the task: the person gets a copy again.
     rig.reopen_original(list, items[0]);
     rig.cycle(0).await.report();
     assert_eq!(rig.copies(0, list, items[0]).len(), 1);
@@ -74,7 +75,7 @@ async fn a_copy_that_a_person_deletes_changes_nothing_where_the_tenant_says_so()
     rig.silent().await;
     assert!(!rig.original(list, items[0]).recycled);
     assert!(rig.copies(0, list, items[0]).is_empty());
-    // A colleague's edit brings it back.
+    // A colleague's edit brings the copy back.
     rig.retitle_original(list, items[0], "Report, really");
     rig.cycle(0).await.report();
     assert_eq!(rig.copy(0, list, items[0]).subject, "Report, really");
@@ -101,7 +102,7 @@ async fn a_task_deleted_at_the_source_leaves_the_copy_as_it_is_where_the_tenant_
     rig.cycle(0).await.report();
     assert_eq!(items_named(&rig, "Report"), [(false, false)]);
     rig.silent().await;
-    // Somebody who is no longer assigned keeps nothing.
+    // A person who is no longer assigned keeps no copy.
     let other = rig.add_task(list, 0, "Budget");
     rig.cycle(0).await.report();
     rig.assign(list, other, &[]);
@@ -183,7 +184,7 @@ async fn what_a_sync_overwrites_is_in_the_journal_with_its_field_and_its_side() 
     );
 }
 
-/// Edits of different fields between two syncs both stand on both sides, and nobody's edit is lost.
+/// Edits of different fields between two syncs are both applied on both sides, and no edit is lost.
 #[tokio::test]
 async fn edits_of_different_fields_both_stand_where_the_tenant_merges() {
     let (rig, list, items) = synced(json!({"conflicts": "merge"})).await;
@@ -194,7 +195,7 @@ async fn edits_of_different_fields_both_stand_where_the_tenant_merges() {
         ..ItemEdit::default()
     };
     rig.edit_original(list, items[0], half_done);
-    // The source's edit is written first, and the mailbox's is sent by the next pass.
+    // The source's edit is written first. The next pass sends the mailbox's edit.
     rig.cycle(0).await.report();
     rig.cycle(0).await.report();
     let (original, copy) = (rig.original(list, items[0]), rig.copy(0, list, items[0]));
@@ -206,7 +207,7 @@ async fn edits_of_different_fields_both_stand_where_the_tenant_merges() {
     rig.calm().await;
 }
 
-/// The later edit of a field that both sides changed wins that field alone, and the journal names it.
+/// If both sides changed the same field, the later edit wins that field only, and the journal names it.
 #[tokio::test]
 async fn the_later_edit_of_the_same_field_wins_that_field_where_the_tenant_merges() {
     let minute = SignedDuration::from_mins(1);

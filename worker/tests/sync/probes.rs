@@ -1,4 +1,4 @@
-//! Idle checks of many mailboxes when some of them do not play along.
+//! Idle checks of many mailboxes when some of the mailboxes fail.
 
 use tasksync_loadtest::exchange::ExchangeSettings;
 use tasksync_loadtest::sim::faults::{Fault, Rule};
@@ -16,7 +16,8 @@ async fn ten(spec: Spec) -> Rig {
     rig
 }
 
-/// A delegate's request may not mix mailboxes of several back-end servers: those refused are asked another way.
+/// A delegate request may not mix mailboxes of several back-end servers. The refused mailboxes are queried in another
+/// way.
 #[tokio::test]
 async fn mailboxes_of_another_server_are_asked_another_way() {
     let rig = ten(Spec {
@@ -31,7 +32,7 @@ async fn mailboxes_of_another_server_are_asked_another_way() {
     rig.calm().await;
 }
 
-/// One mailbox that cannot be read is that user's failure, not the group's.
+/// A mailbox that cannot be read is a failure of that user and not of the group.
 #[tokio::test]
 async fn one_unreadable_mailbox_leaves_nine_idle() {
     let rig = ten(Spec::default()).await;
@@ -54,7 +55,8 @@ async fn one_unreadable_mailbox_leaves_nine_idle() {
     rig.calm().await;
 }
 
-/// A server that does not give the signs is read by its changes instead: never idle, never wrong.
+/// If a server does not provide the signs, its changes are read instead: the user is never idle, and nothing is
+/// missed.
 #[tokio::test]
 async fn without_signs_the_changes_are_read() {
     let mut rig = Rig::new(Spec {

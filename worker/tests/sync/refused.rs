@@ -1,4 +1,5 @@
-//! Writes that one task or one list can never take: everything else goes on, and what is refused is shown and tried again later.
+//! Writes that one task or one list never accepts. All other work continues; the refused work is shown and tried again
+//! later.
 
 use jiff::SignedDuration;
 use tasksync_common::error::ErrorClass;
@@ -9,16 +10,17 @@ use tasksync_loadtest::trial::Farm;
 
 use crate::rig::Rig;
 
-/// A refusal by a list's validation formula, and one by a handler of the list's own that SharePoint gives no code for.
+/// A refusal by a list's validation formula, and one by a custom handler of the list, for which SharePoint has no
+/// code.
 const REFUSALS: [&str; 2] = [
     "-2130575162, Microsoft.SharePoint.SPListDataValidationException",
     "-2146232832, Microsoft.SharePoint.SPException",
 ];
 
-/// Tasks of list A that are edited.
+/// Number of list A's tasks that are edited.
 const EDITED: usize = 4;
 
-/// One person with tasks in two lists, of which A's are written first.
+/// One person with tasks in two lists. List A is written first.
 struct TwoLists {
     rig: Rig,
     a: ListId,
@@ -50,13 +52,13 @@ impl TwoLists {
         }
     }
 
-    /// The tasks of A that are edited, and the one of B.
+    /// Returns the edited tasks of A, and the one of B.
     fn edited(&self) -> Vec<(ListId, ItemId)> {
         let in_a = self.in_a.iter().take(EDITED).map(|item| (self.a, *item));
         in_a.chain([(self.b, self.in_b[0])]).collect()
     }
 
-    /// Every `operation` about list A meets this, until the faults are cleared.
+    /// Makes every `operation` about list A meet this fault until the faults are cleared.
     fn refuse(&self, operation: &str, items: &[ItemId], fault: &Fault) {
         let farm = &self.rig.farm;
         if operation.starts_with("items.") {
@@ -74,13 +76,14 @@ impl TwoLists {
         }
     }
 
-    /// How many tasks are pending and how many are refused.
+    /// Returns how many tasks are pending and how many are refused.
     async fn left(&self) -> (usize, usize) {
         let state = self.rig.state(0).await;
         (state.pending.len(), state.parked.len())
     }
 
-    /// Three cycles go through; then the `refused` tasks of A are refused with this in their reason, and a plain cycle leaves them alone.
+    /// Runs two more cycles after the first. Then the `refused` tasks of A are parked with `reason`, and a plain cycle
+    /// ignores them.
     async fn refuses_after_three_passes(&self, refused: usize, reason: &str, what: &str) {
         for _ in 0..2 {
             self.rig.cycle(0).await;
@@ -110,7 +113,7 @@ impl TwoLists {
         );
     }
 
-    /// Nothing stands in the way any more: the next full check carries out what was refused.
+    /// Removes the faults: the next full check carries out what was refused.
     async fn heals(&self, what: &str) {
         self.rig.farm.exchange.faults.clear();
         self.rig.farm.sharepoint.faults.clear();
@@ -225,7 +228,8 @@ async fn new_copies_and_deletions_that_a_server_never_takes_hold_up_no_other_lis
     }
 }
 
-/// More tasks than show that a server is not well, all in one list: this list is left for the next pass, and the other one goes on.
+/// Twelve writes fail. In several lists this would stop the pass, but all of them are in one list: that list waits for
+/// the next pass, and the other one continues.
 #[tokio::test]
 async fn a_list_that_takes_nothing_holds_up_no_other_list() {
     let lists = TwoLists::with(12).await;
@@ -243,7 +247,7 @@ async fn a_list_that_takes_nothing_holds_up_no_other_list() {
     lists.heals("a whole list").await;
 }
 
-/// What fails in every list is the server's: the pass stops, and no task is refused for it.
+/// A failure in every list is the server's. The pass stops, and no task is refused because of it.
 #[tokio::test]
 async fn what_fails_in_every_list_is_no_tasks_own_fault() {
     let lists = TwoLists::with(10).await;
@@ -271,7 +275,7 @@ async fn what_fails_in_every_list_is_no_tasks_own_fault() {
     lists.rig.calm().await;
 }
 
-/// A folder that cannot be made holds up its own list alone.
+/// A folder that cannot be created delays only its own list.
 #[tokio::test]
 async fn a_folder_that_a_mailbox_never_makes_holds_up_no_other_list() {
     let mut lists = TwoLists::with(1).await;
@@ -290,7 +294,7 @@ async fn a_folder_that_a_mailbox_never_makes_holds_up_no_other_list() {
     lists.heals("CreateFolder").await;
 }
 
-/// A second copy that cannot be removed holds up nothing, and is met again by the next full check.
+/// A second copy that cannot be removed delays nothing. The next full check finds it again.
 #[tokio::test]
 async fn a_second_copy_that_a_mailbox_never_removes_holds_up_nothing() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -317,7 +321,8 @@ async fn a_second_copy_that_a_mailbox_never_removes_holds_up_nothing() {
     rig.calm().await;
 }
 
-/// A site that is locked for a while refuses one edit, and nobody edits again: the next full check brings it.
+/// A site that is temporarily locked refuses one edit, and no further edit follows. The next full check carries it
+/// out.
 #[tokio::test]
 async fn what_was_refused_once_is_tried_again_at_the_next_full_check() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -343,8 +348,8 @@ async fn what_was_refused_once_is_tried_again_at_the_next_full_check() {
     rig.calm().await;
 }
 
-/// A gateway that loses its SharePoint for some minutes is no fault of the tasks that were written then: none of them waits
-/// for the next full check.
+/// A gateway that loses its SharePoint for some minutes does not count against the tasks written then: none of them
+/// waits for the next full check.
 #[tokio::test]
 async fn a_gateway_without_its_server_refuses_no_task() {
     for status in [408, 502, 504] {

@@ -1,4 +1,4 @@
-//! The SQLite registry with a count of what syncs read and write; it may stop saving, as for a process that ends.
+//! The SQLite registry with counters of reads and writes. It can stop saving, as a process that ends does.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ struct Counts {
     states_read: AtomicU64,
     states_written: AtomicU64,
     look_ups: AtomicU64,
-    /// Saves of states until none succeeds any more.
+    /// Number of saves of states that still succeed.
     saves_left: AtomicU64,
 }
 
@@ -72,17 +72,18 @@ impl CountingRegistry {
         }
     }
 
-    /// The registry as the engine sees it.
+    /// Returns the registry as the engine sees it.
     pub(crate) fn store(&self) -> Arc<dyn Registry> {
         Arc::clone(&self.store)
     }
 
-    /// Lets this many more states be saved, and then none: what a process leaves behind that ends in the middle of a pass.
+    /// Lets this many more saves of states succeed. This leaves the registry as a process does that ends in the middle
+    /// of a pass.
     pub(crate) fn save_only(&self, saves: u64) {
         self.counts.saves_left.store(saves, Ordering::Relaxed);
     }
 
-    /// Whole states read and written so far.
+    /// Returns how many whole states were read and written so far.
     pub(crate) fn states(&self) -> (u64, u64) {
         (
             self.counts.states_read.load(Ordering::Relaxed),
@@ -90,12 +91,12 @@ impl CountingRegistry {
         )
     }
 
-    /// Calls so far that read enrolments or fingerprints of users.
+    /// Returns how many calls read enrolments or fingerprints of users so far.
     pub(crate) fn look_ups(&self) -> u64 {
         self.counts.look_ups.load(Ordering::Relaxed)
     }
 
-    /// Makes the registry forget a user's state: another mailbox, and back.
+    /// Makes the registry forget a user's state, by a change to another mailbox and back.
     pub(crate) async fn forget_sync_state(&self, user: &UserKey) -> Result<(), Failure> {
         let Some(enrolment) = self.store.enrolment(user).await? else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! One tenant on both simulated servers, and the engine with everything real between them.
+//! One tenant on both simulated servers, with the real engine between them.
 
 mod people;
 
@@ -28,10 +28,10 @@ use tempfile::TempDir;
 
 use crate::registry::CountingRegistry;
 
-/// Time one user's sync may take in a test.
+/// Time limit of one user's sync in a test.
 pub(crate) const BUDGET: Duration = Duration::from_secs(30);
 
-/// The computer's clock, moved on by the test.
+/// The computer's clock, which a test can advance.
 #[derive(Default)]
 pub(crate) struct MovedClock(AtomicI64);
 
@@ -48,13 +48,13 @@ impl Clock for MovedClock {
     }
 }
 
-/// What the farm and the engine are to be.
+/// The description of the farm and the engine.
 pub(crate) struct Spec {
     pub(crate) people: usize,
     pub(crate) site_zone: &'static str,
-    /// The mailboxes' zones, in turn.
+    /// The mailboxes' time zones, used in turn.
     pub(crate) mailbox_zones: &'static [&'static str],
-    /// The mailboxes' back-end servers, in turn.
+    /// The mailboxes' back-end servers, used in turn.
     pub(crate) servers: &'static [&'static str],
     pub(crate) language: Language,
     pub(crate) plan: TenantPlan,
@@ -66,7 +66,7 @@ pub(crate) struct Spec {
         &mut tasksync_worker::mailbox::ews::EwsLimits,
     ),
     pub(crate) request_timeout: Duration,
-    /// Stands between the engine and both servers.
+    /// A proxy between the engine and both servers.
     pub(crate) liar: Option<Arc<Liar>>,
 }
 
@@ -89,7 +89,7 @@ impl Default for Spec {
     }
 }
 
-/// How one cycle of a user ended.
+/// The result of one cycle of a user.
 #[derive(Debug, Clone)]
 pub(crate) enum Cycle {
     Idle,
@@ -97,7 +97,7 @@ pub(crate) enum Cycle {
 }
 
 impl Cycle {
-    /// The report; panics for an idle cycle.
+    /// Returns the report. Panics for an idle cycle.
     pub(crate) fn report(self) -> SyncReport {
         match self {
             Self::Synced(report) => report,
@@ -106,7 +106,7 @@ impl Cycle {
     }
 }
 
-/// What an engine is made of, beside the registry and the clock.
+/// The settings of an engine, apart from the registry and the clock.
 struct Parts {
     guard: GuardSettings,
     limits: fn(
@@ -117,7 +117,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The connections, an engine, and one that compares everything in every pass.
+    /// Returns the connections, an engine, and an engine that compares everything in every pass.
     fn engines(
         &self,
         registry: &CountingRegistry,
@@ -169,7 +169,7 @@ pub(crate) struct Rig {
     pub(crate) clock: Arc<MovedClock>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) engine: Arc<SyncEngine>,
-    /// Compares everything in every pass.
+    /// An engine that compares everything in every pass.
     pub(crate) thorough: SyncEngine,
     pub(crate) folder: TempDir,
     omits_signs: bool,
@@ -177,12 +177,12 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A farm with one person and nothing else.
+    /// Returns a farm with one person and nothing else.
     pub(crate) async fn plain() -> Self {
         Self::new(Spec::default()).await
     }
 
-    /// A farm with one person, and a list with this many synced tasks of that person.
+    /// Returns a farm with one person, and a list with `count` synced tasks of that person.
     pub(crate) async fn with_tasks(count: usize) -> (Self, ListId, Vec<ItemId>) {
         let mut rig = Self::plain().await;
         let list = rig.tasks_list("Plan");
@@ -194,12 +194,12 @@ impl Rig {
         (rig, list, items)
     }
 
-    /// A farm with people and no list.
+    /// Returns a farm with people and no list.
     pub(crate) async fn new(spec: Spec) -> Self {
         Self::with_settings(spec, |_, settings| settings).await
     }
 
-    /// As [`Self::new`], with the tenant's settings changed before they are stored.
+    /// Does the same as [`Self::new`], with `change` applied to the tenant's settings before they are stored.
     pub(crate) async fn with_settings(spec: Spec, change: impl FnOnce(&Farm, Value) -> Value) -> Self {
         let omits_signs = spec.exchange.omit_probe_tags;
         let mut farm = Farm::start(FarmSpec {
@@ -331,7 +331,7 @@ impl Rig {
         }
     }
 
-    /// A new process: nothing is known of the servers but what the registry holds.
+    /// Simulates a new process. It knows nothing of the servers except what the registry contains.
     pub(crate) fn restart(&mut self) {
         let shared: SharedClock = Arc::clone(&self.clock) as SharedClock;
         (self.tenants, self.engine, self.thorough) = self.parts.engines(&self.registry, &shared);
@@ -350,13 +350,13 @@ impl Rig {
         people.iter().map(|person| key_of(person).user).collect()
     }
 
-    /// The survey of one user.
+    /// Surveys one user.
     pub(crate) async fn survey(&self, person: usize) -> Result<Survey<Work>, Failure> {
         let users = [self.user(person).user];
         self.survey_all(&self.engine, &users).await.pop().unwrap()
     }
 
-    /// Look-up and survey, as the worker's batch does.
+    /// Looks users up and surveys them, as the worker's batch does.
     pub(crate) async fn survey_all(
         &self,
         engine: &SyncEngine,
@@ -366,7 +366,7 @@ impl Rig {
         engine.survey(&self.tenant_id(), known).await
     }
 
-    /// What is known of users; a failure is a panic.
+    /// Looks users up. A failure is a panic.
     pub(crate) async fn look_up(&self, engine: &SyncEngine, users: &[UserId]) -> Vec<(UserId, Known)> {
         let known = engine.look_up(&self.tenant_id(), users).await;
         users
@@ -376,12 +376,12 @@ impl Rig {
             .collect()
     }
 
-    /// Survey and, if it is needed, sync, as the worker's batch does.
+    /// Surveys a user and syncs them if needed, as the worker's batch does.
     pub(crate) async fn try_cycle(&self, person: usize) -> Result<Cycle, Failure> {
         self.cycle_of(&self.engine, person).await
     }
 
-    /// A cycle that compares everything.
+    /// Runs a cycle that compares everything.
     pub(crate) async fn try_thorough_cycle(&self, person: usize) -> Result<Cycle, Failure> {
         self.cycle_of(&self.thorough, person).await
     }
@@ -395,7 +395,7 @@ impl Rig {
         }
     }
 
-    /// A cycle that must not fail.
+    /// Runs a cycle that must not fail.
     pub(crate) async fn cycle(&self, person: usize) -> Cycle {
         match self.try_cycle(person).await {
             Ok(cycle) => cycle,
@@ -403,14 +403,14 @@ impl Rig {
         }
     }
 
-    /// A cycle of everybody that must not fail.
+    /// Runs a cycle of every person; none may fail.
     pub(crate) async fn cycle_all(&self) {
         for person in 0..self.farm.population.tenants[0].people.len() {
             self.cycle(person).await;
         }
     }
 
-    /// Items and folders written by clients so far: Exchange, SharePoint.
+    /// Returns how many objects clients wrote so far on Exchange and on SharePoint.
     pub(crate) fn writes(&self) -> (u64, u64) {
         (
             self.farm.exchange.stats.snapshot().writes,
@@ -418,20 +418,20 @@ impl Rig {
         )
     }
 
-    /// Both sides agree, further passes write nothing, and a survey says idle.
+    /// Asserts that both sides agree, that further passes write nothing, and that a survey finds every user idle.
     pub(crate) async fn calm(&self) {
         self.agrees();
         self.silent().await;
         self.agrees();
     }
 
-    /// The oracle finds nothing to say.
+    /// Asserts that the oracle finds no difference.
     pub(crate) fn agrees(&self) {
         let verdict = Oracle::new(&self.farm).verdict();
         assert!(verdict.agrees(), "{:#?}", verdict.lines(20));
     }
 
-    /// Further passes write nothing, and a survey says idle.
+    /// Asserts that further passes write nothing, and that a survey finds every user idle.
     pub(crate) async fn silent(&self) {
         let before = self.writes();
         self.cycle_all().await;
@@ -450,7 +450,7 @@ impl Rig {
         self.idle().await;
     }
 
-    /// A survey of everybody says idle, where the server gives the signs.
+    /// Asserts that a survey finds every user idle, if the server provides the signs.
     pub(crate) async fn idle(&self) {
         if self.omits_signs {
             return;
@@ -485,7 +485,7 @@ fn key_of(person: &Person) -> UserKey {
     )
 }
 
-/// A day of 2026.
+/// Returns a day of 2026.
 pub(crate) fn day(month: i8, day: i8) -> Date {
     date(2026, month, day)
 }

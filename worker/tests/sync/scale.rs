@@ -1,4 +1,4 @@
-//! Many lists and tasks in small pages, and a time that is too short for all of them.
+//! Many lists and tasks in small pages, and a time limit that is too short for all of them.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn large(lists: usize, tasks: usize) -> Rig {
     rig
 }
 
-/// Twenty lists with five hundred tasks go through pages of seven without one missing.
+/// With pages of seven entries, none of twenty lists' five hundred tasks is missing.
 #[tokio::test]
 async fn pages_hide_nothing() {
     let rig = large(20, 500).await;
@@ -39,7 +39,7 @@ async fn pages_hide_nothing() {
     rig.calm().await;
 }
 
-/// docs/benchmarks.md states these numbers: requests of one person with ten tasks in three lists.
+/// docs/benchmarks.md states these numbers: the requests for one person with ten tasks in three lists.
 #[tokio::test]
 async fn what_a_full_check_and_a_comparison_of_all_values_ask_for() {
     let mut rig = Rig::plain().await;
@@ -70,7 +70,7 @@ async fn what_a_full_check_and_a_comparison_of_all_values_ask_for() {
     );
 }
 
-/// Time runs out in the middle: what was done is kept, the user is due again, and the rest follows without a double.
+/// Time runs out in the middle. What was done is kept, the user is due again, and the rest follows without duplicates.
 #[tokio::test]
 async fn an_unfinished_sync_is_continued() {
     let rig = large(2, 60).await;

@@ -1,4 +1,4 @@
-//! What SharePoint answers when something is wrong with one list, one task or one answer.
+//! SharePoint's answers when one list, one task or one answer is faulty.
 
 use jiff::SignedDuration;
 use tasksync_common::error::Code;
@@ -11,7 +11,7 @@ use tasksync_loadtest::sim::faults::{Aim, Fault};
 
 use crate::rig::{Rig, Spec};
 
-/// The tenant is connected anew, as after a restart: nothing read before is remembered.
+/// Reconnects the tenant, as after a restart: nothing that was read before is remembered.
 async fn reconnect(rig: &Rig) {
     let mut tenant = rig.registry.tenant(&rig.tenant_id()).await.unwrap().unwrap();
     for enabled in [false, true] {
@@ -22,7 +22,8 @@ async fn reconnect(rig: &Rig) {
     }
 }
 
-/// A list over the lookup threshold (always) or the view threshold (also without a filter) is that list's matter.
+/// A list over the lookup threshold (every read fails) or over the list view threshold (reads without a filter fail,
+/// too) affects no other list.
 #[tokio::test]
 async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people() {
     for code in ["-2147024749", "-2147024860"] {
@@ -47,7 +48,7 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
         assert_eq!(rig.copy(0, good, mine).subject, "Mine");
         assert_eq!(rig.copy(1, good, theirs).subject, "Theirs");
         assert_eq!(rig.copy(0, broken, kept).subject, "Kept");
-        // Both people meet it again in their full checks: it is one alert.
+        // Both people meet the failure again in their full checks. It stays one alert.
         rig.pass_time(SignedDuration::from_hours(7));
         rig.cycle_all().await;
         let alerts = rig.registry.alerts(None, 10).await.unwrap();
@@ -66,15 +67,15 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
         rig.pass_time(SignedDuration::from_mins(11));
         rig.cycle_all().await;
         assert_eq!(rig.copy(0, broken, kept).subject, "Later");
-        // Not only with the next full check, hours later.
+        // It arrives before the next full check, which is hours later.
         assert!(rig.state(0).await.unread.is_empty());
         assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
         rig.calm().await;
     }
 }
 
-/// While the time zone of a site is not known, its tasks have no dates that could be compared: an edit in the mailbox clears
-/// none and loses none.
+/// While the time zone of a site is unknown, the dates of its tasks cannot be compared. An edit in the mailbox neither
+/// clears nor loses a date.
 #[tokio::test]
 async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     let mut rig = Rig::plain().await;
@@ -114,7 +115,7 @@ async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     rig.calm().await;
 }
 
-/// Dates that are not written are no secret: the status and an alert name the list and the reason, until the time zone is known.
+/// If dates are not written, the status and an alert name the list and the reason until the time zone is known.
 #[tokio::test]
 async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     let mut rig = Rig::plain().await;
@@ -130,7 +131,7 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     assert_eq!((copy.subject.as_str(), copy.due), ("Report", None));
     let reason = &rig.state(0).await.without_dates[&location(list)];
     assert!(reason.detail.contains("names no time zone"), "{reason}");
-    // A pass without any news of the list does not end it, and a full check confirms it.
+    // A pass without news of the list does not end the alert, and a full check confirms it.
     for hours in [1, 7] {
         rig.pass_time(SignedDuration::from_hours(hours));
         rig.cycle(0).await;
@@ -153,7 +154,7 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     rig.calm().await;
 }
 
-/// The next process takes who a person is from the person's state; after a day the site is asked again, once.
+/// A new process takes the resolved person from the person's state. After a day the site is asked again, once.
 #[tokio::test]
 async fn who_a_person_is_is_asked_by_one_process_for_all() {
     let mut rig = Rig::plain().await;
@@ -174,7 +175,7 @@ async fn who_a_person_is_is_asked_by_one_process_for_all() {
     rig.calm().await;
 }
 
-/// A list that cannot be read and then can, but for its dates, is named with the reason that holds now.
+/// If an unreadable list becomes readable but has no usable dates, its alert shows the current reason.
 #[tokio::test]
 async fn the_alert_of_a_list_names_what_is_wrong_with_it_now() {
     let mut rig = Rig::plain().await;
@@ -210,7 +211,7 @@ fn location(list: ListId) -> LocationKey {
     LocationKey::sharepoint_list(&list.to_string())
 }
 
-/// From now on SharePoint's answers show another title than "second".
+/// Makes SharePoint's answers show another title than "second" from now on.
 fn misread_title(rig: &Rig) {
     rig.farm.sharepoint.faults.aim(
         Aim::at("getitems"),
@@ -218,7 +219,7 @@ fn misread_title(rig: &Rig) {
     );
 }
 
-/// A full check and a deep one leave the title "second" on both sides.
+/// Asserts that a full check and a deep check leave the title "second" on both sides.
 async fn is_repaired(rig: &Rig, list: ListId, item: ItemId) {
     for hours in [7, 8 * 24] {
         rig.pass_time(SignedDuration::from_hours(hours));
@@ -229,8 +230,8 @@ async fn is_repaired(rig: &Rig, list: ListId, item: ItemId) {
     rig.calm().await;
 }
 
-/// A value that one answer misread is written into the copy, and the answer to that write is lost. The next sync knows its own
-/// write again, and the deep check repairs the copy. The original keeps its value.
+/// One answer contains a misread value, which is written into the copy, and the answer to that write is lost. The next
+/// sync recognises its own write, and the deep check repairs the copy. The original keeps its value.
 #[tokio::test]
 async fn a_misread_value_whose_write_is_cut_off_does_not_come_back_as_an_edit() {
     let mut rig = Rig::plain().await;
@@ -251,7 +252,7 @@ async fn a_misread_value_whose_write_is_cut_off_does_not_come_back_as_an_edit() 
     is_repaired(&rig, list, item).await;
 }
 
-/// A copy is made of a misread value: the checks that follow repair the copy and leave the original alone.
+/// A copy is created from a misread value. The following checks repair the copy and leave the original unchanged.
 #[tokio::test]
 async fn a_copy_that_was_made_of_a_misread_value_is_repaired_and_not_sent() {
     let mut rig = Rig::plain().await;
@@ -264,7 +265,7 @@ async fn a_copy_that_was_made_of_a_misread_value_is_repaired_and_not_sent() {
     is_repaired(&rig, list, item).await;
 }
 
-/// Half a character in one title is read as U+FFFD, stops nothing, and is not written back.
+/// Half a character (one surrogate) in a title is read as U+FFFD. It stops nothing and is not written back.
 #[tokio::test]
 async fn half_a_character_stops_nothing_and_is_not_written_back() {
     let mut rig = Rig::plain().await;
@@ -289,7 +290,8 @@ async fn half_a_character_stops_nothing_and_is_not_written_back() {
     assert_eq!(original.priority, 1);
 }
 
-/// A change that was answered with an empty success and not carried out arrives later, and nothing is taken for written.
+/// An update is answered with an empty success but not carried out. It arrives later and does not count as written
+/// before.
 #[tokio::test]
 async fn an_update_that_only_looks_like_a_success_arrives_later() {
     let mut rig = Rig::plain().await;
@@ -310,7 +312,7 @@ async fn an_update_that_only_looks_like_a_success_arrives_later() {
     rig.calm().await;
 }
 
-/// A change that was carried out and answered by something before SharePoint counts once it is read back.
+/// An update is carried out, but a device in front of SharePoint answers. It counts once it is read back.
 #[tokio::test]
 async fn an_update_behind_a_foreign_answer_is_read_back() {
     let mut rig = Rig::plain().await;
@@ -327,7 +329,7 @@ async fn an_update_behind_a_foreign_answer_is_read_back() {
     rig.calm().await;
 }
 
-/// A sub-site that is closed to the service account keeps its copies, also after a restart and by a full check.
+/// A sub-site that is closed to the service account keeps its copies, even after a restart and a full check.
 #[tokio::test]
 async fn a_closed_sub_site_keeps_its_copies() {
     for closed in [Closed::Forbidden, Closed::Missing] {

@@ -1,4 +1,4 @@
-//! What was remembered is lost or too old.
+//! Saved states and cursors that are lost or too old.
 
 use jiff::SignedDuration;
 use tasksync_common::model::Field;
@@ -9,7 +9,7 @@ use tasksync_loadtest::trial::Farm;
 
 use crate::rig::Rig;
 
-/// The links live in the mailbox: a lost state is found again there, and nothing is written or doubled.
+/// The links are stored in the mailbox. A lost state is rebuilt from there, and nothing is written or duplicated.
 #[tokio::test]
 async fn a_lost_state_is_found_again_without_a_write() {
     let (rig, ..) = Rig::with_tasks(4).await;
@@ -20,7 +20,7 @@ async fn a_lost_state_is_found_again_without_a_write() {
     rig.calm().await;
 }
 
-/// What happened while nothing was remembered is sorted out: edits by time, deletions never guessed.
+/// Changes made while there was no state are resolved: edits by time, and deletions are never guessed.
 #[tokio::test]
 async fn edits_meanwhile_survive_a_lost_state() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -34,13 +34,14 @@ async fn edits_meanwhile_survive_a_lost_state() {
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "In the mailbox");
     assert_eq!(rig.copy(0, list, items[1]).subject, "At the source");
-    // Without memory a missing copy is no wish: it is made again, not deleted at the source.
+    // Without a state, a missing copy does not prove a deletion: it is created again, and the task is not deleted.
     assert!(!rig.original(list, items[2]).recycled);
     assert_eq!(rig.copies(0, list, new).len(), 1);
     rig.calm().await;
 }
 
-/// Exchange forgets sync states now and then: the folder is listed anew, edits and deletions meanwhile are seen.
+/// Exchange sometimes invalidates sync states. The folder is then listed completely, and edits and deletions are
+/// found.
 #[tokio::test]
 async fn expired_sync_states_lose_nothing() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -54,7 +55,7 @@ async fn expired_sync_states_lose_nothing() {
     rig.calm().await;
 }
 
-/// A change token that is too old is refused: everything is compared, nothing is lost.
+/// A change token that is too old is refused. Everything is compared, and nothing is lost.
 #[tokio::test]
 async fn expired_change_tokens_lose_nothing() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -68,8 +69,8 @@ async fn expired_change_tokens_lose_nothing() {
     rig.calm().await;
 }
 
-/// SharePoint Online was seen to answer a token that is too old with no error and no changes: the full comparison that
-/// comes anyway finds what was missed.
+/// SharePoint Online was observed to answer a token that is too old with no error and no changes. The next regular
+/// full comparison finds what was missed.
 #[tokio::test]
 async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -87,7 +88,7 @@ async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
     rig.calm().await;
 }
 
-/// A cursor refused once, on either side, costs one full reading and no harm.
+/// A cursor that is refused once, on either side, costs one complete read and has no other effect.
 #[tokio::test]
 async fn a_cursor_refused_once_does_no_harm() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -106,14 +107,14 @@ async fn a_cursor_refused_once_does_no_harm() {
     rig.calm().await;
 }
 
-/// A pass that ends in the middle: the process was killed after it wrote, before it saved what it had done.
+/// Cuts off a pass in the middle: the process is killed after a write and before it saves the result.
 async fn cut(rig: &Rig, saves: u64) {
     rig.registry.save_only(saves);
     assert!(rig.try_cycle(0).await.is_err());
     rig.registry.save_only(u64::MAX);
 }
 
-/// What tasksync wrote before it was killed is later than an edit that was made while it wrote; the edit is kept.
+/// The write before the kill has a later time than an edit made during the write. The edit is kept.
 #[tokio::test]
 async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     let earlier = SignedDuration::from_mins(-1);
@@ -133,7 +134,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(rig.copy(0, list, items[0]).subject, "Second");
     rig.calm().await;
 
-    // Taken back is an edit as well.
+    // Reverting a value is an edit as well.
     rig.retitle_original(list, items[1], "First");
     cut(&rig, 1).await;
     at_source_meanwhile(items[1], "Task 1");
@@ -152,7 +153,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(rig.original(list, items[2]).title, "Second");
     rig.calm().await;
 
-    // A new copy, and its task is edited before anything is known of the copy.
+    // There is a new copy, and its task is edited before anything about the copy is saved.
     let new = rig.add_task(list, 0, "New");
     cut(&rig, 1).await;
     assert_eq!(rig.copy(0, list, new).subject, "New");
@@ -162,7 +163,7 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(rig.copy(0, list, new).subject, "Newer");
     rig.calm().await;
 
-    // A new copy that is edited in the very second it was made.
+    // A new copy is edited in the same second in which it was created.
     let new = rig.add_task(list, 0, "Raw");
     cut(&rig, 1).await;
     rig.retitle_copy(0, list, new, "Refined");
@@ -176,7 +177,8 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     );
 }
 
-/// A write at the source that was cut off, and what it wrote was taken back there: the value from before is the later edit.
+/// A write at the source is cut off, and a person reverts its value there. The previous value counts as the later
+/// edit.
 #[tokio::test]
 async fn what_was_taken_back_after_a_kill_stays_so() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -190,11 +192,11 @@ async fn what_was_taken_back_after_a_kill_stays_so() {
     assert_eq!(rig.original(list, items[0]).title, "Task 0");
     assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
     rig.calm().await;
-    // Whether it was written at all cannot be known, so it is kept.
+    // It cannot be known whether the write was carried out, so the value is kept in the journal.
     assert_eq!(rig.conflicts(0).await, ["conflict_lost_in_mailbox"]);
 }
 
-/// What tasksync wrote at the source before it was killed is no colleague's edit, which would bring a deleted copy back.
+/// Our own write at the source before a kill is not a colleague's edit, which would bring a deleted copy back.
 #[tokio::test]
 async fn a_deletion_after_a_kill_is_a_deletion() {
     let (rig, list, items) = Rig::with_tasks(4).await;
@@ -207,7 +209,7 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
     assert!(rig.copies(0, list, items[0]).is_empty());
     rig.calm().await;
 
-    // Written into the mailbox, or made there: the deleted items tell that it was there.
+    // For a copy that was updated or created, Deleted Items show that it existed.
     rig.retitle_original(list, items[1], "Theirs");
     cut(&rig, 1).await;
     assert_eq!(rig.copy(0, list, items[1]).subject, "Theirs");
@@ -223,7 +225,8 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
     rig.calm().await;
 }
 
-/// Where the deleted items may not be read, nothing is known of the copy: it is made again, and the user goes on.
+/// If Deleted Items cannot be read, nothing is known about the copy. It is created again, and the user's sync
+/// continues.
 #[tokio::test]
 async fn a_closed_folder_of_deleted_items_stops_nobody() {
     let (rig, list, _) = Rig::with_tasks(4).await;
@@ -241,7 +244,7 @@ async fn a_closed_folder_of_deleted_items_stops_nobody() {
     rig.calm().await;
 }
 
-/// SharePoint shows an old value under the new version, once: both sides are at the remembered versions, and differ.
+/// SharePoint shows an old value with the new version, once. Both sides have the remembered versions but differ.
 #[tokio::test]
 async fn a_difference_that_no_version_shows_is_in_the_plan_at_once_and_repaired_by_the_deep_check() {
     let (rig, list, items) = Rig::with_tasks(3).await;
@@ -270,7 +273,7 @@ async fn a_difference_that_no_version_shows_is_in_the_plan_at_once_and_repaired_
     rig.calm().await;
 }
 
-/// A listing of changes without an entry, and with the cursor of all of them.
+/// Returns a listing of changes without its entries but with its cursor.
 fn without_changes(answer: Answer) -> Answer {
     let text = answer.text();
     let changes = text
@@ -285,7 +288,7 @@ fn without_changes(answer: Answer) -> Answer {
     }
 }
 
-/// Exchange leaves a change out and moves its cursor on: the next full check lists the folder from the start.
+/// Exchange omits a change and advances the cursor. The next full check lists the folder from the start.
 #[tokio::test]
 async fn an_edit_that_a_folder_does_not_report_arrives_with_the_next_full_check() {
     let (rig, list, items) = Rig::with_tasks(3).await;

@@ -1,4 +1,4 @@
-//! People who were synced by the build before markers had owners, then by this one, and by both in turn.
+//! People who were synced by the build before markers had owners, then by this build, and by both in turn.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::rig::{Rig, Spec};
 
 const OWNER: &str = "TaskSyncOwner";
 
-/// Ids of everything in every mailbox and of every task at the source, with what tells a moved or doubled one.
+/// Identities of all objects in every mailbox and of every task at the source, with values that reveal a move or
+/// duplication.
 type Inventory = BTreeMap<String, String>;
 
 struct Upgrade {
@@ -22,7 +23,7 @@ struct Upgrade {
 }
 
 impl Upgrade {
-    /// Everybody is synced, and everything is as the earlier build leaves it.
+    /// Syncs all people and leaves everything in the form of the earlier build.
     async fn new(people: usize) -> Self {
         let mut rig = Rig::new(Spec {
             people,
@@ -33,7 +34,7 @@ impl Upgrade {
         let items = (0..people)
             .map(|person| rig.add_task(list, person, &format!("Task of {person}")))
             .collect();
-        // Twice: the second time shows that what was written is there.
+        // Twice: the second cycle confirms the writes of the first.
         for _ in 0..2 {
             rig.cycle_all().await;
         }
@@ -48,7 +49,7 @@ impl Upgrade {
         upgrade
     }
 
-    /// Every saved state is read and saved again by the earlier build.
+    /// Reads and saves every state as the earlier build does.
     async fn save_as_the_earlier_build(&self) {
         for person in 0..self.people {
             let user = self.rig.user(person);
@@ -97,7 +98,7 @@ impl Upgrade {
         all
     }
 
-    /// Folders and items of ours, and how many of them name their owner.
+    /// Returns the number of our folders and items, and how many of them name their owner.
     fn markers(&self) -> (usize, usize) {
         let exchange = &self.rig.farm.exchange;
         let (mut ours, mut named) = (0, 0);
@@ -117,8 +118,8 @@ impl Upgrade {
     }
 }
 
-/// Nothing is created, deleted or doubled, each marker is completed by one write at the next full check, and after that the
-/// earlier build can go on with what this one saved.
+/// Nothing is created, deleted or duplicated. The next full check completes each marker with one write. After that the
+/// earlier build can continue with the states that this build saved.
 #[tokio::test]
 async fn a_hundred_synced_people_are_upgraded_without_a_trace() {
     let upgrade = Upgrade::new(100).await;
@@ -126,7 +127,7 @@ async fn a_hundred_synced_people_are_upgraded_without_a_trace() {
     assert_eq!(upgrade.markers(), (200, 0));
     let (inventory, (mailbox_writes, source_writes)) = (upgrade.inventory(), rig.writes());
 
-    // What is idle stays idle: the upgrade alone makes no work.
+    // Idle users stay idle: the upgrade alone causes no work.
     rig.idle().await;
     rig.pass_time(SignedDuration::from_hours(7));
     rig.cycle_all().await;
@@ -141,7 +142,7 @@ async fn a_hundred_synced_people_are_upgraded_without_a_trace() {
     assert_eq!(rig.writes(), (mailbox_writes + 200, source_writes));
 }
 
-/// Edits and deletions made while the build is changed travel as ever, before and after the markers are completed.
+/// Edits and deletions made during the upgrade are carried over as usual, before and after the markers are completed.
 #[tokio::test]
 async fn edits_and_deletions_during_an_upgrade_travel() {
     let upgrade = Upgrade::new(14).await;
@@ -163,6 +164,6 @@ async fn edits_and_deletions_during_an_upgrade_travel() {
     }
     rig.calm().await;
     let (ours, named) = upgrade.markers();
-    // Copies that the person deleted lie in Deleted Items with the marker they had.
+    // Copies that the person deleted are in Deleted Items with the markers they had.
     assert!(named == ours || named + 2 >= ours, "{named} of {ours}");
 }

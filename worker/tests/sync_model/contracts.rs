@@ -1,4 +1,4 @@
-//! The servers of the model do what every back end has to do.
+//! Runs the back-end contracts for the servers of the model.
 
 use std::sync::Arc;
 

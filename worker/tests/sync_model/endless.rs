@@ -1,4 +1,4 @@
-//! A folder whose changes do not come to an end costs one pass, and no more memory than its limit.
+//! A folder whose changes never end costs one pass, and memory only up to its limit.
 
 use tasksync_common::error::Code;
 use tasksync_common::plan::Policy;
@@ -8,7 +8,8 @@ use crate::engine::{Stage, Way};
 use crate::faults::Fault;
 use crate::world::{Act, Edit};
 
-/// Returns the failure of a sync of a folder whose pages never end, each with one id of `bytes` bytes, and how many were read.
+/// Syncs a folder whose pages never end, each with one id of `bytes` bytes. Returns the failure, and how many pages
+/// were read.
 fn endless(bytes: usize) -> (Option<Code>, u32) {
     let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
     stage.shared.world().act(&Act::Create(0));
@@ -20,7 +21,7 @@ fn endless(bytes: usize) -> (Option<Code>, u32) {
     };
     assert!(!stage.sync(&way), "{bytes}");
     let (failure, pages) = (stage.failure(), stage.shared.world().pages);
-    // What was changed meanwhile arrives once the folder can be read to its end.
+    // The edit arrives once the folder can be read to its end.
     assert!(stage.sync(&Way::PLAIN));
     (failure, pages)
 }

@@ -1,4 +1,4 @@
-//! The real engine over the world: one sync at a time, with what goes wrong in it.
+//! The real engine over the world: one sync at a time, with its faults.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,20 +20,20 @@ use crate::registry::{ModelRegistry, user};
 use crate::source::ModelSource;
 use crate::world::{Act, World};
 
-/// Time one sync may take.
+/// Time limit of one sync.
 const BUDGET: Duration = Duration::from_secs(30);
 
-/// How one sync goes.
+/// The circumstances of one sync.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     pub(crate) fault: Fault,
-    /// Everything is compared.
+    /// Whether everything is compared.
     pub(crate) full: bool,
-    /// The folders' cursors are not valid any more.
+    /// Whether the folders' cursors are invalid.
     pub(crate) relist: bool,
-    /// What a person does after the first folder was read.
+    /// A person's action after the first folder was read.
     pub(crate) while_reading: Option<Act>,
-    /// What a person does between reading and writing.
+    /// A person's action between reading and writing.
     pub(crate) before_writing: Option<Act>,
 }
 
@@ -59,7 +59,7 @@ struct Inner {
     killed: Notify,
 }
 
-/// The world, shared by the servers and the registry over it.
+/// The world, shared by the servers and the registry.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Inner>);
 
@@ -76,13 +76,13 @@ impl Shared {
         self.0.world.lock().unwrap()
     }
 
-    /// The process ends here.
+    /// Ends the process here.
     async fn end(&self) {
         self.0.killed.notify_one();
         std::future::pending::<()>().await;
     }
 
-    /// A read of a server.
+    /// Performs a read of a server.
     pub(crate) async fn read<T: Send>(
         &self,
         look: impl FnOnce(&mut World, Answer) -> Result<T, Failure> + Send,
@@ -105,7 +105,7 @@ impl Shared {
         }
     }
 
-    /// A write to a server.
+    /// Performs a write to a server.
     pub(crate) async fn write<T: Send>(
         &self,
         write: impl FnOnce(&mut World) -> Result<T, Failure> + Send,
@@ -134,7 +134,7 @@ impl Shared {
         result
     }
 
-    /// A call of the registry.
+    /// Performs a call of the registry.
     pub(crate) async fn registry<T: Send>(
         &self,
         call: impl FnOnce(&mut World) -> T + Send,
@@ -153,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// Time is used up before the first write, if so.
+    /// Uses up the time before the first write, if the fault demands it.
     pub(crate) async fn late_before_first_write(&self) {
         let late = {
             let world = self.world();
@@ -206,11 +206,11 @@ impl Connector for ModelConnector {
     }
 }
 
-/// A world with engines over it.
+/// A world with two engines.
 pub(crate) struct Stage {
     pub(crate) shared: Shared,
     engine: SyncEngine,
-    /// Compares everything in every sync.
+    /// An engine that compares everything in every sync.
     thorough: SyncEngine,
     user: UserKey,
     failure: Mutex<Option<Code>>,
@@ -268,8 +268,8 @@ impl Stage {
         }
     }
 
-    /// One turn of the person: look-up, survey, and a sync if there may be something to do. Returns whether nothing went
-    /// wrong in it.
+    /// Runs one turn of the person: look-up, survey, and a sync if there may be something to do. Returns whether it
+    /// went without any fault.
     pub(crate) fn sync(&self, way: &Way) -> bool {
         self.shared.world().begin_sync(Faults::of(way.fault, way.relist));
         *self.shared.0.meanwhile.lock().unwrap() = Meanwhile {
@@ -302,12 +302,12 @@ impl Stage {
         matches!(ended, Some(Ok(())))
     }
 
-    /// The failure of the last sync.
+    /// Returns the failure of the last sync.
     pub(crate) fn failure(&self) -> Option<Code> {
         *self.failure.lock().unwrap()
     }
 
-    /// What a sync would write that compares the values of every pair.
+    /// Returns the plan of a sync that compares the values of every pair.
     pub(crate) fn preview(&self) -> Plan {
         self.shared.world().faults = Faults::default();
         let (plan, held) = self.runtime.block_on(self.engine.preview(&self.user)).unwrap();

@@ -1,8 +1,8 @@
-//! What goes wrong in one sync, and at which call.
+//! The fault of one sync, and the call that it hits.
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 
-/// What goes wrong. Numbers count calls of the kind, from 1.
+/// A fault. Its number counts the calls of the kind, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Fault {
     #[default]
@@ -11,31 +11,31 @@ pub(crate) enum Fault {
     Crash(u32),
     /// The process ends before this call, of any kind.
     Kill(u32),
-    /// The write happens, its answer does not arrive.
+    /// The write is carried out, but its answer is lost.
     LostAnswer(u32),
-    /// The write does not happen; the server is busy.
+    /// The write is not carried out; the server is busy.
     Busy(u32),
-    /// This write and all that follow it do not happen: each fails for a reason that may be its item's own.
+    /// This write and all later ones are not carried out. Each fails for a reason that may concern its item only.
     Fails(u32),
-    /// The server refuses this write for good.
+    /// The server refuses this write permanently.
     Refused(u32),
-    /// The write happens, and the server says that it refused it for good.
+    /// The write is carried out, but the server reports a permanent refusal.
     FalseRefusal(u32),
-    /// The write happens, and the server says that somebody else wrote first.
+    /// The write is carried out, but the server reports that another client wrote first.
     FalseConflict(u32),
     /// The time is used up before this write.
     Late(u32),
-    /// This read is not answered.
+    /// This read gets no answer.
     ReadFails(u32),
-    /// What this read is about cannot be read: one item or task of it.
+    /// One item or task of this read cannot be read.
     ReadRefused(u32),
-    /// This read leaves something out or calls it missing, although it is there.
+    /// This read omits an object that exists, or reports it as missing.
     Lie(u32),
-    /// The changes of a folder go on for 2,000 pages, each with an id of this many bytes.
+    /// The changes of a folder continue for 2,000 pages, each with an id of this many bytes.
     Endless(usize),
 }
 
-/// The fault of the sync that runs, and how many calls there were.
+/// The fault of the current sync, and the number of calls so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
     pub(crate) fault: Fault,
@@ -44,17 +44,17 @@ pub(crate) struct Faults {
     reads: u32,
     pub(crate) writes: u32,
     pub(crate) killed: bool,
-    /// A read lied, or something was refused: what follows from it is settled by the next full check at the latest.
+    /// Whether a read lied or something was refused. The next full check resolves the effects at the latest.
     pub(crate) deceived: bool,
 }
 
-/// How a read is answered.
+/// The way a read is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Honest,
-    /// One thing is left out or called missing.
+    /// One object is omitted or reported as missing.
     Lie,
-    /// One thing cannot be read.
+    /// One object cannot be read.
     Refusal,
 }
 
@@ -75,13 +75,13 @@ impl Faults {
         }
     }
 
-    /// Counts a call of any kind; the process ends before some.
+    /// Counts a call of any kind. The process may end before it.
     pub(crate) fn call(&mut self) {
         self.calls += 1;
         self.killed |= matches!(self.fault, Fault::Kill(at) if at <= self.calls);
     }
 
-    /// Counts a read.
+    /// Counts a read. Returns how it is answered.
     pub(crate) fn read(&mut self) -> Result<Answer, Failure> {
         self.call();
         self.reads += 1;
@@ -95,7 +95,7 @@ impl Faults {
         Ok(answer)
     }
 
-    /// Counts a write that is about to happen, or not.
+    /// Counts a write. Returns an error if it is not to be carried out.
     pub(crate) fn before_write(&mut self) -> Result<(), Failure> {
         self.call();
         self.writes += 1;
@@ -106,7 +106,7 @@ impl Faults {
                 Err(failure(ErrorClass::Transient).about(Scope::Item))
             }
             Fault::Refused(at) if at == self.writes => {
-                // A second copy that could not be dealt with is met again by the next full check.
+                // If dealing with a second copy failed, the next full check finds the copy again.
                 self.deceived = true;
                 Err(refusal())
             }
@@ -114,7 +114,7 @@ impl Faults {
         }
     }
 
-    /// After a write that happened.
+    /// Runs after a write that was carried out. Returns an error if the caller is not to see its success.
     pub(crate) fn after_write(&mut self) -> Result<(), Failure> {
         self.killed |= matches!(self.fault, Fault::Crash(at) if at <= self.writes);
         match self.fault {
@@ -128,7 +128,7 @@ impl Faults {
         }
     }
 
-    /// Whether the next write would be too late.
+    /// Returns whether the next write would be too late.
     pub(crate) fn is_late(&self) -> bool {
         matches!(self.fault, Fault::Late(at) if at <= self.writes + 1)
     }

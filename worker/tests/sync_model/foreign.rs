@@ -1,4 +1,4 @@
-//! Folders and items that bear the marker of somebody else are left alone.
+//! Folders and items with the marker of another owner are left alone.
 
 use tasksync_common::error::Code;
 use tasksync_common::plan::Policy;
@@ -7,7 +7,7 @@ use tasksync_worker::mailbox::{MailboxCapabilities, MarkedFor};
 use crate::engine::{Stage, Way};
 use crate::world::{Act, Item, World, location};
 
-/// The marker of a colleague of the same installation, of another installation, and one that cannot be read.
+/// Returns the owners of a colleague's marker, of another installation's marker, and of an unreadable marker.
 fn owners() -> [MarkedFor; 3] {
     let of = |text: &str| MarkedFor::Owner(text.parse().unwrap());
     [
@@ -22,7 +22,7 @@ const FULL: Way = Way {
     ..Way::PLAIN
 };
 
-/// A folder of somebody else with an item in it, for a task of the person.
+/// Adds a folder of another owner that contains an item for a task of the person.
 fn foreign_folder(world: &mut World, owner: &MarkedFor) -> (u32, u32) {
     world.act(&Act::Create(0));
     let folder = world.next();
@@ -69,7 +69,7 @@ fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
             .collect();
         assert!(ours.len() == 1 && ours[0] != folder, "{ours:?}");
         assert!(saved.foreign.contains_key(location(0).as_str()));
-        // The person's own copy was made beside it, once.
+        // The person's own copy was created beside it, once.
         assert_eq!(saved.links.len(), 1);
         assert!(saved.links.values().all(|link| link.item != item.to_string()));
     }

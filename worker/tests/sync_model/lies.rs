@@ -1,4 +1,4 @@
-//! One answer that is wrong, at every read of a sync, after everything a person can do.
+//! One wrong answer at every read of a sync, after every action of a person.
 
 use tasksync_common::model::Status;
 
@@ -11,7 +11,7 @@ use crate::world::Act::{
 };
 use crate::world::{Act, Edit, Place};
 
-/// More reads than any sync of these histories makes.
+/// Exceeds the number of reads of any sync in these histories.
 const READS: u32 = 14;
 
 fn act(act: Act) -> Op {
@@ -26,7 +26,7 @@ fn sync(fault: Fault, full: bool) -> Op {
     })
 }
 
-/// What a person does before the sync in which one answer is wrong.
+/// Returns the person's actions before the sync with the wrong answer.
 fn wishes() -> Vec<Vec<Act>> {
     vec![
         vec![],
@@ -48,7 +48,7 @@ fn wishes() -> Vec<Vec<Act>> {
     ]
 }
 
-/// Runs every wish with every fault, in plain syncs, in full ones, and in one after the state was lost.
+/// Runs every list of actions with every fault: in plain syncs, in full ones, and after a loss of the state.
 fn everywhere(fault: impl Fn(u32) -> Fault) {
     for wish in wishes() {
         for at in 1..READS {

@@ -1,4 +1,4 @@
-//! The world as a mailbox server.
+//! The world's mailbox server.
 
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// The copy of a task that was deleted at the source stays with the person where the tenant says so.
+    /// Asserts that the copy of a task deleted at the source is not removed if the tenant's policy keeps it.
     fn check_removal(&self, number: u32) {
         let Some(item) = self.items.get(&number) else {
             return;
@@ -150,7 +150,7 @@ impl Mailbox for ModelMailbox {
     async fn create_folder(&self, _: &Owner, _: &str, location: &LocationKey) -> Result<FolderId, Failure> {
         self.world
             .write(|world| {
-                // Its name is taken by the one that bears our marker.
+                // A folder with our marker already has this name.
                 let ours = |number: &u32| !world.owners.contains_key(number);
                 let there = world
                     .folders
@@ -250,7 +250,7 @@ impl Mailbox for ModelMailbox {
                     changes.extend(all.map(|(item, _)| ItemChange::Present(world.item_ref(*item))));
                 }
                 if answer == Answer::Lie {
-                    // Of a listing something is left out; among changes something is called gone.
+                    // A wrong listing omits an item. A wrong list of changes reports it as gone.
                     let there = world.items.iter().find(|(_, item)| item.folder == number);
                     let there = there.map(|(item, _)| item.to_string());
                     changes.retain(|change| {
@@ -293,7 +293,7 @@ impl Mailbox for ModelMailbox {
     }
 
     async fn find(&self, _: &Owner, folders: &[FolderId], key: &SourceKey) -> Result<Vec<ItemRef>, Failure> {
-        // Half the time the search fails, too.
+        // In half of the cases the search fails, too.
         self.world
             .read(|world, _| {
                 if world.faults.fault != Fault::None && !world.counter.is_multiple_of(2) {
@@ -374,7 +374,7 @@ impl Mailbox for ModelMailbox {
                 });
                 match answer {
                     Answer::Honest => Ok(found.collect()),
-                    // One archive is one answer: it cannot be read in part.
+                    // One archive is one answer, so it cannot be read in part.
                     Answer::Lie | Answer::Refusal => Err(refusal()),
                 }
             })
@@ -477,7 +477,7 @@ impl Mailbox for ModelMailbox {
         self.world
             .write(|world| {
                 world.check_removal(id(&item.id));
-                // Mailboxes delete whatever the version. One that was edited in that moment is found in the deleted items.
+                // Mailboxes delete any version. An item that was edited in that moment is found in Deleted Items.
                 if let Some(found) = world.delete_item(id(&item.id))
                     && found.change_key.to_string() != item.change_key
                     && let Some(key) = &found.key

@@ -1,9 +1,10 @@
-//! The real sync engine over two drifting sides: whatever a person does and whatever goes wrong, both sides come to rest with the
-//! same tasks, nothing is deleted that nobody deleted, nothing is there twice, and no edit is lost without a trace.
+//! The real sync engine between two diverging sides. Whatever a person does and whatever fails, both sides finally
+//! have the same tasks. Nothing is deleted that no person deleted, nothing is duplicated, and no edit is lost without
+//! a trace.
 //!
-//! `world` holds both sides and what a person does to them; `mailbox`, `source` and `registry` show it to the real engine;
-//! `faults` says what goes wrong; `oracle` judges by what the person did and what both sides show. More histories:
-//! `PROPTEST_CASES=10000 cargo test -p tasksync-worker --test sync_model`.
+//! `world` contains both sides and the actions of a person. `mailbox`, `source` and `registry` present it to the real
+//! engine. `faults` defines the faults. `oracle` judges by the person's actions and by the state of both sides. To run
+//! more histories: `PROPTEST_CASES=10000 cargo test -p tasksync-worker --test sync_model`.
 
 #![expect(
     clippy::unwrap_used,
@@ -45,13 +46,13 @@ use world::{Act, Edit, OWN_FOLDER, Place};
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// A person does something, so many milliseconds after what was before.
+    /// A person's action, this many milliseconds after the previous step.
     Act(i64, Act),
     Sync(Way),
     LoseState,
 }
 
-/// What people do at last about tasks whose writes were refused.
+/// What people do in the end about tasks whose writes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     /// They edit each of them.
@@ -182,7 +183,7 @@ fn one_sync(stage: &Stage, way: &Way) {
     Oracle::observe(&mut stage.shared.world(), clean);
 }
 
-/// Runs a history to its end and judges it.
+/// Runs a history to its end and checks the result.
 fn run(skew: i64, history: &[Op]) {
     for refused in [Refused::Edited, Refused::LeftAlone] {
         run_with(
@@ -216,8 +217,8 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refuse
             Refused::LeftAlone => {}
         }
     }
-    // What a wrong answer hid is seen by the next full check, and so are second copies outside the folders that are watched; it
-    // also tries again what was refused.
+    // The next full check finds what a wrong answer hid, and second copies outside the watched folders. It also
+    // retries what was refused.
     let deceived = {
         let world = stage.shared.world();
         let outside = world.copies().any(|(_, _, item)| item.folder == OWN_FOLDER);
@@ -257,8 +258,8 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refuse
     Oracle::check_at_rest(&stage.shared.world());
 }
 
-/// Where nothing is searched for by key, a copy that a person moved and that has a new id there cannot be told from a deleted
-/// one: such a back end keeps ids when it moves, and nothing is moved here.
+/// Replaces moves and copies. Without a search by key, a moved copy with a new id looks the same as a deleted one. A
+/// back end without this search keeps ids when it moves items, so these histories move nothing.
 fn without_moves(op: &mut Op) {
     let stays = |act: &mut Act| {
         if let Act::Move(number, _) | Act::Copy(number) = act {
@@ -275,8 +276,8 @@ fn without_moves(op: &mut Op) {
     }
 }
 
-/// Four histories for each case asked for (`PROPTEST_CASES`, else 256). Without `PROPTEST_RNG_SEED` they are the same in every run,
-/// so that a change is judged by what it changes; other seeds explore.
+/// Runs four histories for each requested case (`PROPTEST_CASES`, default 256). Without `PROPTEST_RNG_SEED` they are
+/// the same in every run, so that a change is judged by its effect only. Other seeds explore more histories.
 fn histories() -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig {
@@ -303,7 +304,7 @@ proptest! {
         run_with(skew, MailboxCapabilities::ALL, Policy::default(), refused, &history);
     }
 
-    /// A mailbox server that cannot do one of the things.
+    /// A mailbox server that lacks one of the capabilities.
     #[test]
     fn whatever_a_server_cannot_do_nothing_is_lost(
         skew in -3_000..3_000_i64,

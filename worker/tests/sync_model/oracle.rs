@@ -1,6 +1,8 @@
-//! What has to hold, told from what the person did and what both sides show. Uses no plan code.
+//! The rules that must hold, judged by the person's actions and the state of both sides. It uses no code of the
+//! planner.
 //!
-//! Every title a person gives is a new number, so a title tells which edit it came from and whether it got lost.
+//! Every title that a person sets contains a new number, so a title identifies its edit and shows whether that edit
+//! was lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,28 +22,28 @@ enum Side {
 /// What the oracle remembers.
 #[derive(Default)]
 pub(crate) struct Oracle {
-    /// Titles that have to reach the other side or the journal.
+    /// Titles that must reach the other side or the journal.
     open: BTreeMap<u32, (SourceKey, Side)>,
-    /// The latest title both sides held.
+    /// The last title that both sides had.
     settled: BTreeMap<SourceKey, u32>,
-    /// The source's values when both sides were equal: the last time, and before if what was last was not remembered
-    /// for sure. A task changed back to one of them counts as not edited.
+    /// The source's values when both sides were equal: of the last time, and of earlier times if it is uncertain that
+    /// the state of the last time was saved. A task that is changed back to one of them counts as not edited.
     equal: BTreeMap<SourceKey, Vec<Task>>,
-    /// Tasks with several copies or a private one: which of the titles counts is not told here.
+    /// Tasks with several copies or a private one. The oracle does not judge which of their titles is valid.
     unclear: BTreeSet<SourceKey>,
-    /// Of these, those whose titles do not travel, as the copy is or was private.
+    /// Those of them whose titles are not carried over, because the copy is or was private.
     private: BTreeSet<SourceKey>,
-    /// Tasks of which a copy lies in the archive: they need no other one.
+    /// Tasks with a copy in the archive. They need no other copy.
     archived: BTreeSet<SourceKey>,
-    /// Tasks whose copy a person took away.
+    /// Tasks whose copy a person removed.
     taken: BTreeSet<SourceKey>,
-    /// Of these, tasks that have to go at the source, as nothing else happened to them.
+    /// Those of them that must be deleted at the source, because nothing else happened to them.
     pub(crate) must_go: BTreeSet<SourceKey>,
-    /// Tasks that were assigned to somebody else at some time.
+    /// Tasks that were assigned to another person at some time.
     reassigned: BTreeSet<SourceKey>,
-    /// Tasks a write of which was refused for good.
+    /// Tasks of which a write was refused permanently.
     pub(crate) refused: BTreeSet<SourceKey>,
-    /// Titles in conflict before a sync: the one that has to win.
+    /// For titles in conflict before a sync: the title that must win.
     winners: BTreeMap<SourceKey, u32>,
 }
 
@@ -110,7 +112,7 @@ impl Oracle {
         self.reassigned.insert(key.clone());
     }
 
-    /// Whether a copy of a deleted task may go with it: the person took one away, or had to lose it anyway.
+    /// Returns whether the copy of a deleted task may be removed: the person removed one, or had to lose it anyway.
     pub(crate) fn may_lose_copy(&self, key: &SourceKey) -> bool {
         self.reassigned.contains(key) || self.taken.contains(key)
     }
@@ -119,26 +121,27 @@ impl Oracle {
         self.must_go.clear();
     }
 
-    /// An item was removed that a person edited in that very moment.
+    /// Records that an item was removed which a person edited at that moment.
     pub(crate) fn raced(&mut self, _key: &SourceKey, task: &Task) {
         self.open.remove(&number_of(task));
     }
 
-    /// A copy is made with the source's values: what the person makes of it from now on is an edit of theirs, and no conflict.
+    /// Records that a copy was created with the source's values. From now on a change of it is the person's edit and
+    /// not a conflict.
     pub(crate) fn created(&mut self, key: &SourceKey, task: &Task) {
         self.taken.remove(key);
         self.open.retain(|number, _| task.title != format!("t{number}"));
         self.sent(key, task.clone());
     }
 
-    /// One side's values were written into the other, whatever happened to the first one meanwhile.
+    /// Records that one side's values were written to the other side, even if they have changed since.
     pub(crate) fn sent(&mut self, key: &SourceKey, task: Task) {
         self.equal.entry(key.clone()).or_default().push(task);
     }
 
-    /// What goes into the journal before the plan is carried out.
+    /// Records an entry that is written to the journal before the plan is carried out.
     pub(crate) fn journal(&mut self, entry: &JournalEntry) {
-        // Values that both sides had agreed on, and a deletion that nobody wished, excuse no lost edit.
+        // Entries about agreed values, and about deletions that no person made, do not excuse a lost edit.
         match &entry.kind {
             JournalKind::ConflictLostAtSource
             | JournalKind::ConflictLostInMailbox
@@ -167,7 +170,7 @@ impl Oracle {
         }
     }
 
-    /// tasksync deletes a task at the source.
+    /// Checks a deletion of a task at the source by tasksync.
     pub(crate) fn recycles(&self, key: &SourceKey, task: &Task, copies: usize) {
         assert!(
             self.taken.contains(key),
@@ -190,12 +193,12 @@ impl Oracle {
         }
     }
 
-    /// Before a sync in which nothing goes wrong: who has to win.
+    /// Determines before a sync without faults which titles must win.
     pub(crate) fn expect_winners(world: &mut World) {
         let mut winners = BTreeMap::new();
         for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
             let oracle = &world.oracle;
-            // With the state is lost whether an item was edited in the second it was made.
+            // If the state is lost, it is unknown whether an item was edited in the second of its creation.
             let told = |item: &Item| world.saved.is_some() || item.modified > item.created + 2_000;
             if let [(_, item)] = world.copies_of(key)[..]
                 && told(item)
@@ -223,7 +226,7 @@ impl Oracle {
         world.oracle.winners = winners;
     }
 
-    /// After a sync; `clean` when nothing went wrong in it.
+    /// Checks the result of a sync. `clean` means that the sync had no fault.
     pub(crate) fn observe(world: &mut World, clean: bool) {
         let winners = std::mem::take(&mut world.oracle.winners);
         for (key, winner) in winners {
@@ -268,8 +271,8 @@ impl Oracle {
         }
     }
 
-    /// Whether every task says by itself what it means: status and percent that contradict each other mean what they
-    /// came from, which is lost with the state.
+    /// Returns whether every task is unambiguous. The meaning of a contradictory status and percentage depends on
+    /// their history, which is lost with the state.
     pub(crate) fn is_clear(world: &World) -> bool {
         let mut assigned = world.source.iter().filter(|(_, task)| task.assigned);
         world.archive.is_empty()
@@ -277,8 +280,8 @@ impl Oracle {
             && world.source.values().all(|task| consistent(&task.task))
     }
 
-    /// Whether a task needs no copy: the person's copy is in the archive, or the person took it away and the tenant's policy
-    /// or the archive leaves it so.
+    /// Returns whether a task needs no copy: the copy is in the archive, or the person removed it and the tenant's
+    /// policy or the archive leaves it so.
     fn needs_no_copy(world: &World, key: &SourceKey) -> bool {
         let oracle = &world.oracle;
         let completed = world.source.get(key).is_some_and(is_done);
@@ -291,7 +294,7 @@ impl Oracle {
         oracle.archived.contains(key) || (oracle.taken.contains(key) && left_away)
     }
 
-    /// When nobody edited any more and syncs went through.
+    /// Checks the final state, after the last edit and several syncs without faults.
     pub(crate) fn check_at_rest(world: &World) {
         let oracle = &world.oracle;
         for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
@@ -317,7 +320,7 @@ impl Oracle {
         }
         for (number, (key, side)) in &oracle.open {
             let source = world.source.get(key);
-            // What was ignored comes back with an edit; what is done stays away.
+            // Ignored edits come back with the next edit; completed tasks stay away.
             let without_copy = |task: &SourceTask| {
                 !task.assigned
                     || oracle.archived.contains(key)
@@ -332,11 +335,11 @@ impl Oracle {
     }
 }
 
-/// The first common field in which a task and its copy differ.
+/// Returns the first common field in which a task and its copy differ.
 fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
     let held = holds(&key.location());
     let start = task.start.filter(|_| held.contains(Field::Start));
-    // A start that only the mailbox holds makes a due date there.
+    // A start that only the mailbox has determines a due date there.
     let own_start = item.task.start.filter(|_| !held.contains(Field::Start));
     let same = |field: Field| match field {
         Field::Title => item.private || item.task.title == task.title,
@@ -349,12 +352,12 @@ fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
     held.iter().find(|field| !same(*field))
 }
 
-/// Whether a copy of this task is a completed one.
+/// Returns whether a copy of this task is a completed one.
 fn is_done(task: &SourceTask) -> bool {
     task.task.status == Status::Completed || task.task.percent == Percent::DONE
 }
 
-/// Whether status and percent say the same.
+/// Returns whether status and percentage are consistent.
 fn consistent(task: &Task) -> bool {
     match task.status {
         Status::NotStarted => task.percent == Percent::ZERO,
@@ -363,7 +366,8 @@ fn consistent(task: &Task) -> bool {
     }
 }
 
-/// Status and percent that contradict each other at the source mean what they came from; that is not told here.
+/// Returns whether the progress of a task and its copy agree. If status and percentage contradict each other at the
+/// source, their meaning depends on their history, and this function accepts any progress.
 fn same_progress(task: &Task, item: &Task) -> bool {
     let barely = |task: &Task| task.status == Status::InProgress && task.percent.as_percent() <= 1.0;
     !consistent(task)

@@ -1,4 +1,4 @@
-//! The registry's part for one person, in the world.
+//! The part of the registry for one person, stored in the world.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,10 +17,10 @@ use tasksync_common::state::SyncState;
 use crate::engine::Shared;
 use crate::world::World;
 
-/// The registry over the world.
+/// A registry over the world.
 pub(crate) struct ModelRegistry(pub(crate) Shared);
 
-/// The one person.
+/// Returns the only user.
 pub(crate) fn user() -> UserKey {
     UserKey::new("contoso".parse().unwrap(), "ana".parse().unwrap())
 }
@@ -67,7 +67,7 @@ fn unused() -> Failure {
     )
 }
 
-/// Through bytes, as in earnest.
+/// Encodes the saved state into bytes, as a real registry does.
 fn stored(world: &World) -> Option<StoredState> {
     let state = world.saved.as_ref()?;
     Some(StoredState {

@@ -1,4 +1,4 @@
-//! Histories that once ended badly: folders, moves, writes that were cut off.
+//! Histories that once failed: folders, moves, and interrupted writes.
 
 mod answers;
 
@@ -19,7 +19,7 @@ fn act(act: Act) -> Op {
     Op::Act(0, act)
 }
 
-/// Later by more than a second.
+/// Returns an action that is later by more than a second.
 fn later(act: Act) -> Op {
     Op::Act(2_000, act)
 }
@@ -37,7 +37,8 @@ fn meanwhile(act: Act) -> Op {
 
 const TITLE: Edit = Edit::Title;
 
-/// A write at the source was counted in that was cut off, and with it the item that had gone with its folder since.
+/// An interrupted write at the source was recognised as done. The copy then counted as present, although it had been
+/// deleted with its folder.
 #[test]
 fn a_folder_deleted_after_a_write_that_was_cut_off() {
     for fault in [Fault::Late(1), Fault::Busy(1), Fault::Crash(1), Fault::None] {
@@ -55,7 +56,7 @@ fn a_folder_deleted_after_a_write_that_was_cut_off() {
     }
 }
 
-/// The folder was made anew and the copies were not: their absence in it deleted the tasks at the source.
+/// The folder was created again but its copies were not. Their absence in it deleted the tasks at the source.
 #[test]
 fn a_deleted_folder_and_a_busy_server() {
     for fault in [
@@ -80,7 +81,8 @@ fn a_deleted_folder_and_a_busy_server() {
     }
 }
 
-/// Copies found again after a loss of the state were created a second time when the first write to them failed.
+/// After a loss of the state, copies that were found again were created a second time if the first write to them
+/// failed.
 #[test]
 fn a_lost_state_and_a_busy_server() {
     for fault in [
@@ -118,7 +120,8 @@ fn a_lost_state_and_a_busy_server() {
     }
 }
 
-/// A copy moved and edited was missed under its old id when sending the edit failed, and its task deleted.
+/// A copy was moved and edited, and sending the edit failed. The copy was then missed under its old id, and its task
+/// deleted.
 #[test]
 fn a_moved_copy_and_a_busy_server() {
     for fault in [
@@ -143,7 +146,7 @@ fn a_moved_copy_and_a_busy_server() {
     }
 }
 
-/// A moved copy is lost with the folder it lies in, not with the one it came from.
+/// A moved copy is lost with the folder that contains it and not with the folder it came from.
 #[test]
 fn a_moved_copy_and_its_folder() {
     for (folder, synced) in [(0, true), (1, true), (0, false), (1, false)] {
@@ -160,7 +163,7 @@ fn a_moved_copy_and_its_folder() {
     }
 }
 
-/// The copy met in its new folder passed for a second one, was removed, and then its task too.
+/// A copy met in its new folder was taken for a second one and removed, and then its task was deleted too.
 #[test]
 fn a_copy_moved_while_the_folders_are_read() {
     for place in [0, 1] {
@@ -188,7 +191,7 @@ fn a_copy_moved_while_the_folders_are_read() {
     }
 }
 
-/// What changed between two readings of one folder was told once and taken with the older values.
+/// A change between two reads of one folder was reported once, and was combined with older values.
 #[test]
 fn an_edit_while_the_folders_are_read() {
     run(
@@ -216,7 +219,8 @@ fn an_edit_while_the_folders_are_read() {
     );
 }
 
-/// Our own removal of a moved copy was forgotten before it was done, and its result taken for the person's wish.
+/// Our own removal of a moved copy was forgotten before it was carried out. Its result was taken for the person's
+/// wish.
 #[test]
 fn a_moved_copy_that_is_removed() {
     for fault in [
@@ -241,7 +245,7 @@ fn a_moved_copy_that_is_removed() {
     }
 }
 
-/// A second copy was not told of again when its removal failed.
+/// A second copy was not reported again after its removal failed.
 #[test]
 fn a_second_copy_and_a_busy_server() {
     for fault in [
@@ -276,7 +280,7 @@ fn a_second_copy_and_a_busy_server() {
     }
 }
 
-/// A pass cut off after a save forgot what an earlier one had left to do.
+/// A pass that was interrupted after a save forgot the work that an earlier pass had left.
 #[test]
 fn work_left_from_an_earlier_pass() {
     run(
@@ -298,7 +302,7 @@ fn work_left_from_an_earlier_pass() {
     );
 }
 
-/// A folder nothing was remembered of held a copy whose task went.
+/// A folder that was missing in the saved state contained a copy whose task was deleted.
 #[test]
 fn a_crash_after_the_first_copy_in_a_new_folder() {
     run(
@@ -323,7 +327,8 @@ fn a_crash_after_the_first_copy_in_a_new_folder() {
     );
 }
 
-/// A copy moved into a folder of ours that nothing was remembered of was missed, and its task deleted.
+/// A copy was moved into one of our folders that was missing in the saved state. The copy was missed, and its task
+/// deleted.
 #[test]
 fn a_move_into_a_folder_left_by_a_crash() {
     run(
@@ -340,7 +345,7 @@ fn a_move_into_a_folder_left_by_a_crash() {
     );
 }
 
-/// A start moved in the mailbox took a due date along that the source did not get.
+/// A change of the start in the mailbox also moved the due date, which the source did not get.
 #[test]
 fn dates_that_move_each_other() {
     for (source, item) in [
@@ -359,7 +364,8 @@ fn dates_that_move_each_other() {
                     SYNC,
                 ],
             );
-            // In a conflict, won by either side; and a source's change into an item with a start of its own.
+            // The same in a conflict, won by either side, and for a source's change into an item that has a start of
+            // its own.
             run(
                 0,
                 &[
@@ -388,7 +394,7 @@ fn dates_that_move_each_other() {
     }
 }
 
-/// Contradicting status and percent at the source, kept through a conflict the mailbox wins.
+/// Contradictory status and percentage at the source are kept through a conflict that the mailbox wins.
 #[test]
 fn progress_that_contradicts_itself() {
     let progress = |status, percent| EditSource(0, Edit::Progress(status, percent));
@@ -407,8 +413,8 @@ fn progress_that_contradicts_itself() {
     );
 }
 
-/// A copy was moved into a folder whose creation was never answered, and that folder deleted: nobody but the person knows
-/// that it was one of ours.
+/// A copy was moved into a folder whose creation was never answered, and that folder was deleted. Only the person
+/// knows that it was one of ours.
 #[test]
 fn a_copy_deleted_with_a_folder_nobody_knew_of() {
     run(
@@ -448,7 +454,7 @@ fn a_copy_moved_during_a_full_check() {
     );
 }
 
-/// One listing of the folders left ours out, and every copy in it was made a second time beside an edited one.
+/// One listing of the folders omitted ours. Every copy in it was created a second time beside an edited one.
 #[test]
 fn a_folder_left_out_after_a_lost_state() {
     for left_out in 1..12 {

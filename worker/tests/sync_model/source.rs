@@ -1,4 +1,4 @@
-//! The world as a source.
+//! The world's source.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,8 @@ impl World {
         }
     }
 
-    /// A write to a task that the person may only read is refused. One that knew it is a fault of the engine.
+    /// Refuses a write to a task that the person may only read. If the engine knew this before, the write is a fault
+    /// of the engine.
     fn check_right(&self, key: &SourceKey) -> Result<(), Failure> {
         if self.source.get(key).is_none_or(|task| task.writable) {
             return Ok(());

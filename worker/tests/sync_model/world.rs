@@ -1,4 +1,4 @@
-//! The two sides as a person and the servers see them, in memory.
+//! Both sides in memory, as a person and the servers see them.
 
 mod acts;
 
@@ -20,10 +20,10 @@ use crate::oracle::Oracle;
 pub(crate) struct SourceTask {
     pub(crate) task: Task,
     pub(crate) version: u64,
-    /// Seconds.
+    /// In seconds.
     pub(crate) modified: i64,
     pub(crate) assigned: bool,
-    /// The person may edit it.
+    /// Whether the person may edit it.
     pub(crate) writable: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Item {
     pub(crate) folder: u32,
     pub(crate) task: Task,
     pub(crate) change_key: u64,
-    /// Milliseconds.
+    /// In milliseconds.
     pub(crate) modified: i64,
     pub(crate) created: i64,
     pub(crate) private: bool,
@@ -42,56 +42,56 @@ pub(crate) struct Item {
     pub(crate) write_id: Option<String>,
 }
 
-/// The mailbox's own task folder.
+/// The mailbox's default task folder.
 pub(crate) const OWN_FOLDER: u32 = 0;
 
-/// Ids and folders are numbers here; an empty one is none.
+/// Converts an id to its number. A text that is not a number gives `u32::MAX`, which no object has.
 pub(crate) fn id(text: &str) -> u32 {
     text.parse().unwrap_or(u32::MAX)
 }
 
-/// Everything there is.
+/// The state of the whole model.
 pub(crate) struct World {
     /// True time in milliseconds.
     pub(crate) now: i64,
-    /// What is left of the mailbox clock's error after correction, in milliseconds.
+    /// The error of the mailbox's clock that remains after correction, in milliseconds.
     pub(crate) skew: i64,
-    /// What the tenant wants.
+    /// The tenant's policy.
     pub(crate) policy: Policy,
-    /// Tasks the person could not edit when the sync began.
+    /// Tasks that the person could not edit when the sync began.
     pub(crate) read_only: BTreeSet<SourceKey>,
     pub(crate) source: BTreeMap<SourceKey, SourceTask>,
     pub(crate) source_log: Vec<SourceKey>,
-    /// Folders of ours that exist, with their markers.
+    /// Our existing folders with their markers.
     pub(crate) folders: BTreeMap<u32, LocationKey>,
     pub(crate) items: BTreeMap<u32, Item>,
-    /// The server lists what lies in Deleted Items.
+    /// Whether the server lists the contents of Deleted Items.
     pub(crate) lists_deleted_items: bool,
-    /// Whose the markers of folders and items are, where they name an owner.
+    /// Owners in the markers of folders and items, if the markers name one.
     pub(crate) owners: BTreeMap<u32, MarkedFor>,
-    /// Items of deleted folders: still there under their ids, for who asks by id.
+    /// Items of deleted folders. They can still be read by their ids.
     pub(crate) binned: BTreeMap<u32, Item>,
-    /// Keys and last writes of the items that lie in the deleted items.
+    /// Keys and last write ids of the items in Deleted Items.
     pub(crate) deleted: Vec<(SourceKey, String)>,
-    /// Keys of the items that lie in the archive.
+    /// Keys of the items in the archive.
     pub(crate) archive: BTreeSet<SourceKey>,
     pub(crate) mailbox_log: Vec<(u32, u32)>,
     pub(crate) counter: u32,
     pub(crate) saved: Option<SyncState>,
     /// Version of the saved state.
     pub(crate) version: u64,
-    /// A read lied, or something could not be read.
+    /// Whether a read lied or something could not be read.
     pub(crate) deceived: bool,
-    /// Writes of all syncs.
+    /// Number of writes of all syncs.
     pub(crate) all_writes: u32,
-    /// Pages of changes that a fault made up.
+    /// Number of pages of changes that a fault invented.
     pub(crate) pages: u32,
-    /// What goes wrong in the sync that runs.
+    /// The faults of the current sync.
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
 }
 
-/// The two locations: one holds every field, one only a few.
+/// Returns one of two locations: one supports every field, the other only a few.
 pub(crate) fn location(number: usize) -> LocationKey {
     LocationKey::sharepoint_list(if number.is_multiple_of(2) { "a" } else { "b" })
 }
@@ -108,7 +108,7 @@ fn date(day: Option<i8>) -> Option<Date> {
     day.map(|day| Date::new(2026, 3, day.clamp(1, 28)).unwrap())
 }
 
-/// The number in a title.
+/// Returns the number in a title.
 pub(crate) fn number_of(task: &Task) -> u32 {
     task.title[1..].parse().unwrap()
 }
@@ -150,7 +150,7 @@ impl World {
         format!("t{}", self.next())
     }
 
-    /// The marker of a folder or an item.
+    /// Returns the marker of a folder or an item.
     pub(crate) fn marker<T>(&self, number: u32, key: T) -> Marker<T> {
         let marked_for = self.owners.get(&number).cloned();
         Marker {
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    /// Live items of ours: with a key, in a folder of ours or in the mailbox's own task folder.
+    /// Returns our live items: those with a key, in a folder of ours or in the mailbox's default task folder.
     pub(crate) fn copies(&self) -> impl Iterator<Item = (u32, &SourceKey, &Item)> {
         self.items.iter().filter_map(|(id, item)| {
             let key = item.key.as_ref()?;
@@ -168,7 +168,7 @@ impl World {
         })
     }
 
-    /// Whether an item that is the person's own has the title with this number, also in a folder that the person deleted.
+    /// Returns whether the person has a private item with this number in its title, even in a deleted folder.
     pub(crate) fn has_own_item(&self, title: u32) -> bool {
         let own = |item: &Item| item.key.is_none() && number_of(&item.task) == title;
         self.items.values().chain(self.binned.values()).any(own)
@@ -196,7 +196,7 @@ impl World {
         found.map(|(id, _)| *id)
     }
 
-    /// A task was written at the source.
+    /// Records a write of a task at the source. Returns its new version.
     pub(crate) fn touch_task(&mut self, key: &SourceKey) -> u64 {
         let now = self.now;
         let task = self.source.get_mut(key).unwrap();
@@ -206,7 +206,7 @@ impl World {
         task.version
     }
 
-    /// An item was written in the mailbox.
+    /// Records a write of an item in the mailbox. Returns its new change key.
     pub(crate) fn touch_item(&mut self, id: u32) -> u64 {
         let change_key = u64::from(self.next());
         let modified = self.now + self.skew;
@@ -232,14 +232,14 @@ impl World {
         Some(item)
     }
 
-    /// An item goes to the deleted items.
+    /// Moves an item to Deleted Items.
     pub(crate) fn delete_item(&mut self, id: u32) -> Option<Item> {
         let item = self.remove_item(id)?;
         self.deleted.extend(item.key.clone().zip(item.write_id.clone()));
         Some(item)
     }
 
-    /// A new task of the person.
+    /// Adds a new task of the person.
     pub(crate) fn new_task(&mut self, key: &SourceKey, title: &str) -> Task {
         let task = Task {
             title: title.to_owned(),
@@ -257,14 +257,14 @@ impl World {
         task
     }
 
-    /// A sync begins, and this goes wrong in it.
+    /// Begins a sync with these faults.
     pub(crate) fn begin_sync(&mut self, faults: Faults) {
         self.faults = faults;
         let read_only = self.source.iter().filter(|(_, task)| !task.writable);
         self.read_only = read_only.map(|(key, _)| key.clone()).collect();
     }
 
-    /// tasksync writes fields of an item, as a mailbox server takes them.
+    /// Writes fields of an item for tasksync, as a mailbox server does. Returns the new change key.
     pub(crate) fn write_item(&mut self, id: u32, task: &Task, fields: FieldSet, write_id: &str) -> u64 {
         let found = self.items.get_mut(&id).or_else(|| self.binned.get_mut(&id));
         let item = found.unwrap();
@@ -274,7 +274,7 @@ impl World {
     }
 }
 
-/// What a mailbox server makes of fields written to it.
+/// Applies written fields as a mailbox server does.
 pub(crate) fn apply_fields(item: &mut Task, task: &Task, fields: FieldSet) {
     for field in fields.iter() {
         match field {
@@ -310,7 +310,7 @@ fn set_due(item: &mut Task, due: Option<Date>) {
     }
 }
 
-/// Mailboxes keep status and percent in step.
+/// Mailboxes keep status and percentage consistent.
 fn set_progress(item: &mut Task, status: Status, percent: Percent) {
     let one = Percent::from_percent(1.0);
     (item.status, item.percent) = match (status, percent) {

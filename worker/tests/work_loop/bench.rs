@@ -1,4 +1,4 @@
-//! One worker, its stores and its sync.
+//! One worker with its stores and its sync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) struct Bench {
     pub(crate) began: Instant,
     pub(crate) clock: Arc<TokioClock>,
-    /// The schedule as it is.
+    /// The schedule itself.
     pub(crate) order: Arc<MemorySchedule>,
     /// The schedule as the worker sees it.
     pub(crate) schedule: Arc<FaultySchedule>,
@@ -96,7 +96,7 @@ impl Bench {
         tokio::spawn(run(worker, self.stop.clone()))
     }
 
-    /// The stamp of a tenant's user number `index`: all due, one microsecond apart.
+    /// Returns the stamp of a tenant's user number `index`. All users are due, one microsecond apart.
     pub(crate) fn stamp(&self, index: usize) -> Timestamp {
         let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         start + SignedDuration::from_micros(index as i64)
@@ -151,7 +151,7 @@ impl Bench {
         self.order.lead("bench", MINUTE * 600).await.unwrap().unwrap()
     }
 
-    /// Waits until no job waits or is out.
+    /// Waits until no job is waiting or unacknowledged.
     pub(crate) async fn settled(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();

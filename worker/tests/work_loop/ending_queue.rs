@@ -15,7 +15,7 @@ pub(crate) struct Endings {
     opened: AtomicUsize,
 }
 
-/// A consumer whose connection is gone.
+/// A consumer whose connection is lost.
 struct Ended;
 
 #[async_trait]
@@ -30,7 +30,7 @@ impl Endings {
         self.ends.store(ends, Ordering::SeqCst);
     }
 
-    /// How often a consumer was opened.
+    /// Returns how often a consumer was opened.
     pub(crate) fn opened(&self) -> usize {
         self.opened.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Users whose attempt fails, and what becomes of them.
+//! Users whose attempt fails, and the consequences.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
         "the user keeps a place in the order and is tested again"
     );
 
-    // The test fails for another reason: one alert, about the present one.
+    // The retry fails for another reason: there is one alert, about the current reason.
     let denied = Failure::new(ErrorClass::Refused, Code::ExchangeMailboxDenied, "u000");
     bench.sync.set(ana.clone(), Act::SurveyFails(denied));
     sleep(MINUTE * 60).await;
@@ -88,7 +88,7 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
         .collect();
     assert_eq!(codes, [Code::ExchangeMailboxDenied]);
 
-    // It works again, while the registry is down: nothing is forgotten.
+    // It works again while the registry is down: the user stays disabled.
     bench.sync.set_all(Act::Idle);
     bench.registry.set_down(true);
     bench.send("contoso", &users[..1]).await;
@@ -176,13 +176,13 @@ async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_on
     assert_eq!(alerts.len(), 1, "one alert for the tenant, none per user");
     assert_eq!(alerts[0].user, None);
 
-    // Inside the pause nothing is asked.
+    // During the pause no request is sent.
     sleep(MINUTE).await;
     bench.send("contoso", &users).await;
     bench.settled().await;
     assert_eq!(bench.sync.surveys().len(), 2);
 
-    // After it one user is tried, and the pause grows.
+    // After the pause one user is tried, and the pause grows.
     sleep(MINUTE * 10).await;
     bench.send("contoso", &users).await;
     bench.settled().await;
@@ -190,7 +190,7 @@ async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_on
     assert_eq!((surveys.len(), surveys[2].len()), (3, 1));
     assert_eq!(bench.open_alerts().await.len(), 1);
 
-    // The password was corrected: one user is tried, then everybody, and the alert ends.
+    // The password was corrected: one user is tried, then all users, and the alert ends.
     bench.sync.set_all(Act::Idle);
     sleep(MINUTE * 20).await;
     bench.send("contoso", &users).await;

@@ -1,4 +1,4 @@
-//! Stores that fail, claims that are lost, jobs that cannot be read.
+//! Stores that fail, lost claims, and unreadable jobs.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::queue::{JobQueue as _, QueueName};
@@ -102,7 +102,7 @@ async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
     bench.start();
     sleep(SECOND).await;
     bench.schedule.set_down(true);
-    // Longer than the claim: the results are given up and the job goes back to the queue.
+    // This is longer than the claim: the results are discarded, and the job goes back to the queue.
     sleep(SECOND * 130).await;
     assert_eq!(bench.counted().batches_requeued, 1);
     assert_eq!(bench.counted().reports_failed, 1);
@@ -135,7 +135,7 @@ async fn a_stopping_worker_does_not_wait_for_a_schedule_that_is_down() {
     bench.schedule.set_down(true);
     bench.stop.cancel();
     running.await.unwrap();
-    // 30 s until the users end, and a little more: far inside the grace period.
+    // 30 s until the users end, and a little more: far below the grace period.
     assert!(bench.began.elapsed() < SECOND * 60);
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
     assert_eq!(
@@ -190,7 +190,7 @@ async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame(
     assert_eq!(bench.counted().users_idle, 25);
 }
 
-/// Three service accounts in a row are refused: that is the server's matter, and nobody is disabled.
+/// Three service accounts in a row are refused. This is the server's failure, and no user is disabled.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_several_people_is_one_circuit_and_each_persons_text_names_that_person_only() {
     let bench = Bench::new(Act::Idle);

@@ -1,4 +1,4 @@
-//! The limits, each filled.
+//! Each limit is reached once.
 
 use tasksync_common::error::Code;
 use tasksync_common::queue::{JobQueue as _, QueueName};
@@ -41,7 +41,7 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
 async fn ten_users_of_a_batch_run_at_once_and_never_more() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 100).await;
-    // Of different length, so that places become free one by one while the next group is surveyed.
+    // The syncs have different lengths, so that slots become free one by one while the next group is surveyed.
     for (index, user) in (0..).zip(&users) {
         let takes = SECOND / 10 * (5 + index * 7 % 13);
         bench.sync.set(key("contoso", user.as_str()), Act::Work(takes));
@@ -165,7 +165,8 @@ async fn a_consumer_that_ends_at_once_is_opened_again_with_growing_pauses() {
     bench.queue.set_ends(true);
     bench.start();
     sleep(MINUTE * 10).await;
-    // Two consumers, doubling from a quarter of a second up to 15 s: 6 pauses of 16 s in all, then one each 15 s.
+    // Two consumers, with pauses that double from a quarter of a second up to 15 s: 6 pauses of 16 s in all, then one
+    // every 15 s.
     let opened = bench.queue.opened();
     assert!((20..=2 * 48).contains(&opened), "{opened}");
     assert_eq!(bench.consumers.open().unwrap_err().code, Code::QueueUnavailable);
@@ -181,7 +182,7 @@ async fn a_consumer_that_ends_at_once_is_opened_again_with_growing_pauses() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_waits_or_tries_again_lives() {
     let bench = Bench::new(Act::Idle);
-    // A queue that is away is no reason to be started again.
+    // An unavailable queue is no reason to restart the worker.
     bench.queue.set_ends(true);
     let running = bench.start();
     sleep(MINUTE * 10).await;

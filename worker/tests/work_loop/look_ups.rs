@@ -1,4 +1,4 @@
-//! A sync whose look-ups are counted and can be made to fail.
+//! A sync that counts its look-ups, which can be made to fail.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,17 +27,17 @@ impl LookUps {
         })
     }
 
-    /// Every look-up's users.
+    /// Returns the users of every look-up.
     pub(crate) fn all(&self) -> Vec<Vec<UserId>> {
         self.log.lock().unwrap().clone()
     }
 
-    /// They fail from now on, or no more.
+    /// Makes look-ups fail from now on, or succeed again.
     pub(crate) fn fail(&self, failure: Option<Failure>) {
         *self.fails.lock().unwrap() = failure;
     }
 
-    /// Those that concern this user panic.
+    /// Makes look-ups of this user panic.
     pub(crate) fn panic_at(&self, user: UserId) {
         *self.panics.lock().unwrap() = Some(user);
     }

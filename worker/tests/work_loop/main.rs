@@ -1,4 +1,4 @@
-//! The worker's loop over the stores in memory, on paused time.
+//! The worker's loop over stores in memory, on paused time.
 
 #[cfg(test)]
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
-//! A tenant's server that fails everybody, with the failures that the EWS adapter gives: one circuit, one alert, nobody
-//! disabled, few requests, and everybody back after the end.
+//! A tenant's server that fails for all users, with the failures that the EWS adapter reports: one circuit, one alert,
+//! no disabled user, few requests, and all users synced again after the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ fn silence() -> Reply {
     Reply::Hang
 }
 
-/// What the EWS adapter says of each person when its server treats every request like this: of one half in the survey that
-/// all share, of the other half in the person's own sync.
+/// Returns the failures that the EWS adapter reports for each person when its server answers every request like this.
+/// For one half they occur in the shared survey, for the other half in the person's own sync.
 async fn failures(reply: fn() -> Reply, users: &[UserId]) -> Vec<Act> {
     let server = Server::plain(move |_, _| reply()).await;
     let clock = Arc::new(SystemClock);
@@ -102,7 +102,7 @@ fn failure_of(act: &Act) -> &Failure {
     }
 }
 
-/// A worker whose tenant's server fails these people, on paused time.
+/// Returns a worker whose tenant's server fails for these people, on paused time.
 async fn sick(reply: fn() -> Reply, code: Code, people: usize) -> (Bench, Vec<UserId>) {
     let names: Vec<UserId> = (0..people)
         .map(|number| format!("u{number:03}").parse().unwrap())
@@ -119,7 +119,7 @@ async fn sick(reply: fn() -> Reply, code: Code, people: usize) -> (Bench, Vec<Us
     (bench, names)
 }
 
-/// Sends whoever is due, as the leader does, while `goes_on`: all who are due in one job, or each in a job of their own.
+/// Sends the due users, as the leader does, while `goes_on` returns true: all in one job, or each in a separate one.
 async fn lead(bench: &Bench, each_alone: bool, mut goes_on: impl FnMut() -> bool) {
     while goes_on() {
         let not_after = bench.now() - bench.limits.pace.minimum;
@@ -137,7 +137,7 @@ async fn lead(bench: &Bench, each_alone: bool, mut goes_on: impl FnMut() -> bool
     }
 }
 
-/// How many people were asked about at the server so far.
+/// Returns for how many people requests were made to the server so far.
 fn asked(bench: &Bench) -> usize {
     bench.sync.surveys().iter().map(Vec::len).sum()
 }
@@ -152,12 +152,12 @@ async fn nobody_is_disabled(bench: &Bench, users: &[UserId]) {
     }
 }
 
-/// Ten rounds of an outage, and its end.
+/// Runs ten rounds of an outage, and its end.
 async fn an_outage(reply: fn() -> Reply, code: Code, each_alone: bool) {
     const ROUNDS: u32 = 10;
     let (bench, users) = sick(reply, code, 5).await;
     let step = bench.limits.pace.minimum;
-    // The first round meets all five; each later one is the probe of one.
+    // The first round meets all five users. Each later one is a probe of a single user.
     lead(&bench, each_alone, || {
         asked(&bench) + 1 < users.len() + ROUNDS as usize
     })
@@ -179,7 +179,8 @@ async fn an_outage(reply: fn() -> Reply, code: Code, each_alone: bool) {
     let back = back();
     for user in &users {
         let (_, at) = back.iter().find(|(synced, _)| synced.user == *user).unwrap();
-        // The pause that the last failed probe began, and one step for who comes while the next probe is out.
+        // Allow the pause that the last failed probe began, and one step for a user who comes due while the next probe
+        // runs.
         assert!(
             *at - ended <= step * (ROUNDS + 2) + SECOND * 60,
             "{user} was synced {:?} after the end",
@@ -202,13 +203,14 @@ async fn a_server_that_never_answers_is_one_circuit_and_one_alert_and_disables_n
     an_outage(silence, Code::ExchangeTimeout, false).await;
 }
 
-/// People come due one by one, so no batch meets more than one of them.
+/// Users come due one by one, so no batch contains more than one of them.
 #[tokio::test]
 async fn an_outage_that_people_meet_one_by_one_is_one_circuit_and_one_alert_and_disables_nobody() {
     an_outage(maintenance, Code::ExchangeBadAnswer, true).await;
 }
 
-/// A server in trouble fails in more than one way: the alert shows the last one, and since when the trouble lasts.
+/// A failing server fails in more than one way. The alert shows the last failure, and the time since when the trouble
+/// lasts.
 #[tokio::test]
 async fn an_outage_in_more_than_one_way_is_one_circuit_and_one_alert() {
     let ana = ["u000".parse().unwrap()];
@@ -255,13 +257,13 @@ async fn a_refusal_of_everything_is_one_alert_and_few_requests() {
     assert_eq!(alerts[0].user, None);
     nobody_is_disabled(&bench, &users).await;
     lead(&bench, false, || began.elapsed() < SECOND * 24 * 3_600).await;
-    // Never more than an hour between two, and hardly more than one per hour.
+    // There is never more than an hour between two probes, and hardly more than one probe per hour.
     assert!((20..=35).contains(&asked(&bench)), "{}", asked(&bench));
     assert_eq!(bench.open_alerts().await.len(), 1);
     nobody_is_disabled(&bench, &users).await;
 }
 
-/// Without colleagues nothing tells a server's failure from a person's.
+/// Without other users, a server's failure cannot be told from a person's.
 #[tokio::test]
 async fn a_refusal_of_everything_that_the_tenants_only_person_meets_is_one_alert_and_few_requests() {
     let (bench, _) = sick(bad_request, Code::ExchangeError, 1).await;

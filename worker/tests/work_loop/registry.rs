@@ -1,4 +1,4 @@
-//! The registry in memory does what every registry does, as far as the loops need it.
+//! Runs the registry's contract for the registry in memory, as far as the loops need it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Answers about another person.
+//! Answers that belong to another person.
 
 use jiff::SignedDuration;
 use tasksync_loadtest::liar::{Lie, Only};
@@ -8,11 +8,12 @@ use tasksync_loadtest::trial::{Kind, Oracle, Where};
 use super::{PEOPLE, Trial, spec};
 use crate::mixups::foreign_answers;
 
-/// Rounds of edits until every operation was met.
+/// Rounds of edits after which every operation has been used.
 const ROUNDS_BEFORE: usize = 2;
 
-/// Operations whose answers are the same for everybody, so that none can be taken for another's: `DeleteItem` answers success and
-/// names nothing; a site's own values are those of the site; `lists.update` is the test's.
+/// Operations whose answers are the same for all people, so that a mix-up has no effect. `DeleteItem` reports success
+/// without naming an object, the values of a site belong to the site, and `lists.update` is an operation of the test
+/// only.
 const SAME_FOR_ALL: [&str; 6] = [
     "DeleteItem",
     "lists.update",
@@ -22,8 +23,9 @@ const SAME_FOR_ALL: [&str; 6] = [
     "webs",
 ];
 
-/// Operations of which the second person's answer must have been given to the first one. `getchanges` and others are tried, too; they
-/// are asked once for all people of a site, and what was answered while the second person was synced does no harm.
+/// Operations for which the first person must have received the second person's answer. `getchanges` and others are
+/// tried, too. They are requested once for all people of a site, and their answers during the second person's sync do
+/// no harm.
 const SWAPPED: [&str; 14] = [
     "CreateFolder",
     "CreateItem",
@@ -41,23 +43,24 @@ const SWAPPED: [&str; 14] = [
     "items.update",
 ];
 
-/// Of these, the operations whose answers always have one message that names what it is about: a wrong one is counted. Answers to
-/// the others may be empty, say "not found", or have another number of messages.
+/// Those of the operations whose answers always contain one message that names its object. A wrong answer is
+/// recognised and counted. Answers to the other operations may be empty, report "not found", or have another number of
+/// messages.
 const RECOGNISED: [(&str, &str); 3] = [
     ("ews", "UpdateFolder"),
     ("ews", "UpdateItem"),
     ("sharepoint", "ensureuser"),
 ];
 
-/// Everything in a person's mailbox.
+/// Returns everything in a person's mailbox.
 fn mailbox(trial: &Trial, person: usize) -> String {
     let exchange = &trial.rig.farm.exchange;
     let smtp = trial.rig.smtp(person);
     format!("{:#?}\n{:#?}", exchange.folders(smtp), exchange.items(smtp))
 }
 
-/// Edits of both people in their own tasks, such that every operation is needed: each on both sides, new tasks, and the
-/// tasks of the round before deleted.
+/// Makes edits for both people in their own tasks, so that every operation is needed: edits on both sides, new tasks,
+/// and deletions of the previous round's tasks.
 fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, ItemId)>) {
     let list = trial.lists[0];
     for (at, (person, item)) in std::mem::take(before).into_iter().enumerate() {
@@ -91,8 +94,8 @@ fn edits_of_a_round(trial: &mut Trial, round: usize, before: &mut Vec<(usize, It
     }
 }
 
-/// Each kind of answer that the second person was given is given to the first one, once: nothing is written for the wrong
-/// person, nothing is deleted, and both are right after the next honest sync.
+/// The first person receives each kind of answer that the second person received, once. Nothing is written for the
+/// wrong person, nothing is deleted, and both people's data is right after the next honest sync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_about_one_person_is_taken_for_another() {
     let mut trial = Trial::start(spec(&[Lie::OthersAnswer], 0)).await;
@@ -100,7 +103,7 @@ async fn no_answer_about_one_person_is_taken_for_another() {
     let mut operations: Vec<String> = Vec::new();
     for round in 0.. {
         edits_of_a_round(&mut trial, round, &mut before);
-        // All operations are met before the first is aimed at.
+        // All operations must have been used before the first one is aimed at.
         let operation = round
             .checked_sub(ROUNDS_BEFORE)
             .map(|at| operations[at].clone())
@@ -112,7 +115,7 @@ async fn no_answer_about_one_person_is_taken_for_another() {
             let title = format!("Errands {round}");
             crate::lists::rename(&trial.rig, trial.lists[1], &title).await;
         }
-        // Who a person is holds for a day.
+        // A resolved person is cached for a day.
         let hours = if operation == "ensureuser" { 25 } else { 4 };
         trial.rig.pass_time(SignedDuration::from_hours(hours));
         trial.cycle(1, false).await;

@@ -1,4 +1,4 @@
-//! What people do on both servers, and what they find there.
+//! Actions of people on both servers, and views of the results.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ impl Rig {
         &self.person(person).smtp
     }
 
-    /// The person's id on the site.
+    /// Returns the person's id on the site.
     pub(crate) fn site_user(&self, person: usize) -> i32 {
         self.farm.applied[0].users[person]
     }
@@ -35,12 +35,12 @@ impl Rig {
         list
     }
 
-    /// A list made by the template for tasks.
+    /// Adds a list of the template for tasks.
     pub(crate) fn tasks_list(&mut self, title: &str) -> ListId {
         self.add_list(&ListSpec::new(title, 171))
     }
 
-    /// A task of a person.
+    /// Adds a task that is assigned to a person.
     pub(crate) fn add_task(&self, list: ListId, person: usize, title: &str) -> ItemId {
         self.add_task_with(
             list,
@@ -86,7 +86,7 @@ impl Rig {
         );
     }
 
-    /// A colleague sets a completed task back to half done.
+    /// Sets a completed task back to half done, as a colleague.
     pub(crate) fn reopen_original(&self, list: ListId, item: ItemId) {
         let edit = ItemEdit {
             status: Some(2),
@@ -116,7 +116,7 @@ impl Rig {
         items.into_iter().find(|found| found.id == item).unwrap()
     }
 
-    /// Every copy of a task in a mailbox that is not in the deleted items.
+    /// Returns every copy of a task in a mailbox, except those in Deleted Items.
     pub(crate) fn copies(&self, person: usize, list: ListId, item: ItemId) -> Vec<Copy> {
         let key = Farm::key(list, item);
         let mut copies = self.farm.exchange.items(self.smtp(person));
@@ -124,7 +124,7 @@ impl Rig {
         copies
     }
 
-    /// The one copy of a task.
+    /// Returns the only copy of a task.
     pub(crate) fn copy(&self, person: usize, list: ListId, item: ItemId) -> Copy {
         let mut copies = self.copies(person, list, item);
         assert_eq!(copies.len(), 1, "{copies:#?}");
@@ -151,7 +151,7 @@ impl Rig {
         )
     }
 
-    /// A person deletes a copy as Outlook does.
+    /// Deletes a copy as a person in Outlook.
     pub(crate) fn delete_copy(&self, person: usize, list: ListId, item: ItemId) {
         let copy = self.copy(person, list, item);
         self.farm
@@ -160,7 +160,7 @@ impl Rig {
             .unwrap();
     }
 
-    /// The mailbox's own task folder.
+    /// Returns the mailbox's default task folder.
     pub(crate) fn own_folder(&self, person: usize) -> FolderView {
         let folders = self.farm.exchange.folders(self.smtp(person));
         folders
@@ -169,7 +169,7 @@ impl Rig {
             .unwrap()
     }
 
-    /// Our folders in a mailbox.
+    /// Returns our folders in a mailbox.
     pub(crate) fn our_folders(&self, person: usize) -> Vec<FolderView> {
         let mut folders = self.farm.exchange.folders(self.smtp(person));
         folders.retain(|folder| !folder.in_deleted_items && folder.named.contains_key("TaskSyncLocation"));
@@ -184,20 +184,20 @@ impl Rig {
             .collect()
     }
 
-    /// The kinds of the person's journal entries about edits that lost, newest first.
+    /// Returns the kinds of the person's journal entries about losing edits, newest first.
     pub(crate) async fn conflicts(&self, person: usize) -> Vec<String> {
         let mut kinds = self.journal(person).await;
         kinds.retain(|kind| kind.starts_with("conflict_lost"));
         kinds
     }
 
-    /// Everything the journal says of a person, as JSON.
+    /// Returns all journal entries of a person as JSON.
     pub(crate) async fn journal_text(&self, person: usize) -> String {
         let entries = self.registry.journal_of(&self.user(person), 1_000).await.unwrap();
         serde_json::to_string(&entries).unwrap()
     }
 
-    /// Moves our clock and both servers' on together.
+    /// Advances our clock and those of both servers together.
     pub(crate) fn pass_time(&self, by: SignedDuration) {
         self.clock.advance(by);
         let skew = SignedDuration::from_millis(self.clock.0.load(Ordering::SeqCst));

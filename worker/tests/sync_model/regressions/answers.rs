@@ -1,4 +1,4 @@
-//! Histories that once ended badly: answers that contradict each other, merges, writes that fail again and again.
+//! Histories that once failed: answers that contradict each other, merges, and writes that fail again and again.
 
 use jiff::SignedDuration;
 use tasksync_common::plan::{ConflictPolicy, DeletionPolicy, Policy};
@@ -8,8 +8,8 @@ use super::*;
 use crate::engine::Stage;
 use crate::run_with;
 
-/// A copy whose creation was cut off was deleted, and one that the person made of it was moved: the search found that one, one
-/// read by its id did not, and the task was deleted.
+/// A copy whose creation was interrupted was deleted, and a second copy that the person had made of it was moved. The
+/// search found the second copy, one read by its id did not, and the task was deleted.
 #[test]
 fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
     for wrong in 1..14 {
@@ -29,8 +29,8 @@ fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
     }
 }
 
-/// After a lost state, the search met an item that was moved meanwhile, and its folder was not remembered: nobody looked for it
-/// there, and its deletion was not seen.
+/// After a loss of the state, the search found an item that had just been moved, and its folder was not recorded. The
+/// item was not looked for there, so its deletion was not seen.
 #[test]
 fn a_second_copy_moved_after_a_lost_state() {
     run(
@@ -46,7 +46,7 @@ fn a_second_copy_moved_after_a_lost_state() {
     );
 }
 
-/// Where nothing can be searched for by key, one listing that left a copy out was enough to make it a second time.
+/// Without a search by key, one listing that omitted a copy was enough to create it a second time.
 #[test]
 fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
     let capabilities = MailboxCapabilities {
@@ -68,8 +68,8 @@ fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
     }
 }
 
-/// A merge writes the source's edits into the mailbox first; the title that the mailbox wins in the next pass is an edit of the
-/// source that loses.
+/// A merge writes the source's edits into the mailbox first. The title that the mailbox wins in the next pass is an
+/// edit of the source that loses.
 #[test]
 fn a_title_that_loses_a_merge_is_in_the_journal() {
     let policy = Policy {
@@ -86,7 +86,8 @@ fn a_title_that_loses_a_merge_is_in_the_journal() {
     run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
 }
 
-/// What fails in every pass is refused after the third one; nobody edits it again, and the next full check carries it out.
+/// A write that fails in every pass is refused after the third one. No further edit follows, and the next full check
+/// carries it out.
 #[test]
 fn a_write_that_fails_in_every_pass_arrives_with_the_next_full_check() {
     for first in 1..4 {
@@ -110,7 +111,8 @@ fn a_write_that_fails_in_every_pass_arrives_with_the_next_full_check() {
     }
 }
 
-/// A copy is edited in the very second in which it is made, and before it is read back: the edit is later than what it was made of.
+/// A copy is edited in the second of its creation, before it is read back. The edit is later than the values it was
+/// created with.
 #[test]
 fn a_copy_that_is_edited_while_its_sync_is_under_way() {
     let capabilities = MailboxCapabilities {
@@ -146,8 +148,8 @@ fn a_copy_that_is_edited_while_its_sync_is_under_way() {
     run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
 }
 
-/// Times of a mailbox that are exact to a millisecond are compared with those of a source that are exact to a second: within
-/// one second it is a tie, and the source wins.
+/// A mailbox's times are exact to a millisecond, a source's to a second. Two edits within one second are a tie, which
+/// the source wins.
 #[test]
 fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
     let capabilities = MailboxCapabilities {
@@ -174,8 +176,8 @@ fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
     }
 }
 
-/// The completion of a task whose copy was deleted is done and called a conflict: it is no edit at the source that brings the copy
-/// back.
+/// A copy was deleted, so its task is completed at the source. That write is carried out but reported as a conflict.
+/// It is not an edit at the source that brings the copy back.
 #[test]
 fn a_completion_that_is_called_a_conflict_brings_no_copy_back() {
     let policy = Policy {
@@ -195,8 +197,8 @@ fn a_completion_that_is_called_a_conflict_brings_no_copy_back() {
     run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
 }
 
-/// A write that is done and called refused, of an item that the person deletes before the next full check: the deleted item bears
-/// the id of that write, and the copy does not come back.
+/// A write is carried out but reported as refused, and the person deletes the item before the next full check. The
+/// deleted item has the id of that write, so the copy does not come back.
 #[test]
 fn a_copy_that_is_deleted_while_its_write_counts_as_refused() {
     let capabilities = MailboxCapabilities {
@@ -217,7 +219,7 @@ fn a_copy_that_is_deleted_while_its_write_counts_as_refused() {
     run_with(0, capabilities, Policy::default(), Refused::LeftAlone, &history);
 }
 
-/// One reading of the deleted items that is refused, or leaves something out, does not bring back what the person deleted.
+/// One read of Deleted Items that is refused or incomplete does not bring back what the person deleted.
 #[test]
 fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
     for read in 1..12 {
@@ -233,8 +235,8 @@ fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
     }
 }
 
-/// A copy that tasksync removes itself, with the answer lost, while an earlier write of the task was cut off: its absence is no wish
-/// of the person, and the task stays when it is assigned again.
+/// tasksync removes a copy itself, the answer is lost, and an earlier write of the task was interrupted. The absence
+/// of the copy is not the person's wish, and the task stays when it is assigned again.
 #[test]
 fn a_copy_that_is_removed_after_a_write_that_was_cut_off() {
     let capabilities = MailboxCapabilities {
@@ -257,7 +259,8 @@ fn a_copy_that_is_removed_after_a_write_that_was_cut_off() {
     run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
 }
 
-/// What was edited at the source since a copy was made, and taken back, is no edit that a deletion loses against.
+/// An edit at the source that was made and reverted after the creation of a copy is not an edit that a deletion loses
+/// to.
 #[test]
 fn an_edit_that_was_taken_back_before_the_copy_is_deleted() {
     let policy = Policy {

@@ -1,4 +1,4 @@
-//! What a person does to the two sides.
+//! The actions of a person on both sides.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use tasksync_common::state::{Link, Writing};
 
 use super::{Item, OWN_FOLDER, World, date, holds, id, location, set_due, set_progress, set_start};
 
-/// One field's new value. Values a side cannot hold change nothing there.
+/// A new value of one field. A value that a side cannot store changes nothing there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Edit {
     Title,
@@ -20,16 +20,16 @@ pub(crate) enum Edit {
     Private(bool),
 }
 
-/// Where an item is moved or copied to.
+/// The target of a moved or copied item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place {
-    /// A folder of the person's own.
+    /// A private folder of the person.
     Own,
-    /// The folder of a location of ours.
+    /// Our folder for a location.
     Ours(usize),
 }
 
-/// What a person does. Numbers pick one of what is there.
+/// An action of a person. The numbers select one of the existing objects.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     Create(usize),
@@ -44,12 +44,12 @@ pub(crate) enum Act {
     DeleteFolder(usize),
     /// The mailbox moves a copy to its archive.
     Archive(usize),
-    /// The owner of the source gives the person the right to edit a task, or takes it.
+    /// The owner of the source gives the person the right to edit a task, or takes it away.
     Rights(usize, bool),
 }
 
 impl World {
-    /// A person does something.
+    /// Carries out a person's action.
     pub(crate) fn act(&mut self, act: &Act) {
         match act {
             Act::Create(place) => {
@@ -125,7 +125,7 @@ impl World {
                 if let Some(folder) = self.folder_of(&location(*place)) {
                     self.folders.remove(&folder);
                     self.oracle.must_go.clear();
-                    // One whose creation was never answered is to tasksync like any folder of the person's own.
+                    // To tasksync, a folder whose creation was never answered is like a private folder of the person.
                     let known = self.saved.iter().flat_map(|state| state.locations.values());
                     let known = known.map(|place| id(&place.folder)).any(|known| known == folder);
                     let gone: Vec<u32> = self
@@ -164,8 +164,8 @@ impl World {
         self.touch_item(moved);
     }
 
-    /// What tasksync meant to leave in this item, if its last write was cut off and the item tells of it. Where Deleted Items
-    /// cannot be listed, an item that a person deletes tells nothing any more.
+    /// Returns the link that tasksync meant to leave in this item, if its last write was interrupted and the item
+    /// shows that write. If Deleted Items cannot be listed, an item that a person deletes shows nothing any more.
     fn was_being_written(&self, id: u32, key: &SourceKey) -> Option<Link> {
         if !self.lists_deleted_items {
             return None;
@@ -178,8 +178,8 @@ impl World {
         }
     }
 
-    /// The person takes a copy away. Whether its task has to go too is clear when nothing else happened; `made` is what was
-    /// cut off just before.
+    /// Records that the person removes a copy. If nothing else happened to the task, the task must be deleted too.
+    /// `made` is the link of a write that was interrupted just before.
     fn oracle_of_loss(&mut self, id: u32, key: &SourceKey, made: Option<&Link>) {
         let item = &self.items[&id];
         let link = self.saved.as_ref().and_then(|state| state.links.get(key));
@@ -213,7 +213,7 @@ impl World {
         );
     }
 
-    /// The person edits, at the source, every task a write of which was refused.
+    /// Edits, at the source, every task of which a write was refused, as the person.
     pub(crate) fn edit_refused(&mut self) {
         for key in std::mem::take(&mut self.oracle.refused) {
             if self.source.contains_key(&key) {
