@@ -167,7 +167,7 @@ fn number_at(bytes: &[u8], at: usize) -> u64 {
         .map_or(0, u64::from_be_bytes)
 }
 
-/// FNV-1a over words of eight bytes. It only detects damaged or invented identifiers.
+/// Returns the FNV-1a hash over words of eight bytes. It only serves to detect damaged or invented identifiers.
 fn check(bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash, chunk| {
         let word = chunk

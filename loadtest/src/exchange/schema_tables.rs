@@ -1,4 +1,4 @@
-//! The element order of the requests this server understands (Exchange's own `messages.xsd` and `types.xsd`).
+//! The element order of the supported requests, from Exchange's own `messages.xsd` and `types.xsd`.
 
 use super::schema::{Attribute, Content, Particle, Simple, Type};
 use super::xml::Ns::{Messages as M, Soap as S, Types as T};

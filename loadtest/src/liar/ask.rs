@@ -1,11 +1,11 @@
-//! What a request asks for, as far as the proxy has to know.
+//! Parses a request as far as the proxy has to understand it.
 
 use bytes::Bytes;
 use hyper::Request;
 
 use crate::sharepoint::Operation;
 
-/// Which server a request goes to.
+/// The server that a request goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// Exchange.
@@ -56,7 +56,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// Parses a request. Returns `None` if it is not clear what it asks for.
+    /// Parses a request. Returns `None` if its purpose is unclear.
     pub(crate) fn read(side: Side, request: &Request<Bytes>) -> Option<Self> {
         match side {
             Side::Exchange => Self::exchange(request),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::sim::dice::Dice;
 
-/// What is done to one element.
+/// A change of one element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is left out.

@@ -23,7 +23,7 @@ pub enum ScenarioError {
     Wrong {
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }

@@ -10,7 +10,7 @@ use super::duration::Time;
 pub struct Scenario {
     /// Short name, also used for the file names of the report.
     pub name: String,
-    /// What it shows, in a sentence or two.
+    /// Description of its purpose, in a sentence or two.
     pub about: String,
     /// The seed; the same seed makes the same population and edits.
     #[serde(default = "one")]

@@ -2,13 +2,13 @@
 
 /// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// A part begins. `length` is the position at which it is complete.
+    /// Begins a part. `length` is the position at which it is complete.
     fn begin(&self, part: &str, length: u64);
-    /// The current position, with a short note.
+    /// Reports the current position with a short note.
     fn at(&self, position: u64, word: &str);
-    /// The part has ended.
+    /// Ends the part.
     fn end(&self);
-    /// A message worth a line of its own.
+    /// Shows a message that is worth a line of its own.
     fn say(&self, line: &str);
 }
 

@@ -338,8 +338,8 @@ impl<'a> Trial<'a> {
         Some(honest::unchecked(&self.fleet, &self.watch.farm, from).await)
     }
 
-    /// Once the servers have been honest for `lies.honest`, counts the disabled users and requests a sync for each of
-    /// them.
+    /// Counts the disabled users and requests a sync for each of them, once the servers have been honest for
+    /// `lies.honest`.
     async fn sync_disabled(&mut self) {
         let lies = self.scenario.lies.as_ref();
         let honest_long_enough = lies.is_some_and(|lies| {

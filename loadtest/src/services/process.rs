@@ -48,7 +48,7 @@ impl Signal {
 pub(super) struct Launch {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Its environment variables. Only PATH and the language are set besides.
+    /// Its environment variables, in addition to PATH and the language.
     pub environment: Vec<(&'static str, OsString)>,
     /// Its working folder.
     pub directory: PathBuf,

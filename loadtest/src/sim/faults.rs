@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answers::{Answer, Tamper};
 
-/// What goes wrong with one request.
+/// A fault that one request meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The server reports that it is busy. Exchange: `ErrorServerBusy` with `BackOffMilliseconds`, as a SOAP fault

@@ -70,7 +70,7 @@ pub struct Edit {
     pub item: i32,
     /// Where it was made.
     pub side: Where,
-    /// What was done.
+    /// The kind of edit.
     pub kind: Kind,
     /// When it was made.
     pub at: Instant,

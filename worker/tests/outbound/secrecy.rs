@@ -58,7 +58,8 @@ fn reply(request: &str) -> Reply {
     }
 }
 
-/// A server that repeats the secrets it received, in every form that an answer can have.
+/// Returns an answer that repeats the secrets of the request, each time in another of the forms that an answer can
+/// have.
 fn repeat(number: usize, request: &str) -> Reply {
     let said = request
         .lines()

@@ -29,7 +29,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Returns the last success, or else the time of the opt-in, of every user who is synced.
+    /// Returns the last success of every enabled user, or the time of the opt-in if there was none.
     fn successes(&self) -> impl Iterator<Item = (&UserKey, Timestamp)> {
         self.enrolments
             .values()
@@ -94,7 +94,7 @@ impl MemoryRegistry {
         }
     }
 
-    /// With `down`, makes every call fail until it is set to false again.
+    /// Makes every call fail from now on, or succeed again.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }

@@ -329,7 +329,7 @@ async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_t
         (original.title.as_str(), original.body.as_str()),
         ("Report of May", "")
     );
-    // Once the server keeps what it is sent, both sides agree.
+    // Once the server stores what it receives, both sides agree.
     converge(&rig, "an honest server").await;
     assert_eq!(rig.copy(0, list, item).body.unwrap_or_default(), "");
 }

@@ -213,7 +213,7 @@ impl World {
         );
     }
 
-    /// Edits, at the source, every task of which a write was refused, as the person.
+    /// Makes the person edit, at the source, every task of which a write was refused.
     pub(crate) fn edit_refused(&mut self) {
         for key in std::mem::take(&mut self.oracle.refused) {
             if self.source.contains_key(&key) {
