@@ -17,7 +17,7 @@ FENCE = re.compile(r"^\s*(```|~~~)")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 EXPLICIT_ANCHOR = re.compile(r"<a\s+(?:id|name)=\"([^\"]+)\"")
-# A test's name: at least three words. Shorter names are checked as paths only.
+# The name of a test: at least four words.
 TEST_NAME = re.compile(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+){3,})`")
 # A type by its crate and path, such as `common::state::Link`.
 TYPE = re.compile(r"`(common|scheduler|worker|loadtest)::(?:[a-z_]+::)*([A-Z][A-Za-z]*)`")
