@@ -194,7 +194,7 @@ impl People {
         self.stop_editing.store(true, Ordering::Relaxed);
     }
 
-    /// Stops both threads.
+    /// Stops both threads. Returns the editor's error, if it met one.
     pub(crate) fn end(self) -> Result<(), String> {
         self.rest();
         self.stop_looking.store(true, Ordering::Relaxed);

@@ -27,7 +27,7 @@ impl SpError {
         }
     }
 
-    /// Returns an `SPException`, which the object model throws and the REST layer passes on.
+    /// Returns an `SPException`, which the object model throws and the REST layer does not translate.
     pub(crate) fn exception(status: u16, code: i64, message: impl Into<String>) -> Self {
         Self::new(status, code, SP_EXCEPTION, message)
     }

@@ -79,7 +79,7 @@ struct Group {
     hit: AtomicU64,
 }
 
-/// The groups of one server. A look-up takes only a lock that no writer holds during a trial.
+/// The groups of one server. Requests take read locks only; write locks are taken to change a group's conditions.
 #[derive(Debug)]
 pub struct Groups {
     groups: RwLock<Vec<Arc<Group>>>,

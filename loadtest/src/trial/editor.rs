@@ -166,7 +166,7 @@ impl Editor {
         Ok(Some(kind))
     }
 
-    /// Picks a free task and one of the people it is assigned to.
+    /// Picks a free task, and one of the people it is assigned to who has a copy of it.
     fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<Target> {
         for _ in 0..20 {
             let at = self.tenant(farm);

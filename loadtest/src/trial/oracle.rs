@@ -52,7 +52,7 @@ impl Verdict {
         )
     }
 
-    /// Returns a description of the differences, at most `limit` lines of each kind.
+    /// Returns a description of the differences, at most `limit` lines in all.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
         let kinds = [

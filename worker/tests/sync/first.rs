@@ -33,7 +33,7 @@ async fn an_idle_user_costs_a_tenth_of_a_request_as_delegate() {
     idle_costs(TenantPlan::Delegate, 1).await;
 }
 
-/// With impersonation a request opens one mailbox, so each idle user costs exactly one request.
+/// With impersonation a request opens one mailbox, so ten idle users cost at most ten requests.
 #[tokio::test]
 async fn an_idle_user_costs_one_request_with_impersonation() {
     idle_costs(TenantPlan::Impersonation, 10).await;

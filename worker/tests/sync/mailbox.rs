@@ -4,7 +4,7 @@ use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
 
 use crate::rig::Rig;
 
-/// A person who deletes our folder only tidies up. This must not delete the tasks, so the folder comes back.
+/// A person who deletes our folder only tidies up. This deletes no task: the folder and its copies come back.
 #[tokio::test]
 async fn a_deleted_folder_comes_back_and_deletes_nothing() {
     let (rig, list, items) = Rig::with_tasks(3).await;
