@@ -190,7 +190,7 @@ async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame(
     assert_eq!(bench.counted().users_idle, 25);
 }
 
-/// Three service accounts in a row are refused. This is the server's failure, and no user is disabled.
+/// The service account is refused for several users in a row. This is the server's failure, and no user is disabled.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_several_people_is_one_circuit_and_each_persons_text_names_that_person_only() {
     let bench = Bench::new(Act::Idle);
