@@ -22,9 +22,7 @@ const BACKDATED: i64 = 60;
 /// The unusable part of a key pair, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyError {
-    /// The private key.
     Key(String),
-    /// The certificate.
     Certificate(String),
 }
 

@@ -36,16 +36,13 @@ pub(super) enum UserEnd {
 /// A user of a batch and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// The user.
     pub(super) user: UserId,
-    /// The end.
     pub(super) end: UserEnd,
 }
 
 /// A change in the registry beside the report to the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing.
     None,
     /// A user that had failed works: it is enabled again if it was disabled, and its alert ends.
     Recovered,
@@ -71,11 +68,9 @@ pub(super) enum Decision {
 pub(super) struct Circumstances<'a> {
     /// How often users are synced.
     pub(super) pace: Pace,
-    /// The tenant.
     pub(super) tenant: &'a TenantId,
     /// The number of the tenant's users, and of users in a job.
     pub(super) size: Size,
-    /// The time.
     pub(super) now: Timestamp,
 }
 

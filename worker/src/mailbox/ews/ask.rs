@@ -133,7 +133,6 @@ pub(super) struct Ask<'a, R> {
     zone: Option<&'a str>,
     /// Whether the request names the mailbox's own task folder, which always exists.
     own_folder: bool,
-    /// Reads the answer.
     read: R,
 }
 

@@ -10,7 +10,6 @@ use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("CreateFolder", writes: true);
 
 /// Characters of the longest folder name.

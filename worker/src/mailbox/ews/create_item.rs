@@ -11,7 +11,6 @@ use super::task_fields;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemRef, NewItem};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("CreateItem", writes: true);
 
 /// Returns the request that creates a task in a folder, marked for `owner`.

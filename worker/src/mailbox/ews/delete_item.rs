@@ -8,7 +8,6 @@ use super::operation::{self, Operation, operation, write_item_id};
 use super::xml::{Parsed, Xml};
 use crate::mailbox::ItemRef;
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("DeleteItem", writes: true);
 
 /// Returns the request that moves an item to the deleted items. Exchange requires `AffectedTaskOccurrences`

@@ -12,7 +12,6 @@ use super::paging::{PageEnd, Paging, read_page};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
 
 /// A folder that every mailbox has, below which others are listed.
@@ -52,7 +51,6 @@ pub(super) enum Kind {
 /// One page of folders.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The folders.
     pub(super) folders: Vec<ReadFolder>,
     /// The page's end as the server reported it; `None` if it sent no page, which means no folders.
     pub(super) end: Option<PageEnd>,

@@ -18,13 +18,11 @@ use super::task_fields::item_ref;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemRef, Marker};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("FindItem", writes: false);
 
 /// An item that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its id and version.
     pub(super) item: ItemRef,
     /// When it was created, if the server reports it.
     pub(super) created: Option<Timestamp>,
@@ -50,7 +48,6 @@ pub(super) enum Place<'a> {
 /// One page of one folder.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The items.
     pub(super) items: Vec<Found>,
     /// The page's end as the server reported it; `None` if it sent no page, which means no items.
     pub(super) end: Option<PageEnd>,

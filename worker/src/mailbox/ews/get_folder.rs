@@ -10,7 +10,6 @@ use super::operation::{Operation, operation, write_field};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("GetFolder", writes: false);
 
 /// Estimated bytes that one folder id adds to a request.

@@ -10,7 +10,6 @@ use super::properties::Property;
 use super::task_fields::{self, ReadItem};
 use super::xml::{Parsed, Xml};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("GetItem", writes: false);
 
 /// The fields of a task that tasksync reads. Never add `item:UniqueBody`: Exchange Online fails on it for

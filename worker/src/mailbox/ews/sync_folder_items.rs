@@ -12,7 +12,6 @@ use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element};
 use crate::mailbox::{ChangePage, ItemChange};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("SyncFolderItems", writes: false);
 
 /// The most changes of one page; the schema's own limit.

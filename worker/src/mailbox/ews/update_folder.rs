@@ -9,7 +9,6 @@ use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("UpdateFolder", writes: true);
 
 /// Returns the request that renames a task folder.

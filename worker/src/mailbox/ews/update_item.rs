@@ -11,7 +11,6 @@ use super::task_fields;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemChanges, ItemRef};
 
-/// The operation.
 pub(super) const OPERATION: Operation = operation!("UpdateItem", writes: true);
 
 const BEGINNING: &str =

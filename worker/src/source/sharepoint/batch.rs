@@ -15,7 +15,6 @@ pub(super) struct Part {
     pub(super) method: &'static str,
     /// Absolute address.
     pub(super) url: String,
-    /// `Accept`.
     pub(super) accept: &'static str,
     /// The body and its content type, for POST.
     pub(super) body: Option<(String, &'static str)>,
@@ -24,11 +23,9 @@ pub(super) struct Part {
 /// One answer of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartAnswer {
-    /// HTTP status.
     pub(super) status: u16,
     /// Header lines, names in lower case.
     pub(super) headers: Vec<(String, String)>,
-    /// Body.
     pub(super) body: Bytes,
 }
 

@@ -14,7 +14,6 @@ pub(super) enum Scope {
     Site,
     /// The change feed.
     Feed,
-    /// A list.
     List,
     /// One item.
     Item,

@@ -19,7 +19,6 @@ use super::{SharePointSettings, Site, locked, odata, reads};
 pub(super) struct Item {
     /// Its number in the list.
     pub(super) id: i64,
-    /// Its version.
     pub(super) version: String,
     /// Its last change, in whole seconds.
     pub(super) modified: Timestamp,
@@ -27,7 +26,6 @@ pub(super) struct Item {
     pub(super) assigned: Vec<i64>,
     /// Whether it has its own permissions.
     pub(super) unique: bool,
-    /// Its values.
     pub(super) task: Task,
 }
 

@@ -20,13 +20,11 @@ use crate::source::Location;
 /// A task list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TaskList {
-    /// Its GUID.
     pub(super) id: Uuid,
     /// Its key in sync states and mailboxes.
     pub(super) key: LocationKey,
     /// Address of its web, without a final slash.
     pub(super) web: String,
-    /// The web's GUID.
     pub(super) web_id: Uuid,
     /// The titles of web and list.
     pub(super) name: String,
@@ -34,7 +32,6 @@ pub(super) struct TaskList {
     pub(super) web_url: String,
     /// The type name that verbose writes require.
     pub(super) entity_type: String,
-    /// Its columns.
     pub(super) columns: Columns,
     /// The web's time zone, or why it was never known. Without it no date is read or written.
     pub(super) zone: Result<Zone, Failure>,
@@ -81,7 +78,6 @@ impl TaskList {
 pub(super) struct UnreadList {
     /// Address of its web.
     pub(super) web: String,
-    /// The reason.
     pub(super) failure: Failure,
     /// Whether it was found to be a task list, now or by an earlier walk.
     pub(super) is_task_list: bool,

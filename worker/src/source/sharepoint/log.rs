@@ -12,11 +12,8 @@ use super::odata;
 /// The subject of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Subject {
-    /// An item of a list.
     Item(Uuid, i64),
-    /// A list.
     List(Uuid),
-    /// A web.
     Web(Uuid),
     /// The whole site: its groups, its roles or the site itself.
     Site,
@@ -33,14 +30,11 @@ pub(super) enum Kind {
     Roles,
 }
 
-/// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     /// The change's own token.
     pub(super) token: Box<str>,
-    /// Its subject.
     pub(super) subject: Subject,
-    /// Its kind.
     pub(super) kind: Kind,
 }
 

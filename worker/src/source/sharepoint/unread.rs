@@ -10,7 +10,6 @@ use super::wire::Refusal;
 /// Why one item, list or web could not be read, while others may be readable.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trouble {
-    /// The failure.
     pub(super) failure: Failure,
     /// Whether SharePoint itself reported the failure for exactly the object that was requested. Otherwise (a
     /// timeout, a gateway's page) the whole site may be the cause, and only another answer of the site

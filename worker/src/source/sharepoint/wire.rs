@@ -21,7 +21,6 @@ pub(super) enum Metadata {
 /// The method of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// GET.
     Get,
     /// POST with a JSON body.
     Post(Value),
@@ -36,11 +35,9 @@ pub(super) struct Ask {
     pub(super) web: String,
     /// Path and query after `/_api/`.
     pub(super) path: String,
-    /// Its method.
     pub(super) verb: Verb,
     /// The metadata to answer with.
     pub(super) metadata: Metadata,
-    /// Its subject.
     pub(super) scope: Scope,
     /// Whether it reads or writes.
     pub(super) intent: Intent,
