@@ -22,8 +22,7 @@ pub(super) fn with_own_write(pair: &Pair, common: FieldSet) -> Option<Pair> {
                 source_progress: raw_progress(source),
                 ..link.clone()
             };
-            // If the copy was made anew or moved meanwhile, the saved link knows its present id, folder and
-            // version.
+            // If the copy was recreated or moved meanwhile, the saved link has its present id, folder and version.
             if let Some(known) = pair.link.as_ref().filter(|known| known.item != link.item) {
                 link.item.clone_from(&known.item);
                 link.elsewhere.clone_from(&known.elsewhere);

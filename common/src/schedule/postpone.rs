@@ -89,12 +89,12 @@ pub struct Postponed {
 /// | worked | the minimum | cleared |
 /// | idle | grows in 7 equal steps from minimum to maximum | one idle cycle more, no failures |
 /// | unfinished, conflict, cursor invalid, outcome unknown, gone | the minimum | idle cycles cleared |
-/// | a store or a defect of our own | the minimum | kept: nothing is wrong with the person |
+/// | a failure of a store or a defect of tasksync | the minimum | kept: nothing is wrong with the user |
 /// | transient | minimum × failures, at most 1 h; from the 10th on as below | one failure more |
 /// | throttled | the server's pause in full (at most 24 h), at least 30 to 60 s | kept |
-/// | one item or list refused | as idle: trying more often does not help it | one idle cycle more |
+/// | one item or list refused | as for idle: more attempts do not help it | one idle cycle more |
 /// | mailbox or person refused, the first time | the minimum: one answer may be a mistake | five failures more |
-/// | the same again, or after five failures | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
+/// | the same in a row, or after five failures | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
 /// | the tenant's server refuses or cannot be reached | the maximum; the tenant's circuit decides | kept |
 #[must_use]
 pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) -> Postponed {
