@@ -114,13 +114,10 @@ impl SharePointSource {
         let mut readings = Vec::with_capacity(self.sites.len());
         for site in &self.sites {
             let token = cursor.token(&site.name).filter(|token| !token.is_empty())?;
-            let answered = site.feed.since(&self.client, token).await.ok()?;
-            if !answered.delta.is_empty() {
-                return None;
-            }
+            let (token, birth) = site.feed.silent_since(&self.client, token).await?;
             readings.push(SiteReading {
-                token: answered.token.clone(),
-                birth: answered.birth,
+                token,
+                birth,
                 known: true,
                 ..SiteReading::default()
             });

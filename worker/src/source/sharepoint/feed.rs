@@ -409,6 +409,15 @@ impl Feed {
         self.reach_back(client, token).await
     }
 
+    /// Returns the token from which a user with this token continues, and the time at which it was current, if the log
+    /// contains no change since. Returns `None` also if the log does not know the token.
+    pub(super) async fn silent_since(&self, client: &Client, token: &str) -> Option<(String, Timestamp)> {
+        self.read(client, &[token], STALE).await.ok()?;
+        let state = locked(&self.state);
+        let log = state.log.as_ref()?;
+        (log.locate(token)? == log.end()).then(|| (log.head().to_owned(), state.birth))
+    }
+
     fn answer(&self, token: &str) -> Option<Answered> {
         let state = locked(&self.state);
         let log = state.log.as_ref()?;

@@ -88,6 +88,30 @@ pub(super) enum Read {
 
 pub(super) type Key = (Uuid, i64);
 
+/// The results of reading several items.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    pub(super) of: HashMap<Key, Read>,
+    /// Whether the site answered for any item: a failure of the others is then not the whole site's.
+    pub(super) some_read: bool,
+}
+
+impl From<HashMap<Key, Read>> for Reads {
+    fn from(of: HashMap<Key, Read>) -> Self {
+        Self {
+            some_read: some_read(&of),
+            of,
+        }
+    }
+}
+
+fn some_read(of: &HashMap<Key, Read>) -> bool {
+    of.values().any(|read| match read {
+        Read::Unread(trouble) => trouble.certain,
+        Read::There(_) | Read::Missing | Read::ListMissing => true,
+    })
+}
+
 struct Held {
     item: Arc<Item>,
     /// The end of the feed's log before the item was read.
@@ -121,20 +145,22 @@ impl Items {
         }
     }
 
-    /// Returns the items as of the end of the feed's log: from the cache if nothing happened to them since
-    /// they were read.
+    /// Reads the items as of the end of the feed's log: from the cache if nothing happened to them since they were
+    /// read. Returns those that `concern` the person, and those that do not exist or cannot be read. A feed
+    /// reports thousands of other people's items, and nothing is built for those.
     pub(super) async fn as_of_feed(
         &self,
         client: &Client,
         site: &Site,
         wanted: &[(Arc<TaskList>, Vec<i64>)],
-    ) -> Result<HashMap<Key, Read>, Failure> {
-        let mut found = HashMap::new();
-        if self.take(site, wanted, &mut found).is_empty() {
+        concern: impl Fn(&Key, &Item) -> bool,
+    ) -> Result<Reads, Failure> {
+        let mut found = Reads::default();
+        if self.take(site, wanted, &concern, &mut found).is_empty() {
             return Ok(found);
         }
         let _turn = self.turn.lock().await;
-        let missing = self.take(site, wanted, &mut found);
+        let missing = self.take(site, wanted, &concern, &mut found);
         if missing.is_empty() {
             return Ok(found);
         }
@@ -146,42 +172,50 @@ impl Items {
                 memory.keep(*key, Arc::clone(item), as_of, self.items, self.bytes);
             }
         }
-        found.extend(read);
+        found.some_read |= some_read(&read);
+        found.of.extend(read.into_iter().filter(|(key, read)| match read {
+            Read::There(item) => concern(key, item),
+            Read::Missing | Read::ListMissing | Read::Unread(_) => true,
+        }));
         Ok(found)
     }
 
-    /// Adds the items that are cached and fresh to `found`; returns the others.
+    /// Adds the items that are cached, fresh and `concern` the person to `found`; returns those that are not cached
+    /// or not fresh.
     fn take(
         &self,
         site: &Site,
         wanted: &[(Arc<TaskList>, Vec<i64>)],
-        found: &mut HashMap<Key, Read>,
+        concern: &impl Fn(&Key, &Item) -> bool,
+        found: &mut Reads,
     ) -> Vec<(Arc<TaskList>, Vec<i64>)> {
         let mut memory = locked(&self.memory);
-        let mut missing = Vec::new();
-        for (list, ids) in wanted {
-            let absent: Vec<i64> = ids
-                .iter()
-                .copied()
-                .filter(|id| {
+        let taken = site.feed.with_log(|log| {
+            let mut missing = Vec::new();
+            for (list, ids) in wanted {
+                let mut absent = Vec::new();
+                for id in ids {
                     let key = (list.id, *id);
-                    let fresh = memory.held.get(&key).is_some_and(|held| {
-                        let fresh = site
-                            .feed
-                            .with_log(|log| log.item_is_fresh(list.id, *id, held.as_of));
-                        fresh.unwrap_or(false)
-                    });
-                    if let Some(item) = memory.touch(&key).filter(|_| fresh) {
-                        found.insert(key, Read::There(item));
+                    let held = memory
+                        .touch(&key)
+                        .filter(|held| log.item_is_fresh(list.id, *id, held.as_of));
+                    match held {
+                        Some(held) => {
+                            found.some_read = true;
+                            if concern(&key, &held.item) {
+                                found.of.insert(key, Read::There(Arc::clone(&held.item)));
+                            }
+                        }
+                        None => absent.push(*id),
                     }
-                    !fresh
-                })
-                .collect();
-            if !absent.is_empty() {
-                missing.push((Arc::clone(list), absent));
+                }
+                if !absent.is_empty() {
+                    missing.push((Arc::clone(list), absent));
+                }
             }
-        }
-        missing
+            missing
+        });
+        taken.unwrap_or_else(|| wanted.to_vec())
     }
 
     /// Forgets an item that was just written.
@@ -191,11 +225,11 @@ impl Items {
 }
 
 impl Memory {
-    fn touch(&mut self, key: &Key) -> Option<Arc<Item>> {
+    fn touch(&mut self, key: &Key) -> Option<&Held> {
         self.clock += 1;
         let held = self.held.get_mut(key)?;
         held.used = self.clock;
-        Some(Arc::clone(&held.item))
+        Some(held)
     }
 
     fn remove(&mut self, key: &Key) {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::changes::{Seen, SiteReading, list_of};
 use super::gone::Missing;
-use super::items::{Item, Key, Read};
+use super::items::{Item, Read, Reads};
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
 use super::presence::{self, Permissions, Verdict};
@@ -25,15 +25,12 @@ impl SharePointSource {
         &self,
         site: &Site,
         found: &Found,
-        reads: HashMap<Key, Read>,
+        reads: impl Into<Reads>,
         seen: &mut Seen,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        let some_read = reads.is_empty()
-            || reads
-                .values()
-                .any(|read| !matches!(read, Read::Unread(trouble) if !trouble.certain));
-        for ((list, id), read) in reads {
+        let Reads { of, some_read } = reads.into();
+        for ((list, id), read) in of {
             let Some(list) = found.lists.get(&list) else {
                 continue;
             };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use super::cursor;
+use super::cursor::{self, Token};
 use super::json::Cell;
 use super::odata;
 
@@ -34,6 +34,8 @@ pub(super) enum Kind {
 pub(super) struct Change {
     /// The change's own token.
     pub(super) token: Box<str>,
+    /// The same, if it can be compared with others.
+    at: Option<Token>,
     pub(super) subject: Subject,
     pub(super) kind: Kind,
 }
@@ -52,6 +54,24 @@ pub(super) const OF_CHANGES: [&str; 9] = [
 ];
 
 impl Change {
+    pub(super) fn new(token: Box<str>, subject: Subject, kind: Kind) -> Self {
+        Self {
+            at: Token::parse(&token).filter(|token| token.number >= 0),
+            token,
+            subject,
+            kind,
+        }
+    }
+
+    /// Returns whether this change certainly lies before `other`, or shares its token.
+    fn is_not_after(&self, other: &Self) -> bool {
+        let order = match (&self.at, &other.at) {
+            (Some(own), Some(other)) => own.compare(other),
+            (None, _) | (_, None) => None,
+        };
+        matches!(order, Some(Ordering::Less | Ordering::Equal))
+    }
+
     /// Reads an entry of `GetChanges`. Returns `Err` for an entry without a token, from which no reading
     /// could continue. Returns `Ok(None)` beside the token for an entry that concerns nothing here.
     pub(super) fn read(entry: &Cell) -> Result<(Box<str>, Option<Self>), ()> {
@@ -81,11 +101,7 @@ impl Change {
                 None => Subject::Site,
             },
         };
-        let change = Self {
-            token: token.clone(),
-            subject,
-            kind,
-        };
+        let change = Self::new(token.clone(), subject, kind);
         Ok((token, Some(change)))
     }
 }
@@ -93,8 +109,8 @@ impl Change {
 /// What changed between two places of the log, each subject once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Delta {
-    /// Items by list; `true` if an item's last change was that it went away.
-    pub(super) items: BTreeMap<Uuid, BTreeMap<i64, bool>>,
+    /// Items by list, each once; `true` if an item's last change was that it went away.
+    pub(super) items: BTreeMap<Uuid, Vec<(i64, bool)>>,
     /// Lists that changed (were created, restored, renamed, or got columns) and are not deleted.
     pub(super) lists: BTreeSet<Uuid>,
     /// Lists that were deleted.
@@ -114,7 +130,7 @@ impl Delta {
                 self.items
                     .entry(list)
                     .or_default()
-                    .insert(item, kind == Kind::Deleted);
+                    .push((item, kind == Kind::Deleted));
             }
             (Subject::List(list), Kind::Changed) => {
                 self.lists_deleted.remove(&list);
@@ -162,6 +178,8 @@ pub(super) struct Log {
     structure: i64,
     /// Tokens that were the head earlier, and their places.
     former: VecDeque<(Box<str>, i64)>,
+    /// Whether the tokens of the changes certainly only grow.
+    ordered: bool,
 }
 
 const FORMER_HEADS: usize = 64;
@@ -181,6 +199,7 @@ impl Log {
             roles_floor: place,
             structure: place - 1,
             former: VecDeque::new(),
+            ordered: true,
         }
     }
 
@@ -214,6 +233,10 @@ impl Log {
         let place = self.end();
         self.note(&change, place);
         self.move_head(&change.token);
+        self.ordered &= match self.changes.back() {
+            Some(last) => last.is_not_after(&change),
+            None => change.at.is_some(),
+        };
         self.changes.push_back(change);
         while self.changes.len() > self.limit {
             self.drop_first();
@@ -246,6 +269,10 @@ impl Log {
             if let Subject::Item(list, item) = change.subject {
                 self.items.entry((list, item)).or_insert(self.first);
             }
+            self.ordered &= match self.changes.front() {
+                Some(next) => change.is_not_after(next),
+                None => change.at.is_some(),
+            };
             self.changes.push_front(change);
         }
         self.base = base.into();
@@ -298,6 +325,44 @@ impl Log {
         if let Some((_, place)) = self.former.iter().rev().find(|(former, _)| **former == *token) {
             return Some(*place);
         }
+        match Token::parse(token) {
+            Some(parsed) if self.ordered => self.locate_by_order(token, &parsed),
+            Some(_) | None => self.locate_by_scan(token),
+        }
+    }
+
+    /// Locates a token in a log whose tokens only grow, by halving.
+    fn locate_by_order(&self, token: &str, parsed: &Token) -> Option<i64> {
+        let (mut low, mut high) = (0, self.changes.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let change = self.changes.get(middle)?;
+            match change.at.as_ref().and_then(|at| at.compare(parsed)) {
+                Some(Ordering::Less) => low = middle + 1,
+                Some(Ordering::Equal | Ordering::Greater) => high = middle,
+                // The token is of another site, or its number and its time contradict the log.
+                None => return self.locate_by_scan(token),
+            }
+        }
+        // Of entries that share a token, take the first. A token that only names the time of a change may lie
+        // before or after it.
+        let exact = self
+            .changes
+            .range(low..)
+            .take_while(|change| {
+                let order = change.at.as_ref().and_then(|at| at.compare(parsed));
+                order == Some(Ordering::Equal)
+            })
+            .position(|change| *change.token == *token);
+        let at = match exact {
+            Some(after) => low + after + 1,
+            None if self.is_between_ends(token)? => low,
+            None => return None,
+        };
+        Some(self.first.saturating_add_unsigned(at as u64))
+    }
+
+    fn locate_by_scan(&self, token: &str) -> Option<i64> {
         // Search from the end, because most users are nearly up to date. Of entries that share a token, take
         // the first.
         let mut found = None;
@@ -317,15 +382,7 @@ impl Log {
     /// Locates a token that is not in the log but certainly between its ends. In doubt it returns an earlier
     /// place: a change that is reported twice is read twice, which does no harm.
     fn locate_by_comparison(&self, token: &str) -> Option<i64> {
-        let after_base = matches!(
-            cursor::compare(&self.base, token)?,
-            Ordering::Less | Ordering::Equal
-        );
-        let before_head = matches!(
-            cursor::compare(token, &self.head)?,
-            Ordering::Less | Ordering::Equal
-        );
-        if !after_base || !before_head {
+        if !self.is_between_ends(token)? {
             return None;
         }
         for (at, change) in self.changes.iter().enumerate() {
@@ -340,12 +397,26 @@ impl Log {
         Some(self.end())
     }
 
+    /// Returns whether a token is certainly between the log's ends; `None` if it cannot be compared with them.
+    fn is_between_ends(&self, token: &str) -> Option<bool> {
+        let not_after = |order: Ordering| matches!(order, Ordering::Less | Ordering::Equal);
+        let after_base = not_after(cursor::compare(&self.base, token)?);
+        Some(not_after(cursor::compare(token, &self.head)?) && after_base)
+    }
+
     /// Returns the changes from a place on.
     pub(super) fn since(&self, place: i64) -> Delta {
         let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(0);
         let mut delta = Delta::default();
-        for change in self.changes.iter().skip(skip) {
-            delta.add(change);
+        for (place, change) in (self.first..).zip(&self.changes).skip(skip) {
+            // Of an item only the last change is taken: thousands of changes are read here for every user.
+            let followed = match change.subject {
+                Subject::Item(list, item) => self.items.get(&(list, item)) != Some(&place),
+                Subject::List(_) | Subject::Web(_) | Subject::Site => false,
+            };
+            if !followed {
+                delta.add(change);
+            }
         }
         delta
     }

@@ -1,6 +1,6 @@
 //! Reading what changed for a person in one site since a cursor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tasksync_common::error::Failure;
@@ -11,6 +11,7 @@ use super::changes::{Seen, SiteReading, list_of};
 use super::cursor::{self, Cursor};
 use super::feed::Answered;
 use super::gone::Missing;
+use super::items::{self, Item};
 use super::lists::{Found, TaskList};
 use super::people::SiteUser;
 use super::reads;
@@ -51,9 +52,18 @@ impl SharePointSource {
         let lost = self
             .lost_lists(site, cursor, &answered, &found, linked, &mut reading)
             .await?;
+        let user = self.user(site, person).await?;
         let mut seen = Seen::new();
-        self.read_changed(site, &answered, &found, linked, &mut seen, &mut reading)
-            .await?;
+        self.read_changed(
+            site,
+            &answered,
+            &found,
+            user.as_deref(),
+            linked,
+            &mut seen,
+            &mut reading,
+        )
+        .await?;
         let mut again = again(&answered, &found);
         again.extend(
             cursor
@@ -67,7 +77,6 @@ impl SharePointSource {
         if seen.is_empty() && again.is_empty() {
             return Ok(reading);
         }
-        let user = self.user(site, person).await?;
         if let Some(user) = &user {
             self.look_again(site, user, &found, &again, linked, &mut seen, &mut reading)
                 .await?;
@@ -143,16 +152,25 @@ impl SharePointSource {
             })
     }
 
-    /// Reads the items that the feed reports.
+    /// Reads the items that the feed reports, and sorts those that are assigned to the person or linked.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is read, for whom, and where it goes"
+    )]
     async fn read_changed(
         &self,
         site: &Site,
         answered: &Answered,
         found: &Found,
+        user: Option<&SiteUser>,
         linked: &BTreeSet<SourceKey>,
         seen: &mut Seen,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
+        let linked_ids: HashSet<items::Key> = linked
+            .iter()
+            .filter_map(|key| Some((list_of(key)?, key.item_id()?)))
+            .collect();
         let mut wanted: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
         for (list, ids) in &answered.delta.items {
             let Some(list) = found.lists.get(list) else {
@@ -161,15 +179,13 @@ impl SharePointSource {
                 }
                 continue;
             };
-            let (gone, there): (Vec<i64>, Vec<i64>) = {
-                let (gone, there): (Vec<_>, Vec<_>) = ids.iter().partition(|(_, gone)| **gone);
-                let ids = |pairs: Vec<(&i64, &bool)>| pairs.into_iter().map(|(id, _)| *id).collect();
-                (ids(gone), ids(there))
-            };
-            for id in gone {
-                let key = list.key.task(id);
-                if linked.contains(&key) {
-                    reading.tasks.insert(key, Presence::Absent(Absence::Deleted));
+            let mut there = Vec::with_capacity(ids.len());
+            for (id, gone) in ids {
+                if !gone {
+                    there.push(*id);
+                } else if linked_ids.contains(&(list.id, *id)) {
+                    let deleted = Presence::Absent(Absence::Deleted);
+                    reading.tasks.insert(list.key.task(*id), deleted);
                 }
             }
             if !there.is_empty() {
@@ -177,9 +193,14 @@ impl SharePointSource {
             }
         }
         let reads = if answered.apart {
-            reads::read_items(&self.client, &wanted).await?
+            reads::read_items(&self.client, &wanted).await?.into()
         } else {
-            self.items.as_of_feed(&self.client, site, &wanted).await?
+            let concern = |key: &items::Key, item: &Item| {
+                linked_ids.contains(key) || user.is_some_and(|user| item.assigned.contains(&user.id))
+            };
+            self.items
+                .as_of_feed(&self.client, site, &wanted, concern)
+                .await?
         };
         self.sort_reads(site, found, reads, seen, reading).await
     }

@@ -13,11 +13,7 @@ fn token(number: i64) -> String {
 }
 
 fn change(number: i64, subject: Subject, kind: Kind) -> Change {
-    Change {
-        token: token(number).into(),
-        subject,
-        kind,
-    }
+    Change::new(token(number).into(), subject, kind)
 }
 
 fn item(number: i64, id: i64) -> Change {
@@ -80,9 +76,9 @@ fn a_cursor_is_answered_with_what_came_after_it_each_thing_once() {
     }
     log.push(change(4, Subject::Item(LIST, 18), Kind::Deleted));
     let all = log.since(log.locate(&token(0)).unwrap());
-    assert_eq!(all.items[&LIST], BTreeMap::from([(17, false), (18, true)]));
+    assert_eq!(all.items[&LIST], [(17, false), (18, true)]);
     let late = log.since(log.locate(&token(3)).unwrap());
-    assert_eq!(late.items[&LIST], BTreeMap::from([(18, true)]));
+    assert_eq!(late.items[&LIST], [(18, true)]);
     assert!(log.since(log.locate(&token(4)).unwrap()).is_empty());
 }
 
@@ -176,12 +172,41 @@ proptest! {
         }
         let from = from.min(numbers.len());
         if let Some(place) = log.locate(&token(from as i64)) {
-            let told: BTreeSet<i64> = log.since(place).items.remove(&LIST).unwrap_or_default().into_keys().collect();
+            let told: BTreeSet<i64> = log.since(place).items.remove(&LIST).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
             let expected: BTreeSet<i64> = numbers[from..].iter().copied().collect();
             prop_assert_eq!(told, expected);
         } else {
             prop_assert!(numbers.len() - from > limit);
         }
         prop_assert!(log.changes.len() <= limit && log.items.len() <= limit);
+    }
+
+    /// A log whose tokens only grow is searched by halving, and answers as a scan does, whatever the token.
+    #[test]
+    fn an_ordered_log_locates_a_token_as_a_scan_does(
+        steps in proptest::collection::vec((0_i64..3, 0_i64..3), 1..40),
+        older in proptest::collection::vec(0_i64..3, 0..5),
+        asked in (-10_i64..140, -1_i64..140),
+    ) {
+        let at = |ticks: i64, number: i64| format!("1;1;00000000-0000-4000-8000-000000000001;{ticks};{number}");
+        let of = |ticks: i64, number: i64| Change::new(at(ticks, number).into(), Subject::Item(LIST, number), Kind::Changed);
+        let mut log = Log::new(&at(20, 20), 0, 100);
+        let (mut ticks, mut number) = (20, 20);
+        for (later, further) in &steps {
+            (ticks, number) = (ticks + later, number + further);
+            log.push(of(ticks, number));
+        }
+        let mut before = (10, 10);
+        let older = older.iter().map(|step| {
+            before = (before.0 + step, before.1 + step);
+            of(before.0, before.1)
+        });
+        log.prepend(&at(9, 9), older.collect());
+        let scanned = Log { ordered: false, ..log.clone() };
+        let known = log.changes.iter().map(|change| change.token.to_string());
+        let tokens: Vec<String> = known.chain([at(asked.0, asked.1), at(9, 9), at(20, 20), "t".to_owned()]).collect();
+        for token in tokens {
+            prop_assert_eq!(log.locate(&token), scanned.locate(&token), "{} in a log that is ordered: {}", token, log.ordered);
+        }
     }
 }
