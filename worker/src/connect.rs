@@ -7,7 +7,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Nudge, account};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
-use tasksync_common::settings::{OutboundSettings, ScheduleSettings};
+use tasksync_common::settings::{OutboundSettings, ScheduleSettings, WorkerSettings};
 
 use crate::auth::Authenticator;
 use crate::http::{Http, HttpSetupError};
@@ -35,6 +35,7 @@ impl ServerConnector {
     pub fn new(
         outbound: &OutboundSettings,
         schedule: &ScheduleSettings,
+        worker: &WorkerSettings,
         clock: SharedClock,
     ) -> Result<Self, HttpSetupError> {
         let http = Http::new(outbound.clone(), Arc::clone(&clock))?;
@@ -48,6 +49,7 @@ impl ServerConnector {
             sharepoint: SharePointSettings {
                 discovery_interval: schedule.discovery_interval,
                 request_timeout: outbound.request_timeout,
+                full_check_interval: worker.full_check_interval,
                 ..SharePointSettings::default()
             },
             ews: EwsLimits {

@@ -130,12 +130,18 @@ impl Parts {
             request_timeout: self.request_timeout,
             ..OutboundSettings::default()
         };
-        let connector = ServerConnector::new(&outbound, &Settings::default().schedule, Arc::clone(shared))
-            .unwrap()
-            .with_limits(|source, mailbox| {
-                source.feed_window = Duration::ZERO;
-                limits(source, mailbox);
-            });
+        let defaults = Settings::default();
+        let connector = ServerConnector::new(
+            &outbound,
+            &defaults.schedule,
+            &defaults.worker,
+            Arc::clone(shared),
+        )
+        .unwrap()
+        .with_limits(|source, mailbox| {
+            source.feed_window = Duration::ZERO;
+            limits(source, mailbox);
+        });
         let tenants = Arc::new(Tenants::new(
             registry.store(),
             Arc::new(connector),

@@ -1,6 +1,7 @@
 //! Whether a list that no walk of the lists found is gone, or can only not be seen.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
@@ -32,12 +33,15 @@ enum Absent {
 }
 
 impl Absent {
-    /// How long this has to be so before it is believed.
-    fn believed_after(self) -> SignedDuration {
+    /// Returns how long this has to be so before it is believed: 5 minutes, and of a web as long as a full check takes to come
+    /// round, if that is longer.
+    fn believed_after(self, full_check_interval: Duration) -> SignedDuration {
+        const SHORTEST: SignedDuration = SignedDuration::from_mins(5);
         match self {
-            Self::List | Self::NoTaskList => SignedDuration::from_mins(5),
-            // One full check.
-            Self::Web => SignedDuration::from_hours(6),
+            Self::List | Self::NoTaskList => SHORTEST,
+            Self::Web => SignedDuration::try_from(full_check_interval)
+                .unwrap_or(SignedDuration::MAX)
+                .max(SHORTEST),
         }
     }
 
@@ -154,8 +158,9 @@ impl SharePointSource {
                 Ok(absent) => {
                     let now = self.client.now();
                     let since = site.catalogue.with_sightings(|seen| seen.note(list, absent, now));
-                    if since.duration_until(now) < absent.believed_after() {
-                        return Ok(Missing::Unread(first_seen(&web, list, absent, since)));
+                    let after = absent.believed_after(self.settings.full_check_interval);
+                    if since.duration_until(now) < after {
+                        return Ok(Missing::Unread(first_seen(&web, list, absent, since, after)));
                     }
                 }
                 Err(failure) => {
@@ -246,14 +251,13 @@ fn contradicted(list: &TaskList) -> Failure {
     .about(Whose::Container)
 }
 
-fn first_seen(web: &str, list: Uuid, absent: Absent, since: Timestamp) -> Failure {
+fn first_seen(web: &str, list: Uuid, absent: Absent, since: Timestamp, after: SignedDuration) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::SharePointListGone,
         format!(
-            "{web} list {list}: {} (first seen {since:.0}); its tasks stay until this is confirmed after {:#}",
-            absent.name(),
-            absent.believed_after()
+            "{web} list {list}: {} (first seen {since:.0}); its tasks stay until this is confirmed after {after:#}",
+            absent.name()
         ),
     )
     .about(Whose::Container)

@@ -24,6 +24,8 @@ pub(super) enum Cell {
     Text(String),
     /// A list.
     List(Vec<Self>),
+    /// A list inside an entry, with more entries than the caller allows: none is kept, and the other entries can be read.
+    Overlong,
     /// An object: its named properties, each once.
     Record(Vec<(Box<str>, Self)>),
 }
@@ -41,7 +43,8 @@ impl Cell {
             | Self::Integer(_)
             | Self::Number(_)
             | Self::Text(_)
-            | Self::List(_) => None,
+            | Self::List(_)
+            | Self::Overlong => None,
         }
     }
 
@@ -57,7 +60,8 @@ impl Cell {
             | Self::Integer(_)
             | Self::Number(_)
             | Self::Text(_)
-            | Self::List(_) => None,
+            | Self::List(_)
+            | Self::Overlong => None,
         }
     }
 
@@ -70,6 +74,7 @@ impl Cell {
             | Self::Integer(_)
             | Self::Number(_)
             | Self::List(_)
+            | Self::Overlong
             | Self::Record(_) => None,
         }
     }
@@ -83,6 +88,7 @@ impl Cell {
             | Self::Integer(_)
             | Self::Number(_)
             | Self::Text(_)
+            | Self::Overlong
             | Self::Record(_) => None,
         }
     }
@@ -121,8 +127,8 @@ const NODES: usize = 250_000;
 /// Deepest value kept; deeper answers are refused.
 const DEPTH: usize = 8;
 
-/// Reads the properties `names` (and the envelope around them) of an answer; no list may have more than `entries`
-/// entries.
+/// Reads the properties `names` (and the envelope around them) of an answer; a list has at most `entries` entries. A longer one
+/// inside an entry is [`Cell::Overlong`], so that one item does not make its page unreadable.
 ///
 /// Half a surrogate pair (`\ud83d` alone), a byte that is no UTF-8 and a control character inside a text are read as
 /// U+FFFD.
@@ -139,6 +145,7 @@ pub(super) fn read(body: &[u8], names: &[&str], entries: usize) -> Result<Cell, 
         entries,
         nodes: &nodes,
         depth: DEPTH,
+        inside_entry: false,
     };
     let cell = reader
         .deserialize(&mut deserializer)
@@ -220,6 +227,7 @@ struct Reader<'a> {
     entries: usize,
     nodes: &'a Counter<usize>,
     depth: usize,
+    inside_entry: bool,
 }
 
 impl Reader<'_> {
@@ -292,9 +300,16 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Cell, A::Error> {
-        let entry = self.deeper()?;
+        let entry = Self {
+            inside_entry: true,
+            ..self.deeper()?
+        };
         let mut entries = Vec::new();
         while let Some(cell) = list.next_element_seed(entry)? {
+            if entries.len() >= self.entries && self.inside_entry {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Cell::Overlong);
+            }
             if entries.len() >= self.entries {
                 return Err(A::Error::custom(format!(
                     "a list has more than {} entries",
@@ -425,6 +440,20 @@ mod tests {
             read(skipped.as_bytes(), &[], 10).unwrap(),
             Cell::Record(Vec::new())
         );
+    }
+
+    #[test]
+    fn an_overlong_list_of_one_entry_leaves_the_others_readable() {
+        let people = "1,".repeat(1_000);
+        let page =
+            format!("{{\"value\":[{{\"Id\":1,\"People\":[{people}1]}},{{\"Id\":2,\"People\":[{people}]}}]}}")
+                .replace(",]", "]");
+        let cell = read(page.as_bytes(), &["Id", "People"], 1_000).unwrap();
+        let entries = cell.get("value").and_then(Cell::as_list).unwrap();
+        assert_eq!(entries[0].get("People"), Some(&Cell::Overlong));
+        assert_eq!(entries[0].get("Id"), Some(&Cell::Integer(1)));
+        let people = entries[1].get("People").and_then(Cell::as_list).unwrap();
+        assert_eq!(people.len(), 1_000);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct SharePointSettings {
     pub discovery_interval: Duration,
     /// One request may take this long, and wait as long for a place among those in flight.
     pub request_timeout: Duration,
+    /// A web counts as gone when it was denied twice, this far apart, and at least 5 minutes.
+    pub full_check_interval: Duration,
     /// A change feed read less than this ago is not read again.
     pub feed_window: Duration,
     /// Pages of 1,000 changes read at once.
@@ -104,6 +106,7 @@ impl Default for SharePointSettings {
         Self {
             discovery_interval: Duration::from_secs(3 * 3600),
             request_timeout: Duration::from_secs(30),
+            full_check_interval: Duration::from_secs(6 * 3600),
             feed_window: Duration::from_secs(2),
             feed_pages: 60,
             log_changes: 50_000,

@@ -41,7 +41,7 @@ pub(super) fn text(entry: &Cell, name: &str) -> Option<String> {
         Cell::Text(text) => Some(text.clone()),
         Cell::Integer(number) => Some(number.to_string()),
         Cell::Number(number) => Some(number.to_string()),
-        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => None,
     }
 }
 
@@ -55,7 +55,7 @@ fn whole(cell: &Cell) -> Option<i64> {
         Cell::Integer(number) => Some(*number),
         Cell::Number(number) => rounded(*number),
         Cell::Text(text) => text.trim().parse().ok(),
-        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+        Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => None,
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn text_column(item: &Cell, name: &str) -> Result<Option<String>, Str
         Cell::Text(text) => Ok(Some(text.clone())),
         Cell::Integer(number) => Ok(Some(number.to_string())),
         Cell::Number(number) => Ok(Some(number.to_string())),
-        Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => Err(format!("{name} is no text")),
+        Cell::Bool(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => Err(format!("{name} is no text")),
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn number_column(item: &Cell, name: &str) -> Result<Option<f64>, Stri
         Cell::Number(number) => Some(*number),
         Cell::Text(text) if text.trim().is_empty() => return Ok(None),
         Cell::Text(text) => text.trim().parse().ok(),
-        Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+        Cell::Bool(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => None,
     };
     match number.filter(|number| number.is_finite()) {
         Some(number) => Ok(Some(number)),
@@ -114,7 +114,7 @@ pub(super) fn is_value(cell: &Cell, written: &serde_json::Value) -> bool {
                 Cell::Number(number) => Some(*number),
                 #[expect(clippy::cast_precision_loss, reason = "columns hold far smaller numbers")]
                 Cell::Integer(number) => Some(*number as f64),
-                Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Record(_) => None,
+                Cell::Null | Cell::Bool(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => None,
             };
             number
                 .as_f64()
@@ -142,9 +142,12 @@ pub(super) fn instant_column(item: &Cell, name: &str) -> Result<Option<Timestamp
             Some(instant) => Ok(Some(instant)),
             None => Err(format!("{name} is no date")),
         },
-        Cell::Bool(_) | Cell::Integer(_) | Cell::Number(_) | Cell::List(_) | Cell::Record(_) => {
-            Err(format!("{name} is no date"))
-        }
+        Cell::Bool(_)
+        | Cell::Integer(_)
+        | Cell::Number(_)
+        | Cell::List(_)
+        | Cell::Overlong
+        | Cell::Record(_) => Err(format!("{name} is no date")),
     }
 }
 
@@ -185,7 +188,7 @@ pub(super) fn boolean(entry: &Cell, name: &str) -> Option<bool> {
             "false" | "0" => Some(false),
             _ => None,
         },
-        Cell::Null | Cell::Number(_) | Cell::List(_) | Cell::Record(_) => None,
+        Cell::Null | Cell::Number(_) | Cell::List(_) | Cell::Overlong | Cell::Record(_) => None,
     }
 }
 
