@@ -313,6 +313,9 @@ fn every_row_of_the_table_holds() {
             }
             if let Some(wanted) = row.unsent {
                 assert_eq!(link.unsent, wanted, "{why}");
+                if let Action::UpdateMailbox { sends_next, .. } = action {
+                    assert_eq!(!sends_next.is_empty(), wanted, "{why}");
+                }
             }
         }
         if let Some(wanted) = &row.removal {

@@ -100,6 +100,8 @@ pub enum Action {
         task: Box<Task>,
         /// Which of them are written.
         fields: FieldSet,
+        /// Edits of the mailbox that the next pass sends to the source, because this write leaves them.
+        sends_next: FieldSet,
         /// Version at the source they came from.
         version: String,
         /// What is remembered once it is written, under the change key the write answers.

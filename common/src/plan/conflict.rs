@@ -86,7 +86,7 @@ impl Decider<'_> {
             (false, true) => {
                 let incoming = with_both_dates(at_source, shared(mailbox, self.common));
                 let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
-                self.update_mailbox(mailbox, task, incoming, now, replaces)
+                self.update_mailbox(mailbox, task, incoming, FieldSet::EMPTY, now, replaces)
             }
             // Only one side was edited: both values stand, whatever the policy.
             (_, false) if was_misread(link, source, mailbox) => {
@@ -166,7 +166,7 @@ impl Decider<'_> {
             ..now
         };
         let replaces = Replaced::read(&mailbox.task, standing(!mailbox_wins));
-        self.update_mailbox(mailbox, task, incoming, now, replaces)
+        self.update_mailbox(mailbox, task, incoming, outgoing, now, replaces)
     }
 
     fn winner(&self, source: &SourceValue, mailbox: &MailboxValue) -> Winner {
@@ -234,7 +234,7 @@ impl Decider<'_> {
             Winner::Source(standing) => {
                 let incoming = with_both_dates(differing, shared);
                 let replaces = Replaced::read(&mailbox.task, standing);
-                self.update_mailbox(mailbox, task, incoming, link, replaces)
+                self.update_mailbox(mailbox, task, incoming, FieldSet::EMPTY, link, replaces)
             }
         }
     }

@@ -402,6 +402,7 @@ impl Decider<'_> {
             change_key: link.change_key.clone(),
             task: Box::new(task),
             fields: with_both_dates(fields, self.common),
+            sends_next: FieldSet::EMPTY,
             version: source.version.clone(),
             link: Box::new(now),
             replaces: Box::new(Replaced::remembered(&link.agreed)),
@@ -461,6 +462,7 @@ impl Decider<'_> {
         mailbox: &MailboxValue,
         task: Task,
         fields: FieldSet,
+        sends_next: FieldSet,
         link: Link,
         replaces: Replaced,
     ) -> Verdict {
@@ -470,6 +472,7 @@ impl Decider<'_> {
             change_key: mailbox.change_key.clone(),
             task: Box::new(task),
             fields,
+            sends_next,
             version: link.version.clone(),
             link: Box::new(link),
             replaces: Box::new(replaces),

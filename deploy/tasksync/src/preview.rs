@@ -1,7 +1,7 @@
 //! The plan of a user's next sync, as JSON and as text.
 
 use serde_json::{Value, json};
-use tasksync_common::model::{Field, UserKey};
+use tasksync_common::model::{Field, FieldSet, UserKey};
 use tasksync_common::plan::{Action, Held, Memo, Plan, Step, held_digest};
 
 use crate::journal::value;
@@ -56,9 +56,15 @@ fn one_step(step: Step, action: &Action) -> Value {
     if let Some(object) = value.as_object_mut() {
         object.insert("step".to_owned(), json!(step));
         // Names instead of the bits they are stored as.
-        if let Action::UpdateSource { fields, .. } | Action::UpdateMailbox { fields, .. } = action {
+        let mut name = |key: &str, fields: &FieldSet| {
             let names: Vec<&str> = fields.iter().map(Field::name).collect();
-            object.insert("fields".to_owned(), json!(names));
+            object.insert(key.to_owned(), json!(names));
+        };
+        if let Action::UpdateSource { fields, .. } | Action::UpdateMailbox { fields, .. } = action {
+            name("fields", fields);
+        }
+        if let Action::UpdateMailbox { sends_next, .. } = action {
+            name("sends_next", sends_next);
         }
     }
     value
@@ -164,6 +170,14 @@ fn line(step: &Value) -> String {
         }
         text.push('\n');
     }
+    let next: Vec<&str> = entries(step, "sends_next")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for (field, values) in FIELDS.iter().filter(|(field, _)| next.contains(field)) {
+        let sent = shown(&step["replaces"]["values"], values);
+        text.push_str(&format!("    then written to the source: {field}: {sent}\n"));
+    }
     if !step["removal"].is_null() && step["replaces"]["standing"] == "edited" {
         text.push_str("    the copy was edited in the mailbox; the edit goes to the journal\n");
     }
@@ -207,6 +221,7 @@ fn words(step: &Value) -> &str {
 mod tests {
     use tasksync_common::model::{FieldSet, LocationKey, Task};
     use tasksync_common::plan::{Removal, Replaced, Side, Standing};
+    use tasksync_common::state::Link;
 
     use super::*;
 
@@ -227,10 +242,28 @@ mod tests {
             removal: Removal::Delete,
             replaces: Box::new(Replaced::read(&task, Standing::Edited)),
         };
+        // The source changed the due date, the mailbox the title.
+        let merged = Action::UpdateMailbox {
+            key: list.task(3),
+            item: "i3".to_owned(),
+            change_key: "c3".to_owned(),
+            task: Box::new(task.clone()),
+            fields: FieldSet::of(&[Field::Due]),
+            sends_next: FieldSet::of(&[Field::Title]),
+            version: "v3".to_owned(),
+            link: Box::new(Link::found("i3", "c3", None)),
+            replaces: Box::new(Replaced::read(
+                &Task {
+                    title: "Title of the mailbox".to_owned(),
+                    ..Task::default()
+                },
+                Standing::Agreed,
+            )),
+        };
         let plan = Plan {
             folders: vec![list.clone()],
             agreed: vec![Memo::Forget { key: list.task(9) }],
-            actions: vec![(Step::SourceDeletions, removed)],
+            actions: vec![(Step::SourceDeletions, removed), (Step::Conflicts, merged)],
         };
         let held = Held {
             side: Side::Source,
@@ -254,6 +287,7 @@ mod tests {
             "the copy was edited",
             "write to the source: sp|3f1c2f0e-0000-4000-8000-000000000001|1 \"New title\"\n",
             "    title: New title  (loses: Old title)\n    due: 2026-03-01  (loses: none)\n",
+            "    due: 2026-03-01  (was: none)\n    then written to the source: title: Title of the mailbox\n",
             "HELD BACK on the side of the source: 1 of 3",
             "1 tasks are the same",
             "tasksync user allow-deletions contoso ana",
