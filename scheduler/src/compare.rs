@@ -144,13 +144,12 @@ impl Dispatcher {
             limits.minimum_time_between_user_syncs,
         )
         .await?;
-        let found = done.added + self.enrol_disabled_of(tenant).await?;
-        self.metrics.users_found.add(found);
+        self.metrics.users_found.add(done.added);
         self.metrics.users_withdrawn.add(done.withdrawn);
-        if found == 0 && done.withdrawn == 0 {
+        if done.added == 0 && done.withdrawn == 0 {
             return Ok(());
         }
-        tracing::info!(%tenant, found, withdrawn = done.withdrawn, "the tenant was brought in step with the registry");
+        tracing::info!(%tenant, found = done.added, withdrawn = done.withdrawn, "the tenant was brought in step with the registry");
         // People who are opted in just now are not in yet; a tenant that was there and is gone is a loss.
         if left == 0 && done.added > 0 && !self.was_empty(tenant).await? {
             self.alert_mended(tenant, "everybody was gone from the order of work")

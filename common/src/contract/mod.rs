@@ -115,7 +115,7 @@ macro_rules! registry_contract {
             stamps::failures_in_a_row_are_kept_until_a_success
             stamps::who_was_not_synced_for_long_is_counted_by_tenant
             stamps::stamps_are_kept_and_start_with_the_opt_in
-            stamps::disabled_withdrawn_and_foreign_users_have_no_stamp
+            stamps::withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so
             installation::the_installation_s_id_is_made_once
             installation::the_installation_s_id_can_be_replaced
             marks::a_mark_is_remembered_and_replaced

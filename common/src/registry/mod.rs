@@ -2,6 +2,7 @@
 
 mod journal;
 mod open;
+mod recovery;
 mod sql;
 mod tenant;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use journal::{JournalEntry, JournalKind};
 pub use open::open_registry;
+pub use recovery::enable;
 pub use sql::{Company, Occupancy, SqlRegistry, occupy};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
@@ -245,7 +247,8 @@ seam! {
         /// Saves order stamps of one tenant's users in one go; users no longer enrolled are skipped. A missing
         /// `last_success` keeps the stored one, and who was failing before keeps the time since when.
         async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure>;
-        /// At most `limit` saved stamps of a tenant's enabled users after `after`; users never synced are due since opt-in.
+        /// At most `limit` saved stamps of a tenant's users after `after`, as [`SavedStamp::disabled`] for those who are disabled;
+        /// users never synced are due since opt-in.
         async fn stamps(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<SavedStamp>, Failure>;
         /// Returns the tenants of whose people some were last synced before `before`, with their number; at most `limit`, in
         /// order of name. Disabled people and tenants are left out.
@@ -297,6 +300,8 @@ seam! {
         /// Takes the permit for this plan, if there is one that has not expired: `true` exactly once per
         /// [`Self::allow_deletions`]. A permit for another plan stays.
         async fn take_deletion_permit(&self, user: &UserKey, plan: &str, now: Timestamp) -> Result<bool, Failure>;
+        /// The permit that was given last and not taken, expired or not; `None` also when the user is not enrolled.
+        async fn deletion_permit(&self, user: &UserKey) -> Result<Option<DeletionPermit>, Failure>;
     }
 }
 

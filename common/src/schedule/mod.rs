@@ -71,6 +71,24 @@ impl SavedStamp {
         }
     }
 
+    /// Returns the stamp of a user who is disabled since then because of this failure: at least as many attempts count against
+    /// the user as disable one, so that the next success is a recovery.
+    #[must_use]
+    pub fn disabled(self, since: Timestamp, failure: &Failure) -> Self {
+        let failing = self.failing.unwrap_or_else(|| Failing {
+            since,
+            attempts: 0,
+            failure: failure.clone(),
+        });
+        Self {
+            failing: Some(Failing {
+                attempts: failing.attempts.max(postpone::FAILURES_BEFORE_DISABLED),
+                ..failing
+            }),
+            ..self
+        }
+    }
+
     /// Returns whether no attempt of this user has ended yet.
     #[must_use]
     pub fn is_first(&self) -> bool {

@@ -32,8 +32,8 @@ pub struct Rebuilt {
     pub withdrawn: u64,
 }
 
-/// Puts every enabled user of every active tenant into the order, with the saved stamps. Users who are in stay as they
-/// are, so it may be repeated after a failure. Disabled users and disabled tenants are left out.
+/// Puts every user of every active tenant into the order, with the saved stamps. Users who are in stay as they are, so it may
+/// be repeated after a failure. Disabled users are put in too: their sync is the test whether they work again.
 ///
 /// # Errors
 /// The registry's or the schedule's own; what was put in stays in.
@@ -57,8 +57,8 @@ pub async fn rebuild(
     }
 }
 
-/// The periodic tenant search: adds users who are missing in the order and withdraws those who are no longer enrolled
-/// (disabled users keep their place: they are tested again from there), and everybody of tenants that are disabled or gone.
+/// The periodic tenant search: adds users who are missing in the order and withdraws those who are no longer enrolled, and
+/// everybody of tenants that are disabled or gone.
 ///
 /// # Errors
 /// The registry's or the schedule's own; what was changed stays changed.
@@ -129,7 +129,7 @@ pub async fn reconcile_tenant(
     })
 }
 
-/// Puts the enabled users of one tenant into the order, with the saved stamps; the number put in. Users who are in stay as
+/// Puts the users of one tenant into the order, with the saved stamps; the number put in. Users who are in stay as
 /// they are. Whether the tenant is enabled is the caller's to know.
 ///
 /// # Errors

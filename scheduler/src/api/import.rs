@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
-use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState};
+use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, enable};
 
 use super::error::{ApiCode, ApiError};
 use super::extract::{Body, Nothing, Params, TenantPath, check_text, check_time_zone};
@@ -107,11 +107,7 @@ pub(super) async fn import(
     );
     let done = async {
         for key in &updated {
-            // As with a single opt-in: this is how somebody who was disabled comes back.
-            parts
-                .registry
-                .set_enrolment_state(key, &EnrolmentState::Enabled)
-                .await?;
+            enable(&*parts.registry, key).await?;
         }
         if tenant.enabled {
             order::enrol(parts, &tenant.id, &added).await?;

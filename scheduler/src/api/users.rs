@@ -12,7 +12,7 @@ use tasksync_common::error::Code;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::plan::{Held, held_digest};
 use tasksync_common::queue::Reason;
-use tasksync_common::registry::{DeletionPermit, Enrolled, Enrolment, EnrolmentState, Tenant};
+use tasksync_common::registry::{DeletionPermit, Enrolled, Enrolment, EnrolmentState, Tenant, enable};
 use tasksync_common::schedule::SavedStamp;
 use tasksync_common::state::{StateError, SyncState};
 
@@ -86,7 +86,6 @@ pub(super) async fn list(
         .enrolments(&id, after.as_ref(), limit + 1)
         .await?;
     let next = super::cut(&mut users, limit).map(|enrolment| enrolment.key.user.clone());
-    // Of enabled users in the same order of names: nobody of the page comes after the last of as many.
     let stamps = shared.parts.registry.stamps(&id, after.as_ref(), limit).await?;
     let stamps: HashMap<UserId, SavedStamp> = stamps
         .into_iter()
@@ -136,11 +135,8 @@ pub(super) async fn opt_in(
     let added = match parts.registry.enrol(&enrolment).await? {
         Enrolled::Added => true,
         Enrolled::Updated => {
-            // Opting in again is how somebody who was disabled comes back once the cause is mended.
-            parts
-                .registry
-                .set_enrolment_state(&key, &EnrolmentState::Enabled)
-                .await?;
+            // A disabled user whose cause was mended comes back by opting in again.
+            enable(&*parts.registry, &key).await?;
             false
         }
         Enrolled::MailboxTaken(other) => {

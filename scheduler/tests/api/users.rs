@@ -109,6 +109,15 @@ async fn a_disabled_user_is_shown_with_the_reason_and_comes_back_by_opting_in() 
         .set_enrolment_state(&ana(), &disabled)
         .await
         .unwrap();
+    let alert = Alert {
+        since: at("2026-03-01T12:00:00Z"),
+        tenant: contoso(),
+        user: Some(ana().user),
+        location: None,
+        failure: failure(ErrorClass::Refused, Code::ExchangeMailboxDenied),
+        evidence: None,
+    };
+    service.registry.raise_alert(&alert).await.unwrap();
     let shown = service.get("/tenants/contoso/users/ana").await.body;
     assert_eq!(shown["enrolment"]["failure"]["code"], "exchange-mailbox-denied");
     assert_eq!(
@@ -125,6 +134,7 @@ async fn a_disabled_user_is_shown_with_the_reason_and_comes_back_by_opting_in() 
     );
     let enrolment = service.registry.enrolment(&ana()).await.unwrap().unwrap();
     assert_eq!(enrolment.state, EnrolmentState::Enabled);
+    assert_eq!(service.get("/alerts").await.body["alerts"], json!([]));
 }
 
 #[tokio::test]

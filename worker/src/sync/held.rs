@@ -2,8 +2,8 @@
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record;
-use tasksync_common::plan::{Held, Side};
-use tasksync_common::registry::{Alert, Registry};
+use tasksync_common::plan::{Held, Side, held_digest};
+use tasksync_common::registry::{Alert, DeletionPermit, Registry};
 
 use super::load::Loaded;
 
@@ -26,7 +26,11 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]
         };
         record::held(side, held.keys.len());
     }
-    let detail = held.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    let permit = registry.deletion_permit(user).await?;
+    let detail = detail(
+        held,
+        permit.filter(|permit| permit.until > loaded.started).as_ref(),
+    );
     tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::GuardHeld, detail, "deletions held back");
     let alert = Alert {
         since: loaded.started,
@@ -37,6 +41,20 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]
         evidence: serde_json::to_value(held).ok(),
     };
     registry.raise_alert(&alert).await.map(|_| ())
+}
+
+/// Returns what is held, the plan's name, and why a permit that was given does not release it.
+fn detail(held: &[Held], permit: Option<&DeletionPermit>) -> String {
+    let plan = held_digest(held);
+    let sentences: Vec<String> = held.iter().map(sentence).collect();
+    let mut detail = format!("{}; plan {plan}", sentences.join("; "));
+    if let Some(permit) = permit {
+        detail.push_str(&format!(
+            "; the permit for plan {} released nothing, because other deletions are held now than it names",
+            permit.plan
+        ));
+    }
+    detail
 }
 
 fn sentence(held: &Held) -> String {

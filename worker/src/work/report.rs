@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::registry::{Alert, EnrolmentState, Registry};
+use tasksync_common::registry::{Alert, EnrolmentState, Registry, enable};
 use tasksync_common::schedule::gather::Size;
 use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
 use tokio::sync::mpsc;
@@ -174,17 +174,7 @@ impl Reporter<'_> {
     }
 
     async fn recovered(&self, user: &UserKey) -> Result<(), Failure> {
-        let Some(enrolment) = self.registry.enrolment(user).await? else {
-            return Ok(());
-        };
-        if let EnrolmentState::Disabled { failure, .. } = enrolment.state {
-            // The alert first: if the second call fails, the enrolment still says that there is something to end.
-            self.registry
-                .end_alert(self.tenant, Some(&user.user), failure.code)
-                .await?;
-            self.registry
-                .set_enrolment_state(user, &EnrolmentState::Enabled)
-                .await?;
+        if enable(self.registry, user).await? {
             self.metrics.users_recovered.add_one();
             tracing::info!(%user, "a disabled user works again");
         }

@@ -311,17 +311,18 @@ impl StampStore for MemoryRegistry {
         limit: u32,
     ) -> Result<Vec<SavedStamp>, Failure> {
         self.rows(|rows| {
-            let enabled = rows
-                .enrolments
-                .values()
-                .filter(|row| row.key.tenant == *tenant && row.state == EnrolmentState::Enabled);
-            let all = enabled.map(|row| {
+            let enrolled = rows.enrolments.values().filter(|row| row.key.tenant == *tenant);
+            let all = enrolled.map(|row| {
                 let saved = rows.stamps.get(&row.key).cloned().unwrap_or(SavedStamp {
                     user: row.key.user.clone(),
                     stamp: row.opted_in_at,
                     last_success: None,
                     failing: None,
                 });
+                let saved = match &row.state {
+                    EnrolmentState::Enabled => saved,
+                    EnrolmentState::Disabled { failure, since } => saved.disabled(*since, failure),
+                };
                 (row.key.user.clone(), saved)
             });
             page(all, after, limit)
@@ -454,6 +455,9 @@ impl DeletionPermits for MemoryRegistry {
         Err(unused())
     }
     async fn take_deletion_permit(&self, _: &UserKey, _: &str, _: Timestamp) -> Result<bool, Failure> {
+        Err(unused())
+    }
+    async fn deletion_permit(&self, _: &UserKey) -> Result<Option<DeletionPermit>, Failure> {
         Err(unused())
     }
 }

@@ -145,7 +145,7 @@ async fn many_deletions_wait_for_a_yes() {
 
 /// Permits the deletions that the alert lists.
 async fn allow_what_is_held(rig: &Rig) {
-    allow_until(rig, Timestamp::MAX).await;
+    allow_until(rig, rig.clock.now() + SignedDuration::from_hours(24)).await;
 }
 
 async fn allow_until(rig: &Rig, until: Timestamp) {
@@ -156,6 +156,12 @@ async fn allow_until(rig: &Rig, until: Timestamp) {
         until,
     };
     assert!(rig.registry.allow_deletions(&rig.user(0), &permit).await.unwrap());
+}
+
+async fn held_detail(rig: &Rig) -> String {
+    let mut alerts = rig.registry.alerts(None, 9).await.unwrap();
+    alerts.retain(|alert| alert.failure.code == Code::GuardHeld);
+    alerts.remove(0).failure.detail
 }
 
 /// A permit covers only the deletions that were shown. If another one joins them, all are held again.
@@ -172,8 +178,24 @@ async fn a_permit_does_not_release_another_plan() {
     }
     assert_eq!(rig.cycle(0).await.report().held, 11);
     allow_what_is_held(&rig).await;
+    let permitted = format!(
+        "plan {}",
+        rig.registry
+            .deletion_permit(&rig.user(0))
+            .await
+            .unwrap()
+            .unwrap()
+            .plan
+    );
+    assert!(held_detail(&rig).await.ends_with(&permitted));
     rig.delete_original(list, items[11]);
     assert_eq!(rig.cycle(0).await.report().held, 12);
+    // The alert says that the permit released nothing.
+    let detail = held_detail(&rig).await;
+    assert!(
+        detail.contains(&format!("the permit for {permitted} released nothing")),
+        "{detail}"
+    );
     allow_what_is_held(&rig).await;
     assert_eq!(rig.cycle(0).await.report().held, 0);
     rig.calm().await;

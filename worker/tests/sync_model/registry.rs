@@ -244,6 +244,9 @@ impl DeletionPermits for ModelRegistry {
     async fn take_deletion_permit(&self, _: &UserKey, _: &str, _: Timestamp) -> Result<bool, Failure> {
         Ok(false)
     }
+    async fn deletion_permit(&self, _: &UserKey) -> Result<Option<DeletionPermit>, Failure> {
+        Ok(None)
+    }
 }
 
 #[async_trait]

@@ -258,7 +258,9 @@ pub async fn a_deletion_permit_is_taken_once_and_for_its_plan(registry: Arc<dyn 
     assert!(!registry.take_deletion_permit(&ana, "p1", at(0)).await.unwrap());
     for plan in ["p1", "p2"] {
         assert!(registry.allow_deletions(&ana, &permit(plan)).await.unwrap());
+        assert_eq!(registry.deletion_permit(&ana).await.unwrap(), Some(permit(plan)));
     }
+    assert_eq!(registry.deletion_permit(&key("a", "ben")).await.unwrap(), None);
     assert!(
         !registry.take_deletion_permit(&ana, "p1", at(0)).await.unwrap(),
         "replaced"
@@ -278,6 +280,7 @@ pub async fn a_deletion_permit_is_taken_once_and_for_its_plan(registry: Arc<dyn 
         !registry.take_deletion_permit(&ana, "p2", at(59)).await.unwrap(),
         "taken"
     );
+    assert_eq!(registry.deletion_permit(&ana).await.unwrap(), None);
     assert!(
         !registry
             .allow_deletions(&key("a", "nobody"), &permit("p1"))

@@ -51,8 +51,9 @@ pub async fn stamps_are_kept_and_start_with_the_opt_in(registry: Arc<dyn Registr
     );
 }
 
-/// Only users who are to be synced are put back into the schedule.
-pub async fn disabled_withdrawn_and_foreign_users_have_no_stamp(registry: Arc<dyn Registry>) {
+/// Withdrawn users and users who were never enrolled have no stamp. The stamp of a disabled user counts enough failures that the
+/// next success is a recovery.
+pub async fn withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana", "ben", "cem"]).await;
     let a = tenant_id("a");
     let stamps = ["ana", "ben", "cem", "nobody"].map(|user| stamp(user, 70, Some(70)));
@@ -63,16 +64,30 @@ pub async fn disabled_withdrawn_and_foreign_users_have_no_stamp(registry: Arc<dy
         .await
         .unwrap();
     registry.withdraw(&key("a", "ben")).await.unwrap();
+    let failing = |since, attempts| SavedStamp {
+        failing: Some(Failing {
+            since: at(since),
+            attempts,
+            failure: failure(),
+        }),
+        ..stamp("ana", 70, Some(70))
+    };
+    // Nobody saved how often the sync failed.
     assert_eq!(
         registry.stamps(&a, None, 10).await.unwrap(),
-        [stamp("cem", 70, Some(70))]
+        [failing(60, 10), stamp("cem", 70, Some(70))]
     );
+    // A saved number below what disables, and one above it.
+    for (saved, read) in [(3, 10), (12, 12)] {
+        registry.save_stamps(&a, &[failing(80, saved)]).await.unwrap();
+        assert_eq!(registry.stamps(&a, None, 1).await.unwrap(), [failing(80, read)]);
+    }
     let others = registry.stamps(&tenant_id("b"), None, 10).await.unwrap();
     assert_eq!(others.len(), 3);
     assert!(others.iter().all(|saved| saved.stamp == at(0)));
     registry.enrol(&enrolment("a", "ben")).await.unwrap();
     assert_eq!(
-        registry.stamps(&a, None, 1).await.unwrap(),
+        registry.stamps(&a, Some(&user_id("ana")), 1).await.unwrap(),
         [stamp("ben", 0, None)],
         "an old stamp does not come back"
     );

@@ -13,6 +13,8 @@ const ALLOW: &str =
 /// One statement decides and takes, so a permit is taken once.
 const TAKE: &str = "UPDATE enrolments SET permit_plan = NULL, permit_until = NULL \
     WHERE tenant = $1 AND user_id = $2 AND permit_plan = $3 AND permit_until > $4";
+const GIVEN: &str = "SELECT permit_plan, permit_until FROM enrolments \
+    WHERE tenant = $1 AND user_id = $2 AND permit_plan IS NOT NULL AND permit_until IS NOT NULL";
 
 #[async_trait]
 impl DeletionPermits for SqlRegistry {
@@ -29,6 +31,25 @@ impl DeletionPermits for SqlRegistry {
     ) -> Result<bool, Failure> {
         let doing = format!("taking the deletion permit of {user}");
         again(|| self.change_permit(&doing, TAKE, user, plan, now)).await
+    }
+
+    async fn deletion_permit(&self, user: &UserKey) -> Result<Option<DeletionPermit>, Failure> {
+        let doing = format!("reading the deletion permit of {user}");
+        let mut connection = self.read(&doing).await?;
+        let row: Option<(String, i64)> = connection
+            .query(GIVEN)
+            .bind(user.tenant.as_str())
+            .bind(user.user.as_str())
+            .fetch_optional()
+            .await
+            .map_err(|error| self.failure(&doing, &error))?;
+        row.map(|(plan, until)| {
+            Ok(DeletionPermit {
+                plan,
+                until: self.time(until)?,
+            })
+        })
+        .transpose()
     }
 }
 

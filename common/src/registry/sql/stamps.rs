@@ -39,9 +39,9 @@ const SAVE_MANY: &str = concat!(
     replacing!()
 );
 const PAGE: &str = "SELECT e.user_id, COALESCE(s.stamp, e.opted_in_at) AS stamp, s.last_success, s.failing_since, \
-        COALESCE(s.failures, 0) AS failures, s.failure FROM enrolments e \
+        COALESCE(s.failures, 0) AS failures, s.failure, e.disabled_since, e.failure AS disabled_for FROM enrolments e \
     LEFT JOIN stamps s ON s.tenant = e.tenant AND s.user_id = e.user_id \
-    WHERE e.tenant = $1 AND e.user_id > $2 AND e.disabled_since IS NULL ORDER BY e.user_id LIMIT $3";
+    WHERE e.tenant = $1 AND e.user_id > $2 ORDER BY e.user_id LIMIT $3";
 const LATE: &str = "SELECT e.tenant, COUNT(*), MIN(COALESCE(s.last_success, e.opted_in_at)) FROM enrolments e \
     JOIN tenants t ON t.id = e.tenant AND t.enabled = TRUE \
     LEFT JOIN stamps s ON s.tenant = e.tenant AND s.user_id = e.user_id \
@@ -69,6 +69,15 @@ struct Row {
     failing_since: Option<i64>,
     failures: i64,
     failure: Option<String>,
+}
+
+/// A row of the table with what the enrolment says of the user.
+#[derive(Debug, sqlx::FromRow)]
+struct EnrolledRow {
+    #[sqlx(flatten)]
+    saved: Row,
+    disabled_since: Option<i64>,
+    disabled_for: Option<String>,
 }
 
 async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) -> Result<(), sqlx::Error> {
@@ -133,7 +142,12 @@ impl SqlRegistry {
         Ok(users.into_values().collect())
     }
 
-    fn saved_stamp(&self, row: Row) -> Result<SavedStamp, Failure> {
+    fn saved_stamp(&self, row: EnrolledRow) -> Result<SavedStamp, Failure> {
+        let EnrolledRow {
+            saved: row,
+            disabled_since,
+            disabled_for,
+        } = row;
         // An earlier build saves a success without ending the failures.
         let since = row
             .failing_since
@@ -146,11 +160,17 @@ impl SqlRegistry {
             }),
             (None, _) | (_, None) => None,
         };
-        Ok(SavedStamp {
+        let saved = SavedStamp {
             user: self.name(&row.user_id)?,
             stamp: self.time(row.stamp)?,
             last_success: row.last_success.map(|at| self.time(at)).transpose()?,
             failing,
+        };
+        Ok(match (disabled_since, disabled_for) {
+            (Some(since), Some(failure)) => {
+                saved.disabled(self.time(since)?, &self.document("a failure", &failure)?)
+            }
+            (None, _) | (_, None) => saved,
         })
     }
 }
@@ -186,7 +206,7 @@ impl StampStore for SqlRegistry {
         limit: u32,
     ) -> Result<Vec<SavedStamp>, Failure> {
         let doing = format!("reading stamps of {tenant}");
-        let rows: Vec<Row> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
+        let rows: Vec<EnrolledRow> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
         rows.into_iter().map(|row| self.saved_stamp(row)).collect()
     }
 
