@@ -111,7 +111,6 @@ impl SharePointSource {
     ///
     /// # Errors
     /// Says which part of the proof is missing.
-    /// Says what is missing for a proof.
     async fn read_back(
         &self,
         list: &TaskList,
