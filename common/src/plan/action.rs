@@ -1,4 +1,4 @@
-//! What can be done about a task, and what can be remembered of it.
+//! The actions on a task, and the changes of the state that write to neither side.
 
 use serde::Serialize;
 
@@ -7,134 +7,134 @@ use super::sides::{Absence, Side};
 use crate::model::{FieldSet, SourceKey, Task};
 use crate::state::{LetGo, Link, Writing};
 
-/// One write, on one side.
+/// One write on one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
-    /// Create the task in the mailbox.
+    /// Creates the task in the mailbox.
     CreateInMailbox {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// Its values at the source.
+        /// The values at the source.
         task: Task,
         /// Version at the source.
         version: String,
-        /// Address people can open.
+        /// Address of the task for people.
         web_url: String,
-        /// What is remembered once it is created, under the id and the change key the write answers.
+        /// The link after the creation, except for the item's id and change key, which the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The person deleted the copy, and it comes back: the task was changed at the source since, or the person has no
-        /// right to delete it.
+        /// Whether the person deleted the copy and it comes back, because the task was edited at the source
+        /// since or the person has no right to delete it.
         restored: bool,
-        /// The copy comes back because the person has no right to delete the task.
+        /// Whether the copy comes back because the person has no right to delete the task.
         not_permitted: bool,
     },
-    /// Take the mailbox copy out of the sync, because its task went.
+    /// Takes the copy out of the sync, because its task is gone from the source.
     RemoveFromMailbox {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// The item.
+        /// Id of the item.
         item: String,
-        /// Its version.
+        /// Version of the item.
         change_key: String,
-        /// Why.
+        /// Why the task is gone.
         absence: Absence,
-        /// What becomes of the copy.
+        /// How the copy is removed.
         removal: Removal,
-        /// The copy's values: as read, or as remembered where the copy was not read.
+        /// The copy's values: as read, or as remembered if the copy was not read.
         replaces: Box<Replaced>,
     },
-    /// Put the task at the source into the recycle bin.
+    /// Moves the task at the source to the recycle bin.
     DeleteAtSource {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// Version that may be deleted.
+        /// The version that may be deleted.
         version: String,
-        /// Its values, for the journal.
+        /// The values, for the journal.
         task: Box<Task>,
     },
-    /// Complete the task at the source, because its copy was deleted.
+    /// Completes the task at the source, because its copy was deleted.
     CompleteAtSource {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// Version that may be changed.
+        /// The version that may be changed.
         version: String,
         /// The completed task.
         task: Box<Task>,
-        /// What is remembered once it is completed, under the version the write answers.
+        /// The link after the write, except for the version, which the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The source's values before.
+        /// The source's earlier values.
         replaces: Box<Replaced>,
     },
-    /// Send changed fields to the source.
+    /// Sends changed fields to the source.
     UpdateSource {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// Version that may be changed.
+        /// The version that may be changed.
         version: String,
-        /// New values.
+        /// The new values.
         task: Box<Task>,
-        /// Which of them are sent.
+        /// The fields that are sent.
         fields: FieldSet,
-        /// Version of the mailbox item they came from.
+        /// Version of the mailbox item that has the new values.
         change_key: String,
         /// Id of that item.
         item: String,
-        /// What is remembered once it is written, under the version the write answers.
+        /// The link after the write, except for the version, which the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The source's values that are overwritten.
+        /// The overwritten values of the source.
         replaces: Box<Replaced>,
     },
-    /// Write changed fields into the mailbox.
+    /// Writes changed fields into the mailbox.
     UpdateMailbox {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// The item.
+        /// Id of the item.
         item: String,
-        /// Version that may be changed.
+        /// The version that may be changed.
         change_key: String,
-        /// New values.
+        /// The new values.
         task: Box<Task>,
-        /// Which of them are written.
+        /// The fields that are written.
         fields: FieldSet,
         /// Edits of the mailbox that the next pass sends to the source, because this write leaves them.
         sends_next: FieldSet,
-        /// Version at the source they came from.
+        /// Version of the task that has the new values.
         version: String,
-        /// What is remembered once it is written, under the change key the write answers.
+        /// The link after the write, except for the change key, which the write answers.
         #[serde(skip)]
         link: Box<Link>,
-        /// The mailbox's values that are overwritten.
+        /// The overwritten values of the mailbox.
         replaces: Box<Replaced>,
     },
-    /// An untouched second item of ours with the same key: a write that happened twice.
+    /// Removes an unedited second item with the same key: the result of a write that happened twice.
     RemoveTwin {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// The item.
+        /// Id of the item.
         item: String,
-        /// Its version.
+        /// Version of the item.
         change_key: String,
     },
-    /// A changed copy: take our key off, it is the person's own.
+    /// Takes the key off an edited second item, which becomes the person's own.
     DisownTwin {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// The item.
+        /// Id of the item.
         item: String,
-        /// Its version.
+        /// Version of the item.
         change_key: String,
     },
 }
 
-/// What becomes of a copy whose task went from the source.
+/// How a copy is removed whose task is gone from the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Removal {
-    /// It goes to the deleted items.
+    /// It is moved to Deleted Items.
     Delete,
     /// It is completed and becomes the person's own.
     Complete,
@@ -147,9 +147,10 @@ pub enum Removal {
 pub struct Replaced {
     /// The values.
     pub values: Task,
-    /// The values were remembered and not read. Of a description only a digest is remembered, so `values` has none.
+    /// Whether the values were remembered instead of read. Of a description only a digest is remembered, so
+    /// `values` has none.
     pub remembered: bool,
-    /// How they came about.
+    /// The origin of the values.
     pub standing: Standing,
 }
 
@@ -164,7 +165,7 @@ impl Replaced {
         }
     }
 
-    /// Returns values that both sides had agreed on, as far as they are remembered.
+    /// Returns the values that both sides had agreed on, as far as they are remembered.
     #[must_use]
     pub fn remembered(agreed: &Agreed) -> Self {
         Self {
@@ -175,45 +176,45 @@ impl Replaced {
     }
 }
 
-/// How values that are overwritten or deleted came about.
+/// The origin of values that are overwritten or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Both sides had agreed on them, and they did not change since.
+    /// Both sides had agreed on them, and they have not changed since.
     Agreed,
-    /// An edit that the other side never had.
+    /// An edit that was never sent to the other side.
     Edited,
-    /// An edit of a person who may only read the task.
+    /// An edit of a person with read-only access to the task.
     NotPermitted,
 }
 
-/// Something to remember. Nothing is written on either side.
+/// A change of the state that writes to neither side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Memo {
-    /// Both sides agree, or a copy was found: save this link.
+    /// Saves this link, because both sides agree or a copy was found.
     Remember {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
         /// The link to save.
         link: Box<Link>,
     },
-    /// The copy is gone and the task stays at the source as it is: remove the link, and make no copy again.
+    /// Removes the link and makes no copy again: the copy is gone, and the task stays at the source as it is.
     LetGo {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
-        /// What is remembered instead.
+        /// The entry that replaces the link.
         let_go: Box<LetGo>,
     },
-    /// Neither side has the task any more: remove its link.
+    /// Removes the link of a task that neither side has any more.
     Forget {
-        /// The task.
+        /// The task's key.
         key: SourceKey,
     },
 }
 
 impl Memo {
-    /// Returns the task it is about.
+    /// Returns the key of its task.
     #[must_use]
     pub fn key(&self) -> &SourceKey {
         match self {
@@ -223,7 +224,7 @@ impl Memo {
 }
 
 impl Action {
-    /// Returns the task it is about.
+    /// Returns the key of its task.
     #[must_use]
     pub fn key(&self) -> &SourceKey {
         match self {
@@ -253,7 +254,7 @@ impl Action {
         }
     }
 
-    /// Returns what it does with the task: the only distinction that most rules need.
+    /// Returns the action's effect on its task, the only distinction that most rules need.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -267,14 +268,14 @@ impl Action {
         }
     }
 
-    /// Returns the side to which it carries a deletion, if it does.
+    /// Returns the side on which it carries out a deletion, if it does.
     #[must_use]
     pub fn deletes_on(&self) -> Option<Side> {
         (self.kind() == Kind::Deletes).then(|| self.side())
     }
 
-    /// Returns the record that is saved before the action begins, if it writes values. `id` is the write's; only writes
-    /// into the mailbox leave it there.
+    /// Returns the record to save before the action begins, if it writes values. `id` is the id of the write;
+    /// only writes into the mailbox leave it in the item.
     #[must_use]
     pub fn writing(&self, id: &str) -> Option<Writing> {
         match self {
@@ -292,8 +293,8 @@ impl Action {
         }
     }
 
-    /// Returns the versions at the source and in the mailbox on which the action is based; where it names none, the
-    /// link's.
+    /// Returns the versions at the source and in the mailbox on which the action is based; the link's, where
+    /// the action names none.
     #[must_use]
     pub fn based_on(&self, link: Option<&Link>) -> (Option<String>, Option<String>) {
         let (version, change_key) = match self {
@@ -317,13 +318,13 @@ impl Action {
     }
 }
 
-/// What an action does with its task.
+/// The effect of an action on its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It writes values into one side.
+    /// It writes values to one side.
     WritesValues,
-    /// It carries a deletion over to the other side, in whatever form the tenant's policy gives to it.
+    /// It carries out a deletion on the other side, in the form that the tenant's policy gives it.
     Deletes,
-    /// It deals with a second item of the task.
+    /// It handles a second item of the task.
     ConcernsTwin,
 }

@@ -1,4 +1,4 @@
-//! A task that both sides show: whose values stand where they differ.
+//! Decides which values stand where the two sides of a task differ.
 
 use jiff::Timestamp;
 
@@ -12,7 +12,8 @@ use super::sides::{MailboxValue, SourceValue};
 use crate::model::{FieldSet, Task};
 use crate::state::Link;
 
-/// Returns `now`, which a write to the source leaves, with what the mailbox did not keep as it stood in `link`.
+/// Returns `now`, the link after a write to the source, with the fields that the mailbox did not keep as they
+/// were in `link`.
 fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
     let mut now = Link {
         not_kept: unkept,
@@ -22,28 +23,28 @@ fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
     now
 }
 
-/// Whose values stand for the whole task.
+/// The side whose values stand for the whole task.
 #[derive(Clone, Copy)]
 enum Winner {
     Mailbox,
-    /// The source's; with what the mailbox's values were.
+    /// The source's values stand; the standing is that of the mailbox's values.
     Source(Standing),
 }
 
-/// Returns whether the item is as it was made, to the second and one more, which making it may take.
+/// Returns whether the item is unchanged since its creation, which may take a second longer.
 fn untouched(mailbox: &MailboxValue) -> bool {
     mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
 }
 
-/// Returns whether one side differs from the agreed values at an unchanged version. Such a difference is no edit: an earlier
-/// reading was wrong.
+/// Returns whether one side may differ from the agreed values although its version is unchanged. Such a
+/// difference is not an edit: an earlier reading was wrong.
 fn was_misread(link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> bool {
     let same_item = mailbox.change_key == link.change_key && mailbox.id == link.item && !link.unsent;
     same_item || source.version == link.version && link.not_kept.is_empty()
 }
 
-/// Returns how the source came by the values that the mailbox's edits of these fields replace: a merge may have left an edit of
-/// the source there that loses.
+/// Returns the standing of the source's values that the mailbox's edits of these fields replace. After a
+/// merge, an edit of the source may be there that loses.
 pub(super) fn of_unsent(link: &Link, fields: FieldSet) -> Standing {
     if link.unsent && !link.disputed.and(fields).is_empty() {
         Standing::Edited
@@ -59,7 +60,7 @@ impl Decider<'_> {
         let in_mailbox = self.mailbox_edits(link, mailbox);
         let now = self.link_of(Some(link), source, mailbox, &task);
         if !source.writable && !in_mailbox.is_empty() {
-            // Who may only read the task at the source cannot change it from the mailbox: the copy is set back.
+            // With read-only access a person cannot change the task from the mailbox: the copy is set back.
             return self.settle(mailbox, task, now, Winner::Source(Standing::NotPermitted));
         }
         if hides_own_write(self.pair) && !in_mailbox.is_empty() {
@@ -75,7 +76,7 @@ impl Decider<'_> {
                 ..now
             }
         };
-        // What the mailbox only failed to keep is no edit that disputes the person's.
+        // Values that the mailbox did not keep are not an edit, so they dispute no edit of the person.
         let unkept = link.not_kept.except(in_mailbox);
         match (at_source.is_empty(), in_mailbox.is_empty()) {
             (true, true) => remember(&self.pair.key, now),
@@ -88,7 +89,7 @@ impl Decider<'_> {
                 let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
                 self.update_mailbox(mailbox, task, incoming, FieldSet::EMPTY, now, replaces)
             }
-            // Only one side was edited: both values stand, whatever the policy.
+            // Only one side was edited. Both values stand, whatever the policy.
             (_, false) if was_misread(link, source, mailbox) => {
                 self.merge(link, source, mailbox, at_source, in_mailbox)
             }
@@ -107,8 +108,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Edits of different fields both stand. The source's edits are written into the mailbox first; the link then says that
-    /// the mailbox still has edits to send, and the next pass sends them.
+    /// Keeps edits of different fields on both sides. The source's edits are written into the mailbox first.
+    /// The link then records that the mailbox still has edits to send, and the next pass sends them.
     fn merge(
         &self,
         link: &Link,
@@ -137,7 +138,7 @@ impl Decider<'_> {
         } else {
             in_mailbox.except(at_source)
         };
-        // An edit is lost only where both changed the same field to different values.
+        // An edit is lost only if both sides changed the same field to different values.
         let standing = |loses: bool| {
             if loses && !disputed.is_empty() {
                 Standing::Edited
@@ -146,7 +147,8 @@ impl Decider<'_> {
             }
         };
         let mut agreed = link.agreed.clone();
-        // What the source holds in the fields that are still to be sent is what the mailbox's edits are compared with.
+        // For fields that are still to be sent, the mailbox's edits are compared with the source's present
+        // values.
         agreed.take(&task, self.common);
         let now = Link {
             agreed,
@@ -177,8 +179,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns whether the mailbox's edit wins a conflict under a policy that takes one side whole. An edit that cannot
-    /// be sent never wins.
+    /// Returns whether the mailbox's edit wins a conflict under a policy that takes one side as a whole. An
+    /// edit that cannot be sent never wins.
     fn mailbox_wins(&self, source: &SourceValue, mailbox: &MailboxValue) -> bool {
         let may_be_sent = source.writable && !mailbox.task.title.trim().is_empty();
         may_be_sent
@@ -191,19 +193,19 @@ impl Decider<'_> {
             }
     }
 
-    /// Returns whether the mailbox's time is later than the source's. A tie goes to the source.
+    /// Returns whether the mailbox's time is later than the source's. On a tie the source wins.
     fn is_later(&self, mailbox: Timestamp, source: Timestamp) -> bool {
         let step = self.rules.precision.as_millis().max(1);
         let steps = |at: Timestamp| i128::from(at.as_millisecond()).div_euclid(step);
         steps(mailbox) > steps(source) && mailbox.duration_since(source) > self.rules.uncertainty
     }
 
-    /// Found on both sides without a link: where they differ, the later edit wins.
+    /// Links a task that both sides have without a link. Where they differ, the later edit wins.
     pub(super) fn adopt(&self, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
         let task = meant(source, None);
         let link = self.link_of(None, source, mailbox, &task);
-        // An item that is as old as its last change only missed what came after it was made. Should somebody have edited it in
-        // that very second, the journal has it.
+        // An item that was not changed after its creation only lacks what was changed at the source later. If
+        // a person did edit it within that second, the journal has the edit.
         let winner = if untouched(mailbox) {
             Winner::Source(Standing::Edited)
         } else {
@@ -212,7 +214,7 @@ impl Decider<'_> {
         self.settle(mailbox, task, link, winner)
     }
 
-    /// Both have their own values: where they differ, one of them wins the whole task, not single fields.
+    /// Resolves different values on both sides: one side wins the whole task, not single fields.
     fn settle(&self, mailbox: &MailboxValue, task: Task, link: Link, winner: Winner) -> Verdict {
         let shared = shared(mailbox, self.common);
         let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));

@@ -1,4 +1,4 @@
-//! What is to be done about one task.
+//! Decides what to do about one task.
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +14,8 @@ use super::twins::twins;
 use crate::model::{Field, FieldSet, SourceKey, Task};
 use crate::state::Link;
 
-/// The task as the mailbox shows it after it was written, in an item that had this start before.
+/// Returns the task as the mailbox shows it after it was written. The date is the item's start where the
+/// source cannot hold one.
 pub type Canonical<'a> = &'a (dyn Fn(&Task, Option<Date>) -> Task + Send + Sync);
 
 /// What the tenant and the two back ends allow, as values.
@@ -22,11 +23,12 @@ pub type Canonical<'a> = &'a (dyn Fn(&Task, Option<Date>) -> Task + Send + Sync)
 pub struct Rules<'a> {
     /// Fields the mailbox can hold.
     pub mailbox_fields: FieldSet,
-    /// The mailbox's own rules about values.
+    /// The mailbox's rules about values.
     pub canonical: Canonical<'a>,
-    /// Two edits whose times lie within one such step are of the same time: the coarser precision of both sides.
+    /// Two edits within one step of this length count as simultaneous. It is the coarser precision of both
+    /// sides.
     pub precision: SignedDuration,
-    /// How far the two clocks may differ after correction; zero where both were measured.
+    /// How far the two clocks may differ after correction; zero if both were measured.
     pub uncertainty: SignedDuration,
     /// The tenant's policies.
     pub policy: Policy,
@@ -34,14 +36,14 @@ pub struct Rules<'a> {
     pub now: Timestamp,
 }
 
-/// Why a copy is made.
+/// Why a copy is created.
 #[derive(Clone, Copy)]
 pub(super) enum Creation {
-    /// There is none, and the person deleted none.
+    /// There is no copy, and the person did not delete one.
     New,
-    /// The person deleted it, and the task was changed at the source since.
+    /// The person deleted the copy, and the task was edited at the source since.
     Restored,
-    /// The person deleted it without the right to delete the task.
+    /// The person deleted the copy and has no right to delete the task.
     NotPermitted,
 }
 
@@ -51,18 +53,18 @@ impl Creation {
     }
 }
 
-/// What was decided about one task, in the order in which it is carried out.
+/// The decision about one task, in the order in which it is carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// What is done with further items of the task.
+    /// Actions on further items of the task.
     pub twins: Vec<Action>,
-    /// What is remembered before anything is written.
+    /// The change of the state that is saved before anything is written.
     pub memo: Option<Memo>,
-    /// What is written.
+    /// The write.
     pub action: Option<Action>,
 }
 
-/// Returns what is to be done about one task.
+/// Decides what to do about one task.
 #[must_use]
 pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
     let twins = twins(pair, rules.canonical);
@@ -72,8 +74,8 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
             ..Decision::default()
         };
     }
-    // Only fields that both sides can hold are compared and carried. What one side cannot hold stays as it is on the other and
-    // is never cleared. A mailbox's labels are the person's own.
+    // Only fields that both sides can hold are compared and written. A field that one side cannot hold stays
+    // as it is on the other and is never cleared. Labels in the mailbox belong to the person.
     let common = pair
         .source_holds
         .and(rules.mailbox_fields)
@@ -99,7 +101,8 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
             action: None,
         },
         Some(Verdict::Do(action)) => {
-            // Saved before the write, so that the copy is found again, and what was agreed is known, whatever becomes of the write.
+            // Saved before the write, so that the copy is found again and the agreed values are known,
+            // whatever happens to the write.
             let removing = matches!(action, Action::RemoveFromMailbox { .. });
             Decision {
                 twins,
@@ -110,13 +113,13 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
     }
 }
 
-/// Either nothing is written, or one write follows.
+/// The decision about the task itself: a change of the state, or one write.
 pub(super) enum Verdict {
     Note(Memo),
     Do(Action),
 }
 
-/// Returns the memo that ends an interrupted write of which nothing is left to do.
+/// Returns the memo that ends an interrupted write after which no work is left.
 fn nothing_left(pair: &Pair) -> Option<Verdict> {
     if pair.source == SourceSide::Unchanged {
         return None;
@@ -127,8 +130,9 @@ fn nothing_left(pair: &Pair) -> Option<Verdict> {
     })
 }
 
-/// Returns a `Remember` that must be saved before the write, in three cases: a copy was found that has no link; the linked
-/// copy has a new id because it was moved; an interrupted write turned out to have happened. `known` is the link as stored.
+/// Returns a `Remember` that must be saved before the write, in three cases: a copy was found that has no
+/// link; the linked copy has a new id because it was moved; an interrupted write turned out to have happened.
+/// `known` is the link as stored.
 fn found(known: Option<&Link>, pair: &Pair, removing: bool) -> Option<Memo> {
     let link = match (&pair.link, &pair.mailbox) {
         (None, MailboxSide::Present(mailbox)) => Link {
@@ -141,7 +145,7 @@ fn found(known: Option<&Link>, pair: &Pair, removing: bool) -> Option<Memo> {
             removing: link.removing || removing,
             ..link.clone()
         },
-        // A new item that was deleted at once has no id to be remembered by.
+        // A new item that was deleted at once has no id to remember.
         (Some(link), _) if !link.item.is_empty() && known.is_none_or(|known| known.agreed != link.agreed) => {
             link.clone()
         }
@@ -153,7 +157,8 @@ fn found(known: Option<&Link>, pair: &Pair, removing: bool) -> Option<Memo> {
     })
 }
 
-/// Returns whether a refused task is left alone: until one side changes, or until the next full check.
+/// Returns whether a refused task is left alone, which lasts until one side changes or until the next full
+/// check.
 fn is_parked(pair: &Pair) -> bool {
     let Some(parked) = &pair.parked else { return false };
     let source_same = match &pair.source {
@@ -197,9 +202,9 @@ impl Decider<'_> {
         }
         match (&pair.link, &pair.source, &pair.mailbox) {
             // --- Not linked ---
-            // Nothing is known of it on either side.
+            // Neither side reported anything.
             (None, SourceSide::Unchanged, _) => None,
-            // A new task; or one whose folder was lost together with the state.
+            // A new task, or one whose folder was lost together with the state.
             (
                 None,
                 SourceSide::Present(source),
@@ -208,11 +213,12 @@ impl Decider<'_> {
                 Some(let_go) if self.stays_away(let_go, source) => None,
                 let_go => Some(self.create(source, None, Creation::restored_if(let_go.is_some()))),
             },
-            // Both have it and nothing is remembered: found again after a loss of state, or created just before a crash.
+            // Both sides have it and there is no link: found again after a loss of state, or created just
+            // before a crash.
             (None, SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
                 Some(self.adopt(source, mailbox))
             }
-            // A copy of ours whose task is gone from the source.
+            // The copy's task is gone from the source.
             (None, SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
                 Some(self.remove(mailbox, *absence, Standing::Edited))
             }
@@ -248,7 +254,7 @@ impl Decider<'_> {
             }
 
             // --- Linked, gone from the mailbox ---
-            // The folder is gone or new: an empty folder is not a person's wish. Make the copy again.
+            // The folder is gone or was replaced, so the person did not delete the copy. It is recreated.
             (Some(link), SourceSide::Present(source), MailboxSide::FolderGone) => {
                 Some(self.create(source, Some(link), Creation::New))
             }
@@ -258,7 +264,7 @@ impl Decider<'_> {
             (Some(link), SourceSide::Present(source), MailboxSide::Archived) => {
                 Some(self.archived(link, source))
             }
-            // The source was not asked, so nothing may be deleted or created on a guess.
+            // The source was not read, so nothing may be deleted or created on a guess.
             (
                 Some(_),
                 SourceSide::Unchanged,
@@ -279,14 +285,15 @@ impl Decider<'_> {
         }
     }
 
-    /// A copy that was found earlier and not brought into agreement yet.
+    /// Decides about a copy that was found earlier and on which the sides have not agreed yet.
     fn found_before(&self, link: &Link) -> Option<Verdict> {
         let key = &self.pair.key;
         match (&self.pair.source, &self.pair.mailbox) {
-            // It differs or it would be agreed, but nobody looked at both values: nothing on a guess.
+            // The sides differ, or they would have agreed. One side was not read, so nothing is decided on a
+            // guess.
             (SourceSide::Unchanged, _) | (_, MailboxSide::Unchanged) => None,
             (SourceSide::Present(source), MailboxSide::Present(mailbox)) => Some(self.adopt(source, mailbox)),
-            // Nothing was ever agreed, so there is no agreement the person could have ended by deleting it.
+            // The sides never agreed, so the deletion of the copy does not end an agreement.
             (
                 SourceSide::Present(source),
                 MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
@@ -319,7 +326,7 @@ impl Decider<'_> {
         })
     }
 
-    /// What is remembered of an item once both sides agree on `task` in the common fields.
+    /// Returns the link of an item after both sides agree on `task` in the common fields.
     pub(super) fn link_of(
         &self,
         link: Option<&Link>,
@@ -328,7 +335,7 @@ impl Decider<'_> {
         task: &Task,
     ) -> Link {
         let agreed = match link {
-            // Agreed fields the source cannot hold are kept.
+            // Agreed fields that the source cannot hold are kept.
             Some(link) => {
                 let mut agreed = link.agreed.clone();
                 agreed.take(task, self.common);
@@ -345,7 +352,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns the link with the source's version and values as the agreed ones, in the common fields.
+    /// Returns the link with the source's version, and with the source's values in the common fields as the
+    /// agreed ones.
     pub(super) fn agreed_with_source(&self, link: &Link, source: &SourceValue) -> Link {
         let mut agreed = link.agreed.clone();
         agreed.take(&meant(source, Some(link)), self.common);
@@ -357,8 +365,9 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns whether the source's values are compared with the agreed ones. At an unchanged version they are compared in deep
-    /// checks alone: a difference there is a wrong reading, and not everything is written anew for one.
+    /// Returns whether the source's values are compared with the agreed ones. At an unchanged version only a
+    /// deep check compares them: a difference there comes from a wrong reading, for which not everything is
+    /// rewritten.
     pub(super) fn compares_source(&self, link: &Link, source: &SourceValue) -> bool {
         source.version != link.version || !link.not_kept.is_empty() || self.pair.deep
     }
@@ -393,7 +402,7 @@ impl Decider<'_> {
             ..known
         };
         if fields.is_empty() {
-            // Only the version moved, or nothing did.
+            // At most the version changed.
             return (now != *link).then(|| remember(&self.pair.key, now));
         }
         Some(Verdict::Do(Action::UpdateMailbox {
@@ -432,7 +441,7 @@ impl Decider<'_> {
         }
     }
 
-    /// `link` is what holds without this write.
+    /// Returns the update of the source. `link` is the link without this write.
     pub(super) fn update_source(
         &self,
         mailbox: &MailboxValue,

@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 use crate::model::{SourceKey, UserKey};
 use crate::plan::Side;
 
-/// Something that was overwritten, deleted or restored, kept so that people can see and undo it.
+/// A value that a sync overwrote, deleted or restored, kept so that people can see and undo it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// Whose sync it was.
+    /// The user whose sync it was.
     pub user: UserKey,
-    /// Which task.
+    /// The task.
     pub task: SourceKey,
     /// What happened, and on which side.
     pub kind: JournalKind,
-    /// The values that were overwritten or deleted: an object with one member for each value.
+    /// The overwritten or deleted values: an object with one member per value.
     pub before: Option<serde_json::Value>,
-    /// The values that took their place, in the same form.
+    /// The values that replaced them, in the same form.
     pub after: Option<serde_json::Value>,
 }
 
-/// Defines the kinds with their stored names, which never change.
+/// Declares the kinds with their stored names, which never change.
 macro_rules! journal_kinds {
     ($(#[doc = $meaning:literal] $kind:ident, $name:literal, $side:expr;)+) => {
         /// What happened to a task, and on which side.
@@ -31,7 +31,7 @@ macro_rules! journal_kinds {
         #[serde(from = "String", into = "String")]
         pub enum JournalKind {
             $(#[doc = $meaning] $kind,)+
-            /// A kind of another build, by its name.
+            /// A kind that another build wrote, by its name.
             Other(String),
         }
 
@@ -85,9 +85,9 @@ impl From<JournalKind> for String {
 }
 
 journal_kinds! {
-    /// An edit of the mailbox replaced values at the source that nobody had changed since the last sync.
+    /// An edit of the mailbox replaced values at the source that had not changed since the last sync.
     OverwrittenAtSource, "overwritten_at_source", Side::Source;
-    /// An edit at the source replaced values in the mailbox that nobody had changed since the last sync.
+    /// An edit at the source replaced values in the mailbox that had not changed since the last sync.
     OverwrittenInMailbox, "overwritten_in_mailbox", Side::Mailbox;
     /// Both sides were edited, and the source's edit lost.
     ConflictLostAtSource, "conflict_lost_at_source", Side::Source;
@@ -95,21 +95,21 @@ journal_kinds! {
     ConflictLostInMailbox, "conflict_lost_in_mailbox", Side::Mailbox;
     /// The person has no right to edit the task at the source, and an edit of the copy was set back.
     SetBackInMailbox, "set_back_in_mailbox", Side::Mailbox;
-    /// The person has no right to edit or delete the task at the source, and the deleted copy was made again.
+    /// The person has no right to edit or delete the task at the source, and the deleted copy was recreated.
     DeletionSetBackInMailbox, "deletion_set_back_in_mailbox", Side::Mailbox;
     /// A task was deleted at the source, because its copy was deleted.
     DeletedAtSource, "deleted_at_source", Side::Source;
     /// A task was completed at the source, because its copy was deleted.
     CompletedAtSource, "completed_at_source", Side::Source;
-    /// A copy was removed, because its task went.
+    /// A copy was removed, because its task is gone.
     RemovedFromMailbox, "removed_from_mailbox", Side::Mailbox;
-    /// A copy was removed, because its task went; it held edits that the source never had.
+    /// A copy was removed, because its task is gone; the copy had edits that were never sent to the source.
     EditRemovedFromMailbox, "edit_removed_from_mailbox", Side::Mailbox;
-    /// A copy was completed and became the person's own, because its task went.
+    /// A copy was completed and became the person's own, because its task is gone.
     CompletedInMailbox, "completed_in_mailbox", Side::Mailbox;
-    /// A copy became the person's own, because its task went.
+    /// A copy became the person's own, because its task is gone.
     LeftInMailbox, "left_in_mailbox", Side::Mailbox;
-    /// A deleted copy was made again.
+    /// A deleted copy was recreated.
     RestoredInMailbox, "restored_in_mailbox", Side::Mailbox;
     /// An unchanged second copy was removed.
     SecondCopyRemoved, "second_copy_removed", Side::Mailbox;

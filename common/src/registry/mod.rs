@@ -1,4 +1,5 @@
-//! The registry: the truth about tenants, enrolments, sync states, journal and alerts.
+//! The registry: tenants, enrolments, sync states, journal and alerts. No other store is authoritative for
+//! them.
 
 mod journal;
 mod open;
@@ -28,116 +29,120 @@ use crate::seam::seam;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EnrolmentState {
-    /// Synced in turn.
+    /// The user is synced in turn.
     Enabled,
-    /// Not synced until somebody acts or the next automatic test succeeds.
+    /// The user is not synced until a person acts or the next automatic test succeeds.
     Disabled {
-        /// What made it so.
+        /// The failure that disabled the user.
         failure: Failure,
-        /// Since when.
+        /// When the user was disabled.
         since: Timestamp,
     },
 }
 
-/// A person who opted in, and the one mailbox they map to.
+/// A user who opted in, and the one mailbox of the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
     /// The user.
     pub key: UserKey,
     /// The person's sign-in name at the source, for SharePoint for example `i:0#.w|contoso\ana`.
     pub source_login: String,
-    /// The mailbox; belongs to at most one user of the whole installation.
+    /// The mailbox. It belongs to at most one user of the whole installation.
     pub mailbox: MailboxAddress,
     /// The mailbox owner's time zone, as an IANA or Windows name; `None` uses the tenant's.
     pub time_zone: Option<String>,
     /// When the person opted in.
     pub opted_in_at: Timestamp,
-    /// Whether it is synced.
+    /// Whether the user is synced.
     pub state: EnrolmentState,
 }
 
-/// A saved sync state: an opaque blob, a small fingerprint for the idle check, and the version to compare on saving.
+/// A saved sync state: an opaque blob, a small fingerprint for the idle check, and the version that saving
+/// compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// Grows by one with every save, over a forgotten state too, so that no version ever means two states; 0 is never
-    /// stored.
+    /// Grows by one with every save, even over a dropped state, so that no version ever stands for two
+    /// states. 0 is never stored.
     pub version: u64,
-    /// What the idle check needs, small (see `state::Fingerprint`).
+    /// The part that the idle check needs (see `state::Fingerprint`).
     pub fingerprint: Vec<u8>,
-    /// The whole state (see `state::SyncState`); left empty when only fingerprints were asked for.
+    /// The whole state (see `state::SyncState`); empty if only fingerprints were read.
     pub blob: Vec<u8>,
 }
 
-/// Something a person should look at; at most one open alert per user and code, and one per list or site.
+/// A condition that a person should look at. At most one alert per user and code is open, and one per list or
+/// site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// First time it was raised.
+    /// When it was first raised.
     pub since: Timestamp,
-    /// Whom it concerns: the tenant, and the user when it is one user's.
+    /// The tenant.
     pub tenant: TenantId,
-    /// The user, when it is one user's.
+    /// The user, if it concerns one user.
     pub user: Option<UserId>,
-    /// The list or site, when it is about one; then it is the tenant's, however many people it concerns.
+    /// The list or site, if it concerns one. The alert then belongs to the tenant, however many users meet
+    /// it.
     pub location: Option<LocationKey>,
-    /// What it is.
+    /// The failure.
     pub failure: Failure,
     /// The plan or other evidence, as JSON.
     pub evidence: Option<serde_json::Value>,
 }
 
-/// Answer to a request to enrol.
+/// The answer to an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Enrolled {
-    /// A new enrolment.
+    /// The user was not enrolled before.
     Added,
-    /// The same user was enrolled already; source name, mailbox and zone were brought up to date.
+    /// The user was enrolled already; source name, mailbox and zone were updated.
     Updated,
     /// The mailbox belongs to another user; nothing was changed.
     MailboxTaken(UserKey),
 }
 
-/// How many users of a tenant, or of all, are enrolled.
+/// Numbers of enrolled users, of one tenant or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct EnrolmentCounts {
-    /// Synced in turn.
+    /// Users who are synced in turn.
     pub enabled: u64,
-    /// Not synced until somebody acts or the next automatic test succeeds.
+    /// Users who are not synced until a person acts or the next automatic test succeeds.
     pub disabled: u64,
 }
 
 /// Permission to carry out one plan of held deletions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionPermit {
-    /// The plan, by [`crate::plan::held_digest`].
+    /// The name of the plan, as [`crate::plan::held_digest`] returns it.
     pub plan: String,
-    /// From this moment on the permit is void.
+    /// The permit expires at this time.
     pub until: Timestamp,
 }
 
-/// People of one tenant who have not been synced for too long.
+/// Users of one tenant who have not been synced for too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
     /// The tenant.
     pub tenant: TenantId,
-    /// How many they are.
+    /// Number of these users.
     pub users: u64,
-    /// The oldest last success among them; of people never synced, the opt-in counts.
+    /// The oldest last success among them; for users who were never synced, the opt-in counts.
     pub oldest: Timestamp,
 }
 
-/// Answer to a compare-and-set.
+/// The answer to a compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
-    /// Stored under this new version.
+    /// The state was stored under this new version.
     Stored(u64),
-    /// Somebody else stored first, or the user opted out or changed the mailbox; nothing was changed.
+    /// Another worker stored first, or the user opted out or changed the mailbox. Nothing was changed.
     VersionConflict,
 }
 
-/// The registry's seam: all topics together. Every method names the tenant; a forgotten tenant cannot be expressed.
+/// The seam to the registry: all topics together. Every method names the tenant, so a call without a tenant
+/// cannot be expressed.
 ///
-/// All methods fail with class `Transient` and code `RegistryUnavailable` when the database does not answer, and never
-/// change anything in part.
+/// All methods fail with class `Transient` and code `RegistryUnavailable` if the database does not answer,
+/// and never change anything in part.
 pub trait Registry:
     InstallationStore
     + TenantStore
@@ -170,9 +175,10 @@ seam! {
     Store::Registry,
     /// The id of the installation.
     pub trait InstallationStore {
-        /// Returns the id of the installation that this registry belongs to. The first call ever makes it.
+        /// Returns the id of the installation that this registry belongs to. The very first call creates it.
         async fn installation(&self) -> Result<InstallationId, Failure>;
-        /// Replaces the id, for a registry that was restored empty: markers in mailboxes name the id of the lost one.
+        /// Replaces the id, for a registry that was restored empty: markers in mailboxes name the id of the
+        /// lost registry.
         async fn set_installation(&self, id: InstallationId) -> Result<(), Failure>;
     }
 }
@@ -181,43 +187,47 @@ seam! {
     Store::Registry,
     /// Tenants.
     pub trait TenantStore {
-        /// Adds a tenant, or replaces the connections and settings of an existing one. `true` when it was added.
+        /// Adds a tenant, or replaces connections and settings of an existing one. Returns whether it was
+        /// added.
         async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure>;
-        /// One tenant.
+        /// Returns a tenant.
         async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure>;
-        /// At most `limit` tenants with names after `after`, in order of name.
+        /// Returns at most `limit` tenants with names after `after`, in order of name.
         async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure>;
-        /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. `false` when there was none.
+        /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. Returns
+        /// whether it existed.
         async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
-        /// Enabled tenants with at least one enrolled user, with their users, in order of name; at most `limit` after `after`.
+        /// Returns at most `limit` enabled tenants after `after` that have enrolled users, with these users,
+        /// in order of name.
         async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Members)>, Failure>;
     }
 }
 
 seam! {
     Store::Registry,
-    /// Who opted in.
+    /// Users who opted in.
     pub trait EnrolmentStore {
-        /// Enrols a user; one mailbox belongs to one user of the installation. Enrolled again with another mailbox, the sync
-        /// state is forgotten. Fails with code `TenantUnknown` when there is no such tenant.
+        /// Enrols a user. A mailbox belongs to one user of the installation. If the user is enrolled already
+        /// with another mailbox, the sync state is dropped. Fails with code `TenantUnknown` if the tenant
+        /// does not exist.
         async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
-        /// Enrols many users, each as [`Self::enrol`] does; the answers come in the same order. A database does it in one
-        /// transaction. After a failure any of them may be enrolled.
+        /// Enrols many users, each as [`Self::enrol`] does, and returns the answers in the same order. A
+        /// database does it in one transaction. After a failure any of them may be enrolled.
         async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure>;
-        /// Ends an enrolment and forgets its sync state, stamps and open alerts. `false` when there was none.
+        /// Ends an enrolment and removes its sync state, stamps and open alerts. Returns whether it existed.
         async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
-        /// One enrolment.
+        /// Returns the enrolment of a user.
         async fn enrolment(&self, user: &UserKey) -> Result<Option<Enrolment>, Failure>;
-        /// The enrolments of these users of one tenant; users without one are left out.
+        /// Returns the enrolments of these users of one tenant; users without one are left out.
         async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure>;
-        /// At most `limit` enrolments of a tenant with user names after `after`, in order of name.
+        /// Returns at most `limit` enrolments of a tenant with user names after `after`, in order of name.
         async fn enrolments(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<Enrolment>, Failure>;
-        /// How many users are enabled and disabled, of one tenant or of all.
+        /// Returns the numbers of enabled and disabled users, of one tenant or of all.
         async fn enrolment_counts(&self, tenant: Option<&TenantId>) -> Result<EnrolmentCounts, Failure>;
-        /// Makes the missing parts of at most `limit` users in the digest of the tenant's names, which earlier builds leave out; the
-        /// number made.
+        /// Fills in the contributions to the digest of the tenant's names that earlier builds left out, for
+        /// at most `limit` users. Returns how many it filled in.
         async fn digest_names(&self, tenant: &TenantId, limit: u32) -> Result<u64, Failure>;
-        /// Enables or disables an enrolment. `false` when there is none.
+        /// Enables or disables an enrolment. Returns whether it exists.
         async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure>;
     }
 }
@@ -226,48 +236,51 @@ seam! {
     Store::Registry,
     /// Sync states.
     pub trait StateStore {
-        /// What a survey begins with: the enrolments of these users, each with its fingerprint if a state is stored, as
-        /// [`EnrolmentStore::enrolments_of`] gives them; blobs stay empty. A database answers it in one query.
+        /// Returns the enrolments of these users, as [`EnrolmentStore::enrolments_of`] does, each with its
+        /// fingerprint if a state is stored; blobs stay empty. A survey begins with it, and a database
+        /// answers it in one query.
         async fn enrolments_with_fingerprints(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure>;
-        /// What a sync begins with: the enrolment and its whole state as they were at one moment, so that a state is never
-        /// taken for another mailbox's.
+        /// Returns an enrolment with its whole state, as both were at one moment, so that a state is never
+        /// taken for that of another mailbox. A sync begins with it.
         async fn enrolment_with_state(&self, user: &UserKey) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure>;
-        /// A user's whole state.
+        /// Returns a user's whole state.
         async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure>;
-        /// Saves a state when the stored version is `expected` (0: none is stored) and the user is still enrolled as in `of`:
-        /// opted in at the same moment, with the same mailbox. What else changed in the enrolment does not matter.
+        /// Saves a state if the stored version is `expected` (0: none is stored) and the user is still
+        /// enrolled as in `of`: opted in at the same time, with the same mailbox. Other changes of the
+        /// enrolment do not matter.
         async fn save_sync_state(&self, of: &Enrolment, expected: u64, fingerprint: &[u8], blob: &[u8]) -> Result<Saved, Failure>;
     }
 }
 
 seam! {
     Store::Registry,
-    /// Order stamps, saved lazily.
+    /// Stamps, saved late and in batches.
     pub trait StampStore {
-        /// Saves order stamps of one tenant's users in one go; users no longer enrolled are skipped. A missing
-        /// `last_success` keeps the stored one, and who was failing before keeps the time since when.
+        /// Saves stamps of users of one tenant at once and skips users who are no longer enrolled. A missing
+        /// `last_success` keeps the stored one, and a user who failed before keeps the beginning of the
+        /// failures.
         async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure>;
-        /// At most `limit` saved stamps of a tenant's users after `after`, as [`SavedStamp::disabled`] for those who are disabled;
-        /// users never synced are due since opt-in.
+        /// Returns at most `limit` saved stamps of a tenant's users after `after`; disabled users have
+        /// [`SavedStamp::disabled`]. Users who were never synced are due since the opt-in.
         async fn stamps(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<SavedStamp>, Failure>;
-        /// Returns the tenants of whose people some were last synced before `before`, with their number; at most `limit`, in
-        /// order of name. Disabled people and tenants are left out.
+        /// Returns at most `limit` tenants with users who were last synced before `before`, and the number of
+        /// these users, in order of name. Disabled users and tenants are left out.
         async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure>;
-        /// Returns the oldest last success of the people who are synced, of one tenant or of all; of people never synced, the
-        /// opt-in counts. `None` when nobody is synced.
+        /// Returns the oldest last success of the users who are synced, of one tenant or of all; for users
+        /// who were never synced, the opt-in counts. Returns `None` if no user is synced.
         async fn oldest_success(&self, tenant: Option<&TenantId>) -> Result<Option<Timestamp>, Failure>;
     }
 }
 
 seam! {
     Store::Registry,
-    /// What was overwritten, deleted or decided.
+    /// The journal: values that syncs overwrote, deleted or restored.
     pub trait Journal {
         /// Appends journal entries.
         async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure>;
-        /// The newest journal entries of a user, newest first.
+        /// Returns a user's newest journal entries, newest first.
         async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure>;
-        /// Drops journal entries older than `before`; the number dropped, at most `limit` at once.
+        /// Drops at most `limit` journal entries older than `before` and returns how many.
         async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure>;
     }
 }
@@ -276,16 +289,18 @@ seam! {
     Store::Registry,
     /// Open alerts.
     pub trait Alerts {
-        /// Raises an alert, or refreshes the evidence of the open one of the same tenant, user and code. `true` when new.
-        /// Fails with class `Gone` when the tenant or user is not in the registry.
+        /// Raises an alert, or updates the evidence of the open one with the same tenant, user and code.
+        /// Returns whether it is new. Fails with class `Gone` if the tenant or user is not in the registry.
         async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure>;
-        /// Ends the open alert with this code of a user, or of the tenant itself when no user is given; the number ended.
+        /// Ends the open alert with this code of a user, or of the tenant itself without a user. Returns how
+        /// many ended.
         async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure>;
-        /// Ends the open alert of a tenant about this list or site. `false` when there was none.
+        /// Ends a tenant's open alert about this list or site. Returns whether there was one.
         async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure>;
-        /// Ends open alerts about lists and sites that nobody raised again since `before`; the number ended.
+        /// Ends open alerts about lists and sites that were not raised again since `before`. Returns how many
+        /// ended.
         async fn end_stale_location_alerts(&self, before: Timestamp) -> Result<u64, Failure>;
-        /// Open alerts, oldest first, of one tenant or of all.
+        /// Returns open alerts, oldest first, of one tenant or of all.
         async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure>;
     }
 }
@@ -294,24 +309,25 @@ seam! {
     Store::Registry,
     /// Permits for held deletions.
     pub trait DeletionPermits {
-        /// Lets the plan that the permit names pass the guard, once; an earlier permit is replaced. `false` when the user is
-        /// not enrolled.
+        /// Lets the permit's plan pass the guard once, and replaces an earlier permit. Returns whether the
+        /// user is enrolled.
         async fn allow_deletions(&self, user: &UserKey, permit: &DeletionPermit) -> Result<bool, Failure>;
-        /// Takes the permit for this plan, if there is one that has not expired: `true` exactly once per
-        /// [`Self::allow_deletions`]. A permit for another plan stays.
+        /// Takes the permit for this plan if there is one that has not expired. Returns `true` exactly once
+        /// per [`Self::allow_deletions`]. A permit for another plan stays.
         async fn take_deletion_permit(&self, user: &UserKey, plan: &str, now: Timestamp) -> Result<bool, Failure>;
-        /// The permit that was given last and not taken, expired or not; `None` also when the user is not enrolled.
+        /// Returns the last permit that was given and not taken, expired or not; `None` also if the user is not
+        /// enrolled.
         async fn deletion_permit(&self, user: &UserKey) -> Result<Option<DeletionPermit>, Failure>;
     }
 }
 
 seam! {
     Store::Registry,
-    /// Marks of other stores.
+    /// The mark of the schedule.
     pub trait MarkStore {
-        /// The mark last left in the order of work, see [`crate::schedule::Marked`].
+        /// Returns the mark that was last left in the schedule; see [`crate::schedule::Marked`].
         async fn mark(&self) -> Result<Option<Mark>, Failure>;
-        /// Remembers the mark left in the order of work.
+        /// Stores the mark that was left in the schedule.
         async fn save_mark(&self, mark: &Mark) -> Result<(), Failure>;
     }
 }
@@ -320,12 +336,13 @@ seam! {
     Store::Registry,
     /// Whether the registry can be written.
     pub trait WriteProbe {
-        /// Checks that the registry can be written, without leaving anything behind.
+        /// Checks that the registry can be written, and leaves nothing behind.
         async fn check_writable(&self) -> Result<(), Failure>;
     }
 }
 
-/// The topics' traits without their names, for `use topics::*` where a registry's own type is called.
+/// The traits of the topics without their names, for `use topics::*` where methods of a concrete registry are
+/// called.
 pub mod topics {
     pub use super::{
         Alerts as _, DeletionPermits as _, EnrolmentStore as _, InstallationStore as _, Journal as _,

@@ -1,4 +1,4 @@
-//! The registry named by the settings.
+//! Opens the registry named by the settings.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Registry, SqlRegistry};
 use crate::error::Failure;
 use crate::settings::{RegistrySettings, unsupported_url};
 
-/// Opens the registry whose kind the URL's scheme names.
+/// Opens the registry named by the scheme of `registry.url`.
 ///
 /// # Errors
 /// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and [`SqlRegistry::open_postgres`]).

@@ -1,4 +1,4 @@
-//! A tenant and how its servers are reached. Secrets are named here, never held.
+//! A tenant, and how its servers are reached. Secrets are named here, never stored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,20 +16,20 @@ use crate::plan::Policy;
 )]
 pub struct SecretRefError;
 
-/// Where a secret is found: `env:NAME` or `file:/absolute/path`. The value itself is never stored.
+/// The place of a secret: `env:NAME` or `file:/absolute/path`. The secret itself is never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SecretRef {
     /// An environment variable.
     Environment(String),
-    /// A file; one final line break is not part of the secret.
+    /// A file; one final line break does not belong to the secret.
     File(std::path::PathBuf),
 }
 
 impl FromStr for SecretRef {
     type Err = SecretRefError;
     fn from_str(text: &str) -> Result<Self, SecretRefError> {
-        // The text may be a secret that was put here by mistake, so the error shows nothing of it.
+        // The text may be a misplaced secret, so the error contains nothing of it.
         match text.split_once(':') {
             Some(("env", name))
                 if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
@@ -53,7 +53,7 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// How tasksync proves who it is to a server.
+/// The credentials with which tasksync signs in to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Credentials {
@@ -85,20 +85,20 @@ pub enum Credentials {
         scope: String,
         /// The private key in PEM (PKCS #8).
         private_key: SecretRef,
-        /// The certificate in PEM; public, but found the same way.
+        /// The certificate in PEM. It is public, but found in the same way.
         certificate: SecretRef,
     },
 }
 
-/// How other people's mailboxes are opened.
+/// How mailboxes of users are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// `FullAccess` of the service account; one request may name many mailboxes.
+    /// By `FullAccess` of the service account; one request may name many mailboxes.
     Delegate,
-    /// The impersonation header; one mailbox per request.
+    /// By the impersonation header; one mailbox per request.
     Impersonation,
-    /// Try delegate first, fall back per mailbox, remember what worked.
+    /// First tries delegate access, falls back per mailbox, and remembers which access worked.
     #[default]
     Auto,
 }
@@ -120,7 +120,7 @@ pub enum MailboxConnection {
 }
 
 impl MailboxConnection {
-    /// The product, as people call it.
+    /// Returns the name of the product for people.
     #[must_use]
     pub fn product(&self) -> &'static str {
         match self {
@@ -139,7 +139,7 @@ pub struct SharePointConnection {
     pub credentials: Credentials,
 }
 
-/// Where the tenant's tasks come from.
+/// The source of the tenant's tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SourceConnection {
@@ -148,26 +148,26 @@ pub enum SourceConnection {
     SharePoint(SharePointConnection),
 }
 
-/// A customer whose people's tasks are kept in sync.
+/// A customer whose users' tasks are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
     /// The tenant's name in every key, message and log line.
     pub id: TenantId,
-    /// The name people read.
+    /// The name for people.
     pub display_name: String,
-    /// `false` stops every sync of this tenant within one run; data is left untouched.
+    /// `false` stops every sync of this tenant within one run; stored data stay untouched.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Time zone of mailboxes whose own is not known, as an IANA or Windows name.
+    /// Time zone of mailboxes without a known one, as an IANA or Windows name.
     #[serde(default = "utc")]
     pub time_zone: String,
-    /// Where tasks come from.
+    /// The connection to the source.
     pub source: SourceConnection,
-    /// Where people's mailboxes are.
+    /// The connection to the mailboxes.
     pub mailbox: MailboxConnection,
-    /// What is done where the two sides disagree. Left out of the document while nothing was chosen, because earlier builds
-    /// refuse a document with a key they do not know.
+    /// The tenant's policies. The document leaves them out while all have their defaults, because earlier
+    /// builds refuse a document with an unknown key.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
     pub policy: Policy,
 }

@@ -1,7 +1,8 @@
-//! The order of work made again from the registry, and kept in step with it.
+//! Rebuilds the schedule from the registry, and keeps it in step with it.
 //!
-//! The registry is the truth: users are enrolled there first and withdrawn there first. What the order of work has
-//! beyond it is withdrawn, what it lacks is added. Nothing here moves the stamp of a user who is in.
+//! The registry is authoritative: users are enrolled and withdrawn there first. Users that only the schedule
+//! has are withdrawn, and users that it lacks are added. Nothing here moves the stamp of a user who is in the
+//! schedule.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,28 +16,30 @@ use crate::model::{TenantId, UserId, UserKey};
 use crate::registry::Registry;
 use crate::schedule::SavedStamp;
 
-/// Names read at once.
+/// Number of names read at once.
 const PAGE: u32 = 500;
-/// Users never synced are spread over this time before their opt-in: many opt in at one moment (a bulk enrolment), and
-/// equal stamps are slow to keep in order and would put a large tenant's users before everybody else's.
+/// Users who were never synced get stamps spread over this time before their opt-in. Many users opt in at the
+/// same moment (a bulk enrolment); equal stamps are slow to keep in order and would put all users of a large
+/// tenant before those of others.
 const SPREAD_MICROSECONDS: u64 = 10_000_000;
 
-/// What [`rebuild`] and [`reconcile`] did.
+/// The result of [`rebuild`] and [`reconcile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rebuilt {
-    /// Tenants with enrolled users.
+    /// Number of tenants with enrolled users.
     pub tenants: u64,
-    /// Users put in.
+    /// Number of users added to the schedule.
     pub added: u64,
-    /// Users taken out.
+    /// Number of users withdrawn from it.
     pub withdrawn: u64,
 }
 
-/// Puts every user of every active tenant into the order, with the saved stamps. Users who are in stay as they are, so it may
-/// be repeated after a failure. Disabled users are put in too: their sync is the test whether they work again.
+/// Adds every user of every active tenant to the schedule, with the saved stamps. Users who are in the schedule
+/// already stay as they are, so it may be repeated after a failure. Disabled users are added, too: their sync
+/// tests whether they work again.
 ///
 /// # Errors
-/// The registry's or the schedule's own; what was put in stays in.
+/// The failure of the registry or the schedule; added users stay in the schedule.
 pub async fn rebuild(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
@@ -57,11 +60,11 @@ pub async fn rebuild(
     }
 }
 
-/// The periodic tenant search: adds users who are missing in the order and withdraws those who are no longer enrolled, and
-/// everybody of tenants that are disabled or gone.
+/// Runs the periodic tenant search. It adds users who are missing in the schedule. It withdraws users who are
+/// no longer enrolled, and all users of tenants that are disabled or gone.
 ///
 /// # Errors
-/// The registry's or the schedule's own; what was changed stays changed.
+/// The failure of the registry or the schedule; changes made before it stay.
 pub async fn reconcile(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
@@ -82,26 +85,27 @@ pub async fn reconcile(
             break;
         }
     }
-    // Added last: a user who opted out and in again during the walk above is put back here.
+    // Adding comes last: it puts back a user who opted out and in again during the walk above.
     let rebuilt = rebuild(registry, schedule, minimum).await?;
     Ok(Rebuilt { withdrawn, ..rebuilt })
 }
 
-/// What becomes of users who are missing in the order.
+/// How users that the schedule lost are put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     /// They wait for their turn.
     Wait,
-    /// Their places were lost, so they may still be worked on: they wait when that claim, which lasts so long, is over.
+    /// Their places were lost, so they may still be worked on: they wait until that claim, which lasts this
+    /// long, has ended.
     Lost(Duration),
 }
 
-/// Brings the order of one tenant in step with the registry. `left` is how many of its users are in. Where nobody is left
-/// although people of the tenant were synced before, the places were lost, and nobody is due before `claim_lifetime` has
-/// passed.
+/// Brings one tenant's part of the schedule in step with the registry. `left` is the number of its users in
+/// the schedule. If none is left although users of the tenant were synced before, their places were lost;
+/// then none of them is due before `claim_lifetime` has passed.
 ///
 /// # Errors
-/// The registry's or the schedule's own; what was changed stays changed.
+/// The failure of the registry or the schedule; changes made before it stay.
 pub async fn reconcile_tenant(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
@@ -129,11 +133,11 @@ pub async fn reconcile_tenant(
     })
 }
 
-/// Puts the users of one tenant into the order, with the saved stamps; the number put in. Users who are in stay as
-/// they are. Whether the tenant is enabled is the caller's to know.
+/// Adds the users of one tenant to the schedule, with the saved stamps, and returns how many are new. Users who
+/// are in the schedule already stay as they are. The caller must know that the tenant is enabled.
 ///
 /// # Errors
-/// The registry's or the schedule's own; what was put in stays in.
+/// The failure of the registry or the schedule; added users stay in the schedule.
 pub async fn add_missing(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
@@ -180,7 +184,8 @@ async fn withdraw_foreign(
     let mut withdrawn = 0;
     let mut after = None;
     loop {
-        // The order is read before the registry: whoever is in was enrolled before, so who is missing now has left.
+        // The schedule is read before the registry: its users were enrolled earlier, so one who is missing in
+        // the registry now has left.
         let page = schedule.users(tenant, after.as_ref(), PAGE as usize).await?;
         let enrolled: HashSet<UserId> = registry
             .enrolments_of(tenant, &page.names)
@@ -201,8 +206,9 @@ async fn withdraw_foreign(
     }
 }
 
-/// Returns the stamp a user starts with: the saved one. Who was never attempted is due since the opt-in, whatever cut the
-/// first sync off, a little earlier by an amount that is always the same for one user.
+/// Returns the stamp with which a user starts. It is the saved one, if there was an attempt. Otherwise the
+/// user is due since the opt-in, even if a first sync was interrupted, and a little earlier by an amount that
+/// is constant for the user.
 fn starting_stamp(tenant: &TenantId, saved: &SavedStamp, minimum: Duration) -> Timestamp {
     if !saved.is_first() {
         return saved.stamp;
