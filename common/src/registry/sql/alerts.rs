@@ -83,7 +83,7 @@ impl Alerts for SqlRegistry {
                     return Ok(is_new);
                 }
             }
-            // Open when it was to be raised, and ended when it was to be refreshed.
+            // The alert was open when it was to be raised, and had ended when it was to be refreshed.
             Err(self.faster(&doing))
         })
         .await

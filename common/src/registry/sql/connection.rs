@@ -1,5 +1,6 @@
-//! One connection of either database, and statements run on it. The two databases meet here and nowhere else: a statement
-//! is text that both understand (placeholders `$1`, `ON CONFLICT`, `RETURNING`), or a pair of texts where they differ.
+//! One connection of either database, and the statements run on it. Only this file knows both databases: a
+//! statement is text that both understand (placeholders `$1`, `ON CONFLICT`, `RETURNING`), or a pair of texts
+//! where they differ.
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -25,8 +26,8 @@ impl From<&'static str> for Sql {
     }
 }
 
-/// A statement about a list of users, which is its parameter `$2` (see [`Query::bind_users`]). The list stands behind the
-/// column's name: one text for any number of users, prepared once per connection.
+/// Builds a statement about a list of users, which is its parameter `$2` (see [`Query::bind_users`]). The
+/// list follows the column's name. One text serves any number of users and is prepared once per connection.
 macro_rules! about_users {
     ($before:literal, $after:literal) => {
         $crate::registry::sql::connection::Sql {
@@ -47,14 +48,15 @@ impl<'v, T> Bindable<'v> for T where
 {
 }
 
-/// A row that both databases give: a tuple, or a struct that derives `FromRow`.
+/// A row that both databases return: a tuple, or a struct that derives `FromRow`.
 pub(super) trait Readable:
     for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
 {
 }
 impl<T> Readable for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
-/// A connection for one call. Dropped before [`super::SqlRegistry::commit`], a transaction changes nothing.
+/// A connection for one call. A transaction that is dropped before [`super::SqlRegistry::commit`] changes
+/// nothing.
 #[derive(Debug)]
 pub(super) enum Connection {
     SqliteReader(PoolConnection<Sqlite>),
@@ -63,7 +65,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// A statement to bind values to and run.
+    /// Returns a statement to which values can be bound.
     pub(super) fn query(&mut self, sql: impl Into<Sql>) -> Query<'_> {
         let sql = sql.into();
         match self {
@@ -73,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// The PostgreSQL connection, for statements that have no common form.
+    /// Returns the PostgreSQL connection, for statements without a common form.
     pub(super) fn postgres(&mut self) -> Option<&mut Link> {
         match self {
             Self::Postgres(link) => Some(link),
@@ -82,7 +84,7 @@ impl Connection {
     }
 }
 
-/// A statement with its values so far.
+/// A statement with the values bound so far.
 pub(super) enum Query<'c> {
     Sqlite(
         &'c mut SqliteConnection,
@@ -92,7 +94,7 @@ pub(super) enum Query<'c> {
 }
 
 impl Query<'_> {
-    /// The value of the next placeholder.
+    /// Binds the value of the next placeholder.
     pub(super) fn bind<'v>(self, value: impl Bindable<'v>) -> Self {
         match self {
             Self::Sqlite(connection, query) => Self::Sqlite(connection, query.bind(value)),
@@ -100,7 +102,7 @@ impl Query<'_> {
         }
     }
 
-    /// The list of users of an [`about_users`] statement.
+    /// Binds the list of users of an [`about_users`] statement.
     pub(super) fn bind_users(self, users: &[UserId]) -> Self {
         let names = users.iter().map(UserId::as_str).collect::<Vec<_>>();
         match self {
@@ -111,7 +113,7 @@ impl Query<'_> {
         }
     }
 
-    /// Runs it; the number of rows changed.
+    /// Runs the statement and returns the number of changed rows.
     pub(super) async fn execute(self) -> Result<u64, sqlx::Error> {
         match self {
             Self::Sqlite(connection, query) => Ok(query.execute(connection).await?.rows_affected()),
@@ -119,7 +121,7 @@ impl Query<'_> {
         }
     }
 
-    /// Runs it; all rows. Callers limit them, by `LIMIT` or by the number of users asked for.
+    /// Runs the statement and returns all rows. Callers limit them by `LIMIT` or by the number of users.
     pub(super) async fn fetch_all<T: Readable>(self) -> Result<Vec<T>, sqlx::Error> {
         match self {
             Self::Sqlite(connection, query) => query
@@ -132,13 +134,14 @@ impl Query<'_> {
         }
     }
 
-    /// Runs a statement that gives one row or none.
+    /// Runs a statement that returns one row or none.
     pub(super) async fn fetch_optional<T: Readable>(self) -> Result<Option<T>, sqlx::Error> {
-        // To the end of the answer: on PostgreSQL a statement outside a transaction is committed only then.
+        // The answer is read to its end: on PostgreSQL, a statement outside a transaction is committed only
+        // then.
         Ok(self.fetch_all().await?.into_iter().next())
     }
 
-    /// Runs a statement that gives one row.
+    /// Runs a statement that returns one row.
     pub(super) async fn fetch_one<T: Readable>(self) -> Result<T, sqlx::Error> {
         self.fetch_optional().await?.ok_or(sqlx::Error::RowNotFound)
     }

@@ -15,7 +15,8 @@ const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user
 const ADD: &str = "INSERT INTO enrolments \
     (tenant, user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure, name_digest) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-/// Also holds the row until the end of the transaction, so that the mailbox read next stays what it is.
+/// The update also locks the row until the end of the transaction, so that the mailbox that is read next does
+/// not change.
 const UPDATE: &str =
     "UPDATE enrolments SET source_login = $3, time_zone = $4 WHERE tenant = $1 AND user_id = $2";
 const MOVE: &str = "UPDATE enrolments SET mailbox = $3 WHERE tenant = $1 AND user_id = $2";
@@ -35,7 +36,7 @@ const COUNT_ALL: &str = "SELECT COUNT(*), COUNT(disabled_since) FROM enrolments"
 const UNDIGESTED: &str = "SELECT user_id FROM enrolments WHERE tenant = $1 AND name_digest IS NULL LIMIT $2";
 const DIGEST: &str = "UPDATE enrolments SET name_digest = $3 WHERE tenant = $1 AND user_id = $2";
 
-/// A user's part in the digest of the tenant's names, as its column holds it.
+/// Returns a user's contribution to the digest of the tenant's names, as its column holds it.
 fn digest_column(user: &UserId) -> i64 {
     i64::try_from(digest_of(user)).unwrap_or(0)
 }
@@ -184,7 +185,7 @@ impl EnrolmentStore for SqlRegistry {
 }
 
 impl SqlRegistry {
-    /// Enrols a user inside a transaction; one who is refused changes nothing.
+    /// Enrols a user inside a transaction. A refused enrolment changes nothing.
     async fn enrol_within(
         &self,
         transaction: &mut Connection,
@@ -224,7 +225,7 @@ impl SqlRegistry {
         Ok(Enrolled::Added)
     }
 
-    /// Gives an enrolled user another mailbox, if it is another.
+    /// Gives an enrolled user another mailbox, unless it is the present one.
     async fn move_to(
         &self,
         transaction: &mut Connection,
@@ -247,7 +248,8 @@ impl SqlRegistry {
             .bind(mailbox.as_str())
             .execute()
             .await?;
-        // Cursors and links are the old mailbox's; seen against the new one they would read as deletions.
+        // Cursors and links belong to the old mailbox; compared with the new one they would look like
+        // deletions.
         super::states::forget(transaction, key).await?;
         Ok(())
     }
@@ -287,7 +289,7 @@ impl SqlRegistry {
         Ok(())
     }
 
-    /// Runs a statement about one user; `true` when it changed a row.
+    /// Runs a statement about one user and returns whether it changed a row.
     pub(super) async fn change_one(
         &self,
         doing: &str,
@@ -323,7 +325,7 @@ impl SqlRegistry {
                 failure: self.document(&format!("the reason of {tenant}/{user}"), &failure)?,
                 since: self.time(since)?,
             },
-            // The table allows both or neither.
+            // The table allows both columns or neither.
             _ => EnrolmentState::Enabled,
         };
         Ok(Enrolment {

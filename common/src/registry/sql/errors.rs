@@ -1,4 +1,4 @@
-//! What the databases' errors mean, in words, with the place they happened at.
+//! The meaning of the databases' errors, together with the file or database where they happened.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,21 +7,23 @@ use serde::de::DeserializeOwned;
 use super::{Pools, SqlRegistry, postgres_errors};
 use crate::error::{Code, ErrorClass, Failure};
 
-/// A registry that cannot be used now; never permanent, because nothing is wrong with the user whose turn it was.
+/// Returns the failure of a registry that cannot be used now. It is never permanent, because nothing is wrong
+/// with the user.
 pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
     Failure::new(ErrorClass::Transient, Code::RegistryUnavailable, detail)
 }
 
-/// Which database's codes an error speaks in.
+/// The database whose codes an error uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Database {
     Sqlite,
     Postgres,
 }
 
-/// The database's error as a failure; `place` names the file or database and `doing` what was tried.
+/// Returns the failure for an error of the database. `place` names the file or database, and `doing` the
+/// attempt.
 ///
-/// Class `Conflict` is for [`super::again`] alone: it says that nothing was changed and that the same call may pass now.
+/// Class `Conflict` is for [`super::again`] alone: nothing was changed, and the same call may succeed now.
 pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sqlx::Error) -> Failure {
     let reason = match (error, database) {
         (sqlx::Error::PoolClosed, _) => "it was closed because the process is ending".to_owned(),
@@ -52,7 +54,7 @@ pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sql
     failure
 }
 
-/// SQLite's primary result codes (the low byte of the extended ones) in words.
+/// Returns the meaning of SQLite's primary result codes (the low byte of the extended ones).
 fn primary_meaning(code: Option<u32>) -> &'static str {
     match code.map(|code| code & 0xff) {
         Some(3 | 23) => "access is refused; check the permissions of the file and its folder",
@@ -78,8 +80,8 @@ impl SqlRegistry {
         classify(database, &self.place, doing, error)
     }
 
-    /// As [`Self::failure`], where a broken uniqueness also means that somebody else was faster: looked at again, the call
-    /// finds what the other stored.
+    /// Does the same as [`Self::failure`], but treats a violated uniqueness as a race that another call won:
+    /// when this call runs again, it finds what the other one stored.
     pub(super) fn failure_or_faster(&self, doing: &str, error: &sqlx::Error) -> Failure {
         let mut failure = self.failure(doing, error);
         if error
@@ -91,7 +93,8 @@ impl SqlRegistry {
         failure
     }
 
-    /// Others added and removed the same thing in between; looked at again, it is there or not.
+    /// Returns the failure of a call that raced with others which added and removed the same row. When the
+    /// call runs again, the row is there or not.
     pub(super) fn faster(&self, doing: &str) -> Failure {
         Failure {
             class: ErrorClass::Conflict,
@@ -102,12 +105,12 @@ impl SqlRegistry {
         }
     }
 
-    /// A stored value that no build could have written.
+    /// Returns the failure for a stored value that no build could have written.
     pub(super) fn damaged(&self, what: &str, error: impl std::fmt::Display) -> Failure {
         unavailable(format!("{}: {what} cannot be read: {error}", self.place))
     }
 
-    /// A stored name (or other text with rules) as its type.
+    /// Returns a stored name, or other text with rules, as its type.
     pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         text: &str,
@@ -116,30 +119,30 @@ impl SqlRegistry {
             .map_err(|error| self.damaged(&format!("the name \"{text}\""), error))
     }
 
-    /// A stored document as its type.
+    /// Returns a stored document as its type.
     pub(super) fn document<T: DeserializeOwned>(&self, what: &str, text: &str) -> Result<T, Failure> {
         serde_json::from_str(text).map_err(|error| self.damaged(what, error))
     }
 
-    /// A value as the document that is stored.
+    /// Returns a value as the document to store.
     pub(super) fn written<T: Serialize>(&self, what: &str, value: &T) -> Result<String, Failure> {
         serde_json::to_string(value)
             .map_err(|error| unavailable(format!("{}: {what} cannot be written: {error}", self.place)))
     }
 
-    /// Stored microseconds as a time.
+    /// Returns stored microseconds as a time.
     pub(super) fn time(&self, microseconds: i64) -> Result<Timestamp, Failure> {
         Timestamp::from_microsecond(microseconds)
             .map_err(|error| self.damaged(&format!("the time {microseconds}"), error))
     }
 
-    /// A stored count or version.
+    /// Returns a stored count or version.
     pub(super) fn number(&self, stored: i64) -> Result<u64, Failure> {
         u64::try_from(stored).map_err(|error| self.damaged(&format!("the number {stored}"), error))
     }
 }
 
-/// `true` when a row was refused because what it refers to is not there.
+/// Returns whether a row was refused because a row that it refers to does not exist.
 pub(super) fn is_missing_reference(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

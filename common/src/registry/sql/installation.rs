@@ -1,4 +1,4 @@
-//! The id of the installation: made once, and replaced only by an operator.
+//! The id of the installation. It is created once, and only an operator replaces it.
 
 use super::SqlRegistry;
 use crate::error::Failure;
@@ -6,7 +6,7 @@ use crate::model::InstallationId;
 use crate::registry::InstallationStore;
 use async_trait::async_trait;
 
-/// The first process that asks wins.
+/// The first process that inserts an id wins.
 const MAKE: &str = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
 const REPLACE: &str =
     "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET id = excluded.id";
@@ -27,7 +27,7 @@ impl InstallationStore for SqlRegistry {
             .await
             .map_err(|error| self.failure(DOING, &error))?;
         self.commit(DOING, connection).await?;
-        // Another process may have been faster, so the id is the stored one and not the one just made.
+        // Another process may have been faster, so the stored id is returned and not the one created here.
         self.stored_installation()
             .await?
             .ok_or_else(|| self.damaged("the installation's id", "the row was removed after it was made"))

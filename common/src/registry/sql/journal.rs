@@ -10,10 +10,10 @@ use crate::model::{SourceKey, UserKey};
 use crate::registry::sql::again;
 use crate::registry::{Journal, JournalEntry, JournalKind};
 
-/// One entry at a time: a file is not far away.
+/// Adds one entry per statement, for SQLite, where a statement costs no round trip.
 const ADD_ONE: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
-/// Many in one round trip, numbered in the order given.
+/// Adds many entries in one round trip, in the given order.
 const ADD_MANY: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
     SELECT at, tenant, user_id, task, kind, value_before, value_after \
     FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) \
@@ -24,10 +24,10 @@ const NEWEST: &str = "SELECT at, task, kind, value_before, value_after FROM jour
 const PRUNE: &str =
     "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < $1 ORDER BY at, id LIMIT $2)";
 
-/// Time, task, kind, value before, value after.
+/// Time, task, kind, earlier value, later value.
 type Row = (i64, String, String, Option<String>, Option<String>);
 
-/// An entry as its columns.
+/// The columns of an entry.
 struct Columns<'a> {
     at: i64,
     tenant: &'a str,

@@ -1,4 +1,4 @@
-//! A PostgreSQL connection for one call: every wait has a deadline, and what was cut off is closed.
+//! A PostgreSQL connection for one call. Every wait has a deadline, and an interrupted connection is closed.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::links::{Lent, Links};
 use super::postgres_errors::ends_connection;
 
-/// A pooled connection. One that is dropped in the middle of a statement (the call was cut off) or of a transaction, or
-/// that failed, is closed and not given to the next call: a server that vanished without a word would otherwise keep it
-/// until the operating system gives up, many minutes later.
+/// A pooled connection. It is closed instead of being given to the next call if it failed, or if it is
+/// dropped in the middle of a statement (the call was cancelled) or of a transaction. Otherwise a server that
+/// vanished would keep it until the operating system gives up, many minutes later.
 #[derive(Debug)]
 pub(super) struct Link {
     links: Links,
-    /// Only taken out when it is dropped.
+    /// `None` only while it is dropped.
     lent: Option<Lent>,
     _place: OwnedSemaphorePermit,
-    /// How long the server may take for one statement, its own statement timeout included.
+    /// Time limit of one statement, including the server's own statement timeout.
     limit: Duration,
     running: bool,
     open: bool,
 }
 
 impl Link {
-    /// A connection; `limit` bounds each statement.
+    /// Returns a connection; `limit` bounds each statement.
     pub(super) async fn acquire(links: &Links, limit: Duration) -> Result<Self, sqlx::Error> {
         let (lent, place) = links.take().await?;
         Ok(Self {
@@ -40,7 +40,7 @@ impl Link {
 
     /// Starts a transaction.
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        // Whatever becomes of it, the connection may be inside one from here on.
+        // Set first: however the statement ends, the connection may be inside a transaction from here on.
         self.open = true;
         self.control("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
@@ -54,7 +54,7 @@ impl Link {
         Ok(())
     }
 
-    /// Takes the transaction back, if one was started.
+    /// Rolls the transaction back, if one was started.
     pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
         if self.open {
             self.control("ROLLBACK").await?;

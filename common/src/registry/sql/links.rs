@@ -1,5 +1,6 @@
-//! PostgreSQL connections at hand. The pool asks the server about every connection it is given back, whatever its options
-//! say: a second round trip for every call. So a connection that just worked is kept here for the next call instead.
+//! Keeps PostgreSQL connections for the next call. The pool, whatever its options, asks the server about
+//! every connection that is returned to it, which is a second round trip for every call. So a connection that
+//! just worked is kept here instead.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,41 +10,42 @@ use sqlx::{Connection as _, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-/// The way there and back, on top of the time the server itself may take for a statement.
+/// Time for the round trip, in addition to the time that the server may take for a statement.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(5);
-/// A connection unused for this long is asked whether it still lives before it is used.
+/// A connection that was unused for this long is checked before its use.
 pub(super) const DOUBTFUL_AFTER: Duration = Duration::from_secs(5);
 /// A connection unused for this long is closed.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// A connection goes back to the pool after this long, which looks at its age and closes it when it is too old.
+/// A connection returns to the pool after this time. The pool closes it if it is too old.
 const LENT_FOR: Duration = Duration::from_secs(60);
 
-/// A connection of the pool on its way between calls.
+/// A connection of the pool, kept between calls.
 #[derive(Debug)]
 pub(super) struct Lent {
     pub(super) connection: PoolConnection<Postgres>,
-    /// When the pool gave it.
+    /// When the pool lent it.
     since: Instant,
     /// When the last call ended.
     used: Instant,
 }
 
-/// The pool, and in front of it the connections used a moment ago.
+/// The pool, and the recently used connections.
 #[derive(Debug, Clone)]
 pub(super) struct Links(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     pool: PgPool,
-    /// One for each connection the pool may open: who has a place finds a connection here or the pool has one to give.
+    /// One permit per connection that the pool may open. A call with a permit finds a connection here, or the
+    /// pool has one.
     places: Arc<Semaphore>,
     acquire_timeout: Duration,
-    /// The one used last is on top, so that in quiet times the others grow old and are closed.
+    /// The last used connection is on top, so that in quiet times the others age and are closed.
     at_hand: Mutex<Vec<Lent>>,
 }
 
 impl Links {
-    /// Connections of `pool`, which may open `connections`.
+    /// Returns the connections of `pool`, which may open `connections`.
     pub(super) fn new(pool: PgPool, connections: u32, acquire_timeout: Duration) -> Self {
         Self(Arc::new(Shared {
             pool,
@@ -54,18 +56,18 @@ impl Links {
     }
 
     fn at_hand(&self) -> MutexGuard<'_, Vec<Lent>> {
-        // A list of connections is whole after every change, so a panic elsewhere does not spoil it.
+        // The list is consistent after every change, so a poisoned lock is safe to use.
         self.0.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection for one call. The place is given up after [`Self::give_back`].
+    /// Returns a connection for one call. The permit is released after [`Self::give_back`].
     pub(super) async fn take(&self) -> Result<(Lent, OwnedSemaphorePermit), sqlx::Error> {
         let place = timeout(self.0.acquire_timeout, Arc::clone(&self.0.places).acquire_owned())
             .await
             .map_err(|_| sqlx::Error::PoolTimedOut)?
             .map_err(|_| sqlx::Error::PoolClosed)?;
         loop {
-            // Not held while the server is asked.
+            // The lock is released while the server is asked.
             let Some(lent) = self.at_hand().pop() else {
                 break;
             };
@@ -86,7 +88,7 @@ impl Links {
         Ok((lent, place))
     }
 
-    /// Keeps a connection whose call ended well for the next one.
+    /// Keeps a connection for the next call after its call succeeded.
     pub(super) fn give_back(&self, mut lent: Lent) {
         lent.used = Instant::now();
         let mut at_hand = self.at_hand();
@@ -99,10 +101,10 @@ impl Links {
         }
     }
 
-    /// Closes the connections; calls that come later fail.
+    /// Closes the connections; later calls fail.
     pub(super) async fn close(&self) {
         self.0.places.close();
-        // From here on nothing is kept.
+        // From here on no connection is kept.
         let closing = self.0.pool.close();
         let at_hand = std::mem::take(&mut *self.at_hand());
         drop(at_hand);
@@ -110,7 +112,7 @@ impl Links {
     }
 }
 
-/// A connection that is closed unless it is found alive, also when nobody waits for the answer any more.
+/// A connection that is closed unless it proves alive, even if the caller stops waiting for the answer.
 struct Doubtful(Option<Lent>);
 
 impl Doubtful {
@@ -133,7 +135,7 @@ impl Drop for Doubtful {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A pooled connection needs the runtime to be dropped, which may be gone by now.
+        // Dropping a pooled connection requires the runtime, which may be gone by now.
         let at_hand = self.at_hand.get_mut().unwrap_or_else(PoisonError::into_inner);
         for lent in at_hand.drain(..) {
             drop(lent.connection.detach());

@@ -1,4 +1,4 @@
-//! What other stores' data were known by when they were last looked at.
+//! The mark of the schedule, as it was last left there.
 
 use super::SqlRegistry;
 use crate::error::Failure;
@@ -7,7 +7,7 @@ use crate::registry::sql::again;
 use crate::schedule::Mark;
 use async_trait::async_trait;
 
-/// The row of the order of work.
+/// Key of the schedule's row.
 const SCHEDULE: &str = "schedule";
 
 const READ: &str = "SELECT data_id, number FROM marks WHERE store = $1";

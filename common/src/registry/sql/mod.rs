@@ -1,5 +1,5 @@
-//! The registry in an SQL database: one SQLite file, or PostgreSQL. Statements stand as constants at the top of each
-//! topic's file, in the dialect both share; `connection` is where the two meet.
+//! The registry in an SQL database: one SQLite file, or PostgreSQL. Statements are constants at the top of
+//! each topic's file, in the dialect that both share; `connection` knows both databases.
 
 mod alerts;
 mod connection;
@@ -35,26 +35,28 @@ use self::links::Links;
 use crate::error::{ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
 
-/// Most users named in one statement; longer lists are asked for in several.
+/// Largest number of users in one statement; longer lists need several.
 const USERS_PER_STATEMENT: usize = 500;
-/// Most rows written by one statement; longer lists are written by several, in one transaction.
+/// Largest number of rows written by one statement; longer lists are written by several, in one transaction.
 const ROWS_PER_STATEMENT: usize = 1_000;
-/// A call that failed only because others changed the same rows at the same time is tried this often altogether.
+/// Largest number of attempts for a call that fails only because others changed the same rows at the same
+/// time.
 const ATTEMPTS: u32 = 3;
 
 /// The registry in one SQLite file, for one machine, or in a PostgreSQL database, for many.
 ///
-/// *SQLite*: several processes may open the same file. Writers take turns (one connection per process, `BEGIN IMMEDIATE`,
-/// waiting up to five seconds for each other); readers never wait for writers. Every commit is on the disk before its
-/// method returns (`synchronous = FULL`): a sync state that comes back older than the writes it stands for would make the
-/// next sync look at tasksync's own writes as if people had made them.
+/// *SQLite*: several processes may open the same file. Writers take turns (one connection per process,
+/// `BEGIN IMMEDIATE`, waiting up to five seconds for each other); readers never wait for writers. Every
+/// commit is on disk before its method returns (`synchronous = FULL`). Otherwise a sync state could come back
+/// older than the writes it records, and the next sync would take tasksync's own writes for edits of people.
 ///
-/// *PostgreSQL*: isolation is `READ COMMITTED`, and every statement that decides also locks what it decides about. A
-/// standby that is promoted must have all commits (`synchronous_commit` on, which is the default), for the same reason.
+/// *PostgreSQL*: isolation is `READ COMMITTED`, and every statement that decides also locks the rows on which
+/// it decides. For the same reason as above, a standby that is promoted must have all commits
+/// (`synchronous_commit` on, the default).
 #[derive(Debug, Clone)]
 pub struct SqlRegistry {
     pools: Pools,
-    /// The file or database in words, for errors; holds no password.
+    /// The file or database as text for errors, without a password.
     place: Arc<str>,
 }
 
@@ -66,13 +68,13 @@ enum Pools {
     },
     Postgres {
         links: Links,
-        /// How long one statement may take, the way there and back included.
+        /// Time limit of one statement, including the round trip.
         limit: Duration,
     },
 }
 
 impl SqlRegistry {
-    /// What `statement` says about these users of a tenant, whatever their number.
+    /// Returns what `statement` selects about these users of a tenant, whatever their number.
     async fn about<T: Readable>(
         &self,
         doing: &str,
@@ -95,7 +97,7 @@ impl SqlRegistry {
         Ok(found)
     }
 
-    /// A page of what a statement says about a tenant's users, in order of name.
+    /// Returns a page of what `statement` selects about a tenant's users, in order of name.
     async fn page_of_users<T: Readable>(
         &self,
         doing: &str,
@@ -115,7 +117,7 @@ impl SqlRegistry {
             .map_err(|error| self.failure(doing, &error))
     }
 
-    /// A connection that reads.
+    /// Returns a connection for reading.
     async fn read(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {
             Pools::Sqlite { readers, .. } => readers.acquire().await.map(Connection::SqliteReader),
@@ -124,8 +126,8 @@ impl SqlRegistry {
         .map_err(|error| self.failure(doing, &error))
     }
 
-    /// A connection for one writing statement, ended by [`Self::commit`]. PostgreSQL needs no transaction around it, which
-    /// saves two round trips.
+    /// Returns a connection for one writing statement, which [`Self::commit`] ends. PostgreSQL needs no
+    /// transaction around it, which saves two round trips.
     async fn single(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {
             Pools::Sqlite { .. } => self.transaction(doing).await,
@@ -133,7 +135,8 @@ impl SqlRegistry {
         }
     }
 
-    /// A transaction for several statements; dropped without [`Self::commit`] it changes nothing.
+    /// Returns a transaction for several statements. If it is dropped without [`Self::commit`], it changes
+    /// nothing.
     async fn transaction(&self, doing: &str) -> Result<Connection, Failure> {
         match &self.pools {
             Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(Connection::SqliteWriter),
@@ -154,7 +157,7 @@ impl SqlRegistry {
         .map_err(|error| self.failure(doing, &error))
     }
 
-    /// Takes a transaction back. Dropping it does so too, but costs PostgreSQL the connection.
+    /// Rolls a transaction back. Dropping it has the same effect, but costs PostgreSQL the connection.
     async fn rollback(&self, doing: &str, connection: Connection) -> Result<(), Failure> {
         match connection {
             Connection::SqliteReader(_) => Ok(()),
@@ -164,7 +167,7 @@ impl SqlRegistry {
         .map_err(|error| self.failure(doing, &error))
     }
 
-    /// Closes the connections; calls that come later fail.
+    /// Closes the connections; later calls fail.
     pub async fn close(&self) {
         match &self.pools {
             Pools::Sqlite { readers, writer } => {
@@ -176,7 +179,8 @@ impl SqlRegistry {
     }
 }
 
-/// Runs a call that changes things all or nothing, again when it met others at the same rows ([`ErrorClass::Conflict`]).
+/// Runs a call that changes everything or nothing. Runs it again if it collided with others on the same rows
+/// ([`ErrorClass::Conflict`]).
 async fn again<T, F>(mut call: impl FnMut() -> F + Send) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>> + Send,
@@ -196,7 +200,7 @@ where
     }
 }
 
-/// A limit as SQL has it.
+/// Returns a limit as a parameter of SQL.
 fn sql_limit(limit: u32) -> i64 {
     i64::from(limit)
 }

@@ -1,7 +1,8 @@
-//! Who uses a registry beside others, and who must be alone on it.
+//! Places on a registry: processes that share it, and a process that must be alone on it.
 //!
-//! At PostgreSQL it is an advisory lock of a session: processes that share all their work hold it together, one with an
-//! order of work or a queue of its own holds it alone. The server gives it back when the session ends, however it ends.
+//! On PostgreSQL a place is an advisory lock of a session. Processes that share all stores hold it together;
+//! a process with a schedule or queue of its own holds it exclusively. The server releases it when the
+//! session ends, however it ends.
 
 use std::time::Duration;
 
@@ -14,39 +15,40 @@ use super::postgres::{options, place};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::RegistrySettings;
 
-/// The lock's number in the database: `tasksync` in ASCII.
+/// Number of the lock in the database: `tasksync` in ASCII.
 const LOCK: i64 = i64::from_be_bytes(*b"tasksync");
-/// The session is asked this often whether it still lives.
+/// Interval between two checks that the session is alive.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// One look at the session, or one attempt to take the lock again, may take this long.
+/// Timeout for one check of the session, or one attempt to take the lock again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// With whom a process shares its work.
+/// How a process shares its stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
     /// Every store is shared: any number of processes, whatever their roles.
     Many,
-    /// At least one store is inside the process or on its disk, so nobody else sees what it holds. This process must be
-    /// the only one: another with an order of work of its own would sync the same people at the same time.
+    /// At least one store is inside the process or on its disk, where no other process sees its data. This
+    /// process must be the only one: another one with a schedule of its own would sync the same users at the
+    /// same time.
     Alone,
 }
 
-/// A place on a registry, held as long as this value lives.
+/// A place on a registry, held while this value lives.
 #[derive(Debug)]
 pub struct Occupancy {
     options: PgConnectOptions,
     place: String,
     company: Company,
-    /// The session that holds the lock; `None` while it is lost.
+    /// The session that holds the lock; `None` while the session is lost.
     session: Option<PgConnection>,
 }
 
-/// Takes a place on the registry. `None` where the registry has no such places: an SQLite file is one machine's, and
-/// whoever opens it locks the file.
+/// Takes a place on the registry. Returns `None` if the registry has no places: an SQLite file belongs to one
+/// machine, and a process that opens it locks the file.
 ///
 /// # Errors
-/// Code `RegistryOccupied` and class `Transient` when another process's place excludes this one; otherwise the database's
-/// own, as [`super::SqlRegistry::open_postgres`] has them.
+/// Code `RegistryOccupied` and class `Transient` if another process's place excludes this one; otherwise the
+/// failure of the database, as for [`super::SqlRegistry::open_postgres`].
 pub async fn occupy(settings: &RegistrySettings, company: Company) -> Result<Option<Occupancy>, Failure> {
     if !matches!(settings.url.split(':').next(), Some("postgres" | "postgresql")) {
         return Ok(None);
@@ -114,8 +116,8 @@ impl Occupancy {
         )
     }
 
-    /// Holds the place: a session that was lost is opened again. Returns only when somebody else took a place meanwhile
-    /// that excludes this process.
+    /// Keeps the place, and reopens a lost session. Returns only if another process meanwhile took a place
+    /// that excludes this one.
     pub async fn keep(&mut self) -> Failure {
         let mut said = false;
         loop {

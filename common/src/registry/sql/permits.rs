@@ -1,4 +1,4 @@
-//! Permits for deletions that the guard holds.
+//! Permits for deletions that the guard holds back.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::registry::{DeletionPermit, DeletionPermits};
 
 const ALLOW: &str =
     "UPDATE enrolments SET permit_plan = $3, permit_until = $4 WHERE tenant = $1 AND user_id = $2";
-/// One statement decides and takes, so a permit is taken once.
+/// One statement decides and takes, so a permit is taken at most once.
 const TAKE: &str = "UPDATE enrolments SET permit_plan = NULL, permit_until = NULL \
     WHERE tenant = $1 AND user_id = $2 AND permit_plan = $3 AND permit_until > $4";
 const GIVEN: &str = "SELECT permit_plan, permit_until FROM enrolments \
@@ -54,7 +54,7 @@ impl DeletionPermits for SqlRegistry {
 }
 
 impl SqlRegistry {
-    /// Runs a statement about one user's permit; `true` when it changed a row.
+    /// Runs a statement about one user's permit and returns whether it changed a row.
     async fn change_permit(
         &self,
         doing: &str,

@@ -1,4 +1,4 @@
-//! Opening the PostgreSQL database and bringing its tables up to date.
+//! Opens the PostgreSQL database and brings its tables up to date.
 
 use std::fmt::Display;
 use std::str::FromStr as _;
@@ -19,30 +19,31 @@ use crate::settings::RegistrySettings;
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
-/// How long a process waits for another one that changes the tables, and a change for a lock on its table.
+/// How long a process waits for another one that changes the tables, and how long a migration waits for a
+/// lock on its table.
 const MIGRATION_LOCK_TIMEOUT: &str = "60s";
-/// How long all of it may take; a large change is made by the running service, not at start.
+/// Time limit of all migrations together. The running service makes large changes, not the start.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Connections are renewed, so that they spread again after a fail-over.
+/// Connections are renewed after this time, so that they spread again after a failover.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// The tables' history as it was found.
+/// How the applied migrations compare with the known ones.
 enum History {
-    /// Every migration this build knows was applied.
+    /// Every migration that this build knows was applied.
     Complete,
-    /// Something is missing, or there is no history.
+    /// A migration is missing, or there is no history.
     Incomplete,
 }
 
 impl SqlRegistry {
     /// Opens the database of `registry.url` and brings its tables up to date (see `migrations/README.md`).
     ///
-    /// Without `sslmode` in the URL, a server outside this machine must prove who it is (`verify-full`).
+    /// Without `sslmode` in the URL, a server on another machine must prove its identity (`verify-full`).
     ///
     /// # Errors
-    /// Code `SettingsWrong` when the URL cannot be read; otherwise class `Transient`, saying which database, and whether
-    /// the server does not answer, refuses the user, lacks the database, is a standby, or has tables this build cannot
-    /// work with. The password is never repeated.
+    /// Code `SettingsWrong` if the URL cannot be read. Otherwise class `Transient`: it names the database,
+    /// and whether the server does not answer, refuses the user, lacks the database, is a standby, or has
+    /// tables that this build cannot use. It never contains the password.
     pub async fn open_postgres(settings: &RegistrySettings) -> Result<Self, Failure> {
         let options = options(settings)?;
         let place = place(&options);
@@ -51,7 +52,7 @@ impl SqlRegistry {
             ("lock_timeout", MIGRATION_LOCK_TIMEOUT),
             ("statement_timeout", "0"),
         ];
-        // A connection of its own: its error says why, where a pool only tries until its time is over.
+        // A separate connection, because its error names the cause, whereas a pool retries until its timeout.
         let migrating = with_session(&options, session);
         let mut connection = timeout(settings.acquire_timeout, migrating.connect())
             .await
@@ -69,7 +70,7 @@ impl SqlRegistry {
         let statement_timeout = settings.statement_timeout.as_millis();
         let session = [
             ("statement_timeout", statement_timeout),
-            // Statements follow each other at once; a transaction that waits was forgotten.
+            // Statements of a transaction follow each other at once; an idle transaction was abandoned.
             ("idle_in_transaction_session_timeout", statement_timeout),
         ];
         let pool = PgPoolOptions::new()
@@ -105,7 +106,7 @@ fn too_late(limit: Duration) -> sqlx::Error {
     ))
 }
 
-/// The options of the URL, with what tasksync adds.
+/// Returns the options of the URL with those that tasksync adds.
 pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
     let wrong = |reason: &dyn Display| {
         Failure::new(
@@ -117,7 +118,8 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
         )
     };
     let url = url::Url::parse(&settings.url).map_err(|error| wrong(&error))?;
-    // The driver would take what stands before the host, a password perhaps, for the database's name, and show it.
+    // The driver would take the text before the host, perhaps a password, for the name of the database, and
+    // show it.
     if !url.has_authority() {
         return Err(wrong(&"the two slashes after \"postgres:\" are missing"));
     }
@@ -147,7 +149,7 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
             "registry.url allows a connection without TLS: whoever listens on the way reads the password and the tasks"
         );
     }
-    // Statements are fast or told as slow calls by their own time-outs.
+    // Statements are fast, or their own timeouts report them as slow calls.
     Ok(options.disable_statement_logging())
 }
 
@@ -167,12 +169,13 @@ const PARAMETERS: &[&[&str]] = &[
     &["statement-cache-capacity"],
 ];
 
-/// Refuses parameters the driver would pass over, or obey the last one of: `sslMode=verify-full` would silently ask for no
-/// proof, and the driver logs what it passes over, a misspelt password included.
+/// Refuses parameters that the driver would ignore, and duplicates, of which it would obey only the last one.
+/// `sslMode=verify-full`, for example, would silently require no proof. The driver also logs ignored
+/// parameters, including a misspelt password.
 fn check_parameters(url: &url::Url) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
     for (name, value) in url.query_pairs() {
-        // `options` may come in parts.
+        // `options` may come in several parts.
         if name == "options" || (name.starts_with("options[") && name.ends_with(']')) {
             continue;
         }
@@ -185,7 +188,7 @@ fn check_parameters(url: &url::Url) -> Result<(), String> {
         if !seen.insert(parameter) {
             return Err(format!("it names {parameter} twice"));
         }
-        // The driver would only say that something is not found.
+        // The driver's error would not name the file.
         if matches!(parameter, "sslrootcert" | "sslcert" | "sslkey")
             && !value.starts_with("-----BEGIN")
             && let Err(error) = std::fs::metadata(&*value)
@@ -196,7 +199,7 @@ fn check_parameters(url: &url::Url) -> Result<(), String> {
     Ok(())
 }
 
-/// `true` when the connection does not leave this machine.
+/// Returns whether the connection stays on this machine.
 fn is_local(options: &PgConnectOptions) -> bool {
     options.get_socket().is_some()
         || options.get_host() == "localhost"
@@ -207,7 +210,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// Session settings, unless the URL has its own.
+/// Adds session settings, except those that the URL sets.
 fn with_session<V: Display>(
     options: &PgConnectOptions,
     session: impl IntoIterator<Item = (&'static str, V)>,
@@ -218,7 +221,7 @@ fn with_session<V: Display>(
         .options(session.into_iter().filter(|(name, _)| !own.contains(name)))
 }
 
-/// The database in words; no password.
+/// Returns the database as text, without a password.
 pub(super) fn place(options: &PgConnectOptions) -> String {
     let server = options.get_socket().map_or_else(
         || format!("{}:{}", options.get_host(), options.get_port()),
@@ -244,7 +247,8 @@ async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), Failu
             "{place}: the server is a read-only standby; registry.url must name the primary"
         )));
     }
-    // Looked at without a lock first: the usual start has nothing to do, and then needs no right to change tables.
+    // First checked without a lock: a usual start has no migration to run, and then needs no right to change
+    // tables.
     if matches!(history(connection, place).await?, History::Incomplete) {
         migrate(connection, place).await?;
     }
@@ -280,7 +284,7 @@ fn newest_known() -> i64 {
         .unwrap_or(0)
 }
 
-/// Compares the migrations that were applied with those this build knows.
+/// Compares the applied migrations with those that this build knows.
 async fn history(connection: &mut PgConnection, place: &str) -> Result<History, Failure> {
     let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
         Ok(applied) => applied,
@@ -295,7 +299,7 @@ async fn history(connection: &mut PgConnection, place: &str) -> Result<History, 
     Ok(if complete {
         History::Complete
     } else {
-        // Also where a checksum differs: the migrator says so.
+        // The same if a checksum differs, which the migrator reports.
         History::Incomplete
     })
 }
@@ -307,13 +311,13 @@ fn is_undefined_table(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == "42P01")
 }
 
-/// Applies what is missing, under an advisory lock that goes with the connection.
+/// Applies missing migrations under an advisory lock, which ends with the connection.
 async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), Failure> {
     let mut migrator = Migrator {
         migrations: MIGRATIONS.migrations.clone(),
         ..Migrator::DEFAULT
     };
-    // A newer build may have been here; what it added does not disturb.
+    // A newer build may have added migrations; they do no harm.
     migrator.set_ignore_missing(true);
     migrator
         .run_direct(None, connection, false)

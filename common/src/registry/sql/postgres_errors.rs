@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean, in words. Codes: PostgreSQL's manual, appendix A (SQLSTATE).
+//! The meaning of PostgreSQL's errors. The codes are those of PostgreSQL's manual, appendix A (SQLSTATE).
 
 use std::io::ErrorKind;
 
@@ -6,10 +6,10 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::tls;
 
-/// Where the authorities to trust are named.
+/// Where the trusted authorities are named.
 const AUTHORITIES: &str = "sslrootcert of registry.url";
 
-/// The error in words, with the server's own.
+/// Returns the meaning of the error together with the server's own text.
 pub(super) fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => {
@@ -96,7 +96,8 @@ fn io_meaning(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// The statement was refused only because of what others did at the same time, and changed nothing: run again, it may pass.
+/// Returns whether the statement was refused only because of concurrent changes, and changed nothing: run
+/// again, it may succeed.
 pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
@@ -104,7 +105,8 @@ pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
         .is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 
-/// After this error the connection is of no use: broken, or its server is not the one that writes any more.
+/// Returns whether the connection is unusable after this error, because it broke or its server no longer
+/// accepts writes.
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,

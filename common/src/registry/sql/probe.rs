@@ -1,4 +1,4 @@
-//! Checking that the registry can be written.
+//! The check that the registry can be written.
 
 use async_trait::async_trait;
 
@@ -7,8 +7,8 @@ use super::{SqlRegistry, again};
 use crate::error::Failure;
 use crate::registry::WriteProbe;
 
-/// On PostgreSQL three pages of text: a row alone fits into a page and a piece of the log that are there already, and is
-/// written even when the volume has no room left.
+/// On PostgreSQL it writes three pages of text. A single short row fits into an existing page and an existing
+/// segment of the log, so it could be written even on a full volume.
 const PROBE: Sql = Sql {
     sqlite: "INSERT INTO write_probe (id) VALUES (1) ON CONFLICT (id) DO NOTHING",
     postgres: "INSERT INTO write_probe (id, filler) VALUES (1, convert_to(repeat('x', 24576), 'UTF8')) \
@@ -16,9 +16,9 @@ const PROBE: Sql = Sql {
 };
 const UNPROBE: &str = "DELETE FROM write_probe";
 
-/// Pages of earlier probes that a vacuum made free are used again, so the row can still be written on a full volume. A sort that does not
-/// fit into its memory needs a new file each time, where the database lies, and leaves nothing behind. (SQLite writes its log first,
-/// which grows.)
+/// PostgreSQL reuses pages of earlier probes that a vacuum freed, so the row can still be written on a full
+/// volume. A sort that does not fit into its memory needs a new file each time, on the database's volume, and
+/// leaves nothing behind. (SQLite first writes to its log, which grows.)
 const SPILL: [Sql; 2] = [
     Sql {
         sqlite: "SELECT 1",
@@ -36,7 +36,8 @@ impl WriteProbe for SqlRegistry {
         const DOING: &str = "checking that it can be written";
         again(|| async {
             let mut transaction = self.transaction(DOING).await?;
-            // Committed, not rolled back: what is rolled back never reaches the disk, so a full disk would go unseen.
+            // Committed and not rolled back: a row that is rolled back never reaches the disk, so a full disk
+            // would not show.
             for statement in [PROBE, Sql::from(UNPROBE)].into_iter().chain(SPILL) {
                 transaction
                     .query(statement)

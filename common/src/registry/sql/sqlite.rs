@@ -1,4 +1,4 @@
-//! Opening the SQLite file and bringing its tables up to date.
+//! Opens the SQLite file and brings its tables up to date.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::error::Failure;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// Readers of one process at once; more would only wait for the disk.
+/// Number of simultaneous readers of one process; more would only wait for the disk.
 const READERS: u32 = 4;
-/// How long writers of several processes wait for each other.
+/// How long writers of different processes wait for each other.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for a free connection of its own process.
+/// How long a call waits for a free connection of its process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl SqlRegistry {
-    /// Opens (and makes, if missing) the file named by `sqlite:PATH` and brings its tables up to date.
-    /// `sqlite::memory:` is a registry that is gone when it is dropped.
+    /// Opens the file named by `sqlite:PATH`, creates it if it is missing, and brings its tables up to date.
+    /// `sqlite::memory:` is a registry that lives until it is dropped.
     ///
     /// # Errors
-    /// Says which file, and whether it cannot be opened, is damaged, or was made by a newer build.
+    /// Names the file, and whether it cannot be opened, is damaged, or belongs to a newer build.
     pub async fn open_sqlite(url: &str) -> Result<Self, Failure> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| unavailable(format!("\"{url}\" does not name an SQLite file: {error}")))?;
@@ -44,7 +44,8 @@ impl SqlRegistry {
         let pool = || {
             SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE_TIMEOUT)
-                // A memory registry lives as long as its connection; a file's connections need no renewal either.
+                // A registry in memory lives as long as its connection, and connections to a file need no
+                // renewal.
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
@@ -59,8 +60,8 @@ impl SqlRegistry {
         let readers = if in_memory {
             writer.clone()
         } else {
-            // `query_only` rather than a read-only file handle: a reader must still be able to recover the log of a
-            // process that was killed.
+            // `query_only` instead of a read-only file handle, because a reader must be able to recover the
+            // log of a killed process.
             pool()
                 .max_connections(READERS)
                 .connect_with(options.pragma("query_only", "ON"))
@@ -77,7 +78,7 @@ impl SqlRegistry {
 async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
     const DOING: &str = "bringing its tables up to date";
     let fail = |error: sqlx::Error| classify(Database::Sqlite, place, DOING, &error);
-    // One transaction around all of it: two processes that start on a new file take turns.
+    // One transaction for all migrations: two processes that start on a new file take turns.
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(fail)?;
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
@@ -93,16 +94,17 @@ async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
     transaction.commit().await.map_err(fail)
 }
 
-/// A transaction that writes.
+/// Begins a transaction that writes.
 pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-    // A transaction that starts reading and then writes may be refused without waiting; this one waits at its start.
+    // A transaction that reads first and then writes may be refused without waiting; this one waits at its
+    // start.
     let begun = writer.begin_with("BEGIN IMMEDIATE").await;
     if !matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
         return begun;
     }
-    // SQLite ends a transaction by itself when the disk is full or fails, which the connection does not notice: it believes
-    // for ever to be inside. Only a new connection writes again. (A registry in memory has no disk that could fail, and is
-    // gone with its connection.)
+    // SQLite itself ends a transaction when the disk is full or fails, and the connection does not notice: it
+    // stays inside the transaction for ever. Only a new connection can write again. (A registry in memory has
+    // no disk that could fail, and would be lost with its connection.)
     if let Ok(connection) = writer.acquire().await {
         connection.close().await.ok();
     }

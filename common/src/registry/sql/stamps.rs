@@ -1,4 +1,4 @@
-//! Order stamps, saved lazily so that a lost index can be rebuilt.
+//! Stamps, saved late and in batches so that a lost schedule can be rebuilt.
 
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::registry::sql::again;
 use crate::registry::{Late, StampStore};
 use crate::schedule::{Failing, SavedStamp};
 
-/// What happens to the stored row of a user.
+/// How a new stamp changes a user's stored row.
 macro_rules! replacing {
     () => {
         " ON CONFLICT (tenant, user_id) DO UPDATE SET stamp = excluded.stamp, \
@@ -23,13 +23,13 @@ macro_rules! replacing {
         failures = excluded.failures, failure = excluded.failure"
     };
 }
-/// One stamp at a time: a file is not far away.
+/// Saves one stamp per statement, for SQLite, where a statement costs no round trip.
 const SAVE_ONE: &str = concat!(
     "INSERT INTO stamps (tenant, user_id, stamp, last_success, failing_since, failures, failure) \
     SELECT e.tenant, e.user_id, $3, $4, $5, $6, $7 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2",
     replacing!()
 );
-/// Many in one round trip, in order of name, so that two batches never wait for each other crosswise.
+/// Saves many stamps in one round trip, in order of name, so that two batches cannot deadlock.
 const SAVE_MANY: &str = concat!(
     "INSERT INTO stamps (tenant, user_id, stamp, last_success, failing_since, failures, failure) \
     SELECT e.tenant, e.user_id, new.stamp, new.last_success, new.failing_since, new.failures, new.failure \
@@ -60,7 +60,7 @@ macro_rules! oldest {
 const OLDEST: &str = oldest!("");
 const OLDEST_OF: &str = oldest!(" AND e.tenant = $1");
 
-/// A row of the table, but for the tenant.
+/// A row of the table, without the tenant.
 #[derive(Debug, Default, sqlx::FromRow)]
 struct Row {
     user_id: String,
@@ -113,7 +113,8 @@ async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) ->
 }
 
 impl SqlRegistry {
-    /// Returns the stamps in order of user; of several of one user the last, with the last success any of them knows.
+    /// Returns the stamps in order of user. Of several stamps of one user it returns the last, with the last
+    /// success that any of them has.
     fn each_user_once(&self, stamps: &[SavedStamp]) -> Result<Vec<Row>, Failure> {
         let mut users = BTreeMap::<&str, Row>::new();
         for saved in stamps {
@@ -148,7 +149,7 @@ impl SqlRegistry {
             disabled_since,
             disabled_for,
         } = row;
-        // An earlier build saves a success without ending the failures.
+        // An earlier build stores a success without clearing the failures.
         let since = row
             .failing_since
             .filter(|since| row.last_success.is_none_or(|success| success < *since));

@@ -10,7 +10,7 @@ use crate::registry::sql::again;
 use crate::registry::{Enrolment, Saved, StoredState};
 use async_trait::async_trait;
 
-/// A worker asks it once for all users of a batch.
+/// A worker runs it once for all users of a batch.
 const WITH_FINGERPRINTS: Sql = about_users!(
     "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
         e.disabled_since, e.failure, s.version, s.fingerprint \
@@ -18,18 +18,19 @@ const WITH_FINGERPRINTS: Sql = about_users!(
     WHERE e.tenant = $1 AND e.user_id",
     " ORDER BY e.user_id"
 );
-/// One statement: what it finds belongs together.
+/// One statement, so that enrolment and state belong together.
 const WITH_STATE: &str = "SELECT e.user_id, e.source_login, e.mailbox, e.time_zone, e.opted_in_at, \
         e.disabled_since, e.failure, s.version, s.fingerprint, s.state \
     FROM enrolments e LEFT JOIN sync_states s ON s.tenant = e.tenant AND s.user_id = e.user_id AND s.present = TRUE \
     WHERE e.tenant = $1 AND e.user_id = $2";
 const ONE: &str = "SELECT version, fingerprint, state FROM sync_states \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE";
-/// The first state of an enrolled user, over none or over a forgotten one. No row comes back otherwise, nor when the user
-/// opted in anew or with another mailbox since.
+/// Saves the first state of an enrolled user, over none or over a dropped one. It returns no row in other
+/// cases, and none if the user opted in anew or with another mailbox since.
 ///
-/// There may be no state yet that a change of the mailbox would lock, so on PostgreSQL the enrolment is locked: the
-/// statement waits for a change under way and then sees it, and a change that comes later finds the state and forgets it.
+/// A state that does not exist yet cannot be locked against a change of the mailbox, so on PostgreSQL the
+/// enrolment is locked. The statement waits for a running change and then sees it; a later change finds the
+/// state and drops it.
 macro_rules! save_first {
     ($lock:literal) => {
         concat!(
@@ -47,8 +48,9 @@ const SAVE_FIRST: Sql = Sql {
     sqlite: save_first!(""),
     postgres: save_first!("FOR SHARE OF e"),
 };
-/// Compare and set in one statement. A state's row goes with the enrolment, so who has one is enrolled. A changed mailbox
-/// forgets the state in the same transaction; an enrolment ended and begun anew counts versions anew, so it is compared too.
+/// Compares and sets in one statement. A state's row is removed with the enrolment, so a user with a state is
+/// enrolled. A change of the mailbox drops the state in the same transaction. The time of the opt-in is
+/// compared, too, because versions begin anew with each opt-in.
 const SAVE_NEXT: &str = "UPDATE sync_states SET version = version + 1, fingerprint = $3, state = $4 \
     WHERE tenant = $1 AND user_id = $2 AND present = TRUE AND version = $7 AND EXISTS (\
         SELECT 1 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2 AND e.mailbox = $5 AND e.opted_in_at = $6) \
@@ -72,7 +74,7 @@ struct RowWithState {
     state: Option<Vec<u8>>,
 }
 
-/// Forgets a user's state inside a transaction; the number of states forgotten.
+/// Drops a user's state inside a transaction and returns the number of dropped states.
 pub(super) async fn forget(connection: &mut Connection, user: &UserKey) -> Result<u64, sqlx::Error> {
     const EMPTY: &[u8] = &[];
     connection
@@ -172,7 +174,8 @@ impl StateStore for SqlRegistry {
                     Ok(Saved::Stored(self.number(version)?))
                 }
                 Ok(None) => Ok(Saved::VersionConflict),
-                // Withdrawn by somebody while the statement ran; only a database with several writers can do that.
+                // The user was withdrawn while the statement ran; only a database with several writers allows
+                // that.
                 Err(error) if is_missing_reference(&error) => Ok(Saved::VersionConflict),
                 Err(error) => Err(self.failure(&doing, &error)),
             }
@@ -193,7 +196,7 @@ impl SqlRegistry {
                 fingerprint,
                 blob: row.state.unwrap_or_default(),
             }),
-            // The table allows both or neither.
+            // The table allows both columns or neither.
             _ => None,
         };
         let row = (

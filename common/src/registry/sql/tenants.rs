@@ -15,12 +15,12 @@ const REPLACE: &str = "UPDATE tenants SET enabled = $2, document = $3 WHERE id =
 const ONE: &str = "SELECT document FROM tenants WHERE id = $1";
 const PAGE: &str = "SELECT document FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
 const REMOVE: &str = "DELETE FROM tenants WHERE id = $1";
-/// One row without a digest makes that of its tenant unknown.
+/// A single row without a digest makes the digest of its tenant unknown.
 const ACTIVE: &str = "SELECT t.id, count(*), CASE WHEN count(*) = count(e.name_digest) \
         THEN CAST(sum(e.name_digest) AS BIGINT) END FROM tenants t JOIN enrolments e ON e.tenant = t.id \
     WHERE t.enabled = TRUE AND t.id > $1 GROUP BY t.id ORDER BY t.id LIMIT $2";
 
-/// Sorts before every name.
+/// Returns the name after which a page begins. The default sorts before every name.
 fn start(after: Option<&TenantId>) -> &str {
     after.map_or("", TenantId::as_str)
 }

@@ -10,7 +10,7 @@ use super::SqlRegistry;
 use crate::contract::key;
 use crate::registry::{Enrolment, EnrolmentState};
 
-/// Ana's enrolment, as [`with_ana`] stores it.
+/// Returns Ana's enrolment as [`with_ana`] stores it.
 fn ana() -> Enrolment {
     Enrolment {
         key: key("a", "ana"),
@@ -22,7 +22,7 @@ fn ana() -> Enrolment {
     }
 }
 
-/// A tenant with Ana, written through the registry's own statements.
+/// Stores a tenant with Ana through the registry's own connection.
 async fn with_ana(registry: &SqlRegistry) {
     let mut transaction = registry.transaction("test").await.unwrap();
     for statement in [

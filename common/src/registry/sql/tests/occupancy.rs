@@ -19,7 +19,7 @@ async fn many_share_a_registry_and_one_alone_excludes_everybody() {
         (Code::RegistryOccupied, ErrorClass::Transient)
     );
     drop((first, second));
-    // The server notices the end of a session a moment later.
+    // The server notices the end of a session with a delay.
     let alone = loop {
         match occupy(&settings, Company::Alone).await {
             Ok(alone) => break alone,

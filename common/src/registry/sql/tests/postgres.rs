@@ -1,4 +1,4 @@
-//! What only the PostgreSQL registry does. Every test has a database of its own.
+//! The behaviour of the PostgreSQL registry alone. Every test has its own database.
 
 use crate::registry::topics::*;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ async fn bench() -> Option<Bench> {
     })
 }
 
-/// The bench, or the end of the test.
+/// Returns the bench, or ends the test.
 macro_rules! bench_or_skip {
     ($make:expr) => {
         match $make {
@@ -158,7 +158,7 @@ async fn a_usual_start_needs_no_right_to_change_tables() {
     if let Ok(registry) = &opened {
         registry.close().await;
     }
-    // Before anything is asserted: a role belongs to the server, not to the database that is dropped.
+    // Dropped before any assertion, because a role belongs to the server and not to the database.
     database
         .run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
         .await;
@@ -241,7 +241,7 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
     let registry = &bench.registry;
     with_ana(registry).await;
     let ana = key("a", "ana");
-    // Somebody holds Ana's row; the call waits for it and is cut off.
+    // Another transaction holds Ana's row; the call waits for it and is cancelled.
     let mut holding = registry.transaction("test").await.unwrap();
     holding
         .query("UPDATE enrolments SET source_login = 'held'")
@@ -263,7 +263,7 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
             "ana"
         );
     }
-    // The server ends every connection; what was idle is told as broken at most once each.
+    // The server ends every connection; each idle one is reported as broken at most once.
     bench
         ._database
         .on_server(&format!(
@@ -303,7 +303,7 @@ async fn a_call_asks_the_server_once() {
         assert_eq!(read().await.unwrap().len(), 1);
     }
     assert_eq!(relay.sent() - before, 20);
-    // More calls than connections wait for each other, and none is lost.
+    // More calls than connections: they wait for each other, and none is lost.
     let reads = (0..50).map(|_| read());
     for answer in futures::future::join_all(reads).await {
         assert_eq!(answer.unwrap().len(), 1);
@@ -368,7 +368,7 @@ async fn of_many_who_want_one_mailbox_one_gets_it() {
         }
         assert_eq!(winners, 1, "round {round}");
     }
-    // The same person, asked for by many at once, is added once.
+    // A user whom many calls enrol at once is added once.
     let enrolling = (0..8).map(|_| {
         let registry = Arc::clone(&bench.registry);
         tokio::spawn(async move { registry.enrol(&enrolment("bea", "bea@a")).await.unwrap() })
@@ -400,7 +400,7 @@ async fn crossing_writers_all_get_through() {
         if writer % 2 == 0 {
             users.reverse();
         }
-        // Named twice: the last stamp counts, and no success that is known is lost.
+        // A user named twice: the last stamp counts, and no known success is lost.
         users.push(users[0].clone());
         let stamps: Vec<SavedStamp> = users
             .iter()

@@ -1,4 +1,4 @@
-//! TLS to PostgreSQL, against real servers whose certificates an authority of the test's own signed.
+//! TLS to PostgreSQL against real servers, with certificates signed by an authority of the test.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::{Code, Failure};
 use crate::registry::SqlRegistry;
 use crate::registry::topics::*;
 
-/// The server's URL with these parameters.
+/// Returns the server's URL with these parameters.
 fn with(server: &OwnServer, parameters: &[(&str, &str)]) -> Url {
     let mut url = server.url();
     url.query_pairs_mut().extend_pairs(parameters);
@@ -36,7 +36,7 @@ async fn refused(url: &Url) -> String {
     failure.detail
 }
 
-/// Whether the sessions of the registry are encrypted, as the server sees it.
+/// Returns whether the server reports the registry's sessions as encrypted.
 async fn is_encrypted(registry: &SqlRegistry) -> bool {
     let mut connection = registry.single("testing").await.unwrap();
     let rows = connection
@@ -73,7 +73,7 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_url_names_the_autho
         name.contains("another host name") && name.contains("localhost"),
         "{name}"
     );
-    // An authority is named to be looked at, also where no proof would be asked for otherwise.
+    // A named authority is checked even where no proof would be required otherwise.
     let authority = authority.file();
     let alone = [("sslrootcert", authority.to_str().unwrap())];
     assert!(is_encrypted(&open(&with(&server, &alone)).await.unwrap()).await);
@@ -94,7 +94,7 @@ async fn what_asks_for_a_proof_never_goes_on_without() {
             "{mode}: {detail}"
         );
     }
-    // With less asked for, the same server is used, so it was the proof that was missing.
+    // With a weaker requirement the same server is used, so only the proof was missing.
     let registry = open(&with(&server, &[("sslmode", "prefer")])).await.unwrap();
     assert!(!is_encrypted(&registry).await);
 }

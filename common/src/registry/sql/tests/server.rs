@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: a database of the server named by the environment, or a server of the test's own.
+//! PostgreSQL for tests: a database at the server named by the environment, or a server of one test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::settings::RegistrySettings;
 
-/// Where the server is: a superuser's URL.
+/// Variable with a superuser's URL of the server.
 const URL: &str = "TASKSYNC_TEST_POSTGRES_URL";
 
 #[expect(
@@ -24,7 +24,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Says that a test is skipped, or fails where services are required.
+/// Prints that a test is skipped, or fails if services are required.
 fn skip(what: &str) {
     assert_ne!(
         variable("TASKSYNC_TEST_SERVICES").as_deref(),
@@ -41,7 +41,7 @@ pub(super) struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// An empty database; `None` when there is no server to test with.
+    /// Creates an empty database; returns `None` if there is no server for tests.
     pub(super) async fn new() -> Option<Self> {
         let Some(server) = variable(URL) else {
             skip(URL);
@@ -57,7 +57,7 @@ impl TestDatabase {
         Some(database)
     }
 
-    /// Its URL.
+    /// Returns the URL of the database.
     pub(super) fn url(&self) -> Url {
         let mut url = self.server.clone();
         url.set_path(&self.name);
@@ -103,7 +103,7 @@ async fn run(url: &Url, statements: &str) {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // The test's own runtime may be the one that drops it.
+        // Run in another thread, because the test's runtime may be the one that drops it.
         let dropping = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -120,7 +120,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A server of the test's own that can be stopped and started; stopped and removed with this value.
+/// A server of one test that can be stopped and restarted. It is stopped and removed with this value.
 pub(super) struct OwnServer {
     programs: PathBuf,
     folder: tempfile::TempDir,
@@ -129,12 +129,13 @@ pub(super) struct OwnServer {
 }
 
 impl OwnServer {
-    /// Makes and starts one; `None` where PostgreSQL is not installed.
+    /// Creates and starts a server; returns `None` if PostgreSQL is not installed.
     pub(super) fn start_new() -> Option<Self> {
         Self::make(None)
     }
 
-    /// As [`Self::start_new`], with this certificate and key (one PEM text) for those who ask for TLS.
+    /// Does the same as [`Self::start_new`], with this certificate and key (one PEM text) for clients that
+    /// use TLS.
     pub(super) fn start_tls(certificate: &str) -> Option<Self> {
         Self::make(Some(certificate))
     }
@@ -158,12 +159,12 @@ impl OwnServer {
         if let Some(certificate) = certificate {
             use std::os::unix::fs::PermissionsExt as _;
             std::fs::write(server.certificate(), certificate).unwrap();
-            // PostgreSQL refuses a key others may read.
+            // PostgreSQL refuses a key that others may read.
             std::fs::set_permissions(server.certificate(), std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         let password = server.folder.path().join("password");
         std::fs::write(&password, "geheim\n").unwrap();
-        // PostgreSQL refuses to run as root, so the folder is its user's.
+        // PostgreSQL refuses to run as root, so the folder belongs to its user.
         if is_root() {
             let given = Command::new("chown")
                 .args(["-R", "postgres:"])
@@ -239,7 +240,7 @@ impl OwnServer {
         );
     }
 
-    /// Stops it at once, as a crash does.
+    /// Stops the server at once, like a crash.
     pub(super) fn crash(&self) {
         self.program("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
     }
@@ -264,7 +265,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// The folder of initdb and pg_ctl: Debian's newest, or the one on the path.
+/// Returns the folder of initdb and pg_ctl: Debian's newest, or the one on the path.
 fn programs() -> Option<PathBuf> {
     let installed = std::fs::read_dir("/usr/lib/postgresql")
         .ok()
@@ -292,8 +293,8 @@ pub(super) async fn until<F: Future<Output = bool>>(mut check: impl FnMut() -> F
     panic!("it never came");
 }
 
-/// Passes connections on to a server and counts what clients send, so as to count questions: a client that waits for
-/// each answer sends one packet for each.
+/// Forwards connections to a server and counts the packets that clients send. A client that waits for each
+/// answer sends one packet per call.
 pub(super) struct Relay {
     pub(super) port: u16,
     sent: Arc<AtomicUsize>,
@@ -333,7 +334,7 @@ impl Relay {
         Self { port, sent, serving }
     }
 
-    /// Packets clients sent so far.
+    /// Returns the number of packets that clients have sent.
     pub(super) fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }

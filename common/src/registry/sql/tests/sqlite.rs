@@ -1,4 +1,4 @@
-//! What only the SQLite registry does.
+//! The behaviour of the SQLite registry alone.
 
 use crate::registry::topics::*;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ async fn two_processes_share_one_file_and_start_together() {
         Saved::VersionConflict
     );
     assert_eq!(one.sync_state(&ana.key).await.unwrap().unwrap().blob, b"other's");
-    // Both write at once; the versions leave no gap and none is given twice.
+    // Both write at once; the versions have no gap, and none is given twice.
     let write_twenty = |registry: SqlRegistry| {
         let ana = ana.clone();
         tokio::spawn(async move {
@@ -151,7 +151,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
         .fetch_one(writer(&bench.registry))
         .await
         .unwrap();
-    // The database's own limit fails as a full disk does.
+    // The database's own limit fails like a full disk.
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "PRAGMA max_page_count = {}",
         pages + 2
