@@ -1,13 +1,13 @@
-//! The end of a user's disablement.
+//! Enabling disabled users.
 
 use super::{EnrolmentState, Registry};
 use crate::error::Failure;
 use crate::model::UserKey;
 
-/// Enables a user who is disabled and ends the alert about it; `false` when the user is not disabled or not enrolled.
+/// Enables a disabled user and ends the alert about it. Returns `false` if the user is not disabled or not enrolled.
 ///
 /// # Errors
-/// The registry's own. The user is still disabled then, so that the call can be made again.
+/// The failure of the registry. The user is still disabled then, so the call can be repeated.
 pub async fn enable(registry: &dyn Registry, user: &UserKey) -> Result<bool, Failure> {
     let state = registry.enrolment(user).await?.map(|enrolment| enrolment.state);
     let Some(EnrolmentState::Disabled { failure, .. }) = state else {

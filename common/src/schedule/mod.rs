@@ -71,8 +71,8 @@ impl SavedStamp {
         }
     }
 
-    /// Returns the stamp of a user who is disabled since then because of this failure: at least as many attempts count against
-    /// the user as disable one, so that the next success is a recovery.
+    /// Returns the stamp of a user who was disabled at `since` because of this failure. At least as many attempts count
+    /// against the user as disable one, so the next success is a recovery.
     #[must_use]
     pub fn disabled(self, since: Timestamp, failure: &Failure) -> Self {
         let failing = self.failing.unwrap_or_else(|| Failing {

@@ -51,8 +51,8 @@ pub async fn stamps_are_kept_and_start_with_the_opt_in(registry: Arc<dyn Registr
     );
 }
 
-/// Withdrawn users and users who were never enrolled have no stamp. The stamp of a disabled user counts enough failures that the
-/// next success is a recovery.
+/// Withdrawn users and users who were never enrolled have no stamp. The stamp of a disabled user counts enough
+/// failures that the next success is a recovery.
 pub async fn withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana", "ben", "cem"]).await;
     let a = tenant_id("a");
@@ -72,12 +72,12 @@ pub async fn withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so(
         }),
         ..stamp("ana", 70, Some(70))
     };
-    // Nobody saved how often the sync failed.
+    // The number of failures was never saved.
     assert_eq!(
         registry.stamps(&a, None, 10).await.unwrap(),
         [failing(60, 10), stamp("cem", 70, Some(70))]
     );
-    // A saved number below what disables, and one above it.
+    // A saved number of failures below the one that disables, and one above it.
     for (saved, read) in [(3, 10), (12, 12)] {
         registry.save_stamps(&a, &[failing(80, saved)]).await.unwrap();
         assert_eq!(registry.stamps(&a, None, 1).await.unwrap(), [failing(80, read)]);

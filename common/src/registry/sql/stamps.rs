@@ -71,7 +71,7 @@ struct Row {
     failure: Option<String>,
 }
 
-/// A row of the table with what the enrolment says of the user.
+/// A row of the table together with the state of the enrolment.
 #[derive(Debug, sqlx::FromRow)]
 struct EnrolledRow {
     #[sqlx(flatten)]

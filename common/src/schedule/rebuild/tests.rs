@@ -118,7 +118,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
     let heads = schedule.heads(9).await.unwrap();
     let ana = heads.iter().find(|head| head.tenant.as_str() == "b").unwrap();
     assert!(ana.stamp < users[600].1);
-    // Who is disabled is tested from the order, and a success is a recovery.
+    // Disabled users are tested in turn, and a success is a recovery.
     let zoe = schedule.status(&key("a", "zoe")).await.unwrap().unwrap();
     assert_eq!(zoe.history.failures, 10);
     assert_eq!(
