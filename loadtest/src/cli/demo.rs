@@ -161,7 +161,7 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     let verdict = oracle.verdict();
     let mut problems = ledger.unseen(10);
     if idle.as_ref().is_some_and(|idle| idle.writes > 0) {
-        problems.push("something was written although nobody edited anything".to_owned());
+        problems.push("something was written although no edit was made".to_owned());
     }
     Ok(Outcome {
         first_sync,
@@ -284,7 +284,7 @@ fn summary(outcome: &Outcome) -> ExitCode {
     }
     let good = outcome.verdict.agrees() && outcome.problems.is_empty() && counts.edits > 0;
     say(if good {
-        "  The oracle agrees: both sides hold the same tasks."
+        "  The oracle agrees: both sides have the same tasks."
     } else {
         "  The oracle does NOT agree."
     });

@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, String> {
     let text = match scenario::find(name) {
         Some(text) => text.to_owned(),
         None => std::fs::read_to_string(name).map_err(|error| {
-            format!("{name} is no file ({error}) and no scenario of the program; `tasksync-loadtest run` lists those")
+            format!("{name} is neither a file ({error}) nor a scenario of the program; `tasksync-loadtest run` lists them")
         })?,
     };
     let mut scenario = Scenario::parse(&text).map_err(|error| format!("{name}: {error}"))?;

@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_told_apart_by_their_zone() {
+    fn dates_are_distinguished_by_their_zone() {
         assert!(matches!(
             date_time("2026-01-01T00:00:00"),
             Some(XsDateTime::Local(_))

@@ -21,10 +21,10 @@ pub(super) fn tell(
     match lie {
         Lie::OthersAnswer => liar
             .remembered(ask, honest, false, dice)
-            .map(|(answer, owner)| send((answer, format!("that of {owner}")))),
+            .map(|(answer, owner)| send((answer, format!("the answer for {owner}")))),
         Lie::EarlierAnswer => liar
             .remembered(ask, honest, true, dice)
-            .map(|(answer, _)| send((answer, "an earlier one".to_owned()))),
+            .map(|(answer, _)| send((answer, "an earlier answer".to_owned()))),
         Lie::Dropped => changed(ask, honest, Change::Drop, dice).map(send),
         Lie::Doubled => changed(ask, honest, Change::Double, dice).map(send),
         Lie::Altered => changed(ask, honest, Change::Alter, dice).map(send),

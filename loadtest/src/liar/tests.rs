@@ -152,7 +152,7 @@ async fn a_false_success_is_not_carried_out_and_a_false_refusal_is() {
 }
 
 #[tokio::test]
-async fn only_those_who_are_meant_are_lied_to_and_only_so_often() {
+async fn only_the_given_groups_get_wrong_answers_and_only_up_to_the_limit() {
     let bench = Bench::start(LiarSpec {
         answers: 2,
         groups: vec![0],

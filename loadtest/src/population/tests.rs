@@ -12,7 +12,7 @@ fn the_same_seed_makes_the_same_population() {
 }
 
 #[test]
-fn skew_moves_people_but_keeps_everybody_and_the_mean_of_tasks() {
+fn skew_moves_people_but_keeps_their_number_and_the_mean_of_tasks() {
     let spec = PopulationSpec {
         tenants: 20,
         users_per_tenant: 50,
@@ -37,7 +37,7 @@ fn skew_moves_people_but_keeps_everybody_and_the_mean_of_tasks() {
 }
 
 #[test]
-fn the_mean_of_tasks_holds_and_from_one_on_nobody_is_without() {
+fn the_mean_of_tasks_holds_and_from_one_on_each_person_has_one() {
     for mean in [0.5, 1.0, 1.5, 2.0, 7.0] {
         let spec = PopulationSpec {
             tenants: 1,

@@ -76,7 +76,7 @@ impl Scenario {
             ));
         }
         if self.servers == Servers::PerTenant && self.tls {
-            return Err(wrong("tls", "servers = \"per-tenant\" speak plain HTTP only"));
+            return Err(wrong("tls", "servers = \"per-tenant\" support plain HTTP only"));
         }
         self.check_groups(plain)?;
         self.check_lies()?;
@@ -88,7 +88,7 @@ impl Scenario {
                 return Err(wrong("steps", "need mode = \"distributed\""));
             }
             if !self.kills.is_empty() {
-                return Err(wrong("steps", "cannot be together with kills"));
+                return Err(wrong("steps", "cannot be combined with kills"));
             }
             if let Some(step) = self
                 .steps
@@ -118,7 +118,7 @@ impl Scenario {
         if parts.iter().any(|part| *part > 1_000)
             || self.edits.per_second > 0.0 && parts.iter().sum::<u64>() == 0
         {
-            return Err(wrong("edits", "the parts are 0 to 1,000, and not all 0"));
+            return Err(wrong("edits", "the weights must be 0 to 1,000, and not all 0"));
         }
         for key in ["registry", "queue", "api"] {
             if self
@@ -170,15 +170,12 @@ impl Scenario {
                 ));
             }
             if group.count == 0 || group.users == 0 {
-                return Err(wrong(
-                    key("count"),
-                    "there must be somebody: count and users are at least 1",
-                ));
+                return Err(wrong(key("count"), "count and users must be at least 1"));
             }
             if !(1.0..=1_000.0).contains(&group.tasks) || !(0.0..=5.0).contains(&group.skew) {
                 return Err(wrong(
                     key("tasks"),
-                    "tasks are 1 to 1,000 for each person (the servers see no sync of somebody who has none), skew is 0 to 5",
+                    "tasks must be 1 to 1,000 per person (the servers see no sync of a person without tasks), skew 0 to 5",
                 ));
             }
             for fault in &group.faults {
@@ -207,7 +204,7 @@ impl Scenario {
                 .iter()
                 .all(|group| baseline.without.contains(&group.name))
             {
-                return Err(wrong("baseline.without", "nobody would be left"));
+                return Err(wrong("baseline.without", "no tenants would be left"));
             }
         }
         Ok(())
@@ -239,7 +236,7 @@ impl Scenario {
         if lies.tenants.is_empty() && self.baseline.as_ref().is_some_and(|baseline| !baseline.honest) {
             return Err(wrong(
                 "lies.tenants",
-                "name the groups that are lied to, or set baseline.honest: the baseline has no wrong answers",
+                "name the groups that get wrong answers, or set baseline.honest: the baseline has no wrong answers",
             ));
         }
         Ok(())
@@ -301,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_key() {
+    fn contradictions_are_refused_with_their_key() {
         let refused = |text: &str| Scenario::parse(text).unwrap_err().to_string();
         let with = |more: &str| refused(&format!("{more}\n{SMALL}"));
         assert!(with("colour = 1").contains("unknown field `colour`"));
@@ -315,9 +312,9 @@ mod tests {
         assert!(after("[[kills]]\nwhat = \"redis\"\nat = \"1s\"").contains("only the leader"));
         assert!(after("[[kills]]\nwhat = \"leader\"\nhow = \"wipe\"\nat = \"1s\"").contains("the truth"));
         assert!(after("[baseline]\nwithout = [\"nobody\"]").contains("no group"));
-        assert!(after("[baseline]\nwithout = [\"all\"]").contains("nobody would be left"));
+        assert!(after("[baseline]\nwithout = [\"all\"]").contains("no tenants would be left"));
         assert!(after("[phases]\nmeasured = 5").contains("measured"));
-        assert!(after("[phases]\nmeasured = \"5\"").contains("no time"));
+        assert!(after("[phases]\nmeasured = \"5\"").contains("not a time"));
         assert!(after("[settings.registry]\nurl = \"x\"").contains("chosen by the run"));
         assert!(after("[edits]\nper_second = -1").contains("edits.per_second"));
     }

@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         parse(&text).map(Self).ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "\"{text}\" is no time; write a number and a unit (us, ms, s, min, h), for example \"30s\""
+                "\"{text}\" is not a time; write a number and a unit (us, ms, s, min, h), for example \"30s\""
             ))
         })
     }

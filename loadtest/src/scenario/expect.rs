@@ -222,12 +222,12 @@ pub fn parse(text: &str) -> Result<Expectation, String> {
     let number = match metric.unit() {
         Unit::Seconds => duration::parse(value)
             .map(|time| time.as_secs_f64())
-            .ok_or_else(|| format!("\"{value}\" is no time; {name} is one, for example 15s"))?,
+            .ok_or_else(|| format!("\"{value}\" is not a time; {name} needs one, for example 15s"))?,
         Unit::Count | Unit::Ratio | Unit::PerSecond | Unit::Mebibytes => value
             .parse::<f64>()
             .ok()
             .filter(|number| number.is_finite() && *number >= 0.0)
-            .ok_or_else(|| format!("\"{value}\" is no number; {name} needs one without a unit"))?,
+            .ok_or_else(|| format!("\"{value}\" is not a number; {name} needs one without a unit"))?,
     };
     Ok(Expectation {
         metric,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_does_not_hold() {
+    fn a_figure_that_was_not_measured_does_not_hold() {
         assert!(!holds("lost = 0", &[]));
     }
 
@@ -312,8 +312,8 @@ mod tests {
         assert!(refused("lust = 0").contains("throughput_ratio"));
         assert!(refused("lost is none").contains("<="));
         assert!(refused("failover <= 15").contains("for example 15s"));
-        assert!(refused("lost = 0s").contains("no number"));
-        assert!(refused("lost = inf").contains("no number"));
+        assert!(refused("lost = 0s").contains("not a number"));
+        assert!(refused("lost = inf").contains("not a number"));
     }
 
     #[test]

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_nobody_followed_leaves_no_failover_time() {
+    fn a_leader_without_a_successor_leaves_no_failover_time() {
         let hit = |failover| Hit {
             what: Victim::Leader,
             how: Method::Kill,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_nobody_saw_is_lost() {
+    fn an_edit_that_never_showed_is_lost() {
         let trial = TrialResult {
             edits: 10,
             mirrored: 8,

@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_windows_make_the_weather_of_their_server() {
+    fn open_fault_windows_decide_how_their_server_behaves() {
         let text = "name = \"a\"\nabout = \"b\"\n[[tenants]]\nname = \"all\"\nusers = 1\n\
             exchange = { latency = \"20ms\", p99 = \"200ms\" }\n\
             [[tenants.faults]]\nserver = \"exchange\"\nkind = \"down\"\nlasts = \"1s\"\nshare = 0.25\n\

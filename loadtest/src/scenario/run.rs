@@ -54,7 +54,7 @@ pub async fn run(
         }
     };
     if baseline.is_some() {
-        progress.say("Now the run itself.");
+        progress.say("The run itself follows.");
     }
     let trial = once(scenario, options, "run", progress).await?;
     let figures = figures::of(&trial, baseline.as_ref());

@@ -257,7 +257,7 @@ impl<'a> Trial<'a> {
             while began.elapsed() < step.settle.0 {
                 self.look().await;
                 self.progress
-                    .at(began.elapsed().as_secs(), "finding their stride");
+                    .at(began.elapsed().as_secs(), "reaching a steady state");
                 tokio::time::sleep(LOOK).await;
             }
             self.watch.visits.measure(true);

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_finds_who_was_never_visited_and_who_waited_longest() {
+    fn a_scan_finds_unvisited_users_and_the_longest_wait() {
         let log = log();
         log.touch_at(2, 0);
         let standings = log.scan();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_taken_before_one_that_waits_longer_overtakes() {
+    fn a_user_visited_before_one_that_waits_longer_overtakes() {
         let log = log();
         log.touch_at(1, 1_000);
         log.touch_at(2, 2_000);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn measuring_anew_forgets_what_was_before_and_strangers_are_ignored() {
+    fn a_new_measurement_discards_the_old_one_and_unknown_mailboxes_are_ignored() {
         let log = log();
         log.measure(true);
         log.touch_at(1, 0);

@@ -82,7 +82,7 @@ impl std::fmt::Debug for ServerCertificate {
 
 fn failed(what: &'static str) -> impl FnOnce(rcgen::Error) -> ServiceError {
     move |error| ServiceError::System {
-        what: format!("cannot make {what}"),
+        what: format!("cannot create {what}"),
         source: std::io::Error::other(error),
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum ServiceError {
     /// The program was found in none of the folders.
     #[error(
-        "{service} is not installed: no {program} in {looked}. Run deploy/dev/setup.sh, install the package \
+        "{service} is not installed: there is no {program} in {looked}. Run deploy/dev/setup.sh, install the package \
          {package}, or name the folder with --binary-dir"
     )]
     NotInstalled {
@@ -48,7 +48,7 @@ pub enum ServiceError {
     },
     /// The account that a server has to run as may not enter the folder.
     #[error(
-        "{}: others may not enter, and PostgreSQL cannot run as root. Choose another parent folder or `chmod o+x` it",
+        "{}: other accounts may not enter, and PostgreSQL cannot run as root. Choose another parent folder or `chmod o+x` it",
         folder.display()
     )]
     FolderClosed {
@@ -56,7 +56,7 @@ pub enum ServiceError {
         folder: PathBuf,
     },
     /// The plan does not include the requested server.
-    #[error("{0} was not started: the plan does not name it")]
+    #[error("{0} was not started: the plan does not include it")]
     NotPlanned(&'static str),
 }
 

@@ -65,7 +65,7 @@ impl Recipe for PortMapperRecipe {
         Ok(())
     }
 
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         Ok(vec![launch(self.port, home, folder)?])
     }

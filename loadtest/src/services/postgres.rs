@@ -183,7 +183,7 @@ impl Recipe for PostgresRecipe {
         self.initialise(home, folder).await
     }
 
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         let mut command = self.command(&folder.binaries().postgres("postgres")?);
         command.extend(["-D".into(), home.data().into()]);
@@ -213,7 +213,7 @@ impl Recipe for PostgresRecipe {
         if is_ready(&file, pid) {
             Ok(())
         } else {
-            Err("it does not say that it is ready".to_owned())
+            Err("it does not report that it is ready".to_owned())
         }
     }
 
@@ -260,7 +260,7 @@ mod tests {
     const LOCK: &str = "4711\n/tmp/data\n1700000000\n5432\n\n127.0.0.1\n  8716311         3\nready   \n";
 
     #[test]
-    fn the_lock_file_tells_when_it_is_ready_and_what_it_leaves() {
+    fn the_lock_file_shows_readiness_and_the_shared_memory() {
         assert!(is_ready(LOCK, 4711));
         assert!(!is_ready(LOCK, 4712));
         assert!(!is_ready(&LOCK.replace("ready", "starting"), 4711));

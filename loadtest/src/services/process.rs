@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_below_and_nothing_beside() {
+    fn all_descendants_and_no_other_process() {
         let parents = BTreeMap::from([(2, 1), (3, 2), (4, 3), (5, 1), (6, 2)]);
         assert_eq!(descendants(2, &parents), [2, 3, 6, 4]);
         assert_eq!(descendants(5, &parents), [5]);

@@ -311,7 +311,7 @@ impl Recipe for RabbitMqRecipe {
         Ok(())
     }
 
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         let mut environment = port_mapper::environment(self.port_mapper, home);
         environment.extend([

@@ -129,7 +129,7 @@ impl Recipe for RedisRecipe {
         std::fs::create_dir_all(home.data()).map_err(ServiceError::system(home.data().display().to_string()))
     }
 
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         let mut command: Vec<OsString> = vec![folder.binaries().redis_server()?.into()];
         let (append, sync) = match self.persistence {
@@ -197,7 +197,7 @@ pub(super) async fn command_at(port: u16, command: &str) -> Result<String, Strin
         reply(answer).is_some()
     })
     .await?;
-    reply(&answer).unwrap_or_else(|| Err(format!("port {port}: the answer to {command} broke off")))
+    reply(&answer).unwrap_or_else(|| Err(format!("port {port}: the answer to {command} is incomplete")))
 }
 
 /// Parses the first reply: a simple string, an error, a number or one bulk string. Returns `None` while it is

@@ -124,7 +124,7 @@ impl RedisSentinel {
         for sentinel in &self.sentinels {
             let information = command_at(sentinel.recipe().port, "INFO sentinel").await?;
             if !sees_everything(&information, self.sentinels.len()) {
-                return Err(format!("a Sentinel does not see everything: {information}"));
+                return Err(format!("a Sentinel does not see all servers: {information}"));
             }
         }
         let mut replicas = 0;
@@ -133,7 +133,7 @@ impl RedisSentinel {
             if has_line(&information, "role:slave") {
                 replicas += 1;
                 if !has_line(&information, "master_link_status:up") {
-                    return Err(format!("the replica is not in step: {information}"));
+                    return Err(format!("the replica is not in sync: {information}"));
                 }
             }
         }
@@ -185,7 +185,7 @@ impl Recipe for SentinelRecipe {
         std::fs::write(&file, text).map_err(ServiceError::system(file.display().to_string()))
     }
 
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
         let command: Vec<OsString> = vec![
             folder.binaries().redis_server()?.into(),

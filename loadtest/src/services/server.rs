@@ -39,7 +39,7 @@ pub trait Recipe: Send + Sync {
     ) -> impl Future<Output = Result<(), ServiceError>> + Send;
 
     /// Returns the processes to start, the main one last.
-    #[expect(private_interfaces, reason = "recipes are of this module only")]
+    #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError>;
 
     /// Checks once whether the main process `pid` answers as it should. Returns an error while it does not.
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_port_is_taken_when_somebody_was_faster() {
+    async fn another_port_is_used_if_the_first_one_is_taken() {
         let binaries = crate::services::Binaries::default();
         if binaries.redis_server().is_err() {
             println!("skipped: Redis is not installed; run make test");

@@ -25,7 +25,7 @@ pub(super) fn make_library(home: &Path) -> Result<(), ServiceError> {
     }
     Err(ServiceError::Failed {
         service: "a full volume".to_owned(),
-        problem: "the library cannot be made".to_owned(),
+        problem: "the library cannot be built".to_owned(),
         log: String::from_utf8_lossy(&made.stderr).into_owned(),
     })
 }

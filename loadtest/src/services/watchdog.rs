@@ -30,7 +30,7 @@ descendants() {
         descendants "$child"
     done
 }
-lives() { # dead ones nobody has waited for yet do not count
+lives() { # zombies do not count
     read -r _ _ state _ 2>/dev/null </proc/"$1"/stat && [ "$state" != Z ]
 }
 # Some servers clean up system resources at once when asked.

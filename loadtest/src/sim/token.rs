@@ -123,10 +123,9 @@ impl TokenServer {
     /// # Errors
     /// Reports a text that is not a PEM certificate, or a key that is not RSA.
     pub fn add_certificate(&self, client_id: &str, pem: &str) -> Result<(), String> {
-        let der = pem_content(pem).ok_or("the text is no PEM certificate")?;
+        let der = pem_content(pem).ok_or("the text is not a PEM certificate")?;
         let certificate = Certificate {
-            public_key: rsa_public_key(&der)
-                .ok_or("the certificate has no RSA public key that can be read")?,
+            public_key: rsa_public_key(&der).ok_or("the certificate has no readable RSA public key")?,
             sha1: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &der)),
             sha256: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der)),
         };

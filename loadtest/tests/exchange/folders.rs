@@ -372,7 +372,7 @@ async fn identifiers_are_opaque_and_case_sensitive() {
 }
 
 #[tokio::test]
-async fn faults_hit_as_they_are_told() {
+async fn faults_hit_the_requests_of_their_rules() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     let faults = &bench.exchange.faults;
     let busy = |inside| Fault::Busy {

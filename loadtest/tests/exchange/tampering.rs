@@ -35,7 +35,7 @@ async fn the_second_update_of_one_item_is_answered_with_a_page() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_answered_with_a_refusal() {
+async fn a_carried_out_request_is_answered_with_a_refusal() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     let refusal = Answer::new(503);
     bench
@@ -98,7 +98,7 @@ async fn fields_are_ignored_and_the_update_succeeds() {
 }
 
 #[tokio::test]
-async fn the_clients_request_id_is_returned_when_asked_for() {
+async fn the_clients_request_id_is_returned_on_request() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     let ask = async |wanted: &str| {
         let request = bench

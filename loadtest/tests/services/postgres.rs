@@ -16,7 +16,7 @@ async fn rows(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
 }
 
 #[tokio::test]
-async fn keeps_what_was_committed_over_a_kill_and_loses_it_in_a_wipe() {
+async fn keeps_committed_rows_over_a_kill_and_loses_them_in_a_wipe() {
     let Some(server) = started(Postgres::start(&folder()).await) else {
         return;
     };

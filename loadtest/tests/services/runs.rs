@@ -64,7 +64,7 @@ async fn ended(command: &[&str], signal: &str) -> (ExitStatus, bool) {
 }
 
 #[tokio::test]
-async fn a_run_that_is_told_to_end_leaves_no_process_and_no_file() {
+async fn a_terminated_run_leaves_no_process_and_no_file() {
     for (command, signal, code) in [(RUN, "TERM", 143), (RUN, "INT", 130), (DEMO, "HUP", 129)] {
         let (status, left) = ended(command, signal).await;
         assert_eq!(status.code(), Some(code), "{command:?}");
@@ -73,7 +73,7 @@ async fn a_run_that_is_told_to_end_leaves_no_process_and_no_file() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_killed_leaves_no_process() {
+async fn a_killed_run_leaves_no_process() {
     for command in [RUN, DEMO] {
         ended(command, "KILL").await;
     }

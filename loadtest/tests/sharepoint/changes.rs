@@ -40,7 +40,7 @@ async fn token(farm: &Farm, shape: Shape, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn changes_are_told_once_in_order() {
+async fn changes_are_reported_once_in_order() {
     for shape in SHAPES {
         let farm = Farm::start().await;
         let (sharepoint, list) = (&farm.sharepoint, farm.list);

@@ -159,7 +159,7 @@ async fn values_that_do_not_fit_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn each_shape_insists_on_its_own_rules() {
+async fn each_form_enforces_its_own_rules() {
     let farm = Farm::start().await;
     let items = farm.list_path("/items");
     let untyped = farm

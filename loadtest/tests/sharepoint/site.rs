@@ -87,7 +87,7 @@ async fn writes_with_a_password_need_a_fresh_digest() {
 }
 
 #[tokio::test]
-async fn the_web_tells_its_zone_and_the_servers_time() {
+async fn the_web_reports_its_zone_and_the_servers_time() {
     for shape in SHAPES {
         let farm = Farm::start().await;
         farm.sharepoint.add_web(SITE, "/sites/contoso/hr", "HR").unwrap();
@@ -279,7 +279,7 @@ async fn lists_are_filtered_made_and_removed() {
 }
 
 #[tokio::test]
-async fn columns_tell_names_choices_and_kinds() {
+async fn columns_report_names_choices_and_kinds() {
     for shape in SHAPES {
         let farm = Farm::with(Settings::default(), Language::German).await;
         let spec = ListSpec {
@@ -365,7 +365,7 @@ async fn columns_tell_names_choices_and_kinds() {
 }
 
 #[tokio::test]
-async fn faults_hit_what_they_are_meant_for() {
+async fn faults_hit_only_their_targets() {
     for shape in SHAPES {
         let farm = Farm::start().await;
         let faults = &farm.sharepoint.faults;

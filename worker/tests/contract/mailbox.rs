@@ -192,7 +192,7 @@ pub(crate) mod checks {
         }
     }
 
-    pub(crate) async fn what_a_person_does_is_reported_once(bench: &impl MailboxBench) {
+    pub(crate) async fn the_actions_of_a_person_are_reported_once(bench: &impl MailboxBench) {
         let folder = folder(bench).await;
         let made = item(bench, &folder, &plan()).await;
         let before = cursor(bench, &folder).await;

@@ -17,7 +17,7 @@ macro_rules! mailbox_contract {
             only_written_fields_change_and_the_version_moves,
             values_are_read_back_in_their_canonical_form,
             a_write_to_another_version_is_a_conflict,
-            what_a_person_does_is_reported_once,
+            the_actions_of_a_person_are_reported_once,
             a_deleted_item_is_found_by_no_way_of_looking,
             signs_move_with_every_change,
             a_disowned_item_bears_no_key);

@@ -155,7 +155,7 @@ async fn many_callers_share_one_failure() {
 
 /// The endpoint's pause is shared like those of other servers, and ends when the operator ends it.
 #[tokio::test]
-async fn a_pause_of_the_endpoint_is_told_to_all_workers_and_can_be_ended() {
+async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::plain(|number, _| match number {
         0 => Reply::answer(429, "Retry-After: 86400\r\n", ""),
@@ -240,7 +240,7 @@ async fn the_old_token_serves_while_the_endpoint_is_away() {
     for header in at_once(&authenticator, &credentials).await {
         assert_eq!(header.unwrap(), "Bearer token-0");
     }
-    assert_eq!(server.requests().len(), 2, "asked once, then a pause");
+    assert_eq!(server.requests().len(), 2, "one request, then a pause");
     clock.advance(SignedDuration::from_secs(195));
     let failure = authenticator.header(&credentials).await.unwrap_err();
     assert_eq!(
@@ -250,7 +250,7 @@ async fn the_old_token_serves_while_the_endpoint_is_away() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_none_is_told_apart_from_one_that_refuses() {
+async fn a_server_that_is_no_endpoint_is_distinguished_from_one_that_refuses() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::plain(|_, request| {
         if request.starts_with("POST /page") {

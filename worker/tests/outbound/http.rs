@@ -252,7 +252,7 @@ async fn large_answers_are_cut_off_also_when_they_are_inflated() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart_by_whether_anything_was_sent() {
+async fn failures_are_distinguished_by_whether_anything_was_sent() {
     let server = Server::plain(|_, request| {
         if request.starts_with("GET /hang") {
             Reply::Hang
@@ -297,7 +297,7 @@ async fn failures_are_told_apart_by_whether_anything_was_sent() {
 }
 
 #[tokio::test]
-async fn certificates_are_checked_and_the_reason_is_told() {
+async fn certificates_are_checked_and_the_reason_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("trusted");
     let trusted = folder.path().join("authorities.pem");

@@ -128,7 +128,7 @@ impl UserSync for FakeSync {
                 assert_eq!(
                     known,
                     UserKey::new(tenant.clone(), user),
-                    "what is known goes with its user"
+                    "the known data belongs to its user"
                 );
                 known
             })

@@ -220,7 +220,7 @@ fn contents(rig: &Rig, mailbox: &str) -> String {
 
 /// A user who opts out while the batch waits for their turn is not synced any more.
 #[tokio::test]
-async fn who_opts_out_after_the_look_up_is_left_alone() {
+async fn a_user_who_opts_out_after_the_look_up_is_not_synced() {
     let rig = two().await;
     let user = rig.user(0);
     let known = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
@@ -249,7 +249,7 @@ async fn who_opts_out_after_the_look_up_is_left_alone() {
 /// If a user's mailbox is replaced between look-up and survey, or between survey and sync, the new mailbox gets a
 /// complete sync. The old one is not touched, and nothing is deleted because it is missing in the new one.
 #[tokio::test]
-async fn who_changes_the_mailbox_after_the_look_up_is_synced_with_the_new_one() {
+async fn a_user_whose_mailbox_changes_after_the_look_up_is_synced_with_the_new_one() {
     for before_survey in [true, false] {
         let rig = two().await;
         let user = rig.user(0);

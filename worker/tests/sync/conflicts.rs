@@ -88,7 +88,7 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
 /// If a proxy drops the `Date` header, the server's clock is known from the times that the server gives to our own
 /// writes.
 #[tokio::test]
-async fn the_later_edit_wins_where_the_mailbox_server_tells_no_time() {
+async fn the_later_edit_wins_where_the_mailbox_server_reports_no_time() {
     let minutes = SignedDuration::from_mins;
     let mut rig = Rig::plain().await;
     rig.farm.exchange.clock.tell_no_time();

@@ -52,7 +52,7 @@ async fn a_deletion_travels_and_can_be_undone() {
 
 /// A permanent deletion, which bypasses Deleted Items, counts as a deletion as well.
 #[tokio::test]
-async fn a_deletion_for_good_travels() {
+async fn a_permanent_deletion_travels() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
@@ -108,7 +108,7 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
 
 /// More than ten deletions at once count as an accident until a permit is given. Nothing else waits for the permit.
 #[tokio::test]
-async fn many_deletions_wait_for_a_yes() {
+async fn many_deletions_wait_for_a_permit() {
     let mut rig = Rig::new(Spec::default()).await;
     let (list, other) = (rig.tasks_list("Plan"), rig.tasks_list("Other"));
     let items: Vec<ItemId> = (0..13)
@@ -203,7 +203,7 @@ async fn a_permit_does_not_release_another_plan() {
 
 /// An expired permit releases nothing.
 #[tokio::test]
-async fn a_permit_that_ended_releases_nothing() {
+async fn an_expired_permit_releases_nothing() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let items: Vec<ItemId> = (0..12)
@@ -224,7 +224,7 @@ async fn a_permit_that_ended_releases_nothing() {
 
 /// A permit is valid once: the next accident is held again.
 #[tokio::test]
-async fn a_yes_counts_once() {
+async fn a_permit_is_valid_once() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let items: Vec<ItemId> = (0..24)

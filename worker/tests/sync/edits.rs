@@ -31,7 +31,7 @@ async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
 /// SharePoint accepts characters that Exchange cannot store. Their loss is not an edit in the mailbox: only fields
 /// that a person changed are written back, and the title stays the same byte for byte.
 #[tokio::test]
-async fn characters_that_only_one_side_can_hold_are_no_edit() {
+async fn characters_that_only_one_side_can_store_are_no_edit() {
     let (rig, list, item) = full_list(Spec::default()).await;
     let titles = ["It\u{92}s due", "a\u{7f}b", "a\u{b}b", "a\u{ffff}b"];
     for (title, importance) in titles.into_iter().zip(["High", "Low", "Normal", "High"]) {
@@ -164,7 +164,7 @@ async fn edits_in_the_mailbox_reach_the_source() {
 /// The person's own categories, and columns that a list lacks, do not matter to the other side: they stay and cause no
 /// write.
 #[tokio::test]
-async fn what_one_side_cannot_hold_stays_on_the_other() {
+async fn values_that_one_side_cannot_store_stay_on_the_other() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");

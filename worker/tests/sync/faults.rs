@@ -75,7 +75,7 @@ const SOURCE_WRITES: [&str; 2] = ["items.update", "items.recycle"];
 
 /// A write whose answer is lost may have been carried out. It is looked for and never blindly repeated.
 #[tokio::test]
-async fn lost_answers_double_nothing() {
+async fn lost_answers_duplicate_nothing() {
     for operation in MAILBOX_WRITES {
         let (rig, list, items) = every_write(Duration::from_secs(10)).await;
         rig.farm
@@ -102,7 +102,7 @@ async fn lost_answers_double_nothing() {
 
 /// Every other fault of a request, on every operation.
 #[tokio::test]
-async fn no_fault_of_any_operation_loses_or_doubles_a_task() {
+async fn no_fault_of_any_operation_loses_or_duplicates_a_task() {
     let faults = [
         Fault::Cut,
         Fault::Garbage,
@@ -174,7 +174,7 @@ async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
         assert_eq!(
             rig.farm.exchange.stats.snapshot().total,
             before,
-            "{operation}: asked during the pause"
+            "{operation}: a request during the pause"
         );
         converge(&rig, operation).await;
         done(&rig, list, &items, operation);
@@ -194,7 +194,7 @@ async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
         assert_eq!(
             rig.farm.sharepoint.stats.requests(),
             before,
-            "{operation}: asked during the pause"
+            "{operation}: a request during the pause"
         );
         converge(&rig, operation).await;
         done(&rig, list, &items, operation);
@@ -226,7 +226,7 @@ async fn an_edit_at_the_moment_of_writing_is_not_overwritten() {
 
 /// A damaged item is set aside, and the others continue. It is tried again when it changes.
 #[tokio::test]
-async fn a_damaged_item_holds_up_nobody() {
+async fn a_damaged_item_delays_no_other_item() {
     let (rig, list, items) = every_write(Duration::from_secs(10)).await;
     rig.farm
         .exchange
@@ -237,7 +237,7 @@ async fn a_damaged_item_holds_up_nobody() {
     assert_eq!(
         rig.original(list, items[2]).title,
         "Edited in the mailbox",
-        "the others went on"
+        "the others continued"
     );
     let before = rig.writes();
     rig.cycle(0).await;
@@ -260,7 +260,7 @@ async fn a_damaged_item_holds_up_nobody() {
 
 /// An item that cannot be read is left out, and the others continue. It is read again when it changes.
 #[tokio::test]
-async fn an_unreadable_item_holds_up_nobody() {
+async fn an_unreadable_item_delays_no_other_item() {
     let (rig, list, items) = every_write(Duration::from_secs(10)).await;
     rig.retitle_copy(0, list, items[4], "Edited as well");
     rig.farm

@@ -240,7 +240,7 @@ async fn access_decides_and_may_come_later() {
 /// Changes that a person with read access makes to a copy are reverted. Once the person may edit again, new
 /// changes reach the source.
 #[tokio::test]
-async fn who_may_only_read_a_task_neither_edits_nor_deletes_it_from_the_mailbox() {
+async fn a_person_with_read_access_neither_edits_nor_deletes_a_task_from_the_mailbox() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let edited = rig.add_task(list, 0, "Budget");
@@ -311,7 +311,7 @@ async fn who_may_only_read_a_task_neither_edits_nor_deletes_it_from_the_mailbox(
 
 /// An item that a person creates in the mailbox is private, even in our folders. It never reaches the source.
 #[tokio::test]
-async fn what_the_person_makes_in_the_mailbox_is_their_own() {
+async fn an_item_that_a_person_creates_in_the_mailbox_stays_their_own() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     rig.add_task(list, 0, "Report");

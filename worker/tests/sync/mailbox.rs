@@ -187,7 +187,7 @@ async fn a_moved_item_follows_its_task() {
 /// A second copy of a task becomes the person's own if it differs, and is removed if it does not: one task has one
 /// linked item.
 #[tokio::test]
-async fn of_copies_one_is_the_task() {
+async fn of_several_copies_one_represents_the_task() {
     let (rig, list, items) = Rig::with_tasks(3).await;
     for (item, edited) in [(items[0], false), (items[1], true)] {
         let copy = rig.copy(0, list, item);
@@ -217,7 +217,7 @@ async fn of_copies_one_is_the_task() {
 
 /// A private copy keeps its text. A recurring copy keeps its dates and progress.
 #[tokio::test]
-async fn private_and_recurring_items_keep_what_is_their_own() {
+async fn private_items_keep_their_text_and_recurring_ones_their_dates() {
     let (rig, list, items) = Rig::with_tasks(3).await;
     let private = CopyEdit {
         subject: Some("Secret words".into()),

@@ -122,7 +122,7 @@ async fn a_connection_that_gave_another_requests_answer_is_given_up_and_the_answ
 /// A new process requests the columns of lists and receives items. The lists count as unreadable and not as lists
 /// without columns.
 #[tokio::test]
-async fn items_where_columns_were_asked_for_hide_no_list() {
+async fn items_in_place_of_columns_hide_no_list() {
     let (mut rig, list, items) = Rig::with_tasks(2).await;
     let other = rig.tasks_list("Other");
     rig.add_task(other, 0, "In another list");

@@ -152,7 +152,7 @@ async fn a_copy_in_the_archive_mailbox_was_not_deleted() {
 }
 
 #[tokio::test]
-async fn what_a_sync_overwrites_is_in_the_journal_with_its_field_and_its_side() {
+async fn overwritten_values_are_in_the_journal_with_their_field_and_side() {
     let (rig, list, items) = synced(json!({})).await;
     rig.retitle_copy(0, list, items[0], "Report of May");
     rig.cycle(0).await.report();

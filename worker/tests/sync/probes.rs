@@ -19,7 +19,7 @@ async fn ten(spec: Spec) -> Rig {
 /// A delegate request may not mix mailboxes of several back-end servers. The refused mailboxes are queried in another
 /// way.
 #[tokio::test]
-async fn mailboxes_of_another_server_are_asked_another_way() {
+async fn mailboxes_of_another_server_are_queried_in_another_way() {
     let rig = ten(Spec {
         servers: &["EX01", "EX02"],
         exchange: ExchangeSettings {

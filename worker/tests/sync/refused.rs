@@ -249,7 +249,7 @@ async fn a_list_that_takes_nothing_holds_up_no_other_list() {
 
 /// A failure in every list is the server's. The pass stops, and no task is refused because of it.
 #[tokio::test]
-async fn what_fails_in_every_list_is_no_tasks_own_fault() {
+async fn a_failure_in_every_list_is_blamed_on_no_task() {
     let lists = TwoLists::with(10).await;
     let fault = || refusal(REFUSALS[1]);
     lists
@@ -324,7 +324,7 @@ async fn a_second_copy_that_a_mailbox_never_removes_holds_up_nothing() {
 /// A site that is temporarily locked refuses one edit, and no further edit follows. The next full check carries it
 /// out.
 #[tokio::test]
-async fn what_was_refused_once_is_tried_again_at_the_next_full_check() {
+async fn a_write_that_was_refused_once_is_retried_at_the_next_full_check() {
     let (rig, list, items) = Rig::with_tasks(3).await;
     let locked = Answer::json(
         403,

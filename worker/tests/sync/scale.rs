@@ -41,7 +41,7 @@ async fn pages_hide_nothing() {
 
 /// docs/benchmarks.md states these numbers: the requests for one person with ten tasks in three lists.
 #[tokio::test]
-async fn what_a_full_check_and_a_comparison_of_all_values_ask_for() {
+async fn requests_of_a_full_check_and_of_a_comparison_of_all_values() {
     let mut rig = Rig::plain().await;
     let lists: Vec<_> = (0..3)
         .map(|number| rig.tasks_list(&format!("List {number}")))

@@ -156,7 +156,7 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
 
 /// A new process takes the resolved person from the person's state. After a day the site is asked again, once.
 #[tokio::test]
-async fn who_a_person_is_is_asked_by_one_process_for_all() {
+async fn a_person_is_resolved_by_one_process_for_all() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
@@ -177,7 +177,7 @@ async fn who_a_person_is_is_asked_by_one_process_for_all() {
 
 /// If an unreadable list becomes readable but has no usable dates, its alert shows the current reason.
 #[tokio::test]
-async fn the_alert_of_a_list_names_what_is_wrong_with_it_now() {
+async fn the_alert_of_a_list_shows_the_current_reason() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let other = rig.tasks_list("Other");
@@ -233,7 +233,7 @@ async fn is_repaired(rig: &Rig, list: ListId, item: ItemId) {
 /// One answer contains a misread value, which is written into the copy, and the answer to that write is lost. The next
 /// sync recognises its own write, and the deep check repairs the copy. The original keeps its value.
 #[tokio::test]
-async fn a_misread_value_whose_write_is_cut_off_does_not_come_back_as_an_edit() {
+async fn a_misread_value_whose_write_is_interrupted_does_not_come_back_as_an_edit() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "second");

@@ -22,7 +22,7 @@ async fn a_lost_state_is_found_again_without_a_write() {
 
 /// Changes made while there was no state are resolved: edits by time, and deletions are never guessed.
 #[tokio::test]
-async fn edits_meanwhile_survive_a_lost_state() {
+async fn edits_made_before_a_state_is_lost_survive() {
     let (rig, list, items) = Rig::with_tasks(4).await;
     rig.pass_time(SignedDuration::from_mins(1));
     rig.retitle_copy(0, list, items[0], "In the mailbox");
@@ -116,7 +116,7 @@ async fn cut(rig: &Rig, saves: u64) {
 
 /// The write before the kill has a later time than an edit made during the write. The edit is kept.
 #[tokio::test]
-async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
+async fn a_write_before_a_kill_does_not_win_over_an_edit() {
     let earlier = SignedDuration::from_mins(-1);
     let (rig, list, items) = Rig::with_tasks(4).await;
     let at_source_meanwhile = |item, title| {
@@ -173,14 +173,14 @@ async fn what_was_written_before_a_kill_does_not_win_over_an_edit() {
     assert_eq!(
         rig.conflicts(0).await,
         <[&str; 0]>::default(),
-        "nothing was in conflict"
+        "there was no conflict"
     );
 }
 
 /// A write at the source is cut off, and a person reverts its value there. The previous value counts as the later
 /// edit.
 #[tokio::test]
-async fn what_was_taken_back_after_a_kill_stays_so() {
+async fn a_value_that_is_reverted_after_a_kill_stays_reverted() {
     let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Mine");
     cut(&rig, 1).await;
@@ -228,7 +228,7 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
 /// If Deleted Items cannot be read, nothing is known about the copy. It is created again, and the user's sync
 /// continues.
 #[tokio::test]
-async fn a_closed_folder_of_deleted_items_stops_nobody() {
+async fn unreadable_deleted_items_stop_no_sync() {
     let (rig, list, _) = Rig::with_tasks(4).await;
     let new = rig.add_task(list, 0, "New");
     cut(&rig, 1).await;

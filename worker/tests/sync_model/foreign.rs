@@ -76,7 +76,7 @@ fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
 }
 
 #[test]
-fn a_mailbox_of_another_installation_is_left_alone_and_said_so() {
+fn a_mailbox_of_another_installation_is_left_alone_and_reported() {
     let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
     foreign_folder(&mut stage.shared.world(), &owners()[1]);
     assert!(!stage.sync(&Way::PLAIN));
@@ -87,7 +87,7 @@ fn a_mailbox_of_another_installation_is_left_alone_and_said_so() {
 }
 
 #[test]
-fn an_item_of_somebody_else_in_our_folder_stays_as_it_is() {
+fn an_item_of_another_owner_in_our_folder_stays_as_it_is() {
     for owner in owners() {
         let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
         stage.shared.world().act(&Act::Create(0));

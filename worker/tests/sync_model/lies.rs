@@ -76,7 +76,7 @@ fn no_single_wrong_answer_deletes_anything() {
 }
 
 #[test]
-fn what_cannot_be_read_arrives_once_it_can() {
+fn a_change_that_cannot_be_read_arrives_once_it_can() {
     everywhere(Fault::ReadRefused);
 }
 
@@ -86,12 +86,12 @@ fn a_write_that_fails_arrives_later() {
 }
 
 #[test]
-fn a_write_that_is_done_and_called_refused_is_known_again() {
+fn a_write_that_is_done_and_reported_as_refused_is_recognised() {
     everywhere(Fault::FalseRefusal);
 }
 
 #[test]
-fn a_write_that_is_done_and_called_a_conflict_is_known_again() {
+fn a_write_that_is_done_and_reported_as_a_conflict_is_recognised() {
     everywhere(Fault::FalseConflict);
 }
 

@@ -179,7 +179,7 @@ fn one_sync(stage: &Stage, way: &Way) {
         Oracle::expect_winners(&mut stage.shared.world());
     }
     let ended = stage.sync(way);
-    assert!(ended || !clean, "a sync without faults goes through");
+    assert!(ended || !clean, "a sync without faults succeeds");
     Oracle::observe(&mut stage.shared.world(), clean);
 }
 

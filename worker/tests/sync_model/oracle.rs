@@ -174,9 +174,9 @@ impl Oracle {
     pub(crate) fn recycles(&self, key: &SourceKey, task: &Task, copies: usize) {
         assert!(
             self.taken.contains(key),
-            "{key} is deleted and nobody took its copy away"
+            "{key} is deleted although no person removed its copy"
         );
-        assert_eq!(copies, 0, "{key} is deleted while a copy of it is there");
+        assert_eq!(copies, 0, "{key} is deleted while it has a copy");
         let title = number_of(task);
         assert!(
             !self.open.contains_key(&title),

@@ -40,7 +40,7 @@ const TITLE: Edit = Edit::Title;
 /// An interrupted write at the source was recognised as done. The copy then counted as present, although it had been
 /// deleted with its folder.
 #[test]
-fn a_folder_deleted_after_a_write_that_was_cut_off() {
+fn a_folder_deleted_after_an_interrupted_write() {
     for fault in [Fault::Late(1), Fault::Busy(1), Fault::Crash(1), Fault::None] {
         run(
             0,
@@ -416,7 +416,7 @@ fn progress_that_contradicts_itself() {
 /// A copy was moved into a folder whose creation was never answered, and that folder was deleted. Only the person
 /// knows that it was one of ours.
 #[test]
-fn a_copy_deleted_with_a_folder_nobody_knew_of() {
+fn a_copy_deleted_with_an_unknown_folder() {
     run(
         0,
         &[

@@ -160,12 +160,12 @@ impl Bench {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        panic!("jobs are left");
+        panic!("there are still jobs");
     }
 
     pub(crate) async fn status(&self, tenant: &str, user: &UserId) -> UserStatus {
         let status = self.order.status(&key(tenant, user.as_str())).await.unwrap();
-        status.expect("the user is in the order")
+        status.expect("the user is in the schedule")
     }
 
     pub(crate) async fn open_alerts(&self) -> Vec<Alert> {

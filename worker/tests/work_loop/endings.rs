@@ -71,7 +71,7 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
     let status = bench.status("contoso", &users[0]).await;
     assert!(
         !status.claimed,
-        "the user keeps a place in the order and is tested again"
+        "the user keeps a place in the schedule and is tried again"
     );
 
     // The retry fails for another reason: there is one alert, about the current reason.
@@ -134,7 +134,7 @@ async fn a_throttled_user_waits_as_long_as_the_server_asked_and_is_not_counted_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_who_opted_out_meanwhile_leaves_the_order() {
+async fn a_user_who_has_opted_out_leaves_the_schedule() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 2).await;
     let gone = Failure::new(ErrorClass::Gone, Code::UserUnknown, "u001");

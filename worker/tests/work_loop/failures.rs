@@ -79,7 +79,7 @@ async fn a_schedule_that_does_not_answer_for_a_while_costs_nothing_but_time() {
     sleep(SECOND * 20).await;
     assert!(
         bench.sync.started().is_empty(),
-        "nobody is synced without a claim"
+        "no user is synced without a claim"
     );
     bench.schedule.set_down(false);
     sleep(SECOND * 6).await;
@@ -161,7 +161,7 @@ async fn a_user_whose_look_up_panics_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nobody_can_be_looked_up_nobody_is_surveyed_and_nobody_is_to_blame() {
+async fn when_no_user_can_be_looked_up_no_user_is_surveyed_or_blamed() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 25).await;
     let down = Failure::new(

@@ -78,7 +78,7 @@ async fn batches_run_side_by_side_up_to_the_permits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_budget_nobody_starts_and_the_unreached_lead_the_next_run() {
+async fn after_the_budget_no_user_starts_and_the_unreached_lead_the_next_run() {
     let bench = Bench::new(Act::Work(SECOND * 10));
     let users = bench.enrol("contoso", 100).await;
     bench.send("contoso", &users).await;
@@ -180,7 +180,7 @@ async fn a_consumer_that_ends_at_once_is_opened_again_with_growing_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_waits_or_tries_again_lives() {
+async fn a_worker_that_waits_or_retries_counts_as_alive() {
     let bench = Bench::new(Act::Idle);
     // An unavailable queue is no reason to restart the worker.
     bench.queue.set_ends(true);
@@ -200,7 +200,7 @@ async fn a_worker_that_waits_or_tries_again_lives() {
     bench.stop.cancel();
     running.await.unwrap();
     sleep(MINUTE * 60).await;
-    assert!(!stuck(), "ended in order");
+    assert!(!stuck(), "ended gracefully");
     assert!(bench.consumers.open().is_err(), "and not open");
 }
 
@@ -232,7 +232,7 @@ async fn a_stopping_worker_lets_running_users_end_and_gives_the_others_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopping_worker_drops_who_does_not_end_in_time_and_gives_them_back() {
+async fn a_stopping_worker_drops_users_that_do_not_end_in_time_and_gives_them_back() {
     let bench = Bench::new(Act::Hangs);
     let users = bench.enrol("contoso", 5).await;
     bench.send("contoso", &users).await;

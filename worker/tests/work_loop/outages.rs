@@ -194,18 +194,18 @@ async fn an_outage(reply: fn() -> Reply, code: Code, each_alone: bool) {
 }
 
 #[tokio::test]
-async fn a_page_instead_of_every_answer_is_one_circuit_and_one_alert_and_disables_nobody() {
+async fn a_page_instead_of_every_answer_is_one_circuit_and_one_alert_and_disables_no_user() {
     an_outage(maintenance, Code::ExchangeBadAnswer, false).await;
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_one_circuit_and_one_alert_and_disables_nobody() {
+async fn a_server_that_never_answers_is_one_circuit_and_one_alert_and_disables_no_user() {
     an_outage(silence, Code::ExchangeTimeout, false).await;
 }
 
 /// Users come due one by one, so no batch contains more than one of them.
 #[tokio::test]
-async fn an_outage_that_people_meet_one_by_one_is_one_circuit_and_one_alert_and_disables_nobody() {
+async fn an_outage_that_people_meet_one_by_one_is_one_circuit_and_one_alert_and_disables_no_user() {
     an_outage(maintenance, Code::ExchangeBadAnswer, true).await;
 }
 

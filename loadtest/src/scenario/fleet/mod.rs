@@ -336,7 +336,7 @@ impl Fleet {
             // While an earlier hit is being repaired, there may be no leader for some time.
             _ => self.wait_for_leader().await,
         };
-        let process = Arc::clone(found.ok_or("there was nobody to hit")?);
+        let process = Arc::clone(found.ok_or("there was no process to hit")?);
         hit.name.clone_from(&process.spec.name);
         let struck = Instant::now();
         match hit.how {
@@ -377,7 +377,7 @@ impl Fleet {
         hit.failover = failover;
         hit.back_after = Some(back?);
         if failover.is_none() {
-            return Err(format!("nobody led within {} s", LEADER_PATIENCE.as_secs()));
+            return Err(format!("no scheduler led within {} s", LEADER_PATIENCE.as_secs()));
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scenarios_settings_lie_over_those_of_the_run() {
+    fn the_scenarios_settings_override_those_of_the_run() {
         let text = "name = \"a\"\nabout = \"b\"\n[[tenants]]\nname = \"all\"\nusers = 1\n\
                     [settings.outbound]\nrequests_per_server = 500\n[settings.worker]\nbatches_at_once = 4\n";
         let scenario = Scenario::parse(text).unwrap();

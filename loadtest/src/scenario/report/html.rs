@@ -118,10 +118,10 @@ fn facts(out: &mut String, report: &Report<'_>) {
             Some(format!("{} in {}", grouped(users), grouped(tenants))),
             "people in tenants",
         ),
-        (figure(Metric::EverybodyWithin), "until everybody was synced once"),
+        (figure(Metric::EverybodyWithin), "until each user was synced once"),
         (figure(Metric::Throughput), "syncs, measured phase"),
         (figure(Metric::IntervalP99), "99 % of sync intervals are shorter"),
-        (figure(Metric::StalenessMax), "longest wait of anybody"),
+        (figure(Metric::StalenessMax), "longest wait of a user"),
         (figure(Metric::MirroredP99), "99 % of edits mirrored within"),
         (figure(Metric::CpuPerSync), "CPU time of a sync"),
         (figure(Metric::Failover), "longest time without a leader"),
@@ -172,7 +172,7 @@ fn expectations(out: &mut String, report: &Report<'_>) {
         "both sides agree",
         &format!("{} tasks compared", trial.verdict.tasks),
         trial.agrees(),
-        "The oracle looks at both stores and uses none of tasksync's code.",
+        "The oracle reads both stores and uses none of tasksync's code.",
     );
     for judgement in &report.outcome.judgements {
         let metric = judgement.expectation.metric;
@@ -300,8 +300,8 @@ fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>)
         .collect();
     table(
         out,
-        "What was hit",
-        &["who", "how", "at", "back after", "without a leader", "problem"],
+        "Kills",
+        &["victim", "how", "at", "back after", "without a leader", "problem"],
         &hits,
     );
 }
@@ -328,7 +328,7 @@ fn problems(out: &mut String, trial: &TrialResult) {
     if lines.is_empty() {
         return;
     }
-    out.push_str("<h2>What does not agree</h2><pre>");
+    out.push_str("<h2>Differences</h2><pre>");
     for line in lines {
         let _ = writeln!(out, "{}", escape(line));
     }

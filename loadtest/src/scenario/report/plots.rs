@@ -170,7 +170,7 @@ fn distributions(out: &mut String, trial: &TrialResult, baseline: Option<&TrialR
     );
     let chart = Chart {
         title: "Sync interval: how many users wait how long",
-        x: "per cent of the intervals that are shorter",
+        x: "percentage of intervals that are shorter",
         y: "seconds",
         lines,
         marks: Vec::new(),
@@ -206,7 +206,7 @@ fn distributions(out: &mut String, trial: &TrialResult, baseline: Option<&TrialR
     }];
     if let Some(first) = trial.steps.first().map(step) {
         lines.push(Line {
-            name: "as many times the first as there are workers".to_owned(),
+            name: "the rate of one worker times the number of workers".to_owned(),
             points: trial
                 .steps
                 .iter()

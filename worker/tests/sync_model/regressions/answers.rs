@@ -11,7 +11,7 @@ use crate::run_with;
 /// A copy whose creation was interrupted was deleted, and a second copy that the person had made of it was moved. The
 /// search found the second copy, one read by its id did not, and the task was deleted.
 #[test]
-fn a_second_copy_found_and_not_read_after_a_write_that_was_cut_off() {
+fn a_second_copy_found_and_not_read_after_an_interrupted_write() {
     for wrong in 1..14 {
         run(
             0,
@@ -48,7 +48,7 @@ fn a_second_copy_moved_after_a_lost_state() {
 
 /// Without a search by key, one listing that omitted a copy was enough to create it a second time.
 #[test]
-fn a_copy_left_out_by_a_listing_where_nothing_is_searched_for() {
+fn a_copy_omitted_by_a_listing_without_search_by_key() {
     let capabilities = MailboxCapabilities {
         search_by_key: false,
         ..MailboxCapabilities::ALL
@@ -179,7 +179,7 @@ fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
 /// A copy was deleted, so its task is completed at the source. That write is carried out but reported as a conflict.
 /// It is not an edit at the source that brings the copy back.
 #[test]
-fn a_completion_that_is_called_a_conflict_brings_no_copy_back() {
+fn a_completion_that_is_reported_as_a_conflict_brings_no_copy_back() {
     let policy = Policy {
         mailbox_deletions: DeletionPolicy::Complete,
         archived_after: SignedDuration::from_secs(3),
@@ -221,7 +221,7 @@ fn a_copy_that_is_deleted_while_its_write_counts_as_refused() {
 
 /// One read of Deleted Items that is refused or incomplete does not bring back what the person deleted.
 #[test]
-fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
+fn one_wrong_read_of_the_deleted_items_brings_no_copy_back() {
     for read in 1..12 {
         for fault in [Fault::ReadRefused(read), Fault::Lie(read)] {
             let history = [
@@ -238,7 +238,7 @@ fn one_wrong_reading_of_the_deleted_items_brings_no_copy_back() {
 /// tasksync removes a copy itself, the answer is lost, and an earlier write of the task was interrupted. The absence
 /// of the copy is not the person's wish, and the task stays when it is assigned again.
 #[test]
-fn a_copy_that_is_removed_after_a_write_that_was_cut_off() {
+fn a_copy_that_is_removed_after_an_interrupted_write() {
     let capabilities = MailboxCapabilities {
         conditional_writes: false,
         ..MailboxCapabilities::ALL
@@ -262,7 +262,7 @@ fn a_copy_that_is_removed_after_a_write_that_was_cut_off() {
 /// An edit at the source that was made and reverted after the creation of a copy is not an edit that a deletion loses
 /// to.
 #[test]
-fn an_edit_that_was_taken_back_before_the_copy_is_deleted() {
+fn an_edit_that_was_reverted_before_the_copy_is_deleted() {
     let policy = Policy {
         archived_after: SignedDuration::from_secs(3),
         ..Policy::default()
