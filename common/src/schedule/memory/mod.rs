@@ -1,9 +1,9 @@
 //! The schedule in memory, for one process; it is rebuilt from the registry at start.
 //!
-//! Costs with `n` users of `t` tenants: every change of one user is O(log n); `heads` and `oldest` are O(log
-//! n + answer); `summary` is O(log n + users that became due since the last one) for one tenant and O(t log n
-//! + users that became due) for all, which takes a few milliseconds with 10,000 tenants. A user takes about
-//! 500 bytes.
+//! Costs with `n` users of `t` tenants: every change of one user is `O(log n)`. `heads` and `oldest` are
+//! `O(log n + answer)`. `summary` is `O(log n + users that became due since the last one)` for one tenant, and
+//! `O(t log n + users that became due)` for all, which takes a few milliseconds with 10,000 tenants. A user takes
+//! about 500 bytes.
 
 mod state;
 mod tenant;
