@@ -1,4 +1,4 @@
-//! Making the two sides of a tenant from its settings; everything that is shared in the process comes together here.
+//! Connects the two sides of a tenant from its settings. Everything that the process shares is owned here.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ pub struct ServerConnector {
 }
 
 impl ServerConnector {
-    /// A connector under these settings.
+    /// Returns a connector with these settings.
     ///
     /// # Errors
-    /// Names the outbound setting that cannot be used.
+    /// The error names the outbound setting that cannot be used.
     pub fn new(
         outbound: &OutboundSettings,
         schedule: &ScheduleSettings,
@@ -59,15 +59,16 @@ impl ServerConnector {
         })
     }
 
-    /// The same connector with other limits of the two clients, for farms that are unusual in size.
+    /// Returns the connector with other limits of the two clients, for installations of unusual size.
     #[must_use]
     pub fn with_limits(mut self, change: impl FnOnce(&mut SharePointSettings, &mut EwsLimits)) -> Self {
         change(&mut self.sharepoint, &mut self.ews);
         self
     }
 
-    /// The same connector with limits that all workers share; [`Self::servers`] is then a part of the process's
-    /// [`tasksync_common::fleet::Heartbeat`], and asks through `nudge` when it cannot wait.
+    /// Returns the connector with limits that all workers share. [`Self::servers`] is then a part of the
+    /// process's [`tasksync_common::fleet::Heartbeat`], and uses `nudge` when it cannot wait for the next
+    /// exchange.
     #[must_use]
     pub fn sharing_limits(mut self, requests_per_server: usize, nudge: Arc<Nudge>) -> Self {
         self.servers = Servers::shared_by_all(requests_per_server, Arc::clone(&self.clock), nudge);
@@ -75,7 +76,7 @@ impl ServerConnector {
         self
     }
 
-    /// The limits and counters of every server this connector's connections call.
+    /// Returns the limits and counters of every server that this connector's connections call.
     #[must_use]
     pub fn servers(&self) -> &Servers {
         &self.servers

@@ -1,4 +1,4 @@
-//! Telling people about deletions that are held back.
+//! The alert about deletions that are held back.
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record;
@@ -7,7 +7,7 @@ use tasksync_common::registry::{Alert, DeletionPermit, Registry};
 
 use super::load::Loaded;
 
-/// Raises the alert for held deletions, or ends it when nothing is held any more.
+/// Raises the alert for held deletions, or ends it if nothing is held any more.
 pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]) -> Result<(), Failure> {
     let user = &loaded.user;
     if held.is_empty() {
@@ -43,7 +43,7 @@ pub(super) async fn tell(registry: &dyn Registry, loaded: &Loaded, held: &[Held]
     registry.raise_alert(&alert).await.map(|_| ())
 }
 
-/// Returns what is held, the plan's name, and why a permit that was given does not release it.
+/// Returns the alert's text: what is held, the plan's name, and why an existing permit does not release it.
 fn detail(held: &[Held], permit: Option<&DeletionPermit>) -> String {
     let plan = held_digest(held);
     let sentences: Vec<String> = held.iter().map(sentence).collect();

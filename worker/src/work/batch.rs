@@ -1,4 +1,5 @@
-//! One batch: everybody is looked up at once, groups are surveyed together, users that need it are synced side by side, and everything ends in time.
+//! Working on one batch. One query looks up all users, groups are surveyed together, and users that need it
+//! are synced side by side. Every step has a deadline.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,17 +26,17 @@ use super::told::{Running, survey_error, told};
 use super::{Survey, SyncReport, UserSync};
 use crate::http::budget::of_bytes;
 
-/// The answers to one person's sync may have this many bytes together.
+/// Bytes that the answers to one user's sync may have in total.
 const BYTES_PER_SYNC: usize = 256 * 1024 * 1024;
 
-/// What a batch is told about itself.
+/// A batch: its users, and the conditions under which it is worked on.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// The tenant of all users.
     pub(super) tenant: TenantId,
     /// The users whose claim holds, in the order of the job.
     pub(super) users: Vec<UserId>,
-    /// One user at a time.
+    /// Whether users are worked on one at a time.
     pub(super) serial: bool,
     /// What the tenant's circuit allows.
     pub(super) permission: Permission,
@@ -43,7 +44,7 @@ pub(super) struct Batch {
     pub(super) started: Instant,
 }
 
-/// Why no new user starts.
+/// Why no new user is started.
 #[derive(Debug, Clone)]
 enum Closing {
     /// The budget is used up or the process stops: users not started go back with their original stamp.
@@ -58,7 +59,7 @@ enum Event<K, W> {
     Synced(UserId, Result<Result<SyncReport, Failure>, Stopped>),
 }
 
-/// The parts of the worker a batch needs.
+/// The parts of the worker that a batch uses.
 pub(super) struct Tools<'a, S> {
     pub(super) sync: &'a Arc<S>,
     pub(super) limits: &'a WorkLimits,
@@ -66,7 +67,7 @@ pub(super) struct Tools<'a, S> {
     pub(super) presence: &'a Presence,
 }
 
-/// What a task is doing, and for whom.
+/// The step that a task performs, with its users.
 enum Inside {
     LookUp(Vec<UserId>),
     Survey(Vec<UserId>),
@@ -88,24 +89,24 @@ struct Run<'a, S: UserSync> {
     started: Instant,
     users_at_once: usize,
     ended: mpsc::Sender<Ended>,
-    /// Not looked up yet, in order.
+    /// Users to look up, in order.
     waiting: VecDeque<UserId>,
-    /// Not surveyed yet, in order.
+    /// Users to survey, in order.
     known: VecDeque<(UserId, S::Known)>,
-    /// To be looked up and surveyed alone.
+    /// Users to look up and survey alone.
     alone: VecDeque<UserId>,
-    /// Surveyed, to be synced, in order.
+    /// Users that were surveyed and have to be synced, in order.
     ready: VecDeque<(UserId, S::Work)>,
     tasks: JoinSet<Event<S::Known, S::Work>>,
-    /// Who is in which task.
+    /// The step of each running task.
     inside: HashMap<task::Id, Inside>,
-    /// Only one user until one worked.
+    /// Whether only one user may run, until one was reached.
     probing: bool,
     closing: Option<Closing>,
 }
 
-/// Works on a batch until every user has ended one way or another, each told to `ended` exactly once. The channel must
-/// hold all of them.
+/// Works on a batch until every user has ended in some way. Sends each user's end to `ended` exactly once;
+/// the channel must have room for all of them.
 pub(super) async fn work<S: UserSync>(
     tools: Tools<'_, S>,
     batch: Batch,
@@ -179,7 +180,8 @@ pub(super) async fn work<S: UserSync>(
 impl<S: UserSync> Run<'_, S> {
     fn end(&self, user: UserId, end: UserEnd) {
         if let Err(refused) = self.ended.try_send(Ended { user, end }) {
-            // The channel holds every user of the batch, so nobody listens any more; the claim ends by itself.
+            // The channel has room for every user of the batch, so its receiver is gone. The claim expires by
+            // itself.
             tracing::error!(tenant = %self.tenant, user = %refused.into_inner().user, "the end of a user's work could not be told");
         }
     }
@@ -192,7 +194,8 @@ impl<S: UserSync> Run<'_, S> {
         syncs.count()
     }
 
-    /// Fills the free places: syncs first, then the survey of the next group; the look-up before the first survey.
+    /// Starts work while there is room: syncs first, then the survey of the next group. The look-up precedes
+    /// the first survey.
     fn start_more(&mut self) {
         while self.syncing() < self.users_at_once
             && let Some((user, work)) = self.ready.pop_front()
@@ -214,7 +217,7 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    /// One look at our stores for everybody who waits.
+    /// Looks up all waiting users with one query.
     fn start_look_up(&mut self) {
         let users: Vec<UserId> = self.waiting.drain(..).collect();
         let sync = Arc::clone(self.tools.sync);
@@ -310,12 +313,12 @@ impl<S: UserSync> Run<'_, S> {
     fn take_known(&mut self, users: Vec<UserId>, known: Result<Vec<Result<S::Known, Failure>>, Stopped>) {
         let known = match known {
             Ok(known) => known,
-            // Somebody's row is at fault: each is looked up alone, so that only this one fails.
+            // One user's row causes the panic. Each user is looked up alone, so that only that one fails.
             Err(Stopped::Panicked(_)) => {
                 self.alone.extend(users);
                 return;
             }
-            // Our store is slow, and nothing is wrong with the users.
+            // Our store is slow; nothing is wrong with the users.
             Err(Stopped::TimedOut) => {
                 let failure = Failure::new(
                     ErrorClass::Transient,
@@ -335,7 +338,7 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    /// A defect: an answer is missing.
+    /// Ends a user for whom a step returned no answer, which is a defect.
     fn unanswered(&self, user: UserId, step: &str) {
         let failure = Failure::new(
             ErrorClass::Transient,
@@ -348,7 +351,8 @@ impl<S: UserSync> Run<'_, S> {
     fn take_survey(&mut self, users: Vec<UserId>, answers: Result<Answers<S::Work>, Stopped>) {
         let answers = match answers {
             Ok(answers) => answers,
-            // Somebody in the group is at fault: each is asked alone, so that only this one fails.
+            // One user of the group causes the panic. Each user is surveyed alone, so that only that one
+            // fails.
             Err(Stopped::Panicked(_)) if users.len() > 1 => {
                 self.alone.extend(users);
                 return;
@@ -382,7 +386,8 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    /// A user failed; when the failure is the whole tenant's, everybody not started is postponed with it.
+    /// Ends a user that failed. If the failure is the whole tenant's, all users that were not started are
+    /// postponed.
     fn fail(&mut self, user: UserId, failure: Failure) {
         let failure = self.tools.presence.circuits.weigh(&self.tenant, &user, failure);
         if failure.stops() != Stops::Tenant {
@@ -427,7 +432,8 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    /// A task ended without its event: it was dropped by the runtime or panicked outside the containment.
+    /// Ends the users of a task that ended without its event: the runtime dropped it, or it panicked outside
+    /// `contained`.
     fn take_lost(&mut self, error: &task::JoinError) {
         let inside = self.inside.remove(&error.id());
         for user in inside.map(Inside::users).unwrap_or_default() {
@@ -458,16 +464,16 @@ impl<S: UserSync> Run<'_, S> {
         }
     }
 
-    /// Drops everything that still runs. At the end of a drain the users go back as they were; at the end of the claim
-    /// they failed, or a user that never ends would lead every batch.
+    /// Drops everything that still runs. At the end of a drain the users go back unchanged. At the end of the
+    /// claim they count as failed; otherwise a user that never ends would come first in every batch.
     async fn cut(&mut self, drained: bool) {
         self.closing.get_or_insert(Closing::Release);
         self.tasks.abort_all();
-        // Waits until the futures are really dropped; one that blocks its thread cannot be waited for.
+        // Wait until the futures are really dropped. A future that blocks its thread cannot be waited for.
         let patience = Instant::now() + CUT;
         loop {
             match timeout_at(patience, self.tasks.join_next_with_id()).await {
-                // It ended by itself in the last moment.
+                // The task ended by itself at the last moment.
                 Ok(Some(Ok((id, event)))) => {
                     self.inside.remove(&id);
                     self.take(event);

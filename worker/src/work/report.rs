@@ -1,4 +1,5 @@
-//! Reporting how users ended: to the schedule in small groups, to the registry only when something changed for people.
+//! Reporting how users ended: to the schedule in small groups, and to the registry only if something changed
+//! for people.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::metrics::WorkMetrics;
 use super::outcome::{Change, Circumstances, Decision, Ended, UserEnd, decide};
 use super::presence::Presence;
 
-/// Most open alerts of a tenant that are looked at when it works again.
+/// Open alerts of a tenant that are checked when it works again.
 const ALERTS: u32 = 1_000;
 
 /// Reports the users of one batch.
@@ -35,11 +36,11 @@ pub(super) struct Reporter<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) size: Size,
     pub(super) token: Token,
-    /// The users' last attempts, from the renewal of the claim.
+    /// The users' histories, from the renewal of the claim.
     pub(super) histories: HashMap<UserId, History>,
-    /// Report every user at once, so that the death of the process concerns the running one only.
+    /// Whether to report every user at once, so that a crash of the process concerns only the running user.
     pub(super) serial: bool,
-    /// After this moment the claim is gone and a report would change nothing.
+    /// When the claim ends; a later report would change nothing.
     pub(super) until: Instant,
     pub(super) stop: &'a CancellationToken,
 }
@@ -52,10 +53,11 @@ struct Pending {
 }
 
 impl Reporter<'_> {
-    /// Reports every user told through `ended`, and returns when the channel is closed and everything is reported.
+    /// Reports every user received from `ended`. Returns when the channel is closed and everything is
+    /// reported.
     ///
     /// # Errors
-    /// The schedule's failure when a group could not be reported before the claim ended.
+    /// The schedule's failure, if a group could not be reported before the claim ended.
     pub(super) async fn report(self, mut ended: mpsc::Receiver<Ended>) -> Result<(), Failure> {
         let group = if self.serial { 1 } else { REPORT_GROUP };
         let mut pending = Pending::default();
@@ -80,7 +82,7 @@ impl Reporter<'_> {
                 }
                 None => {}
             }
-            // What was reported stays reported; the failure of one group does not keep the next from being tried.
+            // Earlier reports stay, and a failed group does not stop the next one.
             result = result.and(self.flush(&mut pending).await);
         }
     }
@@ -104,7 +106,7 @@ impl Reporter<'_> {
             Decision::Withdraw(user) => {
                 let key = UserKey::new(self.tenant.clone(), user);
                 if let Err(failure) = self.schedule.withdraw(&key).await {
-                    // The claim expires, the user comes again and is withdrawn then.
+                    // The claim expires; the user comes again and is withdrawn then.
                     tracing::warn!(user = %key, %failure, "a user who opted out could not be taken out of the order");
                 }
                 return;
@@ -114,7 +116,7 @@ impl Reporter<'_> {
                 if let Err(failure) = self.change(&key, &change).await {
                     tracing::warn!(user = %key, %failure, "the registry does not show yet how this user's sync ended");
                     if matches!(change, Change::Recovered) {
-                        // Keeps the memory that something is to be ended, so that the next success tries again.
+                        // Remember that an alert has to be ended, so that the next success tries again.
                         finish.history.failures = 1;
                     }
                 }
@@ -212,15 +214,15 @@ impl Reporter<'_> {
         self.registry.set_enrolment_state(user, &state).await.map(drop)
     }
 
-    /// Returns the open alerts that say why nobody of the tenant can be synced.
+    /// Returns the open alerts that say why no user of the tenant can be synced.
     async fn tenant_alerts(&self) -> Result<Vec<Alert>, Failure> {
         let mut alerts = self.registry.alerts(Some(self.tenant), ALERTS).await?;
         alerts.retain(|alert| alert.user.is_none() && alert.failure.stops() == Stops::Tenant);
         Ok(alerts)
     }
 
-    /// Raises the tenant's alert. A server in trouble fails in more than one way, so the alert takes the place of the one about
-    /// the failure before and keeps its beginning.
+    /// Raises the tenant's alert. A server in trouble fails in more than one way, so the alert replaces the
+    /// one about the earlier failure and keeps its start.
     async fn tenant_fails(&self, failure: &Failure) -> Result<(), Failure> {
         let open = self.tenant_alerts().await?;
         let mut alert = self.alert(None, failure);
@@ -236,7 +238,7 @@ impl Reporter<'_> {
         Ok(())
     }
 
-    /// The tenant works: ends what was open because it did not.
+    /// Ends the tenant's alerts, because the tenant works again.
     async fn end_tenant_alerts(&self) {
         let ended = self
             .within(async {
@@ -307,7 +309,8 @@ impl Reporter<'_> {
     }
 }
 
-/// Calls until it works or `until` has passed, with growing pauses; a stopping process is patient for [`SETTLE`] only.
+/// Repeats a call, with growing pauses, until it succeeds or `until` has passed. A stopping process repeats
+/// it for at most [`SETTLE`].
 ///
 /// # Errors
 /// The last failure.

@@ -1,4 +1,4 @@
-//! Whether a list that no walk of the lists found is gone, or can only not be seen.
+//! Deciding whether a list that no walk found is gone, or only cannot be seen.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,29 +12,29 @@ use super::lists::TaskList;
 use super::wire::{Ask, Refusal, Reply};
 use super::{SharePointSource, Site, odata};
 
-/// What became of a list.
+/// The decision about a missing list.
 #[derive(Debug)]
 pub(super) enum Missing {
-    /// It is gone: SharePoint said so twice.
+    /// The list is gone: SharePoint said so twice.
     Gone,
-    /// It may be there. Its tasks stay as they are.
+    /// The list may exist. Its tasks stay as they are.
     Unread(Failure),
 }
 
-/// What SharePoint says of a list, asked for by its id.
+/// SharePoint's answer to a request for a list by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Absent {
-    /// There is no such list.
+    /// The list does not exist.
     List,
-    /// The list is there and is no task list any more.
+    /// The list exists and is no longer a task list.
     NoTaskList,
-    /// There is no such web.
+    /// The web of the list does not exist.
     Web,
 }
 
 impl Absent {
-    /// Returns how long this has to be so before it is believed: 5 minutes, and of a web as long as a full check takes to come
-    /// round, if that is longer.
+    /// Returns how long the answer must stay the same before it counts: 5 minutes; for a web the interval of
+    /// full checks, if that is longer.
     fn believed_after(self, full_check_interval: Duration) -> SignedDuration {
         const SHORTEST: SignedDuration = SignedDuration::from_mins(5);
         match self {
@@ -54,20 +54,20 @@ impl Absent {
     }
 }
 
-/// What was seen of missing lists. Kept in memory: a restart only delays.
+/// The sightings of missing lists. They are kept in memory; a restart only delays the decision.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
-    /// Since when lists have been missing, and in which way.
+    /// Since when each list has been missing, and in which way.
     since: HashMap<Uuid, (Absent, Timestamp)>,
-    /// Lists the change feed reported as deleted.
+    /// Lists that the change feed reported as deleted.
     deleted: HashSet<Uuid>,
 }
 
-/// Most lists remembered as missing, and as deleted.
+/// Lists remembered as missing, and as deleted. Beyond this number all are forgotten.
 const SIGHTINGS: usize = 10_000;
 
 impl Sightings {
-    /// Notes that `list` is missing `now`; returns since when it has been missing in this way.
+    /// Records that `list` is missing at `now`. Returns since when it has been missing in this way.
     fn note(&mut self, list: Uuid, absent: Absent, now: Timestamp) -> Timestamp {
         if self.since.len() >= SIGHTINGS {
             self.since.clear();
@@ -79,7 +79,7 @@ impl Sightings {
         entry.1
     }
 
-    /// Notes that the change feed reported `list` as deleted.
+    /// Records that the change feed reported `list` as deleted.
     pub(super) fn deleted(&mut self, list: Uuid) {
         if self.deleted.len() >= SIGHTINGS {
             self.deleted.clear();
@@ -100,13 +100,15 @@ impl Sightings {
 }
 
 impl SharePointSource {
-    /// Decides about a list that no walk found, or that one answer denied. It is gone when SharePoint answers a request by
-    /// its id with its own error for a missing list twice, at least 5 minutes apart, while the site answers; after a lost
-    /// web, at least one full check apart. Each time a new walk of the site must not show it either. A refused, redirected
-    /// or failed request, or a 404 of something before SharePoint, proves nothing.
+    /// Decides about a list that no walk found, or that one answer denied.
+    ///
+    /// The list is gone if SharePoint answers two requests by its id with its own error for a missing list,
+    /// at least 5 minutes apart, while the site answers. After a lost web the two answers must be at least
+    /// one full check apart. Before each of them a new walk of the site must not show the list. A refused,
+    /// redirected or failed request, or a 404 from something in front of SharePoint, proves nothing.
     ///
     /// # Errors
-    /// When the whole server or the account is the cause.
+    /// The whole server or the account is the cause.
     pub(super) async fn missing(&self, list: Uuid) -> Result<Missing, Failure> {
         let mut not_walked = HashMap::new();
         for site in &self.sites {
@@ -114,10 +116,11 @@ impl SharePointSource {
                 .catalogue
                 .with_sightings(|seen| seen.since.contains_key(&list))
             {
-                // Each sighting is that of another walk.
+                // Each sighting requires a new walk.
                 site.catalogue.doubt(self.client.now());
             }
-            // A walk since the answer that missed it: what one answer denies and another one shows is there.
+            // Use a walk made after the answer that missed the list: if one answer denies a list and another
+            // shows it, it exists.
             match self.lists(site).await {
                 Ok(found) => {
                     if let Some(list) = found.lists.get(&list) {
@@ -135,7 +138,8 @@ impl SharePointSource {
             .filter_map(|site| Some((site, site.catalogue.web_of(list)?)))
             .collect();
         if places.is_empty() {
-            // Its web is not known. That no web has it proves nothing: its own may be hidden. The feed knows all webs.
+            // Its web is not known. That no visible web has the list proves nothing, because its own web may
+            // be hidden. The change feed covers all webs.
             places = self
                 .sites
                 .iter()
@@ -172,7 +176,7 @@ impl SharePointSource {
         Ok(Missing::Gone)
     }
 
-    /// Why a list whose web is not known cannot be seen.
+    /// Returns why a list whose web is not known cannot be seen.
     async fn why_unseen(&self, list: Uuid) -> Failure {
         for site in &self.sites {
             match self.lists(site).await {
@@ -191,7 +195,7 @@ impl SharePointSource {
         Failure::new(ErrorClass::Transient, Code::SharePointDenied, detail).about(Whose::Container)
     }
 
-    /// Asks for the site, and for the list by its id.
+    /// Requests the site, and the list by its id.
     async fn ask_for(&self, site: &Site, web: &str, list: Uuid) -> Result<Result<Absent, Failure>, Failure> {
         let asks = vec![
             Ask::get(&site.address, "web?$select=Id", Scope::Site),

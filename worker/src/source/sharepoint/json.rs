@@ -1,7 +1,8 @@
 //! Reads JSON answers into bounded memory: only named properties are kept, everything else is skipped. Pure.
 //!
-//! `serde_json::Value` takes up to 130 bytes of memory for each byte of an answer such as `[{"":0},…]`. A [`Cell`] keeps
-//! at most [`NODES`] values, and a list at most the number of entries the caller allows.
+//! `serde_json::Value` takes up to 130 bytes of memory for each byte of an answer such as `[{"":0},…]`. A
+//! [`Cell`] keeps at most [`NODES`] values, and each list at most the number of entries that the caller
+//! allows.
 
 use std::borrow::Cow;
 use std::cell::Cell as Counter;
@@ -9,7 +10,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A value of an answer, as far as its reader named it.
+/// A value of an answer, with the properties that its reader named.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
     /// `null`.
@@ -24,14 +25,15 @@ pub(super) enum Cell {
     Text(String),
     /// A list.
     List(Vec<Self>),
-    /// A list inside an entry, with more entries than the caller allows: none is kept, and the other entries can be read.
+    /// A list inside an entry, with more entries than the caller allows. None is kept, and the other entries
+    /// stay readable.
     Overlong,
     /// An object: its named properties, each once.
     Record(Vec<(Box<str>, Self)>),
 }
 
 impl Cell {
-    /// The property `name` of an object.
+    /// Returns the property `name` of an object.
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Record(properties) => properties
@@ -48,7 +50,7 @@ impl Cell {
         }
     }
 
-    /// The property `name` of an object, taken out of it.
+    /// Takes the property `name` out of an object.
     pub(super) fn take(&mut self, name: &str) -> Option<Self> {
         match self {
             Self::Record(properties) => properties
@@ -65,7 +67,7 @@ impl Cell {
         }
     }
 
-    /// The text, if it is one.
+    /// Returns the text, if the value is one.
     pub(super) fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -79,7 +81,7 @@ impl Cell {
         }
     }
 
-    /// The list, if it is one.
+    /// Returns the list, if the value is one.
     pub(super) fn as_list(&self) -> Option<&[Self]> {
         match self {
             Self::List(list) => Some(list),
@@ -93,13 +95,14 @@ impl Cell {
         }
     }
 
-    /// Whether it is `null`.
+    /// Returns whether it is `null`.
     pub(super) fn is_null(&self) -> bool {
         *self == Self::Null
     }
 }
 
-/// Properties that carry other properties, and those that identify an entry: kept in every answer.
+/// Properties that contain other properties, and properties that identify an entry; they are kept in every
+/// answer.
 const ENVELOPE: [&str; 20] = [
     "d",
     "value",
@@ -122,19 +125,20 @@ const ENVELOPE: [&str; 20] = [
     "GetContextWebInformation",
     "GetUserEffectivePermissions",
 ];
-/// Most values kept of one answer: 5,000 items with 50 values each.
+/// The most values kept of one answer: 5,000 items with 50 values each.
 const NODES: usize = 250_000;
-/// Deepest value kept; deeper answers are refused.
+/// The deepest nesting of values that is kept; deeper answers are refused.
 const DEPTH: usize = 8;
 
-/// Reads the properties `names` (and the envelope around them) of an answer; a list has at most `entries` entries. A longer one
-/// inside an entry is [`Cell::Overlong`], so that one item does not make its page unreadable.
+/// Reads the properties `names` of an answer, and the envelope around them. A list may have at most `entries`
+/// entries. A longer list inside an entry becomes [`Cell::Overlong`], so that one item does not make its page
+/// unreadable.
 ///
-/// Half a surrogate pair (`\ud83d` alone), a byte that is no UTF-8 and a control character inside a text are read as
-/// U+FFFD.
+/// Half a surrogate pair (`\ud83d` alone), a byte that is not UTF-8 and a control character inside a text are
+/// read as U+FFFD.
 ///
 /// # Errors
-/// Says what is wrong with the answer.
+/// The reason why the answer cannot be read.
 pub(super) fn read(body: &[u8], names: &[&str], entries: usize) -> Result<Cell, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let body = mend(body);
@@ -154,13 +158,13 @@ pub(super) fn read(body: &[u8], names: &[&str], entries: usize) -> Result<Cell, 
     Ok(cell)
 }
 
-/// The answer with U+FFFD in place of what no text can hold.
+/// Returns the answer with U+FFFD in place of everything that a text cannot contain.
 fn mend(body: &[u8]) -> Cow<'_, [u8]> {
     let body = match String::from_utf8_lossy(body) {
         Cow::Borrowed(_) => Cow::Borrowed(body),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     };
-    // SharePoint's own answers are one line.
+    // SharePoint's own answers consist of one line, so a control character is suspicious.
     let suspicious = body.iter().any(|byte| *byte < 0x20)
         || body
             .windows(3)
@@ -174,7 +178,7 @@ fn mend(body: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// See [`mend`]; `None` when nothing had to be mended.
+/// Does the work of [`mend`]. Returns `None` if nothing had to be replaced.
 fn mended(body: &[u8]) -> Option<Vec<u8>> {
     const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
     let mut out: Vec<u8> = Vec::new();
@@ -215,7 +219,7 @@ fn mended(body: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` that begins at `at`.
+/// Returns the UTF-16 unit of the escape `\uXXXX` that begins at `at`.
 fn unit_at(body: &[u8], at: usize) -> Option<u16> {
     let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -339,7 +343,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-/// Reads a property's name; `None` when nothing reads the property.
+/// Reads a property's name. Returns `None` if the property is not kept.
 struct Name<'a>(&'a [&'a str]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -364,7 +368,7 @@ impl Visitor<'_> for Name<'_> {
 
 #[cfg(test)]
 impl From<serde_json::Value> for Cell {
-    /// Keeps everything.
+    /// Keeps every property.
     fn from(value: serde_json::Value) -> Self {
         use serde_json::Value;
         match value {

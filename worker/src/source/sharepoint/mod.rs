@@ -1,10 +1,11 @@
 //! SharePoint task lists as a source, over its REST interface (2013 to Subscription Edition, and Online).
 //!
-//! One [`SharePointSource`] per tenant serves all its users. What is the same for everybody is read once: the change
-//! feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that changed (`items`, `reads`). What a
-//! person may see is asked per person and remembered (`people`). Answers are read into bounded memory (`json`, `odata`).
-//! What cannot be read stops nothing else (`unread`), and what cannot be seen is not gone (`gone`). Decisions are pure
-//! (`presence`, `cursor`, `fields`, `zone`).
+//! One [`SharePointSource`] per tenant serves all its users. Data that is the same for all users is read
+//! once: the change feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that
+//! changed (`items`, `reads`). A person's permissions are requested per person and cached (`people`). Answers
+//! are read into bounded memory (`json`, `odata`). An item or list that cannot be read stops nothing else
+//! (`unread`), and one that cannot be seen is not gone (`gone`). Decisions are pure (`presence`, `cursor`,
+//! `fields`, `zone`).
 
 mod batch;
 mod body;
@@ -63,41 +64,43 @@ use crate::throttle::Servers;
 /// Limits of one tenant's source. The defaults suit a tenant of some thousand users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharePointSettings {
-    /// Sites are walked for task lists at least this often, and permissions asked again.
+    /// Time after which a site is walked for task lists again, and permissions are requested again.
     pub discovery_interval: Duration,
-    /// One request may take this long, and wait as long for a place among those in flight.
+    /// Timeout of one request, and of waiting for its permit.
     pub request_timeout: Duration,
-    /// A web counts as gone when it was denied twice, this far apart, and at least 5 minutes.
+    /// Time between two answers that a web does not exist, after which it counts as gone; at least 5 minutes
+    /// are used.
     pub full_check_interval: Duration,
-    /// A change feed read less than this ago is not read again.
+    /// Time for which a change feed that was read is not read again.
     pub feed_window: Duration,
-    /// Pages of 1,000 changes read at once.
+    /// Pages of 1,000 changes in one reading.
     pub feed_pages: usize,
     /// Changes remembered per tenant, shared by its sites (at least 1,000 each).
     pub log_changes: usize,
-    /// A cursor older than this is refused before the server is asked; the product keeps changes for 60 days at most.
+    /// Age from which a cursor is refused without asking the server; SharePoint keeps changes for 60 days at
+    /// most.
     pub cursor_lifetime: Duration,
-    /// Requests per `$batch`, at most 100; 1 for none.
+    /// Requests per `$batch`, at most 100; 1 disables batches.
     pub batch_size: usize,
     /// Items per page of a listing, at most 5,000.
     pub page_size: usize,
     /// Pages per listing.
     pub pages_per_list: usize,
-    /// Most tasks in the listing of one person.
+    /// The most tasks in the listing of one person.
     pub person_items: usize,
-    /// Most bytes of tasks in the listing of one person.
+    /// The most bytes of tasks in the listing of one person.
     pub person_bytes: usize,
-    /// Webs walked per site, the root web included; 1 for the root web alone.
+    /// Webs walked per site, including the root web; 1 walks only the root web.
     pub webs_per_site: usize,
     /// Task lists per site.
     pub lists_per_site: usize,
-    /// Items remembered per tenant.
+    /// Items cached per tenant.
     pub items: usize,
-    /// Memory for them, in bytes.
+    /// Bytes of the cached items.
     pub item_bytes: usize,
-    /// People remembered per tenant, shared by its sites (at least 100 each).
+    /// People cached per tenant, shared by its sites (at least 100 each).
     pub people: usize,
-    /// Answers about permissions remembered per tenant, shared by its sites (at least 1,000 each).
+    /// Answers about permissions cached per tenant, shared by its sites (at least 1,000 each).
     pub permissions: usize,
 }
 
@@ -126,9 +129,9 @@ impl Default for SharePointSettings {
     }
 }
 
-/// A site collection and what is known of it.
+/// A site collection and what is cached of it.
 struct Site {
-    /// Address without a final slash.
+    /// The address, without a final slash.
     address: String,
     /// Its name inside cursors.
     name: String,
@@ -137,10 +140,10 @@ struct Site {
     people: people::People,
 }
 
-/// The source of one tenant; see the module.
+/// The source of one tenant; see the module's documentation.
 pub struct SharePointSource {
     client: client::Client,
-    /// In the order of their names.
+    /// The sites, in the order of their names.
     sites: Vec<Site>,
     items: items::Items,
     settings: SharePointSettings,
@@ -148,7 +151,7 @@ pub struct SharePointSource {
 }
 
 impl SharePointSource {
-    /// The source of `tenant`. Nothing is asked yet. `servers` are shared by the whole process.
+    /// Returns the source of `tenant`. Sends no request yet. `servers` are shared by the whole process.
     #[must_use]
     pub fn new(
         http: Http,
@@ -293,7 +296,7 @@ impl Source for SharePointSource {
     }
 }
 
-/// Locks; what a panicking holder left behind is plain data and stays usable.
+/// Locks the mutex. Data left by a panicking holder is plain and stays usable.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,10 @@
-//! Tolerant readers of OData answers: `verbose`, `minimalmetadata` and `nometadata` are understood alike.
+//! Tolerant readers of OData answers: `verbose`, `minimalmetadata` and `nometadata` give the same result.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::json::Cell;
 
-/// The object or collection inside the `d` of a verbose answer; other answers as they are.
+/// Returns the object or collection inside the `d` of a verbose answer; other answers unchanged.
 pub(super) fn unwrap(mut answer: Cell) -> Cell {
     match answer.take("d") {
         Some(inner) => inner,
@@ -12,12 +12,12 @@ pub(super) fn unwrap(mut answer: Cell) -> Cell {
     }
 }
 
-/// The result of a function call, which verbose answers put under the function's name.
+/// Returns the result of a function call, which verbose answers put under the function's name.
 pub(super) fn result_of<'a>(answer: &'a Cell, function: &str) -> &'a Cell {
     answer.get(function).unwrap_or(answer)
 }
 
-/// The entries of a collection; `None` when it is no collection.
+/// Returns the entries of a collection; `None` if the answer is not a collection.
 pub(super) fn entries(answer: &Cell) -> Option<&[Cell]> {
     answer
         .get("value")
@@ -26,7 +26,7 @@ pub(super) fn entries(answer: &Cell) -> Option<&[Cell]> {
         .as_list()
 }
 
-/// The address of the next page.
+/// Returns the address of the next page.
 pub(super) fn next_page(answer: &Cell) -> Option<&str> {
     ["odata.nextLink", "@odata.nextLink", "__next"]
         .iter()
@@ -35,7 +35,7 @@ pub(super) fn next_page(answer: &Cell) -> Option<&str> {
         .filter(|link| !link.is_empty())
 }
 
-/// A text property; numbers are shown as text.
+/// Returns a text property; numbers are returned as text.
 pub(super) fn text(entry: &Cell, name: &str) -> Option<String> {
     match entry.get(name)? {
         Cell::Text(text) => Some(text.clone()),
@@ -45,7 +45,7 @@ pub(super) fn text(entry: &Cell, name: &str) -> Option<String> {
     }
 }
 
-/// A whole number, also when written as text or as `12.0`.
+/// Returns a whole number, also if it is written as text or as `12.0`.
 pub(super) fn integer(entry: &Cell, name: &str) -> Option<i64> {
     whole(entry.get(name)?)
 }
@@ -59,19 +59,19 @@ fn whole(cell: &Cell) -> Option<i64> {
     }
 }
 
-/// A column of an item.
+/// Returns a column of an item.
 ///
 /// # Errors
-/// When the answer has no such property: SharePoint answers every selected column, an empty one with `null`.
+/// The answer has no such property: SharePoint answers every selected column, an empty one with `null`.
 fn column<'a>(item: &'a Cell, name: &str) -> Result<&'a Cell, String> {
     item.get(name)
         .ok_or_else(|| format!("the answer has no column {name}"))
 }
 
-/// The text of a column; `None` for an empty one.
+/// Returns the text of a column; `None` if the column is empty.
 ///
 /// # Errors
-/// When it holds something else.
+/// The column has a value of another type.
 pub(super) fn text_column(item: &Cell, name: &str) -> Result<Option<String>, String> {
     match column(item, name)? {
         Cell::Null => Ok(None),
@@ -82,10 +82,10 @@ pub(super) fn text_column(item: &Cell, name: &str) -> Result<Option<String>, Str
     }
 }
 
-/// The number in a column, also when written as text; `None` for an empty one.
+/// Returns the number in a column, also if it is written as text; `None` if the column is empty.
 ///
 /// # Errors
-/// When it holds something else.
+/// The column has a value of another type.
 pub(super) fn number_column(item: &Cell, name: &str) -> Result<Option<f64>, String> {
     let number = match column(item, name)? {
         Cell::Null => return Ok(None),
@@ -102,7 +102,7 @@ pub(super) fn number_column(item: &Cell, name: &str) -> Result<Option<f64>, Stri
     }
 }
 
-/// Whether a property has the value that was written.
+/// Returns whether a property has the value that was written.
 pub(super) fn is_value(cell: &Cell, written: &serde_json::Value) -> bool {
     use serde_json::Value;
     match (written, cell) {
@@ -130,10 +130,10 @@ pub(super) fn is_value(cell: &Cell, written: &serde_json::Value) -> bool {
     }
 }
 
-/// The instant in a column; `None` for an empty one.
+/// Returns the instant in a column; `None` if the column is empty.
 ///
 /// # Errors
-/// When it holds something else.
+/// The column has a value of another type.
 pub(super) fn instant_column(item: &Cell, name: &str) -> Result<Option<Timestamp>, String> {
     match column(item, name)? {
         Cell::Null => Ok(None),
@@ -151,11 +151,11 @@ pub(super) fn instant_column(item: &Cell, name: &str) -> Result<Option<Timestamp
     }
 }
 
-/// The ids in a column of people or lookups: one number, a list, or a verbose `{"results": […]}`. An empty column
-/// (`null`, negative) has none.
+/// Returns the ids in a column of people or lookups: one number, a list, or a verbose `{"results": […]}`. An
+/// empty column (`null`, negative) has none.
 ///
 /// # Errors
-/// When it holds something else.
+/// The column has a value of another type.
 pub(super) fn ids_column(item: &Cell, name: &str) -> Result<Vec<i64>, String> {
     let cell = column(item, name)?;
     if cell.is_null() {
@@ -171,14 +171,14 @@ pub(super) fn ids_column(item: &Cell, name: &str) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// The nearest whole number, when it fits well inside 53 bits.
+/// Returns the nearest whole number, if it clearly fits into 53 bits.
 pub(super) fn rounded(number: f64) -> Option<i64> {
     let number = number.round();
     #[expect(clippy::cast_possible_truncation, reason = "checked to be inside ±2^52")]
     (number.abs() < 4_503_599_627_370_496.0).then_some(number as i64)
 }
 
-/// Yes or no, also when written as text or number.
+/// Returns a Boolean value, also if it is written as text or number.
 pub(super) fn boolean(entry: &Cell, name: &str) -> Option<bool> {
     match entry.get(name)? {
         Cell::Bool(flag) => Some(*flag),
@@ -192,7 +192,7 @@ pub(super) fn boolean(entry: &Cell, name: &str) -> Option<bool> {
     }
 }
 
-/// The strings of a list.
+/// Returns the strings of a list.
 pub(super) fn texts(entry: &Cell, name: &str) -> Vec<String> {
     entry
         .get(name)
@@ -201,12 +201,12 @@ pub(super) fn texts(entry: &Cell, name: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// An instant: ISO 8601 (without a zone it is UTC) or the old `/Date(ms)/`.
+/// Returns an instant in ISO 8601 (UTC if it has no zone) or in the old form `/Date(ms)/`.
 pub(super) fn instant(entry: &Cell, name: &str) -> Option<Timestamp> {
     parse_instant(entry.get(name)?.as_str()?)
 }
 
-/// See [`instant`].
+/// Reads an instant as [`instant`] does, from its text.
 pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -225,12 +225,13 @@ pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
     jiff::tz::TimeZone::UTC.to_timestamp(local).ok()
 }
 
-/// A GUID in any spelling.
+/// Returns a GUID in any notation.
 pub(super) fn guid(entry: &Cell, name: &str) -> Option<uuid::Uuid> {
     uuid::Uuid::parse_str(entry.get(name)?.as_str()?.trim()).ok()
 }
 
-/// The version inside an entry (`odata.etag`, or verbose `__metadata.etag`), as [`version_of`] writes it.
+/// Returns the version inside an entry (`odata.etag`, or verbose `__metadata.etag`), in the form of
+/// [`version_of`].
 pub(super) fn version(entry: &Cell) -> Option<String> {
     ["odata.etag", "@odata.etag"]
         .iter()
@@ -240,8 +241,8 @@ pub(super) fn version(entry: &Cell) -> Option<String> {
         .and_then(version_of)
 }
 
-/// The list and item an entry says it is (`odata.editLink`, `odata.id`, verbose `__metadata.uri`); `None` when it does
-/// not say.
+/// Returns the list and item that an entry names as its own (`odata.editLink`, `odata.id`, verbose
+/// `__metadata.uri`); `None` if it names none.
 pub(super) fn identity(entry: &Cell) -> Option<(uuid::Uuid, i64)> {
     let link = ["odata.editLink", "@odata.editLink", "odata.id", "@odata.id"]
         .iter()
@@ -255,34 +256,34 @@ pub(super) fn identity(entry: &Cell) -> Option<(uuid::Uuid, i64)> {
     Some((uuid::Uuid::parse_str(list).ok()?, item.parse().ok()?))
 }
 
-/// The opaque text inside an entity tag, without quotes and weakness mark: the same version compares equal whether it
-/// came in a header or in a body.
+/// Returns the opaque text inside an entity tag, without quotes and weakness mark, so that the same version
+/// compares equal whether it came in a header or in a body.
 pub(super) fn version_of(etag: &str) -> Option<String> {
     let etag = etag.trim();
     let inner = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
     (!inner.is_empty() && inner.len() <= 200 && !inner.contains(['"', '\r', '\n'])).then(|| inner.to_owned())
 }
 
-/// The entity tag of a version, for `IF-MATCH`.
+/// Returns the entity tag of a version, for `IF-MATCH`.
 pub(super) fn etag_of(version: &str) -> String {
     format!("\"{version}\"")
 }
 
-/// Text as the inside of a quoted OData literal, percent-encoded for a query.
+/// Returns a quoted OData literal of the text, percent-encoded for a query.
 pub(super) fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     let encoded: String = url::form_urlencoded::byte_serialize(doubled.as_bytes()).collect();
-    // Form encoding writes blanks as '+', which OData takes literally.
+    // Form encoding writes spaces as '+', which OData takes literally.
     format!("'{}'", encoded.replace('+', "%20"))
 }
 
-/// An instant as SharePoint writes it, in whole seconds.
+/// Returns an instant as SharePoint writes it, in whole seconds.
 pub(super) fn instant_text(instant: Timestamp) -> String {
     let whole = Timestamp::from_second(instant.as_second()).unwrap_or(instant);
     whole.to_string()
 }
 
-/// `.NET` ticks of an instant (100 ns since year 1), as change tokens hold them.
+/// Returns the `.NET` ticks of an instant (100 ns since year 1), as change tokens contain them.
 pub(super) fn ticks_of(instant: Timestamp) -> i64 {
     instant
         .as_millisecond()
@@ -290,7 +291,7 @@ pub(super) fn ticks_of(instant: Timestamp) -> i64 {
         .saturating_add(EPOCH_TICKS)
 }
 
-/// The instant of `.NET` ticks.
+/// Returns the instant of `.NET` ticks.
 pub(super) fn instant_of_ticks(ticks: i64) -> Option<Timestamp> {
     let millis = ticks.checked_sub(EPOCH_TICKS)?.div_euclid(10_000);
     Timestamp::UNIX_EPOCH
