@@ -34,7 +34,7 @@ pub(super) enum Kind {
 pub(super) struct Change {
     /// The change's own token.
     pub(super) token: Box<str>,
-    /// The same, if it can be compared with others.
+    /// The parsed token, if it can be compared with others.
     at: Option<Token>,
     pub(super) subject: Subject,
     pub(super) kind: Kind,
@@ -178,7 +178,7 @@ pub(super) struct Log {
     structure: i64,
     /// Tokens that were the head earlier, and their places.
     former: VecDeque<(Box<str>, i64)>,
-    /// Whether the tokens of the changes certainly only grow.
+    /// Whether every change's token is certainly later than the token before it, or the same.
     ordered: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a person's answers may cost.
+//! The bytes that the answers to one sync may have.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use tasksync_common::settings::Settings;
 use super::*;
 use crate::http::budget;
 
-/// Notes how many bytes each sync may be sent.
+/// Records how many bytes each sync may receive.
 #[derive(Default)]
 struct Budgets(Mutex<Vec<Option<usize>>>);
 
