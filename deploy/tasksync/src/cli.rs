@@ -263,8 +263,9 @@ pub(crate) enum UserCommand {
         /// Name of the user.
         user: String,
     },
-    /// Lets the deletions that are held back now pass, once, within a day. If others are held by the next sync, none passes, and
-    /// the alert says so.
+    /// Permits the deletions that are held back now, once, within a day.
+    ///
+    /// If other deletions are held by the next sync, none passes, and the alert says so.
     AllowDeletions {
         /// Name of the tenant.
         tenant: String,
