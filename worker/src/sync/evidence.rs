@@ -105,7 +105,8 @@ impl MailboxReader<'_> {
         }
         let folders = self.task_folders().await?;
         for item in self.mailbox.ours(self.owner, &folders).await? {
-            if gone.contains(&item.marker.key) {
+            let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
+            if ours && gone.contains(&item.marker.key) {
                 self.undecided(
                     &item.marker.key,
                     "a second search by key finds it, and the first one did not",

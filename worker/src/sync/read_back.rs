@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
-use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
+use tasksync_common::model::{Field, FieldSet, MarkerOwner, SourceKey, Task};
 use tasksync_common::plan::{Action, Agreed, Done, changed};
 
 use super::writer::Writer;
@@ -102,7 +102,7 @@ impl Writer<'_> {
                 self.mailbox.learn_clock(read.modified, at);
             }
             if is_creation(&action) {
-                match is_copy_of(action.key(), answer) {
+                match is_copy_of(action.key(), &self.owner.marker, answer) {
                     Ok(()) => self.pass.done(&action, super::writer::written(item)),
                     Err(failure) => self.failed(&action, failure),
                 }
@@ -184,11 +184,15 @@ fn is_creation(action: &Action) -> bool {
     matches!(action, Action::CreateInMailbox { .. })
 }
 
-/// Checks that the item read back after a creation is the copy of `key`.
+/// Checks that the item read back after a creation is the copy of `key` for this owner.
 ///
 /// # Errors
 /// The outcome of the creation is unknown: the next pass searches for the item by its key.
-fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> Result<(), Failure> {
+fn is_copy_of(
+    key: &SourceKey,
+    owner: &MarkerOwner,
+    answer: Option<Result<MailboxItem, Failure>>,
+) -> Result<(), Failure> {
     let unknown = |reason: &dyn Display| {
         Failure::new(
             ErrorClass::OutcomeUnknown,
@@ -199,8 +203,11 @@ fn is_copy_of(key: &SourceKey, answer: Option<Result<MailboxItem, Failure>>) -> 
     };
     match answer {
         Some(Ok(item)) => match item.marker {
-            Some(marker) if marker.key == *key => Ok(()),
-            Some(marker) => Err(unknown(&format_args!("is the copy of {}", marker.key))),
+            Some(marker) if marker.key != *key => {
+                Err(unknown(&format_args!("is the copy of {}", marker.key)))
+            }
+            Some(marker) if !marker.may_be_of(owner) => Err(unknown(&"bears another owner's marker")),
+            Some(_) => Ok(()),
             None => Err(unknown(&"bears no key")),
         },
         Some(Err(failure)) => Err(unknown(&format_args!("cannot be read: {failure}"))),
@@ -215,16 +222,13 @@ mod tests {
     use super::*;
     use crate::mailbox::{MarkedFor, Marker};
 
-    fn item(marker: Option<SourceKey>) -> MailboxItem {
+    fn item(marker: Option<Marker<SourceKey>>) -> MailboxItem {
         MailboxItem {
             item: ItemRef {
                 id: "item".to_owned(),
                 change_key: "ck".to_owned(),
             },
-            marker: marker.map(|key| Marker {
-                key,
-                marked_for: MarkedFor::Unnamed,
-            }),
+            marker,
             folder: None,
             task: Task::default(),
             modified: Timestamp::UNIX_EPOCH,
@@ -236,17 +240,28 @@ mod tests {
     }
 
     #[test]
-    fn a_created_item_is_the_copy_of_the_task_whose_key_it_bears() {
+    fn a_created_item_is_the_copy_of_the_task_whose_key_it_bears_for_its_owner() {
         let key = |number: i64| LocationKey::sharepoint_list("a").task(number);
-        assert!(is_copy_of(&key(1), Some(Ok(item(Some(key(1)))))).is_ok());
+        let owner: MarkerOwner = "6f1c1c5e-3b0a-4f6e-9d0e-2a54b7c1f0aa/contoso/ana"
+            .parse()
+            .unwrap();
+        let marked = |number, marked_for| {
+            let key = key(number);
+            Some(Ok(item(Some(Marker { key, marked_for }))))
+        };
+        let ben = owner.to_string().replace("/ana", "/ben").parse().unwrap();
+        for marked_for in [MarkedFor::Owner(owner.clone()), MarkedFor::Unnamed] {
+            assert!(is_copy_of(&key(1), &owner, marked(1, marked_for)).is_ok());
+        }
         let refused = Failure::new(ErrorClass::Refused, Code::ExchangeItemRefused, "x");
         for answer in [
-            Some(Ok(item(Some(key(2))))),
+            marked(2, MarkedFor::Owner(owner.clone())),
+            marked(1, MarkedFor::Owner(ben)),
             Some(Ok(item(None))),
             Some(Err(refused)),
             None,
         ] {
-            let failure = is_copy_of(&key(1), answer).unwrap_err();
+            let failure = is_copy_of(&key(1), &owner, answer).unwrap_err();
             assert_eq!(
                 (failure.class, failure.scope),
                 (ErrorClass::OutcomeUnknown, Scope::Item)

@@ -5,6 +5,7 @@ use tasksync_common::plan::Policy;
 use tasksync_worker::mailbox::{MailboxCapabilities, MarkedFor};
 
 use crate::engine::{Stage, Way};
+use crate::faults::Fault;
 use crate::world::{Act, Item, World, location};
 
 /// Returns the owners of a colleague's marker, of another installation's marker, and of an unreadable marker.
@@ -31,13 +32,10 @@ fn foreign_folder(world: &mut World, owner: &MarkedFor) -> (u32, u32) {
     (folder, foreign_item(world, folder, owner))
 }
 
+/// Adds another owner's item for the task that was edited last.
 fn foreign_item(world: &mut World, folder: u32, owner: &MarkedFor) -> u32 {
-    let (key, task) = world
-        .source
-        .iter()
-        .next()
-        .map(|(key, found)| (key.clone(), found.task.clone()))
-        .unwrap();
+    let key = world.source_log.last().unwrap().clone();
+    let task = world.source[&key].task.clone();
     let item = world.add_item(Item {
         key: Some(key),
         folder,
@@ -109,5 +107,69 @@ fn an_item_of_another_owner_in_our_folder_stays_as_it_is() {
             (world.items[&item].change_key, world.all_writes),
             (before, writes)
         );
+    }
+}
+
+/// Another owner's item for the same task, in the folder or in the archive, proves nothing about the person's copy: its
+/// deletion reaches the source.
+#[test]
+fn a_copy_deleted_beside_another_owners_item_was_deleted() {
+    for (owner, archived) in owners()
+        .into_iter()
+        .flat_map(|owner| [(owner.clone(), false), (owner, true)])
+    {
+        let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
+        stage.shared.world().act(&Act::Create(0));
+        assert!(stage.sync(&Way::PLAIN));
+        {
+            let mut world = stage.shared.world();
+            if archived {
+                world.archive = world.source.keys().cloned().collect();
+                world.archive_owner = owner.clone();
+            } else {
+                let folder = *world.folders.keys().next().unwrap();
+                let item = foreign_item(&mut world, folder, &owner);
+                world.touch_item(item);
+            }
+        }
+        assert!(stage.sync(&Way::PLAIN));
+        stage.shared.world().act(&Act::DeleteItem(0));
+        assert!(stage.sync(&Way::PLAIN));
+        let world = stage.shared.world();
+        assert!(world.source.is_empty(), "{owner:?}, archived {archived}");
+    }
+}
+
+/// After a creation without an answer, another owner's item with the same key is not taken for the new item.
+#[test]
+fn a_creation_without_an_answer_is_not_linked_to_another_owners_item() {
+    for owner in owners() {
+        // The model's search by key fails at every second state of its counter.
+        for numbers in 0..2 {
+            let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
+            stage.shared.world().act(&Act::Create(0));
+            assert!(stage.sync(&Way::PLAIN));
+            {
+                let mut world = stage.shared.world();
+                world.counter += numbers;
+                world.act(&Act::Create(0));
+                let folder = *world.folders.keys().next().unwrap();
+                let item = foreign_item(&mut world, folder, &owner);
+                world.touch_item(item);
+            }
+            stage.sync(&Way {
+                fault: Fault::LostAnswer(1),
+                ..Way::PLAIN
+            });
+            assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
+            let world = stage.shared.world();
+            let links = &world.saved.as_ref().unwrap().links;
+            let copies: Vec<String> = world.copies().map(|(item, _, _)| item.to_string()).collect();
+            assert_eq!((links.len(), copies.len()), (2, 2), "{owner:?}");
+            assert!(
+                links.values().all(|link| copies.contains(&link.item)),
+                "{links:?}"
+            );
+        }
     }
 }

@@ -310,6 +310,7 @@ impl Mailbox for ModelMailbox {
     }
 
     async fn ours(&self, _: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure> {
+        assert!(self.capabilities.search_by_key, "this server searches nothing");
         self.world
             .read(|world, answer| {
                 let inside = |item: &Item| {
@@ -362,6 +363,7 @@ impl Mailbox for ModelMailbox {
     }
 
     async fn archived(&self, _: &Owner) -> Result<Vec<PlacedItem>, Failure> {
+        assert!(self.capabilities.archive, "this server has no archive");
         self.world
             .read(|world, answer| {
                 let found = world.archive.iter().map(|key| PlacedItem {
@@ -369,7 +371,10 @@ impl Mailbox for ModelMailbox {
                         id: format!("archived-{key}"),
                         change_key: String::new(),
                     },
-                    marker: Marker::unnamed(key.clone()),
+                    marker: Marker {
+                        key: key.clone(),
+                        marked_for: world.archive_owner.clone(),
+                    },
                     folder: None,
                 });
                 match answer {
@@ -390,6 +395,10 @@ impl Mailbox for ModelMailbox {
     }
 
     async fn deleted(&self, _: &Owner) -> Result<Vec<DeletedItem>, Failure> {
+        assert!(
+            self.capabilities.deleted_items,
+            "this server lists no deleted items"
+        );
         self.world
             .read(|world, answer| {
                 let found = world.deleted.iter().map(|(key, write_id)| DeletedItem {
@@ -447,6 +456,10 @@ impl Mailbox for ModelMailbox {
                 }
                 let number = id(&item.id);
                 let key = world.items.get(&number).and_then(|item| item.key.clone());
+                assert!(
+                    changes.fields.except(self.capabilities.fields).is_empty(),
+                    "a field the mailbox lacks"
+                );
                 world.write_item(number, &changes.task, changes.fields, &changes.write_id);
                 if let Some(key) = key {
                     assert!(

@@ -15,6 +15,8 @@
 #[path = "../contract/mod.rs"]
 mod contract;
 #[cfg(test)]
+mod capabilities;
+#[cfg(test)]
 mod contracts;
 #[cfg(test)]
 mod endless;

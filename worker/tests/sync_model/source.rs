@@ -84,7 +84,7 @@ fn place(key: &LocationKey) -> Location {
 impl Source for ModelSource {
     fn capabilities(&self) -> SourceCapabilities {
         SourceCapabilities {
-            conditional_writes: true,
+            conditional_writes: self.world.world().source_compares,
             time_precision: SignedDuration::from_secs(1),
         }
     }
@@ -165,11 +165,12 @@ impl Source for ModelSource {
         self.world
             .write(|world| {
                 world.check_right(key)?;
+                let compares = world.source_compares;
                 let found = world
                     .source
                     .get_mut(key)
                     .ok_or_else(|| failure(ErrorClass::Gone))?;
-                if found.version.to_string() != version {
+                if compares && found.version.to_string() != version {
                     return Err(failure(ErrorClass::Conflict));
                 }
                 assert!(

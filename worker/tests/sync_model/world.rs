@@ -65,6 +65,8 @@ pub(crate) struct World {
     /// Our existing folders with their markers.
     pub(crate) folders: BTreeMap<u32, LocationKey>,
     pub(crate) items: BTreeMap<u32, Item>,
+    /// Whether the source compares the version of what it writes.
+    pub(crate) source_compares: bool,
     /// Whether the server lists the contents of Deleted Items.
     pub(crate) lists_deleted_items: bool,
     /// Owners in the markers of folders and items, if the markers name one.
@@ -75,6 +77,8 @@ pub(crate) struct World {
     pub(crate) deleted: Vec<(SourceKey, String)>,
     /// Keys of the items in the archive.
     pub(crate) archive: BTreeSet<SourceKey>,
+    /// The owner in the markers of the items in the archive.
+    pub(crate) archive_owner: MarkedFor,
     pub(crate) mailbox_log: Vec<(u32, u32)>,
     pub(crate) counter: u32,
     pub(crate) saved: Option<SyncState>,
@@ -124,11 +128,13 @@ impl World {
             source_log: Vec::new(),
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
+            source_compares: true,
             lists_deleted_items: true,
             owners: BTreeMap::new(),
             binned: BTreeMap::new(),
             deleted: Vec::new(),
             archive: BTreeSet::new(),
+            archive_owner: MarkedFor::Unnamed,
             mailbox_log: Vec::new(),
             counter: 0,
             saved: None,
@@ -159,12 +165,13 @@ impl World {
         }
     }
 
-    /// Returns our live items: those with a key, in a folder of ours or in the mailbox's default task folder.
+    /// Returns our live items: those with a key and no other owner, in a folder of ours or in the mailbox's default
+    /// task folder.
     pub(crate) fn copies(&self) -> impl Iterator<Item = (u32, &SourceKey, &Item)> {
         self.items.iter().filter_map(|(id, item)| {
             let key = item.key.as_ref()?;
             let here = item.folder == OWN_FOLDER || self.folders.contains_key(&item.folder);
-            here.then_some((*id, key, item))
+            (here && !self.owners.contains_key(id)).then_some((*id, key, item))
         })
     }
 

@@ -167,7 +167,10 @@ impl EwsMailbox {
             .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
             .await?;
         // A server may compare keys without case; ours are case-sensitive.
-        found.retain(|(_, item)| item.marker.as_ref().is_none_or(|found| found.key == *key));
+        found.retain(|(_, item)| {
+            let marker = item.marker.as_ref();
+            marker.is_none_or(|found| found.key == *key && found.may_be_of(&owner.marker))
+        });
         Ok(found.into_iter().map(|(_, found)| found.item).collect())
     }
 

@@ -232,6 +232,9 @@ async fn markers_are_written_with_their_owner_and_read_back_by_every_operation()
             (marker.key.as_str(), &marker.marked_for),
             ("sp|list-a|1", &expected)
         );
+        let folder = [FolderId("folder-a".to_owned())];
+        let found = rig.mailbox.find(&ana, &folder, &marker.key).await.unwrap();
+        assert_eq!(found.is_empty(), !marker.may_be_of(&ana.marker), "{expected:?}");
         let deleted = rig.mailbox.deleted(&ana).await;
         assert_eq!(
             deleted.unwrap_err().code,
