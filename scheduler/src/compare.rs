@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Alert, Late};
@@ -91,9 +91,9 @@ impl Dispatcher {
         members: &HashMap<TenantId, Members>,
     ) -> Result<(), Failure> {
         let differs = |(tenant, found): &&(TenantId, Members)| {
-            members.get(tenant).is_some_and(|expected| {
-                expected.users == found.users && expected.names.is_some() && expected.names != found.names
-            })
+            members
+                .get(tenant)
+                .is_some_and(|expected| names_differ(*found, *expected))
         };
         for (tenant, found) in whole.iter().filter(differs).take(MOST_RECOUNTED) {
             if found.names.is_some() {
@@ -226,11 +226,7 @@ impl Dispatcher {
         }
         let late: BTreeSet<&TenantId> = late.iter().map(|late| &late.tenant).collect();
         for alert in &open {
-            let code = alert.failure.code;
-            let is_old = now.duration_since(alert.since) > MENDED_SHOWN;
-            let over = (code == Code::SyncsLate && !late.contains(&alert.tenant))
-                || (code == Code::OrderMended && is_old);
-            if over {
+            if is_over(alert, late.contains(&alert.tenant), now) {
                 self.registry
                     .end_alert(&alert.tenant, None, alert.failure.code)
                     .await?;
@@ -240,7 +236,87 @@ impl Dispatcher {
     }
 }
 
+/// Returns whether the names of a tenant's people differ although their number is right. Without a digest in the
+/// registry, the names are not compared.
+fn names_differ(found: Members, expected: Members) -> bool {
+    expected.users == found.users && expected.names.is_some() && expected.names != found.names
+}
+
+/// Returns whether an alert of the leader ends: nobody of the tenant is late any more, or the order was mended more
+/// than an hour ago.
+fn is_over(alert: &Alert, is_late: bool, now: Timestamp) -> bool {
+    let code = alert.failure.code;
+    let is_old = now.duration_since(alert.since) > MENDED_SHOWN;
+    (code == Code::SyncsLate && !is_late) || (code == Code::OrderMended && is_old)
+}
+
 /// Returns whether this alert says already why nobody of the tenant is synced.
 fn explains(alert: &Alert, tenant: &TenantId) -> bool {
     alert.tenant == *tenant && alert.user.is_none() && alert.failure.stops() == Stops::Tenant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_where_their_number_is_right_and_both_digests_are_known() {
+        let members = |users, names| Members { users, names };
+        let table = [
+            (members(2, Some(7)), members(2, Some(8)), true),
+            (members(2, Some(7)), members(2, Some(7)), false),
+            // The comparison of numbers finds this.
+            (members(1, Some(7)), members(2, Some(8)), false),
+            // The registry has not made its digest yet.
+            (members(2, Some(7)), members(2, None), false),
+            // The order of work lost its digest, or an earlier build left none.
+            (members(2, None), members(2, Some(8)), true),
+        ];
+        for (found, expected, differ) in table {
+            assert_eq!(names_differ(found, expected), differ, "{found:?} {expected:?}");
+        }
+    }
+
+    fn alert(tenant: &str, user: Option<&str>, code: Code) -> Alert {
+        Alert {
+            since: Timestamp::UNIX_EPOCH,
+            tenant: tenant.parse().unwrap(),
+            user: user.map(|user| user.parse().unwrap()),
+            location: None,
+            failure: Failure::new(ErrorClass::Transient, code, "as told"),
+            evidence: None,
+        }
+    }
+
+    #[test]
+    fn an_alert_about_late_people_ends_with_the_last_of_them_and_one_about_a_mended_order_after_an_hour() {
+        let after = |duration| Timestamp::UNIX_EPOCH + duration;
+        let (early, late) = (SignedDuration::from_mins(60), SignedDuration::from_mins(61));
+        let table = [
+            (Code::SyncsLate, true, late, false),
+            (Code::SyncsLate, false, early, true),
+            (Code::OrderMended, false, early, false),
+            (Code::OrderMended, true, late, true),
+            (Code::ExchangeUnreachable, false, late, false),
+        ];
+        for (code, is_late, time, over) in table {
+            let told = is_over(&alert("a", None, code), is_late, after(time));
+            assert_eq!(told, over, "{code} {is_late} {time}");
+        }
+    }
+
+    #[test]
+    fn only_an_alert_about_the_whole_tenant_that_stops_it_explains_why_its_people_are_late() {
+        let tenant: TenantId = "a".parse().unwrap();
+        let table = [
+            (alert("a", None, Code::ExchangeUnreachable), true),
+            (alert("b", None, Code::ExchangeUnreachable), false),
+            (alert("a", Some("ana"), Code::ExchangeUnreachable), false),
+            (alert("a", None, Code::OrderMended), false),
+            (alert("a", None, Code::SyncsLate), false),
+        ];
+        for (alert, explained) in table {
+            assert_eq!(explains(&alert, &tenant), explained, "{alert:?}");
+        }
+    }
 }

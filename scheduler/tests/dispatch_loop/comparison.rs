@@ -3,13 +3,14 @@
 use jiff::SignedDuration;
 use tasksync_common::clock::Clock as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::model::UserId;
-use tasksync_common::registry::{Alert, topics::*};
+use tasksync_common::model::{LocationKey, UserId};
+use tasksync_common::registry::{Alert, EnrolmentState, topics::*};
 use tasksync_common::schedule::topics::*;
+use tasksync_scheduler::DispatchLimits;
 use tokio::time::sleep;
 
 use crate::bench::{Bench, MINUTE};
-use crate::support::{Act, tenant_id, user_id};
+use crate::support::{Act, key, tenant_id, user_id};
 
 async fn alerts(bench: &Bench) -> Vec<(String, Code)> {
     let alerts = bench.registry.alerts(None, 100).await.unwrap();
@@ -107,5 +108,96 @@ async fn a_tenant_that_is_gone_comes_back_claimed_and_an_alert_says_so() {
     }
     assert!(bench.clock.now().duration_since(gone) >= lifetime);
     stop.cancel();
+    process.stop.cancel();
+}
+
+/// A disabled person keeps a place in the order for the next test, and a lost place is added again.
+#[tokio::test(start_paused = true)]
+async fn a_disabled_person_whom_the_order_lost_is_in_it_again_within_a_minute() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("a", 2).await;
+    let disabled = EnrolmentState::Disabled {
+        failure: Failure::new(ErrorClass::Refused, Code::ExchangeMailboxMissing, "gone"),
+        since: bench.clock.now(),
+    };
+    bench
+        .registry
+        .set_enrolment_state(&users[1], &disabled)
+        .await
+        .unwrap();
+    let process = bench.scheduler("one");
+    sleep(MINUTE).await;
+    bench.order.withdraw(&users[1]).await.unwrap();
+    sleep(MINUTE).await;
+    assert!(bench.order.status(&users[1]).await.unwrap().is_some());
+    process.stop.cancel();
+}
+
+/// The alert is raised only if every person of a tenant is missing in the order and one of them was synced before.
+#[tokio::test(start_paused = true)]
+async fn no_alert_calls_an_order_mended_that_lost_one_person_or_does_not_have_a_new_tenant_yet() {
+    let bench = Bench::new(Act::Idle);
+    let users = bench.enrol("a", 2).await;
+    let stop = bench.worker();
+    let process = bench.scheduler("one");
+    sleep(MINUTE).await;
+    stop.cancel();
+    bench.order.withdraw(&users[1]).await.unwrap();
+    bench.registry.add("b", &[user_id("ben")], bench.clock.now());
+    sleep(MINUTE).await;
+    for user in [&users[1], &key("b", "ben")] {
+        assert!(bench.order.status(user).await.unwrap().is_some(), "{user}");
+    }
+    assert_eq!(alerts(&bench).await, []);
+    process.stop.cancel();
+}
+
+/// Each full check of a person with tasks in an unreadable list confirms the alert about the list.
+#[tokio::test(start_paused = true)]
+async fn an_alert_about_a_list_ends_when_nobody_confirms_it() {
+    let bench = Bench::new(Act::Idle);
+    bench.enrol("a", 1).await;
+    let kept = SignedDuration::try_from(DispatchLimits::of(&bench.settings).location_alerts_kept).unwrap();
+    let now = bench.clock.now();
+    let minute = SignedDuration::from_mins(1);
+    for (list, since) in [
+        ("stale", now - kept - minute),
+        ("confirmed", now - kept + minute * 10),
+    ] {
+        let alert = Alert {
+            since,
+            tenant: tenant_id("a"),
+            user: None,
+            location: Some(LocationKey::sharepoint_list(list)),
+            failure: Failure::new(ErrorClass::Refused, Code::ListUnreadable, list),
+            evidence: None,
+        };
+        bench.registry.raise_alert(&alert).await.unwrap();
+    }
+    let process = bench.scheduler("one");
+    sleep(MINUTE).await;
+    let open = bench.registry.alerts(None, 10).await.unwrap();
+    let of_lists: Vec<&str> = open
+        .iter()
+        .filter(|alert| alert.location.is_some())
+        .map(|alert| alert.failure.detail.as_str())
+        .collect();
+    assert_eq!(of_lists, ["confirmed"]);
+    process.stop.cancel();
+}
+
+/// One comparison adds at most 5,000 names to digests. The comparisons are 30 seconds apart.
+#[tokio::test(start_paused = true)]
+async fn names_that_an_earlier_build_saved_are_digested_a_few_thousand_at_a_time() {
+    let bench = Bench::new(Act::Idle);
+    for tenant in ["a", "b", "c"] {
+        bench.enrol(tenant, 1).await;
+        bench.registry.set_undigested(tenant, 3_000);
+    }
+    let process = bench.scheduler("one");
+    sleep(MINUTE / 6).await;
+    assert_eq!(bench.registry.undigested(), 4_000);
+    sleep(MINUTE / 2).await;
+    assert_eq!(bench.registry.undigested(), 0);
     process.stop.cancel();
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tasksync_common::contract::redis::PrivateRedis;
+use tasksync_common::error::Code;
 use tasksync_common::redis::Repeat;
+use tasksync_common::registry::topics::*;
 use tasksync_common::schedule::topics::*;
 
 use crate::redis_rig::{CLAIM, Rig, opted_in_at, until};
@@ -63,6 +65,49 @@ async fn a_tenant_that_vanished_is_put_in_again() {
     until("everybody", async || process.has(0..5).await).await;
     until("a job after the loss", async || sent_after(&rig, moment)).await;
     assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
+    assert!(
+        mended(&rig)
+            .await
+            .unwrap()
+            .contains("gone from the order of work, or set back")
+    );
+    process.stop();
+}
+
+/// Returns the detail of the alert about a mended order.
+async fn mended(rig: &Rig) -> Option<String> {
+    let alerts = rig.registry.alerts(None, 10).await.unwrap();
+    let alert = alerts
+        .into_iter()
+        .find(|alert| alert.failure.code == Code::OrderMended);
+    alert.map(|alert| alert.failure.detail)
+}
+
+/// A tenant whose people neither wait nor are claimed gets their places back, and an alert reports it.
+#[tokio::test]
+async fn a_tenant_that_lost_a_part_is_mended_and_an_alert_says_so() {
+    let Some(server) = PrivateRedis::start(&[]) else {
+        return;
+    };
+    let rig = Rig::new(server.url(), RUN).await;
+    let process = rig.start("one");
+    until("the first job", async || rig.has_sent("u0")).await;
+    // `due`, `batches` and `claimed`.
+    let places = process
+        .store
+        .keys_of_all_nodes("*{contoso}:[dbc]*")
+        .await
+        .unwrap();
+    let mut unlink = redis::cmd("UNLINK");
+    unlink.arg(places);
+    process
+        .store
+        .command::<i64>("testing", unlink, Repeat::Yes)
+        .await
+        .unwrap();
+    until("the alert", async || mended(&rig).await.is_some()).await;
+    assert!(mended(&rig).await.unwrap().contains("a part of it was gone"));
+    assert!(process.has(0..5).await);
     process.stop();
 }
 
@@ -84,6 +129,24 @@ async fn one_missing_and_one_too_many_are_found_by_their_names() {
         matches!(process.order.status(&stranger).await, Ok(None))
     })
     .await;
+    until("the count of those withdrawn", async || {
+        process.metrics.users_withdrawn.get() == 1
+    })
+    .await;
+    // A missing digest is made again.
+    let meta = process.store.keys_of_all_nodes("*{contoso}:meta").await.unwrap();
+    assert_eq!(meta.len(), 1);
+    let hash = async |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&meta[0]).arg(&words[1..]);
+        process
+            .store
+            .command::<i64>("testing", command, Repeat::Yes)
+            .await
+            .unwrap()
+    };
+    assert_eq!(hash(&["HDEL", "names"]).await, 1);
+    until("the digest", async || hash(&["HEXISTS", "names"]).await == 1).await;
     process.stop();
 }
 

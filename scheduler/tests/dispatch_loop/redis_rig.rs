@@ -28,7 +28,7 @@ pub(crate) struct Rig {
     url: String,
     prefix: String,
     settings: Settings,
-    registry: Arc<MemoryRegistry>,
+    pub(crate) registry: Arc<MemoryRegistry>,
     pub(crate) queue: Arc<RefusingQueue>,
 }
 
