@@ -176,14 +176,8 @@ async fn sync_now_has_a_budget_per_tenant() {
     assert_eq!((refused.status, refused.code()), (429, "too-many-requests"));
 }
 
-/// Without held deletions there is nothing to allow. A plan other than the one shown is refused. A permit is for one
-/// plan and one day.
-#[tokio::test]
-async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
-    let service = Service::with_ana().await;
-    let path = "/tenants/contoso/users/ana/deletions/allow";
-    let refused = service.call("POST", path, None).await;
-    assert_eq!((refused.status, refused.code()), (409, "nothing-held"));
+/// Returns the alert about Ana's held deletions and the name of their plan.
+fn held_alert() -> (Alert, String) {
     let held = Held {
         side: Side::Source,
         keys: (1..12)
@@ -201,6 +195,18 @@ async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
         failure: Failure::new(ErrorClass::Transient, Code::GuardHeld, "11 of 20"),
         evidence: serde_json::to_value([held]).ok(),
     };
+    (alert, plan)
+}
+
+/// Without held deletions there is nothing to allow. A plan other than the one shown is refused. A permit is for one
+/// plan and one day.
+#[tokio::test]
+async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
+    let service = Service::with_ana().await;
+    let path = "/tenants/contoso/users/ana/deletions/allow";
+    let refused = service.call("POST", path, None).await;
+    assert_eq!((refused.status, refused.code()), (409, "nothing-held"));
+    let (alert, plan) = held_alert();
     service.registry.raise_alert(&alert).await.unwrap();
     let other = service.call("POST", &format!("{path}?plan=0123"), None).await;
     assert_eq!((other.status, other.code()), (409, "plan-changed"));
@@ -235,6 +241,49 @@ async fn allowing_deletions_gives_one_permit_for_the_plan_that_is_held() {
             .await
             .unwrap()
     );
+}
+
+/// Neither a colleague's held deletions nor an alert with another code can be allowed.
+#[tokio::test]
+async fn only_the_deletions_that_are_held_of_the_person_can_be_allowed() {
+    let service = Service::with_ana().await;
+    let ben = service.put("/tenants/contoso/users/ben", &opt_in("ben")).await;
+    assert_eq!(ben.status, 201);
+    let (alert, _) = held_alert();
+    let of_ben = Alert {
+        user: Some("ben".parse().unwrap()),
+        ..alert.clone()
+    };
+    let of_another_kind = Alert {
+        failure: failure(ErrorClass::Refused, Code::ExchangeMailboxDenied),
+        ..alert
+    };
+    for other in [of_ben, of_another_kind] {
+        service.registry.raise_alert(&other).await.unwrap();
+    }
+    let refused = service
+        .call("POST", "/tenants/contoso/users/ana/deletions/allow", None)
+        .await;
+    assert_eq!((refused.status, refused.code()), (409, "nothing-held"));
+}
+
+/// A person with a permit is due at once. The people of a disabled tenant stay out of the schedule.
+#[tokio::test]
+async fn a_permit_makes_the_person_due_unless_the_tenant_is_disabled() {
+    for enabled in [true, false] {
+        let service = Service::with_ana().await;
+        let mut settings = tenant("contoso");
+        settings["enabled"] = json!(enabled);
+        assert_eq!(service.put("/tenants/contoso", &settings).await.status, 200);
+        service.registry.raise_alert(&held_alert().0).await.unwrap();
+        service.schedule.withdraw(&ana()).await.unwrap();
+        let allowed = service
+            .call("POST", "/tenants/contoso/users/ana/deletions/allow", None)
+            .await;
+        assert_eq!(allowed.status, 202);
+        let due = service.schedule.summary(None).await.unwrap().due;
+        assert_eq!(due, u64::from(enabled), "enabled: {enabled}");
+    }
 }
 
 #[tokio::test]
