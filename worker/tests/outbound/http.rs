@@ -281,6 +281,15 @@ async fn failures_are_distinguished_by_whether_anything_was_sent() {
         matches!(error, CallError::TimedOut { seconds: 1, .. }) && error.may_have_happened(),
         "{error}"
     );
+    // The settings cut the time that a caller allows.
+    let short = OutboundSettings {
+        request_timeout: Duration::from_millis(50),
+        ..settings()
+    };
+    let mut call = get(server.url("/hang"));
+    call.timeout = Duration::from_secs(3);
+    let error = client(short).send(call).await.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { seconds: 1, .. }), "{error}");
     // A port that was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -1,5 +1,8 @@
 //! SharePoint's answers when one list, one task or one answer is faulty.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use jiff::SignedDuration;
 use tasksync_common::error::Code;
 use tasksync_common::model::LocationKey;
@@ -263,6 +266,33 @@ async fn a_copy_that_was_made_of_a_misread_value_is_repaired_and_not_sent() {
     assert_eq!(rig.copy(0, list, item).subject, "secznd");
     rig.farm.sharepoint.faults.clear();
     is_repaired(&rig, list, item).await;
+}
+
+/// One answer that names another assignee removes no copy while the listing shows the task as the person's.
+#[tokio::test]
+async fn one_wrong_answer_about_whose_a_task_is_takes_no_copy_away() {
+    let (rig, list, items) = Rig::with_tasks(2).await;
+    let changed = Arc::new(AtomicU32::new(0));
+    let (count, mine) = (
+        Arc::clone(&changed),
+        format!("\"AssignedToId\":[{}]", rig.site_user(0)),
+    );
+    let somebody_elses = Tamper::new(move |answer| {
+        let text = answer.text();
+        count.fetch_add(u32::from(text.contains(&mine)), Ordering::SeqCst);
+        answer.with_body(text.replace(&mine, "\"AssignedToId\":[9999]"))
+    });
+    rig.farm
+        .sharepoint
+        .faults
+        .aim(Aim::at("getitems").times(1), Fault::Tamper(somebody_elses));
+    rig.retitle_copy(0, list, items[0], "Edited in the mailbox");
+    rig.cycle(0).await.report();
+    assert_eq!(changed.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.copies(0, list, items[0]).len(), 1);
+    rig.cycle(0).await;
+    assert_eq!(rig.original(list, items[0]).title, "Edited in the mailbox");
+    rig.calm().await;
 }
 
 /// Half a character (one surrogate) in a title is read as U+FFFD. It stops nothing and is not written back.

@@ -152,6 +152,41 @@ async fn a_feed_without_end_takes_a_few_pages_at_a_time() {
     assert_eq!(stage.fake.count("getchanges"), 2);
 }
 
+/// For a cursor older than the log, a limited number of pages is read. Beyond that the cursor is invalid, and everything is
+/// listed.
+#[tokio::test]
+async fn an_old_cursor_reaches_back_a_few_pages_and_no_further() {
+    let settings = SharePointSettings {
+        feed_pages: 2,
+        ..SharePointSettings::default()
+    };
+    let stage = stage_with(false, settings).await;
+    let at = |number: usize| {
+        let tokens = [(stage.source.sites[0].name.clone(), token(number))].into();
+        let birth = "2026-11-22T13:00:00Z".parse().unwrap();
+        cursor::Cursor::new(birth, tokens, std::collections::BTreeMap::new()).to_text()
+    };
+    for _ in 0..60 {
+        stage.fake.change(2, Some(17));
+    }
+    stage.changes("ana", &at(55), &[]).await;
+    let page = AtomicUsize::new(0);
+    stage.fake.special(move |request| {
+        let feed = request.path.contains("getchanges");
+        feed.then(|| {
+            let number = page.fetch_add(1, Ordering::SeqCst).min(40) + 1;
+            let token = json!({"StringValue": token(number)});
+            let change = json!({"ChangeToken": token, "ChangeType": 2, "ListId": LIST, "ItemId": 17});
+            Answer::Json(200, json!({"value": [change]}))
+        })
+    });
+    let asked = stage.fake.count("getchanges");
+    let linked = BTreeSet::new();
+    let told = stage.source.changes(&person("ana"), &at(0), &linked).await;
+    assert_eq!(told.unwrap_err().class, ErrorClass::CursorInvalid);
+    assert_eq!(stage.fake.count("getchanges") - asked, 2);
+}
+
 #[tokio::test]
 async fn a_collection_has_twenty_pages_and_its_pages_lie_in_its_web() {
     for (elsewhere, asked) in [(false, 20), (true, 1)] {
