@@ -22,7 +22,7 @@ impl Actor {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Nobody => "nobody, it heals by itself",
+            Self::Nobody => "no one; it heals by itself",
             Self::Person => "the person",
             Self::TenantAdministrator => "the tenant's administrator",
             Self::Operator => "the operator",
@@ -82,15 +82,15 @@ catalogue! {
     ExchangeUnreachable "exchange-unreachable" TenantAdministrator Server..Server
         "The Exchange server cannot be reached"
         "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
-        "Check the EWS address of the tenant (it ends in /EWS/Exchange.asmx), name resolution, the certificate, and the way to the server.";
+        "Check the EWS address of the tenant (it ends in /EWS/Exchange.asmx), name resolution, the certificate, and the network path to the server.";
     ExchangeTimeout "exchange-timeout" Nobody Item..Server
         "The Exchange server did not answer in time"
         "The server is overloaded or the network is slow."
-        "Nothing, if it passes. If it stays, look at the load of the Exchange servers.";
+        "Nothing, if it passes. If it persists, check the load of the Exchange servers.";
     ExchangeBusy "exchange-busy" Nobody Server..Server
         "The Exchange server asked for a pause"
         "A throttling policy of the server was reached."
-        "Nothing; the pause is kept. If freshness suffers, give the service account a throttling policy of its own.";
+        "Nothing; tasksync keeps the pause. If syncs become late, give the service account a throttling policy of its own.";
     ExchangeSignInRefused "exchange-sign-in-refused" TenantAdministrator Server..Server
         "Exchange refused the credentials"
         "Wrong user name or password, an expired secret, or a blocked account."
@@ -104,7 +104,7 @@ catalogue! {
         "The role ApplicationImpersonation (or full_access_as_app) is missing."
         "Grant the service account ApplicationImpersonation, or FullAccess to the mailboxes and use delegate access.";
     ExchangeMailboxMissing "exchange-mailbox-missing" TenantAdministrator Mailbox..Server
-        "There is no such mailbox"
+        "The mailbox does not exist"
         "The address changed, the mailbox was removed, or it is not a user mailbox."
         "Correct the user's mailbox address, or opt the user out.";
     ExchangeMailboxDenied "exchange-mailbox-denied" TenantAdministrator Mailbox..Server
@@ -122,87 +122,87 @@ catalogue! {
     ExchangeItemRefused "exchange-item-refused" TenantAdministrator Item..Item
         "Exchange refused this one task"
         "A value that the server does not accept, or a damaged item."
-        "Look at the detail; change the task at its source and it is tried again.";
+        "See the detail. Change the task at its source, and it is retried.";
     ExchangeItemGone "exchange-item-gone" Nobody Item..Item
         "The task is no longer in the mailbox"
         "It was deleted or moved while the sync was running."
-        "Nothing; the next sync finds out.";
+        "Nothing; the next sync detects it.";
     ExchangeConflict "exchange-conflict" Nobody Item..Item
         "The task was changed in the mailbox at the same moment"
-        "Somebody edited it between reading and writing."
-        "Nothing; the task is read again and the latest edit wins.";
+        "A person edited it between reading and writing."
+        "Nothing; the task is read again, and the tenant's policy for conflicts decides.";
     ExchangeFolderGone "exchange-folder-gone" Nobody Container..Container
         "A task folder is no longer in the mailbox"
         "The person deleted the folder."
-        "Nothing; the folder and its tasks are made again. Nothing is deleted at the source.";
+        "Nothing; the folder and its tasks are recreated. Nothing is deleted at the source.";
     ExchangeSyncStateInvalid "exchange-sync-state-invalid" Nobody Container..Container
-        "Exchange no longer accepts the stored position"
-        "The mailbox was moved or restored, or the position is too old."
-        "Nothing; everything is compared anew.";
+        "Exchange no longer accepts the stored cursor"
+        "The mailbox was moved or restored, or the cursor is too old."
+        "Nothing; everything is compared again.";
     ExchangeBadAnswer "exchange-bad-answer" TenantAdministrator Item..Server
         "The answer of the Exchange server cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
-        "Check the EWS address; look at the detail for what came back.";
+        "Check the EWS address; the detail shows what was received.";
     ExchangeForeignAnswer "exchange-foreign-answer" (ExchangeBadAnswer) TenantAdministrator Item..Server
-        "The Exchange server answered about another mailbox, folder or item than the one asked for"
+        "The Exchange server answered about another mailbox, folder or item than the requested one"
         "A proxy or load balancer between tasksync and Exchange mixes up answers."
-        "Nothing of the answer was used. If it happens again, check what stands between tasksync and Exchange.";
+        "Nothing of the answer was used. If it happens again, check the proxies and load balancers between tasksync and Exchange.";
     ExchangeAnswerTooLarge "exchange-answer-too-large" TenantAdministrator Item..Server
         "The answer of the Exchange server is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."
-        "Look at the detail for which request it was.";
+        "The detail names the request.";
     ExchangeOutcomeUnknown "exchange-outcome-unknown" Nobody Item..Server
         "It is not known whether a write reached Exchange"
         "The connection broke before the answer."
-        "Nothing; the task is looked for before anything is written again.";
+        "Nothing; tasksync looks for the task before it writes again.";
     ExchangeError "exchange-error" Nobody Item..Server
         "Exchange reported an error"
         "The detail names the server's own code."
-        "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
+        "Nothing, if it passes; it is retried. If it persists, look up the server's code.";
     SharePointUnreachable "sharepoint-unreachable" TenantAdministrator Server..Server
         "The SharePoint site cannot be reached"
         "The host name does not resolve, nothing listens there, TLS fails, or a firewall is in between."
-        "Check the site address of the tenant, name resolution, the certificate, and the way to the server.";
+        "Check the site address of the tenant, name resolution, the certificate, and the network path to the server.";
     SharePointTimeout "sharepoint-timeout" Nobody Item..Server
         "SharePoint did not answer in time"
         "The server is overloaded or the network is slow."
-        "Nothing, if it passes. If it stays, look at the load of the SharePoint servers.";
+        "Nothing, if it passes. If it persists, check the load of the SharePoint servers.";
     SharePointBusy "sharepoint-busy" Nobody Server..Server
         "SharePoint asked for a pause"
         "Too many requests for the server or for this application."
-        "Nothing; the pause is kept.";
+        "Nothing; tasksync keeps the pause.";
     SharePointSignInRefused "sharepoint-sign-in-refused" TenantAdministrator Server..Server
         "SharePoint refused the credentials"
         "Wrong user name or password, an expired secret or certificate, or a blocked account."
         "Check the tenant's SharePoint credentials, then run `tasksync doctor`.";
     SharePointDenied "sharepoint-denied" TenantAdministrator Item..Server
-        "The service account may not do this in SharePoint"
+        "The service account has no right to do this in SharePoint"
         "The account lacks rights on the site, list or item."
         "Grant the service account the right to edit items on the site.";
     SharePointSiteMissing "sharepoint-site-missing" TenantAdministrator Container..Server
-        "There is no SharePoint site under this address"
+        "No SharePoint site has this address"
         "The address is wrong or the site was removed."
         "Correct the site address of the tenant.";
     SharePointListGone "sharepoint-list-gone" Nobody Container..Container
         "The task list is no longer in SharePoint"
         "The list was deleted or moved."
-        "Nothing; copies in mailboxes are removed after the list stays away.";
+        "Nothing; the copies are removed from the mailboxes if the list stays gone.";
     SharePointItemGone "sharepoint-item-gone" Nobody Item..Item
         "The task is no longer in SharePoint"
         "It was deleted or moved while the sync was running."
-        "Nothing; the next sync finds out.";
+        "Nothing; the next sync detects it.";
     SharePointItemRefused "sharepoint-item-refused" TenantAdministrator Item..Item
         "SharePoint refused this one task"
         "A required column is empty, a validation rule fails, or a value is not accepted."
-        "Look at the detail; correct the task or the list's rules.";
+        "See the detail; correct the task or the list's rules.";
     SharePointConflict "sharepoint-conflict" Nobody Item..Item
         "The task was changed in SharePoint at the same moment"
-        "Somebody edited it between reading and writing."
-        "Nothing; the task is read again and the latest edit wins.";
+        "A person edited it between reading and writing."
+        "Nothing; the task is read again, and the tenant's policy for conflicts decides.";
     SharePointTokenExpired "sharepoint-token-expired" Nobody Container..Server
-        "SharePoint no longer accepts the stored position"
-        "The position is older than the change log, or the site was restored."
-        "Nothing; everything is compared anew.";
+        "SharePoint no longer accepts the stored cursor"
+        "The cursor is older than the change log, or the site was restored."
+        "Nothing; everything is compared again.";
     SharePointUserUnknown "sharepoint-user-unknown" TenantAdministrator Person..Server
         "SharePoint does not know this person"
         "The sign-in name of the enrolment is wrong, or the person has no access to the site."
@@ -210,23 +210,23 @@ catalogue! {
     SharePointBadAnswer "sharepoint-bad-answer" TenantAdministrator Item..Server
         "The answer of SharePoint cannot be understood"
         "Something else answers under this address: a proxy's page, another service, or a cut answer."
-        "Check the site address; look at the detail for what came back.";
+        "Check the site address; the detail shows what was received.";
     SharePointForeignAnswer "sharepoint-foreign-answer" (SharePointBadAnswer) TenantAdministrator Item..Server
-        "SharePoint answered about another site, list or item than the one asked for"
+        "SharePoint answered about another site, list or item than the requested one"
         "A proxy or load balancer between tasksync and SharePoint mixes up answers."
-        "Nothing of the answer was used. If it happens again, check what stands between tasksync and SharePoint.";
+        "Nothing of the answer was used. If it happens again, check the proxies and load balancers between tasksync and SharePoint.";
     SharePointAnswerTooLarge "sharepoint-answer-too-large" TenantAdministrator Item..Server
         "The answer of SharePoint is larger than allowed"
         "A broken or hostile server, or a single item of extreme size."
-        "Look at the detail for which request it was.";
+        "The detail names the request.";
     SharePointOutcomeUnknown "sharepoint-outcome-unknown" Nobody Item..Server
         "It is not known whether a write reached SharePoint"
         "The connection broke before the answer."
-        "Nothing; the task is read again before anything is written.";
+        "Nothing; tasksync reads the task again before it writes.";
     SharePointError "sharepoint-error" Nobody Item..Server
         "SharePoint reported an error"
         "The detail names the server's own code."
-        "Nothing, if it passes; it is tried again. If it stays, look up the server's code.";
+        "Nothing, if it passes; it is retried. If it persists, look up the server's code.";
     TokenRefused "token-refused" TenantAdministrator Server..Server
         "The token endpoint refused the application's credentials"
         "A wrong application id, an expired secret, or a certificate that is not registered."
@@ -234,7 +234,7 @@ catalogue! {
     TokenUnreachable "token-unreachable" TenantAdministrator Server..Server
         "The token endpoint cannot be reached or understood"
         "The address is wrong, or a firewall is in between."
-        "Check the token address of the tenant and the way to it.";
+        "Check the token address of the tenant and the network path to it.";
     SecretUnavailable "secret-unavailable" Operator Server..Server
         "A secret named in the tenant's settings cannot be read"
         "The environment variable is not set or the file is missing or unreadable."
@@ -246,59 +246,59 @@ catalogue! {
     RegistryUnavailable "registry-unavailable" Operator Ours..Ours
         "The registry cannot be read or written"
         "The database is down, its disk is full, or its file is damaged or locked."
-        "Look at the detail; make room or bring the database back. Nothing is lost: the sync is done again.";
+        "See the detail; free disk space or bring the database back. Nothing is lost: the sync is repeated.";
     RegistryOccupied "registry-occupied" Operator Ours..Ours
-        "The registry is in use by processes this one cannot work beside"
-        "One of them keeps its order of work or its queue in memory, where nobody else sees it, so it must be alone."
+        "Other processes use the registry, and this one cannot run beside them"
+        "One of the processes keeps its schedule or its queue in memory, where no other process sees it, so it must run alone."
         "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
     ScheduleUnavailable "schedule-unavailable" Operator Ours..Ours
-        "The order of work cannot be read or written"
+        "The schedule cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."
-        "Look at the detail; bring the store back. Nothing is lost: the order is rebuilt from the registry.";
+        "See the detail; bring the store back. Nothing is lost: the schedule is rebuilt from the registry.";
     RedisUnavailable "redis-unavailable" Operator Ours..Ours
         "Redis cannot be used"
         "It is down, restarting, out of memory or overloaded, a node of the cluster is missing, or it refuses the login."
-        "Look at the detail; bring Redis back or correct the URL. Nothing is lost: the order of work is rebuilt from the registry.";
+        "See the detail; bring Redis back or correct the URL. Nothing is lost: the schedule is rebuilt from the registry.";
     QueueUnavailable "queue-unavailable" Operator Ours..Ours
         "The job queue cannot be reached"
-        "The broker is down, restarting, or blocks publishers because it runs out of memory or disk."
-        "Look at the detail; bring the broker back. Nothing is lost: the jobs are made again.";
+        "The broker is down, restarting, or blocks publishers because memory or disk are short."
+        "See the detail; bring the broker back. Nothing is lost: the jobs are created again.";
     QueueFull "queue-full" Nobody Ours..Ours
         "The job queue is full"
-        "Jobs are made faster than workers take them."
-        "Nothing; the users stay in the order of work. If it stays, run more workers.";
+        "Jobs are created faster than workers take them."
+        "Nothing; the users stay in the schedule. If it persists, run more workers.";
     QueueAccessRefused "queue-access-refused" Operator Ours..Ours
         "The broker refuses access to the job queue"
         "A wrong user name or password, a virtual host that does not exist, or a missing permission."
         "Correct `queue.url`, or give the user the permissions configure, write and read on the virtual host for the queues and for the default exchange (configure is not needed with `queue.declare = \"check\"`).";
     QueueMissing "queue-missing" Operator Ours..Ours
         "A queue of tasksync does not exist at the broker"
-        "It was deleted, or `queue.declare` is \"check\" and nobody made the queues."
-        "Import deploy/rabbitmq/definitions.json, or set `queue.declare = \"create\"`. Nothing is lost: the jobs are made again.";
+        "It was deleted, or `queue.declare` is \"check\" and no operator created the queues."
+        "Import deploy/rabbitmq/definitions.json, or set `queue.declare = \"create\"`. Nothing is lost: the jobs are created again.";
     QueueMismatch "queue-mismatch" Operator Ours..Ours
         "A queue exists at the broker with other arguments"
-        "A setting that the queue was made with changed (`queue.maximum_length`, `queue.delivery_limit`, `queue.maximum_dead_letters`, `queue.dead_letter_lifetime` or `schedule.claim_lifetime`), or somebody else made the queue."
-        "Set the setting back; or choose another `queue.name_prefix`; or stop tasksync, delete the queue named in the detail and start again. tasksync never deletes a queue; the jobs in it are made again.";
+        "A setting with which the queue was created has changed (`queue.maximum_length`, `queue.delivery_limit`, `queue.maximum_dead_letters`, `queue.dead_letter_lifetime` or `schedule.claim_lifetime`), or another program created the queue."
+        "Restore the setting; or choose another `queue.name_prefix`; or stop tasksync, delete the queue named in the detail and start again. tasksync never deletes a queue; the jobs in it are created again.";
     JobRefused "job-refused" Operator Ours..Ours
         "A sync job cannot be used"
-        "It was made by a newer version, is damaged, or names no user or too many."
-        "Bring all processes to the same version; look at the dead letters for the job.";
+        "A newer version created it, it is damaged, or it names no user or too many."
+        "Run the same version in all processes; see the dead letters for the job.";
     SettingsWrong "settings-wrong" Operator Ours..Ours
         "A setting cannot be used"
-        "A store's URL names a kind of store that this build does not have."
+        "A value is invalid, or a store's URL names a kind of store that this build does not have."
         "Correct the setting named in the detail.";
     StateConflict "state-conflict" Nobody Person..Person
         "Another worker saved this user's sync state first"
-        "The claim ran out while this worker was still busy."
+        "The claim expired while this worker was still busy."
         "Nothing; the user is synced again.";
     StateUnreadable "state-unreadable" Nobody Person..Person
         "The saved sync state cannot be read"
-        "It was written by a newer version, or it is damaged."
+        "A newer version wrote it, or it is damaged."
         "Nothing; links are found again in the mailbox by a full comparison.";
     AnswersDisagree "answers-disagree" (StateConflict) Nobody Item..Person
         "Two answers of a server contradict each other"
-        "One answer says that something is gone, another one shows it; or an answer belongs to another request."
-        "Nothing; the task is left as it is and looked at again in the next sync. If it stays, look at the detail for which answers they were.";
+        "One answer says that an object is gone, and another one shows it; or an answer belongs to another request."
+        "Nothing; the task is left as it is, and the next sync looks at it again. If it persists, see the detail for the answers.";
     MailboxOfAnotherInstallation "mailbox-of-another-installation" (ExchangeMailboxDenied) Operator Mailbox..Mailbox
         "The mailbox is synced by another installation of tasksync"
         "A task folder in it bears the marker of another installation. Two installations would take each other's copies for the person's deletions."
@@ -306,23 +306,23 @@ catalogue! {
     ListUnreadable "list-unreadable" (SharePointDenied) TenantAdministrator Container..Container
         "A list or site cannot be read; its tasks and their copies stay as they are"
         "The service account lost its rights there, the site is closed, or the list is larger than the server's threshold allows."
-        "Look at the detail for the server's reason. Give the service account its rights back, or index the column Assigned To of the list. The list is read again at each full check, and the alert ends with the first that can read it.";
+        "See the detail for the server's reason. Give the service account its rights back, or index the column Assigned To of the list. The list is read again at each full check, and the alert ends with the first check that can read it.";
     ListWithoutDates "list-without-dates" (SharePointDenied) TenantAdministrator Container..Container
         "The dates of a list are neither read nor written"
-        "The time zone of its site cannot be read, and was never read before. A date that is written by a guess could be a day off."
-        "Look at the detail for the server's reason. Everything else of the tasks is synced; the dates follow once the time zone can be read, and the alert ends then.";
+        "The time zone of its site cannot be read, and was never read before. A date written on a guess could be a day off."
+        "See the detail for the server's reason. All other fields of the tasks are synced; the dates follow once the time zone can be read, and then the alert ends.";
     OrderMended "order-mended" (ScheduleUnavailable) Operator Ours..Ours
-        "A part of the order of work was lost and was made again"
+        "A part of the schedule was lost and has been restored"
         "Redis lost a key of tasksync: it was evicted, deleted by hand, or a replica without it took over."
-        "Nothing for the people: all are synced again. Give Redis the policy `noeviction` and enough memory, and let nothing else write under `schedule.key_prefix`. The alert ends after an hour.";
+        "Nothing for the users: all of them are synced again. Give Redis the policy `noeviction` and enough memory, and let nothing else write under `schedule.key_prefix`. The alert ends after an hour.";
     SyncsLate "syncs-late" (BudgetExhausted) Operator Ours..Ours
-        "People have not been synced for longer than `schedule.late_after`"
-        "No worker runs, the workers cannot keep up, or each sync of these people fails."
-        "See `tasksync status` for workers and load, and `tasksync user list` for the reason of each person.";
+        "Users have not been synced for longer than `schedule.late_after`"
+        "No worker runs, the workers cannot keep up, or every sync of these users fails."
+        "See `tasksync status` for workers and load, and `tasksync user list` for the reason of each user.";
     GuardHeld "guard-held" Operator Person..Person
         "Deletions are held back: too many at once"
         "One side lost many tasks at once, or a whole folder or list is empty, new or unknown."
-        "Look at the plan with `tasksync user plan`; let it pass with `tasksync user allow-deletions`, or bring the tasks back.";
+        "Inspect the plan with `tasksync user plan`; release it with `tasksync user allow-deletions`, or restore the tasks.";
     TimeZoneUnknown "time-zone-unknown" TenantAdministrator Person..Server
         "The time zone of a mailbox is not known"
         "The name in the enrolment or the tenant is neither an IANA nor a Windows time zone."
@@ -336,15 +336,15 @@ catalogue! {
         "The tenant was removed while the job was waiting."
         "Nothing.";
     ClaimLost "claim-lost" Nobody Person..Person
-        "The claim on this user ran out"
+        "The claim on this user expired"
         "The worker was too slow or was stopped."
         "Nothing; the user is synced again.";
     BudgetExhausted "budget-exhausted" Nobody Person..Server
-        "The sync was stopped at the end of its time"
-        "Slow servers or very many changes; what was done is kept."
-        "Nothing; the sync goes on in the next round.";
+        "The sync was stopped because its time was up"
+        "Slow servers or very many changes; completed work is kept."
+        "Nothing; the next sync continues.";
     Panic "internal-panic" Operator Person..Ours
-        "tasksync met a defect of its own"
+        "An internal error occurred in tasksync"
         "A programming error; only this user's sync was stopped."
         "Report the defect with the log lines around it.";
 }

@@ -6,7 +6,7 @@
 pub(crate) fn refusal(said: &str, authorities: &str) -> Option<String> {
     if said.contains("received corrupt message") {
         return Some(
-            "no TLS is spoken on that port: name the server's TLS port, or turn TLS on there".to_owned(),
+            "the server speaks no TLS on that port: name its TLS port, or turn TLS on there".to_owned(),
         );
     }
     let (_, certificate) = said.split_once("invalid peer certificate: ")?;
@@ -24,13 +24,13 @@ pub(crate) fn refusal(said: &str, authorities: &str) -> Option<String> {
         let meaning = if certificate.contains("not valid for name")
             || certificate.starts_with("NotValidForName")
         {
-            "is for another host name: write a name it is for into the URL, or have it issued for this one"
+            "is for another host name: write a name from the certificate into the URL, or have a certificate issued for this name"
         } else if certificate.contains("expired") || certificate.starts_with("Expired") {
             "has expired: renew it"
         } else if certificate.contains("not valid yet") || certificate.starts_with("NotValidYet") {
             "is not valid yet: compare the clocks of both machines"
         } else {
-            "cannot be accepted: have a proper one issued"
+            "cannot be accepted: have a valid one issued"
         };
         format!("the server's certificate {meaning}")
     })

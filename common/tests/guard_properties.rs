@@ -394,7 +394,7 @@ fn a_folder_whose_tasks_would_all_be_completed_is_held() {
 
 /// A permit names the same tasks on the same side, in any order.
 #[test]
-fn the_name_of_held_deletions_tells_side_and_tasks() {
+fn the_name_of_held_deletions_depends_on_side_and_tasks() {
     let of = |side: Side, numbers: &[usize]| {
         let keys = numbers.iter().map(|number| key(0, *number)).collect();
         let held = Held {

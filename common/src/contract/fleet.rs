@@ -164,7 +164,7 @@ pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
 }
 
 /// Requests beyond a smaller share count as in flight until the process reports that they ended.
-pub async fn what_is_let_go_is_free_when_it_is_told(bench: &dyn FleetBench) {
+pub async fn what_is_let_go_is_free_once_it_is_reported(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
     // It wants less, but all its requests are in flight.
@@ -196,7 +196,7 @@ pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
 }
 
 /// All demands are returned in the order of names, so that all processes compute the same shares.
-pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench) {
+pub async fn all_demands_are_returned_in_order_of_names(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     for (name, demand) in [("w10", 3), ("w2", 7), ("idle", 0), ("w1", 5)] {
         tell(fleet, name, 1, 0, demand).await;
@@ -212,7 +212,7 @@ pub async fn everybody_s_demand_is_told_in_order_of_names(bench: &dyn FleetBench
 }
 
 /// One process reports a pause and all processes wait. A shorter pause does not replace a longer one.
-pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
+pub async fn a_pause_reported_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
     fleet
@@ -241,7 +241,7 @@ pub async fn a_pause_told_to_one_is_learned_by_all(bench: &dyn FleetBench) {
 }
 
 /// A pause outlives its reporter, even if no process holds a share of the server meanwhile, and it ends.
-pub async fn a_pause_outlives_the_process_that_was_told_and_ends(bench: &dyn FleetBench) {
+pub async fn a_pause_outlives_its_reporter_and_ends(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let unit = u64::try_from(bench.unit().as_millis()).unwrap();
     let pause = |pause_ms| Report {
@@ -441,7 +441,7 @@ pub async fn one_probes_at_a_time(bench: &dyn FleetBench) {
 }
 
 /// A process that leaves is removed at once.
-pub async fn who_leaves_is_no_member_any_more(bench: &dyn FleetBench) {
+pub async fn a_process_that_leaves_is_no_longer_a_member(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
     assert_eq!(tell(fleet, "a", 2, 0, 0).await.share, 0);

@@ -113,7 +113,7 @@ macro_rules! registry_contract {
             enrolments::many_are_enrolled_together_and_each_is_answered
             enrolments::enrolments_of_names_only_those_asked_for
             stamps::failures_in_a_row_are_kept_until_a_success
-            stamps::who_was_not_synced_for_long_is_counted_by_tenant
+            stamps::late_users_are_counted_by_tenant
             stamps::stamps_are_kept_and_start_with_the_opt_in
             stamps::withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so
             installation::the_installation_s_id_is_made_once
@@ -174,7 +174,7 @@ macro_rules! schedule_contract {
             order::the_same_name_in_two_tenants_is_two_users
             order::withdrawn_users_and_tenants_are_gone
             order::a_user_made_due_goes_ahead_but_not_behind
-            order::a_walk_names_everybody_in_claimed_or_not
+            order::a_walk_names_every_user_claimed_or_not
             claims::claimed_users_leave_the_order_and_come_back_with_their_stamp
             claims::a_user_is_claimed_once_at_a_time
             claims::unknown_and_foreign_users_are_left_out_of_a_claim
@@ -188,9 +188,9 @@ macro_rules! schedule_contract {
             claims::a_failure_keeps_the_last_success
             claims::a_user_made_due_while_claimed_is_due_when_the_attempt_ends
             leadership::one_leads_until_the_lease_ends
-            leadership::who_resigns_lets_the_next_lead_with_a_newer_epoch
+            leadership::after_a_resignation_the_next_leader_has_a_newer_epoch
             leadership::a_stale_epoch_claims_nothing
-            freshness::a_summary_counts_everybody_or_one_tenant
+            freshness::a_summary_counts_all_users_or_those_of_one_tenant
             freshness::intervals_and_ages_follow_the_attempts
         }
     };
@@ -217,18 +217,18 @@ macro_rules! fleet_contract {
         $crate::fleet_contract! { @tests $make;
             a_process_is_a_member_until_it_is_silent
             shares_are_never_more_than_the_limit
-            what_is_let_go_is_free_when_it_is_told
+            what_is_let_go_is_free_once_it_is_reported
             what_a_dead_process_held_is_free
-            everybody_s_demand_is_told_in_order_of_names
-            a_pause_told_to_one_is_learned_by_all
+            all_demands_are_returned_in_order_of_names
+            a_pause_reported_by_one_is_learned_by_all
             a_pause_is_shown_with_its_reason
             an_ended_pause_is_over_for_all
-            a_pause_outlives_the_process_that_was_told_and_ends
+            a_pause_outlives_its_reporter_and_ends
             a_circuit_opened_by_one_is_learned_by_all
             a_circuit_changed_meanwhile_is_not_overwritten
             a_report_that_comes_late_changes_nothing
             one_probes_at_a_time
-            who_leaves_is_no_member_any_more
+            a_process_that_leaves_is_no_longer_a_member
             many_servers_are_asked_about_at_once
         }
     };

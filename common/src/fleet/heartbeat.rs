@@ -97,7 +97,7 @@ impl Heartbeat {
                     workers = answer.workers.max(1);
                     until = sent + usable;
                     if failing {
-                        tracing::info!(workers, "the fleet answers again, limits are shared");
+                        tracing::info!(workers, "the fleet's store answers again; limits are shared");
                     }
                     (failing, apart) = (false, false);
                 }
@@ -106,7 +106,7 @@ impl Heartbeat {
                         part.unanswered(&report);
                     }
                     if !failing {
-                        tracing::warn!(%failure, "the fleet does not answer; shares of limits are kept for a while");
+                        tracing::warn!(%failure, "the fleet's store does not answer; shares of limits are kept for the lifetime of a heartbeat");
                     }
                     failing = true;
                 }
@@ -115,7 +115,7 @@ impl Heartbeat {
                 apart = true;
                 tracing::warn!(
                     workers,
-                    "the fleet was silent for too long: every limit is divided by the last known number of workers"
+                    "the fleet's store was silent for too long; every limit is divided by the last known number of workers"
                 );
                 for part in &self.parts {
                     part.apart(workers);
@@ -172,7 +172,9 @@ impl Heartbeat {
             self.fleet.leave(&self.member.name).await
         };
         if !matches!(timeout(FAREWELL, leave).await, Ok(Ok(()))) {
-            tracing::warn!("the fleet was not told of the end; it notices after the lifetime of a heartbeat");
+            tracing::warn!(
+                "this process could not leave the fleet; its shares are free after the lifetime of a heartbeat"
+            );
         }
     }
 }

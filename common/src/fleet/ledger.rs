@@ -315,6 +315,6 @@ pub(super) fn crowded() -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::ScheduleUnavailable,
-        format!("{MAXIMUM_MEMBERS} processes share this order of work already"),
+        format!("{MAXIMUM_MEMBERS} processes share this schedule already"),
     )
 }

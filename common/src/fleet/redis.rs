@@ -301,7 +301,13 @@ impl Fleet for RedisFleet {
         // A repetition would be answered with "late".
         let bytes: Vec<u8> = self
             .store
-            .script("telling the fleet", &EXCHANGE, &keys, &[told, member], Repeat::No)
+            .script(
+                "reporting to the fleet",
+                &EXCHANGE,
+                &keys,
+                &[told, member],
+                Repeat::No,
+            )
             .await?;
         match rmp_serde::from_slice(&bytes).map_err(unreadable)? {
             Reply::Late => Err(late(report)),
@@ -333,7 +339,7 @@ impl Fleet for RedisFleet {
             .arg(milliseconds(lasts).max(1));
         let set: Option<String> = self
             .store
-            .command("asking whether another probes", command, Repeat::No)
+            .command("taking the right to probe", command, Repeat::No)
             .await?;
         Ok(set.is_some())
     }
@@ -342,7 +348,7 @@ impl Fleet for RedisFleet {
         let members: Vec<Vec<u8>> = self
             .store
             .script(
-                "asking who is in the fleet",
+                "reading the members of the fleet",
                 &MEMBERS,
                 &self.member_keys(),
                 &[],

@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_sum_is_the_limit_or_the_demand_and_nobody_gets_more_than_needed(
+        fn the_sum_is_the_limit_or_the_demand_and_no_share_exceeds_its_demand(
             limit in 1_u32..60,
             demands in prop::collection::vec(0_u32..40, 0..30),
             turn: u64,
@@ -89,7 +89,7 @@ mod tests {
         }
 
         #[test]
-        fn with_more_processes_than_requests_everybody_has_a_turn(limit in 1_u32..10, more in 1_usize..40, start in 0_u64..1_000_000) {
+        fn with_more_processes_than_requests_each_has_a_turn(limit in 1_u32..10, more in 1_usize..40, start in 0_u64..1_000_000) {
             let demands = vec![5; limit as usize + more];
             let turns = demands.len() as u64;
             let mut had = vec![0_u32; demands.len()];

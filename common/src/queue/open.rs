@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn authorities_that_cannot_be_used_are_told_by_name() {
+    async fn unusable_authorities_are_reported_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("authorities.pem");
         let settings = QueueSettings {

@@ -127,7 +127,7 @@ impl Address {
 /// Reads a URL. The error repeats no part of it except scheme, host and path.
 fn parse(url: &str) -> Result<Address, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no \"://\"")?;
-    let (mut kind, tls) = kind(scheme).ok_or("its scheme is not one of Redis'")?;
+    let (mut kind, tls) = kind(scheme).ok_or("its scheme is not a scheme of Redis")?;
     let (rest, query) = rest
         .split_once('?')
         .map_or((rest, ""), |(rest, query)| (rest, query));
@@ -162,7 +162,7 @@ fn parse(url: &str) -> Result<Address, String> {
         Kind::Single => path.next(),
         Kind::Cluster => match path.next() {
             Some(database) if !matches!(database, "" | "0") => {
-                return Err("a cluster has no database but 0".to_owned());
+                return Err("a cluster has only database 0".to_owned());
             }
             other => other,
         },
@@ -269,7 +269,7 @@ fn host_and_port(text: &str, port: u16) -> Result<(String, u16), String> {
 
 /// Returns the percent-decoded text.
 fn decoded(text: &str) -> Result<String, String> {
-    const WRONG: &str = "a \"%\" in user, password or name is not followed by two hexadecimal digits, or the result is no text";
+    const WRONG: &str = "a \"%\" in user, password or name is not followed by two hexadecimal digits, or the result is not text";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

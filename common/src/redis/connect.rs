@@ -75,7 +75,7 @@ impl Connector {
         let certificates = match &options.authorities {
             Some(_) if !address.tls => {
                 return Err(wrong(format!(
-                    "{} is set, but {setting} asks for no TLS: write rediss in place of redis there, or remove {}",
+                    "{} is set, but {setting} does not use TLS: write rediss in place of redis there, or remove {}",
                     trust::SETTING,
                     trust::SETTING
                 )));

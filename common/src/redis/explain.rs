@@ -34,7 +34,7 @@ fn codes(error: &RedisError) -> Vec<String> {
 fn tls_advice(said: &str) -> Option<String> {
     if said.contains("received fatal alert") {
         return Some(
-            "the server refuses the TLS connection: does it ask for a certificate of its clients (tls-auth-clients)? \
+            "the server refuses the TLS connection: does it require a certificate of its clients (tls-auth-clients)? \
              tasksync has none"
                 .to_owned(),
         );
@@ -52,12 +52,12 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
             "no sentinel that answers knows a reachable master of this name: check the name in the URL and the sentinels",
         ),
         ErrorKind::ClusterConnectionNotFound => {
-            Some("no node of the cluster that could serve this answers: bring its nodes back")
+            Some("no node of the cluster that serves this key answers: bring its nodes back")
         }
         ErrorKind::InvalidClientConfig => Some("the URL in the settings cannot be used"),
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => by_code("MOVED"),
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Some(
-            "the answer is not what tasksync expects: does something else use these keys, or is it no Redis?",
+            "the answer is not what tasksync expects: does something else use these keys, or is it not a Redis server?",
         ),
         ErrorKind::Io if error.is_timeout() && tls => Some(
             "no answer in time: the server is overloaded, stopped or cut off, or speaks no TLS on that port",
@@ -69,10 +69,10 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
             Some("nothing listens there: start Redis, or correct the URL")
         }
         ErrorKind::Io if tls => Some(
-            "the connection cannot be made or was closed: the server is away or restarting, or speaks no TLS on that port",
+            "the connection cannot be opened or was closed: the server is down or restarting, or speaks no TLS on that port",
         ),
         ErrorKind::Io => Some(
-            "the connection cannot be made or was closed: the server is away or restarting, or wants TLS (rediss)",
+            "the connection cannot be opened or was closed: the server is down or restarting, or requires TLS (rediss)",
         ),
         _ => None,
     }
@@ -81,19 +81,21 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
 /// Returns the meaning of a server's error code.
 fn by_code(code: &str) -> Option<&'static str> {
     Some(match code {
-        "NOAUTH" => "the server wants a password: put it into the URL",
+        "NOAUTH" => "the server requires a password: put it into the URL",
         "WRONGPASS" => "the server refuses user or password: correct the URL",
         "NOPERM" => {
-            "the user may not do this: allow it all commands but admin ones on tasksync's keys (ACL SETUSER)"
+            "the user has no permission for this: allow it all commands except admin ones on tasksync's keys (ACL SETUSER)"
         }
         "OOM" => "the server's memory is full: raise maxmemory; its policy must be noeviction",
         "READONLY" => "the server is a replica: name the master, or use redis+sentinel: or redis+cluster:",
         "MOVED" | "ASK" => "the server is part of a cluster: use redis+cluster: in the URL",
-        "LOADING" => "the server reads its data and answers soon",
+        "LOADING" => "the server is loading its data and will answer soon",
         "CLUSTERDOWN" => "a part of the cluster is down: bring its nodes back",
         "MASTERDOWN" => "the server is a replica that lost its master",
-        "MISCONF" => "the server cannot save to its disk and takes no changes: make room, look at its log",
-        "NOREPLICAS" => "the server has too few replicas to take changes (min-replicas-to-write)",
+        "MISCONF" => {
+            "the server cannot save to its disk and accepts no changes: free disk space, and see its log"
+        }
+        "NOREPLICAS" => "the server has too few replicas to accept changes (min-replicas-to-write)",
         "BUSY" => "the server is busy with a long script",
         "CROSSSLOT" => "keys of different slots in one call",
         _ => return None,
@@ -114,14 +116,14 @@ mod tests {
     #[test]
     fn every_kind_of_refusal_says_what_to_do() {
         for (line, says) in [
-            ("NOAUTH Authentication required.", "wants a password"),
+            ("NOAUTH Authentication required.", "requires a password"),
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
                 "refuses user or password",
             ),
             (
                 "NOPERM User app has no permissions to run the 'zadd' command",
-                "may not",
+                "no permission for this",
             ),
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",

@@ -119,7 +119,7 @@ impl RedisStore {
     /// The server does not answer.
     pub async fn ping(&self) -> Result<(), Failure> {
         let answer: Result<String, _> = self
-            .command("asking for a sign of life", redis::cmd("PING"), Repeat::Yes)
+            .command("checking that it answers", redis::cmd("PING"), Repeat::Yes)
             .await;
         answer.map(drop)
     }

@@ -127,7 +127,7 @@ async fn refusals_say_what_to_do_and_hold_no_password() {
     };
     let at = |login: &str| format!("redis://{login}127.0.0.1:{}", server.port());
     assert_eq!(count(&store(&at(":geheim@")), "n", Repeat::No).await, Ok(1));
-    assert!(refusal(&store(&at(""))).await.contains("wants a password"));
+    assert!(refusal(&store(&at(""))).await.contains("requires a password"));
     let wrong = refusal(&store(&at(":falsch@"))).await;
     assert!(
         wrong.contains("refuses user or password") && !wrong.contains("falsch"),
@@ -135,13 +135,13 @@ async fn refusals_say_what_to_do_and_hold_no_password() {
     );
     let low = refusal(&store(&at("low:niedrig@"))).await;
     assert!(
-        low.contains("may not do this") && !low.contains("niedrig"),
+        low.contains("no permission for this") && !low.contains("niedrig"),
         "{low}"
     );
 }
 
 #[tokio::test]
-async fn replicas_full_servers_and_cluster_nodes_are_told_apart() {
+async fn replicas_full_servers_and_cluster_nodes_are_distinguished() {
     let Some(master) = PrivateRedis::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) else {
         return;
     };

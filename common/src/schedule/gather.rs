@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_waits_longer_and_nobody_comes_before_the_minimum(
+        fn no_user_waits_longer_or_comes_before_the_minimum(
             users in 0_u64..5_000_000,
             now in 0_i64..4_000_000_000_000_000,
             share in 0_u32..=1_000,
@@ -106,7 +106,7 @@ mod tests {
         }
 
         #[test]
-        fn below_the_maximum_who_is_idle_for_longer_is_not_due_earlier(
+        fn below_the_maximum_a_user_who_is_idle_for_longer_is_not_due_earlier(
             users in 1_u64..100_000,
             now in 0_i64..4_000_000_000_000_000,
             one in 300_u64..720,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn who_worked_or_has_no_room_is_left_alone() {
+    fn users_with_changes_or_without_room_are_not_moved() {
         let now = Timestamp::from_second(1_795_000_000).unwrap();
         let alone = |pace, due| gather(pace, &tenant(1), size(40), now, due);
         assert_eq!(alone(PACE, PACE.minimum), PACE.minimum);

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_tells_one_missing_and_one_too_many_from_none() {
+    fn the_digest_shows_a_missing_user_and_a_superfluous_one() {
         let of = |names: &[&str]| digest_of_all(names.iter().map(|name| digest_of(&name.parse().unwrap())));
         assert_eq!(of(&["ana", "ben"]), of(&["ben", "ana"]));
         assert_ne!(of(&["ana", "ben"]), of(&["ana", "bea"]));

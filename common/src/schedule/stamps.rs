@@ -163,7 +163,7 @@ impl StampSaver {
             let failed = match self.flush().await {
                 Ok(_) => false,
                 Err(failure) => {
-                    tracing::warn!(code = %failure.code, detail = failure.detail, "stamps were not saved; they wait");
+                    tracing::warn!(code = %failure.code, detail = failure.detail, "stamps were not saved; they are kept and saved later");
                     true
                 }
             };

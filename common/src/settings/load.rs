@@ -147,7 +147,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     )?;
     relation(
         worker.batch_budget + schedule.claim_lifetime < queue.consumer_timeout,
-        "worker.batch_budget + schedule.claim_lifetime must be below queue.consumer_timeout: a worker keeps a job until the claim it renewed has run out, and the broker must not take it away before",
+        "worker.batch_budget + schedule.claim_lifetime must be below queue.consumer_timeout: a worker keeps a job until its renewed claim has expired, and the broker must not take it away before",
     )?;
     relation(
         worker.drain < worker.grace_period,

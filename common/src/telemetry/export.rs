@@ -99,7 +99,7 @@ fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
     };
     let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(refused("it is no http or https address".to_owned()));
+        return Err(refused("it is not an http or https address".to_owned()));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refused("it has a query or a fragment".to_owned()));
@@ -173,7 +173,7 @@ impl Receiver {
         );
         match (news, result) {
             (News::Fails, Err(error)) => {
-                tracing::warn!(endpoint = self.endpoint, signal = signal.name(), %error, "the OTLP receiver does not take what is sent, it is tried again; the service works on");
+                tracing::warn!(endpoint = self.endpoint, signal = signal.name(), %error, "the OTLP receiver accepts no data; sending is retried, and the service goes on");
             }
             (News::WorksAgain, _) => {
                 tracing::info!(endpoint = self.endpoint, "the OTLP receiver works again");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_is_down_is_told_once_and_once_that_it_works_again() {
+    fn a_failing_receiver_is_logged_once_and_so_is_its_return() {
         let mut failing = [false; 2];
         let told: Vec<News> = [
             (Signal::Traces, true),

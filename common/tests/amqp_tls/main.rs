@@ -121,7 +121,7 @@ async fn works(settings: &QueueSettings) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them() {
+async fn jobs_travel_under_a_private_authority_and_cannot_be_read_on_the_way() {
     let Some(bench) = bench().await else { return };
     // First without TLS, to prove that the recording finds readable text.
     let plain = Relay::start(bench.broker.port()).await;
@@ -139,7 +139,7 @@ async fn jobs_travel_under_a_private_authority_and_nobody_on_the_way_reads_them(
 }
 
 #[tokio::test]
-async fn an_authority_that_is_not_trusted_is_told_with_the_setting() {
+async fn an_untrusted_authority_is_reported_with_the_setting() {
     let Some(bench) = bench().await else { return };
     let settings = bench.settings("amqps", "localhost", bench.tls_port());
     // Another authority with the same name, as after a company's authority was issued anew.
@@ -160,7 +160,7 @@ async fn an_authority_that_is_not_trusted_is_told_with_the_setting() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_host_is_told_with_its_names() {
+async fn a_certificate_for_another_host_is_reported_with_its_names() {
     let Some(bench) = bench().await else { return };
     let settings = bench.settings("amqps", "127.0.0.1", bench.tls_port());
     let failure = bench.refused(&settings).await;
@@ -171,7 +171,7 @@ async fn a_certificate_for_another_host_is_told_with_its_names() {
 }
 
 #[tokio::test]
-async fn tls_at_the_plain_port_and_no_tls_at_the_other_are_told_and_give_nothing_away() {
+async fn tls_at_the_wrong_port_is_reported_and_reveals_no_secret() {
     let Some(bench) = bench().await else { return };
     let relay = Relay::start(bench.broker.port()).await;
     let failure = bench
@@ -199,7 +199,7 @@ async fn tls_at_the_plain_port_and_no_tls_at_the_other_are_told_and_give_nothing
 const CHILD: &str = "TASKSYNC_TEST_AMQP_TLS_CHILD";
 
 #[tokio::test]
-async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
+async fn a_machine_without_authorities_needs_only_the_named_one() {
     if let Some(settings) = std::env::var_os(CHILD).and_then(|value| value.into_string().ok()) {
         let (url, authority) = settings.split_once(' ').unwrap();
         let mut settings = QueueSettings {
@@ -230,7 +230,7 @@ async fn a_machine_that_trusts_nobody_needs_the_named_authority_only() {
     child
         .args([
             "--exact",
-            "a_machine_that_trusts_nobody_needs_the_named_authority_only",
+            "a_machine_without_authorities_needs_only_the_named_one",
             "--nocapture",
         ])
         .env("SSL_CERT_FILE", &empty)

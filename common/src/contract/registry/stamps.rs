@@ -123,7 +123,7 @@ pub async fn failures_in_a_row_are_kept_until_a_success(registry: Arc<dyn Regist
 }
 
 /// For users who were never synced, the time of the opt-in counts. Disabled users and tenants do not count.
-pub async fn who_was_not_synced_for_long_is_counted_by_tenant(registry: Arc<dyn Registry>) {
+pub async fn late_users_are_counted_by_tenant(registry: Arc<dyn Registry>) {
     assert_eq!(registry.oldest_success(None).await.unwrap(), None);
     with_users(&*registry, &["a", "b", "off"], &["ana", "ben", "cem"]).await;
     for (tenant, user, success) in [

@@ -4,7 +4,7 @@ use super::*;
 use crate::schedule::Summary;
 
 /// Waiting users whose stamps are old enough are due. An unknown tenant has an empty summary.
-pub async fn a_summary_counts_everybody_or_one_tenant(bench: &dyn ScheduleBench) {
+pub async fn a_summary_counts_all_users_or_those_of_one_tenant(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     assert_eq!(schedule.summary(None).await.unwrap(), Summary::default());
     let future = schedule.now().await.unwrap() + SignedDuration::from_hours(1);

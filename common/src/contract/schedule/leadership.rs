@@ -19,7 +19,7 @@ pub async fn one_leads_until_the_lease_ends(bench: &dyn ScheduleBench) {
 }
 
 /// Only the holder can resign.
-pub async fn who_resigns_lets_the_next_lead_with_a_newer_epoch(bench: &dyn ScheduleBench) {
+pub async fn after_a_resignation_the_next_leader_has_a_newer_epoch(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let first = schedule.lead("one", LONG).await.unwrap().unwrap();
     schedule.resign("other").await.unwrap();

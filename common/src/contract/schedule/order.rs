@@ -188,7 +188,7 @@ pub async fn a_user_made_due_goes_ahead_but_not_behind(bench: &dyn ScheduleBench
 }
 
 /// A walk returns every tenant, and every user of a tenant, in pages.
-pub async fn a_walk_names_everybody_in_claimed_or_not(bench: &dyn ScheduleBench) {
+pub async fn a_walk_names_every_user_claimed_or_not(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();
     let at = stamp(schedule, 0).await;
     for tenant in ["a", "b", "c", "d", "e"] {

@@ -35,7 +35,7 @@ impl FleetBench for Bench {
 crate::fleet_contract!(async { Some(bench()) });
 
 #[tokio::test]
-async fn who_let_everything_go_leaves_nothing_behind() {
+async fn a_process_that_lets_everything_go_leaves_nothing_behind() {
     let bench = bench();
     let mut process = Process::new(0);
     process.demand = 5;
@@ -206,7 +206,7 @@ proptest! {
 
     /// In turn, each process with a demand gets a share, however many processes there are.
     #[test]
-    fn nobody_starves(demands in prop::collection::vec(0_u32..9, 1..16), busy in 1_u64..3) {
+    fn no_process_starves(demands in prop::collection::vec(0_u32..9, 1..16), busy in 1_u64..3) {
         let bench = bench();
         let mut now = u64::try_from(bench.clock.now().as_millisecond()).unwrap();
         let mut processes: Vec<Process> = (0..demands.len()).map(Process::new).collect();

@@ -76,9 +76,9 @@ impl Address {
                     return Err(wrong("has a second colon in the password; write it as %3A"));
                 }
                 (
-                    decode(user).ok_or_else(|| wrong("has a user that is not percent-encoded rightly"))?,
+                    decode(user).ok_or_else(|| wrong("has a user that is not correctly percent-encoded"))?,
                     decode(password)
-                        .ok_or_else(|| wrong("has a password that is not percent-encoded rightly"))?,
+                        .ok_or_else(|| wrong("has a password that is not correctly percent-encoded"))?,
                 )
             }
         };
@@ -98,7 +98,7 @@ impl Address {
                 return Err(wrong("has a / in its vhost; write it as %2F"));
             }
             Some(path) => {
-                decode(path).ok_or_else(|| wrong("has a vhost that is not percent-encoded rightly"))?
+                decode(path).ok_or_else(|| wrong("has a vhost that is not correctly percent-encoded"))?
             }
         };
         for (what, value) in [("user", &user), ("vhost", &vhost)] {
@@ -139,7 +139,7 @@ fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
             "" => None,
             rest => Some(
                 rest.strip_prefix(':')
-                    .ok_or_else(|| wrong("has something else than a port after an IPv6 address"))?,
+                    .ok_or_else(|| wrong("has text other than a port after an IPv6 address"))?,
             ),
         };
         (name, port)
@@ -162,7 +162,7 @@ fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
             .chars()
             .any(|c| c.is_whitespace() || c.is_control() || c == '%')
     {
-        return Err(wrong("names no host, or one that is no host name"));
+        return Err(wrong("names no host, or an invalid host name"));
     }
     Ok(Host {
         name: name.to_owned(),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_the_password() {
+    fn errors_do_not_contain_the_password() {
         for (url, part) in [
             ("amqp://u:geheim@", "no host"),
             ("amqp://u:geheim@h:0", "port"),

@@ -128,7 +128,7 @@ impl Drop for AmqpConsumer {
                 return;
             }
             while let Ok(Some(Ok(delivery))) = timeout(SENT_AHEAD, stream.next()).await {
-                let back = core.answer("giving a job back", delivery.acker.nack(RETURN));
+                let back = core.answer("returning a job", delivery.acker.nack(RETURN));
                 if back.await.is_err() {
                     return;
                 }
@@ -152,7 +152,7 @@ impl Settlement {
 
     async fn give_back(self) -> Result<(), Failure> {
         let settled = self.acker.nack(RETURN);
-        self.finish("giving a job back", settled).await
+        self.finish("returning a job", settled).await
     }
 
     /// Settles the delivery. After the end of its epoch it sends nothing: on another channel the delivery's
@@ -172,7 +172,7 @@ impl Settlement {
         }
         self.core.counters.late_settlements.add_one();
         Err(errors::unavailable(format!(
-            "{doing}: the connection it came over ended, so it is delivered again"
+            "{doing}: the job's connection ended, so the job is delivered again"
         )))
     }
 }
@@ -244,7 +244,7 @@ impl Drop for AmqpDelivery {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(failure) = settlement.give_back().await {
-                    tracing::debug!(%failure, "a job was not given back by hand");
+                    tracing::debug!(%failure, "a job could not be returned; the end of its connection returns it");
                 }
             });
         }

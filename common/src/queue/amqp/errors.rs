@@ -47,7 +47,7 @@ pub(super) fn unroutable(queue: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::QueueMissing,
-        format!("the broker gave a job back because there is no queue {queue}"),
+        format!("the broker returned a job because the queue {queue} does not exist"),
     )
 }
 
@@ -86,7 +86,7 @@ fn words(kind: &ErrorKind) -> String {
             "the connection to the broker ended".to_owned()
         }
         ErrorKind::ParsingError(_) => {
-            "what answers there does not speak AMQP; if it is the broker's port for TLS, write amqps://"
+            "the server there does not speak AMQP; if it is the broker's port for TLS, write amqps://"
                 .to_owned()
         }
         ErrorKind::MissingHeartbeatError => "the broker was silent for too long".to_owned(),
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_must_act_follows_from_the_reply_code() {
+    fn the_actor_follows_from_the_reply_code() {
         let soft = |kind, text: &str| {
             lapin::Error::from(ErrorKind::ProtocolError(AMQPError::new(
                 AMQPErrorKind::Soft(kind),

@@ -147,7 +147,7 @@ impl DeadLetters {
                     ErrorClass::Refused,
                     Code::JobRefused,
                     format!(
-                        "dead letter {} does not say which of our queues it came from; it can only be discarded",
+                        "dead letter {} names no queue of tasksync that it came from; it can only be discarded",
                         letter.id
                     ),
                 )
@@ -229,7 +229,7 @@ impl<'a> Look<'a> {
                 .channel
                 .basic_cancel(consumer.tag(), BasicCancelOptions::default());
             self.core
-                .answer("ending a look at the dead letters", cancel)
+                .answer("ending the reading of the dead letters", cancel)
                 .await?;
             while let Ok(Some(Ok(message))) = timeout(BACK, consumer.next()).await {
                 lent.push(message.acker);
@@ -248,7 +248,7 @@ impl<'a> Look<'a> {
                 requeue: true,
             };
             self.core
-                .answer("giving a dead letter back", acker.nack(options))
+                .answer("returning a dead letter", acker.nack(options))
                 .await?;
         }
         let until = Instant::now() + BACK;
@@ -260,7 +260,7 @@ impl<'a> Look<'a> {
         }
         self.core
             .answer(
-                "ending a look at the dead letters",
+                "ending the reading of the dead letters",
                 self.channel.close(200, "done".into()),
             )
             .await
@@ -275,6 +275,6 @@ pub(super) async fn count(core: &Core, channel: &Channel) -> Result<u64, Failure
         QueueDeclareOptions::durable().passive(),
         FieldTable::default(),
     );
-    let queue = core.answer(&format!("looking at queue {dead}"), look).await?;
+    let queue = core.answer(&format!("inspecting queue {dead}"), look).await?;
     Ok(u64::from(queue.message_count()))
 }

@@ -165,10 +165,10 @@ pub(super) fn letter_reason(properties: &BasicProperties) -> String {
     }
     match text(properties, DEATH_REASON).as_deref() {
         Some("delivery_limit") => "delivered too often and never finished".to_owned(),
-        Some("expired") => "no worker took it while its claim lived".to_owned(),
+        Some("expired") => "no worker took it before its claim expired".to_owned(),
         Some("maxlen") => "its queue was full".to_owned(),
         Some(other) => format!("given up by the broker: {}", bounded_reason(other)),
-        None => "put among the dead letters by somebody else".to_owned(),
+        None => "added to the dead letters by another program".to_owned(),
     }
 }
 

@@ -122,7 +122,7 @@ impl JobQueue for AmqpQueue {
         );
         let answer = self
             .core
-            .answer(&format!("looking at queue {name}"), look)
+            .answer(&format!("inspecting queue {name}"), look)
             .await
             .inspect_err(|_| link.retire())?;
         Ok(Depth {

@@ -52,7 +52,7 @@ impl Publisher {
         let patience = self.core.request_timeout;
         let Ok(Ok(_place)) = tokio::time::timeout(patience, self.window.acquire()).await else {
             return Err(errors::unavailable(format!(
-                "{} jobs wait for their confirmation, and none came within {} ms",
+                "{} jobs await confirmation, and none was confirmed within {} ms",
                 self.size,
                 patience.as_millis()
             )));
@@ -128,7 +128,7 @@ impl Publisher {
             QueueDeclareOptions::durable().passive(),
             FieldTable::default(),
         );
-        let looked = self.core.answer(&format!("looking at queue {queue}"), look).await;
+        let looked = self.core.answer(&format!("inspecting queue {queue}"), look).await;
         let maximum = self.core.topology.maximum_length();
         match looked {
             Err(failure) => failure,
@@ -136,10 +136,10 @@ impl Publisher {
             Ok(found) if u64::from(found.message_count()) >= maximum.div_ceil(2) => Failure::new(
                 ErrorClass::Throttled { retry_after: None },
                 Code::QueueFull,
-                format!("the broker refused a job: queue {queue} holds all it may (queue.maximum_length)"),
+                format!("the broker refused a job: queue {queue} is full (queue.maximum_length)"),
             ),
             Ok(found) => errors::unavailable(format!(
-                "the broker refused a job although queue {queue} holds {} of {maximum}: a node of the cluster is away, or \
+                "the broker refused a job although queue {queue} holds {} of {maximum}: a node of the cluster is down, or \
                  its dead letters cannot be moved",
                 found.message_count()
             )),

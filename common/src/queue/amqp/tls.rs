@@ -67,12 +67,12 @@ pub(super) fn words(error: &io::Error) -> Option<String> {
             "the broker offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)"
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the broker wants a certificate of its clients, which tasksync does not send; set \
+            "the broker requires a certificate of its clients, which tasksync does not send; set \
              ssl_options.fail_if_no_peer_cert = false at the broker"
         }
         Error::InvalidMessage(_) => {
-            "what answers there does not speak TLS; give the port of the broker's TLS listener (5671 unless changed), or \
-             write amqp:// if the way to it is safe"
+            "the server there does not speak TLS; give the port of the broker's TLS listener (5671 unless changed), or \
+             write amqp:// if the network to it is safe"
         }
         // All other kinds keep the library's words.
         _ => return None,

@@ -159,7 +159,7 @@ impl Shared {
             ErrorClass::Throttled { retry_after: None },
             Code::QueueFull,
             format!(
-                "{waiting} jobs wait in the {} queue, which is all it holds (queue.maximum_length)",
+                "{waiting} jobs wait in the {} queue, which is full (queue.maximum_length)",
                 queue.name()
             ),
         ))

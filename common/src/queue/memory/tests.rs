@@ -79,7 +79,7 @@ async fn what_comes_back_goes_to_the_front() {
 }
 
 #[tokio::test]
-async fn wanted_are_the_free_permits_of_those_who_wait() {
+async fn wanted_are_the_free_permits_of_waiting_consumers() {
     let queue = queue();
     let wanted = || async { queue.depth(QueueName::Background).await.unwrap().wanted };
     let mut one = queue.consume(QueueName::Background, 3).await.unwrap();

@@ -64,7 +64,7 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_authority_is_named(
 }
 
 #[tokio::test]
-async fn a_port_without_tls_is_told_as_such() {
+async fn a_port_without_tls_is_reported() {
     let Some(server) = PrivateRedis::start(&[]) else {
         return;
     };
@@ -83,7 +83,7 @@ async fn a_port_without_tls_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_certificates_of_its_clients_is_told_as_such() {
+async fn a_server_that_requires_client_certificates_is_reported() {
     let authority = PrivateAuthority::new();
     let (certificate, file) = (authority.issue_file(&["127.0.0.1"]), authority.file());
     let arguments = [
@@ -155,7 +155,7 @@ async fn the_nodes_of_a_cluster_are_trusted_alike() {
 }
 
 #[tokio::test]
-async fn authorities_that_cannot_be_used_are_told_by_name() {
+async fn unusable_authorities_are_reported_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("authorities.pem");
     let url = "rediss://:geheim@127.0.0.1:1";
@@ -176,5 +176,5 @@ async fn authorities_that_cannot_be_used_are_told_by_name() {
         assert!(!detail.contains("geheim"), "{detail}");
     }
     let plain = wrong("redis://127.0.0.1:1", &PrivateAuthority::new().file());
-    assert!(plain.contains("asks for no TLS"), "{plain}");
+    assert!(plain.contains("does not use TLS"), "{plain}");
 }

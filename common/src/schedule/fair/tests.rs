@@ -96,7 +96,7 @@ fn head(number: usize, stamp: Timestamp) -> Head {
 }
 
 #[test]
-fn what_nobody_else_needs_is_given_to_a_tenant_at_its_cap() {
+fn permits_that_no_other_tenant_needs_go_to_a_tenant_at_its_cap() {
     let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
     let old = |seconds: u64| now - Duration::from_secs(seconds);
     let minimum = Duration::from_secs(300);

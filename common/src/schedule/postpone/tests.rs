@@ -120,7 +120,7 @@ fn a_server_s_pause_is_kept_to_the_millisecond_and_never_counted() {
 }
 
 #[test]
-fn what_only_needs_another_look_is_due_after_the_minimum_and_blames_nobody() {
+fn outcomes_that_need_another_look_are_due_after_the_minimum_and_count_no_failure() {
     let history = History {
         idle_cycles: 5,
         failures: 4,
@@ -156,7 +156,7 @@ fn a_tenant_s_failure_is_the_circuit_s_and_not_the_user_s() {
 }
 
 #[test]
-fn a_failure_of_our_own_stores_is_nobodys_and_one_of_a_part_is_no_reason_to_disable() {
+fn a_failure_of_a_store_or_of_a_part_disables_no_user() {
     let history = History {
         idle_cycles: 1,
         failures: 9,

@@ -131,7 +131,7 @@ async fn the_order_is_made_again_with_saved_stamps_and_without_ties() {
 }
 
 #[tokio::test]
-async fn the_tenant_search_adds_who_is_missing_and_withdraws_who_left() {
+async fn the_tenant_search_adds_missing_users_and_withdraws_those_who_left() {
     let (registry, schedule, _) = stores().await;
     rebuild(&registry, &schedule, MINIMUM).await.unwrap();
     let untouched = schedule.status(&key("a", "ben")).await.unwrap();

@@ -23,7 +23,7 @@ impl RedisSchedule {
         command.arg(self.keys.lease()).arg("epoch");
         let epoch: Option<i64> = self
             .store
-            .command("asking who leads", command, Repeat::Yes)
+            .command("reading the leader's epoch", command, Repeat::Yes)
             .await?;
         Ok(epoch.unwrap_or(0))
     }
@@ -172,7 +172,7 @@ impl Claims for RedisSchedule {
         let tenants: Vec<String> = self
             .store
             .script(
-                "asking whose claims ran out",
+                "reading expired claims",
                 &EXPIRED,
                 &self.keys.index(&["expiries"]),
                 &[arg(limit.clamp(1, EXPIRED_TENANTS))],
@@ -188,7 +188,7 @@ impl Claims for RedisSchedule {
             let tenant = index::tenant_name(&name)?;
             let users: Vec<String> = self
                 .change(
-                    "giving back users whose claims ran out",
+                    "reclaiming users whose claims expired",
                     &RECLAIM,
                     &tenant,
                     &[arg(left.min(MOST_NAMES)), self.ahead()],

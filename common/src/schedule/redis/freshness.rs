@@ -69,7 +69,7 @@ impl Freshness for RedisSchedule {
         let (next, names): (String, Vec<String>) = self
             .store
             .script(
-                &format!("walking over the users of {tenant}"),
+                &format!("listing the users of {tenant}"),
                 &SCAN,
                 &[self.keys.status(tenant)],
                 &[arg(redis_cursor(after)), arg(limit.clamp(1, 10_000))],
@@ -102,7 +102,7 @@ impl Freshness for RedisSchedule {
         command.arg(self.keys.index(&["tenants"]));
         let exists: i64 = self
             .store
-            .command("asking whether anybody is in", command, Repeat::Yes)
+            .command("checking whether it has users", command, Repeat::Yes)
             .await?;
         Ok(exists == 0)
     }
@@ -111,7 +111,7 @@ impl Freshness for RedisSchedule {
         let now: i64 = self
             .store
             .script(
-                "asking for the time",
+                "reading the time",
                 &NOW,
                 &self.keys.index(&["heads"]),
                 &[],

@@ -98,7 +98,7 @@ impl Index {
             return;
         }
         if let Err(failure) = self.push_now(tenant, report, claim, intervals).await {
-            tracing::warn!(%tenant, %failure, "the index of tenants could not be brought in step, it is done later");
+            tracing::warn!(%tenant, %failure, "the index of tenants could not be updated; it is repaired later");
             let mut memory = self.memory();
             if memory.behind.len() < MOST_REMEMBERED {
                 memory.behind.insert(tenant.clone());
@@ -159,7 +159,7 @@ impl Index {
         let (mark, heads): (Option<i64>, Vec<(String, i64, i64)>) = self
             .store
             .script(
-                "asking who waits longest",
+                "reading the oldest tenants",
                 &HEADS,
                 &self.keys.index(&["heads", "tenants", "mark"]),
                 &[arg(limit.clamp(1, 1_000_000))],
@@ -234,7 +234,7 @@ impl Index {
         let (next, names): (String, Vec<String>) = self
             .store
             .script(
-                "walking over the tenants",
+                "listing the tenants",
                 &SCAN,
                 &self.keys.index(&["tenants"]),
                 &[arg(cursor), arg(limit.clamp(1, 10_000))],
@@ -273,7 +273,7 @@ impl Index {
         let (agrees, report, names): (i64, RawReport, Option<i64>) = self
             .store
             .script(
-                &format!("asking where tenant {tenant} stands"),
+                &format!("reading the report of tenant {tenant}"),
                 &REPORT,
                 &self.keys.tenant(tenant),
                 &[arg(u8::from(renumber))],
@@ -288,14 +288,14 @@ impl Index {
         let (users, report): (i64, RawReport) = self
             .store
             .script(
-                &format!("mending the order of tenant {tenant}"),
+                &format!("repairing the keys of tenant {tenant}"),
                 &MEND,
                 &self.keys.tenant(tenant),
                 args,
                 Repeat::Yes,
             )
             .await?;
-        tracing::warn!(%tenant, users, "a part of the tenant's order of work was lost and is made again");
+        tracing::warn!(%tenant, users, "a part of the tenant's schedule was lost and has been restored");
         self.push_now(tenant, report.into(), false, &[]).await
     }
 
@@ -403,7 +403,7 @@ impl Index {
         let mended: i64 = self
             .store
             .script(
-                "looking for the sums over all tenants",
+                "checking the sums over all tenants",
                 &TOTAL,
                 &self.keys.index(&["tenants", "totals"]),
                 &[arg(users)],
@@ -411,7 +411,7 @@ impl Index {
             )
             .await?;
         if mended == 1 {
-            tracing::info!("the sums over all tenants were made anew");
+            tracing::info!("the sums over all tenants were wrong and have been computed anew");
         }
         Ok(())
     }
@@ -497,7 +497,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_pushes_and_lost_tenants_are_told_apart() {
+    fn missing_pushes_and_lost_tenants_are_distinguished() {
         let report = Report {
             number: 7,
             head: Some(1),

@@ -43,7 +43,7 @@ impl Leadership for RedisSchedule {
         let _: i64 = self
             .store
             .script(
-                "giving the leadership up",
+                "ending the leadership",
                 &RESIGN,
                 &self.keys.index(&["lease"]),
                 &[arg(holder)],

@@ -97,7 +97,7 @@ impl Order for RedisSchedule {
         let users: Vec<(String, f64)> = self
             .store
             .command(
-                &format!("asking who of {tenant} waits longest"),
+                &format!("reading the oldest users of {tenant}"),
                 command,
                 Repeat::Yes,
             )

@@ -116,7 +116,7 @@ impl RedisSchedule {
                     let mut command = redis::cmd("ZCOUNT");
                     command.arg(self.keys.due(&tenant)).arg("-inf").arg(cutoff);
                     self.store
-                        .command::<i64>("counting who is due", command, Repeat::Yes)
+                        .command::<i64>("counting due users", command, Repeat::Yes)
                         .await
                 })
                 .buffer_unordered(AT_ONCE)

@@ -151,7 +151,7 @@ pub(super) fn unpack_failure(bytes: &[u8]) -> Failure {
         Failure::new(
             ErrorClass::Transient,
             Code::ScheduleUnavailable,
-            format!("the reason was saved by another version and cannot be read: {error}"),
+            format!("another version saved the reason, and this one cannot read it: {error}"),
         )
     })
 }

@@ -183,7 +183,7 @@ fn a_list_that_never_grows_ends_the_selection() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn nobody_left_out_is_older_than_anybody_chosen(
+    fn no_user_left_out_is_older_than_one_chosen(
         ages in proptest::collection::btree_map(("[a-h]", "[a-z]{1,2}"), 0_u64..2_000, 0..120),
         claim_every in 1_usize..8,
         tenants in 1_usize..9,

@@ -52,7 +52,7 @@ async fn an_emptied_server_is_noticed_and_its_numbers_are_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_server_set_back_is_noticed_before_anybody_is_chosen() {
+async fn a_server_set_back_is_noticed_before_any_user_is_chosen() {
     let Some(server) = PrivateRedis::start(&[]) else {
         return;
     };
@@ -193,7 +193,7 @@ async fn waiting(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
 
 /// No user is lost, and a user whose claim was lost is not due before the claim would have ended.
 #[tokio::test]
-async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early() {
+async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early() {
     let Some(bench) = bench_at(SINGLE).await else {
         return;
     };
@@ -257,7 +257,7 @@ async fn whatever_single_key_is_lost_everybody_is_due_again_and_nobody_too_early
 
 /// The digest of names follows every change, and is computed anew from the names if it is missing.
 #[tokio::test]
-async fn the_digest_of_names_is_that_of_those_who_are_in() {
+async fn the_digest_of_names_covers_the_users_in_the_schedule() {
     let Some(bench) = bench_at(SINGLE).await else {
         return;
     };
@@ -298,7 +298,7 @@ async fn the_digest_of_names_is_that_of_those_who_are_in() {
 
 /// Loses one key after the other, each drawn at random, between claims and their ends.
 #[tokio::test]
-async fn a_thousand_lost_keys_leave_nobody_behind() {
+async fn a_thousand_lost_keys_lose_no_user() {
     let Some(bench) = bench_at(SINGLE).await else {
         return;
     };
