@@ -58,12 +58,12 @@ pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sql
 fn primary_meaning(code: Option<u32>) -> &'static str {
     match code.map(|code| code & 0xff) {
         Some(3 | 23) => "access is refused; check the permissions of the file and its folder",
-        Some(5) => "it is locked by another process for too long",
-        Some(6) => "a table of it is locked",
+        Some(5) => "another process locked it for too long",
+        Some(6) => "one of its tables is locked",
         Some(8) => "it is read-only; check the permissions of the file, its folder and the file system",
         Some(10) => "the disk reports a read or write error",
         Some(11) => "the file is damaged; restore a backup",
-        Some(13) => "the disk is full; make room",
+        Some(13) => "the disk is full; free disk space",
         Some(14) => "the file cannot be opened; its folder must exist and be writable",
         Some(19) => "a rule of the tables was broken",
         Some(26) => "the file is not an SQLite database",

@@ -18,7 +18,7 @@ impl InstallationStore for SqlRegistry {
         if let Some(id) = self.stored_installation().await? {
             return Ok(id);
         }
-        const DOING: &str = "making the installation's id";
+        const DOING: &str = "creating the installation's id";
         let mut connection = self.single(DOING).await?;
         connection
             .query(MAKE)
@@ -28,9 +28,12 @@ impl InstallationStore for SqlRegistry {
             .map_err(|error| self.failure(DOING, &error))?;
         self.commit(DOING, connection).await?;
         // Another process may have been faster, so the stored id is returned and not the one created here.
-        self.stored_installation()
-            .await?
-            .ok_or_else(|| self.damaged("the installation's id", "the row was removed after it was made"))
+        self.stored_installation().await?.ok_or_else(|| {
+            self.damaged(
+                "the installation's id",
+                "the row was removed after it was created",
+            )
+        })
     }
 
     async fn set_installation(&self, id: InstallationId) -> Result<(), Failure> {

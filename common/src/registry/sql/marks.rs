@@ -17,7 +17,7 @@ const SAVE: &str = "INSERT INTO marks (store, data_id, number) VALUES ($1, $2, $
 #[async_trait]
 impl MarkStore for SqlRegistry {
     async fn mark(&self) -> Result<Option<Mark>, Failure> {
-        const DOING: &str = "reading the mark of the order of work";
+        const DOING: &str = "reading the mark of the schedule";
         let mut connection = self.read(DOING).await?;
         let row: Option<(String, i64)> = connection
             .query(READ)
@@ -33,7 +33,7 @@ impl MarkStore for SqlRegistry {
 
     async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
         again(|| async {
-            const DOING: &str = "saving the mark of the order of work";
+            const DOING: &str = "saving the mark of the schedule";
             let mut connection = self.single(DOING).await?;
             connection
                 .query(SAVE)

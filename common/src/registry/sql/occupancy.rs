@@ -104,7 +104,7 @@ impl Occupancy {
 
     fn occupied(&self) -> Failure {
         let detail = match self.company {
-            Company::Many => "a standalone process with an order of work or a queue of its own uses it",
+            Company::Many => "a standalone process with a schedule or queue of its own uses it",
             Company::Alone => {
                 "other processes use it, and this one must be alone, because its schedule.url or queue.url is memory:"
             }

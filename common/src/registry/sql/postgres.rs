@@ -140,13 +140,13 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
         }
     } else if authority && !matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
         return Err(wrong(
-            &"its sslrootcert would not be looked at: write sslmode=verify-full, or leave sslmode out",
+            &"its sslrootcert would not be used: write sslmode=verify-full, or leave sslmode out",
         ));
     } else if !is_local(&options) && matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
     {
         tracing::warn!(
             place = place(&options),
-            "registry.url allows a connection without TLS: whoever listens on the way reads the password and the tasks"
+            "registry.url allows a connection without TLS: anyone on the network path can read the password and the tasks"
         );
     }
     // Statements are fast, or their own timeouts report them as slow calls.
@@ -270,7 +270,7 @@ async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), Failu
             place,
             applied,
             known,
-            "the registry's tables were made by a newer build; this one works with them, and should follow"
+            "a newer build changed the registry's tables; this build works with them and should be upgraded"
         );
     }
     Ok(())

@@ -32,10 +32,10 @@ pub(super) fn reason(error: &sqlx::Error) -> String {
         sqlx::Error::Tls(error) => {
             let said = error.to_string();
             let meaning = if said.contains("server does not support TLS") {
-                "the server offers no TLS, and sslmode of registry.url asks for it: turn it on there (ssl = on)".to_owned()
+                "the server offers no TLS, and sslmode of registry.url requires it: turn it on there (ssl = on)".to_owned()
             } else {
                 tls::refusal(&said, AUTHORITIES).unwrap_or_else(|| {
-                    "TLS could not be agreed; look at sslmode and sslrootcert of registry.url".to_owned()
+                    "TLS could not be negotiated; check sslmode and sslrootcert of registry.url".to_owned()
                 })
             };
             format!("{meaning} ({said})")
@@ -47,17 +47,17 @@ pub(super) fn reason(error: &sqlx::Error) -> String {
 fn meaning(code: &str) -> &'static str {
     match code {
         "28P01" => "the password is wrong",
-        "28000" => "the user may not sign in; look at the user's name and the server's pg_hba.conf",
-        "3D000" => "the database does not exist; make it with CREATE DATABASE",
-        "3F000" => "the schema does not exist; look at the user's search_path",
+        "28000" => "the user may not sign in; check the user's name and the server's pg_hba.conf",
+        "3D000" => "the database does not exist; create it with CREATE DATABASE",
+        "3F000" => "the schema does not exist; check the user's search_path",
         "42501" => {
-            "permission denied; the user must own the tables, or at the first start may make them (GRANT CREATE ON SCHEMA)"
+            "permission denied; the user must own the tables, or have the right to create them at the first start (GRANT CREATE ON SCHEMA)"
         }
         "25006" => "the server is a read-only standby; registry.url must name the primary",
         "53300" => {
             "the server has no connection left; lower registry.connections or raise the server's max_connections"
         }
-        "53100" => "the server's disk is full; make room",
+        "53100" => "the server's disk is full; free disk space",
         "53200" => "the server is out of memory",
         "57P01" | "57P02" => "the server is shutting down",
         "57P03" => "the server is starting or stopping",
@@ -68,7 +68,7 @@ fn meaning(code: &str) -> &'static str {
         "25P03" | "25P04" => "the transaction took too long",
         "40001" | "40P01" => "others changed the same rows at the same time, several times in a row",
         "42P01" | "42703" => "a table or column is missing; it was changed by hand or by a newer build",
-        "22021" => "a text holds a character the database cannot store",
+        "22021" => "a text contains a character that the database cannot store",
         "XX001" | "XX002" => "the database is damaged; restore a backup",
         _ => match code.get(..2) {
             Some("08") => "the connection broke",

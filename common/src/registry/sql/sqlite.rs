@@ -86,7 +86,7 @@ async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
         .map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
             MigrateError::VersionMissing(version) => unavailable(format!(
-                "{place}: its tables have version {version}, which this build does not know; it was made by a newer build. \
+                "{place}: its tables have version {version}, which this build does not know; a newer build created it. \
                  Use that build, or restore a backup"
             )),
             other => unavailable(format!("{place}, {DOING}: {other}")),

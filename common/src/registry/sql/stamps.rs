@@ -212,7 +212,7 @@ impl StampStore for SqlRegistry {
     }
 
     async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure> {
-        const DOING: &str = "looking for people who were not synced for long";
+        const DOING: &str = "reading users who were not synced for long";
         let mut connection = self.read(DOING).await?;
         let rows: Vec<(String, i64, i64)> = connection
             .query(LATE)
@@ -233,7 +233,7 @@ impl StampStore for SqlRegistry {
     }
 
     async fn oldest_success(&self, tenant: Option<&TenantId>) -> Result<Option<Timestamp>, Failure> {
-        const DOING: &str = "looking for the oldest success";
+        const DOING: &str = "reading the oldest success";
         let mut connection = self.read(DOING).await?;
         let query = match tenant {
             Some(tenant) => connection.query(OLDEST_OF).bind(tenant.as_str()),

@@ -201,7 +201,7 @@ async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() 
             .find(|line| line.contains("FAILED") && line.contains("registry.sqlite"));
         if let Some(line) = registry {
             let reason = if disk.own {
-                "the disk is full; make room"
+                "the disk is full; free disk space"
             } else {
                 "the disk reports"
             };

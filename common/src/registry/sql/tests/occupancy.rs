@@ -6,7 +6,7 @@ use crate::registry::{Company, occupy};
 use crate::settings::RegistrySettings;
 
 #[tokio::test]
-async fn many_share_a_registry_and_one_alone_excludes_everybody() {
+async fn many_share_a_registry_and_one_alone_excludes_all_others() {
     let Some(database) = TestDatabase::new().await else {
         return;
     };

@@ -109,7 +109,7 @@ async fn a_build_works_on_newer_tables_until_they_need_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_changed_migration_is_told_as_such() {
+async fn a_changed_migration_is_reported() {
     let database = bench_or_skip!(TestDatabase::new().await);
     SqlRegistry::open_postgres(&database.settings()).await.unwrap();
     database
@@ -313,7 +313,7 @@ async fn a_call_asks_the_server_once() {
 }
 
 #[tokio::test]
-async fn a_statement_that_takes_too_long_is_ended_and_told() {
+async fn a_statement_that_takes_too_long_is_ended_and_reported() {
     let database = bench_or_skip!(TestDatabase::new().await);
     let mut short = database.settings();
     short.statement_timeout = Duration::from_millis(300);
@@ -334,7 +334,7 @@ async fn a_statement_that_takes_too_long_is_ended_and_told() {
 }
 
 #[tokio::test]
-async fn a_registry_that_may_not_be_written_is_told_as_such() {
+async fn a_registry_without_the_right_to_write_is_reported() {
     let database = bench_or_skip!(TestDatabase::new().await);
     SqlRegistry::open_postgres(&database.settings()).await.unwrap();
     database
@@ -350,7 +350,7 @@ async fn a_registry_that_may_not_be_written_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn of_many_who_want_one_mailbox_one_gets_it() {
+async fn one_of_many_enrolments_gets_the_mailbox() {
     let bench = bench_or_skip!(bench().await);
     with_ana(&bench.registry).await;
     for round in 0..5 {

@@ -144,7 +144,7 @@ async fn it_is_still_there_after_closing() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_changes_nothing() {
+async fn a_full_disk_is_reported_and_changes_nothing() {
     let bench = in_file().await;
     with_ana(&bench.registry).await;
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
@@ -182,7 +182,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_locked_file_is_told_as_such() {
+async fn a_locked_file_is_reported() {
     let bench = in_file().await;
     sqlx::query("PRAGMA busy_timeout = 1")
         .execute(writer(&bench.registry))
@@ -194,13 +194,13 @@ async fn a_locked_file_is_told_as_such() {
     let held = other.transaction("holding it").await.unwrap();
     assert!(matches!(held, Connection::SqliteWriter(_)));
     let failure = bench.registry.check_writable().await.unwrap_err();
-    assert!(failure.detail.contains("locked by another process"), "{failure}");
+    assert!(failure.detail.contains("another process locked it"), "{failure}");
     other.rollback("giving it back", held).await.unwrap();
     bench.registry.check_writable().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_be_written_is_told_as_such() {
+async fn a_registry_that_cannot_be_written_is_reported() {
     let bench = in_file().await;
     sqlx::query("PRAGMA query_only = ON")
         .execute(writer(&bench.registry))
@@ -228,7 +228,7 @@ async fn what_is_no_database_or_cannot_be_opened_is_named() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_told_as_such() {
+async fn a_damaged_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry.sqlite");
     let registry = SqlRegistry::open_sqlite(&url(&folder)).await.unwrap();
@@ -267,7 +267,7 @@ async fn a_file_of_a_newer_build_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stored_value_nobody_could_have_written_is_a_failure_and_not_a_panic() {
+async fn an_impossible_stored_value_is_a_failure_and_not_a_panic() {
     let bench = in_memory().await;
     with_ana(&bench.registry).await;
     let failure = bench.registry.tenant(&"a".parse().unwrap()).await.unwrap_err();
