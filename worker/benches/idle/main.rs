@@ -64,7 +64,7 @@ async fn run() -> Result<(), String> {
     say(&format!(
         "(median of {ROUNDS} alternating rounds; {} people with about {} tasks each; surveys in groups of {GROUP}, looked up by {BATCH}, counted:\n\
          registry (SQLite), change feed, probe, parsing, comparing; not counted: queue and order of work.\n\
-         last figure: the same with look-ups by {GROUP} costs so many times as much;\n\
+         last figure: the cost with look-ups by {GROUP}, as a multiple of that;\n\
          bare 1+1: one SharePoint GET and one EWS call per user; bare 0+1: the EWS call alone)\n",
         farm::TENANTS * farm::USERS,
         farm::TASKS,
@@ -210,7 +210,7 @@ async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
         tokio::time::sleep(Duration::from_millis(2_100)).await;
     }
     Err(format!(
-        "not everybody is idle after {PASSES} syncs of a quiet farm"
+        "not every user is idle after {PASSES} syncs of a quiet farm"
     ))
 }
 
@@ -348,7 +348,7 @@ impl Calls {
 
     /// Sends the first user's calls and checks the answers.
     async fn try_one(&self) -> Result<(), String> {
-        let (site, body) = self.users.first().ok_or("nobody is there")?;
+        let (site, body) = self.users.first().ok_or("the farm has no user")?;
         let answer = self.sharepoint(site).await?;
         if !String::from_utf8_lossy(&answer).contains("CurrentChangeToken") {
             return Err("SharePoint's answer to the bare loop is not as expected".to_owned());

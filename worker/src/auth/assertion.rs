@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_cannot_sign_are_told_apart() {
+    fn keys_that_cannot_sign_are_distinguished() {
         let (key, good) = rsa();
         let elliptic = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let now = Timestamp::from_second(1_795_356_000).unwrap();

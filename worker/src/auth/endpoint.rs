@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_apart() {
+    fn errors_are_distinguished() {
         let refused = (ErrorClass::Refused, Code::TokenRefused);
         let transient = (ErrorClass::Transient, Code::TokenUnreachable);
         let throttled = |seconds: Option<u64>| {

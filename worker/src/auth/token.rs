@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_pause_is_kept_and_told_with_its_rest() {
+    fn a_named_pause_is_kept_and_reported_with_its_rest() {
         let mut state = TokenState::default();
         let named = |seconds| ErrorClass::Throttled {
             retry_after: Some(Duration::from_secs(seconds)),

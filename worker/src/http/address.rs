@@ -311,7 +311,7 @@ impl AddressRules {
                 .try_for_each(|inner| self.judge(IpAddr::V4(*inner))),
             IpAddr::V6(_) if GLOBAL_UNICAST.contains(address) => Ok(()),
             IpAddr::V6(_) => Err(Refusal::Special {
-                kind: "not given out to anybody",
+                kind: "not assigned",
                 address,
             }),
         }

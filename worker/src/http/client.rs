@@ -166,7 +166,7 @@ impl Http {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "connections that are no longer trusted cannot be exchanged yet");
+                tracing::warn!(%error, "connections that are no longer trusted cannot be replaced yet");
                 false
             }
         }
@@ -274,7 +274,7 @@ impl Http {
             },
             Refused::Malformed => CallError::Broken {
                 host: host.to_owned(),
-                reason: "the answer is announced as gzip and is none".to_owned(),
+                reason: "the answer is announced as gzip and is not gzip".to_owned(),
             },
         };
         let mut body = Body::new(gzip, limit, self.shared.room.clone(), call.payer);

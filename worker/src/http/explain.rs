@@ -20,7 +20,7 @@ pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     let reason = reason(&causes);
     if error.is_connect() || error.is_builder() {
         let reason = if error.is_timeout() {
-            "the time for opening a connection ran out".to_owned()
+            "the connection did not open in time".to_owned()
         } else {
             reason
         };

@@ -153,7 +153,7 @@ pub enum CallError {
     },
     /// The answers to one piece of work exceed its budget of bytes; reading was stopped. The request was
     /// carried out.
-    #[error("{host} sent more than one sync may be sent")]
+    #[error("{host} sent more bytes than the answers to one sync may have")]
     OverBudget {
         /// Host and port.
         host: String,

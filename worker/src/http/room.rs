@@ -165,7 +165,7 @@ mod tests {
         let room = Room::default();
         let now = |name: &str| room.place(&payer(name), ANSWER).now_or_never();
         let mut hostile: Vec<Place> = std::iter::from_fn(|| now("hostile")).collect();
-        assert_eq!(hostile.len(), 6, "half of it, while nobody else wants any");
+        assert_eq!(hostile.len(), 6, "half of it, while no other tenant waits");
         let mut others = Vec::new();
         for number in 0..6 {
             others.push(now(&format!("tenant {number}")).unwrap());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_given_back_goes_to_a_waiting_tenant_that_has_nothing() {
+    async fn room_that_is_given_back_goes_to_a_waiting_tenant_that_has_none() {
         let room = Room::default();
         let mut held = Vec::new();
         for (name, places) in [("a", 6), ("b", 2), ("c", 2), ("d", 1), ("e", 1)] {

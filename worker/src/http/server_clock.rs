@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(
             unmeasured.offset(),
             Some(SignedDuration::from_secs(3)),
-            "an answer that tells the time outranks it"
+            "an answer with a time outranks it"
         );
         assert_eq!(clock.at(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH);
         let seconds = SignedDuration::from_secs;

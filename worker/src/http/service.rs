@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_have_happened_leaves_a_write_open_and_a_read_is_tried_again() {
+    fn a_write_that_may_have_happened_is_open_and_a_read_is_tried_again() {
         let host = || "mail.example:443".to_owned();
         let reason = String::new;
         let errors = [

@@ -25,7 +25,7 @@ impl MailboxReader<'_> {
                 // Without access to the deleted items nothing is proved: the copy is made again.
                 Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
                     tracing::info!(mailbox = %self.owner.mailbox, code = %failure.code, detail = %failure.detail,
-                        "the deleted items cannot be read; a copy that was deleted while tasksync was cut off is made again");
+                        "the deleted items cannot be read; a copy that the user deleted during an interrupted write is made again");
                 }
                 Err(failure) => return Err(failure),
             }

@@ -231,7 +231,7 @@ fn decoded(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
         Ok(state) => (state, stored.version),
         Err(error) => {
             tracing::warn!(tenant = %user.tenant, user = %user.user, code = %Code::StateUnreadable, %error,
-                "saved sync state cannot be read, everything is compared");
+                "the saved sync state cannot be read; everything is compared");
             (SyncState::default(), stored.version)
         }
     }

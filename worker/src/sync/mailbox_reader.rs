@@ -317,10 +317,7 @@ impl MailboxReader<'_> {
         Err(Failure::new(
             ErrorClass::Transient,
             Code::AnswersDisagree,
-            format!(
-                "the changes of a folder of {} do not come to an end",
-                self.owner.mailbox
-            ),
+            format!("the changes of a folder of {} do not end", self.owner.mailbox),
         ))
     }
 
@@ -461,7 +458,7 @@ impl MailboxReader<'_> {
             (Some((marker, Whose::Foreign(owner))), link) => {
                 self.state.note_foreign(marker.key.as_str(), &owner);
                 if let Some(key) = link.cloned() {
-                    self.undecided(&key, "the item bears the marker of somebody else");
+                    self.undecided(&key, "the item bears the marker of another owner");
                 }
             }
         }

@@ -138,9 +138,9 @@ impl Writer<'_> {
                 Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => self.pass.done(&action, done),
                 Some(Ok(Whereabouts::In(_))) => self.failed(&action, unknown(&"is still in its folder")),
                 Some(Err(failure)) => {
-                    self.failed(&action, unknown(&format_args!("cannot be looked for: {failure}")));
+                    self.failed(&action, unknown(&format_args!("cannot be looked up: {failure}")));
                 }
-                None => self.failed(&action, unknown(&"was not answered when it was looked for")),
+                None => self.failed(&action, unknown(&"was not answered when it was looked up")),
             }
         }
     }

@@ -224,7 +224,9 @@ fn contradiction(key: &SourceKey) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::AnswersDisagree,
-        format!("a read of {key} by its id says that it is not the person's, and the listing does not"),
+        format!(
+            "a read of {key} by its id says that the task is not the person's, and the listing says that it is"
+        ),
     )
 }
 
@@ -232,6 +234,6 @@ fn unanswered(key: &SourceKey) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::AnswersDisagree,
-        format!("{key} was asked for by its id and is missing in the answer"),
+        format!("{key} was requested by its id and is missing from the answer"),
     )
 }

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_what_is_added() {
+    async fn a_waiting_caller_gets_an_added_permit() {
         let allowance = Allowance::new(0);
         let mut waiting = Box::pin(allowance.acquire(|| {}));
         assert!(futures::poll!(&mut waiting).is_pending());

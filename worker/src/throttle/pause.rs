@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn those_sent_away_together_come_back_apart() {
+    fn processes_refused_together_return_apart() {
         let times: BTreeSet<Duration> = (0..100).map(|seed| pause(None, 3, seed)).collect();
         assert!(times.len() > 90, "{}", times.len());
     }

@@ -298,7 +298,7 @@ impl ServerLimits {
                 ErrorClass::Transient,
                 Code::BudgetExhausted,
                 format!(
-                    "{} has as many requests in flight as allowed; none ended in time",
+                    "{} has reached its limit of requests in flight, and none ended in time",
                     self.host
                 ),
             )

@@ -182,7 +182,7 @@ impl<S: UserSync> Run<'_, S> {
         if let Err(refused) = self.ended.try_send(Ended { user, end }) {
             // The channel has room for every user of the batch, so its receiver is gone. The claim expires by
             // itself.
-            tracing::error!(tenant = %self.tenant, user = %refused.into_inner().user, "the end of a user's work could not be told");
+            tracing::error!(tenant = %self.tenant, user = %refused.into_inner().user, "the end of a user's work could not be reported");
         }
     }
 

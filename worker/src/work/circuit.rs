@@ -54,7 +54,7 @@ pub(super) enum Permission {
 /// user who met it. The tenant's alert has the detail.
 pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
     Failure {
-        detail: "nobody of the tenant can be synced; the tenant's alert has the details".to_owned(),
+        detail: "no user of the tenant can be synced; the tenant's alert has the details".to_owned(),
         ..failure.clone()
     }
 }

@@ -116,7 +116,7 @@ impl Lane {
     pub(super) fn failed(&self, failure: Failure) {
         let mut state = self.state();
         if !state.said {
-            tracing::warn!(queue = self.queue.name(), %failure, "no jobs can be taken, trying again");
+            tracing::warn!(queue = self.queue.name(), %failure, "no jobs can be taken; trying again");
         }
         *state = State {
             result: Err(failure),

@@ -50,6 +50,6 @@ pub(super) fn exhausted(tenant: &TenantId, user: &UserId, step: &str) -> Failure
     Failure::new(
         ErrorClass::Transient,
         Code::BudgetExhausted,
-        format!("{step} of {tenant}/{user} did not end by itself and was cut"),
+        format!("{step} of {tenant}/{user} did not end in time and was cancelled"),
     )
 }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_our_own_stores_disables_nobody() {
+    fn a_failure_of_our_own_stores_disables_no_user() {
         let full = failure(ErrorClass::Transient, Code::RegistryUnavailable);
         let Decision::Finish(finish, change) = decided(UserEnd::Failed(full.clone()), failing(9)) else {
             panic!("finished")
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_started_goes_back_and_who_opted_out_goes() {
+    fn an_unstarted_user_goes_back_and_a_user_who_opted_out_is_withdrawn() {
         assert!(matches!(
             decided(UserEnd::Released, failing(0)),
             Decision::Release(_)

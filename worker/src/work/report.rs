@@ -107,7 +107,7 @@ impl Reporter<'_> {
                 let key = UserKey::new(self.tenant.clone(), user);
                 if let Err(failure) = self.schedule.withdraw(&key).await {
                     // The claim expires; the user comes again and is withdrawn then.
-                    tracing::warn!(user = %key, %failure, "a user who opted out could not be taken out of the order");
+                    tracing::warn!(user = %key, %failure, "a user who opted out could not be removed from the schedule");
                 }
                 return;
             }
@@ -190,7 +190,7 @@ impl Reporter<'_> {
         let since = match enrolment.state {
             EnrolmentState::Enabled => {
                 self.metrics.users_disabled.add_one();
-                tracing::warn!(%user, code = %failure.code, detail = %failure.detail, "the user is disabled until somebody acts or a later test succeeds");
+                tracing::warn!(%user, code = %failure.code, detail = %failure.detail, "the user is disabled until a person acts or a later test succeeds");
                 self.clock.now()
             }
             EnrolmentState::Disabled { failure: before, .. } if before.code == failure.code => return Ok(()),

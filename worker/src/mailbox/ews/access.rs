@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_worked_is_tried_first_and_the_memory_is_bounded() {
+    fn the_mode_that_worked_is_tried_first_and_the_memory_is_bounded() {
         let memory = AccessMemory::new(Access::Auto, 2);
         let mailbox =
             |number: u32| -> MailboxAddress { format!("u{number}@contoso.example").parse().unwrap() };

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_told_apart_and_show_no_path() {
+    fn redirects_are_distinguished_and_show_no_path() {
         let page = answer(
             302,
             &[("location", "/ews/genericerrorpage.htm?aspxerrorpath=x")],

@@ -167,7 +167,7 @@ pub(super) fn read<'a, T: Default>(
             }
             if messages.len() == expected {
                 return Err(BadAnswer(format!(
-                    "more than the {expected} response messages asked for"
+                    "more than the {expected} response messages requested"
                 )));
             }
             messages.push(one(&element, xml, &mut payload)?);
@@ -177,7 +177,7 @@ pub(super) fn read<'a, T: Default>(
         Ok(messages)
     } else {
         Err(BadAnswer(format!(
-            "{} response messages where {expected} were asked for",
+            "{} response messages where {expected} were requested",
             messages.len()
         )))
     }

@@ -130,7 +130,7 @@ pub(super) fn incomplete(operation: &str) -> EwsError {
     Failure::new(
         ErrorClass::Transient,
         Code::ExchangeBadAnswer,
-        format!("{operation}: the answer does not come to an end"),
+        format!("{operation}: the answer does not end"),
     )
     .into()
 }

@@ -341,7 +341,7 @@ fn give_up(board: &mut Board<'_>, places: &[Place]) {
             failure: Failure::new(
                 ErrorClass::Transient,
                 Code::ExchangeError,
-                "GetFolder: the server stopped in the middle of the batch again and again",
+                "GetFolder: the server stopped repeatedly in the middle of the batch",
             ),
         });
     }

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_nobody_knows_is_tried_again() {
+    fn an_unknown_code_is_tried_again() {
         for name in ["", "NoError", "ErrorFromTheFuture", "errorserverbusy"] {
             assert_eq!(
                 meaning(name).class_and_code(),

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_bounded_and_can_be_forgotten() {
+    fn known_roots_are_bounded_and_can_be_forgotten() {
         let memory = RootsMemory::new(2);
         let mailbox =
             |number: u32| -> MailboxAddress { format!("u{number}@contoso.example").parse().unwrap() };

@@ -139,7 +139,7 @@ fn parent_of<T>(
     match message {
         Ok(read) => match parent(read) {
             Some(parent) => Ok(Some(parent)),
-            None => Err(unclear(operation, "an answer without the folder above").failure),
+            None => Err(unclear(operation, "an answer without the parent folder").failure),
         },
         Err(error) if response_code::names_nothing(&error.code) => Ok(None),
         Err(error) => {

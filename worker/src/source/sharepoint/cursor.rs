@@ -62,12 +62,12 @@ impl Cursor {
     /// `CursorInvalid` for anything that is not a cursor of a known version.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         if text.len() > LONGEST {
-            return Err(invalid("the stored position is too long"));
+            return Err(invalid("the stored cursor is too long"));
         }
         match serde_json::from_str::<Self>(text) {
             Ok(cursor) if cursor.v == VERSION => Ok(cursor),
-            Ok(cursor) => Err(invalid(format!("the stored position has version {}", cursor.v))),
-            Err(_) => Err(invalid("the stored position is not readable")),
+            Ok(cursor) => Err(invalid(format!("the stored cursor has version {}", cursor.v))),
+            Err(_) => Err(invalid("the stored cursor is not readable")),
         }
     }
 
@@ -85,7 +85,7 @@ impl Cursor {
     ) -> Result<(), Failure> {
         let birth = self.birth();
         if birth.duration_until(now) > lifetime {
-            return Err(invalid(format!("the stored position is of {birth}")));
+            return Err(invalid(format!("the stored cursor is of {birth}")));
         }
         if sites.eq(self.s.keys().map(String::as_str)) {
             Ok(())

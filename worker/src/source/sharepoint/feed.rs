@@ -238,7 +238,7 @@ impl Feed {
         tracing::warn!(
             site = self.site,
             pages = self.pages,
-            "the change feed is longer than one reading"
+            "the change feed has more pages than one reading takes; the rest follows"
         );
         Ok(())
     }
@@ -261,7 +261,7 @@ impl Feed {
         };
         let answer = reply.read_entries(&OF_CHANGES, LONGEST_PAGE)?;
         let Some(entries) = odata::entries(odata::result_of(&answer, "GetChanges")) else {
-            return Err(self.bad("the change feed is no list"));
+            return Err(self.bad("the change feed is not a list"));
         };
         let asked = site_of(token);
         let mut changes = Vec::with_capacity(entries.len());
@@ -506,7 +506,7 @@ impl Feed {
 
     fn too_much(&self) -> Failure {
         cursor::invalid(format!(
-            "{}: more than {} changes since the stored position",
+            "{}: more than {} changes since the stored cursor",
             self.site, self.limit
         ))
     }

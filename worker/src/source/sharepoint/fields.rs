@@ -233,7 +233,7 @@ impl Columns {
             }
             match zone.date_of_midnight(instant) {
                 Some(date) => Ok(Some(date)),
-                None => Err(format!("{} is no date", column.name)),
+                None => Err(format!("{} is not a date", column.name)),
             }
         };
         let minutes = |name: &Option<String>| -> Result<Option<i32>, String> {
@@ -243,7 +243,7 @@ impl Columns {
             };
             match odata::rounded(number).and_then(|minutes| i32::try_from(minutes).ok()) {
                 Some(minutes) => Ok(Some(minutes)),
-                None => Err(format!("{name} is no number of minutes")),
+                None => Err(format!("{name} is not a number of minutes")),
             }
         };
         let percent = match &self.percent {

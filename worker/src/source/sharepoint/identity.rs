@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_of_another_login_or_cannot_be_read_says_nothing() {
+    fn an_identity_of_another_login_or_one_that_cannot_be_read_says_nothing() {
         let user = |id| SiteUser {
             id,
             login: "i:0#.w|ana".to_owned(),

@@ -240,7 +240,7 @@ impl SharePointSource {
                 None => Err(Failure::new(
                     ErrorClass::Transient,
                     Code::SharePointBadAnswer,
-                    format!("{key}: no answer tells whether the task is there"),
+                    format!("{key}: no answer says whether the task exists"),
                 )),
             })
             .collect()

@@ -85,7 +85,7 @@ impl People {
         let user = ensure_user(client, site, login).await?.map(Arc::new);
         let is_known = known.is_some_and(|(known, _)| known == user);
         if !is_known && ensure_user(client, site, login).await?.map(Arc::new) != user {
-            let reason = format!("two answers disagree about who \"{login}\" is in the site");
+            let reason = format!("two answers disagree about the identity of \"{login}\" in the site");
             return Err(unusable(site, Code::AnswersDisagree, &reason));
         }
         self.learn(login, user.clone(), now, settings);
@@ -293,7 +293,7 @@ fn site_user(login: &str, answer: &Cell) -> Result<SiteUser, (Code, String)> {
     {
         Ok(SiteUser { id, login: name })
     } else {
-        let reason = "the answer is about another person than was asked for";
+        let reason = "the answer is about another person than the one requested";
         Err((Code::SharePointForeignAnswer, reason.to_owned()))
     }
 }

@@ -46,7 +46,7 @@ fn entries_of(
     names.push("ID");
     let answer = reply.read_entries(&names, rows.max(ASSIGNEES))?;
     let cells = odata::entries(odata::result_of(&answer, "GetItems"))
-        .ok_or_else(|| bad(list, "items are no list"))?;
+        .ok_or_else(|| bad(list, "items are not a list"))?;
     if cells.len() > rows {
         return Err(bad(
             list,
@@ -172,7 +172,7 @@ fn sort_entries<'a>(
 ) {
     let wanted: BTreeSet<i64> = ids.iter().copied().collect();
     if let Some(other) = entries.iter().find(|entry| !wanted.contains(&entry.id)) {
-        let trouble = Trouble::uncertain(bad(list, &format!("item {} was not asked for", other.id)));
+        let trouble = Trouble::uncertain(bad(list, &format!("item {} was not requested", other.id)));
         found.extend(
             ids.iter()
                 .map(|id| ((list.id, *id), Read::Unread(trouble.clone()))),
@@ -359,7 +359,7 @@ pub(super) async fn assigned_to(
             let more = entries.len() >= walk.rows;
             let last = entries.iter().map(|entry| entry.id).max().unwrap_or(walk.after);
             if entries.iter().any(|entry| entry.id <= walk.after) {
-                *listing = Listing::Unread(Trouble::uncertain(bad(list, "a page does not go on")));
+                *listing = Listing::Unread(Trouble::uncertain(bad(list, "a page does not advance")));
                 continue;
             }
             let mut again = Vec::new();
@@ -466,7 +466,7 @@ async fn step_over(
         Err(failure) => return Ok(Err(Trouble::uncertain(failure))),
     };
     let Some(cells) = odata::entries(odata::result_of(&answer, "GetItems")) else {
-        return Ok(Err(Trouble::uncertain(bad(list, "items are no list"))));
+        return Ok(Err(Trouble::uncertain(bad(list, "items are not a list"))));
     };
     let Some(cell) = cells.first() else {
         return Ok(Ok(None));
@@ -479,7 +479,7 @@ async fn step_over(
                 .is_ok_and(|people| people.contains(&user));
             Ok(Ok(Some((id, theirs))))
         }
-        _ => Ok(Err(Trouble::uncertain(bad(list, "a page does not go on")))),
+        _ => Ok(Err(Trouble::uncertain(bad(list, "a page does not advance")))),
     }
 }
 

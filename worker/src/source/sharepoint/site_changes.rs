@@ -30,7 +30,7 @@ impl SharePointSource {
     ) -> Result<SiteReading, Failure> {
         let token = cursor
             .token(&site.name)
-            .ok_or_else(|| cursor::invalid("a site is not in the stored position"))?;
+            .ok_or_else(|| cursor::invalid("a site is not in the stored cursor"))?;
         if token.is_empty() {
             return self.site_listing(site, person, Some(linked)).await;
         }

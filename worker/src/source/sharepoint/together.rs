@@ -82,7 +82,7 @@ impl Client {
                     Err(refusal)
                         if refusal.is_unsupported() || refusal.failure.code == Code::SharePointBadAnswer =>
                     {
-                        tracing::debug!(site, failure = %refusal.failure, "batch refused, single requests instead");
+                        tracing::debug!(site, failure = %refusal.failure, "the batch was refused; single requests are sent instead");
                         self.batch_refused.store(true, Ordering::Relaxed);
                     }
                     // The answer is too large in a batch, but perhaps not in single requests.

@@ -102,7 +102,7 @@ fn limit(site: &str, limit: usize, what: &str) -> Failure {
 impl Walk<'_> {
     /// Records that the walk does not see everything.
     fn leave_out(&mut self, failure: &Failure) {
-        tracing::warn!(site = self.site, %failure, "not every task list of the site can be seen");
+        tracing::warn!(site = self.site, %failure, "not every task list of the site can be read");
         self.found.incomplete.get_or_insert_with(|| failure.clone());
     }
 
@@ -180,7 +180,7 @@ impl Walk<'_> {
             Ok(zone) => Ok(zone),
             Err(failure) => {
                 tracing::warn!(web = address, %failure, last_known = last.is_some(),
-                    "the time zone cannot be read; without a last known one no date is read or written");
+                    "the time zone cannot be read; unless an earlier one is known, no date is read or written");
                 last.ok_or(failure)
             }
         };
@@ -262,7 +262,7 @@ async fn collection(client: &Client, mut ask: Ask, names: &[&str]) -> Result<Vec
     let mut all = Vec::new();
     for _ in 0..PAGES {
         let answer = client.send(&ask).await?.read(names)?;
-        let entries = odata::entries(&answer).ok_or_else(|| bad(&ask.web, "an answer is no list"))?;
+        let entries = odata::entries(&answer).ok_or_else(|| bad(&ask.web, "an answer is not a list"))?;
         all.extend(entries.iter().cloned());
         let Some(next) = odata::next_page(&answer) else {
             return Ok(all);
@@ -390,7 +390,7 @@ impl Walk<'_> {
                         &format!("list {list}: an entry of the answer has no {key}"),
                     ),
                     Some(_) => return Ok(Some(answer)),
-                    None => bad(self.site, &format!("list {list}: the answer is no list")),
+                    None => bad(self.site, &format!("list {list}: the answer is not a list")),
                 },
                 Err(failure) => failure,
             },

@@ -177,7 +177,7 @@ impl SharePointSource {
             let instant = instant
                 .filter(|instant| is_midnight_of(*instant, date))
                 .ok_or_else(|| {
-                    let detail = format!("{}: the server does not tell when {date} begins", list.web);
+                    let detail = format!("{}: the server does not report when {date} begins", list.web);
                     Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail)
                 })?;
             midnights.insert(date, instant);

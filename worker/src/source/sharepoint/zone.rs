@@ -52,7 +52,7 @@ impl Zone {
                 {
                     Some(minutes) => Ok(Some(minutes)),
                     None => Err(format!(
-                        "the time zone's {name} is no number of minutes up to 1440"
+                        "the time zone's {name} is not a number of minutes up to 1440"
                     )),
                 },
             }

@@ -188,7 +188,7 @@ async fn all_processes_together_keep_the_limit_and_share_it_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_one_process_is_told_all_keep() {
+async fn a_pause_asked_of_one_process_is_kept_by_all() {
     let bench = bench();
     let (one, other) = (bench.process("a"), bench.process("b"));
     let counts: Arc<Counts> = Arc::default();
@@ -244,7 +244,7 @@ async fn a_pause_that_is_ended_in_the_store_is_over_in_every_process_also_withou
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_lost_a_pause_is_told_of_it_again() {
+async fn a_pause_that_the_store_lost_is_reported_again() {
     let bench = bench();
     let process = bench.process("a");
     pause(&bench, &process, 3_600);
@@ -257,7 +257,7 @@ async fn a_store_that_lost_a_pause_is_told_of_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_is_alone_tells_its_pauses_and_learns_that_they_were_ended() {
+async fn a_process_that_is_alone_reports_its_pauses_and_learns_that_they_were_ended() {
     let bench = bench();
     let servers = Servers::new(LIMIT, bench.clock.clone());
     let process = bench.beating("alone", servers, Arc::default());

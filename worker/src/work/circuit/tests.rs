@@ -56,15 +56,12 @@ async fn a_circuit_opens_probes_grows_and_closes() {
     assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, LONGEST);
     assert!(circuits.succeeded(&tenant, now));
     assert_eq!(circuits.ask(&tenant, false, now), Permission::Closed);
-    assert!(
-        !circuits.succeeded(&tenant, now),
-        "alerts were looked at just now"
-    );
+    assert!(!circuits.succeeded(&tenant, now), "alerts were checked just now");
 }
 
 /// Users who came while a probe was running used to be postponed for the whole time that a probe may take.
 #[tokio::test(start_paused = true)]
-async fn who_comes_while_a_probe_is_out_waits_no_longer_than_a_user_between_two_syncs() {
+async fn users_who_come_during_a_probe_wait_no_longer_than_a_user_between_two_syncs() {
     let step = Duration::from_secs(1);
     let circuits = Circuits::new(step);
     let tenant: TenantId = "contoso".parse().unwrap();
@@ -84,7 +81,7 @@ async fn who_comes_while_a_probe_is_out_waits_no_longer_than_a_user_between_two_
 }
 
 #[tokio::test(start_paused = true)]
-async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
+async fn an_outage_raises_an_alert_when_a_probe_failed_too() {
     let circuits = Circuits::new(STEP);
     let tenant: TenantId = "contoso".parse().unwrap();
     let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
@@ -94,7 +91,7 @@ async fn people_are_told_of_an_outage_when_a_probe_failed_as_well() {
     let later = start + STEP + PROBE * 2;
     assert!(circuits.failed(&tenant, &down, later, later).alert);
     let later = later + LONGEST;
-    assert!(!circuits.failed(&tenant, &down, later, later).alert, "told once");
+    assert!(!circuits.failed(&tenant, &down, later, later).alert, "one alert");
 }
 
 #[test]
@@ -218,7 +215,7 @@ mod shared {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_one_found_out_the_others_need_not_try() {
+    async fn an_open_circuit_of_one_process_stops_the_others() {
         let (_clock, fleet) = fleet();
         let tenant: TenantId = "contoso".parse().unwrap();
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
@@ -269,7 +266,7 @@ mod shared {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_lost_store_knew_is_told_anew() {
+    async fn circuits_that_a_lost_store_knew_are_reported_again() {
         let (_clock, fleet) = fleet();
         let contoso: TenantId = "contoso".parse().unwrap();
         let mut one = Process::new("a");

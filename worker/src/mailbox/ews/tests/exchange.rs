@@ -354,7 +354,7 @@ async fn items_are_found_oldest_first_and_only_with_exactly_this_key() {
 }
 
 #[tokio::test]
-async fn a_lost_folder_and_a_refused_cursor_are_told_apart() {
+async fn a_lost_folder_and_a_refused_cursor_are_distinguished() {
     let rig = Rig::new(Access::Delegate, |request| {
         let code = if request.contains("SyncState") {
             "ErrorInvalidSyncStateData"

@@ -389,7 +389,7 @@ async fn markers_that_were_completed_elsewhere_are_not_ours() {
 }
 
 #[tokio::test]
-async fn a_folder_with_our_name_and_somebody_elses_marker_is_not_adopted() {
+async fn a_folder_with_our_name_and_another_owners_marker_is_not_adopted() {
     let rig = Rig::new(Access::Delegate, |request| {
         if request.contains("<m:FindFolder ") {
             let bens = owner("ana").marker.to_string().replace("/ana", "/ben");

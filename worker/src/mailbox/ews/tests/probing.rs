@@ -87,7 +87,7 @@ async fn requests_hold_at_most_a_hundred_folders() {
 }
 
 #[tokio::test]
-async fn what_a_batch_did_not_look_at_is_asked_again_and_the_refused_mailbox_is_not() {
+async fn folders_that_a_batch_did_not_process_are_asked_again_and_the_refused_mailbox_is_not() {
     let rig = Rig::new(Access::Delegate, |request| {
         let ids = asked(request);
         let denied = ids.iter().position(|id| id.starts_with("ben"));

@@ -216,7 +216,7 @@ async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
 }
 
 #[tokio::test]
-async fn a_busy_status_stops_everybody_for_the_pause_it_names() {
+async fn a_busy_status_stops_all_requests_for_the_pause_it_names() {
     for status in [429, 503] {
         let rig = answering(move |_| (status, "retry-after: 90\r\n".to_owned(), "<html>".to_owned())).await;
         let named = ErrorClass::Throttled {

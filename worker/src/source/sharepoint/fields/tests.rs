@@ -167,7 +167,7 @@ fn only_the_requested_fields_are_written_and_progress_writes_both_columns() {
 }
 
 #[test]
-fn a_status_of_the_lists_own_is_told_by_its_percent() {
+fn a_status_of_the_lists_own_is_read_from_the_percent() {
     let columns = read_columns(false);
     for (percent, status) in [
         (0.0, Status::NotStarted),

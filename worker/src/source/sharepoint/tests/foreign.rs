@@ -27,7 +27,7 @@ async fn with_an_item() -> Stage {
 }
 
 #[tokio::test]
-async fn an_item_that_is_asked_for_alone_is_that_item_of_that_list() {
+async fn an_item_that_is_requested_alone_is_that_item_of_that_list() {
     let stage = with_an_item().await;
     let (mut other, mut of_another_list) = (stage.item(17), stage.item(17));
     other["Id"] = json!(99);
@@ -51,7 +51,7 @@ async fn an_item_that_is_asked_for_alone_is_that_item_of_that_list() {
 }
 
 #[tokio::test]
-async fn a_query_is_answered_with_each_item_once_and_with_those_asked_for() {
+async fn an_answer_to_a_query_has_each_requested_item_once_and_no_other() {
     let stage = with_an_item().await;
     let mut other = stage.item(17);
     other["Id"] = json!(99);
@@ -91,7 +91,7 @@ async fn the_next_page_goes_on_after_the_last_one() {
 }
 
 #[tokio::test]
-async fn the_site_and_its_change_token_are_those_that_were_asked_about() {
+async fn the_site_and_its_change_token_are_the_requested_ones() {
     let other = "00000000-0000-4000-8000-00000000000a";
     let stage = stage(false).await;
     stage.fake.special(move |request| {
@@ -126,7 +126,7 @@ async fn the_site_and_its_change_token_are_those_that_were_asked_about() {
 }
 
 #[tokio::test]
-async fn a_web_and_its_lists_are_those_that_were_asked_about() {
+async fn a_web_and_its_lists_are_the_requested_ones() {
     for (part, answer) in [
         (
             "web?$select=Id,Title,Url",

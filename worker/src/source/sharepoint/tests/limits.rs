@@ -33,7 +33,7 @@ async fn a_person_has_so_many_tasks_and_bytes_of_tasks_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_page_with_more_items_than_asked_for_is_no_answer() {
+async fn a_page_with_more_items_than_requested_is_no_answer() {
     let settings = SharePointSettings {
         page_size: 2,
         ..SharePointSettings::default()

@@ -4,7 +4,7 @@ use super::*;
 
 /// Pages that are too large are requested in halves; one item that is too large is refused alone.
 #[tokio::test]
-async fn a_page_that_is_too_large_is_asked_for_in_halves() {
+async fn a_page_that_is_too_large_is_requested_in_halves() {
     let stage = stage_limited(64 * 1024).await;
     for id in 1..=9 {
         stage.fake.put(id, 1, &[12], "t");

@@ -133,7 +133,7 @@ async fn a_pause_that_a_part_of_a_batch_names_is_the_servers() {
 }
 
 #[tokio::test]
-async fn a_pause_is_kept_by_everybody_without_asking_again() {
+async fn all_requests_keep_a_pause_without_asking_again() {
     let stage = stage(false).await;
     stage
         .fake

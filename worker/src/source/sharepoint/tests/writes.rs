@@ -105,7 +105,7 @@ async fn a_deletion_without_proof_is_looked_up() {
 }
 
 #[tokio::test]
-async fn an_update_is_conditional_and_tells_the_new_version() {
+async fn an_update_is_conditional_and_returns_the_new_version() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
