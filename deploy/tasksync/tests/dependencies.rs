@@ -5,6 +5,9 @@
     reason = "test code outside test functions: a panic is how it fails"
 )]
 
+#[path = "dependencies/words.rs"]
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

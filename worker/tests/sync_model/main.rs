@@ -12,10 +12,10 @@
 )]
 
 #[cfg(test)]
+mod capabilities;
+#[cfg(test)]
 #[path = "../contract/mod.rs"]
 mod contract;
-#[cfg(test)]
-mod capabilities;
 #[cfg(test)]
 mod contracts;
 #[cfg(test)]
