@@ -110,7 +110,7 @@ impl Continuity {
                 pause_s = self.lifetime.as_secs(),
                 remembered = remembered.map(|mark| mark.number),
                 found = marked.before.map(|mark| mark.number),
-                "the order of work was lost or set back; it is rebuilt from the registry"
+                "the schedule was lost or set back; it is rebuilt from the registry"
             );
         }
         {
@@ -158,10 +158,7 @@ impl Continuity {
     pub(crate) async fn inspect(&self, schedule: &dyn Schedule, limit: usize) -> Result<Inspected, Failure> {
         let inspected = schedule.inspect(limit, self.lifetime).await?;
         if inspected.repaired > 0 {
-            tracing::info!(
-                tenants = inspected.repaired,
-                "the index of tenants was brought in step with them"
-            );
+            tracing::info!(tenants = inspected.repaired, "the index of tenants was repaired");
         }
         let lost = inspected.lost.len();
         if lost > 0 {
@@ -170,7 +167,7 @@ impl Continuity {
                 tenants = lost,
                 first = inspected.lost.first().map(ToString::to_string),
                 pause_s = self.lifetime.as_secs(),
-                "a part of the order of work was lost or set back; it is rebuilt from the registry"
+                "a part of the schedule was lost or set back; it is rebuilt from the registry"
             );
         }
         Ok(inspected)

@@ -361,7 +361,7 @@ impl Dispatcher {
         let users = self.schedule.withdraw_tenant(tenant).await?;
         if users > 0 {
             self.metrics.users_withdrawn.add(users);
-            tracing::info!(%tenant, users, "the tenant is disabled or gone and is not synced any more");
+            tracing::info!(%tenant, users, "the tenant is disabled or removed; its users are no longer synced");
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ impl Dispatcher {
             let users = self.schedule.reclaim(RECLAIM_GROUP).await?;
             if !users.is_empty() {
                 self.metrics.users_reclaimed.add_len(users.len());
-                tracing::warn!(users = users.len(), "claims ran out, their users are due again");
+                tracing::warn!(users = users.len(), "claims expired; their users are due again");
             }
             if users.len() < RECLAIM_GROUP {
                 break;

@@ -194,7 +194,7 @@ impl Onlooker {
                     // Old numbers would look like a fleet that stands still.
                     self.freshness.set(None);
                     if answers {
-                        tracing::warn!(%failure, "the numbers about everybody cannot be read, they are missing from the metrics");
+                        tracing::warn!(%failure, "the metrics about all users cannot be read and are not exported");
                     }
                     answers = false;
                 }
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_of_the_leader_is_among_them_and_no_other() {
+    fn exactly_the_metrics_of_the_leader_are_exported() {
         let seen: Vec<&str> = values(&Sight::nothing())
             .into_iter()
             .map(|(spec, _)| spec.name)
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_forgotten_when_leading_ends() {
+    fn the_numbers_are_cleared_when_leading_ends() {
         let freshness = Freshness::default();
         freshness.set(Some(Sight::nothing()));
         drop(Seeing(&freshness));

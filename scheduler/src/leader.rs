@@ -81,7 +81,7 @@ impl Candidate {
                             Ok(Err(failure)) => failure.to_string(),
                             Ok(Ok(_)) | Err(_) => "no answer in time".to_owned(),
                         };
-                        tracing::warn!(failure, "the leadership cannot be asked for or renewed");
+                        tracing::warn!(failure, "the leadership could not be requested or renewed");
                     }
                     if let Lease::Held { until, .. } = lease
                         && Instant::now() >= until
@@ -114,7 +114,7 @@ impl Candidate {
                 Ok(Ok(()))
             )
         {
-            tracing::warn!("the leadership could not be given up, it runs out by itself");
+            tracing::warn!("the leadership could not be given up; the lease expires by itself");
         }
     }
 
@@ -136,7 +136,7 @@ impl Candidate {
             }
             None => {
                 self.metrics.leading.set(0);
-                tracing::info!("this process does not lead any more");
+                tracing::info!("this process no longer leads");
             }
         }
     }

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_workers_are_added_up_and_what_was_sent_a_moment_ago_is_in_flight() {
+    async fn loads_are_added_up_and_jobs_just_sent_are_in_flight() {
         let members = [
             Member::new("s1", Role::Scheduler, Timestamp::UNIX_EPOCH),
             member("w1", Role::Worker, 5, &[("contoso", 10), ("fabrikam", 1)]),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_what_known_processes_ended_lately() {
+    fn the_pace_counts_what_known_processes_finished_lately() {
         let told = |done: &[(&str, u64)]| {
             let members: Vec<Member> = done
                 .iter()

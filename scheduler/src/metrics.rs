@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_that_were_not_taken_are_counted_by_why() {
+    fn jobs_that_were_not_taken_are_counted_by_reason() {
         let metrics = DispatchMetrics::default();
         for (class, code) in [
             (ErrorClass::Throttled { retry_after: None }, Code::QueueFull),

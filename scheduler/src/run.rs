@@ -215,7 +215,10 @@ impl Scheduler {
             };
             let next = match result {
                 Ok(Filled::StaleEpoch) => {
-                    tracing::warn!(epoch = epoch.0, "a newer leader exists, nothing more is sent");
+                    tracing::warn!(
+                        epoch = epoch.0,
+                        "a newer leader exists; this process sends no more jobs"
+                    );
                     self.pulse.rest();
                     lost.cancelled().await;
                     return;
@@ -234,7 +237,7 @@ impl Scheduler {
                 Err(failure) => {
                     metrics.runs_failed.add(1);
                     if failures == 0 {
-                        tracing::warn!(%failure, "dispatch does not work, trying again");
+                        tracing::warn!(%failure, "dispatch fails, retrying");
                     }
                     let pause = FIRST_PAUSE
                         .saturating_mul(1_u32 << failures.min(8))
@@ -307,7 +310,7 @@ impl Scheduler {
                 }
                 Err(failure) => {
                     if failures == 0 {
-                        tracing::warn!(%failure, "the registry could not be compared with the order of work, trying again");
+                        tracing::warn!(%failure, "the registry could not be compared with the schedule, retrying");
                     }
                     let pause = FIRST_PAUSE
                         .saturating_mul(1_u32 << failures.min(8))
@@ -330,7 +333,7 @@ impl Scheduler {
             self.dispatcher.continuity.fall_quiet();
             tracing::warn!(
                 pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
-                "the order of work was lost and is rebuilt from the registry"
+                "the schedule was lost and is rebuilt from the registry"
             );
         }
         self.dispatcher.search().await.map(drop)
@@ -350,7 +353,7 @@ impl Scheduler {
                 }
                 Err(failure) => {
                     if !failing {
-                        tracing::warn!(%failure, "the order of work could not be compared with the registry, trying again");
+                        tracing::warn!(%failure, "the schedule could not be compared with the registry, retrying");
                     }
                     failing = true;
                 }
@@ -362,7 +365,7 @@ impl Scheduler {
     async fn prune_in_turn(&self) {
         loop {
             if let Err(failure) = self.dispatcher.prune().await {
-                tracing::warn!(%failure, "old journal entries could not be dropped, trying again later");
+                tracing::warn!(%failure, "old journal entries could not be deleted, retrying later");
             }
             sleep(PRUNE_INTERVAL).await;
         }

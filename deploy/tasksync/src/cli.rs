@@ -6,15 +6,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::service::Role;
 
-/// Keeps people's tasks in sync between SharePoint and Exchange.
+/// Synchronises people's tasks between SharePoint and Exchange.
 ///
-/// `tasksync standalone` runs the service on one machine; on many machines `tasksync scheduler` (two or more) and
-/// `tasksync worker` (as many as are needed) share PostgreSQL, Redis and RabbitMQ. All other commands ask a running
-/// service, any scheduler or standalone; they take its operator token from TASKSYNC_TOKEN or from the file named by
-/// TASKSYNC_TOKEN_FILE.
+/// `tasksync standalone` runs the service on one machine. On many machines, `tasksync scheduler` (two or more) and
+/// `tasksync worker` (any number) share PostgreSQL, Redis and RabbitMQ. All other commands call a running service,
+/// which may be any scheduler or a standalone process. They read its operator token from TASKSYNC_TOKEN, or from the
+/// file that TASKSYNC_TOKEN_FILE names.
 ///
-/// Exit codes: 0 well, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service cannot be
-/// reached.
+/// Exit codes: 0 success, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service
+/// cannot be reached.
 #[derive(Debug, Parser)]
 #[command(name = "tasksync", version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -41,28 +41,28 @@ pub(crate) enum Command {
     /// Runs one of several schedulers: each serves the API, and one of them leads and hands out work.
     ///
     /// Needs stores that processes share: PostgreSQL (registry.url), Redis (schedule.url) and RabbitMQ (queue.url).
-    /// Stores that do not answer yet are waited for.
+    /// Waits for stores that do not answer yet.
     Scheduler(Config),
     /// Runs one of several workers: it takes jobs and syncs users, and has no API.
     ///
     /// Needs the same stores as the schedulers, and reaches the tenants' servers.
     Worker(Config),
-    /// Asks the service on this machine whether it is ready; exit code 0 or 1, for container health checks.
+    /// Checks whether the service on this machine is ready; exit code 0 or 1, for container health checks.
     ///
     /// The address is health.listen of the same settings.
     Health {
         #[command(flatten)]
         config: Config,
-        /// Ask only whether the process lives.
+        /// Check only whether the process is alive.
         #[arg(long)]
         live: bool,
     },
     #[command(flatten)]
     Remote(Remote),
-    /// Looks at settings files.
+    /// Works with settings files.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Prints reference pages, made from the program itself.
+    /// Prints reference pages, generated from the program itself.
     Docs {
         /// Which page.
         page: Page,
@@ -72,18 +72,18 @@ pub(crate) enum Command {
 /// Where the settings are.
 #[derive(Debug, Args)]
 pub(crate) struct Config {
-    /// Settings file; without one the defaults and the environment variables are used.
+    /// Settings file; without it, the defaults and the environment variables are used.
     #[arg(long, env = "TASKSYNC_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Commands that ask the service.
+/// Commands that call the service.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Remote {
-    /// Tenants: whose SharePoint and Exchange are connected.
+    /// Tenants, whose SharePoint and Exchange are connected.
     #[command(subcommand)]
     Tenant(TenantCommand),
-    /// Users: who is synced, and how it goes.
+    /// Users, whose tasks are synced.
     #[command(subcommand)]
     User(UserCommand),
     /// Syncs a user as soon as a worker is free.
@@ -95,23 +95,23 @@ pub(crate) enum Remote {
     },
     /// Shows freshness, queues, leader, disabled users and open alerts.
     Status {
-        /// Of this tenant only.
+        /// Only of this tenant.
         #[arg(long)]
         tenant: Option<String>,
     },
     /// Checks the installation and the tenants' servers; changes nothing.
     Doctor {
-        /// Asks this tenant's servers.
+        /// Checks this tenant's servers.
         #[arg(long)]
         tenant: Option<String>,
     },
     /// Shows the open alerts.
     Alerts {
-        /// Of this tenant only.
+        /// Only of this tenant.
         #[arg(long)]
         tenant: Option<String>,
     },
-    /// Jobs that were given up on: delivered too often, refused by a worker, or never taken in time.
+    /// Dead letters: jobs that were delivered too often, refused by a worker, or never taken in time.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
     /// The id of the installation, which the markers in people's mailboxes carry.
@@ -125,12 +125,12 @@ pub(crate) enum InstallationCommand {
     Show,
     /// Replaces the id, for a registry that was restored empty.
     ///
-    /// Mailboxes whose folders carry another id are left alone. With the id of the lost registry their copies are found
-    /// again, and nothing is made twice.
+    /// Mailboxes whose folders have another id are left alone. With the id of the lost registry, their copies are
+    /// found again, and nothing is created twice.
     Set {
         /// The id of the lost registry, a UUID.
         id: String,
-        /// Also while people are opted in.
+        /// Replace the id even while people are opted in.
         #[arg(long)]
         yes: bool,
     },
@@ -144,12 +144,12 @@ pub(crate) enum DeadLettersCommand {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Puts dead letters back into the queues they came from.
+    /// Puts dead letters back into their queues.
     ///
-    /// A worker first renews the claim on the users of a job. If it is gone, as it is after a few minutes, the job does
-    /// nothing: those users are synced by newer jobs. So replaying is always safe, and useful only shortly after.
+    /// A worker first renews the claim on the users of a job. If the claim is gone, as it is after a few minutes, the
+    /// job does nothing: newer jobs sync those users. So replaying is always safe, but only useful for a short time.
     Replay(WhichLetters),
-    /// Removes dead letters for good. Nobody's tasks are touched, and the users are synced by newer jobs.
+    /// Removes dead letters for good; tasks are not changed, and newer jobs sync the users.
     Discard(WhichLetters),
 }
 
@@ -157,16 +157,16 @@ pub(crate) enum DeadLettersCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct WhichLetters {
-    /// The one with this id.
+    /// The dead letter with this id.
     pub(crate) id: Option<String>,
-    /// The oldest, at most so many (1 to 500).
+    /// The oldest ones, at most this many (1 to 500).
     #[arg(long)]
     pub(crate) oldest: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Adds a tenant from a TOML file, or brings it up to date.
+    /// Adds a tenant from a TOML file, or updates it.
     Add {
         /// The tenant's file; see deploy/tasksync/examples/tenant.toml.
         file: PathBuf,
@@ -185,26 +185,27 @@ pub(crate) enum TenantCommand {
     },
     /// Shows which of the tenant's servers are paused, since when, until when and why.
     ///
-    /// A server that is too busy asks for a pause (`Retry-After`, `BackOffMilliseconds`). Nothing is sent to it before the pause is
-    /// over, at most 24 hours.
+    /// A server that is too busy asks for a pause (`Retry-After`, `BackOffMilliseconds`). No request is sent to it
+    /// before the pause is over, for at most 24 hours.
     Pauses {
         /// Name of the tenant.
         tenant: String,
     },
-    /// Ends the pauses of the tenant's servers at once, for all workers. A server that is still busy asks for another.
+    /// Ends the pauses of the tenant's servers at once, for all workers; a server that is still busy asks for another
+    /// pause.
     EndPauses {
         /// Name of the tenant.
         tenant: String,
-        /// Only of this server, as `tasksync tenant pauses` shows it: host and port.
+        /// Only of this server, as host and port, as `tasksync tenant pauses` shows it.
         #[arg(long)]
         server: Option<String>,
     },
-    /// Syncs the tenant's users again.
+    /// Resumes the syncs of the tenant's users.
     Enable {
         /// Name of the tenant.
         tenant: String,
     },
-    /// Stops every sync of the tenant; nothing is removed.
+    /// Stops all syncs of the tenant; removes nothing.
     Disable {
         /// Name of the tenant.
         tenant: String,
@@ -213,7 +214,7 @@ pub(crate) enum TenantCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
-    /// Opts a user in, or brings the user up to date and enables the user again; many with `--file`.
+    /// Opts a user in, or updates and enables an existing user; opts in many with `--file`.
     OptIn {
         /// Name of the tenant.
         tenant: String,
@@ -226,18 +227,18 @@ pub(crate) enum UserCommand {
         /// The person's primary mailbox address.
         #[arg(long, required_unless_present = "file")]
         mailbox: Option<String>,
-        /// The mailbox owner's time zone, as an IANA or Windows name; without it the tenant's.
+        /// The time zone of the mailbox's owner, as an IANA or Windows name; default: the tenant's.
         #[arg(long)]
         time_zone: Option<String>,
-        /// Do not ask SharePoint for the person and Exchange for the mailbox.
+        /// Do not check that SharePoint knows the person and that Exchange opens the mailbox.
         #[arg(long)]
         unchecked: bool,
-        /// Opts in everybody listed in this CSV file, unchecked; its first line names the columns `user`,
-        /// `source_login`, `mailbox` and, if wanted, `time_zone`.
+        /// Opts in all users of this CSV file, unchecked. Its first line names the columns `user`, `source_login`,
+        /// `mailbox` and optionally `time_zone`.
         #[arg(long, conflicts_with_all = ["user", "source_login", "mailbox", "time_zone", "unchecked"])]
         file: Option<PathBuf>,
     },
-    /// Opts a user out: nothing is synced any more, tasks stay where they are.
+    /// Opts a user out: nothing more is synced, and tasks stay where they are.
     OptOut {
         /// Name of the tenant.
         tenant: String,
@@ -249,7 +250,7 @@ pub(crate) enum UserCommand {
         /// Name of the tenant.
         tenant: String,
     },
-    /// Shows one user: last and next sync, alerts, what was overwritten.
+    /// Shows one user: last and next sync, alerts, overwritten values.
     Status {
         /// Name of the tenant.
         tenant: String,
@@ -271,7 +272,7 @@ pub(crate) enum UserCommand {
         tenant: String,
         /// Name of the user.
         user: String,
-        /// The plan as `tasksync user plan` named it; refused when another one is held now.
+        /// The plan as `tasksync user plan` named it; refused if another plan is held now.
         #[arg(long)]
         plan: Option<String>,
     },
@@ -289,11 +290,11 @@ pub(crate) enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Reads a settings file together with the environment and says what is wrong.
+    /// Reads a settings file together with the environment and reports what is wrong.
     Check {
         /// The file.
         file: PathBuf,
-        /// Also check whether this role may use the stores named there.
+        /// Also check whether this role may use the stores of the file.
         #[arg(long)]
         role: Option<Role>,
     },
@@ -302,9 +303,9 @@ pub(crate) enum ConfigCommand {
 /// A reference page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Page {
-    /// Every error, its cause and what to do.
+    /// All errors, their causes and what to do.
     Errors,
-    /// Every setting.
+    /// All settings.
     Settings,
     /// The REST API.
     Api,

@@ -48,7 +48,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| Stop::settings(format!("the HTTP client cannot be made: {error}")))?;
+            .map_err(|error| Stop::settings(format!("the HTTP client cannot be created: {error}")))?;
         Ok(Self {
             http,
             base,

@@ -148,7 +148,7 @@ async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
                 .await?;
             say(client, &answer, || {
                 format!(
-                    "{} pauses were ended; {} people who waited for it are due now.\n",
+                    "{} pauses were ended; {} users who waited for that are due now.\n",
                     show::cell(&answer["ended"]),
                     show::cell(&answer["due"])
                 )
@@ -169,7 +169,7 @@ async fn switch(client: &Client, tenant: &str, enabled: bool) -> Result<End, Sto
         if enabled {
             format!("{tenant} is enabled.\n")
         } else {
-            format!("{tenant} is disabled; nobody of it is synced, nothing was removed.\n")
+            format!("{tenant} is disabled; none of its users is synced, and nothing was removed.\n")
         }
     })
 }
@@ -204,7 +204,7 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
                 let what = answer["result"].as_str().unwrap_or("stored");
                 if answer["scheduled"] == false {
                     format!(
-                        "{user} was {what}, but {tenant} is disabled: nothing is synced until it is enabled.\n"
+                        "{user} was {what}, but {tenant} is disabled; nothing is synced until it is enabled.\n"
                     )
                 } else {
                     format!("{user} was {what} and is due now.\n")

@@ -35,9 +35,10 @@ pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<
             .post_body(&["tenants", tenant, "users"], &json!({ "users": some }))
             .await
             .map_err(|stop| match stop {
-                Stop::Answer(text) => {
-                    Stop::Answer(format!("{} users before were enrolled; {text}", round * AT_ONCE))
-                }
+                Stop::Answer(text) => Stop::Answer(format!(
+                    "{} users before these were enrolled; {text}",
+                    round * AT_ONCE
+                )),
                 other => other,
             })?;
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
@@ -67,7 +68,7 @@ fn read(file: &Path) -> Result<Vec<Line>, Stop> {
         .map_err(|error| wrong(&error))?;
     if lines.is_empty() {
         return Err(wrong(
-            &"nobody is listed; the first line names the columns user, source_login, mailbox, time_zone",
+            &"no user is listed; the first line must name the columns user, source_login, mailbox, time_zone",
         ));
     }
     Ok(lines)
@@ -77,7 +78,7 @@ fn summary(tenant: &str, added: u64, updated: u64, scheduled: bool, refused: &[V
     let mut text = format!("{added} users were added and {updated} updated.\n");
     if !scheduled {
         text.push_str(&format!(
-            "{tenant} is disabled: nothing is synced until it is enabled.\n"
+            "{tenant} is disabled; nothing is synced until it is enabled.\n"
         ));
     }
     if !refused.is_empty() {
@@ -93,7 +94,7 @@ fn summary(tenant: &str, added: u64, updated: u64, scheduled: bool, refused: &[V
         }
         if refused.len() > NAMED {
             text.push_str(&format!(
-                "  … and {} more; --json names all\n",
+                "  … and {} more; --json lists all\n",
                 refused.len() - NAMED
             ));
         }
@@ -136,11 +137,11 @@ mod tests {
             refused("user,source_login,mailbox\na,b\n")
         );
         assert!(refused("user,source_login,mailbox,colour\na,b,c,d\n").contains("colour"));
-        assert!(refused("user,source_login,mailbox\n").contains("nobody is listed"));
+        assert!(refused("user,source_login,mailbox\n").contains("no user is listed"));
     }
 
     #[test]
-    fn the_summary_names_who_was_refused_and_counts_the_rest() {
+    fn the_summary_names_refused_users_and_counts_the_rest() {
         let one = json!({ "user": "ana", "code": "mailbox-taken", "detail": "taken" });
         let text = summary("contoso", 1, 0, false, &vec![one; 22]);
         assert!(

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_says_value_by_value_what_it_was_and_what_took_its_place() {
+    fn an_entry_shows_the_old_and_the_new_value_of_each_field() {
         let answer = json!({"journal": [
             {"at": "2026-03-01T10:00:00Z", "kind": "overwritten_at_source", "task": "sp|a|1",
              "before": {"title": "Old", "percent": 0, "due": null}, "after": {"title": "New", "percent": 5000, "due": "2026-03-02"}},

@@ -48,7 +48,7 @@ fn run(cli: Cli) -> Result<End, Stop> {
                 service::check(role, &settings)?;
             }
             exit::print(&format!(
-                "{} is right; environment variables were looked at too.\n",
+                "{} is right, together with the environment variables.\n",
                 file.display()
             ))
         }

@@ -161,9 +161,7 @@ pub(crate) fn pauses(answer: &Value) -> String {
 pub(crate) fn sync_now(answer: &Value, tenant: &str, user: &str) -> String {
     let mut text = format!("{user} is due now; a worker takes the user as soon as one is free.\n");
     if answer["pauses"].is_null() {
-        text.push_str(
-            "It is not known whether a server of the tenant is paused: the store does not answer.\n",
-        );
+        text.push_str("It is unknown whether a server of the tenant is paused: the store does not answer.\n");
     }
     for pause in entries(answer, "pauses") {
         text.push_str(&format!(
@@ -186,7 +184,7 @@ pub(crate) fn sync_now(answer: &Value, tenant: &str, user: &str) -> String {
 pub(crate) fn users(answer: &Value) -> String {
     let users = entries(answer, "users");
     if users.is_empty() {
-        return "Nobody is opted in; see `tasksync user opt-in --help`.\n".to_owned();
+        return "No user is opted in; see `tasksync user opt-in --help`.\n".to_owned();
     }
     let rows: Vec<_> = users
         .iter()
@@ -252,7 +250,7 @@ fn leader(leader: &Value) -> String {
         (Some("leading"), Some(holder)) => format!("{} (it answers here)", plain(holder)),
         (Some("leading"), None) => "this process".to_owned(),
         (Some("not_here"), Some(holder)) => plain(holder),
-        _ => "nobody".to_owned(),
+        _ => "none".to_owned(),
     }
 }
 
@@ -412,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_told_as_people_say_them() {
+    fn seconds_are_shown_as_hours_minutes_and_seconds() {
         assert_eq!(seconds(&json!(59)), "59 s");
         assert_eq!(seconds(&json!(61)), "1 min 1 s");
         assert_eq!(seconds(&json!(7_260)), "2 h 1 min");

@@ -118,7 +118,7 @@ fn licences_are_known_and_sources_are_the_registry() {
 }
 
 #[test]
-fn what_must_be_one_is_one_and_what_is_banned_is_absent() {
+fn crates_that_must_be_single_are_and_banned_ones_are_absent() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages() {
         let (name, version) = (

@@ -24,7 +24,7 @@ pub enum TokenError {
     )]
     Length(usize),
     /// Has a character that cannot be sent in a header.
-    #[error("the operator token holds a character that is not printable ASCII, or a blank")]
+    #[error("the operator token contains a blank or a character that is not printable ASCII")]
     Character,
 }
 

@@ -34,7 +34,7 @@ api_codes! {
         "The request cannot be understood"
         "Correct what the detail names and send it again.";
     NotJson "not-json" UNSUPPORTED_MEDIA_TYPE
-        "The request's body is not announced as JSON"
+        "The request's body is not declared as JSON"
         "Send the body as JSON with the header Content-Type: application/json.";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE
         "The request's body is too large"
@@ -43,38 +43,38 @@ api_codes! {
         "The operator token is missing or wrong"
         "Send it as Authorization: Bearer TOKEN; the commands take it from TASKSYNC_TOKEN or from the file named by TASKSYNC_TOKEN_FILE.";
     TokenNotConfigured "token-not-configured" SERVICE_UNAVAILABLE
-        "The service has no operator token, so nobody may use its API"
+        "The service has no operator token, so its API is closed"
         "Set TASKSYNC_TOKEN (at least 16 characters) or TASKSYNC_TOKEN_FILE for the service and start it again.";
     NotFound "not-found" NOT_FOUND
-        "There is no such thing"
-        "Check the name; `tasksync tenant list` and `tasksync user list TENANT` show what there is.";
+        "The named item does not exist"
+        "Check the name; `tasksync tenant list` and `tasksync user list TENANT` show the existing names.";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED
-        "This address does not know this method"
-        "See docs/api.md for what each address knows.";
+        "The address does not support this method"
+        "See docs/api.md for the methods of each address.";
     MailboxTaken "mailbox-taken" CONFLICT
         "The mailbox belongs to another user already"
         "Opt the other user out first, or name this user's own mailbox.";
     TenantDisabled "tenant-disabled" CONFLICT
-        "The tenant is disabled, so nobody of it is synced"
+        "The tenant is disabled, so none of its users is synced"
         "Enable it with `tasksync tenant enable TENANT`.";
     PeopleEnrolled "people-enrolled" CONFLICT
-        "People are opted in, and their mailboxes may bear markers with the present id of the installation"
-        "Set the id before anybody is opted in. If you are sure that no mailbox was synced under the present id, repeat the command with --yes (API: `confirmed`).";
+        "People are opted in, and their mailboxes may contain markers with the present id of the installation"
+        "Set the id before the first opt-in. If you are sure that no mailbox was synced under the present id, repeat the command with --yes (API: `confirmed`).";
     NothingHeld "nothing-held" CONFLICT
         "No deletions of this user are held back"
-        "Nothing is to be allowed. `tasksync user plan` shows what the next sync would do.";
+        "There is nothing to allow. `tasksync user plan` shows what the next sync would do.";
     PlanChanged "plan-changed" CONFLICT
-        "Other deletions are held back now than those that were shown"
+        "The deletions that are held back now are not those that were shown"
         "Look again with `tasksync user plan`, and allow the plan it names.";
     TooManyRequests "too-many-requests" TOO_MANY_REQUESTS
-        "Too many syncs were asked for in this tenant"
-        "Wait as long as the detail says; scheduled syncs go on meanwhile.";
+        "Too many syncs were requested in this tenant"
+        "Wait for the time in the detail; scheduled syncs go on in the meantime.";
     Busy "busy" SERVICE_UNAVAILABLE
-        "The service works on as many requests as it takes at once"
+        "The service already handles as many requests of this kind as it accepts"
         "Send the request again in a moment.";
     Starting "starting" SERVICE_UNAVAILABLE
-        "The service was started and waits for what it needs"
-        "`GET /readyz` names what is missing; send the request again when it is there.";
+        "The service has started and waits for its stores"
+        "`GET /readyz` names the missing stores; send the request again when it answers 200.";
     TimedOut "timed-out" GATEWAY_TIMEOUT
         "The request took longer than allowed and was stopped"
         "Try again; `tasksync doctor` shows which part is slow.";
@@ -190,8 +190,8 @@ impl IntoResponse for ApiError {
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(
-        "\n# Answers of the API\n\nErrors are answered as JSON: `code`, `message`, `detail`, `action`. Beside the codes above \
-         (422 when somebody must act, 503 when it may go away by itself) the API has codes of its own.\n",
+        "\n# Answers of the API\n\nThe API answers errors as JSON: `code`, `message`, `detail`, `action`. In addition to the codes above \
+         (422 if a person must act, 503 if the problem may pass by itself), the API has codes of its own.\n",
     );
     for code in ApiCode::ALL {
         page.push_str(&format!(

@@ -134,7 +134,7 @@ pub(super) fn check_text(field: &str, text: &str, maximum: usize) -> Result<(), 
     }
     if text.chars().any(char::is_control) {
         return Err(ApiError::bad_request(format!(
-            "{field}: holds a control character"
+            "{field}: contains a control character"
         )));
     }
     Ok(())

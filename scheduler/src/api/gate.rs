@@ -35,7 +35,7 @@ impl Gate {
 
 async fn pass(State(gate): State<Gate>, request: Request<Body>) -> Response {
     let Some(api) = gate.0.get() else {
-        return ApiError::new(ApiCode::Starting, "not everything it needs is there yet").into_response();
+        return ApiError::new(ApiCode::Starting, "not all stores answer yet").into_response();
     };
     match api.call(request).await {
         Ok(answer) => answer,

@@ -17,7 +17,7 @@ async fn show(State(metrics): State<Metrics>) -> Response {
     match metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be shown");
+            tracing::error!(%error, "the metrics cannot be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

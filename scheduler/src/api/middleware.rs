@@ -29,7 +29,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         .catch_unwind()
         .await;
     let mut response = answered.unwrap_or_else(|_| {
-        tracing::error!(parent: &span, "a request met a defect");
+        tracing::error!(parent: &span, "a request handler panicked");
         defect().into_response()
     });
     let status = response.status();

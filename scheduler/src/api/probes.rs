@@ -42,7 +42,7 @@ async fn live(State(watched): State<Watched>, _: Params<Nothing>) -> Response {
     }
     let lines: String = stuck
         .iter()
-        .map(|(name, silent)| format!("{name} gave no sign of life for {} s\n", silent.as_secs()))
+        .map(|(name, silent)| format!("{name} has sent no heartbeat for {} s\n", silent.as_secs()))
         .collect();
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }

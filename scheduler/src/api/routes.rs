@@ -47,7 +47,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/tenants",
-            "The tenants in order of name. Parameters: `after`, `limit` (100, at most 1,000). `next` is missing on the last page.",
+            "Lists the tenants in order of name. Parameters: `after`, `limit` (100, at most 1,000). The last page has no `next`.",
             OWN,
             get(tenants::list),
         ),
@@ -58,109 +58,115 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             OWN,
             put(tenants::put),
         ),
-        endpoint("GET", "/tenants/{tenant}", "One tenant.", OWN, get(tenants::show)),
+        endpoint(
+            "GET",
+            "/tenants/{tenant}",
+            "Shows one tenant.",
+            OWN,
+            get(tenants::show),
+        ),
         endpoint(
             "DELETE",
             "/tenants/{tenant}",
-            "Removes a tenant with its users and their sync states; tasks stay where they are, the journal stays.",
+            "Removes a tenant with its users and their sync states. Tasks stay where they are, and the journal stays.",
             OWN,
             delete(tenants::remove),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/pauses",
-            "The tenant's servers that asked for a pause which is not over: `server`, `service`, `account`, `since`, `until`, `why`. Nothing is sent to them before `until`.",
+            "Lists the tenant's servers that are paused at their own request: `server`, `service`, `account`, `since`, `until`, `why`. No request is sent to them before `until`.",
             OWN,
             get(pauses::list),
         ),
         endpoint(
             "DELETE",
             "/tenants/{tenant}/pauses",
-            "Ends the pauses of the tenant's servers for every worker, and makes those due who wait for their end. Parameter: `server` (host and port) ends that server's alone. Answers how many pauses were `ended` and how many people are `due`.",
+            "Ends the pauses of the tenant's servers for every worker, and makes the users due who wait for their end. With the parameter `server` (host and port), ends only that server's. Returns how many pauses were `ended` and how many users are `due`.",
             IMPORT,
             delete(pauses::end),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/users",
-            "The tenant's users in order of name. Parameters as for tenants.",
+            "Lists the tenant's users in order of name. Parameters as for tenants.",
             OWN,
             get(users::list),
         ),
         endpoint(
             "POST",
             "/tenants/{tenant}/users",
-            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Answers how many were `added` and `updated`, and who was `refused` because the mailbox belongs to somebody else.",
+            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Returns how many were `added` and `updated`, and which users were `refused` because the mailbox belongs to another user.",
             IMPORT,
             post(import::import),
         ),
         endpoint(
             "PUT",
             "/tenants/{tenant}/users/{user}",
-            "Opts a user in, or brings the user up to date and enables the user again. Body: `source_login`, `mailbox`, optional `time_zone`. Asks SharePoint for the person and Exchange for the mailbox unless `unchecked=true`. 201 `added`, 200 `updated`, 409 `mailbox-taken`.",
+            "Opts a user in, or updates and enables an existing user. Body: `source_login`, `mailbox`, optional `time_zone`. Checks that SharePoint knows the person and that Exchange opens the mailbox, unless `unchecked=true`. 201 `added`, 200 `updated`, 409 `mailbox-taken`.",
             ASKS_SERVERS,
             put(users::opt_in),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}",
-            "One user: enrolment, place in the order of work, next sync, open alerts, what is remembered of the tasks (unfinished, held back, refused, without a copy), newest journal entries.",
+            "Shows one user: enrolment, place in the schedule, next sync, open alerts, state of the tasks (unfinished, held back, refused, without a copy), newest journal entries.",
             OWN,
             get(users::show),
         ),
         endpoint(
             "DELETE",
             "/tenants/{tenant}/users/{user}",
-            "Opts a user out: nothing is synced any more, tasks stay where they are.",
+            "Opts a user out: nothing more is synced, and tasks stay where they are.",
             OWN,
             delete(users::opt_out),
         ),
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/sync",
-            "Syncs the user at once: `sent` to the workers, or `due` and sent next. `pauses` names the servers of the tenant that are paused, and `waits_until` is when the last of them may be asked again: the sync is done then. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
+            "Syncs the user at once: the sync is `sent` to the workers, or the user is `due` and sent next. `pauses` lists the tenant's servers that are paused. `waits_until` is the end of the last pause, after which the sync is made. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
             OWN,
             post(users::sync_now),
         ),
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/deletions/allow",
-            "Lets the deletions that are held back now pass, once, within a day; `plan` names them as they were shown (`held_plan` of the plan). Answers `plan`, `deletions` and `until`. 202, 409 `nothing-held`, 409 `plan-changed`.",
+            "Allows the deletions that are held back now, once, within a day. `plan` names them as they were shown (`held_plan` of the plan). Returns `plan`, `deletions` and `until`. 202, 409 `nothing-held`, 409 `plan-changed`.",
             OWN,
             post(users::allow_deletions),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}/plan",
-            "What a sync of the user would do now: `folders` to be made, `steps` in order, and the deletions that would be held back (`held`). Reads both sides in full and writes nothing.",
+            "Shows what a sync of the user would do now: `folders` to create, `steps` in order, and the deletions that would be held back (`held`). Reads both sides in full and writes nothing.",
             ASKS_SERVERS,
             get(users::plan),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/users/{user}/journal",
-            "What was overwritten or deleted, newest first ([policies.md](policies.md) lists the kinds). Parameter: `limit` (50, at most 500).",
+            "Lists what was overwritten or deleted, newest first ([policies.md](policies.md) lists the kinds). Parameter: `limit` (50, at most 500).",
             OWN,
             get(users::journal),
         ),
         endpoint(
             "GET",
             "/status",
-            "Freshness, queues, leader, disabled users and open alerts, of all or of one `tenant`.",
+            "Shows freshness, queues, leader, disabled users and open alerts, for all tenants or for one `tenant`.",
             OWN,
             get(status::status),
         ),
         endpoint(
             "GET",
             "/alerts",
-            "Open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
+            "Lists the open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
             OWN,
             get(status::alerts),
         ),
         endpoint(
             "GET",
             "/installation",
-            "The `id` of the installation, which markers in mailboxes carry, and how many `people` are opted in.",
+            "Shows the `id` of the installation, which markers in mailboxes carry, and how many `people` are opted in.",
             OWN,
             get(installation::show),
         ),
@@ -174,42 +180,42 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/doctor",
-            "Checks the installation and the tenants' servers; only reads. Parameter: `tenant`.",
+            "Checks the installation and the tenants' servers. Only reads. Parameter: `tenant`.",
             DOCTOR,
             get(status::doctor),
         ),
         endpoint(
             "GET",
             "/dead-letters",
-            "Jobs that were given up on, oldest first, with the reason and the queue they came from. Parameter: `limit` (50, at most 500).",
+            "Lists dead letters, the jobs that workers gave up on, oldest first, with the reason and their queue. Parameter: `limit` (50, at most 500).",
             OWN,
             get(dead_letters::list),
         ),
         endpoint(
             "DELETE",
             "/dead-letters",
-            "Discards the oldest dead letters. Parameter: `limit` (1 to 500). Answers how many were `discarded`.",
+            "Discards the oldest dead letters. Parameter: `limit` (1 to 500). Returns how many were `discarded`.",
             OWN,
             delete(dead_letters::discard),
         ),
         endpoint(
             "POST",
             "/dead-letters/replay",
-            "Puts the oldest dead letters back into the queues they came from. Parameter: `limit` (1 to 500). Answers how many were `replayed`. A job whose claim is gone does nothing.",
+            "Puts the oldest dead letters back into their queues. Parameter: `limit` (1 to 500). Returns how many were `replayed`. A job whose claim is gone does nothing.",
             OWN,
             post(dead_letters::replay),
         ),
         endpoint(
             "POST",
             "/dead-letters/{id}/replay",
-            "Puts one dead letter back. 404 when there is none with this id.",
+            "Puts one dead letter back. 404 if there is none with this id.",
             OWN,
             post(dead_letters::replay_one),
         ),
         endpoint(
             "DELETE",
             "/dead-letters/{id}",
-            "Discards one dead letter. 404 when there is none with this id.",
+            "Discards one dead letter. 404 if there is none with this id.",
             OWN,
             delete(dead_letters::discard_one),
         ),
@@ -250,12 +256,12 @@ pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
 async fn not_found() -> ApiError {
     ApiError::new(
         ApiCode::NotFound,
-        format!("the service has no such address; the API's begin with {BASE}"),
+        format!("the service has no such address; addresses of the API begin with {BASE}"),
     )
 }
 
 async fn method_not_allowed() -> ApiError {
-    ApiError::new(ApiCode::MethodNotAllowed, "another method is needed here")
+    ApiError::new(ApiCode::MethodNotAllowed, "the address needs another method")
 }
 
 /// Returns the addresses as a Markdown page.
@@ -263,11 +269,11 @@ async fn method_not_allowed() -> ApiError {
 pub fn markdown() -> String {
     let mut page = format!(
         "# REST API\n\nGenerated from the code (`tasksync docs api`); do not edit.\n\n\
-         Every address below begins with `{BASE}` and needs `Authorization: Bearer TOKEN`, the token the service was started \
-         with (`TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE`). Bodies and answers are JSON; unknown fields and parameters are \
-         refused; a body may have 1 MiB. Every answer carries `x-request-id`, taken from the request when it has one. \
+         Every address below begins with `{BASE}` and needs `Authorization: Bearer TOKEN`, with the token the service was started \
+         with (`TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE`). Bodies and answers are JSON. Unknown fields and parameters are \
+         refused. A body may have at most 1 MiB. Every answer carries `x-request-id`, copied from the request if it has one. \
          Errors are `{{code, message, detail, action}}`, see [errors](errors.md).\n\n\
-         Without a token: `GET /livez` (the process lives) and `GET /readyz` (200, or 503 naming what is missing).\n\n\
+         Without a token: `GET /livez` (the process is alive) and `GET /readyz` (200, or 503 with what the process still needs).\n\n\
          | address | what it does |\n|---|---|\n"
     );
     for endpoint in endpoints() {

@@ -71,7 +71,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
     connections.close();
     if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests were cut at the end");
+        tracing::warn!(
+            connections = connections.len(),
+            "running requests were cut off at the end"
+        );
         cut.cancel();
         connections.wait().await;
     }

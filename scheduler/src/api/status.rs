@@ -97,9 +97,11 @@ pub(super) async fn doctor(
         Some(id) => Some(known(&shared.parts, id).await?),
         None => None,
     };
-    let _place = shared
-        .doctors
-        .try_acquire()
-        .map_err(|_| ApiError::new(ApiCode::Busy, "other doctors are at work; they ask many servers"))?;
+    let _place = shared.doctors.try_acquire().map_err(|_| {
+        ApiError::new(
+            ApiCode::Busy,
+            "other doctor runs are in progress; each queries many servers",
+        )
+    })?;
     Ok(Json(doctor::examine(&shared.parts, tenant).await))
 }

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_the_way_is_named_with_title_list_and_reason_and_lists_are_limited() {
+    fn problems_are_shown_with_title_list_and_reason_and_lists_are_limited() {
         let unreadable = TasksView::of(&SyncState::decode(b"\xffnonsense"));
         assert!(unreadable.unreadable.is_some());
         let location = LocationKey::sharepoint_list("3f1c2f0e-0000-4000-8000-000000000001");
@@ -224,7 +224,7 @@ mod tests {
         state.unread.insert(location.clone(), failure.clone());
         state.unread.insert(closed.clone(), failure.clone());
         state.without_dates.insert(location.clone(), failure.clone());
-        state.note_foreign("sp|x|1", "somebody else");
+        state.note_foreign("sp|x|1", "another owner");
         let shown = TasksView::of(&Ok(state));
         assert_eq!(
             (shown.refused, shown.refused_tasks.len(), shown.unfinished),
@@ -265,7 +265,7 @@ mod tests {
         );
         assert_eq!(
             (shown.foreign, shown.foreign_markers[0].owner.as_str()),
-            (1, "somebody else")
+            (1, "another owner")
         );
     }
 }

@@ -138,7 +138,7 @@ fn check_address(
     }
     if holds_credentials {
         return Err(ApiError::bad_request(format!(
-            "{field}: holds a user name or password; they belong into credentials"
+            "{field}: contains a user name or password; they belong in credentials"
         )));
     }
     Ok(())

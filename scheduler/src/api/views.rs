@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_sync_is_told_from_the_stamp() {
+    fn the_next_sync_follows_from_the_stamp() {
         let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
         let minimum = Duration::from_secs(300);
         let at = |stamp: &str, claimed| UserStatus {

@@ -90,7 +90,7 @@ impl Dispatcher {
         } = job;
         let release = self.schedule.release(tenant, *token, users);
         if !matches!(timeout(RELEASE, release).await, Ok(Ok(_))) {
-            tracing::warn!(%tenant, users = users.len(), "users of a job that was not sent stay claimed until the claim runs out");
+            tracing::warn!(%tenant, users = users.len(), "the users of a job that was not sent stay claimed until the claim expires");
         }
     }
 

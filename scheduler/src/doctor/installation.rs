@@ -23,7 +23,7 @@ pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
     found.push(match own(parts.registry.check_writable()).await {
         Ok(()) => ok(
             &check::REGISTRY,
-            format!("{} was written", kind(&parts.settings.registry.url)),
+            format!("{} accepted a write", kind(&parts.settings.registry.url)),
         ),
         Err(trouble) => trouble.finding(&check::REGISTRY, SUBJECT),
     });
@@ -87,7 +87,7 @@ fn settings(settings: &Settings) -> Vec<Finding> {
         warning(
             &check::TOP_UP,
             format!(
-                "schedule.top_up_interval is 0: workers that are done early wait for the next run, up to {} s",
+                "schedule.top_up_interval is 0: workers that finish early wait for the next run, up to {} s",
                 settings.schedule.run_interval.as_secs()
             ),
         )
@@ -95,7 +95,7 @@ fn settings(settings: &Settings) -> Vec<Finding> {
         ok(
             &check::TOP_UP,
             format!(
-                "the leader looks every {} ms whether workers want more",
+                "the leader checks every {} ms whether workers want more jobs",
                 settings.schedule.top_up_interval.as_millis()
             ),
         )
@@ -103,7 +103,7 @@ fn settings(settings: &Settings) -> Vec<Finding> {
     found.push(if settings.outbound.allow_plain_http {
         warning(
             &check::PLAIN_HTTP,
-            "outbound.allow_plain_http is set: tenants may have http:// addresses, over which everything can be read",
+            "outbound.allow_plain_http is set: tenants may have http:// addresses, whose traffic can be read on the network",
         )
     } else {
         ok(&check::PLAIN_HTTP, "only https:// addresses are called")
@@ -122,7 +122,7 @@ fn leader(leadership: &Leadership) -> Finding {
             &check::LEADER,
             SUBJECT,
             Outcome::Failed,
-            "nobody leads: the order of work was not asked yet or did not answer",
+            "no process leads: the schedule's store was not asked yet or did not answer",
         ),
     }
 }
@@ -174,7 +174,7 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
     };
     found.push(match own(letters).await {
         Ok((0, _)) => ok(&check::DEAD_LETTERS, "there are no dead letters"),
-        Ok((count, first)) => warning(&check::DEAD_LETTERS, format!("{count} jobs were given up on"))
+        Ok((count, first)) => warning(&check::DEAD_LETTERS, format!("there are {count} dead letters"))
             .informed(first.into_iter().map(|letter| letter.reason)),
         Err(trouble) => trouble.finding(&check::DEAD_LETTERS, SUBJECT),
     });
@@ -187,7 +187,7 @@ fn live_workers(load: &Load) -> Finding {
         ok(
             &check::WORKERS,
             format!(
-                "{} workers live and would take {} more jobs",
+                "{} workers are alive and would take {} more jobs",
                 load.workers,
                 load.background.free + load.interactive.free
             ),
@@ -197,7 +197,7 @@ fn live_workers(load: &Load) -> Finding {
             &check::WORKERS,
             SUBJECT,
             Outcome::Failed,
-            "no worker has told that it lives",
+            "no live worker has reported",
         )
     }
 }
@@ -219,7 +219,7 @@ fn workers(background: Depth, interactive: Depth) -> Finding {
             &check::WORKERS,
             SUBJECT,
             Outcome::Failed,
-            "nobody has a job and nobody would take one",
+            "no worker has a job, and none would take one",
         )
     }
 }
@@ -245,12 +245,12 @@ fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Find
     let facts = [
         format!("There are {tenants} tenants and {users} users; the largest tenant has {largest} users."),
         format!(
-            "In {} s the caps allow {tenants_served} tenants and {users_served} users, {largest_served} users of one tenant.",
+            "In {} s the limits allow {tenants_served} tenants and {users_served} users, and {largest_served} users of one tenant.",
             promise.as_secs()
         ),
     ];
     let beyond = if tenants > tenants_served {
-        Some(format!("{tenants} tenants need more runs than there are"))
+        Some(format!("{tenants} tenants need more runs than that time has"))
     } else if largest > largest_served {
         Some(format!(
             "the largest tenant has {largest} users, and {largest_served} of one tenant can have a turn in time"
@@ -263,12 +263,12 @@ fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Find
     match beyond {
         None => ok(
             &check::CAPACITY,
-            "the caps of one run leave room for everybody; whether workers keep up shows in freshness",
+            "the limits of one run allow for all users; the check `freshness` shows whether the workers keep up",
         ),
         Some(reason) => warning(
             &check::CAPACITY,
             format!(
-                "not everybody can have a turn every {} s: {reason}",
+                "not every user can have a turn every {} s: {reason}",
                 promise.as_secs()
             ),
         ),
@@ -299,18 +299,18 @@ fn freshness(settings: &Settings, summary: &Summary) -> Finding {
             &check::FRESHNESS,
             SUBJECT,
             Outcome::NotApplicable,
-            "nobody is in the order of work",
+            "no user is in the schedule",
         )
     } else if waiting > promise {
         warning(
             &check::FRESHNESS,
-            format!("somebody has been due for {waiting} s; everybody should have a turn every {promise} s"),
+            format!("a user has been due for {waiting} s; every user should have a turn every {promise} s"),
         )
         .informed(facts)
     } else {
         ok(
             &check::FRESHNESS,
-            format!("nobody has been due for more than {waiting} s"),
+            format!("no user has been due for more than {waiting} s"),
         )
         .informed(facts)
     }
@@ -322,7 +322,7 @@ fn clock(ours: Timestamp, schedule: &Result<Timestamp, Trouble>) -> Finding {
             &check::CLOCK,
             SUBJECT,
             Outcome::NotApplicable,
-            "cannot be known while the order of work does not answer",
+            "cannot be known while the schedule's store does not answer",
         );
     };
     let offset: SignedDuration = theirs.duration_since(ours);
@@ -330,7 +330,7 @@ fn clock(ours: Timestamp, schedule: &Result<Timestamp, Trouble>) -> Finding {
         &check::CLOCK,
         SUBJECT,
         judge_clock(offset),
-        format!("the store of the order of work is {} s ahead", offset.as_secs()),
+        format!("the schedule's store is {} s ahead", offset.as_secs()),
     )
     .informed(["The clocks of the tenants' servers are compared per tenant.".to_owned()])
 }
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_originals_caps_are_reported_for_a_fleet_they_cannot_serve() {
+    fn limits_too_low_for_the_fleet_are_reported() {
         let mut settings = Settings::default();
         settings.schedule.top_up_interval = Duration::ZERO;
         settings.schedule.maximum_time_between_user_syncs = Duration::from_secs(30 * 60);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn risky_settings_are_warned_of_and_wrong_ones_fail() {
+    fn risky_settings_are_warnings_and_wrong_ones_fail() {
         let results = |settings: &Settings| -> Vec<Outcome> {
             super::settings(settings)
                 .iter()

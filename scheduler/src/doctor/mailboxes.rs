@@ -39,7 +39,7 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
                     definition,
                     subject,
                     Outcome::NotApplicable,
-                    "nobody is opted in, so there is no mailbox and no person to ask for",
+                    "no user is opted in, so there is no mailbox and no person to check",
                 )
             })
             .collect();
@@ -117,7 +117,7 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
             checks.idle_check,
             subject,
             Outcome::Ok,
-            "the server tells of changes by folder properties",
+            "the server shows changes in folder properties",
         )
     } else {
         Finding::new(
@@ -125,7 +125,7 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
             subject,
             Outcome::Warning,
             format!(
-                "the server does not give the folder properties for {} of {} mailboxes",
+                "the server does not return the folder properties for {} of {} mailboxes",
                 without.len(),
                 open.len()
             ),

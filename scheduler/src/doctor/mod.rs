@@ -142,7 +142,7 @@ pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
             "installation",
             Outcome::NotApplicable,
             format!(
-                "only the first {TENANTS_ASKED} tenants were asked; `tasksync doctor --tenant TENANT` asks any other"
+                "only the first {TENANTS_ASKED} tenants were checked; `tasksync doctor --tenant TENANT` checks any other"
             ),
         ));
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_fits_not_never_outweighs_one_that_does() {
+    fn a_check_that_does_not_apply_never_outweighs_one_that_does() {
         assert!(Outcome::NotApplicable < Outcome::Ok);
         assert!(Outcome::Warning < Outcome::Failed);
         assert_eq!(worst(&[]), Outcome::Ok);

@@ -45,7 +45,7 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
             &check::TENANT_ENABLED,
             &subject,
             Outcome::Warning,
-            "the tenant is disabled: nobody of it is synced",
+            "the tenant is disabled: none of its users is synced",
         )
     }];
     let checks = MailboxChecks::of(&tenant.mailbox);
@@ -216,7 +216,7 @@ fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[S
         ),
         (None, _) => (
             Outcome::Warning,
-            "unknown: no server says what time it has; edits within five minutes of each other count as made at the same time"
+            "unknown: no server reports its time; edits within five minutes of each other count as made at the same time"
                 .to_owned(),
         ),
         (Some(worst), unknown) => {
@@ -225,7 +225,7 @@ fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[S
                 (judge_clock(worst), differ)
             } else {
                 let result = judge_clock(worst).max(Outcome::Warning);
-                (result, format!("{differ}; {unknown} servers do not say what time they have"))
+                (result, format!("{differ}; {unknown} servers do not report their time"))
             }
         }
     };
@@ -271,11 +271,11 @@ fn judge_pauses(subject: &str, pauses: &[Pause]) -> Finding {
 /// synced, the opt-in's time counts.
 fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestamp>) -> Finding {
     let (result, explanation) = match (enabled, disabled, late) {
-        (0, 0, _) => (Outcome::Warning, "nobody is opted in".to_owned()),
+        (0, 0, _) => (Outcome::Warning, "no user is opted in".to_owned()),
         (enabled, disabled, Some(since)) => (
             Outcome::Warning,
             format!(
-                "{disabled} users are disabled, {enabled} are enabled, and not all of those are synced: the oldest success is of \
+                "{disabled} users are disabled, {enabled} are enabled, and not all of these are synced: the oldest success is of \
                  {since}; `tasksync user list` shows the reasons"
             ),
         ),

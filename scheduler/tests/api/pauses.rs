@@ -73,7 +73,7 @@ async fn put_ana_off(service: &Service) {
 }
 
 #[tokio::test]
-async fn a_paused_server_is_shown_with_since_until_and_why_to_every_tenant_whose_account_it_pauses() {
+async fn a_paused_server_is_shown_with_start_end_and_reason_to_every_tenant_whose_account_it_pauses() {
     let service = Service::with_ana().await;
     service.put("/tenants/fabrikam", &tenant("fabrikam")).await;
     let mut apart = tenant("tailspin");
@@ -152,7 +152,7 @@ async fn sync_now_during_a_pause_says_until_when_it_waits_and_why() {
 }
 
 #[tokio::test]
-async fn an_ended_pause_makes_those_due_who_waited_for_its_end() {
+async fn an_ended_pause_makes_the_users_due_who_waited_for_it() {
     let service = Service::with_ana().await;
     service.put("/tenants/contoso/users/ben", &opt_in("ben")).await;
     pause_exchange(&service).await;

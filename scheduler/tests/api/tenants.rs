@@ -49,7 +49,7 @@ async fn lists_come_in_pages_without_gaps_or_repetitions() {
 }
 
 #[tokio::test]
-async fn a_disabled_tenant_leaves_the_order_of_work_and_comes_back() {
+async fn a_disabled_tenant_leaves_the_schedule_and_comes_back() {
     let service = Service::with_ana().await;
     assert!(service.schedule.status(&ana()).await.unwrap().is_some());
     let mut body = tenant("contoso");
@@ -96,7 +96,7 @@ async fn a_policy_is_stored_as_it_was_sent_and_a_misspelt_one_is_refused() {
 }
 
 #[tokio::test]
-async fn the_installation_s_id_is_replaced_while_nobody_is_opted_in_or_when_confirmed() {
+async fn the_installation_id_is_replaced_only_without_opt_ins_or_when_confirmed() {
     let service = Service::start().await;
     let first = service.get("/installation").await.body;
     assert_eq!(first["people"], 0);

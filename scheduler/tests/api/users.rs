@@ -16,7 +16,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn failure(class: ErrorClass, code: Code) -> Failure {
-    Failure::new(class, code, "as told")
+    Failure::new(class, code, "as the test set it")
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn opting_out_leaves_both_stores() {
 }
 
 #[tokio::test]
-async fn sync_now_finds_a_user_the_order_of_work_lost() {
+async fn sync_now_finds_a_user_that_the_schedule_lost() {
     let service = Service::with_ana().await;
     service.schedule.withdraw(&ana()).await.unwrap();
     let answer = service

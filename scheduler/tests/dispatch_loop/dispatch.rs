@@ -11,7 +11,7 @@ use crate::bench::{Bench, MINUTE, SECOND};
 use crate::support::{Act, key, tenant_id};
 
 #[tokio::test(start_paused = true)]
-async fn without_workers_nothing_is_sent_and_nobody_is_claimed() {
+async fn without_workers_nothing_is_sent_and_no_user_is_claimed() {
     let bench = Bench::new(Act::Idle);
     bench.enrol("contoso", 10).await;
     let process = bench.scheduler("a");
@@ -160,7 +160,7 @@ async fn of_jobs_on_their_way_together_none_that_is_not_taken_keeps_its_users() 
     }
     let taken = bench.queue.taken();
     let synced: usize = taken.iter().map(|(_, job)| job.users.len()).sum();
-    assert_eq!(synced, users.len(), "everybody once");
+    assert_eq!(synced, users.len(), "every user once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ async fn users_of_a_disabled_tenant_are_not_synced_from_the_next_run_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn claims_of_a_worker_that_died_run_out_and_their_users_are_synced() {
+async fn claims_of_a_worker_that_died_expire_and_their_users_are_synced() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 3).await;
     let process = bench.scheduler("a");
@@ -212,7 +212,7 @@ async fn claims_of_a_worker_that_died_run_out_and_their_users_are_synced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_order_is_rebuilt_and_nobody_is_sent_before_old_claims_have_run_out() {
+async fn a_lost_schedule_is_rebuilt_and_no_user_is_sent_before_old_claims_have_expired() {
     let bench = Bench::new(Act::Idle);
     let users = bench.enrol("contoso", 30).await;
     bench.order.withdraw_tenant(&tenant_id("contoso")).await.unwrap();

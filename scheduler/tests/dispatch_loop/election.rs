@@ -64,7 +64,7 @@ async fn a_leader_that_cannot_renew_gives_up_before_another_can_lead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_of_an_old_epoch_claims_nobody() {
+async fn a_leader_of_an_old_epoch_claims_no_user() {
     let bench = Bench::new(Act::Idle);
     bench.enrol("contoso", 5).await;
     let process = bench.scheduler("a");

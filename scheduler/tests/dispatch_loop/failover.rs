@@ -104,7 +104,7 @@ async fn time(node: &RedisStore) -> Timestamp {
 }
 
 /// Checks that no job was sent until a claim lost at `moment` must have expired. Waits for the first job after that.
-async fn nobody_is_sent_for_a_claim_s_lifetime(rig: &Rig, moment: Timestamp) {
+async fn no_user_is_sent_for_a_claims_lifetime(rig: &Rig, moment: Timestamp) {
     until("a job after the failover", async || {
         !rig.tokens_after(moment).is_empty()
     })
@@ -120,7 +120,7 @@ async fn nobody_is_sent_for_a_claim_s_lifetime(rig: &Rig, moment: Timestamp) {
 }
 
 #[tokio::test]
-async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
+async fn the_schedule_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
     let Some(set) = set().await else { return };
     let [first, second] = set.nodes();
     let prefix = own_prefix();
@@ -192,7 +192,7 @@ async fn the_order_comes_back_on_the_promoted_replica_with_the_claims_it_had() {
 }
 
 #[tokio::test]
-async fn a_failover_that_lost_claims_is_noticed_and_nobody_is_sent_before_they_have_run_out() {
+async fn a_failover_that_lost_claims_is_detected_and_no_user_is_sent_before_they_have_expired() {
     let Some(set) = set().await else { return };
     let [first, second] = set.nodes();
     let rig = Rig::new(set.url(), Duration::from_millis(200)).await;
@@ -201,13 +201,13 @@ async fn a_failover_that_lost_claims_is_noticed_and_nobody_is_sent_before_they_h
     until("more of them", async || rig.tokens_after(cut).len() > 1).await;
 
     let before = fail_over(first, second).await;
-    nobody_is_sent_for_a_claim_s_lifetime(&rig, before).await;
-    until("everybody", async || process.has(0..10).await).await;
+    no_user_is_sent_for_a_claims_lifetime(&rig, before).await;
+    until("all users", async || process.has(0..10).await).await;
     process.stop();
 }
 
 #[tokio::test]
-async fn a_leader_who_takes_over_after_the_failover_notices_what_its_predecessor_claimed() {
+async fn a_leader_that_takes_over_after_the_failover_detects_its_predecessors_claims() {
     let Some(set) = set().await else { return };
     let [first, second] = set.nodes();
     // One run at the start. The looks in between send all later users.
@@ -219,7 +219,7 @@ async fn a_leader_who_takes_over_after_the_failover_notices_what_its_predecessor
     process.kill().await;
     let next = rig.start("two");
     let before = fail_over(first, second).await;
-    nobody_is_sent_for_a_claim_s_lifetime(&rig, before).await;
-    until("everybody", async || next.has(0..6).await).await;
+    no_user_is_sent_for_a_claims_lifetime(&rig, before).await;
+    until("all users", async || next.has(0..6).await).await;
     next.stop();
 }

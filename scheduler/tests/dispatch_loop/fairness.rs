@@ -19,7 +19,7 @@ fn by_user(log: &[(UserKey, Instant)]) -> HashMap<&UserKey, Vec<Instant>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_too_much_work_nobody_has_a_second_turn_before_everybody_had_one() {
+async fn with_too_much_work_no_user_has_a_second_turn_before_all_had_one() {
     let mut bench = Bench::new(Act::Work(SECOND * 10));
     bench.settings.worker.batches_at_once = 2;
     bench.settings.schedule.users_per_batch = 40;
@@ -56,7 +56,7 @@ async fn with_too_much_work_nobody_has_a_second_turn_before_everybody_had_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_little_work_everybody_is_synced_every_5_to_12_minutes() {
+async fn with_little_work_every_user_is_synced_every_5_to_12_minutes() {
     let bench = Bench::new(Act::Idle);
     bench.enrol("adatum", 300).await;
     bench.enrol("contoso", 20).await;
@@ -86,7 +86,7 @@ async fn with_little_work_everybody_is_synced_every_5_to_12_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn troubled_users_do_not_keep_the_others_from_their_turn_and_nobody_is_stuck() {
+async fn failing_users_do_not_delay_others_and_none_is_stuck() {
     let failing = |class, code| Act::SyncFails(SECOND * 5, Failure::new(class, code, "u"));
     let bench = Bench::new(Act::Idle);
     let troubled = bench.enrol("adatum", 70).await;

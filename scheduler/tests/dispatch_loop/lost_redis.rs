@@ -15,7 +15,7 @@ use crate::support::key;
 const RUN: Duration = Duration::from_millis(200);
 
 #[tokio::test]
-async fn an_emptied_redis_is_filled_again_and_nobody_is_sent_before_old_claims_have_run_out() {
+async fn an_emptied_redis_is_filled_again_and_no_user_is_sent_before_old_claims_have_expired() {
     let Some(mut server) = PrivateRedis::start(&[]) else {
         return;
     };
@@ -36,7 +36,7 @@ async fn an_emptied_redis_is_filled_again_and_nobody_is_sent_before_old_claims_h
                 .unwrap();
         }
         let moment = process.now().await;
-        until("everybody", async || process.has(0..5).await).await;
+        until("all users", async || process.has(0..5).await).await;
         until("a job after the loss", async || sent_after(&rig, moment)).await;
         assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
     }
@@ -45,7 +45,7 @@ async fn an_emptied_redis_is_filled_again_and_nobody_is_sent_before_old_claims_h
 }
 
 #[tokio::test]
-async fn a_tenant_that_vanished_is_put_in_again() {
+async fn a_tenant_that_vanished_is_added_again() {
     let Some(server) = PrivateRedis::start(&[]) else {
         return;
     };
@@ -62,7 +62,7 @@ async fn a_tenant_that_vanished_is_put_in_again() {
         .await
         .unwrap();
     let moment = process.now().await;
-    until("everybody", async || process.has(0..5).await).await;
+    until("all users", async || process.has(0..5).await).await;
     until("a job after the loss", async || sent_after(&rig, moment)).await;
     assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
     assert!(
@@ -124,7 +124,7 @@ async fn one_missing_and_one_too_many_are_found_by_their_names() {
     assert!(process.order.withdraw(&key("contoso", "u4")).await.unwrap());
     let stranger = key("contoso", "u9");
     assert!(process.order.enrol(&stranger, opted_in_at(), None).await.unwrap());
-    until("everybody", async || process.has(0..5).await).await;
+    until("all users", async || process.has(0..5).await).await;
     until("the end of the stranger", async || {
         matches!(process.order.status(&stranger).await, Ok(None))
     })

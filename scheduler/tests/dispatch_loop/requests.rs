@@ -109,7 +109,7 @@ async fn a_request_the_queue_does_not_take_leaves_the_user_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_asks_for_everybody_leaves_room_for_another_s_request() {
+async fn a_tenant_that_requests_all_its_users_leaves_room_for_anothers_request() {
     let bench = Bench::new(Act::Work(SECOND * 30));
     let contoso = bench.enrol("contoso", 20).await;
     let fabrikam = bench.enrol("fabrikam", 1).await;

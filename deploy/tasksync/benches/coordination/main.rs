@@ -200,9 +200,9 @@ impl Cost {
 impl Bench {
     async fn run(&self, postgres: Option<&str>, folder: &Path) -> Result<(), String> {
         say(&format!(
-            "CPU per user sync of scheduler, worker loop, Redis and RabbitMQ when nobody has anything to sync\n\
+            "CPU per user sync of scheduler, worker loop, Redis and RabbitMQ when no user has anything to sync\n\
              ({PEOPLE} people of {TENANTS} tenants, half of them in one, always due; median of {SLICES} slices of at most {SLICE} syncs; what the\n\
-             same processes use while nobody is due, before or after, is taken off; bare: one sorted set and one queue, batches of 100, see the source)\n"
+             same processes use while no user is due, before or after, is subtracted; bare: one sorted set and one queue, batches of 100, see the source)\n"
         ));
         let bare = self.baseline().await?;
         for shape in [Shape::Batches, Shape::Scattered] {
@@ -269,7 +269,7 @@ impl Bench {
         let done = stack.done() - before_that;
         stack.stop().await?;
         if done > 0 {
-            return Err(format!("{done} users were synced while nobody was due"));
+            return Err(format!("{done} users were synced while none was due"));
         }
         let rate = used.map(|_, seconds| seconds / elapsed);
         say(&format!(
@@ -327,7 +327,7 @@ impl Bench {
         slices.remove(0);
         stack.stop().await?;
         if slices.iter().any(|slice| slice.users == 0) {
-            return Err("nobody was synced".to_owned());
+            return Err("no user was synced".to_owned());
         }
         Ok(slices)
     }

@@ -81,7 +81,10 @@ impl Stack {
         let began = Instant::now();
         while stack.dispatch.tenant_searches.get() == 0 {
             if began.elapsed() > START {
-                return Err(format!("nobody led and compared within {} s", START.as_secs()));
+                return Err(format!(
+                    "the scheduler did not lead and compare within {} s",
+                    START.as_secs()
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

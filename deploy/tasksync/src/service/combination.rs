@@ -9,7 +9,7 @@ use crate::exit::Stop;
 /// A role that runs until it is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
-    /// Serves the API and stands for election; the elected one hands out work.
+    /// Serves the API and takes part in the election; the elected one hands out work.
     Scheduler,
     /// Takes jobs and syncs users.
     Worker,
@@ -76,7 +76,7 @@ pub(crate) fn check(role: Role, settings: &Settings) -> Result<Company, Stop> {
         (_, None) => Ok(Company::Many),
         (Role::Standalone, Some(_)) => Ok(Company::Alone),
         (Role::Scheduler | Role::Worker, Some((setting, url, shared))) => Err(Stop::settings(format!(
-            "{setting} is {}: which only one process can use, so schedulers and workers could not work together; \
+            "{setting} is {}: which only one process can use, so schedulers and workers cannot share it; \
              set {setting} (or {}) to a store they share, such as {shared}, or run `tasksync standalone`",
             url.split(':').next().unwrap_or_default(),
             variable(setting),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_use_which_stores() {
+    fn each_role_may_use_only_certain_stores() {
         const REFUSED: fn(&'static str) -> Result<Company, &'static str> = Err;
         let (sqlite, postgres) = ("sqlite:tasksync.sqlite", "postgres://db/tasksync");
         let (memory, redis, amqp) = ("memory:", "rediss+sentinel://cache", "amqps://broker");

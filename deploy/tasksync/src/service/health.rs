@@ -38,7 +38,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
-        .map_err(|error| Stop::settings(format!("the HTTP client cannot be made: {error}")))?;
+        .map_err(|error| Stop::settings(format!("the HTTP client cannot be created: {error}")))?;
     let path = if live { "livez" } else { "readyz" };
     let asked = async {
         let answer = http.get(format!("http://{address}/{path}")).send().await?;
@@ -78,7 +78,7 @@ fn reason(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
-        "the connection is refused; is the service running?"
+        "the connection was refused; is the service running?"
     } else {
         "the answer cannot be read"
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_what_to_do() {
+    fn missing_parts_are_shown_with_what_to_do() {
         assert_eq!(readiness(&json!({ "ready": true, "missing": [] })), "ready\n");
         let text = readiness(&json!({ "ready": false, "missing": [
             { "what": "queue", "code": "queue-unavailable", "message": "The queue does not answer",

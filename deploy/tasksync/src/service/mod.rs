@@ -79,7 +79,7 @@ async fn observed(role: Role, company: Company, settings: Settings, metrics: Met
     let lifecycle = Lifecycle::new();
     let signals = lifecycle
         .watch_signals(until_cut(&settings.worker))
-        .map_err(|error| Stop::settings(format!("signals cannot be listened for: {error}")))?;
+        .map_err(|error| Stop::settings(format!("no handler for signals can be installed: {error}")))?;
     let signals = tokio::spawn(signals);
     let process = Process {
         role,
@@ -256,7 +256,7 @@ impl Process {
     /// Waits for a part. If it panicked, the exit code says so.
     async fn part_ended(&self, part: JoinHandle<()>, name: &str) {
         if let Err(error) = part.await {
-            tracing::error!(part = name, %error, "a part of the process met a defect");
+            tracing::error!(part = name, %error, "a part of the process panicked");
             self.lifecycle.fail();
         }
     }
@@ -283,7 +283,7 @@ impl Process {
 async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible {
     if let Some(mut occupancy) = occupancy {
         let failure = occupancy.keep().await;
-        tracing::error!(%failure, action = failure.code.action(), "another process took the registry, this one ends");
+        tracing::error!(%failure, action = failure.code.action(), "another process took the registry; this one ends");
         lifecycle.fail();
     }
     std::future::pending().await

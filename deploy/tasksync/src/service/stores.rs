@@ -105,7 +105,7 @@ pub(super) async fn open(
         tracing::info!(
             tenants = rebuilt.tenants,
             users = rebuilt.added,
-            "the order of work was rebuilt from the registry"
+            "the schedule was rebuilt from the registry"
         );
     }
     let stores = Stores {
@@ -157,7 +157,7 @@ impl Waiting<'_> {
                 Err(_) => self.failure(&format!("no answer within {} s", self.limit.as_secs())),
             };
             if said.as_ref() != Some(&failure) {
-                tracing::warn!(store = self.what, %failure, action = failure.code.action(), "cannot start yet, trying again");
+                tracing::warn!(store = self.what, %failure, action = failure.code.action(), "cannot start yet, retrying");
             }
             self.health.tell(self.what, Err(failure.clone()));
             said = Some(failure);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_never_answers_is_missing_until_the_process_is_told_to_end() {
+    async fn a_store_that_never_answers_is_missing_until_the_process_is_stopped() {
         let stop = CancellationToken::new();
         let health = Health::new(CancellationToken::new());
         let told = async {

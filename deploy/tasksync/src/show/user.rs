@@ -54,7 +54,7 @@ pub(crate) fn user(answer: &Value) -> String {
 /// Returns what the saved state knows of the tasks. Refused tasks are listed with their reasons.
 fn tasks(tasks: &Value) -> String {
     if tasks.is_null() {
-        return "\nTasks: nothing yet, the first sync is to come.\n".to_owned();
+        return "\nTasks: none yet, the first sync is still to come.\n".to_owned();
     }
     if !tasks["unreadable"].is_null() {
         return format!(
@@ -86,7 +86,7 @@ fn tasks(tasks: &Value) -> String {
     }));
     text.push_str(&listed(tasks, "refused", "refused_tasks", |task| {
         format!(
-            "Refused, tried again at the next full check or when it changes: {}\n{}",
+            "Refused, retried at the next full check or when it changes: {}\n{}",
             task_name(task),
             failure(&task["failure"])
         )
@@ -97,13 +97,13 @@ fn tasks(tasks: &Value) -> String {
             reason => failure(reason),
         };
         format!(
-            "Unfinished, looked at again in the next sync: {}\n{reason}",
+            "Unfinished, checked again in the next sync: {}\n{reason}",
             task_name(task)
         )
     }));
     text.push_str(&listed(tasks, "foreign", "foreign_markers", |marker| {
         format!(
-            "Left alone, because its marker in the mailbox is another's: {} of {}\n",
+            "Left alone, because its marker in the mailbox names another owner: {} of {}\n",
             cell(&marker["key"]),
             cell(&marker["owner"])
         )
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_the_way_is_shown_by_title_list_and_reason() {
+    fn problems_are_shown_by_title_list_and_reason() {
         let failure = json!({
             "message": "Refused", "code": "sharepoint-item-refused", "detail": "Title is required", "action": "Change it.",
             "who_acts": "the person",
@@ -174,10 +174,10 @@ mod tests {
                 "",
                 "Tasks: 3 on both sides, 1 unfinished, 0 deletions held back, 2 refused, 0 archived or without a copy by policy",
                 "Cannot be read, its tasks stay as they are: \"Closed\" (sp|b)",
-                "Refused, tried again at the next full check or when it changes: \"Order paint\" (sp|a|1) in \"Plan\"",
+                "Refused, retried at the next full check or when it changes: \"Order paint\" (sp|a|1) in \"Plan\"",
                 "and 1 more",
-                "Unfinished, looked at again in the next sync: sp|a|2",
-                "Left alone, because its marker in the mailbox is another's: sp|c of another",
+                "Unfinished, checked again in the next sync: sp|a|2",
+                "Left alone, because its marker in the mailbox names another owner: sp|c of another",
             ]
         );
         assert_eq!(text.matches("[sharepoint-item-refused]").count(), 2);

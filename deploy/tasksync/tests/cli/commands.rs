@@ -153,7 +153,7 @@ fn a_missing_or_wrong_token_names_the_variable() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_told_from_one_that_says_no() {
+fn a_missing_service_is_distinguished_from_one_that_refuses() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -70,7 +70,7 @@ fn roles_refuse_stores_that_one_process_keeps_for_itself() {
 }
 
 #[test]
-fn what_cannot_be_right_ends_a_role_at_once() {
+fn wrong_settings_end_a_role_at_once() {
     for (name, value, expected) in [
         ("TASKSYNC_REGISTRY__URL", "mysql://root:geheim@db/x", "mysql:"),
         ("TASKSYNC_SCHEDULE__URL", "etcd://root:geheim@db", "etcd:"),
@@ -98,7 +98,7 @@ fn what_cannot_be_right_ends_a_role_at_once() {
 }
 
 #[test]
-fn a_role_without_its_stores_lives_names_them_and_ends_when_told() {
+fn a_role_without_its_stores_lives_names_them_and_ends_when_stopped() {
     for role in ["scheduler", "worker"] {
         let mut command = without_stores(role);
         let (process, line) = Running::start(&mut command, "tasksync starts");

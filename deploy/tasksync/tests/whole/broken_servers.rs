@@ -278,7 +278,7 @@ fn resident_megabytes(service: &Service) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on() {
+async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     // Three people in a row who fail show that the server is at fault.
     let farm = farm(7, FAULTS.len() + 1, 3, 2.0).await;
@@ -328,7 +328,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
                 .any(|(known, detail)| known == code && detail.contains(&part))
             {
                 last.push_str(&format!(
-                    "{fault:?}: expected {code} with {part:?}, told {told:?}\n"
+                    "{fault:?}: expected {code} with {part:?}, shown {told:?}\n"
                 ));
                 still.push(at);
             }
@@ -336,7 +336,7 @@ async fn sick_tenants_are_told_apart_and_recover_while_the_healthy_one_goes_on()
         waiting = still;
         assert!(
             started.elapsed() < PATIENCE,
-            "round {round} of the healthy tenant; not told:\n{last}"
+            "round {round} of the healthy tenant; not shown:\n{last}"
         );
         last.clear();
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -20,6 +20,6 @@ async fn each_thing_is_killed_once_and_both_sides_agree_afterwards() {
         outcome.trial.hits().join("\n"),
         [verdict.lines.join("\n"), verdict.unseen.join("\n")].join("\n")
     );
-    assert!(outcome.trial.edits > 0, "nobody edited anything");
+    assert!(outcome.trial.edits > 0, "there were no edits");
     assert_eq!(outcome.trial.hits().len(), 5);
 }

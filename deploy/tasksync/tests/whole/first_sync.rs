@@ -93,7 +93,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
 
     // They are due at once: far less than the time between two syncs has passed.
     let mut counted = 0;
-    eventually_async("that everybody is due or being synced", async || {
+    eventually_async("that all users are due or being synced", async || {
         let summary = get(&service, "status").await["summary"].clone();
         counted = summary["due"].as_u64().unwrap() + summary["claimed"].as_u64().unwrap();
         counted > 0

@@ -16,6 +16,6 @@ async fn servers_that_give_wrong_answers_for_a_while_lose_nothing() {
             .join("\n"),
         outcome.trial.reactions,
     );
-    assert!(outcome.trial.edits > 0, "nobody edited anything");
+    assert!(outcome.trial.edits > 0, "there were no edits");
     assert!(!outcome.trial.lies.is_empty(), "every answer was right");
 }

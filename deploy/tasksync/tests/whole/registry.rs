@@ -18,7 +18,7 @@ async fn open(folder: &Path) -> SqliteConnection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn states_that_cannot_be_read_are_told_and_double_nothing() {
+async fn states_that_cannot_be_read_are_reported_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(9, 1, 4, 5.0).await;
     let service = service(folder.path(), &farm, "").await;
@@ -180,7 +180,7 @@ fn limit_file_size(service: &Service, bytes: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_and_everything_comes_together_when_there_is_room() {
+async fn a_full_disk_is_reported_and_both_sides_agree_once_there_is_space() {
     let disk = Disk::new();
     let farm = farm(11, 1, 4, 4.0).await;
     let second = Duration::from_secs(1);

@@ -232,7 +232,7 @@ pub(crate) async fn stays_quiet(farm: &Farm) {
     assert_eq!(
         writes(farm),
         before,
-        "something was written although nobody edited"
+        "something was written although there were no edits"
     );
     let verdict = Oracle::new(farm).verdict();
     assert!(verdict.agrees(), "{}", verdict.lines(20).join("\n"));

@@ -21,7 +21,7 @@ async fn leader(installation: &Installation) -> usize {
         }
         assert!(
             started.elapsed() < PATIENCE,
-            "nobody leads:\n{}",
+            "no scheduler leads:\n{}",
             installation.log_tail(20)
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
