@@ -144,7 +144,7 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
         .lead("bench", LEASE)
         .await
         .map_err(text)?
-        .ok_or("somebody else leads")?;
+        .ok_or("another process leads")?;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let before = server(&store).await?;

@@ -98,7 +98,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
         .lead("bench", Duration::from_secs(3_600))
         .await
         .map_err(text)?
-        .ok_or("nobody leads")?;
+        .ok_or("no process leads")?;
 
     let limits = dispatch_limits();
     let (mut selecting, mut whole, mut bare) = (Vec::new(), Vec::new(), Vec::new());
@@ -208,7 +208,7 @@ fn rotate_bare(set: &mut BTreeSet<(Timestamp, usize)>, now: Timestamp) -> f64 {
 
 fn some(users: usize) -> Result<usize, String> {
     if users == 0 {
-        return Err("nobody was due".to_owned());
+        return Err("no user was due".to_owned());
     }
     Ok(users)
 }

@@ -123,7 +123,7 @@ impl Health {
         held(&self.0.pulses).push(pulse);
     }
 
-    /// Returns what is missing now; empty if the process is ready.
+    /// Returns the needs that are not met now; empty if the process is ready.
     pub async fn missing(&self) -> Vec<Missing> {
         let mut last = self.0.last.lock().await;
         let asked = match &*last {

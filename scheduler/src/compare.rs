@@ -1,5 +1,5 @@
-//! The order of work is compared with itself and with the registry, tenant by tenant, and what disagrees is mended: a store
-//! that lost a part heals like one that lost everything. Who has not been synced for long is told from the registry alone.
+//! Compares the schedule with itself and with the registry, tenant by tenant, and repairs the differences: a store
+//! that lost a part heals like one that lost everything. Finds late users from the registry alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,66 +13,66 @@ use tasksync_common::schedule::{Members, SavedStamp};
 
 use crate::dispatch::Dispatcher;
 
-/// A part of the tenants is looked at this often.
+/// Interval at which a part of the tenants is inspected.
 pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
-/// Each tenant is looked at within this many looks: 45 s.
+/// Inspections within which each tenant has its turn: 45 s.
 const LOOKS_PER_ROUND: usize = 9;
-/// The registry is compared, and late people are looked for, at every sixth look: every 30 s.
+/// Inspections between two comparisons with the registry and two searches for late users: 30 s.
 const LOOKS_PER_COMPARISON: usize = 6;
-/// Tenants asked for at once.
+/// Tenants read with one query.
 const PAGE: u32 = 500;
-/// Most tenants with late people that are told of, and most open alerts that are looked through.
+/// Most tenants with late users that get an alert, and most open alerts that are searched.
 const MOST: u32 = 1_000;
-/// Tenants whose names are read again at one look.
+/// Tenants whose names are read again in one inspection.
 const MOST_RECOUNTED: usize = 10;
-/// Names of earlier builds that are digested at one comparison.
+/// Names without a digest, written by earlier builds, that get one in one comparison.
 const MOST_DIGESTED: u32 = 5_000;
-/// An alert about a part that was lost is open this long.
+/// Time for which an alert about a repaired schedule stays open.
 const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where the comparison stands.
+/// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     looks: usize,
-    /// The active tenants in the registry at the last look; `None` before the first comparison with the registry.
+    /// The active tenants of the registry at the last comparison; `None` before the first one.
     members: Option<HashMap<TenantId, Members>>,
 }
 
-/// What a look found.
+/// The result of an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Everything agrees, or was mended.
+    /// Everything agrees, or was repaired.
     Whole,
-    /// A tenant is gone or was set back: everybody must be put in again.
+    /// A tenant is gone or was set back: all users must be put in again.
     Lost,
 }
 
 impl Dispatcher {
-    /// Compares a part of the order, and mends it.
+    /// Compares a part of the schedule and repairs it.
     pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<Found, Failure> {
         let tenants = comparison.members.as_ref().map_or(0, HashMap::len);
         let limit = tenants.div_ceil(LOOKS_PER_ROUND).max(10);
         let inspected = self.continuity.inspect(self.schedule.as_ref(), limit).await?;
         for tenant in &inspected.mended {
-            self.alert_mended(tenant, "a part of it was gone from the order of work")
+            self.alert_mended(tenant, "a part of it was gone from the schedule")
                 .await?;
         }
         for tenant in &inspected.lost {
-            self.alert_mended(tenant, "it was gone from the order of work, or set back")
+            self.alert_mended(tenant, "it was gone from the schedule, or set back")
                 .await?;
         }
-        // While everything is rebuilt, the order is not what it should be.
+        // During a rebuild the schedule and the registry differ.
         let comparable = !self.continuity.is_quiet() && inspected.lost.is_empty();
         if comparable && let Some(members) = &comparison.members {
             self.compare_names(&inspected.whole, members).await?;
         }
         let in_turn = comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON);
-        // A comparison that could not be made in its turn at the start is not put off by a whole round.
+        // If the first comparison could not be made in its turn, the next inspection makes it.
         if comparable && (in_turn || comparison.members.is_none()) {
             comparison.members = Some(self.compare_with_registry().await?);
         }
         if in_turn {
-            self.tell_of_late().await?;
+            self.report_late().await?;
             self.end_stale_location_alerts().await?;
         }
         comparison.looks = comparison.looks.wrapping_add(1);
@@ -83,8 +83,9 @@ impl Dispatcher {
         })
     }
 
-    /// Compares the names of people by their digests, where their number is right: one may be missing and another one too many.
-    /// `members` are at most half a minute old; who came or went since costs one look at the names.
+    /// Compares users' names by their digests, for tenants whose number of users is right: one user may be missing and
+    /// another one too many. `members` are at most 30 s old; a user who came or left since costs one reading of the
+    /// names.
     async fn compare_names(
         &self,
         whole: &[(TenantId, Members)],
@@ -104,7 +105,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Compares the number of people of every tenant; returns what the registry knows of them.
+    /// Compares the number of users of every tenant; returns the registry's numbers and digests.
     async fn compare_with_registry(&self) -> Result<HashMap<TenantId, Members>, Failure> {
         let mut all = HashMap::new();
         let mut left = MOST_DIGESTED;
@@ -150,15 +151,15 @@ impl Dispatcher {
             return Ok(());
         }
         tracing::info!(%tenant, found = done.added, withdrawn = done.withdrawn, "the tenant was brought in step with the registry");
-        // People who are opted in just now are not in yet; a tenant that was there and is gone is a loss.
+        // Users who opt in at this moment are not in yet. A tenant that was there and is gone is a loss.
         if left == 0 && done.added > 0 && !self.was_empty(tenant).await? {
-            self.alert_mended(tenant, "everybody was gone from the order of work")
+            self.alert_mended(tenant, "all users were gone from the schedule")
                 .await?;
         }
         Ok(())
     }
 
-    /// Whether nobody of the tenant was synced before, so that nobody can have been lost.
+    /// Returns whether no user of the tenant was synced before, so that none can have been lost.
     async fn was_empty(&self, tenant: &TenantId) -> Result<bool, Failure> {
         let stamps = self.registry.stamps(tenant, None, PAGE).await?;
         Ok(stamps.iter().all(SavedStamp::is_first))
@@ -184,13 +185,14 @@ impl Dispatcher {
         };
         match self.registry.raise_alert(&alert).await {
             Ok(_) => Ok(()),
-            // Removed meanwhile.
+            // The tenant was removed meanwhile.
             Err(failure) if failure.class == ErrorClass::Gone => Ok(()),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Ends alerts about lists that nobody's full check confirmed: the list can be read, or everybody who has tasks in it left.
+    /// Ends alerts about lists that no user's full check confirmed: the list can be read, or all users with tasks in it
+    /// have left.
     async fn end_stale_location_alerts(&self) -> Result<(), Failure> {
         let kept = SignedDuration::try_from(self.limits.location_alerts_kept).unwrap_or(SignedDuration::MAX);
         let Ok(before) = self.clock.now().checked_sub(kept) else {
@@ -199,9 +201,9 @@ impl Dispatcher {
         self.registry.end_stale_location_alerts(before).await.map(drop)
     }
 
-    /// Raises one alert for each tenant of whose people some wait too long, and ends those of others. A tenant whose circuit
-    /// is open has an alert of its own that says why.
-    async fn tell_of_late(&self) -> Result<(), Failure> {
+    /// Raises one alert for each tenant with late users, and ends those of other tenants. A tenant whose circuit is open
+    /// has an alert of its own with the reason.
+    async fn report_late(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let after = SignedDuration::try_from(self.limits.late_after).unwrap_or(SignedDuration::MAX);
         let Ok(before) = now.checked_sub(after) else {
@@ -221,7 +223,7 @@ impl Dispatcher {
             oldest,
         } in &late
         {
-            let detail = format!("{tenant}: {users} people, the one who waits longest since {oldest}");
+            let detail = format!("{tenant}: {users} people are late, the first of them since {oldest}");
             self.alert(tenant, Code::SyncsLate, detail).await?;
         }
         let late: BTreeSet<&TenantId> = late.iter().map(|late| &late.tenant).collect();
@@ -236,21 +238,21 @@ impl Dispatcher {
     }
 }
 
-/// Returns whether the names of a tenant's people differ although their number is right. Without a digest in the
+/// Returns whether the names of a tenant's users differ although their number is right. Without a digest in the
 /// registry, the names are not compared.
 fn names_differ(found: Members, expected: Members) -> bool {
     expected.users == found.users && expected.names.is_some() && expected.names != found.names
 }
 
-/// Returns whether an alert of the leader ends: nobody of the tenant is late any more, or the order was mended more
-/// than an hour ago.
+/// Returns whether an alert of the leader ends: no user of the tenant is late any more, or the schedule was repaired
+/// more than an hour ago.
 fn is_over(alert: &Alert, is_late: bool, now: Timestamp) -> bool {
     let code = alert.failure.code;
     let is_old = now.duration_since(alert.since) > MENDED_SHOWN;
     (code == Code::SyncsLate && !is_late) || (code == Code::OrderMended && is_old)
 }
 
-/// Returns whether this alert says already why nobody of the tenant is synced.
+/// Returns whether this alert already says why no user of the tenant is synced.
 fn explains(alert: &Alert, tenant: &TenantId) -> bool {
     alert.tenant == *tenant && alert.user.is_none() && alert.failure.stops() == Stops::Tenant
 }

@@ -1,4 +1,4 @@
-//! Housekeeping of the leader: the registry is compared with the order of work, and old journal entries are dropped.
+//! Housekeeping of the leader: compares the registry with the schedule, and drops old journal entries.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tasksync_common::schedule::rebuild::reconcile;
 
 use crate::dispatch::Dispatcher;
 
-/// Journal entries dropped per call, and calls per round.
+/// Journal entries dropped with one call, and calls in one round.
 const PRUNE_GROUP: u32 = 1_000;
 const PRUNE_ROUNDS: usize = 1_000;
 
-/// Journal entries are looked at this often.
+/// Interval at which old journal entries are dropped.
 pub(crate) const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 impl Dispatcher {
-    /// Brings the order of work in step with the registry. Enrolling and opting out change the order at once; this finds
-    /// what a crash in between, a restored backup or a lost order left behind.
+    /// Brings the schedule in step with the registry. Opting in and out changes the schedule at once; this repairs what
+    /// a crash in between, a restored backup or a lost schedule left behind.
     pub(crate) async fn search(&self) -> Result<(), Failure> {
         let minimum = self.limits.minimum_time_between_user_syncs;
         let done = reconcile(self.registry.as_ref(), self.schedule.as_ref(), minimum).await?;
@@ -28,7 +28,7 @@ impl Dispatcher {
             tracing::info!(
                 found = done.added,
                 withdrawn = done.withdrawn,
-                "the order of work was brought in step with the registry"
+                "the schedule was brought in step with the registry"
             );
         }
         Ok(())

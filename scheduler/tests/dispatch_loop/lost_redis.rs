@@ -69,7 +69,7 @@ async fn a_tenant_that_vanished_is_added_again() {
         mended(&rig)
             .await
             .unwrap()
-            .contains("gone from the order of work, or set back")
+            .contains("gone from the schedule, or set back")
     );
     process.stop();
 }

@@ -99,7 +99,7 @@ pub(super) struct Tenant {
     pub(super) intervals: Intervals,
     /// Number of finished attempts.
     pub(super) attempts: u64,
-    /// Waiting users with stamps up to this are counted in `due`. The bound moves with the time of each call,
+    /// Waiting users with stamps up to this are in the number `due`. The bound moves with the time of each call,
     /// so a user is counted once per round, not once per call.
     counted_to: Timestamp,
     due: u64,

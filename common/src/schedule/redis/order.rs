@@ -57,7 +57,7 @@ impl Order for RedisSchedule {
     async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
         let users: i64 = self
             .change(
-                "withdrawing everybody",
+                "withdrawing all users",
                 &WITHDRAW_TENANT,
                 tenant,
                 &[],

@@ -72,7 +72,7 @@ impl RedisSchedule {
         let (now, tenants, users, claimed, attempts, head, failing, intervals): Answer = self
             .store
             .script(
-                "counting everybody",
+                "counting all users",
                 &TOTALS,
                 &self
                     .keys
