@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "names without a digest are for the scheduler's tests")]
 mod support;
 
 #[cfg(test)]
