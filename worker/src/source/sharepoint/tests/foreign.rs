@@ -86,7 +86,7 @@ async fn the_next_page_goes_on_after_the_last_one() {
         query.then(|| Answer::Json(200, json!({"value": [item]})))
     });
     let (_, detail) = stage.code().await;
-    assert!(detail.contains("does not go on"), "{detail}");
+    assert!(detail.contains("does not advance"), "{detail}");
     assert_eq!(stage.fake.count("getitems"), 2);
 }
 
