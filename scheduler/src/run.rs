@@ -186,7 +186,7 @@ impl Scheduler {
                 self.dispatch_in_turn(epoch, lost).await;
                 self.pulse.rest();
             },
-            // Safe to drop anywhere: each change is complete in itself, and the next leader finds what is left to do.
+            // Safe to drop at any await point: each change is complete in itself, and the next leader does the rest.
             lost.run_until_cancelled(housekeeping),
         );
     }

@@ -33,7 +33,7 @@ use self::connection::{Connection, Readable, Sql};
 use self::link::Link;
 use self::links::Links;
 use crate::error::{ErrorClass, Failure};
-use crate::model::{TenantId, UserId};
+use crate::model::{TenantId, UserId, UserKey};
 
 /// Largest number of users in one statement; longer lists need several.
 const USERS_PER_STATEMENT: usize = 500;
@@ -113,6 +113,23 @@ impl SqlRegistry {
             .bind(after.map_or("", UserId::as_str))
             .bind(sql_limit(limit))
             .fetch_all()
+            .await
+            .map_err(|error| self.failure(doing, &error))
+    }
+
+    /// Returns the row that a statement reads of one user.
+    async fn row_of_user<T: Readable>(
+        &self,
+        doing: &str,
+        statement: &'static str,
+        user: &UserKey,
+    ) -> Result<Option<T>, Failure> {
+        self.read(doing)
+            .await?
+            .query(statement)
+            .bind(user.tenant.as_str())
+            .bind(user.user.as_str())
+            .fetch_optional()
             .await
             .map_err(|error| self.failure(doing, &error))
     }

@@ -35,14 +35,7 @@ impl DeletionPermits for SqlRegistry {
 
     async fn deletion_permit(&self, user: &UserKey) -> Result<Option<DeletionPermit>, Failure> {
         let doing = format!("reading the deletion permit of {user}");
-        let mut connection = self.read(&doing).await?;
-        let row: Option<(String, i64)> = connection
-            .query(GIVEN)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .fetch_optional()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
+        let row: Option<(String, i64)> = self.row_of_user(&doing, GIVEN, user).await?;
         row.map(|(plan, until)| {
             Ok(DeletionPermit {
                 plan,

@@ -105,28 +105,14 @@ impl StateStore for SqlRegistry {
         user: &UserKey,
     ) -> Result<Option<(Enrolment, Option<StoredState>)>, Failure> {
         let doing = format!("reading the enrolment and sync state of {user}");
-        let mut connection = self.read(&doing).await?;
-        let row: Option<RowWithState> = connection
-            .query(WITH_STATE)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .fetch_optional()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
+        let row: Option<RowWithState> = self.row_of_user(&doing, WITH_STATE, user).await?;
         row.map(|row| self.enrolment_and_state_from(&user.tenant, row))
             .transpose()
     }
 
     async fn sync_state(&self, user: &UserKey) -> Result<Option<StoredState>, Failure> {
         let doing = format!("reading the sync state of {user}");
-        let mut connection = self.read(&doing).await?;
-        let row: Option<(i64, Vec<u8>, Vec<u8>)> = connection
-            .query(ONE)
-            .bind(user.tenant.as_str())
-            .bind(user.user.as_str())
-            .fetch_optional()
-            .await
-            .map_err(|error| self.failure(&doing, &error))?;
+        let row: Option<(i64, Vec<u8>, Vec<u8>)> = self.row_of_user(&doing, ONE, user).await?;
         row.map(|(version, fingerprint, blob)| {
             Ok(StoredState {
                 version: self.number(version)?,

@@ -437,7 +437,7 @@ impl Index {
         Ok(pushed)
     }
 
-    /// Returns those of the suspects that are really lost, and updates the index with what is left of them.
+    /// Returns the suspects that are really lost, and writes the numbers they still have into the index.
     async fn look_again(&self, suspects: Vec<(TenantId, Known)>) -> Result<Vec<TenantId>, Failure> {
         if suspects.is_empty() {
             return Ok(Vec::new());
