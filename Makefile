@@ -11,8 +11,8 @@ SHELL := /bin/bash
 
 # One build for every clone of this user: dependencies are compiled once.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tasksync/target
-# Cargo tells its own builds by the age of the files, and takes those of another clone for this one's: what was built last
-# elsewhere is made newer here first.
+# Cargo compares the age of files, and so takes the builds of another clone for this one's. Sources that another clone
+# built last get a new age first.
 $(shell mkdir -p "$(CARGO_TARGET_DIR)"; \
 	if ! grep -qsxF "$(CURDIR)" "$(CARGO_TARGET_DIR)/checkout"; then \
 		find common scheduler worker loadtest deploy/tasksync -type f -exec touch {} + && \
@@ -70,8 +70,8 @@ docs:
 doc-links:
 	@python3 deploy/check/links.py
 
-# With private Redis, RabbitMQ and PostgreSQL, which run as long as the tests do. The benchmarks rehearse, so that none is
-# found broken on the day its figure is wanted.
+# Starts Redis, RabbitMQ and PostgreSQL for the tests and stops them afterwards. The benchmarks run once without
+# measuring, so that a broken one shows here.
 unit: setup
 	cargo build --locked --quiet --workspace --all-features --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" services -- cargo test --locked --workspace --all-features

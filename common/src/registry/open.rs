@@ -9,7 +9,8 @@ use crate::settings::{RegistrySettings, unsupported_url};
 /// Opens the registry named by the scheme of `registry.url`.
 ///
 /// # Errors
-/// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and [`SqlRegistry::open_postgres`]).
+/// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and
+/// [`SqlRegistry::open_postgres`]).
 pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
     match settings.url.split_once(':') {
         Some(("sqlite", _)) => Ok(Arc::new(SqlRegistry::open_sqlite(&settings.url).await?)),

@@ -152,8 +152,8 @@ async fn a_feed_without_end_takes_a_few_pages_at_a_time() {
     assert_eq!(stage.fake.count("getchanges"), 2);
 }
 
-/// For a cursor older than the log, a limited number of pages is read. Beyond that the cursor is invalid, and everything is
-/// listed.
+/// For a cursor older than the log, a limited number of pages is read. Beyond that the cursor is invalid, and
+/// everything is listed.
 #[tokio::test]
 async fn an_old_cursor_reaches_back_a_few_pages_and_no_further() {
     let settings = SharePointSettings {
